@@ -1,0 +1,45 @@
+# `make` prints this list. Each target sets up what it needs; nothing is installed outside this directory.
+.DEFAULT_GOAL := help
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: help setup run demo test test-slow lint format lock clean
+
+help: ## Print this list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 12
+
+setup: .venv/.installed ## Make .venv from the lock (does nothing the second time)
+
+.venv/.installed: requirements/development.txt pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "oO ML needs Python 3.11 or newer: make PYTHON=python3.11 ...")'
+	@echo 'Setting up .venv (once, about half a minute)'
+	@$(PYTHON) -m venv .venv
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --only-binary :all: -r requirements/development.txt
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@touch $@
+
+run: setup ## Serve on 127.0.0.1:8000 with a private PostgreSQL
+	$(BIN)/oo-ml serve --host 127.0.0.1 --port 8000
+
+test: setup ## Run the test suite (starts its own PostgreSQL)
+	$(BIN)/pytest -n auto -m 'not slow'
+
+test-slow: setup ## Run the tests that take minutes: the real gateway, the real model
+	$(BIN)/pytest -m slow
+
+lint: setup ## Check style, types and which floor imports which
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: setup ## Format the code
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+# Hashes, but no address: the same lock serves behind any index.
+lock: setup ## Renew requirements/ from pyproject.toml (needs uv)
+	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --only-binary :all: --group pyproject.toml:dev pyproject.toml -o requirements/development.txt
+
+clean: ## Remove .venv and every cache
+	rm -rf .venv .venv-* build dist .hypothesis .mypy_cache .pytest_cache .ruff_cache .import_linter_cache

@@ -1,0 +1,111 @@
+"""What can go wrong, one class an outcome. A class's docstring is its default message; `code` is stable and may be matched on.
+
+The doors turn a class into a status (api/errors.py, cli/main.py); nothing below them knows about HTTP.
+"""
+
+from typing import ClassVar
+
+
+class OoMlError(Exception):
+    """Something went wrong."""
+
+    code: ClassVar[str] = "error"
+
+    def __init__(self, message: str | None = None) -> None:
+        """Keep `message`, or the first line of the class's docstring."""
+        super().__init__(message or (type(self).__doc__ or "").splitlines()[0])
+
+    @property
+    def message(self) -> str:
+        """The sentence shown to whoever caused it."""
+        return str(self.args[0])
+
+
+class UnavailableError(OoMlError):
+    """The service can't answer right now; the same call may be sent again."""
+
+    code = "unavailable"
+
+
+class OverloadedError(UnavailableError):
+    """Too many calls are waiting for the database."""
+
+    code = "overloaded"
+
+
+class DatabaseUnavailableError(UnavailableError):
+    """The database can't be reached."""
+
+    code = "database_unavailable"
+
+
+class DatabaseTimeoutError(UnavailableError):
+    """The database did not answer in time."""
+
+    code = "database_timeout"
+
+
+class DatabaseReadOnlyError(UnavailableError):
+    """The database accepts no writes at the moment."""
+
+    code = "database_read_only"
+
+
+class SchemaNotReadyError(UnavailableError):
+    """The database has not been migrated to this release: run `oo-ml db upgrade`."""
+
+    code = "schema_not_ready"
+
+
+class GatewayUnreachableError(UnavailableError):
+    """The language model gateway can't be reached."""
+
+    code = "gateway_unreachable"
+
+
+class GatewayError(OoMlError):
+    """The language model gateway answered with an error."""
+
+    code = "gateway_error"
+
+
+class InvalidReplyError(OoMlError):
+    """The language model's reply was not the JSON array asked for."""
+
+    code = "invalid_reply"
+
+
+class NoCandidatesError(OoMlError):
+    """No candidates"""
+
+    code = "no_candidates"
+
+
+class UnknownPromptVersionError(OoMlError):
+    """Unknown prompt_version."""
+
+    code = "unknown_prompt_version"
+
+
+class PromptVersionExistsError(OoMlError):
+    """This prompt version is published already; a published version never changes."""
+
+    code = "prompt_version_exists"
+
+
+class InvalidTemplateError(OoMlError):
+    """The template can't be rendered."""
+
+    code = "invalid_template"
+
+
+class ConfigurationError(OoMlError):
+    """The service can't start with these settings."""
+
+    code = "configuration"
+
+
+class EmbeddedPostgresError(OoMlError):
+    """The private PostgreSQL can't be started."""
+
+    code = "embedded_postgres"

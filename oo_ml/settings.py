@@ -1,0 +1,128 @@
+"""Every setting of the service, in one frozen object read from the environment.
+
+Names carry the prefix OO_ML_; the four that the HTTP contract names are read as they stand there.
+Durations are in seconds and sizes in bytes unless the name says otherwise.
+"""
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Self
+
+import platformdirs
+from pydantic import Field, PositiveFloat, PositiveInt, SecretStr, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+class ResponseFormat(StrEnum):
+    """What the gateway is told about the shape of a reply."""
+
+    NONE = "none"
+    JSON_SCHEMA = "json_schema"
+
+
+class LogLevel(StrEnum):
+    """How much is logged."""
+
+    DEBUG = "debug"
+    INFO = "info"
+    WARNING = "warning"
+    ERROR = "error"
+
+
+def _default_data_dir() -> Path:
+    return platformdirs.user_data_path("oo-ml", appauthor=False)
+
+
+class Settings(BaseSettings):
+    """The settings of one process. A value that makes no sense is refused when the process starts."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="OO_ML_",
+        env_ignore_empty=True,
+        frozen=True,
+        extra="ignore",
+        allow_inf_nan=False,
+        hide_input_in_errors=True,
+        populate_by_name=True,
+    )
+
+    # Policies
+    alpha: Annotated[float, Field(ge=0, description="Width of LinUCB's confidence bound")] = 1.0
+    epsilon: Annotated[float, Field(ge=0, le=1, description="Share of epsilon-greedy decisions drawn at random")] = 0.1
+
+    # Prompt versions
+    tip_prompt_version: Annotated[
+        str,
+        Field(
+            validation_alias="TIP_PROMPT_VERSION",
+            description="Version used when a request names none; a comma list is drawn from uniformly",
+        ),
+    ] = ""
+    default_prompt_version: Annotated[
+        str, Field(validation_alias="DEFAULT_PROMPT_VERSION", description="Version used when TIP_PROMPT_VERSION is empty")
+    ] = "v1"
+
+    # Language model gateway
+    litellm_url: Annotated[
+        str, Field(validation_alias="LITELLM_URL", description="Base address of the chat-completions gateway")
+    ] = "http://localhost:4000"
+    litellm_master_key: Annotated[
+        SecretStr, Field(validation_alias="LITELLM_MASTER_KEY", description="Bearer key for the gateway")
+    ] = SecretStr("sk-oo-dev")
+    llm_response_format: Annotated[
+        ResponseFormat, Field(description="json_schema asks the gateway to enforce the shape of the reply")
+    ] = ResponseFormat.NONE
+    llm_timeout: Annotated[PositiveFloat, Field(description="Longest wait for one answer of the gateway")] = 30.0
+    llm_connect_timeout: Annotated[PositiveFloat, Field(description="Longest wait for a connection to the gateway")] = 3.0
+    llm_max_connections: Annotated[PositiveInt, Field(description="Calls to the gateway under way at once")] = 50
+    llm_max_reply_bytes: Annotated[PositiveInt, Field(description="Largest answer read from the gateway")] = 1_048_576
+
+    # Database
+    database_url: Annotated[
+        SecretStr | None,
+        Field(description="postgresql://... ; without it a private PostgreSQL is started in the data directory"),
+    ] = None
+    data_dir: Annotated[Path, Field(description="Where the private PostgreSQL keeps its data")] = Field(
+        default_factory=_default_data_dir
+    )
+    postgres_bin_dir: Annotated[
+        Path | None, Field(description="Directory of initdb and pg_ctl for the private PostgreSQL; default: the wheel's")
+    ] = None
+    postgres_start_timeout: Annotated[
+        PositiveFloat, Field(description="Longest wait for the private PostgreSQL to start or stop")
+    ] = 60.0
+    database_workers: Annotated[
+        PositiveInt, Field(description="Threads, each with one connection, that run transactions")
+    ] = 8
+    database_queue: Annotated[
+        PositiveInt, Field(description="Transactions that may wait for a thread; one more is answered 503")
+    ] = 256
+    database_connect_timeout: Annotated[PositiveInt, Field(description="Longest wait for a connection to PostgreSQL")] = 2
+    database_prepare_threshold: Annotated[
+        int, Field(ge=-1, description="Runs of a statement before it is prepared; -1 never (for PgBouncer)")
+    ] = 5
+    statement_timeout: Annotated[PositiveFloat, Field(description="Longest run of one statement")] = 1.5
+    lock_timeout: Annotated[PositiveFloat, Field(description="Longest wait for a row lock")] = 1.0
+    migration_wait: Annotated[
+        PositiveFloat, Field(description="Longest wait for another process that is migrating")
+    ] = 600.0
+    migration_lock_timeout: Annotated[
+        PositiveFloat, Field(description="Longest wait of a migration's statement for a table lock")
+    ] = 5.0
+
+    # HTTP
+    request_timeout: Annotated[
+        PositiveFloat, Field(description="Time after which a call that waits for PostgreSQL is answered 503")
+    ] = 1.9
+    max_body_bytes: Annotated[PositiveInt, Field(description="Largest request body")] = 2_097_152
+    shutdown_timeout: Annotated[
+        PositiveInt, Field(description="Time that calls under way get to finish when the service stops")
+    ] = 10
+
+    log_level: Annotated[LogLevel, Field(description="debug, info, warning or error")] = LogLevel.INFO
+
+    @model_validator(mode="after")
+    def _timeouts_nest(self) -> Self:
+        if not self.lock_timeout <= self.statement_timeout <= self.request_timeout:
+            raise ValueError("OO_ML_LOCK_TIMEOUT <= OO_ML_STATEMENT_TIMEOUT <= OO_ML_REQUEST_TIMEOUT must hold")
+        return self
