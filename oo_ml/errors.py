@@ -1,6 +1,7 @@
-"""What can go wrong, one class an outcome. A class's docstring is its default message; `code` is stable and may be matched on.
+"""What can go wrong, one class an outcome.
 
-The doors turn a class into a status (api/errors.py, cli/main.py); nothing below them knows about HTTP.
+A class's docstring is its default message; `code` is stable and may be matched on. The doors turn a class
+into a status (api/errors.py) or an exit code (cli/main.py); nothing below them knows about either.
 """
 
 from typing import ClassVar
@@ -13,7 +14,7 @@ class OoMlError(Exception):
 
     def __init__(self, message: str | None = None) -> None:
         """Keep `message`, or the first line of the class's docstring."""
-        super().__init__(message or (type(self).__doc__ or "").splitlines()[0])
+        super().__init__(message or (type(self).__doc__ or "").splitlines()[0].rstrip("."))
 
     @property
     def message(self) -> str:
@@ -76,7 +77,7 @@ class InvalidReplyError(OoMlError):
 
 
 class NoCandidatesError(OoMlError):
-    """No candidates"""
+    """No candidates."""
 
     code = "no_candidates"
 

@@ -1,0 +1,60 @@
+"""Ridge regression as LinUCB keeps it: the sums A and b, never an inverse, so that drift can't build up.
+
+Source: Li, Chu, Langford, Schapire (2010), "A Contextual-Bandit Approach to Personalized News
+Article Recommendation", Algorithm 1, one disjoint model a user.
+"""
+
+from dataclasses import dataclass
+from typing import Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Ridge:
+    """The sufficient statistics of one user's model; never changed in place.
+
+    Attributes:
+        A: I + the sum of x x^T over the rewarded decisions, float64, shape (d, d), symmetric positive definite.
+        b: the sum of r x, float64, shape (d,).
+    """
+
+    A: NDArray[np.float64]
+    b: NDArray[np.float64]
+
+    @classmethod
+    def fresh(cls, dimension: int) -> Self:
+        """Return the state before the first reward: A = I, b = 0."""
+        return cls(np.eye(dimension), np.zeros(dimension))
+
+    @property
+    def dimension(self) -> int:
+        """The number of features d."""
+        return len(self.b)
+
+
+def observe(state: Ridge, x: NDArray[np.float64], reward: float) -> Ridge:
+    """Return the state after `reward` for the features `x`: A + x x^T and b + r x (Algorithm 1, lines 12 and 13).
+
+    Args:
+        state: the state before, of dimension d.
+        x: features of what was shown, shape (d,).
+        reward: finite number in [-1, 1].
+    """
+    return Ridge(state.A + np.outer(x, x), state.b + reward * x)
+
+
+def theta(state: Ridge) -> NDArray[np.float64]:
+    """Return the coefficients theta = A^-1 b, shape (d,), by solving A theta = b (line 8)."""
+    return np.linalg.solve(state.A, state.b).astype(np.float64, copy=False)
+
+
+def uncertainty(state: Ridge, X: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return sqrt(x^T A^-1 x) for each row of X, shape (n,), in units of the reward (line 9).
+
+    With A = L L^T this is the length of L^-1 x, so it is never the root of a negative number.
+    """
+    whitened = np.linalg.solve(np.linalg.cholesky(state.A), X.T)
+    widths: NDArray[np.float64] = np.sqrt(np.square(whitened).sum(axis=0))
+    return widths

@@ -1,0 +1,56 @@
+"""What is known of a person, read without a lock."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy import Connection
+
+from oo_ml.domain.ridge import theta
+from oo_ml.storage import history, states
+from oo_ml.storage.history import HistoryEntry
+from oo_ml.storage.states import StateKey
+
+
+@dataclass(frozen=True, slots=True)
+class Stats:
+    """What a policy has learned of a user; `theta` has d numbers, all zero for somebody never seen."""
+
+    pulls: int
+    explore_count: int
+    reward_count: int
+    cumulative_reward: float
+    theta: list[float]
+    last_updated: datetime | None
+
+    @property
+    def estimated_mean_reward(self) -> float:
+        """cumulative_reward / reward_count, 0 when there is none."""
+        return self.cumulative_reward / self.reward_count if self.reward_count else 0.0
+
+    @property
+    def exploration_rate(self) -> float:
+        """explore_count / pulls, 0 when there is none."""
+        return self.explore_count / self.pulls if self.pulls else 0.0
+
+
+def stats(connection: Connection, keys: Sequence[StateKey]) -> list[Stats]:
+    """Return what is known under each key."""
+    return [_stats(connection, key) for key in keys]
+
+
+def _stats(connection: Connection, key: StateKey) -> Stats:
+    state = states.read(connection, key.user_id).get(key.policy) or states.fresh(key)
+    return Stats(
+        pulls=state.pulls,
+        explore_count=state.explore_count,
+        reward_count=state.reward_count,
+        cumulative_reward=state.cumulative_reward,
+        theta=theta(state.model).tolist(),
+        last_updated=state.last_updated,
+    )
+
+
+def features(connection: Connection, user_ids: Sequence[str]) -> list[list[HistoryEntry]]:
+    """Return the last 100 decisions of each user, oldest first."""
+    return [history.recent(connection, user_id) for user_id in user_ids]

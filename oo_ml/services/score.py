@@ -1,0 +1,125 @@
+"""Deciding: which candidate a person is shown, and the record of it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import Connection
+
+from oo_ml.domain import policies
+from oo_ml.domain.features import Moment, Task, encode
+from oo_ml.domain.policies import DIMENSIONS, EPSILON_GREEDY, Choice
+from oo_ml.storage import history, states
+from oo_ml.storage.history import DecisionRow
+from oo_ml.storage.states import PolicyState, StateKey
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A tip that may be shown. `prompt_version` is None unless the client named it."""
+
+    id: str
+    source: str
+    task: Task
+    prompt_version: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class DecideCommand:
+    """Choose one of `candidates`, at least one, for a user."""
+
+    user_id: str
+    policy: str
+    decision_id: UUID
+    decided_at: datetime
+    moment: Moment
+    candidates: Sequence[Candidate]
+
+
+@dataclass(frozen=True, slots=True)
+class Parameters:
+    """alpha of LinUCB, >= 0, and epsilon of epsilon-greedy, in [0, 1]."""
+
+    alpha: float
+    epsilon: float
+
+
+def decide(connection: Connection, commands: Sequence[DecideCommand], *, parameters: Parameters) -> list[DecisionRow]:
+    """Make one decision a command, in the order given, and write them down."""
+    current = states.lock_or_create(connection, [StateKey(command.user_id, command.policy) for command in commands])
+    decisions = []
+    for command in commands:
+        key = StateKey(command.user_id, command.policy)
+        state, decision = _decide(current[key], command, parameters)
+        current[key] = state
+        decisions.append(decision)
+    states.save(connection, list(current.values()))
+    history.insert(connection, decisions)
+    return decisions
+
+
+def _decide(state: PolicyState, command: DecideCommand, parameters: Parameters) -> tuple[PolicyState, DecisionRow]:
+    X = encode(command.moment, [candidate.task for candidate in command.candidates], DIMENSIONS[command.policy])
+    if command.policy == EPSILON_GREEDY:
+        choice = policies.choose_epsilon_greedy(state.model, X, parameters.epsilon, command.decision_id.int)
+    else:
+        choice = policies.choose_linucb(state.model, X, parameters.alpha)
+    chosen = command.candidates[choice.index]
+    decision = DecisionRow(
+        key=state.key,
+        decision_id=command.decision_id,
+        epoch=state.epoch,
+        version=state.version,
+        decided_at=command.decided_at,
+        score=choice.score,
+        propensity=choice.propensity,
+        exploring=choice.exploring,
+        tip_id=chosen.id,
+        prompt_version=chosen.prompt_version,
+        x=X[choice.index],
+        features=_shown_features(command, chosen, choice),
+        candidates=[_considered(candidate) for candidate in command.candidates],
+        answer={
+            "tip_id": chosen.id,
+            "score": choice.score,
+            "policy": command.policy,
+            "decision_id": str(command.decision_id),
+            "propensity": choice.propensity,
+        },
+    )
+    decided = replace(
+        state,
+        pulls=state.pulls + 1,
+        explore_count=state.explore_count + choice.exploring,
+        last_updated=later(state.last_updated, command.decided_at),
+    )
+    return decided, decision
+
+
+def later(before: datetime | None, now: datetime) -> datetime:
+    """Return the later of two times: clocks of two machines differ, and a state's time never goes back."""
+    return now if before is None else max(before, now)
+
+
+def _raw(task: Task) -> dict[str, Any]:
+    return {
+        "is_overdue": task.is_overdue,
+        "task_age_days": task.task_age_days,
+        "priority": task.priority,
+    }
+
+
+def _shown_features(command: DecideCommand, chosen: Candidate, choice: Choice) -> dict[str, Any]:
+    shown = {"hour_of_day": command.moment.hour_of_day, **_raw(chosen.task)}
+    if command.policy == EPSILON_GREEDY:
+        shown |= {"day_of_week": command.moment.day_of_week, "exploring": choice.exploring}
+    return shown
+
+
+def _considered(candidate: Candidate) -> dict[str, Any]:
+    considered = {"id": candidate.id, "source": candidate.source, "features": _raw(candidate.task)}
+    if candidate.prompt_version is not None:
+        considered["prompt_version"] = candidate.prompt_version
+    return considered

@@ -1,0 +1,78 @@
+"""numpy arrays to and from float8[], in PostgreSQL's binary format: every bit survives, no Python object an element.
+
+The wire format is array_send's in PostgreSQL's src/backend/utils/adt/arrayfuncs.c: number of dimensions,
+null flag, element type, length and lower bound of each dimension, then each element behind its length.
+"""
+
+import struct
+from collections.abc import Sequence
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+from psycopg import Connection
+from psycopg.abc import Buffer
+from psycopg.adapt import Dumper, Loader
+from psycopg.pq import Format
+
+FLOAT8_OID: Final = 701
+FLOAT8_ARRAY_OID: Final = 1022
+_HEADER: Final = struct.Struct(">iii")
+_DIMENSION: Final = struct.Struct(">ii")
+_ELEMENT: Final = np.dtype([("length", ">i4"), ("value", ">f8")])
+
+
+class Float8ArrayDumper(Dumper):
+    """Writes a float64 array of any number of dimensions."""
+
+    format = Format.BINARY
+    oid = FLOAT8_ARRAY_OID
+
+    def dump(self, obj: NDArray[np.float64]) -> Buffer:
+        """Return `obj` as PostgreSQL reads it."""
+        if obj.dtype != np.float64:
+            raise TypeError(f"only float64 arrays are stored, not {obj.dtype}")
+        if obj.size == 0:
+            return _HEADER.pack(0, 0, FLOAT8_OID)
+        elements = np.empty(obj.size, _ELEMENT)
+        elements["length"] = 8
+        elements["value"] = obj.ravel()
+        dimensions = b"".join(_DIMENSION.pack(length, 1) for length in obj.shape)
+        return _HEADER.pack(obj.ndim, 0, FLOAT8_OID) + dimensions + elements.tobytes()
+
+
+class Float8ArrayLoader(Loader):
+    """Reads a float8[] without nulls; an empty one, which has no dimensions, becomes shape (0,)."""
+
+    format = Format.BINARY
+
+    def load(self, data: Buffer) -> NDArray[np.float64]:
+        """Return a float64 array of the stored shape, which owns its memory."""
+        ndim, has_nulls, _ = _HEADER.unpack_from(data)
+        if has_nulls:
+            raise ValueError("a float8[] with nulls can't become a numpy array")
+        shape = [_DIMENSION.unpack_from(data, _HEADER.size + i * _DIMENSION.size)[0] for i in range(ndim)]
+        elements = np.frombuffer(data, _ELEMENT, offset=_HEADER.size + ndim * _DIMENSION.size)
+        return elements["value"].astype(np.float64).reshape(shape or 0)
+
+
+def register(connection: Connection[object]) -> None:
+    """Teach one psycopg connection both directions."""
+    connection.adapters.register_dumper(np.ndarray, Float8ArrayDumper)
+    connection.adapters.register_loader(FLOAT8_ARRAY_OID, Float8ArrayLoader)
+
+
+def pack(arrays: Sequence[NDArray[np.float64]]) -> NDArray[np.float64]:
+    """Lay arrays of any shapes end to end, for one parameter that vector_sql and matrix_sql take apart."""
+    return np.concatenate([array.ravel() for array in arrays])
+
+
+def vector_sql(parameter: str, offset: str, dimension: str) -> str:
+    """Return SQL for the float8[] of `dimension` numbers that starts behind `offset` in a packed parameter."""
+    return f"(CAST(:{parameter} AS float8[]))[{offset} + 1 : {offset} + {dimension}]"
+
+
+def matrix_sql(parameter: str, offset: str, dimension: str) -> str:
+    """Return SQL for the float8[][] of dimension x dimension numbers that starts behind `offset`, row by row."""
+    row = vector_sql(parameter, f"{offset} + i * {dimension}", dimension)
+    return f"(SELECT array_agg({row} ORDER BY i) FROM generate_series(0, {dimension} - 1) AS i)"

@@ -1,0 +1,63 @@
+"""Connections to PostgreSQL: every wait has a limit, results come in binary, a broken connection leaves the pool."""
+
+from typing import Any
+
+import psycopg
+from psycopg.pq import Format
+from sqlalchemy import Engine, create_engine, event, make_url
+from sqlalchemy.engine import URL
+from sqlalchemy.exc import ArgumentError
+
+from oo_ml.errors import ConfigurationError
+from oo_ml.settings import Settings
+from oo_ml.storage import arrays
+
+
+class _BinaryCursor(psycopg.Cursor[Any]):
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.format = Format.BINARY
+
+
+def parse_url(url: str) -> URL:
+    """Return `url` for SQLAlchemy, whatever alias of PostgreSQL it starts with.
+
+    Raises:
+        ConfigurationError: it isn't an address of a PostgreSQL server.
+    """
+    try:
+        parsed = make_url(url)
+    except (ArgumentError, ValueError):
+        # Their own messages quote the address, password included.
+        raise ConfigurationError("OO_ML_DATABASE_URL is not a database address") from None
+    if parsed.get_backend_name() not in {"postgresql", "postgres"}:
+        raise ConfigurationError(f"OO_ML_DATABASE_URL must name PostgreSQL, not {parsed.get_backend_name()}")
+    return parsed.set(drivername="postgresql+psycopg")
+
+
+def create(url: str, settings: Settings) -> Engine:
+    """Return an engine whose pool holds one connection a worker thread."""
+    options = {
+        "statement_timeout": round(settings.statement_timeout * 1000),
+        "lock_timeout": round(settings.lock_timeout * 1000),
+        # A worker that dies between two statements must not keep its row locks.
+        "idle_in_transaction_session_timeout": round(settings.request_timeout * 1000),
+        "timezone": "UTC",
+    }
+    engine = create_engine(
+        parse_url(url),
+        pool_size=settings.database_workers,
+        max_overflow=0,
+        pool_timeout=settings.request_timeout,
+        connect_args={
+            "application_name": "oo-ml",
+            "connect_timeout": settings.database_connect_timeout,
+            "cursor_factory": _BinaryCursor,
+            "options": " ".join(f"-c {name}={value}" for name, value in options.items()),
+            "prepare_threshold": None
+            if settings.database_prepare_threshold < 0
+            else settings.database_prepare_threshold,
+        },
+    )
+    event.listen(engine, "connect", lambda connection, _: arrays.register(connection))
+    return engine

@@ -1,0 +1,161 @@
+"""policy_state: one row a user and policy, and the only row that is ever locked."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from itertools import accumulate
+from typing import Any, NamedTuple
+
+import numpy as np
+from sqlalchemy import Connection, RowMapping, text
+
+from oo_ml.domain.policies import DIMENSIONS
+from oo_ml.domain.ridge import Ridge
+from oo_ml.storage import arrays
+
+
+class StateKey(NamedTuple):
+    """Names one row; keys sort as the database sorts them (by bytes), which is the order of locking."""
+
+    user_id: str
+    policy: str
+
+
+@dataclass(frozen=True, slots=True)
+class PolicyState:
+    """One row of policy_state.
+
+    Attributes:
+        model: A, shape (d, d), and b, shape (d,).
+        epoch: grows with each reset.
+        version: rows of the ledger in this epoch.
+    """
+
+    key: StateKey
+    model: Ridge
+    epoch: int = 0
+    version: int = 0
+    pulls: int = 0
+    explore_count: int = 0
+    reward_count: int = 0
+    cumulative_reward: float = 0.0
+    last_updated: datetime | None = None
+
+
+def fresh(key: StateKey) -> PolicyState:
+    """Return the state of somebody never seen."""
+    return PolicyState(key, Ridge.fresh(DIMENSIONS[key.policy]))
+
+
+_COLUMNS = """
+    s.user_id, s.policy, s.epoch, s.version, s.pulls, s.explore_count, s.reward_count, s.cumulative_reward,
+    s.last_updated, s.a, s.b
+"""
+
+_LOCK = text(f"""
+    SELECT {_COLUMNS}
+    FROM policy_state AS s
+    JOIN unnest(CAST(:user_ids AS text[]), CAST(:policies AS text[])) AS k (user_id, policy)
+        ON s.user_id = k.user_id AND s.policy = k.policy
+    ORDER BY s.user_id, s.policy
+    FOR NO KEY UPDATE OF s
+""")
+
+_READ = text(f"SELECT {_COLUMNS} FROM policy_state AS s WHERE s.user_id = :user_id")
+
+_ROWS = f"""
+    SELECT
+        k.user_id, k.policy, k.epoch, k.version, k.pulls, k.explore_count, k.reward_count, k.cumulative_reward,
+        k.last_updated,
+        {arrays.matrix_sql("a", "k.a_offset", "k.dimension")} AS a,
+        {arrays.vector_sql("b", "k.b_offset", "k.dimension")} AS b
+    FROM unnest(
+        CAST(:user_ids AS text[]), CAST(:policies AS text[]), CAST(:epochs AS integer[]), CAST(:versions AS bigint[]),
+        CAST(:pulls AS bigint[]), CAST(:explore_counts AS bigint[]), CAST(:reward_counts AS bigint[]),
+        CAST(:cumulative_rewards AS float8[]), CAST(:last_updated AS timestamptz[]),
+        CAST(:dimensions AS integer[]), CAST(:a_offsets AS integer[]), CAST(:b_offsets AS integer[])
+    ) AS k (
+        user_id, policy, epoch, version, pulls, explore_count, reward_count, cumulative_reward, last_updated,
+        dimension, a_offset, b_offset
+    )
+"""
+
+_INSERT = text(f"""
+    INSERT INTO policy_state AS s (
+        user_id, policy, epoch, version, pulls, explore_count, reward_count, cumulative_reward, last_updated, a, b
+    )
+    {_ROWS}
+    ON CONFLICT DO NOTHING
+""")
+
+_UPDATE = text(f"""
+    UPDATE policy_state AS s
+    SET epoch = r.epoch, version = r.version, pulls = r.pulls, explore_count = r.explore_count,
+        reward_count = r.reward_count, cumulative_reward = r.cumulative_reward, last_updated = r.last_updated,
+        a = r.a, b = r.b
+    FROM ({_ROWS}) AS r
+    WHERE s.user_id = r.user_id AND s.policy = r.policy
+""")
+
+
+def lock(connection: Connection, keys: Sequence[StateKey]) -> dict[StateKey, PolicyState]:
+    """Lock the rows of `keys` that exist, in key order, until the transaction ends, and return them."""
+    ordered = sorted(set(keys))
+    rows = connection.execute(
+        _LOCK, {"user_ids": [key.user_id for key in ordered], "policies": [key.policy for key in ordered]}
+    )
+    return {state.key: state for state in map(_state, rows.mappings())}
+
+
+def lock_or_create(connection: Connection, keys: Sequence[StateKey]) -> dict[StateKey, PolicyState]:
+    """Lock the rows of `keys`, in key order, and return all of them; those that don't exist start afresh.
+
+    A row that another transaction is creating at this moment is waited for: the insert leaves it alone and
+    the second look locks it.
+    """
+    states = lock(connection, keys)
+    missing = sorted(set(keys) - states.keys())
+    if missing:
+        connection.execute(_INSERT, _parameters([fresh(key) for key in missing]))
+        states |= lock(connection, missing)
+    return states
+
+
+def save(connection: Connection, states: Sequence[PolicyState]) -> None:
+    """Write `states`, whose rows this transaction has locked."""
+    connection.execute(_UPDATE, _parameters(states))
+
+
+def read(connection: Connection, user_id: str) -> Mapping[str, PolicyState]:
+    """Return the states of a user by policy, without locking; a user never seen has none."""
+    rows = connection.execute(_READ, {"user_id": user_id})
+    return {state.key.policy: state for state in map(_state, rows.mappings())}
+
+
+def _state(row: RowMapping) -> PolicyState:
+    values = dict(row)
+    return PolicyState(
+        key=StateKey(values.pop("user_id"), values.pop("policy")),
+        model=Ridge(values.pop("a"), values.pop("b")),
+        **values,
+    )
+
+
+def _parameters(states: Sequence[PolicyState]) -> dict[str, Any]:
+    dimensions = [state.model.dimension for state in states]
+    return {
+        "user_ids": [state.key.user_id for state in states],
+        "policies": [state.key.policy for state in states],
+        "epochs": [state.epoch for state in states],
+        "versions": [state.version for state in states],
+        "pulls": [state.pulls for state in states],
+        "explore_counts": [state.explore_count for state in states],
+        "reward_counts": [state.reward_count for state in states],
+        "cumulative_rewards": np.array([state.cumulative_reward for state in states]),
+        "last_updated": [state.last_updated for state in states],
+        "dimensions": dimensions,
+        "a": arrays.pack([state.model.A for state in states]),
+        "a_offsets": list(accumulate((d * d for d in dimensions[:-1]), initial=0)),
+        "b": arrays.pack([state.model.b for state in states]),
+        "b_offsets": list(accumulate(dimensions[:-1], initial=0)),
+    }

@@ -1,0 +1,339 @@
+"""The schema on one page, as the code sees it; alembic/versions/ carries the same as migrations.
+
+tests/migrations compares a dump of one with a dump of the other, so neither can drift.
+Tables that hold a user's data have user_id first in their primary key: it is what a sharded database distributes by.
+"""
+
+from typing import Any
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    CheckConstraint,
+    Column,
+    Connection,
+    ForeignKey,
+    ForeignKeyConstraint,
+    Index,
+    Integer,
+    MetaData,
+    Sequence,
+    SmallInteger,
+    Table,
+    Text,
+    Uuid,
+    event,
+    text,
+)
+from sqlalchemy.dialects.postgresql import DOUBLE_PRECISION, JSONB, TIMESTAMP
+from sqlalchemy.types import UserDefinedType
+
+metadata = MetaData(
+    naming_convention={
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "ck": "ck_%(table_name)s_%(constraint_name)s",
+        "fk": "fk_%(table_name)s_%(referred_table_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)
+
+
+class Float8Array(UserDefinedType[Any]):
+    """float8[] of any number of dimensions, exchanged as numpy arrays (storage/arrays.py)."""
+
+    cache_ok = True
+
+    def get_col_spec(self, **_: object) -> str:
+        """Return the type's name in DDL."""
+        return "double precision[]"
+
+
+def _name(name: str, comment: str, *, primary_key: bool = False, nullable: bool = False) -> Column[str]:
+    # "C": names are compared as bytes, so the order in which rows are locked is the same on every server.
+    return Column(name, Text(collation="C"), primary_key=primary_key, nullable=nullable, comment=comment)
+
+
+def _time(name: str, comment: str, *, nullable: bool = False) -> Column[Any]:
+    return Column(name, TIMESTAMP(timezone=True), nullable=nullable, comment=comment)
+
+
+def _length(column: str, limit: int) -> CheckConstraint:
+    return CheckConstraint(f"octet_length({column}) BETWEEN 1 AND {limit}", name=f"{column}_length")
+
+
+def _finite(column: str) -> CheckConstraint:
+    # PostgreSQL sorts NaN above every number, so one comparison each way refuses it as well.
+    return CheckConstraint(f"{column} > '-Infinity' AND {column} < 'Infinity'", name=f"{column}_finite")
+
+
+def _finite_elements(column: str) -> CheckConstraint:
+    return CheckConstraint(f"'-Infinity' < ALL ({column}) AND 'Infinity' > ALL ({column})", name=f"{column}_finite")
+
+
+policy_state = Table(
+    "policy_state",
+    metadata,
+    _name("user_id", "The person, as the client names them", primary_key=True),
+    _name("policy", "linucb-v1 or egreedy-v1", primary_key=True),
+    Column("epoch", Integer, nullable=False, comment="Grows by one with each reset or import over older state"),
+    Column("version", BigInteger, nullable=False, comment="Rows of reward_ledger in this epoch"),
+    Column("pulls", BigInteger, nullable=False, comment="Decisions made"),
+    Column("explore_count", BigInteger, nullable=False, comment="Decisions drawn at random"),
+    Column("reward_count", BigInteger, nullable=False, comment="Rewards received"),
+    Column("cumulative_reward", DOUBLE_PRECISION, nullable=False, comment="Sum of rewards received"),
+    _time("last_updated", "Last decision or reward; null after a reset", nullable=True),
+    Column("a", Float8Array, nullable=False, comment="A = I + sum of x x^T over rewards, d rows of d numbers"),
+    Column("b", Float8Array, nullable=False, comment="b = sum of reward times x, d numbers"),
+    _length("user_id", 200),
+    _length("policy", 100),
+    CheckConstraint("epoch >= 0", name="epoch_range"),
+    CheckConstraint("version >= 0", name="version_range"),
+    CheckConstraint("pulls >= 0", name="pulls_range"),
+    CheckConstraint("explore_count BETWEEN 0 AND pulls", name="explore_count_range"),
+    CheckConstraint("reward_count >= 0", name="reward_count_range"),
+    _finite("cumulative_reward"),
+    CheckConstraint(
+        "array_ndims(b) = 1 AND array_ndims(a) = 2"
+        " AND array_length(a, 1) = array_length(b, 1) AND array_length(a, 2) = array_length(b, 1)",
+        name="dimensions",
+    ),
+    _finite_elements("a"),
+    _finite_elements("b"),
+    comment="One row a user and policy: the model A, b and its counters. The only row that is locked.",
+    # Room on each page for the new version of a row, so that an update stays on it and touches no index (HOT);
+    # dead versions are many and small, so they are swept early.
+    postgresql_with={"fillfactor": 70, "autovacuum_vacuum_scale_factor": 0.02, "autovacuum_vacuum_cost_delay": 0},
+)
+
+history_order = Sequence("feature_history_order", metadata=metadata, data_type=BigInteger)
+
+feature_history = Table(
+    "feature_history",
+    metadata,
+    _name("user_id", "The person", primary_key=True),
+    Column("decision_id", Uuid, primary_key=True, comment="UUIDv7 of the decision; its time part picks the partition"),
+    _name("policy", "The policy that decided"),
+    Column("epoch", Integer, nullable=False, comment="policy_state.epoch at the decision"),
+    Column("version", BigInteger, nullable=False, comment="policy_state.version at the decision"),
+    Column(
+        "position",
+        BigInteger,
+        history_order,
+        server_default=history_order.next_value(),
+        nullable=False,
+        comment="Order in which decisions were made, whatever their ids and clocks",
+    ),
+    _time("decided_at", "When it was decided"),
+    Column("score", DOUBLE_PRECISION, nullable=False, comment="Score of the chosen tip, as answered"),
+    Column("propensity", DOUBLE_PRECISION, nullable=False, comment="Probability with which this tip was chosen"),
+    Column("exploring", Boolean, nullable=False, comment="Whether the tip was drawn at random"),
+    _name("tip_id", "The tip that was chosen"),
+    _name("prompt_version", "Prompt version that wrote the tip, if a model did", nullable=True),
+    Column("generation_id", Uuid, comment="Generation that the tip came from, if known"),
+    Column("x", Float8Array, nullable=False, comment="Feature vector of the chosen tip, d numbers"),
+    Column("features", JSONB, nullable=False, comment="Raw features of the chosen tip"),
+    Column("candidates", JSONB, nullable=False, comment="The candidates considered, in the order given"),
+    Column("answer", JSONB, nullable=False, comment="The answer as sent"),
+    Column("reward", DOUBLE_PRECISION, comment="The reward that came back, null so far"),
+    _time("rewarded_at", "When the reward came back", nullable=True),
+    _length("user_id", 200),
+    _length("policy", 100),
+    _length("tip_id", 200),
+    _length("prompt_version", 200),
+    CheckConstraint("epoch >= 0", name="epoch_range"),
+    CheckConstraint("version >= 0", name="version_range"),
+    _finite("score"),
+    CheckConstraint("propensity > 0 AND propensity <= 1", name="propensity_range"),
+    CheckConstraint("array_ndims(x) = 1", name="dimensions"),
+    _finite_elements("x"),
+    CheckConstraint("reward BETWEEN -1 AND 1", name="reward_range"),
+    CheckConstraint("(reward IS NULL) = (rewarded_at IS NULL)", name="rewarded_at_present"),
+    # tip_id last: the search for a tip's latest decision walks the index alone.
+    Index(None, "user_id", "policy", "epoch", "position", "tip_id"),
+    comment="One row a decision, never changed but for its reward. Partitioned by month of decision_id.",
+    postgresql_partition_by="RANGE (decision_id)",
+)
+
+reward_ledger = Table(
+    "reward_ledger",
+    metadata,
+    _name("user_id", "The person", primary_key=True),
+    _name("policy", "The policy that learned", primary_key=True),
+    Column("epoch", Integer, primary_key=True, autoincrement=False, comment="policy_state.epoch at the change"),
+    Column("version", BigInteger, primary_key=True, autoincrement=False, comment="1, 2, 3, ... within the epoch"),
+    _time("recorded_at", "When it was applied"),
+    _name("kind", "reward: a reaction came in; import: the state starts from that of another service"),
+    Column("reward", DOUBLE_PRECISION, comment="The reward applied"),
+    Column("x", Float8Array, comment="Feature vector it was applied with, d numbers"),
+    _name("tip_id", "The tip it was for", nullable=True),
+    Column("decision_id", Uuid, comment="The decision it was for, if known"),
+    _name("idempotency_key", "The client's key for the call, if it sent one", nullable=True),
+    Column("start_pulls", BigInteger, comment="import: pulls brought along"),
+    Column("start_explore_count", BigInteger, comment="import: explore_count brought along"),
+    Column("start_reward_count", BigInteger, comment="import: reward_count brought along"),
+    Column("start_cumulative_reward", DOUBLE_PRECISION, comment="import: cumulative_reward brought along"),
+    Column("start_a", Float8Array, comment="import: the whole of A"),
+    Column("start_b", Float8Array, comment="import: the whole of b"),
+    _length("user_id", 200),
+    _length("policy", 100),
+    _length("tip_id", 200),
+    _length("idempotency_key", 200),
+    CheckConstraint("epoch >= 0", name="epoch_range"),
+    CheckConstraint("version >= 1", name="version_range"),
+    CheckConstraint("kind IN ('reward', 'import')", name="kind_known"),
+    CheckConstraint("reward BETWEEN -1 AND 1", name="reward_range"),
+    CheckConstraint("array_ndims(x) = 1", name="dimensions"),
+    _finite_elements("x"),
+    CheckConstraint("num_nulls(reward, x, tip_id) = CASE kind WHEN 'import' THEN 3 ELSE 0 END", name="reward_present"),
+    CheckConstraint(
+        "num_nonnulls(start_pulls, start_explore_count, start_reward_count, start_cumulative_reward, start_a, start_b)"
+        " = CASE kind WHEN 'import' THEN 6 ELSE 0 END",
+        name="start_present",
+    ),
+    comment="One row for each change of A and b, append only: policy_state is the fold of it.",
+)
+
+prompt_versions = Table(
+    "prompt_versions",
+    metadata,
+    _name("version", "Name of the version", primary_key=True),
+    _name("status", "active, or retired: kept for the record, refused for new generations"),
+    Column("weight", DOUBLE_PRECISION, nullable=False, server_default="1", comment="Share of the traffic, relative"),
+    _time("published_at", "When it was published"),
+    _time("retired_at", "When it was retired", nullable=True),
+    Column("description", Text, nullable=False, comment="What is special about it"),
+    Column("system_template", Text, nullable=False, comment="Jinja2 template of the system message"),
+    Column("user_template", Text, nullable=False, comment="Jinja2 template of the user message"),
+    _length("version", 100),
+    CheckConstraint("status IN ('active', 'retired')", name="status_known"),
+    CheckConstraint("(status = 'retired') = (retired_at IS NOT NULL)", name="retired_at_present"),
+    CheckConstraint("weight >= 0 AND weight < 'Infinity'", name="weight_range"),
+    CheckConstraint("octet_length(description) <= 1000", name="description_length"),
+    _length("system_template", 65536),
+    _length("user_template", 65536),
+    comment="The prompt registry. A published text never changes; a trigger holds it.",
+)
+
+generations = Table(
+    "generations",
+    metadata,
+    _name("user_id", "The person that tips were asked for", primary_key=True),
+    Column("generation_id", Uuid, primary_key=True, comment="UUIDv7 of the generation"),
+    Column(
+        "prompt_version",
+        Text(collation="C"),
+        ForeignKey(prompt_versions.c.version),
+        nullable=False,
+        comment="The version used",
+    ),
+    _time("created_at", "When the call came in"),
+    Column("latency_ms", Integer, nullable=False, comment="Time spent waiting for the gateway, all attempts"),
+    Column("prompt_tokens", Integer, nullable=False, comment="Summed over the attempts"),
+    Column("completion_tokens", Integer, nullable=False, comment="Summed over the attempts"),
+    Column("requested", SmallInteger, nullable=False, comment="Tips asked for"),
+    Column("attempts", SmallInteger, nullable=False, comment="Times the model was asked"),
+    _name("outcome", "ok, or the code of the error that was answered"),
+    _name("model", "The model that answered, as the gateway names it", nullable=True),
+    Column("error", Text, comment="What went wrong, as answered"),
+    _length("user_id", 200),
+    CheckConstraint("latency_ms >= 0", name="latency_ms_range"),
+    CheckConstraint("prompt_tokens >= 0", name="prompt_tokens_range"),
+    CheckConstraint("completion_tokens >= 0", name="completion_tokens_range"),
+    CheckConstraint("requested >= 1", name="requested_range"),
+    CheckConstraint("attempts >= 0", name="attempts_range"),
+    _length("outcome", 100),
+    _length("model", 200),
+    CheckConstraint("(outcome = 'ok') = (error IS NULL)", name="error_present"),
+    CheckConstraint("octet_length(error) <= 8192", name="error_length"),
+    comment="One row a call of /generate that asked the model, failed ones included.",
+)
+
+tips = Table(
+    "tips",
+    metadata,
+    _name("user_id", "The person it was written for", primary_key=True),
+    _name("tip_id", "Id of the tip; another generation may use it again", primary_key=True),
+    Column("generation_id", Uuid, primary_key=True, comment="The generation that wrote it"),
+    _name("prompt_version", "The prompt version that wrote it"),
+    _time("created_at", "When it was written"),
+    Column("place", SmallInteger, nullable=False, comment="Its place in the model's reply, from 0"),
+    Column("content", Text, nullable=False, comment="The text shown"),
+    Column("rationale", Text, comment="Why the model proposed it"),
+    _length("user_id", 200),
+    _length("tip_id", 200),
+    _length("prompt_version", 100),
+    CheckConstraint("place >= 0", name="place_range"),
+    _length("content", 16384),
+    CheckConstraint("octet_length(rationale) <= 16384", name="rationale_length"),
+    ForeignKeyConstraint(["user_id", "generation_id"], [generations.c.user_id, generations.c.generation_id]),
+    comment="One row a tip that a model wrote. The latest row of a tip_id is the one in use.",
+)
+
+_HISTORY_DEFAULT = """
+CREATE TABLE feature_history_default PARTITION OF feature_history DEFAULT WITH (fillfactor = 90)
+"""
+
+_HISTORY_MONTHS = """
+CREATE FUNCTION create_feature_history_months(first timestamptz, months integer) RETURNS SETOF text
+LANGUAGE plpgsql AS $$
+DECLARE
+    -- The first 48 bits of a UUIDv7 are its time in milliseconds since 1970.
+    lower_bound uuid;
+    upper_bound uuid;
+    month timestamp := date_trunc('month', first AT TIME ZONE 'UTC');
+    partition text;
+BEGIN
+    FOR i IN 1 .. months LOOP
+        partition := format('feature_history_%s', to_char(month, 'YYYY_MM'));
+        lower_bound := rpad(lpad(to_hex((extract(epoch FROM month) * 1000)::bigint), 12, '0'), 32, '0')::uuid;
+        month := month + interval '1 month';
+        upper_bound := rpad(lpad(to_hex((extract(epoch FROM month) * 1000)::bigint), 12, '0'), 32, '0')::uuid;
+        CONTINUE WHEN to_regclass(partition) IS NOT NULL;
+        EXECUTE format(
+            'CREATE TABLE %I (LIKE feature_history INCLUDING DEFAULTS INCLUDING CONSTRAINTS) WITH (fillfactor = 90)',
+            partition
+        );
+        -- Decisions that came before their month had a partition wait in the default one.
+        EXECUTE format(
+            'WITH moved AS (DELETE FROM feature_history_default WHERE decision_id >= %L AND decision_id < %L'
+            ' RETURNING *) INSERT INTO %I SELECT * FROM moved',
+            lower_bound, upper_bound, partition
+        );
+        EXECUTE format(
+            'ALTER TABLE feature_history ATTACH PARTITION %I FOR VALUES FROM (%L) TO (%L)',
+            partition, lower_bound, upper_bound
+        );
+        RETURN NEXT partition;
+    END LOOP;
+END
+$$
+"""
+
+_PROMPTS_IMMUTABLE = """
+CREATE FUNCTION refuse_change_of_prompt_version() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    RAISE EXCEPTION 'prompt version % is published: its text never changes', OLD.version
+        USING ERRCODE = 'integrity_constraint_violation';
+END
+$$
+"""
+
+_PROMPTS_IMMUTABLE_TRIGGER = """
+CREATE TRIGGER prompt_versions_immutable
+    BEFORE UPDATE OF version, published_at, description, system_template, user_template OR DELETE
+    ON prompt_versions
+    FOR EACH ROW EXECUTE FUNCTION refuse_change_of_prompt_version()
+"""
+
+
+def _after_create(table: Table, statement: str) -> None:
+    def execute(_table: Table, connection: Connection, **_: object) -> None:
+        connection.execute(text(statement))
+
+    event.listen(table, "after_create", execute)
+
+
+_after_create(feature_history, _HISTORY_DEFAULT)
+_after_create(feature_history, _HISTORY_MONTHS)
+_after_create(prompt_versions, _PROMPTS_IMMUTABLE)
+_after_create(prompt_versions, _PROMPTS_IMMUTABLE_TRIGGER)
