@@ -88,6 +88,12 @@ class UnknownPromptVersionError(OoMlError):
     code = "unknown_prompt_version"
 
 
+class RetiredPromptVersionError(OoMlError):
+    """This prompt version is retired."""
+
+    code = "retired_prompt_version"
+
+
 class PromptVersionExistsError(OoMlError):
     """This prompt version is published already; a published version never changes."""
 

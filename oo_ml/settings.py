@@ -59,7 +59,8 @@ class Settings(BaseSettings):
         ),
     ] = ""
     default_prompt_version: Annotated[
-        str, Field(validation_alias="DEFAULT_PROMPT_VERSION", description="Version used when TIP_PROMPT_VERSION is empty")
+        str,
+        Field(validation_alias="DEFAULT_PROMPT_VERSION", description="Version used when TIP_PROMPT_VERSION is empty"),
     ] = "v1"
 
     # Language model gateway
@@ -73,7 +74,9 @@ class Settings(BaseSettings):
         ResponseFormat, Field(description="json_schema asks the gateway to enforce the shape of the reply")
     ] = ResponseFormat.NONE
     llm_timeout: Annotated[PositiveFloat, Field(description="Longest wait for one answer of the gateway")] = 30.0
-    llm_connect_timeout: Annotated[PositiveFloat, Field(description="Longest wait for a connection to the gateway")] = 3.0
+    llm_connect_timeout: Annotated[PositiveFloat, Field(description="Longest wait for a connection to the gateway")] = (
+        3.0
+    )
     llm_max_connections: Annotated[PositiveInt, Field(description="Calls to the gateway under way at once")] = 50
     llm_max_reply_bytes: Annotated[PositiveInt, Field(description="Largest answer read from the gateway")] = 1_048_576
 
@@ -86,7 +89,8 @@ class Settings(BaseSettings):
         default_factory=_default_data_dir
     )
     postgres_bin_dir: Annotated[
-        Path | None, Field(description="Directory of initdb and pg_ctl for the private PostgreSQL; default: the wheel's")
+        Path | None,
+        Field(description="Directory of initdb and pg_ctl for the private PostgreSQL; default: the wheel's"),
     ] = None
     postgres_start_timeout: Annotated[
         PositiveFloat, Field(description="Longest wait for the private PostgreSQL to start or stop")
@@ -94,10 +98,15 @@ class Settings(BaseSettings):
     database_workers: Annotated[
         PositiveInt, Field(description="Threads, each with one connection, that run transactions")
     ] = 8
+    database_readers: Annotated[
+        PositiveInt, Field(description="The same for reports, so that they can't keep decisions waiting")
+    ] = 4
     database_queue: Annotated[
         PositiveInt, Field(description="Transactions that may wait for a thread; one more is answered 503")
     ] = 256
-    database_connect_timeout: Annotated[PositiveInt, Field(description="Longest wait for a connection to PostgreSQL")] = 2
+    database_connect_timeout: Annotated[
+        PositiveInt, Field(description="Longest wait for a connection to PostgreSQL")
+    ] = 2
     database_prepare_threshold: Annotated[
         int, Field(ge=-1, description="Runs of a statement before it is prepared; -1 never (for PgBouncer)")
     ] = 5
@@ -120,6 +129,17 @@ class Settings(BaseSettings):
     ] = 10
 
     log_level: Annotated[LogLevel, Field(description="debug, info, warning or error")] = LogLevel.INFO
+
+    @classmethod
+    def variable(cls, name: str) -> str:
+        """Return the environment variable of a setting."""
+        alias = cls.model_fields[name].validation_alias
+        return alias if isinstance(alias, str) else f"{cls.model_config['env_prefix']}{name}".upper()
+
+    def shown(self, name: str) -> str:
+        """Return a setting for people to read; of a secret, only whether there is one."""
+        value = getattr(self, name)
+        return "" if value is None else str(value)
 
     @model_validator(mode="after")
     def _timeouts_nest(self) -> Self:

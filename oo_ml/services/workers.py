@@ -20,6 +20,7 @@ from sqlalchemy import Connection, Engine
 from oo_ml.errors import DatabaseTimeoutError, OverloadedError
 from oo_ml.services import transactions
 from oo_ml.services.transactions import Command, Outcome, Service
+from oo_ml.settings import Settings
 
 logger = logging.getLogger(__name__)
 
@@ -27,11 +28,11 @@ logger = logging.getLogger(__name__)
 class Workers:
     """A pool of threads, each of which uses one connection of `engine` at a time."""
 
-    def __init__(self, engine: Engine, *, name: str, threads: int, queue: int, timeout: float) -> None:
+    def __init__(self, engine: Engine, *, name: str, threads: int, settings: Settings) -> None:
         self._engine = engine
         self._executor = ThreadPoolExecutor(threads, thread_name_prefix=name)
-        self._capacity = threads + queue
-        self._timeout = timeout
+        self._capacity = threads + settings.database_queue
+        self._timeout = settings.request_timeout
         self._under_way: set[Future[Any]] = set()
 
     async def run(self, service: Service[Command, Outcome], commands: Sequence[Command]) -> list[Outcome]:

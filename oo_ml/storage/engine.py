@@ -14,7 +14,7 @@ from oo_ml.storage import arrays
 
 
 class _BinaryCursor(psycopg.Cursor[Any]):
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
+    def __init__(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401 - the base class's own, passed on
         super().__init__(*args, **kwargs)
         self.format = Format.BINARY
 
@@ -35,18 +35,19 @@ def parse_url(url: str) -> URL:
     return parsed.set(drivername="postgresql+psycopg")
 
 
-def create(url: str, settings: Settings) -> Engine:
-    """Return an engine whose pool holds one connection a worker thread."""
+def create(url: str, settings: Settings, *, threads: int, read_only: bool = False) -> Engine:
+    """Return an engine whose pool holds one connection a thread."""
     options = {
         "statement_timeout": round(settings.statement_timeout * 1000),
         "lock_timeout": round(settings.lock_timeout * 1000),
         # A worker that dies between two statements must not keep its row locks.
         "idle_in_transaction_session_timeout": round(settings.request_timeout * 1000),
         "timezone": "UTC",
+        "default_transaction_read_only": "on" if read_only else "off",
     }
     engine = create_engine(
         parse_url(url),
-        pool_size=settings.database_workers,
+        pool_size=threads,
         max_overflow=0,
         pool_timeout=settings.request_timeout,
         connect_args={

@@ -1,0 +1,62 @@
+"""The baseline: every table of the first release, and the prompt versions it comes with.
+
+pre: runs before the service starts for the first time.
+Revises: nothing
+Locks: nothing that is in use.
+"""
+
+import tomllib
+from datetime import UTC, datetime
+from pathlib import Path
+
+import sqlalchemy as sa
+
+from alembic import op
+
+revision = "0001"
+down_revision = None
+branch_labels = None
+depends_on = None
+
+_PROMPTS = Path(__file__).parent.parent / "prompts"
+_PUBLISHED_AT = datetime(2026, 11, 23, tzinfo=UTC)
+
+
+def upgrade() -> None:
+    """Create the schema, publish v1, v2-mentor and v3-few-shot, and make partitions for the next months."""
+    op.execute(Path(__file__).with_suffix(".sql").read_text("utf-8"))
+    descriptions = tomllib.loads((_PROMPTS / "prompts.toml").read_text("utf-8"))
+    op.bulk_insert(
+        sa.table(
+            "prompt_versions",
+            sa.column("version", sa.Text),
+            sa.column("status", sa.Text),
+            sa.column("published_at", sa.TIMESTAMP(timezone=True)),
+            sa.column("description", sa.Text),
+            sa.column("system_template", sa.Text),
+            sa.column("user_template", sa.Text),
+        ),
+        [
+            {
+                "version": version,
+                "status": "active",
+                "published_at": _PUBLISHED_AT,
+                "description": descriptions[version]["description"],
+                "system_template": (_PROMPTS / f"{version}.system.j2").read_text("utf-8"),
+                "user_template": (_PROMPTS / f"{version}.user.j2").read_text("utf-8"),
+            }
+            for version in ("v1", "v2-mentor", "v3-few-shot")
+        ],
+    )
+    op.execute("SELECT create_feature_history_months(now(), 4)")
+
+
+def downgrade() -> None:
+    """Drop everything, data included."""
+    op.execute(
+        """
+        DROP TABLE tips, generations, prompt_versions, reward_ledger, feature_history, policy_state;
+        DROP FUNCTION refuse_change_of_prompt_version, create_feature_history_months;
+        DROP SEQUENCE feature_history_order;
+        """
+    )

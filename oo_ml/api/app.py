@@ -1,0 +1,51 @@
+"""The application: what is started with it, and which door leads where."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+from fastapi import FastAPI
+
+from oo_ml import __version__
+from oo_ml.api import errors, generate, health, prompts, reward, score, users
+from oo_ml.api.bodies import add_schemas
+from oo_ml.api.paths import EncodedPath
+from oo_ml.api.schemas import GenerateRequest, PublishRequest, RewardRequest, ScoreRequest
+from oo_ml.services.startup import open_services
+from oo_ml.settings import Settings
+
+
+def create_app(settings: Settings, database_url: str) -> FastAPI:
+    """Return the service on a database, which need not answer yet."""
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        async with open_services(settings, database_url) as services:
+            app.state.services = services
+            yield
+
+    app = FastAPI(
+        title="oO ML",
+        version=__version__,
+        description="Which tip to show next, for each person, learned from their reactions.",
+        lifespan=lifespan,
+        max_body_size=settings.max_body_bytes,
+        redirect_slashes=False,
+    )
+    app.add_middleware(EncodedPath)
+    errors.install(app)
+    for noun in (score, reward, generate, users, prompts, health):
+        app.include_router(noun.router)
+    _document_bodies(app)
+    return app
+
+
+def _document_bodies(app: FastAPI) -> None:
+    build = app.openapi
+
+    def openapi() -> dict[str, Any]:
+        if app.openapi_schema is None:
+            add_schemas(build(), [ScoreRequest, RewardRequest, GenerateRequest, PublishRequest])
+        return build()
+
+    app.openapi = openapi  # type: ignore[method-assign]

@@ -1,0 +1,54 @@
+"""From an outcome to an answer: which status each error class gets. Nothing a caller sent is echoed in a 422."""
+
+import logging
+from typing import Final
+
+from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+
+from oo_ml import errors
+from oo_ml.api.bodies import answer
+from oo_ml.api.schemas import Problem
+from oo_ml.errors import OoMlError
+
+logger = logging.getLogger(__name__)
+
+RETRY_AFTER_SECONDS: Final = 1
+
+_STATUS: Final[dict[type[OoMlError], int]] = {
+    errors.UnavailableError: 503,
+    errors.GatewayError: 502,
+    errors.InvalidReplyError: 502,
+    errors.NoCandidatesError: 422,
+    errors.UnknownPromptVersionError: 422,
+    errors.RetiredPromptVersionError: 422,
+    errors.InvalidTemplateError: 422,
+    errors.PromptVersionExistsError: 409,
+}
+
+
+def install(app: FastAPI) -> None:
+    """Make every error an answer with a sentence and a code."""
+    app.exception_handler(OoMlError)(_ours)
+    app.exception_handler(RequestValidationError)(_invalid)
+    app.exception_handler(Exception)(_bug)
+
+
+async def _ours(_: Request, error: OoMlError) -> Response:
+    status = next((_STATUS[cls] for cls in type(error).__mro__ if cls in _STATUS), 500)
+    response = answer(Problem(detail=error.message, code=error.code), status)
+    if status == 503:  # noqa: PLR2004
+        response.headers["Retry-After"] = str(RETRY_AFTER_SECONDS)
+    return response
+
+
+async def _invalid(_: Request, error: RequestValidationError) -> Response:
+    # Where and why, never the value: an echoed NaN or lone surrogate can't be sent at all.
+    detail = [{"loc": problem["loc"], "msg": problem["msg"], "type": problem["type"]} for problem in error.errors()]
+    return JSONResponse({"detail": detail, "code": "invalid"}, 422)
+
+
+async def _bug(request: Request, error: Exception) -> Response:
+    logger.error("%s %s failed", request.method, request.scope["route"].path, exc_info=error)
+    return answer(Problem(detail="Something went wrong on our side; the log has the details", code="error"), 500)

@@ -1,0 +1,48 @@
+"""User ids in paths: any id that a body may carry can be named in a URL, a slash in it included.
+
+Servers decode %2F before routing, so `/stats/egreedy%2Fada` (the user `egreedy/ada`) would look like
+`/stats/egreedy/ada` (the user `ada`). Here routing sees the path as it was sent, and ids are decoded after it.
+"""
+
+from typing import Annotated
+from urllib.parse import quote, unquote_to_bytes
+
+from fastapi import Path
+from fastapi.exceptions import RequestValidationError
+from pydantic import TypeAdapter, ValidationError
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from oo_ml.api.schemas import UserId
+
+_user_id = TypeAdapter(UserId)
+
+EncodedUserId = Annotated[str, Path(description="The user's id, percent-encoded", examples=["ada", "team%2Fada"])]
+
+
+class EncodedPath:
+    """ASGI middleware that routes by the path as it was sent, still percent-encoded."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass the call on with the encoded path in the place of the decoded one."""
+        if scope["type"] == "http":
+            raw = scope.get("raw_path")
+            scope = {**scope, "path": raw.decode("latin-1") if raw else quote(scope["path"])}
+        await self.app(scope, receive, send)
+
+
+def decode_user_id(encoded: str) -> str:
+    """Return the id that a path segment stands for.
+
+    Raises:
+        RequestValidationError: no call could have been made for such an id.
+    """
+    try:
+        return _user_id.validate_python(unquote_to_bytes(encoded).decode("utf-8"))
+    except UnicodeDecodeError:
+        problem = {"loc": (), "msg": "must be UTF-8, percent-encoded", "type": "string_unicode"}
+        raise RequestValidationError([{**problem, "loc": ("path", "user_id")}]) from None
+    except ValidationError as error:
+        raise RequestValidationError([{**e, "loc": ("path", "user_id")} for e in error.errors()]) from None

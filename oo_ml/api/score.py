@@ -1,0 +1,64 @@
+"""POST /score and /score/egreedy: choose one of the candidates."""
+
+from datetime import UTC, datetime
+from functools import partial
+
+import uuid_utils.compat as uuid_utils
+from fastapi import APIRouter, Request, Response
+
+from oo_ml.api.bodies import answer, documented, parse
+from oo_ml.api.dependencies import services
+from oo_ml.api.schemas import ScoreAnswer, ScoreRequest
+from oo_ml.domain.features import Moment, Task
+from oo_ml.domain.policies import EPSILON_GREEDY, LINUCB
+from oo_ml.errors import NoCandidatesError
+from oo_ml.services.score import Candidate, DecideCommand, decide
+
+router = APIRouter(tags=["decisions"])
+
+_PROBLEMS = {422: "No candidates, or a field is out of range", 503: "The database can't take it now; try again"}
+
+
+@router.post("/score", summary="Choose by LinUCB", **documented(ScoreRequest, ScoreAnswer, _PROBLEMS))
+async def score(request: Request) -> Response:
+    """Choose the candidate with the highest theta.x + alpha sqrt(x^T A^-1 x), the first among equals."""
+    return await _score(request, LINUCB)
+
+
+@router.post("/score/egreedy", summary="Choose by epsilon-greedy", **documented(ScoreRequest, ScoreAnswer, _PROBLEMS))
+async def score_egreedy(request: Request) -> Response:
+    """Choose any candidate with probability epsilon, else the one with the highest theta.x, the first among equals."""
+    return await _score(request, EPSILON_GREEDY)
+
+
+async def _score(request: Request, policy: str) -> Response:
+    body = await parse(request, ScoreRequest)
+    if not body.candidates:
+        raise NoCandidatesError
+    command = DecideCommand(
+        user_id=body.user_id,
+        policy=policy,
+        decision_id=uuid_utils.uuid7(),
+        decided_at=datetime.now(UTC),
+        moment=Moment(body.context.hour_of_day, body.context.day_of_week),
+        candidates=[
+            Candidate(
+                id=candidate.id,
+                source=candidate.source,
+                task=Task(candidate.features.is_overdue, candidate.features.task_age_days, candidate.features.priority),
+                prompt_version=candidate.prompt_version,
+            )
+            for candidate in body.candidates
+        ],
+    )
+    app = services(request)
+    [decision] = await app.writers.run(partial(decide, parameters=app.parameters), [command])
+    return answer(
+        ScoreAnswer(
+            tip_id=decision.tip_id,
+            score=decision.score,
+            policy=policy,
+            decision_id=decision.decision_id,
+            propensity=decision.propensity,
+        )
+    )

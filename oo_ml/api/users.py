@@ -1,0 +1,90 @@
+"""What is known of one person, and starting them afresh."""
+
+from typing import Any
+
+from fastapi import APIRouter, Request, Response
+
+from oo_ml.api.bodies import answer, documented
+from oo_ml.api.dependencies import services
+from oo_ml.api.paths import EncodedUserId, decode_user_id
+from oo_ml.api.schemas import EgreedyStatsAnswer, FeaturesAnswer, HistoryEntry, Ok, StatsAnswer
+from oo_ml.domain.features import LABELS
+from oo_ml.domain.policies import EPSILON_GREEDY, LINUCB
+from oo_ml.services.reports import Stats, features, stats
+from oo_ml.services.reset import reset
+from oo_ml.storage.states import StateKey
+
+router = APIRouter(tags=["people"])
+
+_PROBLEMS = {422: "No such id can exist", 503: "The database can't take it now; try again"}
+
+
+@router.post("/reset/{user_id:path}", summary="Start a person afresh", **documented(None, Ok, _PROBLEMS))
+async def reset_user(request: Request, user_id: EncodedUserId) -> Response:
+    """Begin anew: both policies' state and counters, and the history. Fine for somebody never seen."""
+    await services(request).writers.run(reset, [decode_user_id(user_id)])
+    return answer(Ok())
+
+
+# Before /stats/{user_id}, which would take it for a user whose id begins with egreedy/.
+@router.get(
+    "/stats/egreedy/{user_id:path}", summary="What egreedy-v1 knows", **documented(None, EgreedyStatsAnswer, _PROBLEMS)
+)
+async def stats_egreedy(request: Request, user_id: EncodedUserId) -> Response:
+    """Return counters, exploration rate and theta (7 numbers); zeros for somebody never seen."""
+    name = decode_user_id(user_id)
+    known = await _stats(request, name, EPSILON_GREEDY)
+    return answer(
+        EgreedyStatsAnswer(
+            **_counters(name, known),
+            policy=EPSILON_GREEDY,
+            exploration_rate=known.exploration_rate,
+            feature_labels=list(LABELS),
+        )
+    )
+
+
+@router.get("/stats/{user_id:path}", summary="What linucb-v1 knows", **documented(None, StatsAnswer, _PROBLEMS))
+async def stats_linucb(request: Request, user_id: EncodedUserId) -> Response:
+    """Return counters and theta (5 numbers); zeros for somebody never seen."""
+    name = decode_user_id(user_id)
+    return answer(StatsAnswer(**_counters(name, await _stats(request, name, LINUCB))))
+
+
+@router.get("/features/{user_id:path}", summary="The latest decisions", **documented(None, FeaturesAnswer, _PROBLEMS))
+async def features_of(request: Request, user_id: EncodedUserId) -> Response:
+    """Return the last 100 decisions of both policies since the last reset, oldest first."""
+    name = decode_user_id(user_id)
+    [history] = await services(request).readers.run(features, [name])
+    return answer(
+        FeaturesAnswer(
+            user_id=name,
+            history=[
+                HistoryEntry(
+                    ts=entry.decided_at,
+                    features=entry.features,
+                    score=entry.score,
+                    tip_id=entry.tip_id,
+                    policy=entry.policy,
+                )
+                for entry in history
+            ],
+        )
+    )
+
+
+async def _stats(request: Request, user_id: str, policy: str) -> Stats:
+    [known] = await services(request).readers.run(stats, [StateKey(user_id, policy)])
+    return known
+
+
+def _counters(user_id: str, known: Stats) -> dict[str, Any]:
+    return {
+        "user_id": user_id,
+        "pulls": known.pulls,
+        "reward_count": known.reward_count,
+        "cumulative_reward": known.cumulative_reward,
+        "estimated_mean_reward": known.estimated_mean_reward,
+        "theta": known.theta,
+        "last_updated": known.last_updated,
+    }

@@ -1,0 +1,72 @@
+"""`oo-ml db`: the migrations, for people and for CI/CD."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Annotated
+
+import typer
+
+from oo_ml.observability import configure_logging
+from oo_ml.services.startup import database
+from oo_ml.settings import Settings
+from oo_ml.storage import migrations
+
+app = typer.Typer(help="Migrate the database. Several processes may do so at once.", no_args_is_help=True)
+
+
+@app.command()
+def upgrade(
+    revision: Annotated[str, typer.Argument(help="A revision, `head`, or relative: +1")] = "head",
+) -> None:
+    """Migrate up, and make partitions for the coming months. At head already: changes nothing."""
+    with _database() as (url, settings):
+        migrations.upgrade(url, settings, revision)
+        typer.echo(_at(url, settings))
+
+
+@app.command()
+def downgrade(
+    revision: Annotated[str, typer.Argument(help="A revision, `base` (drops everything), or relative: -1")],
+    yes: Annotated[bool, typer.Option("--yes", help="Don't ask")] = False,  # noqa: FBT002 - typer reads it as a flag
+) -> None:
+    """Migrate down. Data that the older schema has no place for is lost."""
+    if not yes:
+        typer.confirm(f"Downgrade to {revision}? Data that the older schema has no place for is lost", abort=True)
+    with _database() as (url, settings):
+        migrations.downgrade(url, settings, revision)
+        typer.echo(_at(url, settings))
+
+
+@app.command()
+def current() -> None:
+    """Print the revision that the database is at, and the one that this release needs."""
+    with _database() as (url, settings):
+        typer.echo(_at(url, settings))
+
+
+@app.command()
+def check() -> None:
+    """Compare the database with what this release declares; exit code 1 if they differ."""
+    with _database() as (url, settings):
+        migrations.check(url, settings)
+        typer.echo("The database is as this release declares it")
+
+
+@app.command()
+def sql(
+    revision: Annotated[str, typer.Argument(help="From and to, as FROM:TO, or only to")] = "head",
+) -> None:
+    """Print the migrations as SQL, for a database that only its administrators may change."""
+    typer.echo(migrations.sql(revision), nl=False)
+
+
+@contextmanager
+def _database() -> Iterator[tuple[str, Settings]]:
+    settings = Settings()
+    configure_logging(settings.log_level)
+    with database(settings, migrate=False) as url:
+        yield url, settings
+
+
+def _at(url: str, settings: Settings) -> str:
+    return f"{migrations.current(url, settings) or 'empty'} (this release: {migrations.head()})"

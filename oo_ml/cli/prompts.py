@@ -1,0 +1,79 @@
+"""`oo-ml prompts`: the prompt registry."""
+
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from pydantic import ValidationError
+from rich.console import Console
+from rich.table import Table
+
+from oo_ml.api.schemas import PublishRequest
+from oo_ml.errors import InvalidTemplateError
+from oo_ml.observability import configure_logging
+from oo_ml.services import prompts
+from oo_ml.services.outcomes import only
+from oo_ml.services.startup import database, run_once
+from oo_ml.services.transactions import Command, Outcome, Service
+from oo_ml.settings import LogLevel, Settings
+
+app = typer.Typer(help="List, show, publish and retire prompt versions.", no_args_is_help=True)
+
+Version = Annotated[str, typer.Argument(help="Name of the version")]
+Template = Annotated[Path, typer.Option(exists=True, dir_okay=False, readable=True)]
+
+
+@app.command("list")
+def list_() -> None:
+    """List every version, the oldest first."""
+    [listing] = _run(prompts.listing, None)
+    table = Table("version", "status", "weight", "published", "description")
+    for prompt in listing:
+        table.add_row(
+            prompt.version, prompt.status, f"{prompt.weight:g}", f"{prompt.published_at:%Y-%m-%d}", prompt.description
+        )
+    Console().print(table)
+
+
+@app.command()
+def show(version: Version) -> None:
+    """Print the templates of a version."""
+    prompt = only(_run(prompts.show, version))
+    typer.echo(
+        f"# {prompt.version} ({prompt.status}, published {prompt.published_at:%Y-%m-%d})\n# {prompt.description}"
+    )
+    typer.echo(f"\n## system\n\n{prompt.system_template}\n\n## user\n\n{prompt.user_template}")
+
+
+@app.command()
+def publish(version: Version, system: Template, user: Template, description: str = "") -> None:
+    """Publish a new version from two files with Jinja2 templates. What is published never changes."""
+    try:
+        request = PublishRequest(
+            version=version,
+            description=description,
+            system_template=system.read_text("utf-8"),
+            user_template=user.read_text("utf-8"),
+        )
+    except ValidationError as error:
+        problem = error.errors()[0]
+        raise InvalidTemplateError(f"{problem['loc'][0]}: {problem['msg']}") from None
+    draft = prompts.draft(**request.model_dump(), published_at=datetime.now(UTC))
+    only(_run(prompts.publish, draft))
+    typer.echo(f"Published {version}")
+
+
+@app.command()
+def retire(version: Version) -> None:
+    """Take a version out of use for new generations; its text and its results stay."""
+    only(_run(partial(prompts.retire, retired_at=datetime.now(UTC)), version))
+    typer.echo(f"Retired {version}")
+
+
+def _run(service: Service[Command, Outcome], command: Command) -> list[Outcome]:
+    settings = Settings()
+    configure_logging(LogLevel.WARNING)
+    with database(settings) as url:
+        return run_once(settings, url, service, [command])

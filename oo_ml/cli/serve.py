@@ -1,0 +1,47 @@
+"""`oo-ml serve`: the HTTP service, with a private PostgreSQL if no other is named."""
+
+import signal
+import sys
+from contextlib import suppress
+from typing import Annotated, NoReturn
+
+import typer
+import uvicorn
+
+from oo_ml.api.app import create_app
+from oo_ml.observability import configure_logging
+from oo_ml.services.startup import database
+from oo_ml.settings import Settings
+
+
+def serve(
+    host: Annotated[str, typer.Option(help="Address to listen on")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="Port to listen on; 0 takes a free one", min=0, max=65535)] = 8000,
+) -> None:
+    """Serve until SIGINT or SIGTERM; what was accepted is finished first."""
+    settings = Settings()
+    configure_logging(settings.log_level)
+    # uvicorn passes a signal on once it has stopped; the default would then end the process before PostgreSQL is
+    # stopped. A closed terminal counts as well.
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, _leave)
+    with database(settings) as url:
+        server = uvicorn.Server(
+            uvicorn.Config(
+                create_app(settings, url),
+                host=host,
+                port=port,
+                log_config=None,
+                access_log=False,
+                lifespan="on",
+                timeout_graceful_shutdown=settings.shutdown_timeout,
+            )
+        )
+        with suppress(KeyboardInterrupt):
+            server.run()
+        if not server.started:
+            sys.exit(1)
+
+
+def _leave(_number: int, _frame: object) -> NoReturn:
+    raise SystemExit(0)

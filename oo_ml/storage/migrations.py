@@ -1,0 +1,182 @@
+"""Migrating: one process at a time, never behind a running service's back, from a checkout or an installed wheel."""
+
+import io
+import logging
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Final
+
+from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from alembic.util import CommandError
+from sqlalchemy import Connection, Engine, create_engine, text
+from sqlalchemy.dialects.postgresql import ARRAY, DOUBLE_PRECISION
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.pool import NullPool
+from sqlalchemy.types import TypeEngine
+
+from alembic import command
+from oo_ml.errors import ConfigurationError
+from oo_ml.settings import Settings
+from oo_ml.storage import failures
+from oo_ml.storage.engine import parse_url
+from oo_ml.storage.tables import Float8Array
+
+logger = logging.getLogger(__name__)
+
+# Any number will do, as long as every release uses the same one.
+_ADVISORY_LOCK: Final = 7_021_943_116
+MONTHS_AHEAD: Final = 4
+
+
+def configured_url(settings: Settings) -> str:
+    """Return the database that the settings name.
+
+    Raises:
+        ConfigurationError: they name none.
+    """
+    if settings.database_url is None:
+        raise ConfigurationError("Set OO_ML_DATABASE_URL, or use `oo-ml db` for the private PostgreSQL")
+    return settings.database_url.get_secret_value()
+
+
+@contextmanager
+def migration_connection(database: str | Engine | Connection, settings: Settings) -> Iterator[Connection]:
+    """Yield a connection on which no other process migrates.
+
+    The advisory lock comes first, under a long limit of its own: a replica that starts while another one migrates
+    waits for it. lock_timeout is set only then: a migration that can't get a table gives up quickly, because
+    every query that comes after it would queue up behind it.
+    """
+    if isinstance(database, Connection):
+        yield database
+        return
+    engine = database if isinstance(database, Engine) else _engine(database, settings)
+    try:
+        with engine.connect() as connection:
+            _set(connection, "statement_timeout", settings.migration_wait)
+            connection.execute(text("SELECT pg_advisory_lock(:key)"), {"key": _ADVISORY_LOCK})
+            _set(connection, "statement_timeout", 0)
+            _set(connection, "lock_timeout", settings.migration_lock_timeout)
+            connection.commit()
+            yield connection
+            connection.rollback()
+            connection.execute(text("SELECT pg_advisory_unlock(:key)"), {"key": _ADVISORY_LOCK})
+            connection.commit()
+            # A failure lets the lock go with the connection, which is not pooled.
+    except DBAPIError as error:
+        raise failures.outcome(error) or error from error
+
+
+def upgrade(url: str, settings: Settings, revision: str = "head") -> None:
+    """Migrate up to `revision` and make sure that the coming months have partitions; nothing to do is fine."""
+    with migration_connection(url, settings) as connection:
+        command.upgrade(_config(connection), revision)
+        if revision == "head":
+            months = connection.scalars(
+                text("SELECT create_feature_history_months(now(), :months)"), {"months": MONTHS_AHEAD}
+            ).all()
+            connection.commit()
+            if months:
+                logger.info("made partitions %s", ", ".join(months))
+
+
+def downgrade(url: str, settings: Settings, revision: str) -> None:
+    """Migrate down to `revision`; `base` drops everything."""
+    with migration_connection(url, settings) as connection:
+        command.downgrade(_config(connection), revision)
+
+
+def check(url: str, settings: Settings) -> None:
+    """Compare the database with what the code declares.
+
+    Raises:
+        CommandError: they differ, or the database isn't at head.
+    """
+    with migration_connection(url, settings) as connection:
+        command.check(_config(connection))
+
+
+def sql(revision: str = "head") -> str:
+    """Return the migrations as one SQL script, for a database that only its administrators may change."""
+    output = io.StringIO()
+    command.upgrade(_config(None, output), revision, sql=True)
+    return output.getvalue()
+
+
+def head() -> str:
+    """Return the revision this release was built for."""
+    revision = ScriptDirectory.from_config(_config(None)).get_current_head()
+    assert revision is not None  # noqa: S101 - a release without migrations can't have been built
+    return revision
+
+
+def current(url: str, settings: Settings) -> str | None:
+    """Return the revision the database is at; None before the first migration."""
+    with migration_connection(url, settings) as connection:
+        return _revision(connection)
+
+
+def is_ready(connection: Connection) -> bool:
+    """Whether this release can work on the database: it is at head, or ahead of it after a newer release's upgrade."""
+    revision = _revision(connection)
+    if revision is None:
+        return False
+    scripts = ScriptDirectory.from_config(_config(None))
+    try:
+        return scripts.get_revision(revision) is None or revision == scripts.get_current_head()
+    except CommandError:
+        return True  # A revision this release has never heard of: a newer one's.
+
+
+def is_compared(name: str | None, type_: str, _parents: Mapping[str, Any]) -> bool:
+    """Whether autogenerate looks at a table: the partitions of the history are its own, not the code's."""
+    return type_ != "table" or not (name or "").startswith("feature_history_")
+
+
+def compare_type(
+    _context: MigrationContext,
+    _inspected_column: object,
+    _metadata_column: object,
+    inspected_type: TypeEngine[Any],
+    metadata_type: TypeEngine[Any],
+) -> bool | None:
+    """Tell autogenerate that float8[] and Float8Array are one type; None leaves the rest to it."""
+    if isinstance(metadata_type, Float8Array):
+        return not (isinstance(inspected_type, ARRAY) and isinstance(inspected_type.item_type, DOUBLE_PRECISION))
+    return None
+
+
+def _engine(url: str, settings: Settings) -> Engine:
+    return create_engine(
+        parse_url(url),
+        poolclass=NullPool,
+        connect_args={"connect_timeout": settings.database_connect_timeout, "application_name": "oo-ml migration"},
+    )
+
+
+def _revision(connection: Connection) -> str | None:
+    return MigrationContext.configure(connection).get_current_revision()
+
+
+def _set(connection: Connection, name: str, seconds: float) -> None:
+    connection.execute(
+        text("SELECT set_config(:name, :value, false)"), {"name": name, "value": f"{round(seconds * 1000)}ms"}
+    )
+
+
+def _config(connection: Connection | None, output: io.StringIO | None = None) -> Config:
+    config = Config(output_buffer=output) if output else Config()
+    config.set_main_option("script_location", str(_scripts()).replace("%", "%%"))
+    config.set_main_option("path_separator", "os")
+    config.attributes["connection"] = connection
+    return config
+
+
+def _scripts() -> Path:
+    package = Path(__file__).parent.parent
+    # The wheel carries the migrations inside the package; a checkout has them beside it.
+    installed = package / "_alembic"
+    return installed if installed.is_dir() else package.parent / "alembic"

@@ -1,0 +1,119 @@
+"""One PostgreSQL for the whole run, shared by its processes; a migrated database of its own for each test."""
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+from pytest_postgresql import factories
+from sqlalchemy import Engine
+
+from oo_ml import embedded_postgres
+from oo_ml.settings import Settings
+from oo_ml.storage import engine, migrations
+from tests.serving import Service, serving
+
+# Settings of whoever runs the tests are not the tests'.
+for _variable in map(Settings.variable, Settings.model_fields):
+    os.environ.pop(_variable, None)
+
+
+@dataclass(frozen=True, slots=True)
+class _Server:
+    """What pytest-postgresql asks of a server."""
+
+    host: str
+    port: int
+    user: str
+    password: None = None
+    options: str = ""
+    maintenance_dbname: str = "postgres"
+    template_dbname: None = None
+
+
+@pytest.fixture(scope="session")
+def pg_server(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Iterator[_Server]:
+    """A server that the first test process starts and the last one stops; it forgets what it should sync."""
+    base = tmp_path_factory.getbasetemp()
+    shared = base if worker_id == "master" else base.parent
+    with embedded_postgres.running(shared / "pg", bin_dir=None, start_timeout=60, fsync=False) as server:
+        yield _Server(str(server.socket_dir), server.port, server.user)
+
+
+def _migrate(*, host: str, port: int, user: str, dbname: str, **_: object) -> None:
+    migrations.upgrade(_url(host, port, user, dbname), make_settings())
+
+
+postgresql_noproc = factories.postgresql_noproc(depends_on="pg_server", load=[_migrate])
+postgresql = factories.postgresql("postgresql_noproc")
+empty_postgresql_noproc = factories.postgresql_noproc(depends_on="pg_server", dbname="empty")
+empty_postgresql = factories.postgresql("empty_postgresql_noproc")
+
+
+@pytest.fixture
+def database_url(postgresql: psycopg.Connection[Any]) -> str:
+    """The address of a migrated database that no other test sees."""
+    return url_of(postgresql)
+
+
+@pytest.fixture
+def empty_database_url(empty_postgresql: psycopg.Connection[Any]) -> str:
+    """The address of a database before the first migration."""
+    return url_of(empty_postgresql)
+
+
+@pytest.fixture
+def db(database_url: str) -> Iterator[Engine]:
+    """The service's own kind of engine, on a migrated database."""
+    created = engine.create(database_url, make_settings(), threads=8)
+    yield created
+    created.dispose()
+
+
+Serve = Callable[..., Service]
+
+
+@pytest.fixture
+def serve(database_url: str) -> Iterator[Serve]:
+    """Start services over HTTP, each with settings of its own; all of them stop after the test."""
+    with ExitStack() as running:
+
+        def start(**overrides: Any) -> Service:  # noqa: ANN401 - settings have many types
+            one: AbstractContextManager[Service] = serving(make_settings(**overrides), database_url)
+            return running.enter_context(one)
+
+        yield start
+
+
+@pytest.fixture
+def service(serve: Serve) -> Service:
+    """The service, over HTTP, on a migrated database; it never explores."""
+    return serve(epsilon=0)
+
+
+def make_settings(**overrides: Any) -> Settings:  # noqa: ANN401
+    """Settings of a test: never this machine's, and too patient to be hurried by a busy machine."""
+    return Settings(
+        **{
+            "data_dir": Path("/nonexistent"),
+            "lock_timeout": 20,
+            "statement_timeout": 20,
+            "request_timeout": 20,
+            "database_connect_timeout": 10,
+            **overrides,
+        }
+    )
+
+
+def url_of(connection: psycopg.Connection[Any]) -> str:
+    """Return the address of the database that a connection leads to."""
+    info = connection.info
+    return _url(info.host, info.port, info.user, info.dbname)
+
+
+def _url(host: str, port: int, user: str, dbname: str) -> str:
+    return f"postgresql://{user}@/{dbname}?host={host}&port={port}"

@@ -1,0 +1,50 @@
+"""The service over real HTTP, inside the test's process."""
+
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import httpx
+import uvicorn
+
+from oo_ml.api.app import create_app
+from oo_ml.settings import Settings
+
+PATIENCE = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """A running service: its address and a client of it."""
+
+    url: str
+    client: httpx.Client
+
+
+@contextmanager
+def serving(settings: Settings, database_url: str) -> Iterator[Service]:
+    """Serve on a free port of the loopback interface until the block ends."""
+    server = uvicorn.Server(
+        uvicorn.Config(create_app(settings, database_url), port=0, log_config=None, access_log=False, lifespan="on")
+    )
+    thread = threading.Thread(target=server.run, name="service")
+    thread.start()
+    try:
+        url = f"http://127.0.0.1:{_port(server, thread)}"
+        with httpx.Client(base_url=url, timeout=PATIENCE, trust_env=False) as client:
+            yield Service(url, client)
+    finally:
+        server.should_exit = True
+        thread.join()
+
+
+def _port(server: uvicorn.Server, thread: threading.Thread) -> int:
+    deadline = time.monotonic() + PATIENCE
+    while not server.started:
+        assert thread.is_alive(), "the service did not start"
+        assert time.monotonic() < deadline, "the service takes too long to start"
+        time.sleep(0.005)
+    port: int = server.servers[0].sockets[0].getsockname()[1]
+    return port
