@@ -37,14 +37,15 @@ def parse_url(url: str) -> URL:
 
 def create(url: str, settings: Settings, *, threads: int, read_only: bool = False) -> Engine:
     """Return an engine whose pool holds one connection a thread."""
-    options = {
+    options: dict[str, object] = {
         "statement_timeout": round(settings.statement_timeout * 1000),
         "lock_timeout": round(settings.lock_timeout * 1000),
         # A worker that dies between two statements must not keep its row locks.
         "idle_in_transaction_session_timeout": round(settings.request_timeout * 1000),
         "timezone": "UTC",
-        "default_transaction_read_only": "on" if read_only else "off",
     }
+    if read_only:
+        options["default_transaction_read_only"] = "on"
     engine = create_engine(
         parse_url(url),
         pool_size=threads,

@@ -1,0 +1,147 @@
+"""A database that is slow, silent, away or busy: a clear 503 in time, nothing lost, and back to work afterwards."""
+
+import time
+from concurrent.futures import ThreadPoolExecutor, as_completed
+
+import pytest
+from sqlalchemy import Engine, text
+
+from oo_ml.domain.policies import LINUCB
+from tests.api import calls
+from tests.conftest import Serve, make_settings
+from tests.faults.proxy import proxied
+from tests.gates import PATIENCE, holding_state, scalar, wait_until_blocked
+from tests.serving import Service, serving
+
+HURRIED = {"lock_timeout": 0.3, "statement_timeout": 0.5, "request_timeout": 1.0, "database_connect_timeout": 2}
+
+
+def test_a_silent_database_is_a_503_in_time_and_costs_no_worker(database_url: str) -> None:
+    """More calls than there are workers are all answered at their deadline; then the service works on."""
+    with (
+        proxied(database_url) as (proxy, url),
+        serving(make_settings(**HURRIED, database_workers=2), url) as service,
+        ThreadPoolExecutor(6) as clients,
+    ):
+        assert service.client.post("/score", json=calls.score()).status_code == 200
+        proxy.fall_silent()
+        started = time.monotonic()
+        answers = [clients.submit(service.client.post, "/score", json=calls.score()) for _ in range(6)]
+        assert [answer.result().status_code for answer in answers] == [503] * 6
+        assert answers[0].result().json()["code"] == "database_timeout"
+        assert answers[0].result().headers["Retry-After"] == "1"
+        assert time.monotonic() - started < 10
+        proxy.speak()
+        proxy.drop()
+        assert _recovers(service)
+
+
+def test_a_dropped_connection_is_a_503_and_the_next_call_gets_a_new_one(database_url: str) -> None:
+    """A restart of the database costs each waiting call one retry of its client, and the service none."""
+    with proxied(database_url) as (proxy, url), serving(make_settings(), url) as service:
+        assert service.client.post("/score", json=calls.score()).status_code == 200
+        proxy.drop()
+        answer = service.client.post("/score", json=calls.score())
+        assert (answer.status_code, answer.json()["code"]) == (503, "database_unavailable")
+        assert service.client.post("/score", json=calls.score()).status_code == 200
+
+
+def test_a_database_that_is_away_is_a_503_from_the_start() -> None:
+    """The service starts, says that it is not ready, and answers what needs no database."""
+    with serving(make_settings(), "postgresql://nobody@127.0.0.1:1/nothing") as service:
+        assert service.client.get("/health").json() == {"ok": True}
+        assert service.client.get("/readyz").status_code == 503
+        answer = service.client.post("/score", json=calls.score())
+        assert (answer.status_code, answer.json()["code"]) == (503, "database_unavailable")
+
+
+def test_a_lock_that_is_never_let_go_is_a_503(serve: Serve, db: Engine) -> None:
+    """lock_timeout ends the wait, and the reward is not in."""
+    service = serve(**HURRIED)
+    service.client.post("/score", json=calls.score())
+    with holding_state(db, "ada", LINUCB):
+        answer = service.client.post("/reward", json=calls.reward())
+    assert (answer.status_code, answer.json()["code"]) == (503, "database_timeout")
+    assert scalar(db, "SELECT count(*) FROM reward_ledger") == 0
+
+
+def test_a_full_queue_is_a_503_at_once(serve: Serve, db: Engine) -> None:
+    """One call at work, one waiting: the third is refused while the other two are still held, and they succeed."""
+    service = serve(database_workers=1, database_queue=1)
+    service.client.post("/score", json=calls.score())
+    with ThreadPoolExecutor(3) as clients, holding_state(db, "ada", LINUCB):
+        first = clients.submit(service.client.post, "/reward", json=calls.reward())
+        wait_until_blocked(db, 1)
+        second = clients.submit(service.client.post, "/reward", json=calls.reward())
+        third = clients.submit(service.client.post, "/reward", json=calls.reward())
+        # Whichever of the two came last finds the one place in the queue taken.
+        refused = next(as_completed([second, third])).result()
+        assert (refused.status_code, refused.json()["code"]) == (503, "overloaded")
+        assert not first.done()
+    assert sorted(call.result().status_code for call in (first, second, third)) == [200, 200, 503]
+
+
+@pytest.mark.parametrize("sqlstate", ["40001", "40P01"])
+@pytest.mark.parametrize("table", ["policy_state", "reward_ledger"])
+def test_a_transaction_aborted_for_another_is_run_again(
+    service: Service, db: Engine, sqlstate: str, table: str
+) -> None:
+    """Three aborts in a row, wherever they hit: the reward counts exactly once."""
+    _abort(db, table, sqlstate, times=3)
+    assert service.client.post("/reward", json=calls.reward()).status_code == 200
+    assert scalar(db, "SELECT (reward_count, version)::text FROM policy_state") == "(1,1)"
+    assert scalar(db, "SELECT count(*) FROM reward_ledger") == 1
+
+
+def test_a_transaction_that_is_always_aborted_ends_in_a_503(service: Service, db: Engine) -> None:
+    """Four tries, no more; nothing is left of them."""
+    _abort(db, "reward_ledger", "40001", times=1000)
+    answer = service.client.post("/reward", json=calls.reward())
+    assert (answer.status_code, answer.json()["code"]) == (503, "database_timeout")
+    assert scalar(db, "SELECT last_value FROM aborts") == 4
+    assert scalar(db, "SELECT count(*) FROM policy_state") == 0
+
+
+def test_a_read_only_database_is_a_503(service: Service, db: Engine) -> None:
+    """As after a failover: writes are refused until the primary is back, reads go on."""
+    service.client.post("/score", json=calls.score())
+    name = db.url.database
+    with db.begin() as connection:
+        connection.execute(text(f'ALTER DATABASE "{name}" SET default_transaction_read_only = on'))
+        others = (
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = :name AND pid <> pg_backend_pid()"
+        )
+        connection.execute(text(others), {"name": name})
+    # The pool's connections, writers' and readers', are gone; each finds out with its next call.
+    service.client.post("/reward", json=calls.reward())
+    service.client.get("/stats/ada")
+    answer = service.client.post("/reward", json=calls.reward())
+    assert (answer.status_code, answer.json()["code"]) == (503, "database_read_only")
+    assert service.client.get("/stats/ada").status_code == 200
+
+
+def _abort(db: Engine, table: str, sqlstate: str, *, times: int) -> None:
+    """Make the next `times` inserts or updates of a table fail; a sequence counts, since it survives a rollback."""
+    with db.begin() as connection:
+        connection.execute(text("CREATE SEQUENCE aborts"))
+        connection.execute(
+            text(f"""
+                CREATE FUNCTION abort() RETURNS trigger LANGUAGE plpgsql AS $$
+                BEGIN
+                    IF nextval('aborts') <= {times} THEN
+                        RAISE EXCEPTION 'aborted' USING ERRCODE = '{sqlstate}';
+                    END IF;
+                    RETURN NEW;
+                END $$
+            """)
+        )
+        connection.execute(
+            text(f"CREATE TRIGGER aborts BEFORE INSERT OR UPDATE ON {table} FOR EACH ROW EXECUTE FUNCTION abort()")
+        )
+
+
+def _recovers(service: Service) -> bool:
+    deadline = time.monotonic() + PATIENCE
+    while service.client.get("/stats/ada").status_code != 200:
+        assert time.monotonic() < deadline, "the service does not recover"
+    return service.client.post("/score", json=calls.score()).status_code == 200

@@ -1,0 +1,42 @@
+"""Gates: hold a row, see who waits for it, let go. No test of concurrency sleeps and hopes."""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from sqlalchemy import Connection, Engine, text
+
+PATIENCE = 20.0
+
+
+@contextmanager
+def holding_state(db: Engine, user_id: str, policy: str) -> Iterator[Connection]:
+    """Lock a state row as the service would, until the block ends or the connection commits."""
+    with db.connect() as holder:
+        locked = holder.execute(
+            text("SELECT 1 FROM policy_state WHERE user_id = :user AND policy = :policy FOR NO KEY UPDATE"),
+            {"user": user_id, "policy": policy},
+        ).all()
+        assert len(locked) == 1
+        yield holder
+
+
+def wait_until_blocked(db: Engine, waiting: int) -> None:
+    """Return as soon as `waiting` backends of this database wait for a lock of another one."""
+    deadline = time.monotonic() + PATIENCE
+    while True:
+        found = scalar(
+            db,
+            "SELECT count(*) FROM pg_stat_activity"
+            " WHERE datname = current_database() AND cardinality(pg_blocking_pids(pid)) > 0",
+        )
+        if found == waiting:
+            return
+        assert time.monotonic() < deadline, f"{found} backends are blocked, not {waiting}"
+        time.sleep(0.005)
+
+
+def scalar(db: Engine, statement: str, **parameters: object) -> object:
+    """Return the one value that a statement gives, in a transaction of its own."""
+    with db.begin() as connection:
+        return connection.execute(text(statement), parameters).scalar_one()

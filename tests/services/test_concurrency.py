@@ -1,0 +1,169 @@
+"""Calls at once: none is lost, none counts twice, whoever else is there."""
+
+import socket
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+
+import numpy as np
+import pytest
+from sqlalchemy import Engine, text
+
+from oo_ml.domain.policies import EPSILON_GREEDY, LINUCB
+from oo_ml.services.reset import reset
+from oo_ml.storage import states
+from oo_ml.storage.states import StateKey
+from tests.api import calls
+from tests.conftest import Serve
+from tests.gates import holding_state, scalar, wait_until_blocked
+from tests.processes import serve_in_process
+from tests.serving import Service
+
+ADA = StateKey("ada", LINUCB)
+
+
+def test_two_rewards_at_once_both_count(service: Service, db: Engine) -> None:
+    """The second waits for the first and starts from what it left."""
+    service.client.post("/score", json=calls.score())
+    with ThreadPoolExecutor() as clients:
+        with holding_state(db, *ADA):
+            answers = [clients.submit(service.client.post, "/reward", json=calls.reward(value=v)) for v in (0.5, 1.0)]
+            wait_until_blocked(db, 2)
+        assert [answer.result().status_code for answer in answers] == [200, 200]
+    with db.begin() as connection:
+        state = states.read(connection, "ada")[LINUCB]
+        versions = connection.scalars(text("SELECT version FROM reward_ledger ORDER BY version")).all()
+        x = connection.scalars(text("SELECT x FROM reward_ledger LIMIT 1")).one()
+    assert (state.reward_count, state.version, state.cumulative_reward) == (2, 2, 1.5)
+    assert versions == [1, 2]
+    assert np.array_equal(state.model.A, np.eye(5) + np.outer(x, x) + np.outer(x, x))
+
+
+def test_a_score_and_a_reward_at_once_both_count(service: Service, db: Engine) -> None:
+    """They change different columns of one row, and neither overwrites the other's."""
+    service.client.post("/score", json=calls.score())
+    with ThreadPoolExecutor() as clients:
+        with holding_state(db, *ADA):
+            scored = clients.submit(service.client.post, "/score", json=calls.score())
+            rewarded = clients.submit(service.client.post, "/reward", json=calls.reward())
+            wait_until_blocked(db, 2)
+        assert (scored.result().status_code, rewarded.result().status_code) == (200, 200)
+    stats = service.client.get("/stats/ada").json()
+    assert (stats["pulls"], stats["reward_count"]) == (2, 1)
+
+
+def test_a_reset_waits_for_a_reward_under_way(service: Service, db: Engine) -> None:
+    """Whichever comes first, the reward never lands in the epoch that it was not meant for."""
+    service.client.post("/score", json=calls.score())
+    with ThreadPoolExecutor() as clients:
+        with holding_state(db, *ADA):
+            rewarded = clients.submit(service.client.post, "/reward", json=calls.reward())
+            wait_until_blocked(db, 1)
+            erased = clients.submit(service.client.post, "/reset/ada")
+            wait_until_blocked(db, 2)
+        assert (rewarded.result().status_code, erased.result().status_code) == (200, 200)
+    assert scalar(db, "SELECT array_agg((epoch, version)::text) FROM reward_ledger") == ["(0,1)"]
+    assert service.client.get("/stats/ada").json()["reward_count"] == 0
+
+
+def test_the_two_policies_of_a_user_do_not_wait_for_each_other(service: Service, db: Engine) -> None:
+    """Each has a row of its own."""
+    service.client.post("/score", json=calls.score())
+    with holding_state(db, *ADA):
+        assert service.client.post("/score/egreedy", json=calls.score()).status_code == 200
+
+
+def test_fifty_first_calls_at_once_make_one_row(serve: Serve, db: Engine) -> None:
+    """All of them are held while the row is being created, then let go together; every one of them counts."""
+    services = [serve(database_workers=25, epsilon=0) for _ in range(2)]
+    with ThreadPoolExecutor(50) as clients:
+        with db.connect() as creator:
+            # An uncommitted row of the same key: everybody finds none, inserts, and waits for this transaction.
+            states.lock_or_create(creator, [ADA])
+            answers = [clients.submit(services[i % 2].client.post, "/score", json=calls.score()) for i in range(50)]
+            wait_until_blocked(db, 50)
+            creator.rollback()
+        assert {answer.result().status_code for answer in answers} == {200}
+    assert scalar(db, "SELECT count(*) FROM policy_state") == 1
+    assert scalar(db, "SELECT pulls FROM policy_state") == 50
+    assert scalar(db, "SELECT count(DISTINCT decision_id) FROM feature_history") == 50
+
+
+def test_rewards_from_several_processes_all_count(database_url: str, db: Engine) -> None:
+    """Three service processes, twelve clients, one user: the sum is exact and the ledger has no gap."""
+    with ExitStack() as running, ThreadPoolExecutor(12) as clients:
+        services = [running.enter_context(serve_in_process(database_url)) for _ in range(3)]
+        answers = [
+            clients.submit(services[i % 3].post, "/reward/egreedy", json=calls.reward(value=0.25)) for i in range(60)
+        ]
+        assert {answer.result().status_code for answer in answers} == {200}
+    with db.begin() as connection:
+        state = states.read(connection, "ada")[EPSILON_GREEDY]
+        versions = connection.scalars(text("SELECT version FROM reward_ledger ORDER BY version")).all()
+    assert (state.reward_count, state.cumulative_reward) == (60, 15.0)
+    assert versions == list(range(1, 61))
+
+
+def test_rows_are_locked_in_key_order(db: Engine) -> None:
+    """A batch that waits for its first key holds none of the later ones, so no two batches can deadlock."""
+    keys = [StateKey(user, LINUCB) for user in ("a", "b", "c")]
+    with db.begin() as connection:
+        states.lock_or_create(connection, keys)
+    with ThreadPoolExecutor() as others, holding_state(db, *keys[0]):
+        batch = others.submit(_reset_all, db, ["c", "b", "a"])
+        wait_until_blocked(db, 1)
+        for user in ("b", "c"):
+            assert (
+                scalar(
+                    db,
+                    "SELECT user_id FROM policy_state WHERE user_id = :user FOR NO KEY UPDATE NOWAIT",
+                    user=user,
+                )
+                == user
+            )
+        assert not batch.done()
+    batch.result()
+
+
+def _reset_all(db: Engine, user_ids: list[str]) -> None:
+    with db.begin() as connection:
+        reset(connection, user_ids)
+
+
+def test_a_client_that_disconnects_changes_nothing(service: Service, db: Engine) -> None:
+    """The transaction that its call started is finished without it."""
+    service.client.post("/score", json=calls.score())
+    with holding_state(db, *ADA):
+        request = service.client.build_request("POST", "/reward", json=calls.reward())
+        with socket.create_connection((request.url.host, request.url.port or 80)) as client:
+            headers = "".join(f"{name}: {value}\r\n" for name, value in request.headers.items())
+            client.sendall(f"POST /reward HTTP/1.1\r\n{headers}\r\n".encode() + request.content)
+            wait_until_blocked(db, 1)
+    # The next call of the same user is behind it.
+    service.client.post("/score", json=calls.score())
+    assert service.client.get("/stats/ada").json()["reward_count"] == 1
+
+
+@pytest.mark.parametrize("path", ["/score", "/reward", "/reset/ada"])
+def test_nothing_is_acknowledged_before_commit(service: Service, db: Engine, path: str) -> None:
+    """A transaction that fails at COMMIT itself is no success, and leaves nothing."""
+    service.client.post("/score", json=calls.score())
+    before = scalar(db, "SELECT to_jsonb(s) FROM policy_state AS s")
+    with db.begin() as connection:
+        connection.execute(
+            text("""
+                CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$
+                BEGIN RAISE EXCEPTION 'not today' USING ERRCODE = 'lock_not_available'; END $$
+            """)
+        )
+        connection.execute(
+            text("""
+                CREATE CONSTRAINT TRIGGER at_commit AFTER UPDATE ON policy_state DEFERRABLE INITIALLY DEFERRED
+                FOR EACH ROW EXECUTE FUNCTION refuse()
+            """)
+        )
+    body = {"/score": calls.score(), "/reward": calls.reward()}.get(path)
+    answer = service.client.post(path, json=body)
+    assert (answer.status_code, answer.headers["Retry-After"]) == (503, "1")
+    assert scalar(db, "SELECT to_jsonb(s) FROM policy_state AS s") == before
+    assert scalar(db, "SELECT count(*) FROM feature_history") == 1
+    assert scalar(db, "SELECT count(*) FROM reward_ledger") == 0
