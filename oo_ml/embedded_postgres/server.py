@@ -1,0 +1,131 @@
+"""Using the private PostgreSQL: whoever comes first starts it, whoever leaves last stops it.
+
+A user holds users.lock, shared. Coming and leaving each happen under start.lock, so that nobody arrives while the last
+one stops the server. Whoever leaves asks for users.lock alone: who gets it was the last.
+"""
+
+import fcntl
+import logging
+import os
+import shutil
+import stat
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import quote
+
+from oo_ml.embedded_postgres import binaries, cluster, postmaster
+from oo_ml.embedded_postgres.account import Account, for_data
+from oo_ml.embedded_postgres.files import locked, make_directory, opened, try_lock
+from oo_ml.embedded_postgres.programs import Programs
+from oo_ml.errors import EmbeddedPostgresError
+
+logger = logging.getLogger(__name__)
+
+# What fits into a socket's address on macOS; Linux takes four bytes more.
+_LONGEST_SOCKET_PATH = 103
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """Where a running server is reached. There is no password: the socket's directory is closed to others."""
+
+    socket_dir: Path
+    port: int = postmaster.PORT
+    user: str = cluster.ROLE
+    database: str = cluster.DATABASE
+
+    @property
+    def url(self) -> str:
+        """The address, for SQLAlchemy, psycopg and psql alike."""
+        return f"postgresql://{self.user}@/{self.database}?host={quote(str(self.socket_dir))}&port={self.port}"
+
+
+@contextmanager
+def running(data_dir: Path, *, bin_dir: Path | None, start_timeout: float, fsync: bool = True) -> Iterator[Server]:
+    """The server below `data_dir`, started or joined; stopped when the last process that uses it has left.
+
+    Args:
+        data_dir: where it keeps its data (`postgres`), log and locks; made if it is missing
+        bin_dir: PostgreSQL's programs; None: the wheel's, or those of an installed server
+        start_timeout: seconds, for coming and for leaving
+        fsync: False gives up the promise that a commit is on disk; for tests
+
+    Raises:
+        EmbeddedPostgresError: there is none to start, or it does not start; the message says what to do
+
+    """
+    with ExitStack() as held:
+        try:
+            server = _join(held, data_dir.resolve(), bin_dir, start_timeout, fsync=fsync)
+        except OSError as error:
+            raise EmbeddedPostgresError(f"The private PostgreSQL in {data_dir} can't be used: {error}") from error
+        yield server
+
+
+def _join(held: ExitStack, data_dir: Path, bin_dir: Path | None, timeout: float, *, fsync: bool) -> Server:
+    deadline = time.monotonic() + timeout
+    bin_dir = binaries.find(bin_dir)
+    make_directory(data_dir)
+    data = data_dir / "postgres"
+    users = held.enter_context(opened(data_dir / "users.lock", os.O_RDWR))
+    with locked(data_dir / "start.lock", deadline) as lock:
+        try_lock(users, fcntl.LOCK_SH)  # never refused: nobody has it alone without the start lock
+        account = for_data(data_dir, data, bin_dir)
+        socket_dir = _socket_dir(data_dir, data, account)
+        held.callback(_leave, data_dir, data, socket_dir, users, timeout)
+        if not postmaster.answers(socket_dir, bin_dir):
+            programs = Programs(bin_dir, account)
+            cluster.ensure(data, programs, fsync=fsync, deadline=deadline, lock=lock)
+            socket_dir.chmod(0o700)
+            os.chown(socket_dir, account.uid, account.gid)
+            postmaster.start(data, socket_dir, programs, fsync=fsync, deadline=deadline)
+    logger.info("PostgreSQL keeps its data in %s and its log in %s.log", data, data)
+    return Server(socket_dir)
+
+
+def _leave(data_dir: Path, data: Path, socket_dir: Path, users: int, timeout: float) -> None:
+    try:
+        with locked(data_dir / "start.lock", time.monotonic() + timeout):
+            try:
+                if try_lock(users, fcntl.LOCK_EX):
+                    _stop(data_dir, data, socket_dir, timeout)
+            finally:
+                # Before the start lock goes: the next to leave must not take this process for a user.
+                fcntl.flock(users, fcntl.LOCK_UN)
+    except (EmbeddedPostgresError, OSError) as error:
+        # Not raised: it would hide why the caller leaves. A server left behind is joined by the next start.
+        logger.warning("PostgreSQL in %s was left running: %s", data_dir, error)
+
+
+def _stop(data_dir: Path, data: Path, socket_dir: Path, timeout: float) -> None:
+    if not postmaster.stop(data, timeout):
+        logger.error("PostgreSQL does not stop; it still uses %s", data)
+    elif socket_dir.parent != data_dir:
+        shutil.rmtree(socket_dir, ignore_errors=True)
+
+
+def _socket_dir(data_dir: Path, data: Path, account: Account) -> Path:
+    """In the data directory; where clients could not use that, a private directory in /tmp."""
+    usual = data_dir / "socket"
+    # A client takes what a comma separates for several servers.
+    if len(os.fsencode(usual / f".s.PGSQL.{postmaster.PORT}")) <= _LONGEST_SOCKET_PATH and "," not in str(usual):
+        usual.mkdir(mode=0o700, exist_ok=True)
+        return usual
+    found = postmaster.record(data)
+    if found and found.socket_dir and found.data_dir == str(data) and _is_private(found.socket_dir, account):
+        return Path(found.socket_dir)
+    # Not TMPDIR, which can be long as well.
+    return Path(tempfile.mkdtemp(prefix="oo-ml-", dir="/tmp"))
+
+
+def _is_private(path: str, account: Account) -> bool:
+    # After a reboot the name may be somebody else's.
+    try:
+        found = os.lstat(path)
+    except OSError:
+        return False
+    return stat.S_ISDIR(found.st_mode) and stat.S_IMODE(found.st_mode) == stat.S_IRWXU and found.st_uid == account.uid
