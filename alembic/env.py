@@ -1,7 +1,9 @@
 """How alembic reaches the database and what it compares; the work is in oo_ml/storage/migrations.py."""
 
-from alembic import context
+from alembic.util import CommandError
 
+from alembic import context
+from oo_ml.errors import OoMlError
 from oo_ml.settings import Settings
 from oo_ml.storage import migrations
 from oo_ml.storage.tables import metadata
@@ -10,6 +12,8 @@ from oo_ml.storage.tables import metadata
 def _run_offline() -> None:
     context.configure(dialect_name="postgresql", target_metadata=metadata, literal_binds=True)
     with context.begin_transaction():
+        # As migration_connection does for those who run it here.
+        context.execute(f"SET LOCAL lock_timeout = '{round(Settings().migration_lock_timeout * 1000)}ms'")
         context.run_migrations()
 
 
@@ -34,4 +38,8 @@ def _run_online() -> None:
 if context.is_offline_mode():
     _run_offline()
 else:
-    _run_online()
+    try:
+        _run_online()
+    except OoMlError as error:
+        # The class that `alembic` prints as one line.
+        raise CommandError(error.message) from error

@@ -25,7 +25,7 @@ _PUBLISHED_AT = datetime(2026, 11, 23, tzinfo=UTC)
 def upgrade() -> None:
     """Create the schema, publish v1, v2-mentor and v3-few-shot, and make partitions for the next months."""
     op.execute(Path(__file__).with_suffix(".sql").read_text("utf-8"))
-    descriptions = tomllib.loads((_PROMPTS / "prompts.toml").read_text("utf-8"))
+    prompts = tomllib.loads((_PROMPTS / "prompts.toml").read_text("utf-8"))
     op.bulk_insert(
         sa.table(
             "prompt_versions",
@@ -41,11 +41,11 @@ def upgrade() -> None:
                 "version": version,
                 "status": "active",
                 "published_at": _PUBLISHED_AT,
-                "description": descriptions[version]["description"],
+                "description": prompt["description"],
                 "system_template": (_PROMPTS / f"{version}.system.j2").read_text("utf-8"),
                 "user_template": (_PROMPTS / f"{version}.user.j2").read_text("utf-8"),
             }
-            for version in ("v1", "v2-mentor", "v3-few-shot")
+            for version, prompt in prompts.items()
         ],
     )
     op.execute("SELECT create_feature_history_months(now(), 4)")

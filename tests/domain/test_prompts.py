@@ -1,0 +1,187 @@
+"""What counts as a reply of the model, and which version is used."""
+
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from oo_ml.domain.identifiers import is_identifier, is_storable
+from oo_ml.domain.prompts import (
+    MAX_TEXT_CHARACTERS,
+    GeneratedTip,
+    ReplyError,
+    correction,
+    listed_versions,
+    parse_reply,
+    tips_schema,
+)
+
+ARRAY = '[{"id": "walk", "content": "Walk a little.", "rationale": "Sun."}]'
+WALK = GeneratedTip("walk", "Walk a little.", "Sun.")
+
+ANY_TEXT = st.text(st.characters())
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | ANY_TEXT,
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(ANY_TEXT, inner, max_size=4),
+    max_leaves=20,
+)
+ID = st.text("abcé-/ ", min_size=1, max_size=9)
+ENTRY = st.fixed_dictionaries({}, optional={"id": JSON, "content": JSON, "rationale": JSON}) | JSON
+REPLY = st.builds(
+    lambda before, entries, after: f"{before}{json.dumps(entries)}{after}",
+    st.sampled_from(["", "```json\n", "```\n", "Here: ```", " \n", "prose "]) | ANY_TEXT,
+    st.lists(ENTRY, max_size=5) | ENTRY,
+    st.sampled_from(["", "\n```", "```\nbye", " ", "\n``` ```"]) | ANY_TEXT,
+)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        ARRAY,
+        f"\n  {ARRAY}\n",
+        f"```json\n{ARRAY}\n```",
+        f"```JSON {ARRAY}```",
+        f"```{ARRAY}```",
+        f"Here you are:\n\n```\n{ARRAY}\n```\nHave a good day [really].",
+    ],
+)
+def test_an_array_alone_or_in_a_fence(text: str) -> None:
+    """Space around the array and prose around a fence change nothing."""
+    assert parse_reply(text, 3) == (WALK,)
+
+
+@pytest.mark.parametrize("where", ["{}", "```json\n{}\n```"])
+def test_a_fence_inside_a_tip_is_text(where: str) -> None:
+    """Three backticks in a string are part of the tip."""
+    content = "Write ```x``` in the file."
+
+    [tip] = parse_reply(where.replace("{}", json.dumps([{"content": content}])), 1)
+
+    assert tip.content == content
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        ("", "The reply is not JSON: Expecting value at line 1, column 1."),
+        ("Sure, here is a tip.", "The reply is not JSON: Expecting value at line 1, column 1."),
+        (f"Here you are: {ARRAY}", "The reply is not JSON: Expecting value at line 1, column 1."),
+        (f"{ARRAY} Enjoy.", "The reply is not JSON: Extra data at line 1, column 68."),
+        (f"```\n{ARRAY}\n```\nor\n```\n{ARRAY}\n```", "The reply is not JSON: Extra data at line 2, column 1."),
+        (f"```json\n{ARRAY}", "The code fence is not closed."),
+        ("``````", "The reply is not JSON: Expecting value at line 1, column 1."),
+        (ARRAY[:-2], "The reply is not JSON: Expecting ',' delimiter at line 1, column 65."),
+        ("{}", "The reply is not a JSON array; put the objects into an array, even if there is only one."),
+        ("null", "The reply is not a JSON array; put the objects into an array, even if there is only one."),
+        ("[]", "The array is empty."),
+        ('["Walk."]', 'Entry 0 of the array is not an object with "id", "content" and "rationale".'),
+        ("[[]]", 'Entry 0 of the array is not an object with "id", "content" and "rationale".'),
+        ("[{}]", '"content" of entry 0 is not a string.'),
+        ('[{"content": null}]', '"content" of entry 0 is not a string.'),
+        ('[{"content": ["Walk."]}]', '"content" of entry 0 is not a string.'),
+        ('[{"content": " \\n "}]', '"content" of entry 0 is blank.'),
+        ('[{"content": "a\\u0000b"}]', '"content" of entry 0 holds characters that are not text.'),
+        ('[{"content": "\\ud800"}]', '"content" of entry 0 holds characters that are not text.'),
+        ('[{"content": "a", "rationale": 1}]', '"rationale" of entry 0 is not a string.'),
+        (json.dumps([{"content": "x" * 4_001}]), '"content" of entry 0 is longer than 4000 characters.'),
+        ('[{"content": "a", "id": true}]', '"id" of entry 0 is not a string of 1 to 200 bytes on one line.'),
+        ('[{"content": "a", "id": 1.5}]', '"id" of entry 0 is not a string of 1 to 200 bytes on one line.'),
+        ('[{"content": "a", "id": ""}]', '"id" of entry 0 is not a string of 1 to 200 bytes on one line.'),
+        ('[{"content": "a", "id": "a\\nb"}]', '"id" of entry 0 is not a string of 1 to 200 bytes on one line.'),
+        (
+            f'[{{"content": "a", "id": {"9" * 4_300}}}]',
+            '"id" of entry 0 is not a string of 1 to 200 bytes on one line.',
+        ),
+        (f'[{{"content": "a", "id": {"9" * 4_301}}}]', "The reply holds a number that is too long."),
+        ('[{"content": "a", "score": NaN}]', "The reply is not JSON: NaN is not a JSON number."),
+        ('[{"content": "a", "score": -Infinity}]', "The reply is not JSON: -Infinity is not a JSON number."),
+        ("[" * 100_000, "The reply is nested too deeply."),
+        (
+            '[{"content": "a", "id": "x"}, {"content": "b", "id": "x"}]',
+            'The id "x" is used twice; give each tip an id of its own.',
+        ),
+        (
+            '[{"content": "a", "id": "tip-1"}, {"content": "b"}]',
+            'The id "tip-1" is used twice; give each tip an id of its own.',
+        ),
+        (
+            '[{"content": "a", "id": "1"}, {"content": "b", "id": 1}]',
+            'The id "1" is used twice; give each tip an id of its own.',
+        ),
+    ],
+)
+def test_what_is_refused_and_what_the_model_is_told(text: str, complaint: str) -> None:
+    """Each mistake has a sentence of its own, and the correction carries it."""
+    with pytest.raises(ReplyError) as caught:
+        parse_reply(text, 5)
+
+    assert str(caught.value) == complaint
+    assert complaint in correction(caught.value)
+
+
+def test_ids_and_rationales_may_be_missing() -> None:
+    """A missing id is made from the place in the reply, a number becomes its text; a rationale may be absent."""
+    text = '[{"content": "a"}, {"id": null, "content": "b", "rationale": null}, {"id": 7, "content": "c"}]'
+
+    assert parse_reply(text, 3) == (
+        GeneratedTip("tip-0", "a", None),
+        GeneratedTip("tip-1", "b", None),
+        GeneratedTip("7", "c", None),
+    )
+
+
+def test_more_tips_than_asked_for() -> None:
+    """The first n are taken; what follows is not looked at."""
+    text = '[{"content": "a"}, {"content": "b"}, {"content": "c"}, 7]'
+
+    assert [tip.content for tip in parse_reply(text, 2)] == ["a", "b"]
+
+
+@given(REPLY | ANY_TEXT, st.integers(1, 5))
+def test_any_text_is_tips_or_a_reply_error(text: str, n: int) -> None:
+    """No reply raises anything else, and tips can be stored as they are."""
+    try:
+        tips = parse_reply(text, n)
+    except ReplyError:
+        return
+    assert 1 <= len(tips) <= n
+    assert len({tip.id for tip in tips}) == len(tips)
+    for tip in tips:
+        assert is_identifier(tip.id)
+        assert tip.content.strip()
+        for part in (tip.content, tip.rationale or ""):
+            assert len(part) <= MAX_TEXT_CHARACTERS
+            assert is_storable(part)
+
+
+@given(st.lists(st.builds(GeneratedTip, ID, st.text('ab é\n"\\[`', max_size=9).map("x{}".format), st.none())))
+def test_what_is_written_is_read(tips: list[GeneratedTip]) -> None:
+    """A good reply gives exactly its tips."""
+    unique = list({tip.id: tip for tip in tips}.values()) or [WALK]
+    text = json.dumps([{"id": tip.id, "content": tip.content, "rationale": tip.rationale} for tip in unique])
+
+    assert parse_reply(text, len(unique)) == tuple(unique)
+
+
+def test_the_schema_asks_for_exactly_n() -> None:
+    """The schema describes what parse_reply accepts: an array of n objects with three strings."""
+    schema = tips_schema(4)
+
+    assert (schema["type"], schema["minItems"], schema["maxItems"]) == ("array", 4, 4)
+    assert json.loads(json.dumps(schema)) == schema
+
+
+@pytest.mark.parametrize(
+    ("configured", "default", "versions"),
+    [
+        ("", "", ["v1"]),
+        (" , ,", " v9 ", ["v9"]),
+        ("v2-mentor", "v9", ["v2-mentor"]),
+        (" v1 ,, v2-mentor,v3-few-shot ", "v9", ["v1", "v2-mentor", "v3-few-shot"]),
+    ],
+)
+def test_the_versions_of_a_request_that_names_none(configured: str, default: str, versions: list[str]) -> None:
+    """Configured beats default beats v1; spaces and empty entries of a list mean nothing."""
+    assert listed_versions(configured, default) == versions
