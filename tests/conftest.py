@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import psycopg
 import pytest
 from pytest_postgresql import factories
@@ -16,6 +17,10 @@ from oo_ml import embedded_postgres
 from oo_ml.settings import Settings
 from oo_ml.storage import engine, migrations
 from tests.serving import Service, serving
+
+# A busy machine must not make a test fail.
+hypothesis.settings.register_profile("patient", deadline=None)
+hypothesis.settings.load_profile("patient")
 
 # Settings of whoever runs the tests are not the tests'.
 for _variable in map(Settings.variable, Settings.model_fields):

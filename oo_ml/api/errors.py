@@ -50,5 +50,6 @@ async def _invalid(_: Request, error: RequestValidationError) -> Response:
 
 
 async def _bug(request: Request, error: Exception) -> Response:
-    logger.error("%s %s failed", request.method, request.scope["route"].path, exc_info=error)
+    # Not the whole path: it may name a person.
+    logger.error("%s /%s failed", request.method, request.scope["path"].split("/")[1], exc_info=error)
     return answer(Problem(detail="Something went wrong on our side; the log has the details", code="error"), 500)

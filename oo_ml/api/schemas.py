@@ -1,6 +1,6 @@
 """What the calls take and give, as the contract has it: strict types, bounded lengths, nothing that can't be stored."""
 
-import json
+import math
 from datetime import datetime
 from typing import Annotated, Any, Literal
 from uuid import UUID
@@ -12,8 +12,6 @@ from oo_ml.domain.identifiers import MAX_IDENTIFIER_BYTES, is_identifier, is_sto
 MAX_CANDIDATES = 1000
 MAX_TIPS = 20
 MAX_TASKS = 1000
-MAX_TEMPLATE_CHARACTERS = 16_384
-_BIGINT = 2**63 - 1
 
 
 def _identifier(text: str) -> str:
@@ -36,12 +34,19 @@ def _storable(text: str) -> str:
 
 
 def _json_storable(value: JsonValue) -> JsonValue:
-    try:
-        storable = is_storable(json.dumps(value, allow_nan=False, ensure_ascii=False))
-    except ValueError:
-        storable = False
-    if not storable:
-        raise ValueError("must hold finite numbers and text without NUL or unpaired surrogates")
+    """Accept JSON whose every number is finite and whose every text can be stored; its depth the parser has bounded."""
+    match value:
+        case dict():
+            for key, inner in value.items():
+                _storable(key)
+                _json_storable(inner)
+        case list():
+            for inner in value:
+                _json_storable(inner)
+        case str():
+            _storable(value)
+        case float() if not math.isfinite(value):
+            raise ValueError("must hold finite numbers only")
     return value
 
 
@@ -51,7 +56,7 @@ TipId = Annotated[Identifier, Field(description="The tip, unique among the candi
 Version = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
 Hour = Annotated[int, Field(ge=0, le=23)]
 Weekday = Annotated[int, Field(ge=0, le=6)]
-Template = Annotated[str, Field(min_length=1, max_length=MAX_TEMPLATE_CHARACTERS), AfterValidator(_storable)]
+Template = Annotated[str, Field(min_length=1), AfterValidator(_storable)]
 
 
 class _Body(BaseModel):
@@ -63,7 +68,7 @@ class TaskFeatures(_Body):
 
     hour_of_day: Hour = Field(12, description="When scoring, the context's hour counts instead")
     is_overdue: bool = False
-    task_age_days: float = Field(0, ge=-_BIGINT, le=_BIGINT, description="Days since due; counts from 0 to 30")
+    task_age_days: float = Field(0, ge=-(2**63), lt=2**63, description="Days since due; counts from 0 to 30")
     priority: int = Field(1, ge=1, le=4)
 
 

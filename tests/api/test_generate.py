@@ -1,0 +1,275 @@
+"""/generate over HTTP, with a gateway that does what each test tells it to."""
+
+import json
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, cast
+from uuid import UUID
+
+import pytest
+from sqlalchemy import Engine, text
+
+from tests import gateway as behave
+from tests.api import calls
+from tests.conftest import Serve
+from tests.gates import scalar, wait_until
+from tests.gateway import Gateway, Request, running_gateway
+from tests.serving import Service
+
+TIPS = [{"id": "a", "content": "Stretch.", "rationale": "You sat long."}, {"content": "Drink water."}]
+GOOD = json.dumps(TIPS)
+BODY: dict[str, Any] = {
+    "user_id": "ada",
+    "context": {"tasks": [{"title": "Call the dentist", "priority": 4}], "hour_of_day": 9, "extra": {"mood": "tired"}},
+    "n": 2,
+}
+
+
+@pytest.fixture
+def gateway() -> Iterator[Gateway]:
+    """A gateway of this test's own."""
+    with running_gateway() as running:
+        yield running
+
+
+@pytest.fixture
+def service(serve: Serve, gateway: Gateway) -> Service:
+    """The service with that gateway."""
+    return serve(litellm_url=gateway.url, epsilon=0)
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [GOOD, f"```json\n{GOOD}\n```", f"```\n{GOOD}\n```", f"Here you are:\n\n```json\n{GOOD}\n```\nEnjoy!"],
+    ids=["plain", "fenced", "fenced without a language", "a fence in prose"],
+)
+def test_good_tips_are_answered_and_stored(service: Service, gateway: Gateway, db: Engine, reply: str) -> None:
+    """At the first try: ids as given or made, the model's own name, tokens, and a row for each tip."""
+    gateway.script(behave.completion(reply))
+    answer = service.client.post("/generate", json=BODY)
+    assert answer.status_code == 200
+    generation_id = UUID(answer.json()["generation_id"])
+    assert answer.json() == {
+        "candidates": [
+            {"id": "a", "content": "Stretch.", "source": "llm", "rationale": "You sat long."},
+            {"id": "tip-1", "content": "Drink water.", "source": "llm"},
+        ],
+        "model": "test-model",
+        "prompt_version": "v1",
+        "prompt_tokens": 11,
+        "completion_tokens": 7,
+        "generation_id": str(generation_id),
+    }
+    with db.begin() as connection:
+        generation = connection.execute(text("SELECT * FROM generations")).mappings().one()
+        tips = connection.execute(text("SELECT tip_id, content, rationale, place FROM tips ORDER BY place")).all()
+    assert generation["generation_id"] == generation_id
+    assert (generation["outcome"], generation["attempts"], generation["requested"]) == ("ok", 1, 2)
+    assert (generation["prompt_tokens"], generation["completion_tokens"]) == (11, 7)
+    assert tips == [("a", "Stretch.", "You sat long.", 0), ("tip-1", "Drink water.", None, 1)]
+
+
+def test_the_gateway_is_asked_as_the_contract_says(service: Service, gateway: Gateway) -> None:
+    """Path, bearer key, model, temperature, and the version's two messages, rendered."""
+    gateway.script(behave.completion(GOOD))
+    service.client.post("/generate", json=BODY)
+    [request] = gateway.requests
+    assert (request.method, request.path) == ("POST", "/chat/completions")
+    assert request.headers["authorization"] == "Bearer sk-oo-dev"
+    system, user = _messages(request)
+    assert request.body.keys() == {"model", "temperature", "messages"}
+    assert (request.body["model"], request.body["temperature"]) == ("tip-generator", 0.7)
+    assert (system["role"], user["role"]) == ("system", "user")
+    assert "exactly 2 objects" in system["content"]
+    assert '"Call the dentist"' in user["content"]
+    assert '"mood": "tired"' in user["content"]
+
+
+@pytest.mark.parametrize(
+    "first",
+    ["Sure! Drink water.", f"Here you are: {GOOD} Enjoy!", '{"id": "a", "content": "x"}', '["a", "b"]', "[]", "", None],
+    ids=["prose", "prose around JSON", "an object", "a list of strings", "an empty list", "nothing", "null"],
+)
+def test_a_bad_reply_is_corrected_and_asked_again(
+    service: Service, gateway: Gateway, db: Engine, first: str | None
+) -> None:
+    """The reply and what is wrong with it are added to the conversation; tokens are summed over the tries."""
+    gateway.script(behave.completion(first), behave.completion(GOOD))
+    answer = service.client.post("/generate", json=BODY)
+    assert answer.status_code == 200
+    assert (answer.json()["prompt_tokens"], answer.json()["completion_tokens"]) == (22, 14)
+    assert [len(_messages(request)) for request in gateway.requests] == [2, 4]
+    *_, assistant, correction = _messages(gateway.requests[1])
+    assert (assistant["role"], correction["role"]) == ("assistant", "user")
+    assert assistant["content"] == (first or "(nothing)")
+    assert "JSON array" in correction["content"]
+    assert scalar(db, "SELECT attempts FROM generations") == 2
+
+
+def test_prose_always_is_a_502_with_its_beginning(service: Service, gateway: Gateway, db: Engine) -> None:
+    """After three tries; the failure is stored with its cost, and no tip is."""
+    gateway.script(behave.completion("I would rather talk. " * 50))
+    answer = service.client.post("/generate", json=BODY)
+    assert (answer.status_code, answer.json()["code"]) == (502, "invalid_reply")
+    assert ("I would rather talk. " * 50)[:200] in answer.json()["detail"]
+    assert ("I would rather talk. " * 50)[:201] not in answer.json()["detail"]
+    assert len(gateway.requests) == 3
+    assert scalar(db, "SELECT (outcome, attempts, prompt_tokens)::text FROM generations") == "(invalid_reply,3,33)"
+    assert scalar(db, "SELECT error FROM generations") == answer.json()["detail"]
+    assert scalar(db, "SELECT count(*) FROM tips") == 0
+
+
+@pytest.mark.parametrize(
+    ("behaviour", "status", "code", "says"),
+    [
+        (behave.answer(400, '{"error": {"message": "no such model"}}'), 502, "gateway_error", "no such model"),
+        (behave.answer(500, "out of order", "text/plain"), 502, "gateway_error", "out of order"),
+        (behave.answer(200, "<html>", "text/html"), 502, "gateway_error", "not a JSON object"),
+        (behave.completion("x", choices=[]), 502, "gateway_error", "no choices"),
+        (behave.flood(), 502, "gateway_error", "larger than"),
+        (behave.drip(), 503, "gateway_unreachable", "did not answer within"),
+        (behave.hold(behave.completion(GOOD)), 503, "gateway_unreachable", "did not answer within"),
+        (behave.cut(), 503, "gateway_unreachable", "dropped the connection"),
+    ],
+    ids=["error in JSON", "error in text", "no JSON", "no choices", "huge", "dripping", "slow", "cut"],
+)
+def test_a_gateway_in_trouble_is_told_apart(
+    serve: Serve, gateway: Gateway, db: Engine, behaviour: behave.Behaviour, status: int, code: str, says: str
+) -> None:
+    """502 with its text when it answered, 503 when it can't be reached; asked once, stored once."""
+    service = serve(litellm_url=gateway.url, llm_timeout=0.5, llm_max_reply_bytes=10_000)
+    gateway.script(behaviour)
+    answer = service.client.post("/generate", json=BODY)
+    assert (answer.status_code, answer.json()["code"]) == (status, code)
+    assert says in answer.json()["detail"]
+    assert ("Retry-After" in answer.headers) == (status == 503)
+    assert len(gateway.requests) == 1
+    assert scalar(db, "SELECT (outcome, attempts)::text FROM generations") == f"({code},1)"
+
+
+def test_no_gateway_is_a_503(serve: Serve) -> None:
+    """Nothing listens there."""
+    answer = serve(litellm_url="http://127.0.0.1:1").client.post("/generate", json=BODY)
+    assert (answer.status_code, answer.json()["code"]) == (503, "gateway_unreachable")
+
+
+def test_missing_usage_counts_as_nothing(service: Service, gateway: Gateway) -> None:
+    """Some gateways don't say what an answer cost."""
+    gateway.script(behave.completion(GOOD, usage=None))
+    answer = service.client.post("/generate", json=BODY).json()
+    assert (answer["prompt_tokens"], answer["completion_tokens"]) == (0, 0)
+
+
+def test_the_shape_is_asked_for_only_if_told_to(serve: Serve, gateway: Gateway) -> None:
+    """OO_ML_LLM_RESPONSE_FORMAT=json_schema sends the schema of an array of n tips."""
+    gateway.script(behave.completion(GOOD))
+    serve(litellm_url=gateway.url, llm_response_format="json_schema").client.post("/generate", json=BODY)
+    response_format: Any = gateway.requests[0].body["response_format"]
+    assert response_format["type"] == "json_schema"
+    assert response_format["json_schema"]["schema"]["type"] == "array"
+    assert response_format["json_schema"]["schema"]["maxItems"] == 2
+
+
+def test_no_transaction_is_open_while_the_model_is_asked(service: Service, gateway: Gateway, db: Engine) -> None:
+    """However long it takes, the database doesn't notice; and other calls go on."""
+    gateway.script(behave.hold(behave.completion(GOOD)))
+    with ThreadPoolExecutor(1) as client:
+        answer = client.submit(service.client.post, "/generate", json=BODY)
+        wait_until(lambda: len(gateway.requests) == 1)
+        open_transactions = scalar(
+            db,
+            "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND xact_start IS NOT NULL"
+            " AND pid <> pg_backend_pid()",
+        )
+        assert service.client.post("/score", json=calls.score()).status_code == 200
+        gateway.let_go()
+        assert answer.result().status_code == 200
+    assert open_transactions == 0
+
+
+def test_the_version_named_is_used_and_answered(service: Service, gateway: Gateway) -> None:
+    """Each version speaks with a voice of its own."""
+    gateway.script(behave.completion(GOOD))
+    for version in ("v1", "v2-mentor", "v3-few-shot"):
+        answer = service.client.post("/generate", json={**BODY, "prompt_version": version})
+        assert answer.json()["prompt_version"] == version
+    systems = {_messages(request)[0]["content"] for request in gateway.requests}
+    assert len(systems) == 3
+
+
+def test_an_unknown_version_is_a_422_in_the_contract_s_words(service: Service, gateway: Gateway) -> None:
+    """The gateway is not asked."""
+    answer = service.client.post("/generate", json={**BODY, "prompt_version": "v9"})
+    assert (answer.status_code, answer.json()["detail"]) == (422, "Unknown prompt_version: v9")
+    assert gateway.requests == []
+
+
+@pytest.mark.parametrize(
+    ("settings", "used"),
+    [
+        ({}, {"v1"}),
+        ({"default_prompt_version": "v2-mentor"}, {"v2-mentor"}),
+        ({"tip_prompt_version": "v3-few-shot", "default_prompt_version": "v2-mentor"}, {"v3-few-shot"}),
+        ({"tip_prompt_version": "v1, v2-mentor"}, {"v1", "v2-mentor"}),
+        ({"tip_prompt_version": "v2-mentor,nonsense"}, {"v2-mentor"}),
+    ],
+    ids=["nothing set", "a default", "one", "a list", "a list with a mistake"],
+)
+def test_without_a_named_version_the_settings_decide(
+    serve: Serve, gateway: Gateway, settings: dict[str, str], used: set[str]
+) -> None:
+    """A list is drawn from a request at a time; what is not in the registry is left out."""
+    gateway.script(behave.completion(GOOD))
+    client = serve(litellm_url=gateway.url, **settings).client
+    assert {client.post("/generate", json=BODY).json()["prompt_version"] for _ in range(16)} == used
+
+
+def test_a_retired_version_is_refused_when_named_and_left_out_of_a_list(
+    serve: Serve, gateway: Gateway, db: Engine
+) -> None:
+    """Its tips and decisions stay."""
+    with db.begin() as connection:
+        connection.execute(
+            text("UPDATE prompt_versions SET status = 'retired', retired_at = now() WHERE version = 'v1'")
+        )
+    gateway.script(behave.completion(GOOD))
+    client = serve(litellm_url=gateway.url, tip_prompt_version="v1,v2-mentor").client
+    refused = client.post("/generate", json={**BODY, "prompt_version": "v1"})
+    assert (refused.status_code, refused.json()["detail"]) == (422, "Retired prompt_version: v1")
+    assert {client.post("/generate", json=BODY).json()["prompt_version"] for _ in range(8)} == {"v2-mentor"}
+
+
+def test_a_decision_knows_the_version_that_wrote_its_tip(service: Service, gateway: Gateway, db: Engine) -> None:
+    """The latest generation of that id, unless the candidate names a version; told apart by generation."""
+    gateway.script(behave.completion(GOOD))
+    generations = [
+        service.client.post("/generate", json={**BODY, "prompt_version": version}).json()["generation_id"]
+        for version in ("v1", "v2-mentor")
+    ]
+    _score(service, {"id": "a"})
+    assert _row(db) == {"prompt_version": "v2-mentor", "generation_id": generations[1]}
+    _score(service, {"id": "a", "prompt_version": "v1"})
+    assert _row(db) == {"prompt_version": "v1", "generation_id": generations[0]}
+    _score(service, {"id": "a", "prompt_version": "elsewhere"})
+    assert _row(db) == {"prompt_version": "elsewhere", "generation_id": None}
+    _score(service, {"id": "not generated"})
+    assert _row(db) == {"prompt_version": None, "generation_id": None}
+    _score(service, {"id": "a"}, user_id="ben")
+    assert _row(db) == {"prompt_version": None, "generation_id": None}
+
+
+def _messages(request: Request) -> list[dict[str, str]]:
+    return cast("list[dict[str, str]]", request.body["messages"])
+
+
+def _score(service: Service, candidate: dict[str, str], user_id: str = "ada") -> None:
+    candidates = [{"content": "x", "source": "llm", **candidate}]
+    assert service.client.post("/score", json=calls.score(user_id, candidates=candidates)).status_code == 200
+
+
+def _row(db: Engine) -> dict[str, Any]:
+    with db.begin() as connection:
+        row = connection.execute(
+            text("SELECT prompt_version, generation_id::text FROM feature_history ORDER BY position DESC LIMIT 1")
+        )
+        return dict(row.mappings().one())

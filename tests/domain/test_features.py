@@ -1,0 +1,42 @@
+"""The feature vectors, number by number as the contract writes them."""
+
+import math
+
+import numpy as np
+import pytest
+
+from oo_ml.domain.features import LABELS, Moment, Task, encode
+
+MOMENT = Moment(hour_of_day=7, day_of_week=3)
+
+
+def test_every_feature_is_as_the_contract_has_it() -> None:
+    """The formulas written out once more, one by one."""
+    [x] = encode(MOMENT, [Task(is_overdue=True, task_age_days=12.0, priority=3)], dimension=7)
+    assert dict(zip(LABELS, x, strict=True)) == pytest.approx(
+        {
+            "hour_sin": math.sin(2 * math.pi * 7 / 24),
+            "hour_cos": math.cos(2 * math.pi * 7 / 24),
+            "is_overdue": 1.0,
+            "task_age": 12 / 30,
+            "priority": 2 / 3,
+            "dow_sin": math.sin(2 * math.pi * 3 / 7),
+            "dow_cos": math.cos(2 * math.pi * 3 / 7),
+        },
+        rel=1e-15,
+    )
+
+
+def test_five_features_are_the_first_five_of_seven() -> None:
+    """Every row of X, for any number of candidates."""
+    tasks = [Task(False, float(age), 1 + age % 4) for age in range(10)]
+    assert np.array_equal(encode(MOMENT, tasks, 5), encode(MOMENT, tasks, 7)[:, :5])
+
+
+@pytest.mark.parametrize(
+    ("days", "feature"), [(-3.0, 0.0), (-1e300, 0.0), (0.0, 0.0), (15.0, 0.5), (30.0, 1.0), (31.0, 1.0), (1e300, 1.0)]
+)
+def test_age_is_clipped_to_thirty_days(days: float, feature: float) -> None:
+    """Neither a due date in the future nor an old task leaves the documented range."""
+    [x] = encode(MOMENT, [Task(False, days, 1)], 5)
+    assert x[LABELS.index("task_age")] == feature

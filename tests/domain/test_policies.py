@@ -1,0 +1,67 @@
+"""Which candidate each policy chooses, and with what probability."""
+
+from uuid import UUID
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from oo_ml.domain.policies import choose_epsilon_greedy, choose_linucb, draw
+from oo_ml.domain.ridge import Ridge, observe
+
+LIKES_FIRST_FEATURE = observe(Ridge.fresh(2), np.array([1.0, 0.0]), 1.0)
+X = np.array([[0.0, 1.0], [1.0, 0.0], [0.5, 0.5]])
+
+
+def test_linucb_adds_alpha_times_the_uncertainty() -> None:
+    """With theta = (1/2, 0), the bound is largest where nothing is known, and alpha decides what that is worth."""
+    curious = choose_linucb(LIKES_FIRST_FEATURE, X, alpha=2.0)
+    sober = choose_linucb(LIKES_FIRST_FEATURE, X, alpha=0.0)
+    assert (curious.index, curious.score) == (0, 2.0)
+    assert (sober.index, sober.score) == (1, 0.5)
+    assert choose_linucb(LIKES_FIRST_FEATURE, X[1:], alpha=2.0).score == pytest.approx(0.5 + 2 / np.sqrt(2))
+
+
+@pytest.mark.parametrize("n", [1, 2, 7])
+def test_the_first_among_equals_wins(n: int) -> None:
+    """As argmax does, and a reversed argsort would not."""
+    equal = np.ones((n, 2))
+    assert choose_linucb(LIKES_FIRST_FEATURE, equal, alpha=1.0).index == 0
+    assert choose_epsilon_greedy(LIKES_FIRST_FEATURE, equal, epsilon=0.0, seed=1).index == 0
+
+
+def test_linucb_is_certain_of_its_choice() -> None:
+    """It draws nothing, so the probability of its choice is 1."""
+    choice = choose_linucb(LIKES_FIRST_FEATURE, X, alpha=1.0)
+    assert (choice.propensity, choice.exploring) == (1.0, False)
+
+
+@given(st.uuids(), st.floats(0, 1), st.integers(1, 20))
+def test_propensity_is_the_probability_of_the_choice(seed: UUID, epsilon: float, n: int) -> None:
+    """1 - epsilon + epsilon/n for the greedy candidate, even when it was drawn; epsilon/n for any other."""
+    candidates = np.linspace([1.0, 0.0], [0.0, 1.0], n)
+    choice = choose_epsilon_greedy(LIKES_FIRST_FEATURE, candidates, epsilon, seed.int)
+    greedy = 0
+    expected = 1 - epsilon + epsilon / n if choice.index == greedy else epsilon / n
+    assert choice.propensity == pytest.approx(expected)
+    assert 0 < choice.propensity <= 1
+    assert choice.exploring or choice.index == greedy
+    assert choice.score == pytest.approx(candidates[choice.index][0] / 2)
+
+
+def test_how_often_each_is_chosen_is_what_the_propensities_say() -> None:
+    """20,000 decisions with ids 0, 1, 2, ...: chi-square against the stated probabilities, two degrees of freedom."""
+    decisions = 20_000
+    epsilon = 0.3
+    choices = [choose_epsilon_greedy(LIKES_FIRST_FEATURE, X, epsilon, seed) for seed in range(decisions)]
+    counts = np.bincount([choice.index for choice in choices], minlength=3)
+    expected = decisions * np.array([epsilon / 3, 1 - epsilon + epsilon / 3, epsilon / 3])
+    assert ((counts - expected) ** 2 / expected).sum() < 13.8  # the 99.9th percentile
+    assert sum(choice.exploring for choice in choices) / decisions == pytest.approx(epsilon, abs=0.01)
+
+
+def test_the_same_id_gives_the_same_draw_for_ever() -> None:
+    """Pinned: a stored decision must be explainable by a later release, on another machine."""
+    assert draw(UUID("01936f3e-0000-7000-8000-000000000000").int) == (0.643503973413226, 0.29773946117556893)
+    assert draw(1) != draw(2)

@@ -1,0 +1,56 @@
+"""The maths of the model, against the naive way of writing it."""
+
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+
+from oo_ml.domain.ridge import Ridge, observe, theta, uncertainty
+
+_features = arrays(np.float64, 5, elements=st.floats(-1, 1, allow_subnormal=False))
+_rewards = st.lists(st.tuples(_features, st.floats(-1, 1, allow_subnormal=False)), max_size=30)
+
+
+def _learned(rewards: list[tuple[np.ndarray, float]]) -> Ridge:
+    state = Ridge.fresh(5)
+    for x, reward in rewards:
+        state = observe(state, x, reward)
+    return state
+
+
+@given(_rewards)
+def test_the_state_is_ridge_regression(rewards: list[tuple[np.ndarray, float]]) -> None:
+    """A = I + X^T X and b = X^T r; theta is what least squares with a penalty of 1 finds."""
+    state = _learned(rewards)
+    X = np.array([x for x, _ in rewards]).reshape(-1, 5)
+    r = np.array([reward for _, reward in rewards])
+    np.testing.assert_allclose(state.A, np.eye(5) + X.T @ X, atol=1e-12)
+    np.testing.assert_allclose(state.b, X.T @ r, atol=1e-12)
+    penalised, *_ = np.linalg.lstsq(np.vstack([X, np.eye(5)]), np.concatenate([r, np.zeros(5)]), rcond=None)
+    np.testing.assert_allclose(theta(state), penalised, atol=1e-9)
+
+
+@given(_rewards, _features)
+def test_uncertainty_is_the_root_of_x_inverse_a_x(rewards: list[tuple[np.ndarray, float]], x: np.ndarray) -> None:
+    """Against the inverse that the service never forms."""
+    state = _learned(rewards)
+    [width] = uncertainty(state, x[np.newaxis])
+    assert np.isclose(width, np.sqrt(x @ np.linalg.inv(state.A) @ x), rtol=1e-9, atol=1e-12)
+
+
+@given(_rewards, _features)
+def test_a_stays_symmetric_positive_definite(rewards: list[tuple[np.ndarray, float]], x: np.ndarray) -> None:
+    """Bit for bit symmetric, with no eigenvalue below 1: each reward only ever adds certainty."""
+    before = _learned(rewards)
+    after = observe(before, x, 0.0)
+    assert np.array_equal(after.A, after.A.T)
+    assert np.linalg.eigvalsh(after.A)[0] >= 1 - 1e-9
+    assert uncertainty(after, x[np.newaxis])[0] <= uncertainty(before, x[np.newaxis])[0] + 1e-12
+
+
+def test_observing_leaves_the_state_before_as_it_was() -> None:
+    """States are values: a batch may hold several of them."""
+    before = Ridge.fresh(5)
+    observe(before, np.ones(5), 1.0)
+    assert np.array_equal(before.A, np.eye(5))
+    assert np.array_equal(before.b, np.zeros(5))
