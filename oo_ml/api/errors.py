@@ -6,6 +6,7 @@ from typing import Final
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from oo_ml import errors
 from oo_ml.api.bodies import answer
@@ -32,12 +33,17 @@ def install(app: FastAPI) -> None:
     """Make every error an answer with a sentence and a code."""
     app.exception_handler(OoMlError)(_ours)
     app.exception_handler(RequestValidationError)(_invalid)
-    app.exception_handler(Exception)(_bug)
+    app.add_middleware(Bugs)
+
+
+def problem(error: OoMlError, status: int) -> Response:
+    """Return the answer that tells of `error`."""
+    return answer(Problem(detail=error.message, code=error.code), status)
 
 
 async def _ours(_: Request, error: OoMlError) -> Response:
     status = next((_STATUS[cls] for cls in type(error).__mro__ if cls in _STATUS), 500)
-    response = answer(Problem(detail=error.message, code=error.code), status)
+    response = problem(error, status)
     if status == 503:  # noqa: PLR2004
         response.headers["Retry-After"] = str(RETRY_AFTER_SECONDS)
     return response
@@ -49,7 +55,33 @@ async def _invalid(_: Request, error: RequestValidationError) -> Response:
     return JSONResponse({"detail": detail, "code": "invalid"}, 422)
 
 
-async def _bug(request: Request, error: Exception) -> Response:
-    # Not the whole path: it may name a person.
-    logger.error("%s /%s failed", request.method, request.scope["path"].split("/")[1], exc_info=error)
-    return answer(Problem(detail="Something went wrong on our side; the log has the details", code="error"), 500)
+class Bugs:
+    """ASGI middleware that turns an exception nobody expected into a 500 that tells nothing; the log has it all.
+
+    Starlette's own handler for it raises the exception once more, and servers then reset the connection now and then.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass the call on."""
+        started = False
+
+        async def noting(message: Message) -> None:
+            nonlocal started
+            started = started or message["type"] == "http.response.start"
+            await send(message)
+
+        try:
+            await self.app(scope, receive, noting)
+        except Exception:
+            if scope["type"] != "http" or started:
+                raise
+            # Not the whole path: it may name a person.
+            logger.exception("%s /%s failed", scope["method"], scope["path"].split("/")[1])
+            await problem(_Bug(), 500)(scope, receive, send)
+
+
+class _Bug(OoMlError):
+    """Something went wrong on our side; the log has the details."""

@@ -6,7 +6,9 @@ from fastapi import APIRouter, Request, Response
 
 from oo_ml.api.bodies import answer, documented, parse
 from oo_ml.api.dependencies import services
+from oo_ml.api.errors import problem
 from oo_ml.api.schemas import PromptAnswer, PromptsAnswer, PromptSummary, PublishRequest
+from oo_ml.errors import UnknownPromptVersionError
 from oo_ml.services import prompts
 from oo_ml.services.outcomes import only
 
@@ -29,7 +31,11 @@ async def list_prompts(request: Request) -> Response:
 )
 async def show_prompt(request: Request, version: str) -> Response:
     """Return a version with its templates."""
-    shown = only(await services(request).readers.run(prompts.show, [version]))
+    try:
+        shown = only(await services(request).readers.run(prompts.show, [version]))
+    except UnknownPromptVersionError as error:
+        # In a body it is a mistake of the body's (422); here it is the thing that was asked for.
+        return problem(error, 404)
     return answer(PromptAnswer.model_validate(shown))
 
 

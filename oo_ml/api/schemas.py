@@ -228,7 +228,7 @@ class GenerateRequest(_Body):
     )
 
     user_id: UserId
-    context: GenerateContext
+    context: GenerateContext = GenerateContext()
     n: int = Field(3, ge=1, le=MAX_TIPS, description="Tips wanted")
     prompt_version: Identifier | None = Field(None, description="Default: as TIP_PROMPT_VERSION says")
 

@@ -1,13 +1,15 @@
 """As whom the server runs. PostgreSQL refuses root, so root runs it as somebody else: whoever owns the data.
 
 Where that is root itself: in a user namespace, in which root's own process bears another name and no directory has to
-change hands; where the system forbids those, as `postgres` or `nobody`, to whom the data is then given.
+change hands; where the system forbids those, as most containers do, as `postgres` or `nobody`, to whom the data is then
+given, with the right to pass through root's closed directories.
 """
 
 import os
 import pwd
 import shutil
-from dataclasses import dataclass
+import stat
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from oo_ml.embedded_postgres.binaries import call
@@ -28,18 +30,18 @@ class Account:
 
     @property
     def user(self) -> int | None:
-        """What `subprocess` calls user; None: whoever runs this process."""
-        return self.uid if self.name else None
+        """What `subprocess` calls user; None: whoever runs this process, or the prefix changes it."""
+        return self.uid if self.name and not self.prefix else None
 
     @property
     def group(self) -> int | None:
         """What `subprocess` calls group."""
-        return self.gid if self.name else None
+        return self.gid if self.name and not self.prefix else None
 
     @property
     def extra_groups(self) -> list[int] | None:
         """What `subprocess` calls extra_groups: none of root's."""
-        return [] if self.name else None
+        return [] if self.name and not self.prefix else None
 
     @property
     def hint(self) -> str:
@@ -67,7 +69,7 @@ def for_data(data_dir: Path, cluster: Path, bin_dir: Path) -> Account:
     owner = place.stat().st_uid
     if owner != 0:
         try:
-            return _other(pwd.getpwuid(owner))
+            return _other(pwd.getpwuid(owner), data_dir, bin_dir)
         except KeyError:
             if place == cluster:
                 raise EmbeddedPostgresError(
@@ -81,11 +83,29 @@ def for_data(data_dir: Path, cluster: Path, bin_dir: Path) -> Account:
             "run as an ordinary user, or set OO_ML_DATABASE_URL"
         )
     stand_in = min(accounts, key=lambda entry: _NAMES.index(entry.pw_name))
-    return _namespace(stand_in, bin_dir) or _other(stand_in)
+    return _namespace(stand_in, bin_dir) or _other(stand_in, data_dir, bin_dir)
 
 
-def _other(entry: pwd.struct_passwd) -> Account:
-    return Account(entry.pw_uid, entry.pw_gid, name=entry.pw_name)
+def _other(entry: pwd.struct_passwd, data_dir: Path, bin_dir: Path) -> Account:
+    plain = Account(entry.pw_uid, entry.pw_gid, name=entry.pw_name)
+    if all(_may_enter(entry, directory) for directory in (*data_dir.parents, bin_dir, *bin_dir.parents)):
+        return plain
+    setpriv = shutil.which("setpriv")
+    if setpriv is None:
+        return plain
+    # Root's home is closed to everybody else. Opening it would let everybody in; this lets in the server alone.
+    capability = "+dac_override"
+    names = (f"--reuid={entry.pw_uid}", f"--regid={entry.pw_gid}", "--clear-groups")
+    prefix = (setpriv, *names, f"--inh-caps={capability}", f"--ambient-caps={capability}", "--")
+    works = call([*prefix, f"{bin_dir}/postgres", "--version"]).returncode == 0
+    return replace(plain, prefix=prefix) if works else plain
+
+
+def _may_enter(entry: pwd.struct_passwd, directory: Path) -> bool:
+    status = directory.stat()
+    if status.st_uid == entry.pw_uid:
+        return bool(status.st_mode & stat.S_IXUSR)
+    return bool(status.st_mode & (stat.S_IXGRP if status.st_gid == entry.pw_gid else stat.S_IXOTH))
 
 
 def _namespace(entry: pwd.struct_passwd, bin_dir: Path) -> Account | None:

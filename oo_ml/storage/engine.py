@@ -48,6 +48,8 @@ def create(url: str, settings: Settings, *, threads: int, read_only: bool = Fals
         options["default_transaction_read_only"] = "on"
     engine = create_engine(
         parse_url(url),
+        # Ids and tips are people's: they don't belong into a log.
+        hide_parameters=True,
         pool_size=threads,
         max_overflow=0,
         pool_timeout=settings.request_timeout,

@@ -67,8 +67,25 @@ def test_without_user_namespaces_another_account_runs_it(new_dir: Path) -> None:
     assert uses(new_dir) == 1
 
 
+def test_without_user_namespaces_a_closed_directory_is_passed_through(
+    base: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As in a container, where root's home is closed: the server is let through, and nobody else is."""
+    programs = base / "programs"
+    programs.mkdir()
+    (programs / "setpriv").symlink_to(str(shutil.which("setpriv")))
+    monkeypatch.setenv("PATH", str(programs))
+    closed = base / "closed"
+    closed.mkdir(mode=0o700)
+    with running(closed / "data", bin_dir=None, start_timeout=TIMEOUT, fsync=False):
+        assert Path(f"/proc/{pid(closed / 'data')}").stat().st_uid == owner(closed / "data") != 0
+    use_once(closed / "data")
+    assert uses(closed / "data") == 1
+    assert closed.stat().st_mode & 0o777 == 0o700
+
+
 @pytest.mark.usefixtures("without_namespaces")
-def test_without_user_namespaces_a_closed_directory_is_explained(base: Path) -> None:
+def test_without_any_way_through_a_closed_directory_is_explained(base: Path) -> None:
     """The other account can't reach it: the message says so and names the ways out. Nothing is opened to others."""
     closed = base / "closed"
     closed.mkdir(mode=0o700)
