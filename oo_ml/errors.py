@@ -116,3 +116,9 @@ class EmbeddedPostgresError(OoMlError):
     """The private PostgreSQL can't be started."""
 
     code = "embedded_postgres"
+
+
+class ImportSourceError(OoMlError):
+    """What should be imported can't be read."""
+
+    code = "import_source"

@@ -80,8 +80,8 @@ class Bugs:
                 raise
             # Not the whole path: it may name a person.
             logger.exception("%s /%s failed", scope["method"], scope["path"].split("/")[1])
-            await problem(_Bug(), 500)(scope, receive, send)
+            await problem(_BugError(), 500)(scope, receive, send)
 
 
-class _Bug(OoMlError):
+class _BugError(OoMlError):
     """Something went wrong on our side; the log has the details."""

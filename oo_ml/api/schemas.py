@@ -7,7 +7,7 @@ from uuid import UUID
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue
 
-from oo_ml.domain.identifiers import MAX_IDENTIFIER_BYTES, is_identifier, is_storable
+from oo_ml.domain.identifiers import MAX_IDENTIFIER_BYTES, is_identifier, is_storable, is_user_id
 
 MAX_CANDIDATES = 1000
 MAX_TIPS = 20
@@ -20,10 +20,9 @@ def _identifier(text: str) -> str:
     return text
 
 
-def _addressable(text: str) -> str:
-    # Every client resolves these two as path segments, however they are escaped, so no GET could name such a user.
-    if text in {".", ".."}:
-        raise ValueError('must not be "." or ".."')
+def _user_id(text: str) -> str:
+    if not is_user_id(text):
+        raise ValueError('must not be "." or "..", which no URL can carry')
     return text
 
 
@@ -51,7 +50,7 @@ def _json_storable(value: JsonValue) -> JsonValue:
 
 
 Identifier = Annotated[str, Field(min_length=1, max_length=MAX_IDENTIFIER_BYTES), AfterValidator(_identifier)]
-UserId = Annotated[Identifier, AfterValidator(_addressable), Field(description="The person, as you name them")]
+UserId = Annotated[Identifier, AfterValidator(_user_id), Field(description="The person, as you name them")]
 TipId = Annotated[Identifier, Field(description="The tip, unique among the candidates of a call")]
 Version = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
 Hour = Annotated[int, Field(ge=0, le=23)]

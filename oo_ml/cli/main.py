@@ -7,8 +7,9 @@ from alembic.util import CommandError
 from pydantic import ValidationError
 
 from oo_ml import __version__
-from oo_ml.cli import db, prompts, serve, settings
+from oo_ml.cli import db, import_state, prompts, serve, settings
 from oo_ml.errors import OoMlError
+from oo_ml.settings import Settings
 
 app = typer.Typer(
     name="oo-ml",
@@ -20,6 +21,7 @@ app = typer.Typer(
 app.command("serve")(serve.serve)
 app.add_typer(db.app, name="db")
 app.add_typer(prompts.app, name="prompts")
+app.command("import-state")(import_state.import_state)
 app.command("settings")(settings.print_settings)
 
 
@@ -40,8 +42,15 @@ def main() -> None:
     except ValidationError as error:
         # Only the settings are validated here. Their values may be secrets: names and reasons have to do.
         for problem in error.errors():
-            _fail(f"setting {'.'.join(map(str, problem['loc'])) or 'combination'}: {problem['msg']}", leave=False)
+            _fail(
+                ": ".join([*map(_variable, problem["loc"]), problem["msg"].removeprefix("Value error, ")]), leave=False
+            )
         sys.exit(1)
+
+
+def _variable(location: object) -> str:
+    # Pydantic names a field that has an alias by that, and any other by its name.
+    return Settings.variable(str(location)) if location in Settings.model_fields else str(location)
 
 
 def _fail(message: str, *, leave: bool = True) -> None:

@@ -17,6 +17,14 @@ def is_identifier(text: str) -> bool:
     )
 
 
+def is_user_id(text: str) -> bool:
+    """Tell whether `text` may be a user's id: an identifier, but not one of the two that no URL can carry.
+
+    Every client resolves "." and ".." as path segments, however they are escaped.
+    """
+    return is_identifier(text) and text not in {".", ".."}
+
+
 def is_storable(text: str) -> bool:
     """Tell whether PostgreSQL can hold `text`: no NUL, no lone surrogate."""
     return text == storable(text)

@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 
 import httpx
-from sqlalchemy import Connection
+from sqlalchemy import Connection, Engine
 
 from oo_ml import embedded_postgres, llm
 from oo_ml.errors import OoMlError, SchemaNotReadyError, UnavailableError
@@ -54,15 +54,22 @@ def database(settings: Settings, *, migrate: bool = True) -> Iterator[str]:
         yield server.url
 
 
+@contextmanager
+def single_connection(settings: Settings, database_url: str, *, read_only: bool = False) -> Iterator[Engine]:
+    """Yield the engine of a process that does one thing at a time, such as a command line."""
+    single = engine.create(database_url, settings, threads=1, read_only=read_only)
+    try:
+        yield single
+    finally:
+        single.dispose()
+
+
 def run_once(
     settings: Settings, database_url: str, service: Service[Command, Outcome], commands: Sequence[Command]
 ) -> list[Outcome]:
-    """Run `service` in one transaction of a process that does nothing else, such as a command line."""
-    once = engine.create(database_url, settings, threads=1)
-    try:
-        return transactions.run(once, service, commands, time.monotonic() + settings.request_timeout)
-    finally:
-        once.dispose()
+    """Run `service` in one transaction of a process that does nothing else."""
+    with single_connection(settings, database_url) as single:
+        return transactions.run(single, service, commands, time.monotonic() + settings.request_timeout)
 
 
 @asynccontextmanager

@@ -1,6 +1,7 @@
 """What PostgreSQL's refusals mean: from SQLSTATE to an outcome of the service.
 
-The same table, with what the service does, is in docs/reliability.md; the codes are in appendix A of PostgreSQL's manual.
+The same table, with what the service does, is in docs/reliability.md; the codes are in appendix A of PostgreSQL's
+manual.
 """
 
 from typing import Final

@@ -61,6 +61,16 @@ _INSERT_IMPORT = text("""
     )
 """)
 
+_ONLY_IMPORTED = text("""
+    SELECT s.user_id, s.policy
+    FROM policy_state AS s
+    JOIN unnest(CAST(:user_ids AS text[]), CAST(:policies AS text[])) AS k (user_id, policy)
+        ON s.user_id = k.user_id AND s.policy = k.policy
+    JOIN reward_ledger AS l
+        ON l.user_id = s.user_id AND l.policy = s.policy AND l.epoch = s.epoch AND l.version = s.version
+    WHERE l.kind = 'import' AND l.start_pulls = s.pulls
+""")
+
 
 def insert_rewards(connection: Connection, rewards: Sequence[RewardRow]) -> None:
     """Append `rewards`."""
@@ -104,3 +114,11 @@ def insert_imports(connection: Connection, states: Sequence[PolicyState], record
             for state in states
         ],
     )
+
+
+def only_imported(connection: Connection, keys: Sequence[StateKey]) -> set[StateKey]:
+    """Return those of `keys` whose state is an import's to this day: no decision and no reward has come since."""
+    rows = connection.execute(
+        _ONLY_IMPORTED, {"user_ids": [key.user_id for key in keys], "policies": [key.policy for key in keys]}
+    )
+    return {StateKey(user_id, policy) for user_id, policy in rows}

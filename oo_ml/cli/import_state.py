@@ -1,0 +1,115 @@
+"""`oo-ml import-state`: what the file-based service has learned, brought in."""
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from functools import partial
+from itertools import chain
+from pathlib import Path
+from typing import Annotated, Final
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from oo_ml.errors import ImportSourceError, OoMlError
+from oo_ml.observability import configure_logging
+from oo_ml.services.import_state import Outcome, Verdict, find, import_files, refused
+from oo_ml.services.startup import database, single_connection
+from oo_ml.settings import LogLevel, Settings
+
+_FINE: Final = frozenset({Verdict.IMPORTED, Verdict.UNCHANGED, Verdict.KEPT})
+_LISTED: Final = (Verdict.KEPT, Verdict.BAD, Verdict.AMBIGUOUS, Verdict.UNKNOWN)
+_LINES: Final = 10
+
+
+def import_state(
+    directory: Annotated[
+        Path,
+        typer.Argument(
+            metavar="DIR", exists=True, file_okay=False, readable=True, help="Holds NAME.json and NAME_egreedy.json"
+        ),
+    ],
+    users: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", exists=True, dir_okay=False, readable=True, help="The true ids, one a line"),
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be done")] = False,  # noqa: FBT002 - typer reads it as a flag
+) -> None:
+    """Bring in the state files of the file-based service; exit code 1 if there are any that could not be.
+
+    A file's name tells the user's id only if that is letters and digits alone: for any other, list the ids in a file.
+    A user who has newer state here keeps it. Running it again changes nothing.
+    """
+    source = find(directory, users)
+    if not source.listing.files and not source.listing.refused:
+        raise ImportSourceError(f"{directory} holds no state files (NAME.json)")
+    settings = Settings()
+    configure_logging(LogLevel.WARNING)
+    report = _Report(source.listing.ignored, dry_run)
+    _add(report, refused(source))
+    with database(settings) as url, single_connection(settings, url, read_only=dry_run) as engine:
+        batches = import_files(engine, settings, source, imported_at=datetime.now(UTC), dry_run=dry_run)
+        try:
+            with _progress(len(source.listing.files)) as advance:
+                for batch in batches:
+                    _add(report, batch)
+                    advance(len(batch))
+        except (OoMlError, KeyboardInterrupt):
+            typer.echo("Stopped before the end; the same command goes on from there. So far:")
+            _show(report)
+            raise
+    _show(report)
+    if report.counts.keys() - _FINE:
+        raise typer.Exit(1)
+
+
+@dataclass(frozen=True, slots=True)
+class _Report:
+    """How many files met which verdict, and a line for each that did not simply go in."""
+
+    ignored: int
+    dry_run: bool
+    counts: Counter[Verdict] = field(default_factory=Counter)
+    lines: dict[Verdict, list[str]] = field(default_factory=lambda: {verdict: [] for verdict in _LISTED})
+
+
+def _add(report: _Report, outcomes: Iterable[tuple[str, Outcome]]) -> None:
+    for file, outcome in outcomes:
+        report.counts[outcome.verdict] += 1
+        if outcome.verdict in report.lines:
+            # A file's name can hold anything, escape sequences too.
+            name = file if file.isprintable() else repr(file)
+            report.lines[outcome.verdict].append(f"{outcome.verdict}: {name}: {outcome.reason}")
+
+
+def _show(report: _Report) -> None:
+    for line in chain.from_iterable(report.lines.values()):
+        typer.echo(line)
+    verdicts = [f"{verdict} {report.counts[verdict]}" for verdict in Verdict]
+    typer.echo(", ".join([*verdicts, f"ignored {report.ignored}"]))
+    if report.dry_run:
+        typer.echo("A dry run: nothing was written")
+
+
+@contextmanager
+def _progress(total: int) -> Iterator[Callable[[int], None]]:
+    """Yield what is told of each batch that is done: a bar on a terminal, at most ten lines elsewhere."""
+    # Not where the report goes, so that it can be kept in a file.
+    console = Console(stderr=True)
+    if console.is_terminal:
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+        with Progress(*columns, console=console) as progress:
+            yield partial(progress.advance, progress.add_task("Importing", total=total))
+        return
+    done = 0
+
+    def advance(files: int) -> None:
+        nonlocal done
+        before, done = done, done + files
+        if done * _LINES // total > before * _LINES // total:
+            typer.echo(f"Importing: {done} of {total}", err=True)
+
+    yield advance

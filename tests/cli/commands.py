@@ -1,0 +1,114 @@
+"""`oo-ml` as people run it: a process of its own that knows nothing but the settings it is given."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+
+PATIENCE = 60.0
+# A busy machine must not make a test fail.
+_PATIENT = {"OO_ML_REQUEST_TIMEOUT": 20, "OO_ML_STATEMENT_TIMEOUT": 20, "OO_ML_LOCK_TIMEOUT": 20}
+_ADDRESS = re.compile(r"Uvicorn running on (http://\S+)")
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """What a command said, and how it ended."""
+
+    code: int
+    out: str
+    err: str
+
+
+def oo_ml(*words: str, stdin: str = "", **variables: object) -> Done:
+    """Run `oo-ml` to its end with nothing set but `variables`."""
+    process = start(*words, **variables)
+    try:
+        out, err = process.communicate(stdin, PATIENCE)
+    finally:
+        process.kill()
+    return Done(process.returncode, out, err)
+
+
+def start(*words: str, **variables: object) -> subprocess.Popen[str]:
+    """Start `oo-ml`, to be waited for with communicate()."""
+    return subprocess.Popen(  # noqa: S603 - our own program
+        _command(*words),
+        env=environment(**variables),
+        cwd="/",
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def environment(**variables: object) -> dict[str, str]:
+    """Return an environment without a home and without anybody's settings; None leaves a variable out."""
+    given = {"HOME": "/nonexistent", "COLUMNS": "200"} | variables
+    return {"PATH": os.environ["PATH"]} | {name: str(value) for name, value in given.items() if value is not None}
+
+
+@dataclass(frozen=True, slots=True)
+class Served:
+    """A service that was started from the command line."""
+
+    process: subprocess.Popen[bytes]
+    log: Path
+    client: httpx.Client
+
+    def stop(self, number: signal.Signals) -> int:
+        """Send a signal, wait for the end and return the exit code."""
+        self.process.send_signal(number)
+        return self.process.wait(PATIENCE)
+
+
+@contextmanager
+def served(log: Path, **variables: object) -> Iterator[Served]:
+    """Run `oo-ml serve` on a free port; killed at the end if it still runs."""
+    with log.open("wb") as output:
+        process = subprocess.Popen(  # noqa: S603 - our own program
+            _command("serve", "--port", "0"),
+            env=environment(**_PATIENT, **variables),
+            cwd="/",
+            stdout=output,
+            stderr=output,
+        )
+    try:
+        with httpx.Client(base_url=_address(process, log), timeout=PATIENCE, trust_env=False) as client:
+            yield Served(process, log, client)
+    finally:
+        process.kill()
+        process.wait(PATIENCE)
+
+
+def _address(process: subprocess.Popen[bytes], log: Path) -> str:
+    deadline = time.monotonic() + PATIENCE
+    while not (found := _ADDRESS.search(log.read_text("utf-8"))):
+        assert process.poll() is None, log.read_text("utf-8")
+        assert time.monotonic() < deadline, log.read_text("utf-8")
+        time.sleep(0.02)
+    return found[1]
+
+
+def processes_in(directory: Path) -> set[int]:
+    """Return the processes that work in `directory` or were started for it."""
+    found = set()
+    for process in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            about = [os.fsencode((process / "cwd").readlink()), *(process / "cmdline").read_bytes().split(b"\0")]
+            if any(word.startswith(os.fsencode(directory)) for word in about):
+                found.add(int(process.name))
+    return found
+
+
+def _command(*words: str) -> list[str]:
+    return [sys.executable, "-m", "oo_ml", *words]

@@ -1,0 +1,38 @@
+"""The files that the file-based service leaves behind, made as it made them."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from oo_ml.domain.policies import DIMENSIONS, EPSILON_GREEDY, LINUCB
+
+SUFFIXES = {LINUCB: "", EPSILON_GREEDY: "_egreedy"}
+
+
+def content(policy: str = LINUCB, *, seed: int = 0, rewards: int = 9, **meta: Any) -> dict[str, Any]:  # noqa: ANN401 - JSON
+    """Return what a file holds after some rewards, drawn at random, whose sums use every bit of a float."""
+    rng = np.random.default_rng(seed)
+    d = DIMENSIONS[policy]
+    X = rng.uniform(-1, 1, (rewards, d))
+    r = rng.uniform(-1, 1, rewards)
+    A, b = np.eye(d), np.zeros(d)
+    for x, reward in zip(X, r, strict=True):
+        A += np.outer(x, x)
+        b += reward * x
+    counters = {
+        "pulls": rewards + 3,
+        "reward_count": rewards,
+        "cumulative_reward": float(r.sum()),
+        "explore_count": 2 if policy == EPSILON_GREEDY else 0,
+        "last_updated": "2026-03-01T08:30:00.123456+00:00",
+    }
+    return {"A": A.tolist(), "b": b.tolist(), "meta": counters | meta}
+
+
+def write(directory: Path, name: str, policy: str = LINUCB, **wanted: Any) -> dict[str, Any]:  # noqa: ANN401
+    """Write the file of a NAME, and return what it holds."""
+    state = content(policy, **wanted)
+    (directory / f"{name}{SUFFIXES[policy]}.json").write_text(json.dumps(state), "utf-8")
+    return state
