@@ -10,7 +10,13 @@ from oo_ml.storage.tables import metadata
 
 
 def _run_offline() -> None:
-    context.configure(dialect_name="postgresql", target_metadata=metadata, literal_binds=True)
+    # named: the driver's own style of parameters would double every % in the script.
+    context.configure(
+        dialect_name="postgresql",
+        dialect_opts={"paramstyle": "named"},
+        target_metadata=metadata,
+        literal_binds=True,
+    )
     with context.begin_transaction():
         # As migration_connection does for those who run it here.
         context.execute(f"SET LOCAL lock_timeout = '{round(Settings().migration_lock_timeout * 1000)}ms'")

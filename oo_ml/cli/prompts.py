@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 from pydantic import ValidationError
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
 from oo_ml.api.schemas import PublishRequest
 from oo_ml.errors import InvalidTemplateError
@@ -29,7 +29,7 @@ Template = Annotated[Path, typer.Option(exists=True, dir_okay=False, readable=Tr
 def list_() -> None:
     """List every version, the oldest first."""
     [listing] = _run(prompts.listing, None)
-    table = Table("version", "status", "weight", "published", "description")
+    table = Table(Column("version", overflow="fold"), "status", "weight", "published", "description")
     for prompt in listing:
         table.add_row(
             prompt.version, prompt.status, f"{prompt.weight:g}", f"{prompt.published_at:%Y-%m-%d}", prompt.description
@@ -52,10 +52,7 @@ def publish(version: Version, system: Template, user: Template, description: str
     """Publish a new version from two files with Jinja2 templates. What is published never changes."""
     try:
         request = PublishRequest(
-            version=version,
-            description=description,
-            system_template=system.read_text("utf-8"),
-            user_template=user.read_text("utf-8"),
+            version=version, description=description, system_template=_read(system), user_template=_read(user)
         )
     except ValidationError as error:
         problem = error.errors()[0]
@@ -72,8 +69,16 @@ def retire(version: Version) -> None:
     typer.echo(f"Retired {version}")
 
 
+def _read(file: Path) -> str:
+    try:
+        return file.read_text("utf-8")
+    except UnicodeDecodeError:
+        raise InvalidTemplateError(f"{file} is not UTF-8") from None
+
+
 def _run(service: Service[Command, Outcome], command: Command) -> list[Outcome]:
     settings = Settings()
-    configure_logging(LogLevel.WARNING)
+    # What goes wrong ends as one line of main's; a warning of the transaction would say it twice.
+    configure_logging(LogLevel.ERROR)
     with database(settings) as url:
         return run_once(settings, url, service, [command])

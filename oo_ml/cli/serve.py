@@ -1,7 +1,6 @@
 """`oo-ml serve`: the HTTP service, with a private PostgreSQL if no other is named."""
 
 import signal
-import sys
 from contextlib import suppress
 from typing import Annotated, NoReturn
 
@@ -9,6 +8,7 @@ import typer
 import uvicorn
 
 from oo_ml.api.app import create_app
+from oo_ml.errors import ConfigurationError
 from oo_ml.observability import configure_logging
 from oo_ml.services.startup import database
 from oo_ml.settings import Settings
@@ -37,10 +37,11 @@ def serve(
                 timeout_graceful_shutdown=settings.shutdown_timeout,
             )
         )
-        with suppress(KeyboardInterrupt):
+        # Both mean that it has stopped: by a signal, or because it could not start.
+        with suppress(KeyboardInterrupt, SystemExit):
             server.run()
         if not server.started:
-            sys.exit(1)
+            raise ConfigurationError(f"The service can't listen on {host}, port {port}: the log says why")
 
 
 def _leave(_number: int, _frame: object) -> NoReturn:

@@ -2,15 +2,16 @@
 
 import io
 import logging
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any, Final
 
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from alembic.util import CommandError
 from sqlalchemy import Connection, Engine, create_engine, text
 from sqlalchemy.dialects.postgresql import ARRAY, DOUBLE_PRECISION
 from sqlalchemy.exc import DBAPIError
@@ -18,7 +19,7 @@ from sqlalchemy.pool import NullPool
 from sqlalchemy.types import TypeEngine
 
 from alembic import command
-from oo_ml.errors import ConfigurationError
+from oo_ml.errors import ConfigurationError, DatabaseTimeoutError, OoMlError, SchemaNotReadyError
 from oo_ml.settings import Settings
 from oo_ml.storage import failures
 from oo_ml.storage.engine import parse_url
@@ -27,7 +28,8 @@ from oo_ml.storage.tables import Float8Array
 logger = logging.getLogger(__name__)
 
 # Any number will do, as long as every release uses the same one.
-_ADVISORY_LOCK: Final = 7_021_943_116
+ADVISORY_LOCK: Final = 7_021_943_116
+_PAUSE: Final = 0.1
 MONTHS_AHEAD: Final = 4
 
 
@@ -49,25 +51,25 @@ def migration_connection(database: str | Engine | Connection, settings: Settings
     The advisory lock comes first, under a long limit of its own: a replica that starts while another one migrates
     waits for it. lock_timeout is set only then: a migration that can't get a table gives up quickly, because
     every query that comes after it would queue up behind it.
+
+    Raises:
+        DatabaseTimeoutError: another process did not get done, or a table was in use for too long.
+        OoMlError: any other refusal of PostgreSQL.
     """
     if isinstance(database, Connection):
         yield database
         return
     engine = database if isinstance(database, Engine) else _engine(database, settings)
-    try:
-        with engine.connect() as connection:
-            _set(connection, "statement_timeout", settings.migration_wait)
-            connection.execute(text("SELECT pg_advisory_lock(:key)"), {"key": _ADVISORY_LOCK})
-            _set(connection, "statement_timeout", 0)
-            _set(connection, "lock_timeout", settings.migration_lock_timeout)
-            connection.commit()
-            yield connection
-            connection.rollback()
-            connection.execute(text("SELECT pg_advisory_unlock(:key)"), {"key": _ADVISORY_LOCK})
-            connection.commit()
-            # A failure lets the lock go with the connection, which is not pooled.
-    except DBAPIError as error:
-        raise failures.outcome(error) or error from error
+    with _connected(engine) as connection:
+        _wait_for_others(connection, settings.migration_wait)
+        _set(connection, "statement_timeout", 0)
+        _set(connection, "lock_timeout", settings.migration_lock_timeout)
+        connection.commit()
+        yield connection
+        connection.rollback()
+        connection.execute(text("SELECT pg_advisory_unlock(:key)"), {"key": ADVISORY_LOCK})
+        connection.commit()
+        # A failure lets the lock go with the connection, which is not pooled.
 
 
 def upgrade(url: str, settings: Settings, revision: str = "head") -> None:
@@ -115,23 +117,18 @@ def head() -> str:
 
 def current(url: str, settings: Settings) -> str | None:
     """Return the revision the database is at; None before the first migration."""
-    with migration_connection(url, settings) as connection:
+    with _connected(_engine(url, settings)) as connection:
         return _revision(connection)
 
 
 def is_ready(connection: Connection) -> bool:
     """Whether this release can work on the database: it is at head, or ahead of it after a newer release's upgrade."""
     revision = _revision(connection)
-    if revision is None:
-        return False
-    scripts = ScriptDirectory.from_config(_config(None))
-    try:
-        return scripts.get_revision(revision) is None or revision == scripts.get_current_head()
-    except CommandError:
-        return True  # A revision this release has never heard of: a newer one's.
+    # A revision that this release has never heard of is a newer one's.
+    return revision is not None and revision not in _older()
 
 
-def is_compared(name: str | None, type_: str, _parents: Mapping[str, Any]) -> bool:
+def is_compared(name: str | None, type_: str, _parents: object) -> bool:
     """Whether autogenerate looks at a table: the partitions of the history are its own, not the code's."""
     return type_ != "table" or not (name or "").startswith("feature_history_")
 
@@ -147,6 +144,46 @@ def compare_type(
     if isinstance(metadata_type, Float8Array):
         return not (isinstance(inspected_type, ARRAY) and isinstance(inspected_type.item_type, DOUBLE_PRECISION))
     return None
+
+
+@cache
+def _older() -> frozenset[str]:
+    scripts = ScriptDirectory.from_config(_config(None))
+    return frozenset(script.revision for script in scripts.walk_revisions()) - {head()}
+
+
+@contextmanager
+def _connected(engine: Engine) -> Iterator[Connection]:
+    try:
+        with engine.connect() as connection:
+            yield connection
+    except DBAPIError as error:
+        raise _outcome(error) from error
+
+
+def _outcome(error: DBAPIError) -> OoMlError:
+    if failures.sqlstate(error) == "55P03":
+        return DatabaseTimeoutError(
+            "A table was in use for longer than OO_ML_MIGRATION_LOCK_TIMEOUT; what was begun is undone: try again"
+        )
+    outcome = failures.outcome(error)
+    if outcome is None or isinstance(outcome, SchemaNotReadyError):
+        # A missing right, or a schema that isn't what the migrations expect: PostgreSQL's own sentence says it best.
+        return OoMlError(f"PostgreSQL refused: {str(error.orig).splitlines()[0]}")
+    return outcome
+
+
+def _wait_for_others(connection: Connection, seconds: float) -> None:
+    # Asked for again and again: a statement that waits keeps a snapshot all the while, and a CREATE INDEX CONCURRENTLY
+    # of the process that has the lock would wait for its end: a deadlock.
+    deadline = time.monotonic() + seconds
+    while not connection.scalar(text("SELECT pg_try_advisory_lock(:key)"), {"key": ADVISORY_LOCK}):
+        connection.rollback()
+        if time.monotonic() > deadline:
+            raise DatabaseTimeoutError(
+                "Another process is migrating this database and did not get done within OO_ML_MIGRATION_WAIT"
+            )
+        time.sleep(_PAUSE)
 
 
 def _engine(url: str, settings: Settings) -> Engine:

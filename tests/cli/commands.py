@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -91,12 +91,18 @@ def served(log: Path, **variables: object) -> Iterator[Served]:
 
 
 def _address(process: subprocess.Popen[bytes], log: Path) -> str:
-    deadline = time.monotonic() + PATIENCE
-    while not (found := _ADDRESS.search(log.read_text("utf-8"))):
-        assert process.poll() is None, log.read_text("utf-8")
-        assert time.monotonic() < deadline, log.read_text("utf-8")
-        time.sleep(0.02)
+    until(lambda: _ADDRESS.search(log.read_text("utf-8")) is not None or process.poll() is not None)
+    found = _ADDRESS.search(log.read_text("utf-8"))
+    assert found is not None, log.read_text("utf-8")
     return found[1]
+
+
+def until(condition: Callable[[], bool]) -> None:
+    """Wait for `condition`."""
+    deadline = time.monotonic() + PATIENCE
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
 
 
 def processes_in(directory: Path) -> set[int]:

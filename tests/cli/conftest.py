@@ -1,0 +1,25 @@
+"""A home for the private PostgreSQL."""
+
+import os
+import shutil
+import signal
+import tempfile
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+
+from tests.cli.commands import processes_in, until
+
+
+@pytest.fixture
+def home() -> Iterator[Path]:
+    """An empty home with a path short enough for a socket; no server in it outlives the test."""
+    directory = Path(tempfile.mkdtemp(prefix="oo-ml-home-", dir="/tmp"))
+    yield directory
+    for process in processes_in(directory):
+        with suppress(ProcessLookupError):  # its parent was faster
+            os.kill(process, signal.SIGQUIT)
+    until(lambda: not processes_in(directory))
+    shutil.rmtree(directory)

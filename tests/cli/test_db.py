@@ -1,0 +1,83 @@
+"""`oo-ml db`: what it prints, what it asks, and what it says when it can't."""
+
+import time
+from pathlib import Path
+from typing import Any
+
+import psycopg
+
+from oo_ml.storage import migrations
+from tests.cli.commands import Done, oo_ml
+
+HEAD = migrations.head()
+AT_HEAD = f"{HEAD} (this release: {HEAD})\n"
+EMPTY = f"empty (this release: {HEAD})\n"
+
+
+def test_a_database_is_migrated_and_checked(empty_database_url: str) -> None:
+    """Each command prints where the database is; at head there is nothing to do, and nothing is said of it."""
+    assert db("current", empty_database_url) == Done(0, EMPTY, "")
+    assert db("check", empty_database_url) == Done(1, "", "error: Target database is not up to date.\n")
+    assert db("upgrade", empty_database_url).out == AT_HEAD
+    assert db("upgrade", empty_database_url) == Done(0, AT_HEAD, "")
+
+
+def test_check_finds_what_somebody_changed(postgresql: psycopg.Connection[Any], database_url: str) -> None:
+    """Exit code 0 while the database is as declared, 1 when it isn't."""
+    done = db("check", database_url)
+    assert (done.code, done.out.splitlines()[-1]) == (0, "The database is as this release declares it")
+    postgresql.execute("ALTER TABLE tips DROP COLUMN rationale")
+    postgresql.commit()
+    done = db("check", database_url)
+    assert done.code == 1
+    assert done.err.startswith("error: New upgrade operations detected: ")
+    assert "'rationale'" in done.err
+
+
+def test_a_downgrade_asks_first(postgresql: psycopg.Connection[Any], database_url: str) -> None:
+    """Without an answer everything stays as it is; a yes, or --yes, lets it go."""
+    question = "Downgrade to base? Data that the older schema has no place for is lost [y/N]: "
+    assert db("downgrade", database_url, "base") == Done(1, question, "Aborted.\n")
+    postgresql.execute("SELECT FROM policy_state")
+    postgresql.rollback()
+    assert db("downgrade", database_url, "base", stdin="y\n").out == question + EMPTY
+    assert db("downgrade", database_url, "base", "--yes") == Done(0, EMPTY, "")
+
+
+def test_sql_needs_no_database() -> None:
+    """The script goes to standard output, and nothing else does."""
+    done = oo_ml("db", "sql")
+    assert (done.code, done.err) == (0, "")
+    assert done.out.startswith("BEGIN;")
+    assert done.out.rstrip().endswith("COMMIT;")
+    assert "CREATE TABLE policy_state" in done.out
+
+
+def test_an_unknown_revision_is_one_line(empty_database_url: str) -> None:
+    """Alembic's own words, without its traceback."""
+    assert db("upgrade", empty_database_url, "nonsense") == Done(
+        1, "", "error: Can't locate revision identified by 'nonsense'\n"
+    )
+
+
+def test_a_server_that_is_away_is_one_line(tmp_path: Path) -> None:
+    """At once, and without the password."""
+    began = time.monotonic()
+    for words in (("db", "upgrade"), ("prompts", "list")):
+        done = oo_ml(*words, OO_ML_DATABASE_URL=f"postgresql://u:sesame@/d?host={tmp_path}")
+        assert done == Done(1, "", "error: The database can't be reached\n")
+    assert time.monotonic() - began < 30
+
+
+def test_a_missing_right_is_one_line(empty_postgresql: psycopg.Connection[Any], empty_database_url: str) -> None:
+    """What PostgreSQL says, without a traceback."""
+    empty_postgresql.execute("REVOKE CREATE ON SCHEMA public FROM PUBLIC, pg_database_owner")
+    empty_postgresql.commit()
+    assert db("upgrade", empty_database_url) == Done(
+        1, "", "error: PostgreSQL refused: permission denied for schema public\n"
+    )
+
+
+def db(command: str, url: str, *words: str, stdin: str = "") -> Done:
+    """Run `oo-ml db` on a database."""
+    return oo_ml("db", command, *words, stdin=stdin, OO_ML_DATABASE_URL=url)

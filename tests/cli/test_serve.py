@@ -1,0 +1,104 @@
+"""`oo-ml serve`: from an empty home to an answer, and an orderly end whatever ends it."""
+
+import signal
+import socket
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+
+from tests.api import calls
+from tests.cli.commands import PATIENCE, oo_ml, processes_in, served, start, until
+from tests.embedded_postgres.processes import kill_server, pid
+
+
+def test_with_nothing_set_it_brings_its_own_database(home: Path, tmp_path: Path) -> None:
+    """An empty home: one line says where the data is, the schema is there, and SIGTERM leaves nothing running."""
+    data = home / ".local/share/oo-ml"
+    with served(tmp_path / "log", HOME=home) as service:
+        assert service.client.get("/health").json() == {"ok": True}
+        assert service.client.get("/readyz").json() == {"ok": True}
+        assert service.client.post("/score", json=calls.score()).json()["tip_id"] == "t1"
+        lines = service.log.read_text("utf-8").splitlines()
+        assert sum(f"PostgreSQL keeps its data in {data}/postgres" in line for line in lines) == 1
+        assert processes_in(data) >= {pid(data)}
+        assert service.stop(signal.SIGTERM) == 0
+    assert not (data / "postgres/postmaster.pid").exists()
+    assert processes_in(data) == set()
+
+
+def test_commands_join_the_server_of_a_running_service(home: Path, tmp_path: Path) -> None:
+    """They see its database and leave its server to it; without a service they start one and stop it again."""
+    assert oo_ml("db", "current", OO_ML_DATA_DIR=home).out.startswith("empty (")
+    assert processes_in(home) == set()
+    with served(tmp_path / "log", OO_ML_DATA_DIR=home) as service:
+        server = pid(home)
+        listing = oo_ml("prompts", "list", OO_ML_DATA_DIR=home)
+        assert (listing.code, listing.err) == (0, "")
+        assert "v2-mentor" in listing.out
+        assert pid(home) == server
+        assert service.client.post("/score", json=calls.score()).status_code == 200
+
+
+def test_a_kill_loses_nothing_that_was_answered(home: Path, tmp_path: Path) -> None:
+    """After kill -9 the next service joins the server that was left; if that is killed too, the data is recovered."""
+    with served(tmp_path / "first", OO_ML_DATA_DIR=home) as service:
+        service.client.post("/score", json=calls.score())
+        service.stop(signal.SIGKILL)
+    orphan = pid(home)
+    assert orphan is not None
+    with served(tmp_path / "second", OO_ML_DATA_DIR=home) as service:
+        assert pid(home) == orphan
+        service.client.post("/score", json=calls.score())
+        service.stop(signal.SIGKILL)
+        kill_server(home)
+    with served(tmp_path / "third", OO_ML_DATA_DIR=home) as service:
+        history = service.client.get("/features/ada").json()["history"]
+        assert [entry["tip_id"] for entry in history] == ["t1", "t1"]
+        assert service.stop(signal.SIGINT) == 0
+    assert processes_in(home) == set()
+
+
+def test_a_port_in_use_is_an_error_that_leaves_nothing_running(home: Path) -> None:
+    """One line names the address, the exit code is 1, and PostgreSQL is stopped."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        done = oo_ml("serve", "--port", port, OO_ML_DATA_DIR=home)
+    assert done.code == 1
+    assert done.err.splitlines()[-1] == f"error: The service can't listen on 127.0.0.1, port {port}: the log says why"
+    assert "address already in use" in done.err
+    assert "Traceback" not in done.err
+    assert processes_in(home) == set()
+
+
+def test_a_server_that_was_named_is_never_migrated_unasked(
+    empty_postgresql: psycopg.Connection[Any], empty_database_url: str, tmp_path: Path
+) -> None:
+    """It says what to do, answers 503 and leaves the database as empty as it was."""
+    with served(tmp_path / "log", OO_ML_DATABASE_URL=empty_database_url) as service:
+        answer = service.client.post("/score", json=calls.score())
+        assert (answer.status_code, answer.json()["code"]) == (503, "schema_not_ready")
+        assert service.client.get("/readyz").status_code == 503
+        assert "run `oo-ml db upgrade`" in service.log.read_text("utf-8")
+        assert service.stop(signal.SIGTERM) == 0
+    tables = empty_postgresql.execute("SELECT count(*) FROM pg_tables WHERE schemaname = 'public'").fetchone()
+    assert tables == (0,)
+
+
+def test_a_database_that_is_away_is_no_reason_to_end(tmp_path: Path) -> None:
+    """The service starts, says so, and answers 503 until the database is back."""
+    with served(tmp_path / "log", OO_ML_DATABASE_URL=f"postgresql://u@/d?host={tmp_path}") as service:
+        answer = service.client.post("/score", json=calls.score())
+        assert (answer.status_code, answer.json()["code"]) == (503, "database_unavailable")
+        assert service.client.get("/livez").status_code == 200
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=lambda number: number.name)
+def test_a_signal_while_it_starts_leaves_nothing_running(home: Path, number: signal.Signals) -> None:
+    """However early: there is a server only if there is a service."""
+    process = start("serve", "--port", "0", OO_ML_DATA_DIR=home)
+    until(lambda: processes_in(home) != set())
+    process.send_signal(number)
+    process.communicate(timeout=PATIENCE)
+    until(lambda: processes_in(home) == set())

@@ -1,0 +1,61 @@
+"""`oo-ml settings`: everything is shown but the secrets, and nonsense is refused by name."""
+
+import pytest
+
+from oo_ml.settings import Settings
+from tests.cli.commands import Done, oo_ml
+
+
+def test_every_setting_is_printed_and_no_secret() -> None:
+    """Value and meaning of each, whole names even where the table is narrow."""
+    done = oo_ml(
+        "settings",
+        COLUMNS=80,
+        OO_ML_ALPHA=0.25,
+        OO_ML_DATABASE_URL="postgresql://u:open-sesame@db.example.org/d",
+        LITELLM_MASTER_KEY="sk-open-sesame",
+        TIP_PROMPT_VERSION="v1,v2-mentor",
+    )
+    assert (done.code, done.err) == (0, "")
+    values = {}
+    for line in done.out.splitlines():
+        cells = [cell.strip() for cell in line.split("│")[1:-1]]
+        if cells and cells[0]:
+            values[cells[0]] = cells[1]
+    assert set(values) == {Settings.variable(name) for name in Settings.model_fields}
+    assert values["OO_ML_ALPHA"] == "0.25"
+    assert values["TIP_PROMPT_VERSION"] == "v1,v2-mentor"
+    assert values["OO_ML_DATABASE_URL"] == values["LITELLM_MASTER_KEY"] == "**********"
+    assert "sesame" not in done.out
+
+
+@pytest.mark.parametrize(
+    ("variables", "line"),
+    [
+        ({"OO_ML_EPSILON": "1.5"}, "OO_ML_EPSILON: Input should be less than or equal to 1"),
+        (
+            {"OO_ML_STATEMENT_TIMEOUT": "7"},
+            "OO_ML_LOCK_TIMEOUT <= OO_ML_STATEMENT_TIMEOUT <= OO_ML_REQUEST_TIMEOUT must hold",
+        ),
+    ],
+)
+def test_nonsense_is_refused_by_name(variables: dict[str, str], line: str) -> None:
+    """One line with the variable and the reason; the value may be a secret that went astray."""
+    assert oo_ml("settings", **variables) == Done(1, "", f"error: {line}\n")
+
+
+@pytest.mark.parametrize("url", ["mysql://u:sesame@db/d", "postgresql://u:sesame@db:port/d"])
+def test_an_address_that_is_none_is_refused_without_showing_it(url: str) -> None:
+    """Passwords stand in addresses."""
+    done = oo_ml("db", "current", OO_ML_DATABASE_URL=url)
+    assert done.code == 1
+    assert len(done.err.splitlines()) == 1
+    assert done.err.startswith("error: OO_ML_DATABASE_URL ")
+    assert "sesame" not in done.err
+
+
+def test_settings_of_a_service_are_checked_before_it_starts() -> None:
+    """It never gets as far as a database."""
+    assert oo_ml("serve", OO_ML_DATABASE_WORKERS=0) == Done(
+        1, "", "error: OO_ML_DATABASE_WORKERS: Input should be greater than 0\n"
+    )

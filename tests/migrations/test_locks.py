@@ -1,0 +1,141 @@
+"""Several processes may migrate at once, and none makes the service wait for long."""
+
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import psycopg
+from psycopg.sql import SQL, Identifier
+
+from oo_ml.storage import migrations
+from tests.cli.commands import PATIENCE, Done, oo_ml, start, until
+from tests.conftest import make_settings
+
+HEAD = migrations.head()
+AT_HEAD = f"{HEAD} (this release: {HEAD})\n"
+
+
+def test_replicas_that_start_at_once_migrate_once(
+    empty_postgresql: psycopg.Connection[Any], empty_database_url: str
+) -> None:
+    """Four processes meet at an empty database: all of them succeed, one after another."""
+    with migrating(empty_postgresql):
+        replicas = [upgrading(empty_database_url) for _ in range(4)]
+        until(lambda: len(waiting(empty_postgresql)) == 4)
+        assert tables(empty_postgresql) == 0
+    assert [finished(replica) for replica in replicas] == [Done(0, AT_HEAD, "")] * 4
+    assert empty_postgresql.execute("SELECT version_num FROM alembic_version").fetchall() == [(HEAD,)]
+
+
+def test_the_wait_for_another_one_is_not_a_wait_for_a_table(
+    empty_postgresql: psycopg.Connection[Any], empty_database_url: str
+) -> None:
+    """However short lock_timeout is, in the settings or in the database's own: it is waited for far longer."""
+    name = Identifier(empty_postgresql.info.dbname)
+    empty_postgresql.execute(SQL("ALTER DATABASE {} SET lock_timeout = '1ms'").format(name))
+    empty_postgresql.execute(SQL("ALTER DATABASE {} SET statement_timeout = '10s'").format(name))
+    empty_postgresql.commit()
+    with migrating(empty_postgresql):
+        replica = upgrading(empty_database_url, OO_ML_MIGRATION_LOCK_TIMEOUT=0.001)
+        until(lambda: any(seconds > 0.1 for seconds in waiting(empty_postgresql)))
+    assert finished(replica) == Done(0, AT_HEAD, "")
+
+
+def test_the_wait_for_another_one_ends(empty_postgresql: psycopg.Connection[Any], empty_database_url: str) -> None:
+    """After OO_ML_MIGRATION_WAIT: one line says whose fault it is, and nothing has happened."""
+    with migrating(empty_postgresql):
+        assert oo_ml("db", "upgrade", OO_ML_DATABASE_URL=empty_database_url, OO_ML_MIGRATION_WAIT=0.1) == Done(
+            1,
+            "",
+            "error: Another process is migrating this database and did not get done within OO_ML_MIGRATION_WAIT\n",
+        )
+        assert tables(empty_postgresql) == 0
+
+
+def test_whoever_waits_does_not_hold_up_the_one_that_migrates(
+    empty_postgresql: psycopg.Connection[Any], empty_database_url: str
+) -> None:
+    """CREATE INDEX CONCURRENTLY waits for every snapshot: a waiting process that kept one would be a deadlock."""
+    empty_postgresql.autocommit = True
+    empty_postgresql.execute("CREATE TABLE indexed (number integer)")
+    with migrating(empty_postgresql):
+        replica = upgrading(empty_database_url)
+        until(lambda: any(seconds > 0.1 for seconds in waiting(empty_postgresql)))
+        empty_postgresql.execute("SET statement_timeout = '10s'")
+        empty_postgresql.execute("CREATE INDEX CONCURRENTLY ON indexed (number)")
+    assert finished(replica) == Done(0, AT_HEAD, "")
+
+
+def test_asking_where_a_database_is_waits_for_nobody(postgresql: psycopg.Connection[Any], database_url: str) -> None:
+    """`oo-ml db current` answers while another process migrates."""
+    with migrating(postgresql):
+        assert migrations.current(database_url, make_settings(migration_wait=0.1)) == HEAD
+
+
+def test_a_table_in_use_makes_a_migration_give_up(postgresql: psycopg.Connection[Any], database_url: str) -> None:
+    """One line, exit code 1, and the database is where it was; once the table is free it works."""
+    with reading(database_url, "policy_state"):
+        done = oo_ml(
+            "db", "downgrade", "base", "--yes", OO_ML_DATABASE_URL=database_url, OO_ML_MIGRATION_LOCK_TIMEOUT=0.05
+        )
+    assert done == Done(
+        1,
+        "",
+        "error: A table was in use for longer than OO_ML_MIGRATION_LOCK_TIMEOUT; what was begun is undone: try again\n",
+    )
+    assert postgresql.execute("SELECT version_num FROM alembic_version").fetchall() == [(HEAD,)]
+    assert postgresql.execute("SELECT count(*) FROM policy_state").fetchone() == (0,)
+    postgresql.rollback()
+    migrations.downgrade(database_url, make_settings(), "base")
+    assert tables(postgresql) == 1
+
+
+@contextmanager
+def migrating(connection: psycopg.Connection[Any]) -> Iterator[None]:
+    """Hold the lock that a migrating process holds."""
+    lock = {"key": migrations.ADVISORY_LOCK}
+    connection.execute("SELECT pg_advisory_lock(%(key)s)", lock)
+    connection.commit()
+    try:
+        yield
+    finally:
+        connection.execute("SELECT pg_advisory_unlock(%(key)s)", lock)
+        connection.commit()
+
+
+@contextmanager
+def reading(url: str, table: str) -> Iterator[None]:
+    """Keep a table in use, as a transaction that has read it does."""
+    with psycopg.connect(url) as connection:
+        connection.execute(SQL("SELECT FROM {}").format(Identifier(table)))
+        yield
+
+
+def waiting(connection: psycopg.Connection[Any]) -> list[float]:
+    """Return for how many seconds each process that wants to migrate this database has been connected."""
+    rows = connection.execute(
+        "SELECT extract(epoch FROM clock_timestamp() - backend_start)::float FROM pg_stat_activity"
+        " WHERE datname = current_database() AND application_name = 'oo-ml migration'"
+    ).fetchall()
+    connection.commit()
+    return [seconds for (seconds,) in rows]
+
+
+def tables(connection: psycopg.Connection[Any]) -> int:
+    """Return how many tables the database has."""
+    row = connection.execute("SELECT count(*) FROM pg_tables WHERE schemaname = 'public'").fetchone()
+    connection.commit()
+    assert row is not None
+    return int(row[0])
+
+
+def upgrading(url: str, **variables: object) -> subprocess.Popen[str]:
+    """Start `oo-ml db upgrade`."""
+    return start("db", "upgrade", OO_ML_DATABASE_URL=url, **variables)
+
+
+def finished(process: subprocess.Popen[str]) -> Done:
+    """Wait for a process to end."""
+    out, err = process.communicate(timeout=PATIENCE)
+    return Done(process.returncode, out, err)

@@ -1,0 +1,74 @@
+"""Months of the history: each decision in its own, from the first millisecond to the last."""
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import psycopg
+import pytest
+
+from tests.migrations.rows import LAST, insert_decision, partition_of, uuid7
+
+MILLISECOND = timedelta(milliseconds=1)
+
+
+@pytest.mark.parametrize("zone", ["UTC", "America/Los_Angeles", "Pacific/Auckland"])
+@pytest.mark.parametrize(
+    ("first_of_month", "before", "after"),
+    [
+        (datetime(2031, 11, 1, tzinfo=UTC), "feature_history_2031_10", "feature_history_2031_11"),
+        (datetime(2032, 1, 1, tzinfo=UTC), "feature_history_2031_12", "feature_history_2032_01"),
+        (datetime(2032, 3, 1, tzinfo=UTC), "feature_history_2032_02", "feature_history_2032_03"),
+    ],
+)
+def test_a_decision_lands_in_its_month(
+    postgresql: psycopg.Connection[Any], first_of_month: datetime, before: str, after: str, zone: str
+) -> None:
+    """The last id of the last millisecond belongs to the old month, the next one to the new; months are UTC's."""
+    postgresql.execute("SELECT set_config('timezone', %s, false)", [zone])
+    postgresql.execute("SELECT create_feature_history_months('2031-10-31 12:00Z', 6)")
+    last = uuid7(first_of_month - MILLISECOND, LAST)
+    first = uuid7(first_of_month)
+    for decision_id in (last, first):
+        insert_decision(postgresql, decision_id)
+    assert (partition_of(postgresql, last), partition_of(postgresql, first)) == (before, after)
+
+
+def test_a_decision_without_a_month_waits_for_it(postgresql: psycopg.Connection[Any]) -> None:
+    """It is taken in all the same, and moves with all that was written of it when its month is made."""
+    early, late = (uuid7(datetime(2031, month, 15, tzinfo=UTC)) for month in (10, 11))
+    for decision_id in (early, late):
+        insert_decision(postgresql, decision_id)
+    assert {partition_of(postgresql, decision_id) for decision_id in (early, late)} == {"feature_history_default"}
+    whole_row = "SELECT feature_history::text FROM feature_history WHERE decision_id = %s"
+    before = postgresql.execute(whole_row, [early]).fetchall()
+    made = postgresql.execute("SELECT create_feature_history_months('2031-10-01Z', 1)").fetchall()
+    assert made == [("feature_history_2031_10",)]
+    assert partition_of(postgresql, early) == "feature_history_2031_10"
+    assert partition_of(postgresql, late) == "feature_history_default"
+    assert postgresql.execute(whole_row, [early]).fetchall() == before
+
+
+def test_months_that_are_there_are_not_made_again(postgresql: psycopg.Connection[Any]) -> None:
+    """A second call makes nothing, a longer one only what is missing."""
+    make = "SELECT create_feature_history_months('2031-11-30 23:59:59Z', %s)"
+    assert postgresql.execute(make, [2]).fetchall() == [("feature_history_2031_11",), ("feature_history_2031_12",)]
+    assert postgresql.execute(make, [2]).fetchall() == []
+    assert postgresql.execute(make, [3]).fetchall() == [("feature_history_2032_01",)]
+
+
+def test_months_have_what_the_history_has(postgresql: psycopg.Connection[Any]) -> None:
+    """CHECKs, primary key, index and room on the page; a decision twice is refused in each."""
+    postgresql.execute("SELECT create_feature_history_months('2031-10-01Z', 1)")
+    postgresql.commit()
+    decision_id = uuid7(datetime(2031, 10, 15, tzinfo=UTC))
+    insert_decision(postgresql, decision_id)
+    with pytest.raises(psycopg.errors.UniqueViolation):
+        insert_decision(postgresql, decision_id)
+    postgresql.rollback()
+    with pytest.raises(psycopg.errors.CheckViolation):
+        postgresql.execute("UPDATE feature_history SET reward = 2, rewarded_at = now()")
+    postgresql.rollback()
+    indexes = "SELECT count(*) FROM pg_indexes WHERE tablename = %s"
+    [options] = postgresql.execute("SELECT reloptions FROM pg_class WHERE relname = 'feature_history_2031_10'")
+    assert options == (["fillfactor=90"],)
+    assert postgresql.execute(indexes, ["feature_history_2031_10"]).fetchone() == (2,)

@@ -1,0 +1,47 @@
+"""A service on a database that is not, or more than, what it was built for."""
+
+from typing import Any
+
+import psycopg
+
+from oo_ml.storage import migrations
+from tests.api import calls
+from tests.conftest import Serve, make_settings
+from tests.serving import serving
+
+
+def test_a_service_waits_for_its_schema(empty_database_url: str) -> None:
+    """503 with a code until the database is migrated, and then it works, without a restart."""
+    with serving(make_settings(), empty_database_url) as service:
+        for answer in (
+            service.client.get("/readyz"),
+            service.client.post("/score", json=calls.score()),
+            service.client.post("/reward", json=calls.reward()),
+            service.client.get("/stats/ada"),
+            service.client.get("/prompts"),
+        ):
+            assert (answer.status_code, answer.json()["code"]) == (503, "schema_not_ready")
+            assert answer.headers["Retry-After"] == "1"
+        assert service.client.get("/livez").status_code == 200
+        migrations.upgrade(empty_database_url, make_settings())
+        assert service.client.get("/readyz").status_code == 200
+        assert service.client.post("/score", json=calls.score()).status_code == 200
+        assert service.client.get("/stats/ada").json()["pulls"] == 1
+
+
+def test_a_schema_that_was_taken_away_is_noticed(database_url: str, serve: Serve) -> None:
+    """A downgrade under a running service: 503 at once, and no answer from statements prepared before."""
+    client = serve(database_prepare_threshold=0).client
+    assert client.post("/score", json=calls.score()).status_code == 200
+    migrations.downgrade(database_url, make_settings(), "base")
+    for answer in (client.get("/readyz"), client.post("/score", json=calls.score())):
+        assert (answer.status_code, answer.json()["code"]) == (503, "schema_not_ready")
+
+
+def test_a_newer_release_may_have_migrated(postgresql: psycopg.Connection[Any], serve: Serve) -> None:
+    """During an upgrade without downtime the old release goes on working on the new one's schema."""
+    postgresql.execute("UPDATE alembic_version SET version_num = '9999'")
+    postgresql.commit()
+    client = serve().client
+    assert client.get("/readyz").status_code == 200
+    assert client.post("/score", json=calls.score()).status_code == 200
