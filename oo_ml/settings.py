@@ -90,7 +90,7 @@ class Settings(BaseSettings):
     )
     postgres_bin_dir: Annotated[
         Path | None,
-        Field(description="Directory of initdb and pg_ctl for the private PostgreSQL; default: the wheel's"),
+        Field(description="Directory of initdb and postgres for the private PostgreSQL; default: the wheel's"),
     ] = None
     postgres_start_timeout: Annotated[
         PositiveFloat, Field(description="Longest wait for the private PostgreSQL to start or stop")

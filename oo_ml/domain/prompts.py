@@ -44,16 +44,22 @@ def listed_versions(configured: str, default: str) -> list[str]:
 
 
 def tips_schema(n: int) -> dict[str, object]:
-    """Return the JSON schema of a reply of `n` tips, for gateways that can enforce one."""
-    text = {"type": "string"}
+    """Return the JSON schema of a reply of `n` tips, for gateways that can enforce one.
+
+    Without ids, which are made where they are missing, and with bounds: small models repeat an id, leave it empty, or
+    never end a text that has no end.
+    """
     return {
         "type": "array",
         "minItems": n,
         "maxItems": n,
         "items": {
             "type": "object",
-            "properties": {"id": text, "content": text, "rationale": text},
-            "required": ["id", "content", "rationale"],
+            "properties": {
+                "content": {"type": "string", "minLength": 1, "maxLength": 300},
+                "rationale": {"type": "string", "maxLength": 200},
+            },
+            "required": ["content", "rationale"],
             "additionalProperties": False,
         },
     }

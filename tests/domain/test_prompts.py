@@ -166,7 +166,7 @@ def test_what_is_written_is_read(tips: list[GeneratedTip]) -> None:
 
 
 def test_the_schema_asks_for_exactly_n() -> None:
-    """The schema describes what parse_reply accepts: an array of n objects with three strings."""
+    """The schema describes what parse_reply accepts: an array of n objects, whose ids are made afterwards."""
     schema = tips_schema(4)
 
     assert (schema["type"], schema["minItems"], schema["maxItems"]) == ("array", 4, 4)

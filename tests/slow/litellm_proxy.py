@@ -1,0 +1,61 @@
+"""A real LiteLLM proxy on loopback with one model, `tip-generator`, for the length of a block."""
+
+import json
+import secrets
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+from oo_ml.demo.offline_model import MODEL, Gateway
+from oo_ml.demo.processes import Child, free_port, loopback_environment, running
+
+# What the model `alternating/any` says, in turn, and what each of its replies is said to cost.
+TIPS = [{"content": "Open the letter."}, {"content": "Put on your shoes."}, {"content": "Write one line."}]
+REPLIES = ["Of course! Here are three tips for a calm morning.", json.dumps(TIPS)]
+USAGE = {"prompt_tokens": 40, "completion_tokens": 7, "total_tokens": 47}
+
+_HANDLER = Path(__file__).with_name("alternating_handler.py")
+# Measured: 6 to 18 seconds, on two cores that others use too.
+_READY_SECONDS = 120.0
+
+
+@contextmanager
+def litellm_proxy(environment: Path, directory: Path, model: Mapping[str, str]) -> Iterator[Gateway]:
+    """Run the proxy installed in `environment` in front of `model`, its configuration and log in `directory`."""
+    key = f"sk-{secrets.token_hex(16)}"
+    config = {
+        "model_list": [{"model_name": MODEL, "litellm_params": dict(model)}],
+        "litellm_settings": {
+            "telemetry": False,
+            "custom_provider_map": [
+                {"provider": "alternating", "custom_handler": f"{_HANDLER.stem}.alternating"},
+            ],
+        },
+        "general_settings": {"master_key": key},
+    }
+    # JSON is YAML; handlers are looked for beside the configuration.
+    (directory / "config.yaml").write_text(json.dumps(config))
+    shutil.copy(_HANDLER, directory)
+    (directory / "replies.json").write_text(json.dumps({"replies": REPLIES, "usage": USAGE}))
+    port = free_port()
+    variables = loopback_environment(LITELLM_LOCAL_MODEL_COST_MAP="True")
+    # Else the gateway would keep its keys there.
+    variables.pop("DATABASE_URL", None)
+    proxy = Child(
+        name="LiteLLM",
+        command=[
+            str(environment / "bin/litellm"),
+            "--config",
+            str(directory / "config.yaml"),
+            "--host",
+            "127.0.0.1",
+            "--port",
+            str(port),
+        ],
+        environment=variables,
+        ready=f"http://127.0.0.1:{port}/health/readiness",
+        log=directory / "litellm.log",
+    )
+    with running(proxy, _READY_SECONDS):
+        yield Gateway(f"http://127.0.0.1:{port}", key)

@@ -1,0 +1,52 @@
+"""`make demo`, for a week of one person."""
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.slow.environments import install_offline_model
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture
+def command(announce: Callable[[str], None], tmp_path: Path) -> list[str]:
+    """A short demo, with its data in this test's directory."""
+    install_offline_model(announce)
+    short = ["--weeks", "1", "--people", "1", "--data-dir", str(tmp_path)]
+    return [sys.executable, "-m", "oo_ml.demo", *short]
+
+
+def test_a_week(command: list[str], tmp_path: Path) -> None:
+    """It ends with the tables and says where the data is, a second time in the same directory too."""
+    for _ in range(2):
+        demo = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603
+        assert (demo.returncode, demo.stderr) == (0, ""), demo.stdout
+        for heading in ("What was learned", "Mean reward of a tip shown", "Reactions to each prompt version"):
+            assert heading in demo.stdout
+        assert f"The data is in {tmp_path}" in demo.stdout
+        assert is_stopped(tmp_path)
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_interrupted(command: list[str], tmp_path: Path, number: signal.Signals, status: int) -> None:
+    """Ctrl-C and kill stop the model, the service and its PostgreSQL."""
+    environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as demo:  # noqa: S603
+        assert demo.stdout is not None
+        next(line for line in demo.stdout if line.startswith("Writing tips"))
+        demo.send_signal(number)
+        demo.stdout.read()
+        assert demo.wait() == status
+    assert is_stopped(tmp_path)
+
+
+def is_stopped(data_dir: Path) -> bool:
+    """Tell whether what the demo started was there, and the database, the last of it to go, is gone."""
+    logs = [(data_dir / log).exists() for log in ("offline-model.log", "service.log")]
+    return all(logs) and (data_dir / "postgres").exists() and not (data_dir / "postgres/postmaster.pid").exists()
