@@ -1,12 +1,11 @@
 """Gates: hold a row, see who waits for it, let go. No test of concurrency sleeps and hopes."""
 
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 
 from sqlalchemy import Connection, Engine, text
 
-PATIENCE = 20.0
+from tests.waiting import until
 
 
 @contextmanager
@@ -21,21 +20,13 @@ def holding_state(db: Engine, user_id: str, policy: str) -> Iterator[Connection]
         yield holder
 
 
-def wait_until(condition: Callable[[], bool]) -> None:
-    """Return as soon as `condition` holds."""
-    deadline = time.monotonic() + PATIENCE
-    while not condition():
-        assert time.monotonic() < deadline, "waited in vain"
-        time.sleep(0.005)
-
-
 def wait_until_blocked(db: Engine, waiting: int) -> None:
     """Return as soon as `waiting` backends of this database wait for a lock of another one."""
     blocked = (
         "SELECT count(*) FROM pg_stat_activity"
         " WHERE datname = current_database() AND cardinality(pg_blocking_pids(pid)) > 0"
     )
-    wait_until(lambda: scalar(db, blocked) == waiting)
+    until(lambda: scalar(db, blocked) == waiting)
 
 
 def scalar(db: Engine, statement: str, **parameters: object) -> object:

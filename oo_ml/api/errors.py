@@ -5,12 +5,11 @@ from typing import Final
 
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from oo_ml import errors
 from oo_ml.api.bodies import answer
-from oo_ml.api.schemas import Problem
+from oo_ml.api.schemas import FieldProblem, Problem
 from oo_ml.errors import OoMlError
 
 logger = logging.getLogger(__name__)
@@ -51,8 +50,8 @@ async def _ours(_: Request, error: OoMlError) -> Response:
 
 async def _invalid(_: Request, error: RequestValidationError) -> Response:
     # Where and why, never the value: an echoed NaN or lone surrogate can't be sent at all.
-    detail = [{"loc": problem["loc"], "msg": problem["msg"], "type": problem["type"]} for problem in error.errors()]
-    return JSONResponse({"detail": detail, "code": "invalid"}, 422)
+    fields = [FieldProblem(loc=list(wrong["loc"]), msg=wrong["msg"], type=wrong["type"]) for wrong in error.errors()]
+    return answer(Problem(detail=fields, code="invalid"), 422)
 
 
 class Bugs:

@@ -287,8 +287,16 @@ class PromptsAnswer(BaseModel):
     prompts: list[PromptSummary]
 
 
-class Problem(BaseModel):
-    """Why a call failed: a sentence, and a code that stays the same between releases."""
+class FieldProblem(BaseModel):
+    """What is wrong with a field: where it is, why it is refused, and what kind of mistake that is."""
 
-    detail: str
+    loc: list[str | int]
+    msg: str
+    type: str
+
+
+class Problem(BaseModel):
+    """Why a call failed: a sentence, or the fields at fault, and a code that stays the same between releases."""
+
+    detail: str | list[FieldProblem]
     code: str

@@ -62,7 +62,8 @@ def run(
             if isinstance(outcome, DatabaseReadOnlyError):
                 # After a failover every pooled connection still leads to the old primary.
                 engine.dispose()
-            logger.warning("%s: %s", outcome.code, error.orig if isinstance(error, DBAPIError) else error)
+            reason = str(error.orig if isinstance(error, DBAPIError) else error)
+            logger.warning("%s: %s", outcome.code, " ".join(reason.split()))
             raise outcome from error
     raise AssertionError("unreachable")
 

@@ -50,11 +50,15 @@ class Workers:
         # Held here, so that neither a cancelled handler nor the garbage collector takes it away.
         self._under_way.add(future)
         future.add_done_callback(self._under_way.discard)
-        done, _ = await asyncio.wait([asyncio.wrap_future(future)], timeout=self._timeout)
+        # asyncio.wait, unlike await itself, leaves what it waits for alone when the handler is cancelled.
+        waiting = asyncio.wrap_future(future)
+        done, _ = await asyncio.wait([waiting], timeout=self._timeout)
         if not done:
+            # What is still in the queue is taken out of it; what has begun is cut off.
+            waiting.cancel()
             transaction.cut()
             raise DatabaseTimeoutError
-        return done.pop().result()
+        return waiting.result()
 
     def close(self) -> None:
         """Finish what was accepted, then let the threads and connections go."""

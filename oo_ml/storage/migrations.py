@@ -205,7 +205,8 @@ def _set(connection: Connection, name: str, seconds: float) -> None:
 
 
 def _config(connection: Connection | None, output: io.StringIO | None = None) -> Config:
-    config = Config(output_buffer=output) if output else Config()
+    # alembic's own remarks go nowhere: what there is to say is said by the caller.
+    config = Config(output_buffer=output, stdout=io.StringIO())
     config.set_main_option("script_location", str(_scripts()).replace("%", "%%"))
     config.set_main_option("path_separator", "os")
     config.attributes["connection"] = connection

@@ -12,9 +12,10 @@ from sqlalchemy import Engine, text
 from tests import gateway as behave
 from tests.api import calls
 from tests.conftest import Serve
-from tests.gates import scalar, wait_until
+from tests.gates import scalar
 from tests.gateway import Gateway, Request, running_gateway
 from tests.serving import Service
+from tests.waiting import until
 
 TIPS = [{"id": "a", "content": "Stretch.", "rationale": "You sat long."}, {"content": "Drink water."}]
 GOOD = json.dumps(TIPS)
@@ -175,7 +176,7 @@ def test_no_transaction_is_open_while_the_model_is_asked(service: Service, gatew
     gateway.script(behave.hold(behave.completion(GOOD)))
     with ThreadPoolExecutor(1) as client:
         answer = client.submit(service.client.post, "/generate", json=BODY)
-        wait_until(lambda: len(gateway.requests) == 1)
+        until(lambda: len(gateway.requests) == 1)
         open_transactions = scalar(
             db,
             "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND xact_start IS NOT NULL"

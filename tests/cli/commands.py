@@ -5,15 +5,15 @@ import re
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
 
-PATIENCE = 60.0
+from tests.waiting import PATIENCE, until
+
 # A busy machine must not make a test fail.
 _PATIENT = {"OO_ML_REQUEST_TIMEOUT": 20, "OO_ML_STATEMENT_TIMEOUT": 20, "OO_ML_LOCK_TIMEOUT": 20}
 _ADDRESS = re.compile(r"Uvicorn running on (http://\S+)")
@@ -95,14 +95,6 @@ def _address(process: subprocess.Popen[bytes], log: Path) -> str:
     found = _ADDRESS.search(log.read_text("utf-8"))
     assert found is not None, log.read_text("utf-8")
     return found[1]
-
-
-def until(condition: Callable[[], bool]) -> None:
-    """Wait for `condition`."""
-    deadline = time.monotonic() + PATIENCE
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
 
 
 def processes_in(directory: Path) -> set[int]:

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.commands import processes_in, until
+from tests.cli.commands import processes_in
+from tests.waiting import until
 
 
 @pytest.fixture

@@ -9,8 +9,9 @@ import psycopg
 import pytest
 
 from tests.api import calls
-from tests.cli.commands import PATIENCE, oo_ml, processes_in, served, start, until
+from tests.cli.commands import oo_ml, processes_in, served, start
 from tests.embedded_postgres.processes import kill_server, pid
+from tests.waiting import PATIENCE, until
 
 
 def test_with_nothing_set_it_brings_its_own_database(home: Path, tmp_path: Path) -> None:

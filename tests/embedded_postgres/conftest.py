@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from oo_ml.embedded_postgres import binaries, running
-from tests.embedded_postgres.processes import TIMEOUT, User, pid, until
+from tests.embedded_postgres.processes import TIMEOUT, User, pid
+from tests.waiting import until
 
 
 @pytest.fixture(scope="session")

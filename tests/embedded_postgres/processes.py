@@ -4,13 +4,12 @@ import os
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import psycopg
 
 from oo_ml.embedded_postgres import Server, postmaster
+from tests.waiting import until
 
 TIMEOUT = 20.0
 
@@ -77,14 +76,6 @@ def kill_server(data_dir: Path) -> None:
     assert found is not None
     os.kill(found, signal.SIGKILL)
     until(lambda: pid(data_dir) is None)
-
-
-def until(condition: Callable[[], bool]) -> None:
-    """Wait for `condition`."""
-    deadline = time.monotonic() + TIMEOUT
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.005)
 
 
 def ask(server: Server, statement: str) -> object:

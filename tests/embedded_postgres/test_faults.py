@@ -13,7 +13,8 @@ import pytest
 
 from oo_ml.embedded_postgres import binaries, running
 from oo_ml.errors import EmbeddedPostgresError
-from tests.embedded_postgres.processes import TIMEOUT, User, ask, kill_server, pid, until
+from tests.embedded_postgres.processes import TIMEOUT, User, ask, kill_server, pid
+from tests.waiting import until
 
 ONE_ROW = "DROP TABLE IF EXISTS kept; CREATE TABLE kept AS SELECT 42 AS answer"
 THE_ROW = "SELECT answer FROM kept"

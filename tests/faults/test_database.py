@@ -10,8 +10,9 @@ from oo_ml.domain.policies import LINUCB
 from tests.api import calls
 from tests.conftest import Serve, make_settings
 from tests.faults.proxy import proxied
-from tests.gates import PATIENCE, holding_state, scalar, wait_until_blocked
+from tests.gates import holding_state, scalar, wait_until_blocked
 from tests.serving import Service, serving
+from tests.waiting import until
 
 HURRIED = {"lock_timeout": 0.3, "statement_timeout": 0.5, "request_timeout": 1.0, "database_connect_timeout": 2}
 
@@ -141,7 +142,5 @@ def _abort(db: Engine, table: str, sqlstate: str, *, times: int) -> None:
 
 
 def _recovers(service: Service) -> bool:
-    deadline = time.monotonic() + PATIENCE
-    while service.client.get("/stats/ada").status_code != 200:
-        assert time.monotonic() < deadline, "the service does not recover"
+    until(lambda: service.client.get("/stats/ada").status_code == 200)
     return service.client.post("/score", json=calls.score()).status_code == 200

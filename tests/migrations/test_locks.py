@@ -9,8 +9,9 @@ import psycopg
 from psycopg.sql import SQL, Identifier
 
 from oo_ml.storage import migrations
-from tests.cli.commands import PATIENCE, Done, oo_ml, start, until
+from tests.cli.commands import Done, oo_ml, start
 from tests.conftest import make_settings
+from tests.waiting import PATIENCE, until
 
 HEAD = migrations.head()
 AT_HEAD = f"{HEAD} (this release: {HEAD})\n"

@@ -3,6 +3,7 @@
 import socket
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,9 +14,9 @@ from oo_ml.services.reset import reset
 from oo_ml.storage import states
 from oo_ml.storage.states import StateKey
 from tests.api import calls
+from tests.cli.commands import served
 from tests.conftest import Serve
 from tests.gates import holding_state, scalar, wait_until_blocked
-from tests.processes import serve_in_process
 from tests.serving import Service
 
 ADA = StateKey("ada", LINUCB)
@@ -88,13 +89,14 @@ def test_fifty_first_calls_at_once_make_one_row(serve: Serve, db: Engine) -> Non
     assert scalar(db, "SELECT count(DISTINCT decision_id) FROM feature_history") == 50
 
 
-def test_rewards_from_several_processes_all_count(database_url: str, db: Engine) -> None:
+def test_rewards_from_several_processes_all_count(database_url: str, db: Engine, tmp_path: Path) -> None:
     """Three service processes, twelve clients, one user: the sum is exact and the ledger has no gap."""
     with ExitStack() as running, ThreadPoolExecutor(12) as clients:
-        services = [running.enter_context(serve_in_process(database_url)) for _ in range(3)]
-        answers = [
-            clients.submit(services[i % 3].post, "/reward/egreedy", json=calls.reward(value=0.25)) for i in range(60)
+        services = [
+            running.enter_context(served(tmp_path / str(i), OO_ML_DATABASE_URL=database_url)).client for i in range(3)
         ]
+        body = calls.reward(value=0.25)
+        answers = [clients.submit(services[i % 3].post, "/reward/egreedy", json=body) for i in range(60)]
         assert {answer.result().status_code for answer in answers} == {200}
     with db.begin() as connection:
         state = states.read(connection, "ada")[EPSILON_GREEDY]
