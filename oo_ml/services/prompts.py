@@ -43,9 +43,7 @@ def publish(connection: Connection, drafts: Sequence[PromptVersion]) -> list[Pro
     return [_publish(connection, draft) for draft in drafts]
 
 
-def retire(
-    connection: Connection, versions: Sequence[str], *, retired_at: datetime
-) -> list[PromptVersion | OoMlError]:
+def retire(connection: Connection, versions: Sequence[str], *, retired_at: datetime) -> list[PromptVersion | OoMlError]:
     """Take versions out of use for new generations; retiring one twice changes nothing."""
     for version in versions:
         prompts.retire(connection, version, retired_at)
