@@ -46,7 +46,8 @@ def pg_server(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Itera
     base = tmp_path_factory.getbasetemp()
     shared = base if worker_id == "master" else base.parent
     with embedded_postgres.running(shared / "pg", bin_dir=None, start_timeout=60, fsync=False) as server:
-        yield _Server(str(server.socket_dir), server.port, server.user)
+        # The superuser: whoever clones the template has to send autovacuum away from it first.
+        yield _Server(str(server.socket_dir), server.port, "postgres")
 
 
 def _migrate(*, host: str, port: int, user: str, dbname: str, **_: object) -> None:

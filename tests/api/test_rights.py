@@ -22,8 +22,7 @@ GRANTS = """
 def clerk(postgresql: psycopg.Connection[Any], database_url: str) -> Any:  # noqa: ANN401 - a fixture that cleans up
     """The address of the database for a role that owns nothing."""
     role = f"clerk_{postgresql.info.dbname}"
-    administrator = make_url(database_url).set(username="postgres")
-    with psycopg.connect(administrator.render_as_string(), autocommit=True) as connection:
+    with psycopg.connect(database_url, autocommit=True) as connection:
         connection.execute(f'CREATE ROLE "{role}" LOGIN'.encode())
         connection.execute(GRANTS.format(role=f'"{role}"').encode())
         yield make_url(database_url).set(username=role).render_as_string()
