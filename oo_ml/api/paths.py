@@ -12,7 +12,7 @@ from fastapi.exceptions import RequestValidationError
 from pydantic import TypeAdapter, ValidationError
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from oo_ml.api.schemas import UserId
+from oo_ml.api.fields import UserId
 
 _user_id = TypeAdapter(UserId)
 

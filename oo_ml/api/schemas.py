@@ -1,61 +1,16 @@
 """What the calls take and give, as the contract has it: strict types, bounded lengths, nothing that can't be stored."""
 
-import math
 from datetime import datetime
 from typing import Annotated, Any, Literal
 from uuid import UUID
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue
+from pydantic import BaseModel, ConfigDict, Field
 
-from oo_ml.domain.identifiers import MAX_IDENTIFIER_BYTES, is_identifier, is_storable, is_user_id
+from oo_ml.api.fields import Hour, Identifier, JsonObject, Template, Text, TipId, UserId, Version, Weekday
 
 MAX_CANDIDATES = 1000
 MAX_TIPS = 20
 MAX_TASKS = 1000
-
-
-def _identifier(text: str) -> str:
-    if not is_identifier(text):
-        raise ValueError(f"must be 1 to {MAX_IDENTIFIER_BYTES} bytes of text without control characters")
-    return text
-
-
-def _user_id(text: str) -> str:
-    if not is_user_id(text):
-        raise ValueError('must not be "." or "..", which no URL can carry')
-    return text
-
-
-def _storable(text: str) -> str:
-    if not is_storable(text):
-        raise ValueError("must not contain NUL or unpaired surrogates")
-    return text
-
-
-def _json_storable(value: JsonValue) -> JsonValue:
-    """Accept JSON whose every number is finite and whose every text can be stored; its depth the parser has bounded."""
-    match value:
-        case dict():
-            for key, inner in value.items():
-                _storable(key)
-                _json_storable(inner)
-        case list():
-            for inner in value:
-                _json_storable(inner)
-        case str():
-            _storable(value)
-        case float() if not math.isfinite(value):
-            raise ValueError("must hold finite numbers only")
-    return value
-
-
-Identifier = Annotated[str, Field(min_length=1, max_length=MAX_IDENTIFIER_BYTES), AfterValidator(_identifier)]
-UserId = Annotated[Identifier, AfterValidator(_user_id), Field(description="The person, as you name them")]
-TipId = Annotated[Identifier, Field(description="The tip, unique among the candidates of a call")]
-Version = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
-Hour = Annotated[int, Field(ge=0, le=23)]
-Weekday = Annotated[int, Field(ge=0, le=6)]
-Template = Annotated[str, Field(min_length=1), AfterValidator(_storable)]
 
 
 class _Body(BaseModel):
@@ -75,8 +30,8 @@ class Candidate(_Body):
     """A tip that may be shown."""
 
     id: TipId
-    content: Annotated[str, AfterValidator(_storable)]
-    source: Annotated[str, AfterValidator(_storable)] = Field(examples=["todoist", "llm"])
+    content: Text
+    source: Text = Field(examples=["todoist", "llm"])
     source_id: str | None = None
     features: TaskFeatures = TaskFeatures()
     prompt_version: Identifier | None = Field(
@@ -199,12 +154,10 @@ class FeaturesAnswer(BaseModel):
 class GenerateContext(Context):
     """What the model is told of the person's day."""
 
-    tasks: list[Annotated[dict[str, JsonValue], AfterValidator(_json_storable)]] = Field(
+    tasks: list[JsonObject] = Field(
         default_factory=list, max_length=MAX_TASKS, description="The person's tasks, as you keep them"
     )
-    extra: Annotated[dict[str, JsonValue], AfterValidator(_json_storable)] = Field(
-        default_factory=dict, description="Anything else the prompt may use"
-    )
+    extra: JsonObject = Field(default_factory=dict, description="Anything else the prompt may use")
 
 
 class GenerateRequest(_Body):
@@ -256,7 +209,7 @@ class PublishRequest(_Body):
     """A new prompt version. Both templates are Jinja2, restricted: see docs/prompts.md."""
 
     version: Version
-    description: Annotated[str, Field(max_length=250), AfterValidator(_storable)] = ""
+    description: Annotated[Text, Field(max_length=250)] = ""
     system_template: Template
     user_template: Template
 

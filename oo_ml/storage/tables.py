@@ -28,6 +28,13 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import DOUBLE_PRECISION, JSONB, TIMESTAMP
 from sqlalchemy.types import UserDefinedType
 
+from oo_ml.storage.routines import (
+    HISTORY_DEFAULT_PARTITION,
+    HISTORY_MONTHS,
+    PROMPTS_IMMUTABLE,
+    PROMPTS_IMMUTABLE_TRIGGER,
+)
+
 metadata = MetaData(
     naming_convention={
         "ix": "ix_%(table_name)s_%(column_0_N_name)s",
@@ -269,62 +276,6 @@ tips = Table(
     comment="One row a tip that a model wrote. The latest row of a tip_id is the one in use.",
 )
 
-_HISTORY_DEFAULT = """
-CREATE TABLE feature_history_default PARTITION OF feature_history DEFAULT WITH (fillfactor = 90)
-"""
-
-_HISTORY_MONTHS = """
-CREATE FUNCTION create_feature_history_months(first timestamptz, months integer) RETURNS SETOF text
-LANGUAGE plpgsql AS $$
-DECLARE
-    -- The first 48 bits of a UUIDv7 are its time in milliseconds since 1970.
-    lower_bound uuid;
-    upper_bound uuid;
-    month timestamp := date_trunc('month', first AT TIME ZONE 'UTC');
-    partition text;
-BEGIN
-    FOR i IN 1 .. months LOOP
-        partition := format('feature_history_%s', to_char(month, 'YYYY_MM'));
-        lower_bound := rpad(lpad(to_hex((extract(epoch FROM month) * 1000)::bigint), 12, '0'), 32, '0')::uuid;
-        month := month + interval '1 month';
-        upper_bound := rpad(lpad(to_hex((extract(epoch FROM month) * 1000)::bigint), 12, '0'), 32, '0')::uuid;
-        CONTINUE WHEN to_regclass(partition) IS NOT NULL;
-        EXECUTE format(
-            'CREATE TABLE %I (LIKE feature_history INCLUDING DEFAULTS INCLUDING CONSTRAINTS) WITH (fillfactor = 90)',
-            partition
-        );
-        -- Decisions that came before their month had a partition wait in the default one.
-        EXECUTE format(
-            'WITH moved AS (DELETE FROM feature_history_default WHERE decision_id >= %L AND decision_id < %L'
-            ' RETURNING *) INSERT INTO %I SELECT * FROM moved',
-            lower_bound, upper_bound, partition
-        );
-        EXECUTE format(
-            'ALTER TABLE feature_history ATTACH PARTITION %I FOR VALUES FROM (%L) TO (%L)',
-            partition, lower_bound, upper_bound
-        );
-        RETURN NEXT partition;
-    END LOOP;
-END
-$$
-"""
-
-_PROMPTS_IMMUTABLE = """
-CREATE FUNCTION refuse_change_of_prompt_version() RETURNS trigger LANGUAGE plpgsql AS $$
-BEGIN
-    RAISE EXCEPTION 'prompt version % is published: its text never changes', OLD.version
-        USING ERRCODE = 'integrity_constraint_violation';
-END
-$$
-"""
-
-_PROMPTS_IMMUTABLE_TRIGGER = """
-CREATE TRIGGER prompt_versions_immutable
-    BEFORE UPDATE OF version, published_at, description, system_template, user_template OR DELETE
-    ON prompt_versions
-    FOR EACH ROW EXECUTE FUNCTION refuse_change_of_prompt_version()
-"""
-
 
 def _after_create(table: Table, statement: str) -> None:
     def execute(_table: Table, connection: Connection, **_: object) -> None:
@@ -333,7 +284,7 @@ def _after_create(table: Table, statement: str) -> None:
     event.listen(table, "after_create", execute)
 
 
-_after_create(feature_history, _HISTORY_DEFAULT)
-_after_create(feature_history, _HISTORY_MONTHS)
-_after_create(prompt_versions, _PROMPTS_IMMUTABLE)
-_after_create(prompt_versions, _PROMPTS_IMMUTABLE_TRIGGER)
+_after_create(feature_history, HISTORY_DEFAULT_PARTITION)
+_after_create(feature_history, HISTORY_MONTHS)
+_after_create(prompt_versions, PROMPTS_IMMUTABLE)
+_after_create(prompt_versions, PROMPTS_IMMUTABLE_TRIGGER)

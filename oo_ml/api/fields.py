@@ -1,0 +1,57 @@
+"""The types of fields: what may stand in a body or a path, whichever call it is.
+
+Whatever passes here can be stored, sent as JSON and named in a URL.
+"""
+
+import math
+from typing import Annotated
+
+from pydantic import AfterValidator, Field, JsonValue
+
+from oo_ml.domain.identifiers import MAX_IDENTIFIER_BYTES, is_identifier, is_storable, is_user_id
+
+
+def _identifier(text: str) -> str:
+    if not is_identifier(text):
+        raise ValueError(f"must be 1 to {MAX_IDENTIFIER_BYTES} bytes of text without control characters")
+    return text
+
+
+def _user_id(text: str) -> str:
+    if not is_user_id(text):
+        raise ValueError('must not be "." or "..", which no URL can carry')
+    return text
+
+
+def _storable(text: str) -> str:
+    if not is_storable(text):
+        raise ValueError("must not contain NUL or unpaired surrogates")
+    return text
+
+
+def _json_storable(value: JsonValue) -> JsonValue:
+    """Accept JSON whose every number is finite and whose every text can be stored; its depth the parser has bounded."""
+    match value:
+        case dict():
+            for key, inner in value.items():
+                _storable(key)
+                _json_storable(inner)
+        case list():
+            for inner in value:
+                _json_storable(inner)
+        case str():
+            _storable(value)
+        case float() if not math.isfinite(value):
+            raise ValueError("must hold finite numbers only")
+    return value
+
+
+Identifier = Annotated[str, Field(min_length=1, max_length=MAX_IDENTIFIER_BYTES), AfterValidator(_identifier)]
+UserId = Annotated[Identifier, AfterValidator(_user_id), Field(description="The person, as you name them")]
+TipId = Annotated[Identifier, Field(description="The tip, unique among the candidates of a call")]
+Version = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
+Hour = Annotated[int, Field(ge=0, le=23)]
+Weekday = Annotated[int, Field(ge=0, le=6)]
+Text = Annotated[str, AfterValidator(_storable)]
+JsonObject = Annotated[dict[str, JsonValue], AfterValidator(_json_storable)]
+Template = Annotated[Text, Field(min_length=1)]
