@@ -11,17 +11,21 @@ from oo_ml.api import errors, generate, health, prompts, reward, score, users
 from oo_ml.api.bodies import add_schemas
 from oo_ml.api.paths import EncodedPath
 from oo_ml.api.schemas import GenerateRequest, PublishRequest, RewardRequest, ScoreRequest
-from oo_ml.services.startup import open_services
+from oo_ml.services.startup import create_services, running
 from oo_ml.settings import Settings
 
 
 def create_app(settings: Settings, database_url: str) -> FastAPI:
-    """Return the service on a database, which need not answer yet."""
+    """Return the service on a database, which need not answer yet.
+
+    Raises:
+        ConfigurationError: a setting makes no sense.
+    """
+    services = create_services(settings, database_url)
 
     @asynccontextmanager
-    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        async with open_services(settings, database_url) as services:
-            app.state.services = services
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        async with running(services):
             yield
 
     app = FastAPI(
@@ -32,6 +36,7 @@ def create_app(settings: Settings, database_url: str) -> FastAPI:
         max_body_size=settings.max_body_bytes,
         redirect_slashes=False,
     )
+    app.state.services = services
     app.add_middleware(EncodedPath)
     errors.install(app)
     for noun in (score, reward, generate, users, prompts, health):

@@ -72,21 +72,33 @@ def run_once(
         return transactions.run(single, service, commands, time.monotonic() + settings.request_timeout)
 
 
-@asynccontextmanager
-async def open_services(settings: Settings, database_url: str) -> AsyncIterator[Services]:
-    """Yield the services of a process; on leaving, what was accepted is finished first."""
+def create_services(settings: Settings, database_url: str) -> Services:
+    """Return the services of a process; nothing is connected yet.
+
+    Raises:
+        ConfigurationError: a setting makes no sense.
+    """
     write_engine = engine.create(database_url, settings, threads=settings.database_workers)
     read_engine = engine.create(database_url, settings, threads=settings.database_readers, read_only=True)
-    writers = Workers(write_engine, name="writer", threads=settings.database_workers, settings=settings)
-    readers = Workers(read_engine, name="reader", threads=settings.database_readers, settings=settings)
+    return Services(
+        settings=settings,
+        parameters=Parameters(settings.alpha, settings.epsilon),
+        writers=Workers(write_engine, name="writer", threads=settings.database_workers, settings=settings),
+        readers=Workers(read_engine, name="reader", threads=settings.database_readers, settings=settings),
+        llm=llm.create_client(settings),
+    )
+
+
+@asynccontextmanager
+async def running(services: Services) -> AsyncIterator[None]:
+    """Say whether the database is ready, and on leaving finish what was accepted."""
     try:
-        async with llm.create_client(settings) as client:
-            services = Services(settings, Parameters(settings.alpha, settings.epsilon), writers, readers, client)
+        async with services.llm:
             await _report_readiness(services)
-            yield services
+            yield
     finally:
-        writers.close()
-        readers.close()
+        services.writers.close()
+        services.readers.close()
 
 
 def ready(connection: Connection, _: Sequence[None]) -> list[OoMlError | None]:

@@ -73,6 +73,24 @@ def test_a_port_in_use_is_an_error_that_leaves_nothing_running(home: Path) -> No
     assert processes_in(home) == set()
 
 
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [
+        ("LITELLM_URL", "nonsense"),
+        ("LITELLM_MASTER_KEY", "sésame"),
+        ("OO_ML_DATABASE_URL", "mysql://u:sesame@h/d"),
+        ("OO_ML_EPSILON", "sesame"),
+    ],
+)
+def test_a_setting_that_makes_no_sense_is_one_line(variable: str, value: str) -> None:
+    """It names the setting and not the value, and nothing has been started."""
+    done = oo_ml("serve", "--port", "0", **{"OO_ML_DATABASE_URL": "postgresql://u@/d", variable: value})
+    assert (done.code, done.out) == (1, "")
+    [line] = done.err.splitlines()
+    assert line.startswith(f"error: {variable}")
+    assert value not in line
+
+
 def test_a_server_that_was_named_is_never_migrated_unasked(
     empty_postgresql: psycopg.Connection[Any], empty_database_url: str, tmp_path: Path
 ) -> None:
