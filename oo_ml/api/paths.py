@@ -16,7 +16,9 @@ from oo_ml.api.fields import UserId
 
 _user_id = TypeAdapter(UserId)
 
-EncodedUserId = Annotated[str, Path(description="The user's id, percent-encoded", examples=["ada", "team%2Fada"])]
+EncodedUserId = Annotated[
+    str, Path(description="The user's id; percent-encode it, slashes too", examples=["ada", "team/ada"])
+]
 
 
 class EncodedPath:
