@@ -15,7 +15,6 @@ from oo_ml.storage import states
 from oo_ml.storage.states import StateKey
 from tests.api import calls
 from tests.cli.commands import served
-from tests.conftest import Serve
 from tests.gates import holding_state, scalar, wait_until_blocked
 from tests.serving import Service
 
@@ -73,14 +72,19 @@ def test_the_two_policies_of_a_user_do_not_wait_for_each_other(service: Service,
         assert service.client.post("/score/egreedy", json=calls.score()).status_code == 200
 
 
-def test_fifty_first_calls_at_once_make_one_row(serve: Serve, db: Engine) -> None:
-    """All of them are held while the row is being created, then let go together; every one of them counts."""
-    services = [serve(database_workers=25, epsilon=0) for _ in range(2)]
-    with ThreadPoolExecutor(50) as clients:
+def test_fifty_first_calls_at_once_make_one_row(database_url: str, db: Engine, tmp_path: Path) -> None:
+    """From two processes: all are held while the row is being created, then let go together; every one counts."""
+    with ExitStack() as running, ThreadPoolExecutor(50) as clients:
+        services = [
+            running.enter_context(
+                served(tmp_path / str(i), OO_ML_DATABASE_URL=database_url, OO_ML_DATABASE_WORKERS=25)
+            ).client
+            for i in range(2)
+        ]
         with db.connect() as creator:
             # An uncommitted row of the same key: everybody finds none, inserts, and waits for this transaction.
             states.lock_or_create(creator, [ADA])
-            answers = [clients.submit(services[i % 2].client.post, "/score", json=calls.score()) for i in range(50)]
+            answers = [clients.submit(services[i % 2].post, "/score", json=calls.score()) for i in range(50)]
             wait_until_blocked(db, 50)
             creator.rollback()
         assert {answer.result().status_code for answer in answers} == {200}
