@@ -1,11 +1,12 @@
 """How alembic reaches the database and what it compares; the work is in oo_ml/storage/migrations.py."""
 
+from alembic import context
 from alembic.util import CommandError
 
-from alembic import context
 from oo_ml.errors import OoMlError
 from oo_ml.settings import Settings
 from oo_ml.storage import migrations
+from oo_ml.storage.engine import milliseconds
 from oo_ml.storage.tables import metadata
 
 
@@ -19,7 +20,7 @@ def _run_offline() -> None:
     )
     with context.begin_transaction():
         # As migration_connection does for those who run it here.
-        context.execute(f"SET LOCAL lock_timeout = '{round(Settings().migration_lock_timeout * 1000)}ms'")
+        context.execute(f"SET LOCAL lock_timeout = '{milliseconds(Settings().migration_lock_timeout)}ms'")
         context.run_migrations()
 
 

@@ -22,8 +22,12 @@ class OoMlError(Exception):
         return str(self.args[0])
 
 
+class UnexpectedError(OoMlError):
+    """Something went wrong on our side; the log has the details."""
+
+
 class UnavailableError(OoMlError):
-    """The service can't answer right now; the same call may be sent again."""
+    """The service can't answer right now, and may in a moment."""
 
     code = "unavailable"
 
@@ -50,6 +54,12 @@ class DatabaseReadOnlyError(UnavailableError):
     """The database accepts no writes at the moment."""
 
     code = "database_read_only"
+
+
+class DatabaseRefusedError(UnavailableError):
+    """The database denies the service a right that it needs."""
+
+    code = "database_refused"
 
 
 class SchemaNotReadyError(UnavailableError):

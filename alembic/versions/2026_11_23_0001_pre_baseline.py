@@ -10,7 +10,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import sqlalchemy as sa
-
 from alembic import op
 
 revision = "0001"

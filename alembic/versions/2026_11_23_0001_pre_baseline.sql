@@ -60,6 +60,7 @@ CREATE TABLE feature_history (
     prompt_version TEXT COLLATE "C",
     generation_id UUID,
     x FLOAT8[] NOT NULL,
+    context JSONB NOT NULL,
     features JSONB NOT NULL,
     candidates JSONB NOT NULL,
     answer JSONB NOT NULL,
@@ -99,7 +100,8 @@ COMMENT ON COLUMN feature_history.tip_id IS 'The tip that was chosen';
 COMMENT ON COLUMN feature_history.prompt_version IS 'Prompt version that wrote the tip, if a model did';
 COMMENT ON COLUMN feature_history.generation_id IS 'Generation that the tip came from, if known';
 COMMENT ON COLUMN feature_history.x IS 'Feature vector of the chosen tip, d numbers';
-COMMENT ON COLUMN feature_history.features IS 'Raw features of the chosen tip';
+COMMENT ON COLUMN feature_history.context IS 'The moment: hour_of_day and day_of_week';
+COMMENT ON COLUMN feature_history.features IS 'Raw features of the chosen tip, as /features shows them';
 COMMENT ON COLUMN feature_history.candidates IS 'The candidates considered, in the order given';
 COMMENT ON COLUMN feature_history.answer IS 'The answer as sent';
 COMMENT ON COLUMN feature_history.reward IS 'The reward that came back, null so far';
@@ -122,6 +124,8 @@ BEGIN
         month := month + interval '1 month';
         upper_bound := rpad(lpad(to_hex((extract(epoch FROM month) * 1000)::bigint), 12, '0'), 32, '0')::uuid;
         CONTINUE WHEN to_regclass(partition) IS NOT NULL;
+        -- Nothing may come between the move and the new partition: a row of this month left behind forbids it.
+        LOCK TABLE feature_history_default IN ACCESS EXCLUSIVE MODE;
         EXECUTE format(
             'CREATE TABLE %I (LIKE feature_history INCLUDING DEFAULTS INCLUDING CONSTRAINTS) WITH (fillfactor = 90)',
             partition

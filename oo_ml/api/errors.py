@@ -10,7 +10,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from oo_ml import errors
 from oo_ml.api.bodies import answer
 from oo_ml.api.schemas import FieldProblem, Problem
-from oo_ml.errors import OoMlError
+from oo_ml.errors import OoMlError, UnexpectedError
 
 logger = logging.getLogger(__name__)
 
@@ -79,8 +79,4 @@ class Bugs:
                 raise
             # Not the whole path: it may name a person.
             logger.exception("%s /%s failed", scope["method"], scope["path"].split("/")[1])
-            await problem(_BugError(), 500)(scope, receive, send)
-
-
-class _BugError(OoMlError):
-    """Something went wrong on our side; the log has the details."""
+            await problem(UnexpectedError(), 500)(scope, receive, send)

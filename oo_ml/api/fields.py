@@ -4,6 +4,7 @@ Whatever passes here can be stored, sent as JSON and named in a URL.
 """
 
 import math
+from datetime import UTC, datetime
 from typing import Annotated
 
 from pydantic import AfterValidator, Field, JsonValue
@@ -48,10 +49,12 @@ def _json_storable(value: JsonValue) -> JsonValue:
 
 Identifier = Annotated[str, Field(min_length=1, max_length=MAX_IDENTIFIER_BYTES), AfterValidator(_identifier)]
 UserId = Annotated[Identifier, AfterValidator(_user_id), Field(description="The person, as you name them")]
-TipId = Annotated[Identifier, Field(description="The tip, unique among the candidates of a call")]
+TipId = Annotated[Identifier, Field(description="The tip")]
 Version = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
 Hour = Annotated[int, Field(ge=0, le=23)]
 Weekday = Annotated[int, Field(ge=0, le=6)]
 Text = Annotated[str, AfterValidator(_storable)]
+# Whatever time zone a session of the database has: the contract's Z is UTC's.
+UtcTime = Annotated[datetime, AfterValidator(lambda time: time.astimezone(UTC))]
 JsonObject = Annotated[dict[str, JsonValue], AfterValidator(_json_storable)]
 Template = Annotated[Text, Field(min_length=1)]

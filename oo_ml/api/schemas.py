@@ -1,12 +1,11 @@
 """What the calls take and give, as the contract has it: strict types, bounded lengths, nothing that can't be stored."""
 
-from datetime import datetime
 from typing import Annotated, Any, Literal
 from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from oo_ml.api.fields import Hour, Identifier, JsonObject, Template, Text, TipId, UserId, Version, Weekday
+from oo_ml.api.fields import Hour, Identifier, JsonObject, Template, Text, TipId, UserId, UtcTime, Version, Weekday
 
 MAX_CANDIDATES = 1000
 MAX_TIPS = 20
@@ -123,7 +122,7 @@ class StatsAnswer(BaseModel):
     cumulative_reward: float
     estimated_mean_reward: float
     theta: list[float]
-    last_updated: datetime | None
+    last_updated: UtcTime | None
 
 
 class EgreedyStatsAnswer(StatsAnswer):
@@ -137,7 +136,7 @@ class EgreedyStatsAnswer(StatsAnswer):
 class HistoryEntry(BaseModel):
     """A decision."""
 
-    ts: datetime
+    ts: UtcTime
     features: dict[str, Any]
     score: float
     tip_id: str
@@ -221,9 +220,8 @@ class PromptSummary(BaseModel):
 
     version: str
     status: Literal["active", "retired"]
-    weight: float
-    published_at: datetime
-    retired_at: datetime | None
+    published_at: UtcTime
+    retired_at: UtcTime | None
     description: str
 
 

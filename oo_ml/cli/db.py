@@ -46,10 +46,10 @@ def current() -> None:
 
 @app.command()
 def check() -> None:
-    """Compare the database with what this release declares; exit code 1 if they differ."""
+    """Compare tables, columns, indexes and comments with what this release declares; exit code 1 if they differ."""
     with _database() as (url, settings):
         migrations.check(url, settings)
-        typer.echo("The database is as this release declares it")
+        typer.echo("Tables, columns, indexes and comments are as this release declares them")
 
 
 @app.command()

@@ -29,11 +29,9 @@ Template = Annotated[Path, typer.Option(exists=True, dir_okay=False, readable=Tr
 def list_() -> None:
     """List every version, the oldest first."""
     [listing] = _run(prompts.listing, None)
-    table = Table(Column("version", overflow="fold"), "status", "weight", "published", "description")
+    table = Table(Column("version", overflow="fold"), "status", "published", "description")
     for prompt in listing:
-        table.add_row(
-            prompt.version, prompt.status, f"{prompt.weight:g}", f"{prompt.published_at:%Y-%m-%d}", prompt.description
-        )
+        table.add_row(prompt.version, prompt.status, f"{prompt.published_at:%Y-%m-%d}", prompt.description)
     Console().print(table)
 
 

@@ -22,9 +22,9 @@ def serve(
     settings = Settings()
     configure_logging(settings.log_level)
     # uvicorn passes a signal on once it has stopped; the default would then end the process before PostgreSQL is
-    # stopped. A closed terminal counts as well.
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, _leave)
+    # stopped. A closed terminal counts as well; uvicorn knows nothing of that.
+    signal.signal(signal.SIGTERM, _leave)
+    signal.signal(signal.SIGHUP, lambda *_: signal.raise_signal(signal.SIGTERM))
     with database(settings) as url:
         server = uvicorn.Server(
             uvicorn.Config(

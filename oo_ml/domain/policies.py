@@ -17,20 +17,20 @@ EPSILON_GREEDY: Final = "egreedy-v1"
 DIMENSIONS: Final = {LINUCB: 5, EPSILON_GREEDY: 7}
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Choice:
     """A decision.
 
     Attributes:
         index: which row of X was chosen.
         score: what the policy's answer shows for it: theta.x, plus the confidence bound for LinUCB.
-        propensity: the probability, 0 < p <= 1, with which this row was chosen.
+        propensities: the probability with which each row was to be chosen, shape (n,), sum 1; > 0 for `index`.
         exploring: whether it was drawn at random.
     """
 
     index: int
     score: float
-    propensity: float
+    propensities: NDArray[np.float64]
     exploring: bool
 
 
@@ -56,7 +56,7 @@ def choose_linucb(state: Ridge, X: NDArray[np.float64], alpha: float) -> Choice:
     """
     scores = X @ theta(state) + alpha * uncertainty(state, X)
     best = int(np.argmax(scores))
-    return Choice(best, float(scores[best]), propensity=1.0, exploring=False)
+    return Choice(best, float(scores[best]), _certain(best, len(X)), exploring=False)
 
 
 def choose_epsilon_greedy(state: Ridge, X: NDArray[np.float64], epsilon: float, seed: int) -> Choice:
@@ -76,6 +76,12 @@ def choose_epsilon_greedy(state: Ridge, X: NDArray[np.float64], epsilon: float, 
     whether, which = draw(seed)
     exploring = whether < epsilon
     chosen = int(which * len(X)) if exploring else greedy
-    propensity = epsilon / len(X) + (1 - epsilon if chosen == greedy else 0.0)
-    # With epsilon = 1 or n = 1 the sum may round past one.
-    return Choice(chosen, float(scores[chosen]), min(propensity, 1.0), exploring)
+    propensities = epsilon / len(X) + (1 - epsilon) * _certain(greedy, len(X))
+    return Choice(chosen, float(scores[chosen]), propensities, exploring)
+
+
+def _certain(index: int, n: int) -> NDArray[np.float64]:
+    """Return the distribution over n rows that always gives `index`."""
+    propensities = np.zeros(n)
+    propensities[index] = 1.0
+    return propensities

@@ -116,8 +116,8 @@ def _spawn(cluster: Path, socket_dir: Path, programs: Programs, log: Path, *, fs
         "unix_socket_permissions": "0700",
         "port": PORT,
         "fsync": fsync,
-        # Said here because initdb settles for less on a small machine, and the tests open 50 at once.
-        "max_connections": 100,
+        # Room for a dozen services of a dozen connections each; initdb settles for less on a small machine.
+        "max_connections": 200,
         # Text that shows a time shows the same everywhere.
         "timezone": "UTC",
         "log_timezone": "UTC",

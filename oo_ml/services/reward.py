@@ -10,11 +10,10 @@ from sqlalchemy import Connection
 from oo_ml.domain.features import Moment, Task, encode
 from oo_ml.domain.policies import DIMENSIONS
 from oo_ml.domain.ridge import observe
-from oo_ml.services.score import later
 from oo_ml.storage import history, ledger, states
 from oo_ml.storage.history import TipReward
 from oo_ml.storage.ledger import RewardRow
-from oo_ml.storage.states import StateKey
+from oo_ml.storage.states import StateKey, later
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ from oo_ml.domain.features import Moment, Task, encode
 from oo_ml.domain.policies import DIMENSIONS, EPSILON_GREEDY, Choice
 from oo_ml.storage import history, states
 from oo_ml.storage.history import DecisionRow
-from oo_ml.storage.states import PolicyState, StateKey
+from oo_ml.storage.states import PolicyState, StateKey, later
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +67,7 @@ def _decide(state: PolicyState, command: DecideCommand, parameters: Parameters) 
     else:
         choice = policies.choose_linucb(state.model, X, parameters.alpha)
     chosen = command.candidates[choice.index]
+    propensity = _propensity(command, choice)
     decision = DecisionRow(
         key=state.key,
         decision_id=command.decision_id,
@@ -74,11 +75,12 @@ def _decide(state: PolicyState, command: DecideCommand, parameters: Parameters) 
         version=state.version,
         decided_at=command.decided_at,
         score=choice.score,
-        propensity=choice.propensity,
+        propensity=propensity,
         exploring=choice.exploring,
         tip_id=chosen.id,
         prompt_version=chosen.prompt_version,
         x=X[choice.index],
+        context={"hour_of_day": command.moment.hour_of_day, "day_of_week": command.moment.day_of_week},
         features=_shown_features(command, chosen, choice),
         candidates=[_considered(candidate) for candidate in command.candidates],
         answer={
@@ -86,7 +88,7 @@ def _decide(state: PolicyState, command: DecideCommand, parameters: Parameters) 
             "score": choice.score,
             "policy": command.policy,
             "decision_id": str(command.decision_id),
-            "propensity": choice.propensity,
+            "propensity": propensity,
         },
     )
     decided = replace(
@@ -98,9 +100,12 @@ def _decide(state: PolicyState, command: DecideCommand, parameters: Parameters) 
     return decided, decision
 
 
-def later(before: datetime | None, now: datetime) -> datetime:
-    """Return the later of two times: clocks of two machines differ, and a state's time never goes back."""
-    return now if before is None else max(before, now)
+def _propensity(command: DecideCommand, choice: Choice) -> float:
+    """Return the probability with which this tip was to be chosen: clients may offer one twice."""
+    chosen = command.candidates[choice.index].id
+    same = [candidate.id == chosen for candidate in command.candidates]
+    # The sum may round past one.
+    return min(float(choice.propensities[same].sum()), 1.0)
 
 
 def _raw(task: Task) -> dict[str, Any]:

@@ -10,7 +10,7 @@ import httpx
 from sqlalchemy import Connection, Engine
 
 from oo_ml import embedded_postgres, llm
-from oo_ml.errors import OoMlError, SchemaNotReadyError, UnavailableError
+from oo_ml.errors import OoMlError, SchemaNotReadyError
 from oo_ml.services import transactions
 from oo_ml.services.outcomes import only
 from oo_ml.services.score import Parameters
@@ -110,5 +110,5 @@ async def _report_readiness(services: Services) -> None:
     # A database that is away or not migrated yet is no reason to die: until it is there, calls are answered 503.
     try:
         only(await services.readers.run(ready, [None]))
-    except UnavailableError as error:
+    except OoMlError as error:
         logger.error("not ready: %s", error.message)  # noqa: TRY400 - the sentence says it all

@@ -4,13 +4,13 @@ import logging
 import random
 import time
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Final, TypeVar
 
 from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import DBAPIError
-from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
-from oo_ml.errors import DatabaseReadOnlyError
+from oo_ml.errors import DatabaseReadOnlyError, OoMlError, UnavailableError, UnexpectedError
 from oo_ml.storage import failures
 
 logger = logging.getLogger(__name__)
@@ -18,6 +18,7 @@ logger = logging.getLogger(__name__)
 Command = TypeVar("Command")
 Outcome = TypeVar("Outcome")
 Service = Callable[[Connection, Sequence[Command]], list[Outcome]]
+Guard = Callable[[Connection], AbstractContextManager[None]]
 
 MAX_TRIES: Final = 4
 _BACKOFF: Final = 0.02
@@ -28,7 +29,7 @@ def run(
     service: Service[Command, Outcome],
     commands: Sequence[Command],
     deadline: float,
-    on_connect: Callable[[Connection], None] = lambda _: None,
+    guard: Guard = lambda _: nullcontext(),
 ) -> list[Outcome]:
     """Run `service` on `commands` in one transaction and return its outcomes, one a command, after COMMIT.
 
@@ -40,33 +41,33 @@ def run(
         service: what to do; it never commits.
         commands: the batch.
         deadline: time.monotonic() after which no further try is started.
-        on_connect: is given the connection before the service is.
+        guard: entered with the connection before each try begins, left after its COMMIT or ROLLBACK.
 
     Raises:
         UnavailableError: the database can't do it now; see storage/failures.py.
-        DBAPIError: the database refused what it should never have been asked: a bug.
+        UnexpectedError: the database refused what it should never have been asked: a bug, and logged as one.
     """
     for tries_left in reversed(range(MAX_TRIES)):
         try:
-            with engine.begin() as connection:
-                on_connect(connection)
+            with engine.connect() as connection, guard(connection), connection.begin():
                 return service(connection, commands)
-        except (DBAPIError, PoolTimeoutError) as error:
-            if tries_left and _may_run_again(error) and time.monotonic() < deadline:
-                # Jitter, so that two transactions that met don't meet again.
-                time.sleep(random.uniform(0, _BACKOFF))  # noqa: S311
-                continue
-            outcome = failures.outcome(error)
-            if outcome is None:
-                raise
-            if isinstance(outcome, DatabaseReadOnlyError):
-                # After a failover every pooled connection still leads to the old primary.
-                engine.dispose()
-            reason = str(error.orig if isinstance(error, DBAPIError) else error)
-            logger.warning("%s: %s", outcome.code, " ".join(reason.split()))
-            raise outcome from error
+        except DBAPIError as error:
+            aborted = failures.sqlstate(error) in failures.SERIALIZATION_FAILURES
+            if not (aborted and tries_left and time.monotonic() < deadline):
+                raise _outcome(engine, error) from None
+        # Jitter, so that two transactions that met don't meet again.
+        time.sleep(random.uniform(0, _BACKOFF))  # noqa: S311
     raise AssertionError("unreachable")
 
 
-def _may_run_again(error: DBAPIError | PoolTimeoutError) -> bool:
-    return isinstance(error, DBAPIError) and failures.sqlstate(error) in failures.SERIALIZATION_FAILURES
+def _outcome(engine: Engine, error: DBAPIError) -> OoMlError:
+    """Log what happened, without the values that PostgreSQL may quote: they are people's."""
+    outcome = failures.outcome(error)
+    if isinstance(outcome, DatabaseReadOnlyError):
+        # After a failover every pooled connection still leads to the old primary.
+        engine.dispose()
+    if isinstance(outcome, UnavailableError):
+        logger.warning("%s: %s", outcome.code, failures.description(error))
+        return outcome
+    logger.error("PostgreSQL refused a statement: %s", failures.description(error), stack_info=True)
+    return UnexpectedError()

@@ -1,7 +1,7 @@
 """The threads that run transactions: bounded in number, in queue and in time, and out of a client's reach.
 
-A client that disconnects cancels its handler, never the transaction. A server that has gone silent can't keep a
-thread: at the deadline its connection is cut.
+Whatever becomes of the handler that waits for it, a transaction that has begun is finished. Only a server that has
+gone silent can't keep a thread: at the deadline its connection is cut, and what has not begun by then never does.
 """
 
 import asyncio
@@ -10,12 +10,14 @@ import os
 import socket
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from concurrent import futures
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import suppress
-from typing import Any
+from contextlib import contextmanager, suppress
+from typing import Any, Final
 
-from sqlalchemy import Connection, Engine
+from sqlalchemy import Connection, Engine, event
+from sqlalchemy.engine import ExceptionContext
 
 from oo_ml.errors import DatabaseTimeoutError, OverloadedError
 from oo_ml.services import transactions
@@ -24,34 +26,37 @@ from oo_ml.settings import Settings
 
 logger = logging.getLogger(__name__)
 
+_CUT: Final = "cut"
+
 
 class Workers:
     """A pool of threads, each of which uses one connection of `engine` at a time."""
 
     def __init__(self, engine: Engine, *, name: str, threads: int, settings: Settings) -> None:
         self._engine = engine
+        event.listen(engine, "handle_error", _keep_the_pool)
         self._executor = ThreadPoolExecutor(threads, thread_name_prefix=name)
         self._capacity = threads + settings.database_queue
         self._timeout = settings.request_timeout
-        self._under_way: set[Future[Any]] = set()
+        self._under_way: dict[Future[Any], Transaction] = {}
 
     async def run(self, service: Service[Command, Outcome], commands: Sequence[Command]) -> list[Outcome]:
         """Run `service` on `commands` in a transaction of its own; return its outcomes after COMMIT.
 
         Raises:
             OverloadedError: the queue is full.
-            DatabaseTimeoutError: no answer in time. The transaction may have been committed all the same.
+            DatabaseTimeoutError: no answer in time. A transaction that was at its COMMIT may have gone through.
             UnavailableError: any other reason why the database can't do it now.
         """
         if len(self._under_way) >= self._capacity:
             raise OverloadedError
-        transaction = _Transaction(time.monotonic() + self._timeout)
+        transaction = Transaction(time.monotonic() + self._timeout)
         future = self._executor.submit(transaction.run, self._engine, service, commands)
-        # Held here, so that neither a cancelled handler nor the garbage collector takes it away.
-        self._under_way.add(future)
-        future.add_done_callback(self._under_way.discard)
+        self._under_way[future] = transaction
+        future.add_done_callback(lambda done: self._under_way.pop(done, None))
         # asyncio.wait, unlike await itself, leaves what it waits for alone when the handler is cancelled.
         waiting = asyncio.wrap_future(future)
+        waiting.add_done_callback(_seen)
         done, _ = await asyncio.wait([waiting], timeout=self._timeout)
         if not done:
             # What is still in the queue is taken out of it; what has begun is cut off.
@@ -61,39 +66,71 @@ class Workers:
         return waiting.result()
 
     def close(self) -> None:
-        """Finish what was accepted, then let the threads and connections go."""
+        """Finish what was accepted, for as long as its callers would have waited, then let everything go."""
+        self._executor.shutdown(wait=False)
+        _, unfinished = futures.wait(list(self._under_way), timeout=self._timeout)
+        for future in unfinished:
+            if transaction := self._under_way.get(future):
+                transaction.cut()
         self._executor.shutdown(wait=True)
         self._engine.dispose()
 
 
-class _Transaction:
+class Transaction:
     """One run of a service, which can be cut off from another thread."""
 
     def __init__(self, deadline: float) -> None:
         self._deadline = deadline
         self._lock = threading.Lock()
-        self._socket: int | None = None
+        self._is_cut = False
+        self._socket: socket.socket | None = None
+        self._info: dict[Any, Any] = {}
 
     def run(self, engine: Engine, service: Service[Command, Outcome], commands: Sequence[Command]) -> list[Outcome]:
-        # Whoever sent this has been told that it failed: doing it now would do it behind their back.
-        if time.monotonic() >= self._deadline:
-            raise DatabaseTimeoutError
-        try:
-            return transactions.run(engine, service, commands, self._deadline, self._attach)
-        finally:
-            with self._lock:
-                self._socket = None
-
-    def _attach(self, connection: Connection) -> None:
-        with self._lock:
-            self._socket = connection.connection.driver_connection.fileno()  # type: ignore[union-attr]
+        """Run it, unless the caller has been told meanwhile that it failed."""
+        self._refuse_if_late()
+        return transactions.run(engine, service, commands, self._deadline, self._attached)
 
     def cut(self) -> None:
-        """Make a thread that waits for a silent server see the end of its connection, and go on."""
+        """End it: a thread that waits for a silent server sees the end of its connection, and goes on."""
         with self._lock:
+            self._is_cut = True
             if self._socket is None:
                 return
-            # A copy of the descriptor: closing it leaves the driver's own one to the driver.
-            with socket.socket(fileno=os.dup(self._socket)) as connection, suppress(OSError):
-                connection.shutdown(socket.SHUT_RDWR)
-            logger.warning("cut a connection that did not answer within the deadline")
+            # For this connection alone, see _keep_the_pool.
+            self._info[_CUT] = True
+            with suppress(OSError):
+                self._socket.shutdown(socket.SHUT_RDWR)
+        logger.warning("cut a connection that did not answer within the deadline")
+
+    @contextmanager
+    def _attached(self, connection: Connection) -> Iterator[None]:
+        # From before BEGIN until after COMMIT, and no longer: then the connection may be somebody else's. A copy of the
+        # descriptor, since the number itself may mean another file once the driver has closed its own.
+        number = connection.connection.driver_connection.fileno()  # type: ignore[union-attr]
+        with socket.socket(fileno=os.dup(number)) as copy:
+            with self._lock:
+                self._refuse_if_late()
+                self._socket, self._info = copy, connection.info
+            try:
+                yield
+            finally:
+                with self._lock:
+                    self._socket = None
+
+    def _refuse_if_late(self) -> None:
+        if self._is_cut or time.monotonic() >= self._deadline:
+            raise DatabaseTimeoutError
+
+
+def _keep_the_pool(context: ExceptionContext) -> None:
+    # A lost connection usually means a restarted server, and every other connection of the pool is lost too. One that
+    # was cut says nothing about the others; a slow server would not get faster by having to accept them all anew.
+    if context.connection is not None and not context.connection.invalidated and context.connection.info.get(_CUT):
+        context.invalidate_pool_on_disconnect = False
+
+
+def _seen(waiting: asyncio.Future[Any]) -> None:
+    # Else asyncio complains about a failure that nobody was left to hear of.
+    if not waiting.cancelled():
+        waiting.exception()

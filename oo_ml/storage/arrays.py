@@ -6,6 +6,7 @@ null flag, element type, length and lower bound of each dimension, then each ele
 
 import struct
 from collections.abc import Sequence
+from itertools import accumulate
 from typing import Final
 
 import numpy as np
@@ -64,7 +65,12 @@ def register(connection: Connection[object]) -> None:
 
 def pack(arrays: Sequence[NDArray[np.float64]]) -> NDArray[np.float64]:
     """Lay arrays of any shapes end to end, for one parameter that vector_sql and matrix_sql take apart."""
-    return np.concatenate([array.ravel() for array in arrays])
+    return np.concatenate([np.empty(0), *(array.ravel() for array in arrays)])
+
+
+def offsets(sizes: Sequence[int]) -> list[int]:
+    """Return how many numbers stand in front of each packed array."""
+    return list(accumulate(sizes, initial=0))[: len(sizes)]
 
 
 def vector_sql(parameter: str, offset: str, dimension: str) -> str:

@@ -1,5 +1,6 @@
 """Connections to PostgreSQL: every wait has a limit, results come in binary, a broken connection leaves the pool."""
 
+import math
 from typing import Any
 
 import psycopg
@@ -35,13 +36,18 @@ def parse_url(url: str) -> URL:
     return parsed.set(drivername="postgresql+psycopg")
 
 
+def milliseconds(seconds: float) -> int:
+    """Return a limit as PostgreSQL takes it; never 0, which would mean none."""
+    return max(1, math.ceil(seconds * 1000))
+
+
 def create(url: str, settings: Settings, *, threads: int, read_only: bool = False) -> Engine:
     """Return an engine whose pool holds one connection a thread."""
     options: dict[str, object] = {
-        "statement_timeout": round(settings.statement_timeout * 1000),
-        "lock_timeout": round(settings.lock_timeout * 1000),
+        "statement_timeout": milliseconds(settings.statement_timeout),
+        "lock_timeout": milliseconds(settings.lock_timeout),
         # A worker that dies between two statements must not keep its row locks.
-        "idle_in_transaction_session_timeout": round(settings.request_timeout * 1000),
+        "idle_in_transaction_session_timeout": milliseconds(settings.request_timeout),
         "timezone": "UTC",
     }
     if read_only:

@@ -8,22 +8,24 @@ from typing import Final
 
 import psycopg
 from sqlalchemy.exc import DBAPIError
-from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from oo_ml.errors import (
     DatabaseReadOnlyError,
+    DatabaseRefusedError,
     DatabaseTimeoutError,
     DatabaseUnavailableError,
-    OoMlError,
     SchemaNotReadyError,
+    UnavailableError,
 )
 
 SERIALIZATION_FAILURES: Final = frozenset({"40001", "40P01"})
 _TIMEOUTS: Final = frozenset({"55P03", "57014", "25P03"})
-_READ_ONLY: Final = frozenset({"25006"})
-# 3D000: the database itself is missing; 42P01, 42703, 42883: a table, column or function of this release is.
+_READ_ONLY: Final = "25006"
+_MISSING_RIGHT: Final = "42501"
+# A table, column or function of this release is missing.
 _SCHEMA_NOT_READY: Final = frozenset({"42P01", "42703", "42883"})
-_UNAVAILABLE_CLASSES: Final = ("08", "53", "57P", "28", "3D")
+# No connection, no resources, shutting down, no such role, no such database.
+_UNAVAILABLE: Final = ("08", "53", "57P", "28", "3D")
 
 
 def sqlstate(error: DBAPIError) -> str | None:
@@ -31,17 +33,26 @@ def sqlstate(error: DBAPIError) -> str | None:
     return error.orig.sqlstate if isinstance(error.orig, psycopg.Error) else None
 
 
-def outcome(error: DBAPIError | PoolTimeoutError) -> OoMlError | None:
+def description(error: DBAPIError) -> str:
+    """Return one line about `error`, without its DETAIL, in which PostgreSQL quotes whole rows."""
+    if not isinstance(error.orig, psycopg.Error) or error.orig.sqlstate is None:
+        return " ".join(str(error.orig).split())
+    diagnosis = error.orig.diag
+    where = f" ({diagnosis.constraint_name})" if diagnosis.constraint_name else ""
+    return f"{error.orig.sqlstate} {diagnosis.message_primary}{where}"
+
+
+def outcome(error: DBAPIError) -> UnavailableError | None:
     """Return what `error` means for the caller; None for what can only be a bug."""
-    if isinstance(error, PoolTimeoutError):
-        return DatabaseTimeoutError()
     code = sqlstate(error)
+    if code is None:
+        return DatabaseUnavailableError() if isinstance(error.orig, psycopg.OperationalError) else None
     if code in _TIMEOUTS or code in SERIALIZATION_FAILURES:
         return DatabaseTimeoutError()
-    if code in _READ_ONLY:
+    if code == _READ_ONLY:
         return DatabaseReadOnlyError()
+    if code == _MISSING_RIGHT:
+        return DatabaseRefusedError(f"PostgreSQL refused: {description(error).removeprefix(code).strip()}")
     if code in _SCHEMA_NOT_READY:
         return SchemaNotReadyError()
-    if isinstance(error.orig, psycopg.OperationalError) and (code is None or code.startswith(_UNAVAILABLE_CLASSES)):
-        return DatabaseUnavailableError()
-    return None
+    return DatabaseUnavailableError() if code.startswith(_UNAVAILABLE) else None

@@ -5,7 +5,6 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from itertools import accumulate
 from typing import Any
 from uuid import UUID
 
@@ -28,7 +27,8 @@ class DecisionRow:
         epoch, version: of the state it was made from.
         prompt_version: as the client named it; None leaves it to the latest generated tip of that id.
         x: features of the chosen tip, shape (d,).
-        features: the same, raw, as /features shows them.
+        context: the moment it was made for.
+        features: the chosen tip's, raw, as /features shows them.
         candidates: what was considered, as JSON objects.
         answer: what the client was told.
     """
@@ -44,6 +44,7 @@ class DecisionRow:
     tip_id: str
     prompt_version: str | None
     x: NDArray[np.float64]
+    context: dict[str, Any]
     features: dict[str, Any]
     candidates: list[dict[str, Any]]
     answer: dict[str, Any]
@@ -65,23 +66,23 @@ class HistoryEntry:
 _INSERT = text(f"""
     INSERT INTO feature_history (
         user_id, decision_id, policy, epoch, version, decided_at, score, propensity, exploring, tip_id,
-        prompt_version, generation_id, x, features, candidates, answer
+        prompt_version, generation_id, x, context, features, candidates, answer
     )
     SELECT
         k.user_id, k.decision_id, k.policy, k.epoch, k.version, k.decided_at, k.score, k.propensity, k.exploring,
         k.tip_id, coalesce(k.prompt_version, tip.prompt_version), tip.generation_id,
         {arrays.vector_sql("x", "k.x_offset", "k.dimension")},
-        k.features, k.candidates, k.answer
+        k.context, k.features, k.candidates, k.answer
     FROM unnest(
         CAST(:user_ids AS text[]), CAST(:decision_ids AS uuid[]), CAST(:policies AS text[]),
         CAST(:epochs AS integer[]), CAST(:versions AS bigint[]), CAST(:decided_at AS timestamptz[]),
         CAST(:scores AS float8[]), CAST(:propensities AS float8[]), CAST(:exploring AS boolean[]),
         CAST(:tip_ids AS text[]), CAST(:prompt_versions AS text[]),
-        CAST(:features AS jsonb[]), CAST(:candidates AS jsonb[]), CAST(:answers AS jsonb[]),
+        CAST(:contexts AS jsonb[]), CAST(:features AS jsonb[]), CAST(:candidates AS jsonb[]), CAST(:answers AS jsonb[]),
         CAST(:dimensions AS integer[]), CAST(:x_offsets AS integer[])
     ) WITH ORDINALITY AS k (
         user_id, decision_id, policy, epoch, version, decided_at, score, propensity, exploring, tip_id,
-        prompt_version, features, candidates, answer, dimension, x_offset, place
+        prompt_version, context, features, candidates, answer, dimension, x_offset, place
     )
     LEFT JOIN LATERAL (
         SELECT t.prompt_version, t.generation_id
@@ -148,12 +149,13 @@ def insert(connection: Connection, decisions: Sequence[DecisionRow]) -> None:
             "exploring": [decision.exploring for decision in decisions],
             "tip_ids": [decision.tip_id for decision in decisions],
             "prompt_versions": [decision.prompt_version for decision in decisions],
+            "contexts": [json.dumps(decision.context) for decision in decisions],
             "features": [json.dumps(decision.features) for decision in decisions],
             "candidates": [json.dumps(decision.candidates) for decision in decisions],
             "answers": [json.dumps(decision.answer) for decision in decisions],
             "dimensions": dimensions,
             "x": arrays.pack([decision.x for decision in decisions]),
-            "x_offsets": list(accumulate(dimensions[:-1], initial=0)),
+            "x_offsets": arrays.offsets(dimensions),
         },
     )
 

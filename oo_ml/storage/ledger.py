@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from itertools import accumulate
 from uuid import UUID
 
 import numpy as np
@@ -88,7 +87,7 @@ def insert_rewards(connection: Connection, rewards: Sequence[RewardRow]) -> None
             "decision_ids": [reward.decision_id for reward in rewards],
             "dimensions": dimensions,
             "x": arrays.pack([reward.x for reward in rewards]),
-            "x_offsets": list(accumulate(dimensions[:-1], initial=0)),
+            "x_offsets": arrays.offsets(dimensions),
         },
     )
 

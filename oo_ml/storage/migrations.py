@@ -9,6 +9,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Final
 
+from alembic import command
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
@@ -18,11 +19,10 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import NullPool
 from sqlalchemy.types import TypeEngine
 
-from alembic import command
 from oo_ml.errors import ConfigurationError, DatabaseTimeoutError, OoMlError, SchemaNotReadyError
 from oo_ml.settings import Settings
 from oo_ml.storage import failures
-from oo_ml.storage.engine import parse_url
+from oo_ml.storage.engine import milliseconds, parse_url
 from oo_ml.storage.tables import Float8Array
 
 logger = logging.getLogger(__name__)
@@ -169,7 +169,7 @@ def _outcome(error: DBAPIError) -> OoMlError:
     outcome = failures.outcome(error)
     if outcome is None or isinstance(outcome, SchemaNotReadyError):
         # A missing right, or a schema that isn't what the migrations expect: PostgreSQL's own sentence says it best.
-        return OoMlError(f"PostgreSQL refused: {str(error.orig).splitlines()[0]}")
+        return OoMlError(f"PostgreSQL refused: {failures.description(error)}")
     return outcome
 
 
@@ -199,9 +199,8 @@ def _revision(connection: Connection) -> str | None:
 
 
 def _set(connection: Connection, name: str, seconds: float) -> None:
-    connection.execute(
-        text("SELECT set_config(:name, :value, false)"), {"name": name, "value": f"{round(seconds * 1000)}ms"}
-    )
+    value = f"{milliseconds(seconds) if seconds else 0}ms"
+    connection.execute(text("SELECT set_config(:name, :value, false)"), {"name": name, "value": value})
 
 
 def _config(connection: Connection | None, output: io.StringIO | None = None) -> Config:

@@ -12,7 +12,7 @@ from oo_ml.storage.tables import prompt_versions
 
 @dataclass(frozen=True, slots=True)
 class PromptVersion:
-    """A row of prompt_versions; the templates are Jinja2 (templates.py)."""
+    """A row of prompt_versions; the templates are Jinja2 (oo_ml/templates)."""
 
     version: str
     status: str

@@ -22,6 +22,8 @@ BEGIN
         month := month + interval '1 month';
         upper_bound := rpad(lpad(to_hex((extract(epoch FROM month) * 1000)::bigint), 12, '0'), 32, '0')::uuid;
         CONTINUE WHEN to_regclass(partition) IS NOT NULL;
+        -- Nothing may come between the move and the new partition: a row of this month left behind forbids it.
+        LOCK TABLE feature_history_default IN ACCESS EXCLUSIVE MODE;
         EXECUTE format(
             'CREATE TABLE %I (LIKE feature_history INCLUDING DEFAULTS INCLUDING CONSTRAINTS) WITH (fillfactor = 90)',
             partition

@@ -3,7 +3,6 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from itertools import accumulate
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -45,6 +44,11 @@ class PolicyState:
 def fresh(key: StateKey) -> PolicyState:
     """Return the state of somebody never seen."""
     return PolicyState(key, Ridge.fresh(DIMENSIONS[key.policy]))
+
+
+def later(before: datetime | None, now: datetime) -> datetime:
+    """Return the later of two times: clocks of two machines differ, and a state's time never goes back."""
+    return now if before is None else max(before, now)
 
 
 _COLUMNS = """
@@ -155,7 +159,7 @@ def _parameters(states: Sequence[PolicyState]) -> dict[str, Any]:
         "last_updated": [state.last_updated for state in states],
         "dimensions": dimensions,
         "a": arrays.pack([state.model.A for state in states]),
-        "a_offsets": list(accumulate((d * d for d in dimensions[:-1]), initial=0)),
+        "a_offsets": arrays.offsets([d * d for d in dimensions]),
         "b": arrays.pack([state.model.b for state in states]),
-        "b_offsets": list(accumulate(dimensions[:-1], initial=0)),
+        "b_offsets": arrays.offsets(dimensions),
     }

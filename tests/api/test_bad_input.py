@@ -8,7 +8,7 @@ import httpx
 import pytest
 from sqlalchemy import Engine
 
-from tests.api import calls
+from tests import calls
 from tests.conftest import Serve
 from tests.gates import scalar
 from tests.serving import Service

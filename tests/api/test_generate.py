@@ -9,8 +9,8 @@ from uuid import UUID
 import pytest
 from sqlalchemy import Engine, text
 
+from tests import calls
 from tests import gateway as behave
-from tests.api import calls
 from tests.conftest import Serve
 from tests.gates import scalar
 from tests.gateway import Gateway, Request, running_gateway

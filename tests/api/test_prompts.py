@@ -43,7 +43,7 @@ def test_a_published_version_can_be_read_and_used(serve: Serve, gateway: Gateway
     client = serve(litellm_url=gateway.url).client
     published = client.post("/prompts", json=DRAFT)
     assert published.status_code == 201
-    assert published.json() == {**published.json(), **DRAFT, "status": "active", "weight": 1.0}
+    assert published.json() == {**published.json(), **DRAFT, "status": "active"}
     assert client.get("/prompts/v4-short").json() == published.json()
     body = {
         "user_id": "ada",

@@ -6,8 +6,8 @@ import psycopg
 import pytest
 from sqlalchemy import make_url
 
+from tests import calls
 from tests import gateway as behave
-from tests.api import calls
 from tests.conftest import make_settings
 from tests.gateway import running_gateway
 from tests.serving import serving

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from sqlalchemy import Engine, text
 
-from tests.api import calls
+from tests import calls
 from tests.conftest import Serve
 from tests.gates import scalar
 from tests.serving import Service
@@ -40,6 +40,7 @@ def test_a_decision_is_stored_with_all_that_explains_it(service: Service, db: En
     assert (row["policy"], row["epoch"], row["version"], row["exploring"]) == ("linucb-v1", 0, 1, False)
     assert row["x"].tolist() == pytest.approx([np.sqrt(0.5), -np.sqrt(0.5), 0, 0, 1])
     assert [candidate["id"] for candidate in row["candidates"]] == ["t1", "t2"]
+    assert row["context"] == {"hour_of_day": 9, "day_of_week": 2}
     assert row["features"] == {"hour_of_day": 9, "is_overdue": False, "task_age_days": 0.0, "priority": 4}
     assert (row["reward"], row["rewarded_at"]) == (None, None)
 
@@ -83,6 +84,17 @@ def test_exploring_is_counted_and_shown(serve: Serve) -> None:
     stats = client.get("/stats/egreedy/ada").json()
     assert (stats["pulls"], stats["exploration_rate"]) == (20, 1.0)
     assert all(entry["features"]["exploring"] for entry in client.get("/features/ada").json()["history"])
+
+
+def test_a_tip_offered_twice_is_twice_as_likely_to_be_drawn(serve: Serve) -> None:
+    """The propensity is the tip's, not that of one of its places in the list."""
+    twin = {"id": "twin", "content": "x", "source": "s"}
+    other = {"id": "other", "content": "x", "source": "s"}
+    client = serve(epsilon=1).client
+    bodies = calls.score(candidates=[twin, other, twin])
+    answers = [client.post("/score/egreedy", json=bodies).json() for _ in range(20)]
+    said = {answer["tip_id"]: answer["propensity"] for answer in answers}
+    assert said == {"twin": pytest.approx(2 / 3), "other": pytest.approx(1 / 3)}
 
 
 def test_history_keeps_the_last_hundred_of_both_policies(service: Service) -> None:

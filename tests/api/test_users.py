@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from sqlalchemy import Engine, text
 
 from oo_ml.domain.identifiers import is_user_id
-from tests.api import calls
+from tests import calls
 from tests.serving import Service
 
 AWKWARD = [

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.commands import processes_in
+from tests.commands import processes_in
 from tests.waiting import until
 
 

@@ -8,7 +8,7 @@ import psycopg
 from sqlalchemy import make_url
 
 from oo_ml.storage import migrations
-from tests.cli.commands import Done, oo_ml
+from tests.commands import Done, oo_ml
 
 HEAD = migrations.head()
 AT_HEAD = f"{HEAD} (this release: {HEAD})\n"

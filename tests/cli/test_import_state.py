@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from oo_ml.domain.policies import EPSILON_GREEDY
-from tests.cli.commands import Done, oo_ml
+from tests.commands import Done, oo_ml
 from tests.conftest import Serve
 from tests.file_service import write
 

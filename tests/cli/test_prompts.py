@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import Engine
 
-from tests.cli.commands import Done, oo_ml
+from tests.commands import Done, oo_ml
 from tests.gates import scalar
 
 

@@ -8,14 +8,15 @@ from typing import Any
 import psycopg
 import pytest
 
-from tests.api import calls
-from tests.cli.commands import oo_ml, processes_in, served, start
+from tests import calls
+from tests.commands import oo_ml, processes_in, served, start
 from tests.embedded_postgres.processes import kill_server, pid
 from tests.waiting import PATIENCE, until
 
 
-def test_with_nothing_set_it_brings_its_own_database(home: Path, tmp_path: Path) -> None:
-    """An empty home: one line says where the data is, the schema is there, and SIGTERM leaves nothing running."""
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP], ids=lambda number: number.name)
+def test_with_nothing_set_it_brings_its_own_database(home: Path, tmp_path: Path, number: signal.Signals) -> None:
+    """An empty home: one line says where the data is, the schema is there, and a signal leaves nothing running."""
     data = home / ".local/share/oo-ml"
     with served(tmp_path / "log", HOME=home) as service:
         assert service.client.get("/health").json() == {"ok": True}
@@ -24,7 +25,8 @@ def test_with_nothing_set_it_brings_its_own_database(home: Path, tmp_path: Path)
         lines = service.log.read_text("utf-8").splitlines()
         assert sum(f"PostgreSQL keeps its data in {data}/postgres" in line for line in lines) == 1
         assert processes_in(data) >= {pid(data)}
-        assert service.stop(signal.SIGTERM) == 0
+        assert service.stop(number) == 0
+        assert "Application shutdown complete" in service.log.read_text("utf-8")
     assert not (data / "postgres/postmaster.pid").exists()
     assert processes_in(data) == set()
 

@@ -3,7 +3,7 @@
 import pytest
 
 from oo_ml.settings import Settings
-from tests.cli.commands import Done, oo_ml
+from tests.commands import Done, oo_ml
 
 
 def test_every_setting_is_printed_and_no_secret() -> None:

@@ -34,7 +34,8 @@ def test_the_first_among_equals_wins(n: int) -> None:
 def test_linucb_is_certain_of_its_choice() -> None:
     """It draws nothing, so the probability of its choice is 1."""
     choice = choose_linucb(LIKES_FIRST_FEATURE, X, alpha=1.0)
-    assert (choice.propensity, choice.exploring) == (1.0, False)
+    assert choice.propensities.tolist() == [0.0, 1.0, 0.0]
+    assert not choice.exploring
 
 
 @given(st.uuids(), st.floats(0, 1), st.integers(1, 20))
@@ -43,9 +44,10 @@ def test_propensity_is_the_probability_of_the_choice(seed: UUID, epsilon: float,
     candidates = np.linspace([1.0, 0.0], [0.0, 1.0], n)
     choice = choose_epsilon_greedy(LIKES_FIRST_FEATURE, candidates, epsilon, seed.int)
     greedy = 0
-    expected = 1 - epsilon + epsilon / n if choice.index == greedy else epsilon / n
-    assert choice.propensity == pytest.approx(expected)
-    assert 0 < choice.propensity <= 1
+    expected = [1 - epsilon + epsilon / n if row == greedy else epsilon / n for row in range(n)]
+    assert choice.propensities == pytest.approx(expected)
+    assert choice.propensities.sum() == pytest.approx(1)
+    assert choice.propensities[choice.index] > 0
     assert choice.exploring or choice.index == greedy
     assert choice.score == pytest.approx(candidates[choice.index][0] / 2)
 

@@ -1,24 +1,47 @@
-"""A TCP proxy in front of PostgreSQL that can fall silent, or drop every connection."""
+"""A TCP proxy in front of PostgreSQL whose connections can fall silent, or be dropped."""
 
 import select
 import socket
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
 
 import psycopg
 
 
+@dataclass(frozen=True, slots=True)
+class _Pair:
+    """A connection through the proxy; once muted, what comes in goes nowhere."""
+
+    client: socket.socket
+    server: socket.socket
+    muted: threading.Event = field(default_factory=threading.Event)
+
+    def pass_on(self) -> None:
+        with self.client, self.server, suppress(OSError):
+            while True:
+                ready, _, _ = select.select([self.client, self.server], [], [])
+                for source in ready:
+                    data = source.recv(65536)
+                    if not data:
+                        return
+                    if not self.muted.is_set():
+                        (self.server if source is self.client else self.client).sendall(data)
+
+    def drop(self) -> None:
+        for end in (self.client, self.server):
+            with suppress(OSError):
+                end.shutdown(socket.SHUT_RDWR)
+
+
 class Proxy:
-    """Passes bytes both ways until it is told not to."""
+    """Passes bytes both ways; new connections always work."""
 
     def __init__(self, upstream: str, listener: socket.socket) -> None:
         self._upstream = upstream
         self._listener = listener
-        self._pairs: list[tuple[socket.socket, socket.socket]] = []
-        self._speaking = threading.Event()
-        self._speaking.set()
-        self._lock = threading.Lock()
+        self._pairs: list[_Pair] = []
 
     @property
     def port(self) -> int:
@@ -26,22 +49,15 @@ class Proxy:
         port: int = self._listener.getsockname()[1]
         return port
 
-    def fall_silent(self) -> None:
-        """Pass nothing on any more, and keep every connection open."""
-        self._speaking.clear()
-
-    def speak(self) -> None:
-        """Pass on what has come in meanwhile, and what comes."""
-        self._speaking.set()
+    def mute(self, count: int | None = None) -> None:
+        """Let the connections there are, or the first `count` of them, fall silent; they stay open."""
+        for pair in self._pairs[:count]:
+            pair.muted.set()
 
     def drop(self) -> None:
         """Cut every connection there is."""
-        with self._lock:
-            for pair in self._pairs:
-                for end in pair:
-                    with suppress(OSError):
-                        end.shutdown(socket.SHUT_RDWR)
-            self._pairs.clear()
+        while self._pairs:
+            self._pairs.pop().drop()
 
     def run(self) -> None:
         """Accept connections until the listener is closed."""
@@ -50,20 +66,9 @@ class Proxy:
                 client, _ = self._listener.accept()
                 server = socket.socket(socket.AF_UNIX)
                 server.connect(self._upstream)
-                with self._lock:
-                    self._pairs.append((client, server))
-                threading.Thread(target=self._pass_on, args=(client, server), daemon=True).start()
-
-    def _pass_on(self, client: socket.socket, server: socket.socket) -> None:
-        with client, server, suppress(OSError):
-            while True:
-                ready, _, _ = select.select([client, server], [], [])
-                self._speaking.wait()
-                for source in ready:
-                    data = source.recv(65536)
-                    if not data:
-                        return
-                    (server if source is client else client).sendall(data)
+                pair = _Pair(client, server)
+                self._pairs.append(pair)
+                threading.Thread(target=pair.pass_on, daemon=True).start()
 
 
 @contextmanager
@@ -77,7 +82,6 @@ def proxied(database_url: str) -> Iterator[tuple[Proxy, str]]:
         try:
             yield proxy, f"postgresql://{info['user']}@127.0.0.1:{proxy.port}/{info['dbname']}"
         finally:
-            proxy.speak()
             proxy.drop()
             listener.shutdown(socket.SHUT_RDWR)
             thread.join()

@@ -15,18 +15,17 @@ def uuid7(moment: datetime, rest: int = 0) -> uuid.UUID:
 
 LAST = (1 << 74) - 1
 
+INSERT_DECISION = """
+    INSERT INTO feature_history (
+        user_id, decision_id, policy, epoch, version, decided_at, score, propensity, exploring, tip_id,
+        x, context, features, candidates, answer
+    ) VALUES ('ada', %s, 'linucb-v1', 0, 0, now(), 1, 1, false, 't1', '{1,2}', '{}', '{}', '[]', '{}')
+"""
+
 
 def insert_decision(connection: psycopg.Connection[Any], decision_id: uuid.UUID) -> None:
     """Write a decision down, in a transaction of its own."""
-    connection.execute(
-        """
-        INSERT INTO feature_history (
-            user_id, decision_id, policy, epoch, version, decided_at, score, propensity, exploring, tip_id,
-            x, features, candidates, answer
-        ) VALUES ('ada', %s, 'linucb-v1', 0, 0, now(), 1, 1, false, 't1', '{1,2}', '{}', '[]', '{}')
-        """,
-        [decision_id],
-    )
+    connection.execute(INSERT_DECISION, [decision_id])
     connection.commit()
 
 

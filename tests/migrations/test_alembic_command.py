@@ -7,7 +7,7 @@ from typing import Any
 import psycopg
 
 from oo_ml.storage import migrations
-from tests.cli.commands import Done, environment
+from tests.commands import Done, environment
 from tests.migrations.conftest import CHECKOUT
 
 

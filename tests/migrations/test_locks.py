@@ -9,7 +9,7 @@ import psycopg
 from psycopg.sql import SQL, Identifier
 
 from oo_ml.storage import migrations
-from tests.cli.commands import Done, oo_ml, start
+from tests.commands import Done, oo_ml, start
 from tests.conftest import make_settings
 from tests.waiting import PATIENCE, until
 

@@ -1,12 +1,16 @@
 """Months of the history: each decision in its own, from the first millisecond to the last."""
 
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import psycopg
 import pytest
+from sqlalchemy import Engine
 
-from tests.migrations.rows import LAST, insert_decision, partition_of, uuid7
+from tests.conftest import url_of
+from tests.gates import scalar, wait_until_blocked
+from tests.migrations.rows import INSERT_DECISION, LAST, insert_decision, partition_of, uuid7
 
 MILLISECOND = timedelta(milliseconds=1)
 
@@ -46,6 +50,19 @@ def test_a_decision_without_a_month_waits_for_it(postgresql: psycopg.Connection[
     assert partition_of(postgresql, early) == "feature_history_2031_10"
     assert partition_of(postgresql, late) == "feature_history_default"
     assert postgresql.execute(whole_row, [early]).fetchall() == before
+
+
+def test_a_month_is_made_while_decisions_come_in(postgresql: psycopg.Connection[Any], db: Engine) -> None:
+    """One that is just being written down is waited for and moved; the month is not refused because of it."""
+    decision_id = uuid7(datetime(2031, 10, 15, tzinfo=UTC))
+    with ThreadPoolExecutor(1) as other:
+        with psycopg.connect(url_of(postgresql)) as writer:
+            writer.execute(INSERT_DECISION, [decision_id])
+            made = other.submit(scalar, db, "SELECT create_feature_history_months('2031-10-01Z', 1)")
+            wait_until_blocked(db, 1)
+            writer.commit()
+        assert made.result() == "feature_history_2031_10"
+    assert partition_of(postgresql, decision_id) == "feature_history_2031_10"
 
 
 def test_months_that_are_there_are_not_made_again(postgresql: psycopg.Connection[Any]) -> None:

@@ -5,7 +5,7 @@ from typing import Any
 import psycopg
 
 from oo_ml.storage import migrations
-from tests.api import calls
+from tests import calls
 from tests.conftest import Serve, make_settings
 from tests.serving import serving
 

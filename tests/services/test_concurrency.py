@@ -13,8 +13,8 @@ from oo_ml.domain.policies import EPSILON_GREEDY, LINUCB
 from oo_ml.services.reset import reset
 from oo_ml.storage import states
 from oo_ml.storage.states import StateKey
-from tests.api import calls
-from tests.cli.commands import served
+from tests import calls
+from tests.commands import served
 from tests.gates import holding_state, scalar, wait_until_blocked
 from tests.serving import Service
 
