@@ -7,9 +7,10 @@ Durations are in seconds and sizes in bytes unless the name says otherwise.
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Self
+from urllib.parse import urlsplit
 
 import platformdirs
-from pydantic import Field, PositiveFloat, PositiveInt, SecretStr, model_validator
+from pydantic import Field, PositiveFloat, PositiveInt, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 
@@ -47,7 +48,7 @@ class Settings(BaseSettings):
     )
 
     # Policies
-    alpha: Annotated[float, Field(ge=0, description="Width of LinUCB's confidence bound")] = 1.0
+    alpha: Annotated[float, Field(ge=0, le=1e6, description="Width of LinUCB's confidence bound")] = 1.0
     epsilon: Annotated[float, Field(ge=0, le=1, description="Share of epsilon-greedy decisions drawn at random")] = 0.1
 
     # Prompt versions
@@ -140,6 +141,26 @@ class Settings(BaseSettings):
         """Return a setting for people to read; of a secret, only whether there is one."""
         value = getattr(self, name)
         return "" if value is None else str(value)
+
+    @field_validator("litellm_url")
+    @classmethod
+    def _is_http_address(cls, url: str) -> str:
+        try:
+            parts = urlsplit(url)
+            usable = parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
+        except ValueError:
+            usable = False
+        if not usable:
+            raise ValueError("must be an address like http://localhost:4000")
+        return url
+
+    @field_validator("litellm_master_key")
+    @classmethod
+    def _fits_a_header(cls, key: SecretStr) -> SecretStr:
+        value = key.get_secret_value()
+        if not (value and value.isascii() and value.isprintable()):
+            raise ValueError("must be printable ASCII, and not empty")
+        return key
 
     @model_validator(mode="after")
     def _timeouts_nest(self) -> Self:

@@ -26,7 +26,10 @@ EPSILON_GREEDY_SUFFIX: Final = "_egreedy"
 MAX_STATE_BYTES: Final = 65_536
 # Of the largest element. The predecessor's own sums are symmetric to the bit.
 SYMMETRY_TOLERANCE: Final = 1e-9
-_BIGINT: Final = 2**63 - 1
+# Counters go on from here, and this is where floating point stops counting in ones.
+_MOST: Final = 2**53
+# A is I and a sum of squares: none of its eigenvalues is smaller than I's.
+_SMALLEST_EIGENVALUE: Final = 1 - 1e-6
 _POLICIES: Final[Mapping[int, str]] = {dimension: policy for policy, dimension in DIMENSIONS.items()}
 
 
@@ -152,7 +155,7 @@ def _time(value: object) -> datetime | None:
     raise PydanticCustomError("time", "Input should be an ISO 8601 time, seconds since 1970, or null")
 
 
-_Count = Annotated[int, Field(ge=0, le=_BIGINT)]
+_Count = Annotated[int, Field(ge=0, le=_MOST)]
 _CONFIG = ConfigDict(strict=True, frozen=True, allow_inf_nan=False, hide_input_in_errors=True)
 
 
@@ -234,8 +237,11 @@ def _check(model: Ridge) -> None:
             scores = _largest_score(model)
         except np.linalg.LinAlgError:
             smallest = scores = np.nan
-        if not smallest > d * np.finfo(np.float64).eps * largest:
+        rounding = d * np.finfo(np.float64).eps * largest
+        if not smallest > rounding:
             raise StateFileError("A is not positive definite")
+        if not smallest > _SMALLEST_EIGENVALUE - 10 * rounding:
+            raise StateFileError("A is smaller than the identity that it started from")
         if not np.isfinite(scores):
             raise StateFileError("the numbers are too large to compute a score")
 

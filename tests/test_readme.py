@@ -33,6 +33,16 @@ def test_every_make_target_named_there_exists() -> None:
     assert set(re.findall(r"make ([a-z-]+)", README)) <= set(targets)
 
 
+def test_a_wheel_is_checked_with_what_the_tests_ran_on() -> None:
+    """The lock of the runtime is part of the lock of development."""
+    runtime, development = (
+        set(re.findall(r"^[a-z0-9-]+==\S+", (ROOT / "requirements" / f"{name}.txt").read_text("utf-8"), re.MULTILINE))
+        for name in ("runtime", "development")
+    )
+    assert runtime
+    assert runtime <= development
+
+
 def _default(name: str) -> str:
     if name == "data_dir":
         return "`~/.local/share/oo-ml`"

@@ -138,7 +138,7 @@ def _size(d: int) -> Callable[[Content], None]:
         (_meta(pulls=-1), "meta.pulls: Input should be greater than or equal to 0"),
         (_meta(pulls=3.5), "meta.pulls: Input should be a valid integer"),
         (_meta(pulls=True), "meta.pulls: Input should be a valid integer"),
-        (_meta(pulls=2**63), "meta.pulls: Input should be less than or equal to 9223372036854775807"),
+        (_meta(pulls=2**63), "meta.pulls: Input should be less than or equal to 9007199254740992"),
         (_meta(reward_count="3"), "meta.reward_count: Input should be a valid integer"),
         (_meta(cumulative_reward=float("nan")), "meta.cumulative_reward: Input should be a finite number"),
         (_meta(explore_count=13), "meta.explore_count is larger than meta.pulls"),

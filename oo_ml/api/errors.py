@@ -1,10 +1,13 @@
 """From an outcome to an answer: which status each error class gets. Nothing a caller sent is echoed in a 422."""
 
 import logging
+from http import HTTPStatus
 from typing import Final
 
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from oo_ml import errors
@@ -32,6 +35,7 @@ def install(app: FastAPI) -> None:
     """Make every error an answer with a sentence and a code."""
     app.exception_handler(OoMlError)(_ours)
     app.exception_handler(RequestValidationError)(_invalid)
+    app.exception_handler(HTTPException)(_http)
     app.add_middleware(Bugs)
 
 
@@ -54,6 +58,14 @@ async def _invalid(_: Request, error: RequestValidationError) -> Response:
     return answer(Problem(detail=fields, code="invalid"), 422)
 
 
+async def _http(_: Request, error: HTTPException) -> Response:
+    """Give the framework's own refusals (404, 405, 413) the same shape."""
+    code = HTTPStatus(error.status_code).phrase.lower().replace(" ", "_")
+    response = answer(Problem(detail=error.detail, code=code), error.status_code)
+    response.headers.update(error.headers or {})
+    return response
+
+
 class Bugs:
     """ASGI middleware that turns an exception nobody expected into a 500 that tells nothing; the log has it all.
 
@@ -74,6 +86,9 @@ class Bugs:
 
         try:
             await self.app(scope, receive, noting)
+        except ClientDisconnect:
+            # Nobody is left to be answered, and nothing had begun: the body had not come in whole.
+            return
         except Exception:
             if scope["type"] != "http" or started:
                 raise

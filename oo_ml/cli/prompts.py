@@ -21,6 +21,9 @@ from oo_ml.settings import LogLevel, Settings
 
 app = typer.Typer(help="List, show, publish and retire prompt versions.", no_args_is_help=True)
 
+# The longest template has 16,000 characters of four bytes at most.
+_MAX_FILE_BYTES = 65_536
+
 Version = Annotated[str, typer.Argument(help="Name of the version")]
 Template = Annotated[Path, typer.Option(exists=True, dir_okay=False, readable=True)]
 
@@ -68,8 +71,12 @@ def retire(version: Version) -> None:
 
 
 def _read(file: Path) -> str:
+    with file.open("rb") as opened:
+        content = opened.read(_MAX_FILE_BYTES + 1)
+    if len(content) > _MAX_FILE_BYTES:
+        raise InvalidTemplateError(f"{file} is larger than {_MAX_FILE_BYTES} bytes")
     try:
-        return file.read_text("utf-8")
+        return content.decode()
     except UnicodeDecodeError:
         raise InvalidTemplateError(f"{file} is not UTF-8") from None
 

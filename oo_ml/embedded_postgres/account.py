@@ -94,11 +94,12 @@ def _other(entry: pwd.struct_passwd, data_dir: Path, bin_dir: Path) -> Account:
     if setpriv is None:
         return plain
     # Root's home is closed to everybody else. Opening it would let everybody in; this lets in the server alone.
-    capability = "+dac_override"
     names = (f"--reuid={entry.pw_uid}", f"--regid={entry.pw_gid}", "--clear-groups")
-    prefix = (setpriv, *names, f"--inh-caps={capability}", f"--ambient-caps={capability}", "--")
-    works = call([*prefix, f"{bin_dir}/postgres", "--version"]).returncode == 0
-    return replace(plain, prefix=prefix) if works else plain
+    for capability in ("+dac_read_search", "+dac_override"):
+        prefix = (setpriv, *names, f"--inh-caps={capability}", f"--ambient-caps={capability}", "--")
+        if call([*prefix, f"{bin_dir}/postgres", "--version"]).returncode == 0:
+            return replace(plain, prefix=prefix)
+    return plain
 
 
 def _may_enter(entry: pwd.struct_passwd, directory: Path) -> bool:

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
 
+from oo_ml.domain.identifiers import is_storable
 from oo_ml.embedded_postgres import binaries, cluster, postmaster
 from oo_ml.embedded_postgres.account import Account, for_data
 from oo_ml.embedded_postgres.files import locked, make_directory, opened, try_lock
@@ -68,6 +69,8 @@ def running(data_dir: Path, *, bin_dir: Path | None, start_timeout: float, fsync
 
 def _join(held: ExitStack, data_dir: Path, bin_dir: Path | None, timeout: float, *, fsync: bool) -> Server:
     deadline = time.monotonic() + timeout
+    if not is_storable(str(data_dir)):
+        raise EmbeddedPostgresError(f"The name of the data directory {str(data_dir)!r} is not UTF-8")
     bin_dir = binaries.find(bin_dir)
     make_directory(data_dir)
     data = data_dir / "postgres"

@@ -14,10 +14,12 @@ from collections.abc import Iterator, Sequence
 from concurrent import futures
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
-from typing import Any, Final
+from typing import Any, Final, cast
 
+import psycopg
 from sqlalchemy import Connection, Engine, event
-from sqlalchemy.engine import ExceptionContext
+from sqlalchemy.engine import Dialect, ExceptionContext
+from sqlalchemy.engine.interfaces import DBAPIConnection
 
 from oo_ml.errors import DatabaseTimeoutError, OverloadedError
 from oo_ml.services import transactions
@@ -27,6 +29,7 @@ from oo_ml.settings import Settings
 logger = logging.getLogger(__name__)
 
 _CUT: Final = "cut"
+_running = threading.local()
 
 
 class Workers:
@@ -34,6 +37,7 @@ class Workers:
 
     def __init__(self, engine: Engine, *, name: str, threads: int, settings: Settings) -> None:
         self._engine = engine
+        event.listen(engine, "do_connect", _connect)
         event.listen(engine, "handle_error", _keep_the_pool)
         self._executor = ThreadPoolExecutor(threads, thread_name_prefix=name)
         self._capacity = threads + settings.database_queue
@@ -89,7 +93,12 @@ class Transaction:
     def run(self, engine: Engine, service: Service[Command, Outcome], commands: Sequence[Command]) -> list[Outcome]:
         """Run it, unless the caller has been told meanwhile that it failed."""
         self._refuse_if_late()
-        return transactions.run(engine, service, commands, self._deadline, self._attached)
+        _running.transaction = self
+        try:
+            return transactions.run(engine, service, commands, self._deadline, self._attached)
+        finally:
+            _running.transaction = None
+            self._watch(None, {})
 
     def cut(self) -> None:
         """End it: a thread that waits for a silent server sees the end of its connection, and goes on."""
@@ -103,24 +112,45 @@ class Transaction:
                 self._socket.shutdown(socket.SHUT_RDWR)
         logger.warning("cut a connection that did not answer within the deadline")
 
+    def connected(self, connection: psycopg.Connection[Any]) -> None:
+        """Be told of a connection that is new: SQLAlchemy asks it some questions before it hands it out."""
+        self._watch(connection, {})
+
     @contextmanager
     def _attached(self, connection: Connection) -> Iterator[None]:
-        # From before BEGIN until after COMMIT, and no longer: then the connection may be somebody else's. A copy of the
-        # descriptor, since the number itself may mean another file once the driver has closed its own.
-        number = connection.connection.driver_connection.fileno()  # type: ignore[union-attr]
-        with socket.socket(fileno=os.dup(number)) as copy:
-            with self._lock:
+        # From before BEGIN until after COMMIT, and no longer: then the connection may be somebody else's.
+        driver: Any = connection.connection.driver_connection
+        self._watch(driver, connection.info)
+        try:
+            yield
+        finally:
+            self._watch(None, {})
+
+    def _watch(self, connection: psycopg.Connection[Any] | None, info: dict[Any, Any]) -> None:
+        with self._lock:
+            if self._socket is not None:
+                self._socket.close()
+                self._socket = None
+            if connection is not None:
                 self._refuse_if_late()
-                self._socket, self._info = copy, connection.info
-            try:
-                yield
-            finally:
-                with self._lock:
-                    self._socket = None
+                # A copy, since the number itself may mean another file once the driver has closed its own.
+                self._socket, self._info = socket.socket(fileno=os.dup(connection.fileno())), info
 
     def _refuse_if_late(self) -> None:
         if self._is_cut or time.monotonic() >= self._deadline:
             raise DatabaseTimeoutError
+
+
+def _connect(dialect: Dialect, _record: object, args: Any, parameters: Any) -> DBAPIConnection:  # noqa: ANN401
+    connection = dialect.connect(*args, **parameters)
+    transaction: Transaction | None = getattr(_running, "transaction", None)
+    if transaction is not None:
+        try:
+            transaction.connected(cast("psycopg.Connection[Any]", connection))
+        except DatabaseTimeoutError:
+            connection.close()
+            raise
+    return connection
 
 
 def _keep_the_pool(context: ExceptionContext) -> None:

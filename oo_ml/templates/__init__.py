@@ -13,7 +13,7 @@ from jinja2 import Template
 from oo_ml.domain.identifiers import is_storable, storable
 from oo_ml.errors import InvalidTemplateError
 from oo_ml.templates.language import VARIABLES, compiled, refusals
-from oo_ml.templates.values import MAX_ITEMS, shortened
+from oo_ml.templates.values import MAX_ITEMS, allowance, shortened
 
 __all__ = ["MAX_OUTPUT_CHARACTERS", "VARIABLES", "check", "render"]
 
@@ -78,7 +78,7 @@ def render(source: str, *, n: int, context: Mapping[str, object]) -> str:
 def _rendered(template: Template, variables: Mapping[str, object]) -> str:
     """Return the template's text; once it is longer than anyone may use, the rest is not made."""
     pieces, length = [], 0
-    with refusals():
+    with refusals(), allowance():
         for piece in template.generate(variables):
             pieces.append(piece)
             length += len(piece)

@@ -17,7 +17,7 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 from jinja2.visitor import NodeTransformer
 
 from oo_ml.errors import InvalidTemplateError
-from oo_ml.templates.values import FILTERS, MAX_ITEMS, OPERATORS, TESTS, as_text, each, field, is_scalar
+from oo_ml.templates.values import FILTERS, MAX_ITEMS, OPERATORS, TESTS, each, field, is_scalar, printed
 
 VARIABLES: Final[Mapping[str, str]] = {
     "n": "how many tips are asked for",
@@ -52,7 +52,7 @@ class _Environment(ImmutableSandboxedEnvironment):
         return field(obj, argument)
 
 
-_ENVIRONMENT: Final = _Environment(trim_blocks=True, lstrip_blocks=True, finalize=as_text)
+_ENVIRONMENT: Final = _Environment(trim_blocks=True, lstrip_blocks=True, finalize=printed)
 _ENVIRONMENT.globals.clear()
 _ENVIRONMENT.filters = {**FILTERS, _EACH: each}
 _ENVIRONMENT.tests = {**TESTS, **OPERATORS}

@@ -5,11 +5,16 @@ A missing field is null, null prints as nothing, and of two things that can't be
 
 import json
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
+from functools import wraps
 from itertools import islice, takewhile
 from types import MappingProxyType
-from typing import Final
+from typing import Final, TypeVar
+
+T = TypeVar("T")
 
 MAX_ITEMS: Final = 50
 MAX_STRING_CHARACTERS: Final = 1_000
@@ -17,6 +22,44 @@ MAX_NESTING: Final = 8
 MAX_VALUE_CHARACTERS: Final = 20_000
 MAX_TEXT_CHARACTERS: Final = 50_000
 MAX_INTEGER_BITS: Final = 63
+# What one rendering may read and write in its filters and comparisons: steps alone don't bound its time, since a step
+# may work on a long text. Measured: a rendering that spends it all takes about 15 ms.
+MAX_CHARACTERS_SPENT: Final = 2_000_000
+_COMPOSITE_COST: Final = 2_000
+
+_left: ContextVar[int] = ContextVar("_left", default=MAX_CHARACTERS_SPENT)
+
+
+@contextmanager
+def allowance() -> Iterator[None]:
+    """Give one rendering its characters; when they are spent, filters give nothing and comparisons are false."""
+    token = _left.set(MAX_CHARACTERS_SPENT)
+    try:
+        yield
+    finally:
+        _left.reset(token)
+
+
+def _paid(function: Callable[..., T], nothing: T) -> Callable[..., T]:
+    @wraps(function)
+    def call(*values: object) -> T:
+        if not _spend(*values):
+            return nothing
+        result = function(*values)
+        _spend(result)
+        return result
+
+    return call
+
+
+def _spend(*values: object) -> bool:
+    left = _left.get() - sum(map(_cost, values))
+    _left.set(left)
+    return left > 0
+
+
+def _cost(value: object) -> int:
+    return len(value) if isinstance(value, str) else _COMPOSITE_COST if isinstance(value, list | dict) else 1
 
 
 @dataclass(slots=True)
@@ -84,6 +127,11 @@ def each(value: object) -> list[object]:
     return list(islice(value, MAX_ITEMS)) if isinstance(value, list | dict) else []
 
 
+def printed(value: object) -> str:
+    """Return what `{{ value }}` puts into the prompt, as long as the allowance lasts."""
+    return as_text(value) if _spend(value) else ""
+
+
 def as_text(value: object) -> str:
     """Return what `{{ value }}` prints: text as it is, nothing for null, JSON for the rest."""
     if value is None:
@@ -140,17 +188,17 @@ def _is_in(value: object, container: object) -> bool:
 
 FILTERS: Final[Mapping[str, Callable[..., object]]] = MappingProxyType(
     {
-        "capitalize": lambda value: as_text(value).capitalize(),
+        "capitalize": _paid(lambda value: as_text(value).capitalize(), ""),
         "default": _default,
         "first": lambda value: field(value, 0),
-        "join": _join,
+        "join": _paid(_join, ""),
         "last": lambda value: field(value, -1),
         "length": _length,
-        "lower": lambda value: as_text(value).lower(),
-        "tojson": _tojson,
-        "trim": lambda value: as_text(value).strip(),
-        "truncate": _truncate,
-        "upper": lambda value: as_text(value).upper(),
+        "lower": _paid(lambda value: as_text(value).lower(), ""),
+        "tojson": _paid(_tojson, ""),
+        "trim": _paid(lambda value: as_text(value).strip(), ""),
+        "truncate": _paid(_truncate, ""),
+        "upper": _paid(lambda value: as_text(value).upper(), ""),
     }
 )
 
@@ -170,13 +218,13 @@ TESTS: Final[Mapping[str, Callable[..., bool]]] = MappingProxyType(
 # Named as Jinja's syntax tree names them.
 OPERATORS: Final[Mapping[str, Callable[[object, object], bool]]] = MappingProxyType(
     {
-        "eq": lambda left, right: left == right,
-        "ne": lambda left, right: left != right,
-        "lt": lambda left, right: _order(left, right) == -1,
-        "lteq": lambda left, right: _order(left, right) in {-1, 0},
-        "gt": lambda left, right: _order(left, right) == 1,
-        "gteq": lambda left, right: _order(left, right) in {0, 1},
-        "in": _is_in,
-        "notin": lambda value, container: not _is_in(value, container),
+        "eq": _paid(lambda left, right: left == right, nothing=False),
+        "ne": _paid(lambda left, right: left != right, nothing=False),
+        "lt": _paid(lambda left, right: _order(left, right) == -1, nothing=False),
+        "lteq": _paid(lambda left, right: _order(left, right) in {-1, 0}, nothing=False),
+        "gt": _paid(lambda left, right: _order(left, right) == 1, nothing=False),
+        "gteq": _paid(lambda left, right: _order(left, right) in {0, 1}, nothing=False),
+        "in": _paid(_is_in, nothing=False),
+        "notin": _paid(lambda value, container: not _is_in(value, container), nothing=False),
     }
 )

@@ -130,20 +130,26 @@ def test_a_body_over_the_limit_is_a_413(serve: Serve, announced: bool) -> None:
     assert service.client.post("/score", content=content).status_code == 413
 
 
-@pytest.mark.parametrize(("method", "path", "status"), [("GET", "/nowhere", 404), ("GET", "/score", 405)])
-def test_an_unknown_door_is_told_so(service: Service, method: str, path: str, status: int) -> None:
-    """404 and 405 are JSON as well."""
-    answer = service.client.request(method, path)
-    assert (answer.status_code, answer.headers["Content-Type"]) == (status, "application/json")
+@pytest.mark.parametrize(
+    ("path", "status", "code"), [("/nowhere", 404, "not_found"), ("/score", 405, "method_not_allowed")]
+)
+def test_an_unknown_door_is_told_so(service: Service, path: str, status: int, code: str) -> None:
+    """404 and 405 have the same shape as every other problem."""
+    answer = service.client.get(path)
+    assert (answer.status_code, answer.json()["code"]) == (status, code)
+    assert answer.headers["Content-Type"] == "application/json"
 
 
-def test_a_bug_is_a_500_that_tells_nothing(service: Service, db: Engine) -> None:
-    """The log has the details, the client has not."""
+def test_a_bug_is_a_500_that_tells_nothing(service: Service, db: Engine, caplog: pytest.LogCaptureFixture) -> None:
+    """The log says which rule was broken, the client doesn't hear of it, and neither names the person."""
     with db.begin() as connection:
         connection.exec_driver_sql("ALTER TABLE policy_state ADD CHECK (user_id <> 'eve') NOT VALID")
     answer = service.client.post("/score", json=calls.score("eve"))
     assert (answer.status_code, answer.json()["code"]) == (500, "error")
     assert "policy_state" not in answer.text
+    assert "policy_state" in caplog.text
+    assert "eve" not in caplog.text.replace("never", "")
+    assert service.client.post("/score", json=calls.score("adam")).status_code == 200
 
 
 def _assert_refused(answer: httpx.Response) -> None:

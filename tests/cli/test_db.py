@@ -26,7 +26,10 @@ def test_a_database_is_migrated_and_checked(empty_database_url: str) -> None:
 def test_check_finds_what_somebody_changed(postgresql: psycopg.Connection[Any], database_url: str) -> None:
     """Exit code 0 while the database is as declared, 1 when it isn't."""
     done = db("check", database_url)
-    assert (done.code, done.out.splitlines()[-1]) == (0, "The database is as this release declares it")
+    assert (done.code, done.out.splitlines()[-1]) == (
+        0,
+        "Tables, columns, indexes and comments are as this release declares them",
+    )
     postgresql.execute("ALTER TABLE tips DROP COLUMN rationale")
     postgresql.commit()
     done = db("check", database_url)

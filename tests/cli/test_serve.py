@@ -84,9 +84,11 @@ def test_a_port_in_use_is_an_error_that_leaves_nothing_running(home: Path) -> No
         ("OO_ML_EPSILON", "sesame"),
     ],
 )
-def test_a_setting_that_makes_no_sense_is_one_line(variable: str, value: str) -> None:
+def test_a_setting_that_makes_no_sense_is_one_line(home: Path, variable: str, value: str) -> None:
     """It names the setting and not the value, and nothing has been started."""
-    done = oo_ml("serve", "--port", "0", **{"OO_ML_DATABASE_URL": "postgresql://u@/d", variable: value})
+    variables: dict[str, Any] = {"OO_ML_DATA_DIR": home, variable: value}
+    done = oo_ml("serve", "--port", "0", **variables)
+    assert list(home.iterdir()) == []
     assert (done.code, done.out) == (1, "")
     [line] = done.err.splitlines()
     assert line.startswith(f"error: {variable}")

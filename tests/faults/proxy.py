@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 
 import psycopg
 
+_READY_FOR_QUERY = b"Z\0\0\0\5I"
+
 
 @dataclass(frozen=True, slots=True)
 class _Pair:
@@ -16,6 +18,7 @@ class _Pair:
 
     client: socket.socket
     server: socket.socket
+    mute_after_login: bool
     muted: threading.Event = field(default_factory=threading.Event)
 
     def pass_on(self) -> None:
@@ -28,6 +31,8 @@ class _Pair:
                         return
                     if not self.muted.is_set():
                         (self.server if source is self.client else self.client).sendall(data)
+                    if self.mute_after_login and _READY_FOR_QUERY in data:
+                        self.muted.set()
 
     def drop(self) -> None:
         for end in (self.client, self.server):
@@ -42,6 +47,7 @@ class Proxy:
         self._upstream = upstream
         self._listener = listener
         self._pairs: list[_Pair] = []
+        self._to_mute = 0
 
     @property
     def port(self) -> int:
@@ -53,6 +59,10 @@ class Proxy:
         """Let the connections there are, or the first `count` of them, fall silent; they stay open."""
         for pair in self._pairs[:count]:
             pair.muted.set()
+
+    def mute_after_login(self, count: int) -> None:
+        """Let the next `count` connections fall silent as soon as the server says that it is ready."""
+        self._to_mute = count
 
     def drop(self) -> None:
         """Cut every connection there is."""
@@ -66,7 +76,8 @@ class Proxy:
                 client, _ = self._listener.accept()
                 server = socket.socket(socket.AF_UNIX)
                 server.connect(self._upstream)
-                pair = _Pair(client, server)
+                pair = _Pair(client, server, self._to_mute > 0)
+                self._to_mute -= 1
                 self._pairs.append(pair)
                 threading.Thread(target=pair.pass_on, daemon=True).start()
 

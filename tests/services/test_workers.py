@@ -52,16 +52,19 @@ def users(db: Engine) -> object:
 
 def test_what_was_refused_while_it_connected_is_never_done(database_url: str, db: Engine) -> None:
     """The caller has its 503; the connection comes afterwards, and nothing is done with it."""
+    settings = make_settings(**HURRIED)
+    own = engine.create(database_url, settings, threads=1)
     gate = threading.Event()
-    with workers(database_url, **HURRIED) as (one, own):
 
-        @event.listens_for(own, "do_connect")
-        def wait(*_: object) -> None:
-            gate.wait()
+    @event.listens_for(own, "do_connect")
+    def wait(*_: object) -> None:
+        gate.wait()
 
-        with pytest.raises(DatabaseTimeoutError):
-            asyncio.run(one.run(touch, ["ada"]))
-        gate.set()
+    one = Workers(own, name="test", threads=1, settings=settings)
+    with pytest.raises(DatabaseTimeoutError):
+        asyncio.run(one.run(touch, ["ada"]))
+    gate.set()
+    one.close()
     assert users(db) == []
 
 
@@ -128,6 +131,15 @@ def test_closing_does_not_wait_for_a_silent_database(database_url: str) -> None:
         with workers(url, **{**HURRIED, "request_timeout": 2}) as (one, _):
             asyncio.run(abandon(one, proxy.mute))
         assert time.monotonic() - began < 20
+
+
+def test_a_database_that_falls_silent_after_the_login_costs_no_thread(database_url: str) -> None:
+    """SQLAlchemy asks a new connection some questions of its own; a silent one is cut there, too."""
+    with proxied(database_url) as (proxy, url), workers(url, **HURRIED) as (one, _):
+        proxy.mute_after_login(1)
+        with pytest.raises(DatabaseTimeoutError):
+            asyncio.run(one.run(touch, ["ada"]))
+        assert asyncio.run(one.run(touch, ["ada"])) == [None]
 
 
 def test_a_cut_leaves_the_other_connections_of_the_pool(database_url: str) -> None:
