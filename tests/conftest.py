@@ -16,6 +16,7 @@ from sqlalchemy import Engine
 from oo_ml import embedded_postgres
 from oo_ml.settings import Settings
 from oo_ml.storage import engine, migrations
+from tests.gateway import Gateway, running_gateway
 from tests.serving import Service, serving
 
 # A busy machine must not make a test fail.
@@ -99,6 +100,13 @@ def serve(database_url: str) -> Iterator[Serve]:
 def service(serve: Serve) -> Service:
     """The service, over HTTP, on a migrated database; it never explores."""
     return serve(epsilon=0)
+
+
+@pytest.fixture
+def gateway() -> Iterator[Gateway]:
+    """A language model gateway of this test's own, which does what it is told to."""
+    with running_gateway() as running:
+        yield running
 
 
 def make_settings(**overrides: Any) -> Settings:  # noqa: ANN401

@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-from collections.abc import Iterator
 
 import pytest
 from pydantic import ValidationError
@@ -30,13 +29,6 @@ MESSAGES = [{"role": "system", "content": "Be kind."}, {"role": "user", "content
 GOOD = '[{"id": "walk", "content": "Walk a little.", "rationale": "It is sunny."}]'
 WALK = GeneratedTip("walk", "Walk a little.", "It is sunny.")
 PROSE = "Of course! Here is a tip: walk."
-
-
-@pytest.fixture
-def gateway() -> Iterator[Gateway]:
-    """Run a gateway for one test."""
-    with running_gateway() as running:
-        yield running
 
 
 def _settings(

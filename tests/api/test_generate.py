@@ -1,7 +1,6 @@
 """/generate over HTTP, with a gateway that does what each test tells it to."""
 
 import json
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, cast
 from uuid import UUID
@@ -13,7 +12,7 @@ from tests import calls
 from tests import gateway as behave
 from tests.conftest import Serve
 from tests.gates import scalar
-from tests.gateway import Gateway, Request, running_gateway
+from tests.gateway import Gateway, Request
 from tests.serving import Service
 from tests.waiting import until
 
@@ -24,13 +23,6 @@ BODY: dict[str, Any] = {
     "context": {"tasks": [{"title": "Call the dentist", "priority": 4}], "hour_of_day": 9, "extra": {"mood": "tired"}},
     "n": 2,
 }
-
-
-@pytest.fixture
-def gateway() -> Iterator[Gateway]:
-    """A gateway of this test's own."""
-    with running_gateway() as running:
-        yield running
 
 
 @pytest.fixture

@@ -1,6 +1,5 @@
 """The prompt registry over HTTP: what is published is there, renders, and never changes."""
 
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -9,7 +8,7 @@ from sqlalchemy import Engine
 from tests import gateway as behave
 from tests.conftest import Serve
 from tests.gates import scalar
-from tests.gateway import Gateway, running_gateway
+from tests.gateway import Gateway
 from tests.serving import Service
 
 DRAFT = {
@@ -18,14 +17,6 @@ DRAFT = {
     "system_template": "Write {{ n }} tips of three words, as a JSON array.",
     "user_template": "It is {{ hour_of_day }}. {% for task in tasks %}{{ task.title }}; {% endfor %}",
 }
-
-
-@pytest.fixture
-def gateway() -> Iterator[Gateway]:
-    """A gateway that always gives one good tip."""
-    with running_gateway() as running:
-        running.script(behave.tips("Drink water."))
-        yield running
 
 
 def test_the_first_versions_are_there_from_the_start(service: Service) -> None:
@@ -40,6 +31,7 @@ def test_the_first_versions_are_there_from_the_start(service: Service) -> None:
 
 def test_a_published_version_can_be_read_and_used(serve: Serve, gateway: Gateway) -> None:
     """In the next call, rendered from the context."""
+    gateway.script(behave.tips("Drink water."))
     client = serve(litellm_url=gateway.url).client
     published = client.post("/prompts", json=DRAFT)
     assert published.status_code == 201
