@@ -110,7 +110,7 @@ def test_rewards_from_several_processes_all_count(database_url: str, db: Engine,
 
 
 def test_rows_are_locked_in_key_order(db: Engine) -> None:
-    """A batch that waits for its first key holds none of the later ones, so no two batches can deadlock."""
+    """A batch that waits for its first key holds none of the later ones, so batches over known users can't deadlock."""
     keys = [StateKey(user, LINUCB) for user in ("a", "b", "c")]
     with db.begin() as connection:
         states.lock_or_create(connection, keys)
