@@ -1,7 +1,6 @@
 """The service over real HTTP, inside the test's process."""
 
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -11,8 +10,7 @@ import uvicorn
 
 from oo_ml.api.app import create_app
 from oo_ml.settings import Settings
-
-PATIENCE = 30.0
+from tests.waiting import PATIENCE, until
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,10 +39,7 @@ def serving(settings: Settings, database_url: str) -> Iterator[Service]:
 
 
 def _port(server: uvicorn.Server, thread: threading.Thread) -> int:
-    deadline = time.monotonic() + PATIENCE
-    while not server.started:
-        assert thread.is_alive(), "the service did not start"
-        assert time.monotonic() < deadline, "the service takes too long to start"
-        time.sleep(0.005)
+    until(lambda: server.started or not thread.is_alive())
+    assert server.started, "the service did not start"
     port: int = server.servers[0].sockets[0].getsockname()[1]
     return port

@@ -53,12 +53,5 @@ async def _score(request: Request, policy: str) -> Response:
     )
     app = services(request)
     [decision] = await app.writers.run(partial(decide, parameters=app.parameters), [command])
-    return answer(
-        ScoreAnswer(
-            tip_id=decision.tip_id,
-            score=decision.score,
-            policy=policy,
-            decision_id=decision.decision_id,
-            propensity=decision.propensity,
-        )
-    )
+    # The very answer that is stored with the decision.
+    return answer(ScoreAnswer.model_validate(decision.answer))

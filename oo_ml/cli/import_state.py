@@ -1,28 +1,25 @@
 """`oo-ml import-state`: what the file-based service has learned, brought in."""
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from functools import partial
 from itertools import chain
 from pathlib import Path
 from typing import Annotated, Final
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from oo_ml.errors import ImportSourceError, OoMlError
 from oo_ml.observability import configure_logging
+from oo_ml.progress import progress
 from oo_ml.services.import_state import Outcome, Verdict, find, import_files, refused
 from oo_ml.services.startup import database, single_connection
 from oo_ml.settings import LogLevel, Settings
 
 _FINE: Final = frozenset({Verdict.IMPORTED, Verdict.UNCHANGED, Verdict.KEPT})
 _LISTED: Final = (Verdict.KEPT, Verdict.BAD, Verdict.AMBIGUOUS, Verdict.UNKNOWN)
-_LINES: Final = 10
 
 
 def import_state(
@@ -53,7 +50,8 @@ def import_state(
     with database(settings) as url, single_connection(settings, url, read_only=dry_run) as engine:
         batches = import_files(engine, settings, source, imported_at=datetime.now(UTC), dry_run=dry_run)
         try:
-            with _progress(len(source.listing.files)) as advance:
+            # Not where the report goes, so that it can be kept in a file.
+            with progress(Console(stderr=True), "Importing", len(source.listing.files)) as advance:
                 for batch in batches:
                     _add(report, batch)
                     advance(len(batch))
@@ -92,24 +90,3 @@ def _show(report: _Report) -> None:
     typer.echo(", ".join([*verdicts, f"ignored {report.ignored}"]))
     if report.dry_run:
         typer.echo("A dry run: nothing was written")
-
-
-@contextmanager
-def _progress(total: int) -> Iterator[Callable[[int], None]]:
-    """Yield what is told of each batch that is done: a bar on a terminal, at most ten lines elsewhere."""
-    # Not where the report goes, so that it can be kept in a file.
-    console = Console(stderr=True)
-    if console.is_terminal:
-        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-        with Progress(*columns, console=console) as progress:
-            yield partial(progress.advance, progress.add_task("Importing", total=total))
-        return
-    done = 0
-
-    def advance(files: int) -> None:
-        nonlocal done
-        before, done = done, done + files
-        if done * _LINES // total > before * _LINES // total:
-            typer.echo(f"Importing: {done} of {total}", err=True)
-
-    yield advance

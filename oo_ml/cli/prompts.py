@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.table import Column, Table
 
 from oo_ml.api.schemas import PublishRequest
+from oo_ml.domain.identifiers import is_identifier
 from oo_ml.errors import InvalidTemplateError
 from oo_ml.observability import configure_logging
 from oo_ml.services import prompts
@@ -24,7 +25,14 @@ app = typer.Typer(help="List, show, publish and retire prompt versions.", no_arg
 # The longest template has 16,000 characters of four bytes at most.
 _MAX_FILE_BYTES = 65_536
 
-Version = Annotated[str, typer.Argument(help="Name of the version")]
+
+def _identifier(text: str) -> str:
+    if not is_identifier(text):
+        raise typer.BadParameter("must be text on one line, in UTF-8")
+    return text
+
+
+Version = Annotated[str, typer.Argument(help="Name of the version", callback=_identifier)]
 Template = Annotated[Path, typer.Option(exists=True, dir_okay=False, readable=True)]
 
 

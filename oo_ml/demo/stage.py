@@ -7,9 +7,9 @@ from typing import TypeVar
 import httpx
 import numpy as np
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
 
 from oo_ml.demo.people import Person
+from oo_ml.progress import progress
 
 T = TypeVar("T")
 
@@ -24,15 +24,9 @@ class Stage:
     console: Console
 
 
-def steps(console: Console, what: str, items: Sequence[T], *, lines: int = 8) -> Iterator[T]:
-    """Yield `items`, showing how many are done: a bar on a terminal, at most `lines` plain lines elsewhere."""
-    if console.is_terminal:
-        columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeElapsedColumn())
-        with Progress(*columns, console=console) as progress:
-            yield from progress.track(items, description=what)
-        return
-    for done, item in enumerate(items, start=1):
-        yield item
-        # A line each time another 1/lines of the way is behind us, the last step included.
-        if done * lines // len(items) > (done - 1) * lines // len(items):
-            console.print(f"{what}: {done} of {len(items)}")
+def steps(console: Console, what: str, items: Sequence[T]) -> Iterator[T]:
+    """Yield `items`, showing how many are done."""
+    with progress(console, what, len(items), lines=8) as advance:
+        for item in items:
+            yield item
+            advance(1)

@@ -6,7 +6,6 @@ from datetime import datetime
 from sqlalchemy import Connection
 
 from oo_ml import templates
-from oo_ml.domain.identifiers import is_storable, storable
 from oo_ml.errors import InvalidTemplateError, OoMlError, PromptVersionExistsError, UnknownPromptVersionError
 from oo_ml.storage import prompts
 from oo_ml.storage.prompts import PromptVersion
@@ -19,7 +18,7 @@ def listing(connection: Connection, _: Sequence[None]) -> list[list[PromptVersio
 
 def show(connection: Connection, versions: Sequence[str]) -> list[PromptVersion | OoMlError]:
     """Return each version asked for."""
-    found = prompts.find(connection, [version for version in versions if is_storable(version)])
+    found = prompts.find(connection, versions)
     return [found.get(version) or _unknown(version) for version in versions]
 
 
@@ -46,10 +45,8 @@ def publish(connection: Connection, drafts: Sequence[PromptVersion]) -> list[Pro
 
 def retire(connection: Connection, versions: Sequence[str], *, retired_at: datetime) -> list[PromptVersion | OoMlError]:
     """Take versions out of use for new generations; retiring one twice changes nothing."""
-    shown = show(connection, versions)
-    for prompt in shown:
-        if isinstance(prompt, PromptVersion):
-            prompts.retire(connection, prompt.version, retired_at)
+    for version in versions:
+        prompts.retire(connection, version, retired_at)
     return show(connection, versions)
 
 
@@ -67,4 +64,4 @@ def _publish(connection: Connection, draft: PromptVersion) -> PromptVersion | Oo
 
 
 def _unknown(version: str) -> UnknownPromptVersionError:
-    return UnknownPromptVersionError(f"Unknown prompt_version: {storable(version)}")
+    return UnknownPromptVersionError(f"Unknown prompt_version: {version}")

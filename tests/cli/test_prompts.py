@@ -97,3 +97,13 @@ def files(system: Path, user: Path) -> list[str]:
 def prompts(url: str, *words: str) -> Done:
     """Run `oo-ml prompts` on a database."""
     return oo_ml("prompts", *words, OO_ML_DATABASE_URL=url)
+
+
+@pytest.mark.parametrize("command", ["show", "retire"])
+def test_a_name_that_is_no_text_is_refused_at_the_door(command: str) -> None:
+    """Bytes that are no UTF-8, and lines: told so, without a database and without a traceback."""
+    for name in ("\udcff", "two\nlines"):
+        done = oo_ml("prompts", command, name)
+        assert done.code == 2
+        assert "must be text on one line" in done.err
+        assert "Traceback" not in done.err
