@@ -19,19 +19,27 @@ DIMENSIONS: Final = {LINUCB: 5, EPSILON_GREEDY: 7}
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Choice:
-    """A decision.
+    """A decision among n candidates.
 
     Attributes:
         index: which row of X was chosen.
-        score: what the policy's answer shows for it: theta.x, plus the confidence bound for LinUCB.
+        exploit: theta.x of each row, shape (n,).
+        explore: what the policy adds for its uncertainty, shape (n,): the width of LinUCB's bound, else 0.
         propensities: the probability with which each row was to be chosen, shape (n,), sum 1; > 0 for `index`.
         exploring: whether it was drawn at random.
     """
 
     index: int
-    score: float
+    exploit: NDArray[np.float64]
+    explore: NDArray[np.float64]
     propensities: NDArray[np.float64]
     exploring: bool
+
+    @property
+    def score(self) -> float:
+        """What the policy's answer shows for the row chosen: exploit + explore."""
+        # + 0.0: a negative zero would not survive JSON.
+        return float(self.exploit[self.index] + self.explore[self.index]) + 0.0
 
 
 def draw(seed: int) -> tuple[float, float]:
@@ -44,26 +52,26 @@ def draw(seed: int) -> tuple[float, float]:
     return (int(first) >> 11) * 2.0**-53, (int(second) >> 11) * 2.0**-53
 
 
-def choose_linucb(state: Ridge, X: NDArray[np.float64], alpha: float) -> Choice:
+def choose_linucb(
+    state: Ridge, X: NDArray[np.float64], alpha: float, exploration: float = 0.0, seed: int = 0
+) -> Choice:
     """Choose the row with the highest upper confidence bound, the first among equals.
 
-    score = theta.x + alpha sqrt(x^T A^-1 x).
+    score = theta.x + alpha sqrt(x^T A^-1 x). With `exploration` e > 0 it is the mixture (1 - e) argmax + e uniform, so
+    that every row has a propensity and the log can tell what another policy would have earned.
 
     Args:
         state: the user's model, dimension d.
         X: candidates' features, shape (n, d), n >= 1.
         alpha: width of the bound, >= 0.
+        exploration: share of random choices, 0 <= e <= 1.
+        seed: the decision's id as a number.
     """
-    scores = X @ theta(state) + alpha * uncertainty(state, X)
-    best = int(np.argmax(scores))
-    return Choice(best, float(scores[best]), _certain(best, len(X)), exploring=False)
+    return _choose(X @ theta(state), alpha * uncertainty(state, X), exploration, seed)
 
 
 def choose_epsilon_greedy(state: Ridge, X: NDArray[np.float64], epsilon: float, seed: int) -> Choice:
     """Choose any row with probability epsilon, else the one with the highest theta.x, the first among equals.
-
-    The greedy row can come out of the random draw too, so its propensity is 1 - epsilon + epsilon/n and
-    that of every other row epsilon/n.
 
     Args:
         state: the user's model, dimension d.
@@ -71,17 +79,19 @@ def choose_epsilon_greedy(state: Ridge, X: NDArray[np.float64], epsilon: float, 
         epsilon: share of random choices, 0 <= epsilon <= 1.
         seed: the decision's id as a number.
     """
-    scores = X @ theta(state)
-    greedy = int(np.argmax(scores))
+    return _choose(X @ theta(state), np.zeros(len(X)), epsilon, seed)
+
+
+def _choose(exploit: NDArray[np.float64], explore: NDArray[np.float64], exploration: float, seed: int) -> Choice:
+    """Choose uniformly with probability `exploration`, else the highest exploit + explore.
+
+    The highest can come out of the random draw too: its propensity is 1 - e + e/n, that of every other row e/n.
+    """
+    n = len(exploit)
+    highest = int(np.argmax(exploit + explore))
     whether, which = draw(seed)
-    exploring = whether < epsilon
-    chosen = int(which * len(X)) if exploring else greedy
-    propensities = epsilon / len(X) + (1 - epsilon) * _certain(greedy, len(X))
-    return Choice(chosen, float(scores[chosen]), propensities, exploring)
-
-
-def _certain(index: int, n: int) -> NDArray[np.float64]:
-    """Return the distribution over n rows that always gives `index`."""
-    propensities = np.zeros(n)
-    propensities[index] = 1.0
-    return propensities
+    exploring = whether < exploration
+    propensities = np.full(n, exploration / n)
+    # The sum may round past one.
+    propensities[highest] = min(1 - exploration + exploration / n, 1.0)
+    return Choice(int(which * n) if exploring else highest, exploit, explore, propensities, exploring)

@@ -45,6 +45,30 @@ def observe(state: Ridge, x: NDArray[np.float64], reward: float) -> Ridge:
     return Ridge(state.A + np.outer(x, x), state.b + reward * x)
 
 
+def adjust(state: Ridge, x: NDArray[np.float64], difference: float) -> Ridge:
+    """Return the state once the reward for `x` has become larger by `difference`: b + difference x, and A as it was.
+
+    Args:
+        state: the state before, of dimension d.
+        x: features that the reward was observed for, shape (d,).
+        difference: finite number in [-2, 2].
+    """
+    return Ridge(state.A, state.b + difference * x)
+
+
+def forget(state: Ridge, x: NDArray[np.float64], reward: float) -> Ridge:
+    """Return the state without `reward` for the features `x`: A - x x^T and b - r x, what `observe` had added.
+
+    Exact but for rounding: what is left behind is of the order of the last bit of A and b.
+
+    Args:
+        state: the state before, of dimension d, which has observed this.
+        x: features of what was shown, shape (d,).
+        reward: the reward that counted, in [-1, 1].
+    """
+    return Ridge(state.A - np.outer(x, x), state.b - reward * x)
+
+
 def theta(state: Ridge) -> NDArray[np.float64]:
     """Return the coefficients theta = A^-1 b, shape (d,), by solving A theta = b (line 8)."""
     return np.linalg.solve(state.A, state.b).astype(np.float64, copy=False)

@@ -52,15 +52,43 @@ def test_propensity_is_the_probability_of_the_choice(seed: UUID, epsilon: float,
     assert choice.score == pytest.approx(candidates[choice.index][0] / 2)
 
 
-def test_how_often_each_is_chosen_is_what_the_propensities_say() -> None:
+@given(st.uuids(), st.floats(0, 1), st.integers(1, 20))
+def test_linucb_explores_in_the_share_it_is_told(seed: UUID, exploration: float, n: int) -> None:
+    """The mixture (1 - e) argmax + e uniform: every candidate has its propensity, and the answer its own score."""
+    candidates = np.linspace([1.0, 0.0], [0.0, 1.0], n)
+    choice = choose_linucb(LIKES_FIRST_FEATURE, candidates, 1.0, exploration, seed.int)
+    highest = int(np.argmax(choice.exploit + choice.explore))
+    expected = [(1 - exploration) * (row == highest) + exploration / n for row in range(n)]
+    assert choice.propensities == pytest.approx(expected)
+    assert choice.propensities[choice.index] > 0
+    assert choice.propensities.max() <= 1
+    assert choice.exploring or choice.index == highest
+    assert choice.exploring == (draw(seed.int)[0] < exploration)
+    assert choice.score == choice.exploit[choice.index] + choice.explore[choice.index]
+
+
+def test_without_exploration_the_id_changes_nothing() -> None:
+    """The draw of an id decides only where something is drawn."""
+    choices = [choose_linucb(LIKES_FIRST_FEATURE, X, 1.0, 0.0, seed) for seed in range(100)]
+    assert {(choice.index, choice.exploring) for choice in choices} == {(1, False)}
+
+
+@pytest.mark.parametrize("policy", ["linucb", "egreedy"])
+def test_how_often_each_is_chosen_is_what_the_propensities_say(policy: str) -> None:
     """20,000 decisions with ids 0, 1, 2, ...: chi-square against the stated probabilities, two degrees of freedom."""
     decisions = 20_000
-    epsilon = 0.3
-    choices = [choose_epsilon_greedy(LIKES_FIRST_FEATURE, X, epsilon, seed) for seed in range(decisions)]
+    share = 0.3
+    choices = [
+        choose_linucb(LIKES_FIRST_FEATURE, X, 1.0, share, seed)
+        if policy == "linucb"
+        else choose_epsilon_greedy(LIKES_FIRST_FEATURE, X, share, seed)
+        for seed in range(decisions)
+    ]
     counts = np.bincount([choice.index for choice in choices], minlength=3)
-    expected = decisions * np.array([epsilon / 3, 1 - epsilon + epsilon / 3, epsilon / 3])
+    expected = decisions * choices[0].propensities
+    assert expected == pytest.approx(decisions * np.array([share / 3, 1 - share + share / 3, share / 3]))
     assert ((counts - expected) ** 2 / expected).sum() < 13.8  # the 99.9th percentile
-    assert sum(choice.exploring for choice in choices) / decisions == pytest.approx(epsilon, abs=0.01)
+    assert sum(choice.exploring for choice in choices) / decisions == pytest.approx(share, abs=0.01)
 
 
 def test_the_same_id_gives_the_same_draw_for_ever() -> None:
