@@ -17,10 +17,11 @@ def _run_offline() -> None:
         dialect_opts={"paramstyle": "named"},
         target_metadata=metadata,
         literal_binds=True,
+        transaction_per_migration=True,
     )
+    # As migration_connection does for those who run it here.
+    context.execute(f"SET lock_timeout = '{milliseconds(Settings().migration_lock_timeout)}ms'")
     with context.begin_transaction():
-        # As migration_connection does for those who run it here.
-        context.execute(f"SET LOCAL lock_timeout = '{milliseconds(Settings().migration_lock_timeout)}ms'")
         context.run_migrations()
 
 

@@ -5,6 +5,7 @@ import logging
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
 from typing import Any, Final
@@ -21,7 +22,7 @@ from sqlalchemy.types import TypeEngine
 
 from oo_ml.errors import ConfigurationError, DatabaseTimeoutError, OoMlError, SchemaNotReadyError
 from oo_ml.settings import Settings
-from oo_ml.storage import failures
+from oo_ml.storage import failures, partitions
 from oo_ml.storage.engine import milliseconds, parse_url
 from oo_ml.storage.tables import Float8Array
 
@@ -30,7 +31,6 @@ logger = logging.getLogger(__name__)
 # Any number will do, as long as every release uses the same one.
 ADVISORY_LOCK: Final = 7_021_943_116
 _PAUSE: Final = 0.1
-MONTHS_AHEAD: Final = 4
 
 
 def configured_url(settings: Settings) -> str:
@@ -77,9 +77,7 @@ def upgrade(url: str, settings: Settings, revision: str = "head") -> None:
     with migration_connection(url, settings) as connection:
         command.upgrade(_config(connection), revision)
         if revision == "head":
-            months = connection.scalars(
-                text("SELECT create_feature_history_months(now(), :months)"), {"months": MONTHS_AHEAD}
-            ).all()
+            months = partitions.make_ahead(connection, datetime.now(UTC))
             connection.commit()
             if months:
                 logger.info("made partitions %s", ", ".join(months))
@@ -118,14 +116,19 @@ def head() -> str:
 def current(url: str, settings: Settings) -> str | None:
     """Return the revision the database is at; None before the first migration."""
     with _connected(_engine(url, settings)) as connection:
-        return _revision(connection)
+        return revision(connection)
+
+
+def revision(connection: Connection) -> str | None:
+    """Return the revision that a connection finds; None before the first migration."""
+    return MigrationContext.configure(connection).get_current_revision()
 
 
 def is_ready(connection: Connection) -> bool:
     """Whether this release can work on the database: it is at head, or ahead of it after a newer release's upgrade."""
-    revision = _revision(connection)
+    here = revision(connection)
     # A revision that this release has never heard of is a newer one's.
-    return revision is not None and revision not in _older()
+    return here is not None and here not in _older()
 
 
 def is_compared(name: str | None, type_: str, _parents: object) -> bool:
@@ -192,10 +195,6 @@ def _engine(url: str, settings: Settings) -> Engine:
         poolclass=NullPool,
         connect_args={"connect_timeout": settings.database_connect_timeout, "application_name": "oo-ml migration"},
     )
-
-
-def _revision(connection: Connection) -> str | None:
-    return MigrationContext.configure(connection).get_current_revision()
 
 
 def _set(connection: Connection, name: str, seconds: float) -> None:

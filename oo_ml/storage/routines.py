@@ -1,4 +1,4 @@
-"""What the schema has besides tables: the partitions of the history, and the guard of published prompts."""
+"""What the schema has besides tables: what makes and detaches months of the history, and the guard of prompts."""
 
 from typing import Final
 
@@ -22,6 +22,9 @@ BEGIN
         month := month + interval '1 month';
         upper_bound := rpad(lpad(to_hex((extract(epoch FROM month) * 1000)::bigint), 12, '0'), 32, '0')::uuid;
         CONTINUE WHEN to_regclass(partition) IS NOT NULL;
+        -- Whoever else makes or detaches months is waited for, and may have made this one; nobody else is held up.
+        LOCK TABLE ONLY feature_history IN SHARE UPDATE EXCLUSIVE MODE;
+        CONTINUE WHEN to_regclass(partition) IS NOT NULL;
         -- Nothing may come between the move and the new partition: a row of this month left behind forbids it.
         LOCK TABLE feature_history_default IN ACCESS EXCLUSIVE MODE;
         EXECUTE format(
@@ -38,6 +41,51 @@ BEGIN
             'ALTER TABLE feature_history ATTACH PARTITION %I FOR VALUES FROM (%L) TO (%L)',
             partition, lower_bound, upper_bound
         );
+        RETURN NEXT partition;
+    END LOOP;
+END
+$$
+"""
+
+HISTORY_RETENTION: Final = """
+CREATE FUNCTION detach_feature_history_months(before timestamptz) RETURNS SETOF text
+LANGUAGE plpgsql AS $$
+DECLARE
+    partition text;
+    month_end timestamptz;
+    privilege text;
+BEGIN
+    -- Whoever else is at it is waited for, and what they have done is seen.
+    PERFORM FROM upkeep WHERE task = 'retention' FOR UPDATE;
+    FOR partition, month_end IN
+        SELECT p.relname, month.month_end
+        FROM pg_inherits AS i
+        JOIN pg_class AS p ON p.oid = i.inhrelid
+        CROSS JOIN LATERAL (
+            SELECT (to_date(right(p.relname, 7), 'YYYY_MM') + interval '1 month') AT TIME ZONE 'UTC' AS month_end
+            WHERE p.relname ~ '^feature_history_[0-9]{4}_[0-9]{2}$'
+        ) AS month
+        WHERE i.inhparent = 'feature_history'::regclass AND month.month_end <= before
+        ORDER BY p.relname
+    LOOP
+        -- Not CONCURRENTLY, which PostgreSQL refuses where there is a default partition.
+        EXECUTE format('ALTER TABLE feature_history DETACH PARTITION %I', partition);
+        -- Who may read, export and erase the rows of the history may do so with these still.
+        FOR privilege IN
+            SELECT format(
+                'GRANT %s ON %I TO %s%s',
+                a.privilege_type,
+                partition,
+                CASE a.grantee WHEN 0 THEN 'PUBLIC' ELSE quote_ident(pg_get_userbyid(a.grantee)) END,
+                CASE WHEN a.is_grantable THEN ' WITH GRANT OPTION' ELSE '' END
+            )
+            FROM pg_class AS h
+            CROSS JOIN LATERAL aclexplode(h.relacl) AS a
+            WHERE h.oid = 'feature_history'::regclass
+        LOOP
+            EXECUTE privilege;
+        END LOOP;
+        UPDATE upkeep SET done_until = greatest(done_until, month_end), ran_at = now() WHERE task = 'retention';
         RETURN NEXT partition;
     END LOOP;
 END

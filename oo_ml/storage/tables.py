@@ -25,12 +25,13 @@ from sqlalchemy import (
     event,
     text,
 )
-from sqlalchemy.dialects.postgresql import DOUBLE_PRECISION, JSONB, TIMESTAMP
+from sqlalchemy.dialects.postgresql import BYTEA, DOUBLE_PRECISION, JSONB, TIMESTAMP
 from sqlalchemy.types import UserDefinedType
 
 from oo_ml.storage.routines import (
     HISTORY_DEFAULT_PARTITION,
     HISTORY_MONTHS,
+    HISTORY_RETENTION,
     PROMPTS_IMMUTABLE,
     PROMPTS_IMMUTABLE_TRIGGER,
 )
@@ -142,8 +143,19 @@ feature_history = Table(
     Column("features", JSONB, nullable=False, comment="Raw features of the chosen tip, as /features shows them"),
     Column("candidates", JSONB, nullable=False, comment="The candidates considered, in the order given"),
     Column("answer", JSONB, nullable=False, comment="The answer as sent"),
-    Column("reward", DOUBLE_PRECISION, comment="The reward that came back, null so far"),
-    _time("rewarded_at", "When the reward came back", nullable=True),
+    Column("reward", DOUBLE_PRECISION, comment="The reward that counts, null so far or retracted"),
+    _time("rewarded_at", "When the reward that counts came", nullable=True),
+    Column(
+        "reward_kind",
+        Text(collation="C"),
+        comment="Where it is not as first received: default (assumed), amend (corrected) or retract (taken back)",
+    ),
+    Column("request_digest", BYTEA, comment="SHA-256 of the request, where the client named the decision"),
+    Column("exploration", DOUBLE_PRECISION, comment="Share of decisions drawn at random when this one was made"),
+    Column("alpha", DOUBLE_PRECISION, comment="Width of the confidence bound; null for egreedy-v1"),
+    Column("exploit", Float8Array, comment="theta.x of each candidate"),
+    Column("explore", Float8Array, comment="alpha sqrt(x^T A^-1 x) of each candidate; 0 for egreedy-v1"),
+    Column("propensities", Float8Array, comment="Probability with which each candidate was to be chosen"),
     _length("user_id", 200),
     _length("policy", 100),
     _length("tip_id", 200),
@@ -156,8 +168,25 @@ feature_history = Table(
     _finite_elements("x"),
     CheckConstraint("reward BETWEEN -1 AND 1", name="reward_range"),
     CheckConstraint("(reward IS NULL) = (rewarded_at IS NULL)", name="rewarded_at_present"),
+    CheckConstraint("reward_kind IN ('default', 'amend', 'retract')", name="reward_kind_known"),
+    CheckConstraint("reward_kind IS NULL OR (reward IS NULL) = (reward_kind = 'retract')", name="reward_kind_matches"),
+    CheckConstraint("octet_length(request_digest) = 32", name="request_digest_length"),
+    CheckConstraint("exploration BETWEEN 0 AND 1", name="exploration_range"),
+    CheckConstraint("alpha >= 0 AND alpha < 'Infinity'", name="alpha_range"),
+    CheckConstraint(
+        "num_nonnulls(exploration, exploit, explore, propensities) IN (0, 4)"
+        " AND array_length(exploit, 1) = array_length(propensities, 1)"
+        " AND array_length(explore, 1) = array_length(propensities, 1)",
+        name="candidate_dimensions",
+    ),
+    _finite_elements("exploit"),
+    _finite_elements("explore"),
+    CheckConstraint("0 <= ALL (propensities) AND 1 >= ALL (propensities)", name="propensities_range"),
     # tip_id last: the search for a tip's latest decision walks the index alone.
     Index(None, "user_id", "policy", "epoch", "position", "tip_id"),
+    # What is asked for by time, such as decisions whose wait for a reward is over. Neither partial nor BRIN: were it
+    # bound to `reward`, no reward could be written in place (HOT); and rows that rewards move lie scattered in time.
+    Index(None, "decided_at"),
     comment="One row a decision, never changed but for its reward. Partitioned by month of decision_id.",
     postgresql_partition_by="RANGE (decision_id)",
 )
@@ -170,8 +199,12 @@ reward_ledger = Table(
     Column("epoch", Integer, primary_key=True, autoincrement=False, comment="policy_state.epoch at the change"),
     Column("version", BigInteger, primary_key=True, autoincrement=False, comment="1, 2, 3, ... within the epoch"),
     _time("recorded_at", "When it was applied"),
-    _name("kind", "reward: a reaction came in; import: the state starts from that of another service"),
-    Column("reward", DOUBLE_PRECISION, comment="The reward applied"),
+    _name(
+        "kind",
+        "reward: a reaction came in; default: none came in time; amend: another one counts from now on; retract: none"
+        " does any more; import: the state starts from that of another service",
+    ),
+    Column("reward", DOUBLE_PRECISION, comment="The reward that counts from now on"),
     Column("x", Float8Array, comment="Feature vector it was applied with, d numbers"),
     _name("tip_id", "The tip it was for", nullable=True),
     Column("decision_id", Uuid, comment="The decision it was for, if known"),
@@ -182,23 +215,56 @@ reward_ledger = Table(
     Column("start_cumulative_reward", DOUBLE_PRECISION, comment="import: cumulative_reward brought along"),
     Column("start_a", Float8Array, comment="import: the whole of A"),
     Column("start_b", Float8Array, comment="import: the whole of b"),
+    Column("previous_reward", DOUBLE_PRECISION, comment="amend, retract: the reward that counted until now"),
+    Column("corrects", BigInteger, comment="Version of the row before this one of the same decision"),
+    Column("request_digest", BYTEA, comment="SHA-256 of the call that idempotency_key came with"),
     _length("user_id", 200),
     _length("policy", 100),
     _length("tip_id", 200),
     _length("idempotency_key", 200),
     CheckConstraint("epoch >= 0", name="epoch_range"),
     CheckConstraint("version >= 1", name="version_range"),
-    CheckConstraint("kind IN ('reward', 'import')", name="kind_known"),
+    CheckConstraint("kind IN ('reward', 'default', 'amend', 'retract', 'import')", name="kind_known"),
     CheckConstraint("reward BETWEEN -1 AND 1", name="reward_range"),
     CheckConstraint("array_ndims(x) = 1", name="dimensions"),
     _finite_elements("x"),
-    CheckConstraint("num_nulls(reward, x, tip_id) = CASE kind WHEN 'import' THEN 3 ELSE 0 END", name="reward_present"),
+    CheckConstraint("(reward IS NULL) = (kind IN ('retract', 'import'))", name="reward_present"),
+    CheckConstraint("num_nulls(x, tip_id) = CASE kind WHEN 'import' THEN 2 ELSE 0 END", name="x_present"),
     CheckConstraint(
         "num_nonnulls(start_pulls, start_explore_count, start_reward_count, start_cumulative_reward, start_a, start_b)"
         " = CASE kind WHEN 'import' THEN 6 ELSE 0 END",
         name="start_present",
     ),
+    CheckConstraint("previous_reward BETWEEN -1 AND 1", name="previous_reward_range"),
+    CheckConstraint("(previous_reward IS NOT NULL) = (kind IN ('amend', 'retract'))", name="previous_reward_present"),
+    CheckConstraint(
+        "(kind NOT IN ('amend', 'retract') OR corrects IS NOT NULL) AND (corrects IS NULL OR decision_id IS NOT NULL)"
+        " AND (kind <> 'default' OR decision_id IS NOT NULL)",
+        name="decision_present",
+    ),
+    CheckConstraint("corrects BETWEEN 1 AND version - 1", name="corrects_range"),
+    CheckConstraint("octet_length(request_digest) = 32", name="request_digest_length"),
+    # A decision has one first reward, and each of its rows is corrected by one other at most: it can't count twice.
+    Index(
+        None,
+        "user_id",
+        "decision_id",
+        "corrects",
+        unique=True,
+        postgresql_nulls_not_distinct=True,
+        postgresql_where=text("decision_id IS NOT NULL"),
+    ),
+    Index(None, "user_id", "idempotency_key", unique=True, postgresql_where=text("idempotency_key IS NOT NULL")),
     comment="One row for each change of A and b, append only: policy_state is the fold of it.",
+)
+
+upkeep = Table(
+    "upkeep",
+    metadata,
+    _name("task", "default-rewards or retention", primary_key=True),
+    _time("done_until", "Everything decided before this has been seen to; null: nothing yet", nullable=True),
+    _time("ran_at", "When it last ran", nullable=True),
+    comment="One row a task of upkeep. Whoever runs it holds the row, so that no two processes do at once.",
 )
 
 prompt_versions = Table(
@@ -287,5 +353,6 @@ def _after_create(table: Table, statement: str) -> None:
 
 _after_create(feature_history, HISTORY_DEFAULT_PARTITION)
 _after_create(feature_history, HISTORY_MONTHS)
+_after_create(feature_history, HISTORY_RETENTION)
 _after_create(prompt_versions, PROMPTS_IMMUTABLE)
 _after_create(prompt_versions, PROMPTS_IMMUTABLE_TRIGGER)

@@ -52,7 +52,7 @@ def test_sql_needs_no_database() -> None:
     """The script goes to standard output, and nothing else does."""
     done = oo_ml("db", "sql")
     assert (done.code, done.err) == (0, "")
-    assert done.out.startswith("BEGIN;")
+    assert done.out.startswith("SET lock_timeout = '5000ms';\n\nBEGIN;")
     assert done.out.rstrip().endswith("COMMIT;")
     assert "CREATE TABLE policy_state" in done.out
 

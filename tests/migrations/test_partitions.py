@@ -74,7 +74,7 @@ def test_months_that_are_there_are_not_made_again(postgresql: psycopg.Connection
 
 
 def test_months_have_what_the_history_has(postgresql: psycopg.Connection[Any]) -> None:
-    """CHECKs, primary key, index and room on the page; a decision twice is refused in each."""
+    """CHECKs, primary key, indexes and room on the page; a decision twice is refused in each."""
     postgresql.execute("SELECT create_feature_history_months('2031-10-01Z', 1)")
     postgresql.commit()
     decision_id = uuid7(datetime(2031, 10, 15, tzinfo=UTC))
@@ -88,4 +88,4 @@ def test_months_have_what_the_history_has(postgresql: psycopg.Connection[Any]) -
     indexes = "SELECT count(*) FROM pg_indexes WHERE tablename = %s"
     [options] = postgresql.execute("SELECT reloptions FROM pg_class WHERE relname = 'feature_history_2031_10'")
     assert options == (["fillfactor=90"],)
-    assert postgresql.execute(indexes, ["feature_history_2031_10"]).fetchone() == (2,)
+    assert postgresql.execute(indexes, ["feature_history_2031_10"]).fetchone() == (3,)

@@ -4,7 +4,7 @@ import pytest
 from sqlalchemy import create_engine, text
 
 from oo_ml.storage import engine, migrations
-from oo_ml.storage.migrations import MONTHS_AHEAD
+from oo_ml.storage.partitions import MONTHS_AHEAD
 from oo_ml.storage.tables import metadata
 from tests.conftest import make_settings
 from tests.migrations.programs import dump, psql, squawk
