@@ -92,6 +92,30 @@ class NoCandidatesError(OoMlError):
     code = "no_candidates"
 
 
+class UnknownDecisionError(OoMlError):
+    """This person has no such decision."""
+
+    code = "unknown_decision"
+
+
+class DecisionExistsError(OoMlError):
+    """This decision_id stands for another request already."""
+
+    code = "decision_exists"
+
+
+class OtherTipError(OoMlError):
+    """The decision was for another tip."""
+
+    code = "other_tip"
+
+
+class IdempotencyKeyReusedError(OoMlError):
+    """This Idempotency-Key came with another request before."""
+
+    code = "idempotency_key_reused"
+
+
 class UnknownPromptVersionError(OoMlError):
     """Unknown prompt_version."""
 
@@ -132,3 +156,15 @@ class ImportSourceError(OoMlError):
     """What should be imported can't be read."""
 
     code = "import_source"
+
+
+class ExportFileError(OoMlError):
+    """The export can't be written or read."""
+
+    code = "export_file"
+
+
+class ReplayRefusedError(OoMlError):
+    """This export can't be replayed here."""
+
+    code = "replay_refused"

@@ -10,8 +10,11 @@ from typing import Annotated, Self
 from urllib.parse import urlsplit
 
 import platformdirs
-from pydantic import Field, PositiveFloat, PositiveInt, SecretStr, field_validator, model_validator
+from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+# More than anybody means, and times before it can still be told.
+_YEARS = 100
 
 
 class ResponseFormat(StrEnum):
@@ -50,6 +53,17 @@ class Settings(BaseSettings):
     # Policies
     alpha: Annotated[float, Field(ge=0, le=1e6, description="Width of LinUCB's confidence bound")] = 1.0
     epsilon: Annotated[float, Field(ge=0, le=1, description="Share of epsilon-greedy decisions drawn at random")] = 0.1
+
+    exploration: Annotated[
+        float, Field(ge=0, le=1, description="Share of LinUCB decisions drawn at random, so that others can be judged")
+    ] = 0.0
+    reward_wait: Annotated[
+        Annotated[float, Field(gt=0, le=_YEARS * 366 * 86_400)] | None,
+        Field(description="Time after which a decision without a reward gets OO_ML_DEFAULT_REWARD; empty: never"),
+    ] = None
+    default_reward: Annotated[
+        float, Field(ge=-1, le=1, description="What a decision gets that had no reward in time")
+    ] = 0.0
 
     # Prompt versions
     tip_prompt_version: Annotated[
@@ -113,6 +127,20 @@ class Settings(BaseSettings):
     ] = 5
     statement_timeout: Annotated[PositiveFloat, Field(description="Longest run of one statement")] = 1.5
     lock_timeout: Annotated[PositiveFloat, Field(description="Longest wait for a row lock")] = 1.0
+    long_workers: Annotated[
+        PositiveInt, Field(description="Threads, each with one connection, for verify, export, erase and upkeep")
+    ] = 2
+    long_timeout: Annotated[
+        PositiveFloat,
+        Field(description="What OO_ML_REQUEST_TIMEOUT and OO_ML_STATEMENT_TIMEOUT are for others, for them"),
+    ] = 60.0
+    upkeep_interval: Annotated[
+        NonNegativeFloat, Field(description="Time between two runs of upkeep by the service; 0: `oo-ml upkeep` alone")
+    ] = 60.0
+    history_retention: Annotated[
+        Annotated[int, Field(gt=0, le=_YEARS * 12)] | None,
+        Field(description="Months of feature_history kept, besides this one; older are detached; empty: all"),
+    ] = None
     migration_wait: Annotated[
         PositiveFloat, Field(description="Longest wait for another process that is migrating")
     ] = 600.0

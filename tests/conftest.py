@@ -59,6 +59,8 @@ postgresql_noproc = factories.postgresql_noproc(depends_on="pg_server", load=[_m
 postgresql = factories.postgresql("postgresql_noproc")
 empty_postgresql_noproc = factories.postgresql_noproc(depends_on="pg_server", dbname="empty")
 empty_postgresql = factories.postgresql("empty_postgresql_noproc")
+other_postgresql_noproc = factories.postgresql_noproc(depends_on="pg_server", dbname="other", load=[_migrate])
+other_postgresql = factories.postgresql("other_postgresql_noproc")
 
 
 @pytest.fixture
@@ -74,9 +76,23 @@ def empty_database_url(empty_postgresql: psycopg.Connection[Any]) -> str:
 
 
 @pytest.fixture
+def other_database_url(other_postgresql: psycopg.Connection[Any]) -> str:
+    """The address of one more migrated database."""
+    return url_of(other_postgresql)
+
+
+@pytest.fixture
 def db(database_url: str) -> Iterator[Engine]:
     """The service's own kind of engine, on a migrated database."""
     created = engine.create(database_url, make_settings(), threads=8)
+    yield created
+    created.dispose()
+
+
+@pytest.fixture
+def other_db(other_database_url: str) -> Iterator[Engine]:
+    """The same on the other database."""
+    created = engine.create(other_database_url, make_settings(), threads=8)
     yield created
     created.dispose()
 
@@ -118,6 +134,7 @@ def make_settings(**overrides: Any) -> Settings:  # noqa: ANN401
             "statement_timeout": 20,
             "request_timeout": 20,
             "database_connect_timeout": 10,
+            "upkeep_interval": 0,
             **overrides,
         }
     )

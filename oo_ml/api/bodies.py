@@ -4,6 +4,7 @@ FastAPI's own way parses JSON first and validates then; besides its cost it lets
 through to the models. The calls still stand in the OpenAPI document: `documented` says for each what it takes.
 """
 
+from hashlib import sha256
 from typing import Any, TypeVar
 
 from fastapi import Request, Response
@@ -11,7 +12,7 @@ from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, ValidationError
 from pydantic.json_schema import models_json_schema
 
-from oo_ml.api.schemas import Problem
+from oo_ml.api.schemas.base import Problem
 
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -29,6 +30,14 @@ async def parse(request: Request, model: type[Model]) -> Model:
     except ValidationError as error:
         problems = error.errors(include_url=False, include_input=False, include_context=False)
         raise RequestValidationError([{**problem, "loc": ("body", *problem["loc"])} for problem in problems]) from None
+
+
+def digest(body: BaseModel, policy: str) -> bytes:
+    """Return the SHA-256 of what was asked: the same for the same fields, however they were ordered and spaced.
+
+    Fields left out are left out here too, so a release that adds one finds the requests of its predecessor again.
+    """
+    return sha256(f"{policy} {body.model_dump_json(exclude_unset=True)}".encode()).digest()
 
 
 def answer(model: BaseModel, status: int = 200, *, exclude_none: bool = False) -> Response:

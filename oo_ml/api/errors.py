@@ -12,7 +12,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from oo_ml import errors
 from oo_ml.api.bodies import answer
-from oo_ml.api.schemas import FieldProblem, Problem
+from oo_ml.api.schemas.base import FieldProblem, Problem
 from oo_ml.errors import OoMlError, UnexpectedError
 
 logger = logging.getLogger(__name__)
@@ -24,6 +24,10 @@ _STATUS: Final[dict[type[OoMlError], int]] = {
     errors.GatewayError: 502,
     errors.InvalidReplyError: 502,
     errors.NoCandidatesError: 422,
+    errors.UnknownDecisionError: 404,
+    errors.DecisionExistsError: 409,
+    errors.OtherTipError: 409,
+    errors.IdempotencyKeyReusedError: 409,
     errors.UnknownPromptVersionError: 422,
     errors.RetiredPromptVersionError: 422,
     errors.InvalidTemplateError: 422,

@@ -4,12 +4,17 @@ Whatever passes here can be stored, sent as JSON and named in a URL.
 """
 
 import math
+import time
 from datetime import UTC, datetime
-from typing import Annotated
+from typing import Annotated, Final
+from uuid import UUID
 
-from pydantic import AfterValidator, Field, JsonValue
+from pydantic import UUID7, AfterValidator, Field, JsonValue
 
 from oo_ml.domain.identifiers import MAX_IDENTIFIER_BYTES, is_identifier, is_storable, is_user_id
+
+# Clocks differ; a decision of the far future would lie in a partition that nobody looks after.
+MAX_SECONDS_AHEAD: Final = 86_400
 
 
 def _identifier(text: str) -> str:
@@ -22,6 +27,13 @@ def _user_id(text: str) -> str:
     if not is_user_id(text):
         raise ValueError('must not be "." or "..", which no URL can carry')
     return text
+
+
+def _decision_id(decision_id: UUID) -> UUID:
+    # The first 48 bits of a UUIDv7 are its time in milliseconds.
+    if decision_id.int >> 80 > (time.time() + MAX_SECONDS_AHEAD) * 1000:
+        raise ValueError("must not be more than a day from now")
+    return decision_id
 
 
 def _storable(text: str) -> str:
@@ -47,10 +59,12 @@ def _json_storable(value: JsonValue) -> JsonValue:
     return value
 
 
+DecisionId = Annotated[UUID7, AfterValidator(_decision_id)]
 Identifier = Annotated[str, Field(min_length=1, max_length=MAX_IDENTIFIER_BYTES), AfterValidator(_identifier)]
 UserId = Annotated[Identifier, AfterValidator(_user_id), Field(description="The person, as you name them")]
 TipId = Annotated[Identifier, Field(description="The tip")]
 Version = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
+Reward = Annotated[float, Field(ge=-1, le=1, description="The reaction, in [-1, 1]; 0 is one too")]
 Hour = Annotated[int, Field(ge=0, le=23)]
 Weekday = Annotated[int, Field(ge=0, le=6)]
 Text = Annotated[str, AfterValidator(_storable)]

@@ -7,7 +7,7 @@ from fastapi import APIRouter, Request, Response
 
 from oo_ml.api.bodies import answer, documented, parse
 from oo_ml.api.dependencies import services
-from oo_ml.api.schemas import GenerateAnswer, GeneratedCandidate, GenerateRequest
+from oo_ml.api.schemas.generate import GenerateAnswer, GeneratedCandidate, GenerateRequest
 from oo_ml.services.generate import GenerateCommand, generate
 
 router = APIRouter(tags=["generation"])

@@ -4,7 +4,7 @@ from fastapi import APIRouter, Request, Response
 
 from oo_ml.api.bodies import answer, documented
 from oo_ml.api.dependencies import services
-from oo_ml.api.schemas import Ok
+from oo_ml.api.schemas.base import Ok
 from oo_ml.services.outcomes import only
 from oo_ml.services.startup import ready
 

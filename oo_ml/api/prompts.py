@@ -7,7 +7,7 @@ from fastapi import APIRouter, Request, Response
 from oo_ml.api.bodies import answer, documented, parse
 from oo_ml.api.dependencies import services
 from oo_ml.api.errors import problem
-from oo_ml.api.schemas import PromptAnswer, PromptsAnswer, PromptSummary, PublishRequest
+from oo_ml.api.schemas.prompts import PromptAnswer, PromptsAnswer, PromptSummary, PublishRequest
 from oo_ml.errors import UnknownPromptVersionError
 from oo_ml.services import prompts
 from oo_ml.services.outcomes import only

@@ -1,43 +1,94 @@
 """POST /reward and /reward/egreedy: learn from a reaction."""
 
 from datetime import UTC, datetime
+from typing import Annotated
 
-from fastapi import APIRouter, Request, Response
+from fastapi import APIRouter, Header, Request, Response
+from fastapi.exceptions import RequestValidationError
 
-from oo_ml.api.bodies import answer, documented, parse
+from oo_ml.api.bodies import answer, digest, documented, parse
 from oo_ml.api.dependencies import services
-from oo_ml.api.schemas import Ok, RewardRequest
+from oo_ml.api.schemas.decisions import RewardAnswer, RewardRequest
 from oo_ml.domain.features import Moment, Task
+from oo_ml.domain.identifiers import MAX_IDENTIFIER_BYTES, is_identifier
 from oo_ml.domain.policies import EPSILON_GREEDY, LINUCB
-from oo_ml.services.reward import RewardCommand, learn
+from oo_ml.services.outcomes import only
+from oo_ml.services.reward import DecisionRewardCommand, RewardCommand, Rewarded, learn
+from oo_ml.storage.ledger import Once
 
 router = APIRouter(tags=["decisions"])
 
-_PROBLEMS = {422: "A field is out of range", 503: "The database can't take it now; try again"}
+_PROBLEMS = {
+    404: "This person has no such decision",
+    409: "The decision was for another tip, or the Idempotency-Key came with another request before",
+    422: "A field is out of range",
+    503: "The database can't take it now; try again",
+}
+
+IdempotencyKey = Annotated[
+    str | None,
+    Header(
+        description="Names this call, 1 to 200 bytes: sent again with the same body it counts once. Needs no"
+        " decision_id; with one, a reward counts once anyway",
+        examples=["9f0c7a1e-reaction-17"],
+    ),
+]
 
 
-@router.post("/reward", summary="Teach LinUCB", **documented(RewardRequest, Ok, _PROBLEMS))
-async def reward(request: Request) -> Response:
-    """Add x x^T to A and reward times x to b of linucb-v1. The next decision for this user sees it."""
-    return await _reward(request, LINUCB)
+@router.post("/reward", summary="Teach LinUCB", **documented(RewardRequest, RewardAnswer, _PROBLEMS))
+async def reward(request: Request, idempotency_key: IdempotencyKey = None) -> Response:
+    """Add x x^T to A and reward times x to b of linucb-v1. The next decision for this user sees it.
+
+    With decision_id, x and the policy are those of the decision, and a second reward for it changes nothing.
+    """
+    return await _reward(request, LINUCB, idempotency_key)
 
 
-@router.post("/reward/egreedy", summary="Teach epsilon-greedy", **documented(RewardRequest, Ok, _PROBLEMS))
-async def reward_egreedy(request: Request) -> Response:
-    """Add x x^T to A and reward times x to b of egreedy-v1. The next decision for this user sees it."""
-    return await _reward(request, EPSILON_GREEDY)
+@router.post("/reward/egreedy", summary="Teach epsilon-greedy", **documented(RewardRequest, RewardAnswer, _PROBLEMS))
+async def reward_egreedy(request: Request, idempotency_key: IdempotencyKey = None) -> Response:
+    """Add x x^T to A and reward times x to b of egreedy-v1. The next decision for this user sees it.
+
+    With decision_id, x and the policy are those of the decision, and a second reward for it changes nothing.
+    """
+    return await _reward(request, EPSILON_GREEDY, idempotency_key)
 
 
-async def _reward(request: Request, policy: str) -> Response:
+async def _reward(request: Request, policy: str, idempotency_key: str | None) -> Response:
     body = await parse(request, RewardRequest)
-    command = RewardCommand(
+    command = _command(body, policy, _once(idempotency_key, body, policy), datetime.now(UTC))
+    return answer(reward_answer(only(await services(request).writers.run(learn, [command]))))
+
+
+def reward_answer(outcome: Rewarded) -> RewardAnswer:
+    """Return what is answered to whoever rewards or corrects."""
+    return RewardAnswer(applied=outcome.applied, reward=outcome.reward, decision_id=outcome.decision_id)
+
+
+def _command(
+    body: RewardRequest, policy: str, once: Once | None, received_at: datetime
+) -> RewardCommand | DecisionRewardCommand:
+    if body.decision_id is not None:
+        return DecisionRewardCommand(body.user_id, body.decision_id, body.tip_id, body.reward, received_at, once)
+    assert body.features is not None  # noqa: S101 - RewardRequest demands them
+    return RewardCommand(
         user_id=body.user_id,
         policy=policy,
         tip_id=body.tip_id,
         reward=body.reward,
-        received_at=datetime.now(UTC),
+        received_at=received_at,
         moment=Moment(body.features.hour_of_day, body.day_of_week),
         task=Task(body.features.is_overdue, body.features.task_age_days, body.features.priority),
+        once=once,
     )
-    await services(request).writers.run(learn, [command])
-    return answer(Ok())
+
+
+def _once(idempotency_key: str | None, body: RewardRequest, policy: str) -> Once | None:
+    if idempotency_key is None:
+        return None
+    if not is_identifier(idempotency_key):
+        problem = {
+            "msg": f"must be 1 to {MAX_IDENTIFIER_BYTES} bytes without control characters",
+            "type": "value_error",
+        }
+        raise RequestValidationError([{**problem, "loc": ("header", "idempotency-key")}])
+    return Once(idempotency_key, digest(body, policy))

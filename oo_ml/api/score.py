@@ -6,17 +6,22 @@ from functools import partial
 import uuid_utils.compat as uuid_utils
 from fastapi import APIRouter, Request, Response
 
-from oo_ml.api.bodies import answer, documented, parse
+from oo_ml.api.bodies import answer, digest, documented, parse
 from oo_ml.api.dependencies import services
-from oo_ml.api.schemas import ScoreAnswer, ScoreRequest
+from oo_ml.api.schemas.decisions import ScoreAnswer, ScoreRequest
 from oo_ml.domain.features import Moment, Task
 from oo_ml.domain.policies import EPSILON_GREEDY, LINUCB
 from oo_ml.errors import NoCandidatesError
+from oo_ml.services.outcomes import only
 from oo_ml.services.score import Candidate, DecideCommand, decide
 
 router = APIRouter(tags=["decisions"])
 
-_PROBLEMS = {422: "No candidates, or a field is out of range", 503: "The database can't take it now; try again"}
+_PROBLEMS = {
+    409: "This decision_id stands for another request already",
+    422: "No candidates, or a field is out of range",
+    503: "The database can't take it now; try again",
+}
 
 
 @router.post("/score", summary="Choose by LinUCB", **documented(ScoreRequest, ScoreAnswer, _PROBLEMS))
@@ -38,7 +43,7 @@ async def _score(request: Request, policy: str) -> Response:
     command = DecideCommand(
         user_id=body.user_id,
         policy=policy,
-        decision_id=uuid_utils.uuid7(),
+        decision_id=body.decision_id or uuid_utils.uuid7(),
         decided_at=datetime.now(UTC),
         moment=Moment(body.context.hour_of_day, body.context.day_of_week),
         candidates=[
@@ -50,8 +55,9 @@ async def _score(request: Request, policy: str) -> Response:
             )
             for candidate in body.candidates
         ],
+        request_digest=digest(body, policy) if body.decision_id is not None else None,
     )
     app = services(request)
-    [decision] = await app.writers.run(partial(decide, parameters=app.parameters), [command])
+    decision = only(await app.writers.run(partial(decide, parameters=app.parameters), [command]))
     # The very answer that is stored with the decision.
-    return answer(ScoreAnswer.model_validate(decision.answer))
+    return answer(ScoreAnswer.model_validate(decision.content))

@@ -7,7 +7,8 @@ from fastapi import APIRouter, Request, Response
 from oo_ml.api.bodies import answer, documented
 from oo_ml.api.dependencies import services
 from oo_ml.api.paths import EncodedUserId, decode_user_id
-from oo_ml.api.schemas import EgreedyStatsAnswer, FeaturesAnswer, HistoryEntry, Ok, StatsAnswer
+from oo_ml.api.schemas.base import Ok
+from oo_ml.api.schemas.people import EgreedyStatsAnswer, FeaturesAnswer, HistoryEntry, StatsAnswer
 from oo_ml.domain.features import LABELS
 from oo_ml.domain.policies import EPSILON_GREEDY, LINUCB
 from oo_ml.services.reports import Stats, features, stats

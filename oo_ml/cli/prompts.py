@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from rich.console import Console
 from rich.table import Column, Table
 
-from oo_ml.api.schemas import PublishRequest
+from oo_ml.api.schemas.prompts import PublishRequest
 from oo_ml.domain.identifiers import is_identifier
 from oo_ml.errors import InvalidTemplateError
 from oo_ml.observability import configure_logging

@@ -82,8 +82,7 @@ def _decide(stage: Stage, person: Person, offers: Sequence[Offer], moment: Momen
         "user_id": person.user_id,
         "tip_id": tip.id,
         "reward": reaction.value,
-        "features": _features(tip, moment),
-        "day_of_week": moment.weekday,
+        "decision_id": decision["decision_id"],
     }
     call(stage.http, "POST", f"/reward{policy.suffix}", reward)
     by_chance = float(np.mean([expected_reward(person, offer, moment) for offer in offers]))

@@ -6,9 +6,13 @@ from datetime import datetime
 
 from sqlalchemy import Connection
 
+from oo_ml.domain.policies import draw
 from oo_ml.domain.ridge import theta
-from oo_ml.storage import history, states
-from oo_ml.storage.history import HistoryEntry
+from oo_ml.errors import OoMlError, UnknownDecisionError
+from oo_ml.storage import history, ledger, states
+from oo_ml.storage.engine import snapshot
+from oo_ml.storage.history import DecisionKey, HistoryEntry, StoredDecision
+from oo_ml.storage.ledger import Entry
 from oo_ml.storage.states import StateKey
 
 
@@ -54,3 +58,31 @@ def _stats(connection: Connection, key: StateKey) -> Stats:
 def features(connection: Connection, user_ids: Sequence[str]) -> list[list[HistoryEntry]]:
     """Return the last 100 decisions of each user, oldest first."""
     return [history.recent(connection, user_id) for user_id in user_ids]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Receipt:
+    """A decision with all that explains it.
+
+    Attributes:
+        decision: as it was made and stored, with the reward that counts now.
+        draw: the two uniform numbers that its id stands for: whether to explore, and which candidate then.
+        rewards: what was said of its reward, oldest first.
+    """
+
+    decision: StoredDecision
+    draw: tuple[float, float]
+    rewards: list[Entry]
+
+
+def receipts(connection: Connection, keys: Sequence[DecisionKey]) -> list[Receipt | OoMlError]:
+    """Return the receipt of each decision."""
+    snapshot(connection)
+    return [_receipt(connection, key) for key in keys]
+
+
+def _receipt(connection: Connection, key: DecisionKey) -> Receipt | OoMlError:
+    decision = history.stored(connection, key)
+    if decision is None:
+        return UnknownDecisionError()
+    return Receipt(decision, draw(key.decision_id.int), ledger.of_decision(connection, key))

@@ -13,7 +13,10 @@ from oo_ml.storage.states import StateKey
 def reset(connection: Connection, user_ids: Sequence[str]) -> list[None]:
     """Begin a new epoch of both policies for each user; one never seen stays unseen."""
     keys = [StateKey(user_id, policy) for user_id in user_ids for policy in DIMENSIONS]
-    locked = states.lock(connection, keys)
-    if locked:
-        states.save(connection, [replace(states.fresh(key), epoch=state.epoch + 1) for key, state in locked.items()])
+    current = states.lock(connection, keys)
+    for key in keys:
+        if key in current:
+            current[key] = replace(states.fresh(key), epoch=current[key].epoch + 1)
+    if current:
+        states.save(connection, list(current.values()))
     return [None] * len(user_ids)

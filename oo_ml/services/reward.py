@@ -1,7 +1,8 @@
 """Learning: a person's reaction goes into their model, their ledger and the decision it belongs to."""
 
+from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
@@ -9,16 +10,22 @@ from sqlalchemy import Connection
 
 from oo_ml.domain.features import Moment, Task, encode
 from oo_ml.domain.policies import DIMENSIONS
-from oo_ml.domain.ridge import observe
-from oo_ml.storage import history, ledger, states
-from oo_ml.storage.history import TipReward
-from oo_ml.storage.ledger import RewardRow
-from oo_ml.storage.states import StateKey, later
+from oo_ml.errors import IdempotencyKeyReusedError, OoMlError, OtherTipError, UnknownDecisionError
+from oo_ml.services.book import Book
+from oo_ml.storage import history, ledger
+from oo_ml.storage.history import Decided, DecisionKey, TipKey
+from oo_ml.storage.ledger import Once, Recorded
+from oo_ml.storage.states import StateKey
 
 
 @dataclass(frozen=True, slots=True)
 class RewardCommand:
-    """The reaction to a tip: `reward` in [-1, 1], with the features it is learned for."""
+    """The reaction to a tip: `reward` in [-1, 1], with the features it is learned for.
+
+    Attributes:
+        moment, task: what the tip was shown with.
+        once: what the client named the call by, if it did: the same call counts once.
+    """
 
     user_id: str
     policy: str
@@ -27,45 +34,150 @@ class RewardCommand:
     received_at: datetime
     moment: Moment
     task: Task
+    once: Once | None = None
 
 
 @dataclass(frozen=True, slots=True)
-class Applied:
-    """The reward is in: it made `version`, and went to `decision_id` if the tip had an unrewarded decision."""
+class DecisionRewardCommand:
+    """The reaction to a decision: learned with the features, and for the policy, of that decision. It counts once.
 
-    version: int
+    Attributes:
+        once: what the client named the call by, if it did.
+    """
+
+    user_id: str
+    decision_id: UUID
+    tip_id: str
+    reward: float
+    received_at: datetime
+    once: Once | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class CorrectCommand:
+    """Make `reward` the one that counts for a decision; None: no reward counts any more."""
+
+    user_id: str
+    decision_id: UUID
+    reward: float | None
+    received_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Rewarded:
+    """What came of it.
+
+    Attributes:
+        applied: whether it changed anything.
+        reward: the one that counts now; None if it was retracted.
+        decision_id: the decision that it went to, if there is one.
+    """
+
+    applied: bool
+    reward: float | None
     decision_id: UUID | None
 
 
-def learn(connection: Connection, commands: Sequence[RewardCommand]) -> list[Applied]:
-    """Apply one reward a command, in the order given: A += x x^T, b += r x."""
-    keys = [StateKey(command.user_id, command.policy) for command in commands]
-    current = states.lock_or_create(connection, keys)
-    decision_ids = history.reward_latest(
-        connection,
-        [
-            TipReward(key, current[key].epoch, command.tip_id, command.reward, command.received_at)
-            for key, command in zip(keys, commands, strict=True)
-        ],
-    )
-    rows = []
-    for key, command, decision_id in zip(keys, commands, decision_ids, strict=True):
-        state = current[key]
-        x = encode(command.moment, [command.task], DIMENSIONS[key.policy])[0]
-        state = replace(
-            state,
-            model=observe(state.model, x, command.reward),
-            version=state.version + 1,
-            reward_count=state.reward_count + 1,
-            cumulative_reward=state.cumulative_reward + command.reward,
-            last_updated=later(state.last_updated, command.received_at),
-        )
-        current[key] = state
-        rows.append(
-            RewardRow(
-                key, state.epoch, state.version, command.received_at, command.reward, x, command.tip_id, decision_id
+def learn(
+    connection: Connection, commands: Sequence[RewardCommand | DecisionRewardCommand]
+) -> list[Rewarded | OoMlError]:
+    """Apply one reward a command, in the order given: A += x x^T, b += r x.
+
+    A reward that names no decision goes to the tip's latest one that still waits for a reaction, if there is any.
+    """
+    named = [
+        DecisionKey(command.user_id, command.decision_id)
+        for command in commands
+        if isinstance(command, DecisionRewardCommand)
+    ]
+    unnamed = [command for command in commands if isinstance(command, RewardCommand)]
+    book = Book.open(connection, [StateKey(command.user_id, command.policy) for command in unnamed], named)
+    waiting = _waiting(connection, book, unnamed)
+    names = [(command.user_id, command.once.key) for command in commands if command.once is not None]
+    recorded = ledger.recorded(connection, names) if names else {}
+    outcomes: list[Rewarded | OoMlError] = []
+    for command in commands:
+        before = recorded.get((command.user_id, command.once.key)) if command.once is not None else None
+        if command.once is not None and before is not None:
+            outcomes.append(
+                Rewarded(applied=False, reward=before.reward, decision_id=before.decision_id)
+                if before.digest == command.once.digest
+                else IdempotencyKeyReusedError()
             )
+            continue
+        outcome = (
+            _learn_for_tip(book, waiting, command)
+            if isinstance(command, RewardCommand)
+            else _learn_for_decision(book, command)
         )
-    states.save(connection, list(current.values()))
-    ledger.insert_rewards(connection, rows)
-    return [Applied(row.version, row.decision_id) for row in rows]
+        if command.once is not None and isinstance(outcome, Rewarded) and outcome.applied:
+            recorded[command.user_id, command.once.key] = Recorded(
+                command.once.digest, command.reward, outcome.decision_id
+            )
+        outcomes.append(outcome)
+    book.write(connection)
+    return outcomes
+
+
+def correct(connection: Connection, commands: Sequence[CorrectCommand]) -> list[Rewarded | OoMlError]:
+    """Make the reward of each decision what the command says; where it is that already, nothing changes."""
+    book = Book.open(connection, decisions=[DecisionKey(command.user_id, command.decision_id) for command in commands])
+    outcomes: list[Rewarded | OoMlError] = []
+    for command in commands:
+        decided = book.decisions.get(DecisionKey(command.user_id, command.decision_id))
+        if decided is None:
+            outcomes.append(UnknownDecisionError())
+            continue
+        # What was only assumed is another thing than the same number said by somebody.
+        applied = decided.reward != command.reward or (decided.awaits_reaction and command.reward is not None)
+        if applied and command.reward is None:
+            book.retract(decided, command.received_at)
+        elif applied and command.reward is not None:
+            book.reward(decided, command.reward, command.received_at)
+        outcomes.append(Rewarded(applied, command.reward, command.decision_id))
+    book.write(connection)
+    return outcomes
+
+
+def _waiting(connection: Connection, book: Book, commands: Sequence[RewardCommand]) -> dict[TipKey, list[DecisionKey]]:
+    """Return for each tip those of its decisions that may be rewarded by this batch, the latest first."""
+    if not commands:
+        return {}
+    counts = Counter(_tip(book, command) for command in commands)
+    # Commands that name a decision may take some of them away.
+    for decided in book.decisions.values():
+        tip = TipKey(decided.state_key, decided.epoch, decided.tip_id)
+        if tip in counts:
+            counts[tip] += 1
+    found = history.latest(connection, counts)
+    new = {one.key: one for decisions in found.values() for one in decisions if one.key not in book.decisions}
+    book.add(connection, new)
+    return {tip: [one.key for one in decisions] for tip, decisions in found.items()}
+
+
+def _tip(book: Book, command: RewardCommand) -> TipKey:
+    key = StateKey(command.user_id, command.policy)
+    return TipKey(key, book.states[key].epoch, command.tip_id)
+
+
+def _learn_for_tip(book: Book, waiting: dict[TipKey, list[DecisionKey]], command: RewardCommand) -> Rewarded:
+    tip = _tip(book, command)
+    x = encode(command.moment, [command.task], DIMENSIONS[command.policy])[0]
+    for decided in map(book.decisions.__getitem__, waiting[tip]):
+        if decided.awaits_reaction:
+            book.reward(decided, command.reward, command.received_at, x=x, once=command.once)
+            return Rewarded(applied=True, reward=command.reward, decision_id=decided.decision_id)
+    book.teach(tip.state_key, x, command.reward, command.tip_id, command.received_at, once=command.once)
+    return Rewarded(applied=True, reward=command.reward, decision_id=None)
+
+
+def _learn_for_decision(book: Book, command: DecisionRewardCommand) -> Rewarded | OoMlError:
+    decided: Decided | None = book.decisions.get(DecisionKey(command.user_id, command.decision_id))
+    if decided is None:
+        return UnknownDecisionError()
+    if decided.tip_id != command.tip_id:
+        return OtherTipError()
+    if not decided.awaits_reaction:
+        return Rewarded(applied=False, reward=decided.reward, decision_id=decided.decision_id)
+    book.reward(decided, command.reward, command.received_at, once=command.once)
+    return Rewarded(applied=True, reward=command.reward, decision_id=decided.decision_id)

@@ -11,8 +11,10 @@ from sqlalchemy import Connection
 from oo_ml.domain import policies
 from oo_ml.domain.features import Moment, Task, encode
 from oo_ml.domain.policies import DIMENSIONS, EPSILON_GREEDY, Choice
-from oo_ml.storage import history, states
-from oo_ml.storage.history import DecisionRow
+from oo_ml.errors import DecisionExistsError, OoMlError
+from oo_ml.storage import decisions, states
+from oo_ml.storage.decisions import Answered, DecisionRow
+from oo_ml.storage.history import DecisionKey
 from oo_ml.storage.states import PolicyState, StateKey, later
 
 
@@ -28,7 +30,11 @@ class Candidate:
 
 @dataclass(frozen=True, slots=True)
 class DecideCommand:
-    """Choose one of `candidates`, at least one, for a user."""
+    """Choose one of `candidates`, at least one, for a user.
+
+    Attributes:
+        request_digest: SHA-256 of the request if the client named the decision; None if the id is new.
+    """
 
     user_id: str
     policy: str
@@ -36,36 +42,64 @@ class DecideCommand:
     decided_at: datetime
     moment: Moment
     candidates: Sequence[Candidate]
+    request_digest: bytes | None = None
+
+    @property
+    def key(self) -> DecisionKey:
+        """The name of the row that it makes."""
+        return DecisionKey(self.user_id, self.decision_id)
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What is answered: the same, however often the decision is asked for."""
+
+    content: dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
 class Parameters:
-    """alpha of LinUCB, >= 0, and epsilon of epsilon-greedy, in [0, 1]."""
+    """alpha of LinUCB, >= 0; epsilon of epsilon-greedy and the share of LinUCB's random choices, in [0, 1]."""
 
     alpha: float
     epsilon: float
+    exploration: float = 0.0
 
 
-def decide(connection: Connection, commands: Sequence[DecideCommand], *, parameters: Parameters) -> list[DecisionRow]:
-    """Make one decision a command, in the order given, and write them down."""
+def decide(
+    connection: Connection, commands: Sequence[DecideCommand], *, parameters: Parameters
+) -> list[Answer | OoMlError]:
+    """Make one decision a command, in the order given, and write them down; what was decided before stays so."""
     current = states.lock_or_create(connection, [StateKey(command.user_id, command.policy) for command in commands])
-    decisions = []
+    named = [command.key for command in commands if command.request_digest is not None]
+    known = decisions.answered(connection, named) if named else {}
+    made = []
+    outcomes: list[Answer | OoMlError] = []
     for command in commands:
-        key = StateKey(command.user_id, command.policy)
-        state, decision = _decide(current[key], command, parameters)
-        current[key] = state
-        decisions.append(decision)
-    states.save(connection, list(current.values()))
-    history.insert(connection, decisions)
-    return decisions
+        before = known.get(command.key)
+        if before is None:
+            key = StateKey(command.user_id, command.policy)
+            current[key], decision = _decide(current[key], command, parameters)
+            made.append(decision)
+            before = known[command.key] = Answered(command.request_digest, decision.answer)
+        outcomes.append(
+            Answer(before.answer) if before.request_digest == command.request_digest else DecisionExistsError()
+        )
+    if made:
+        states.save(connection, [current[key] for key in sorted({decision.key for decision in made})])
+        decisions.insert(connection, made)
+    return outcomes
 
 
 def _decide(state: PolicyState, command: DecideCommand, parameters: Parameters) -> tuple[PolicyState, DecisionRow]:
     X = encode(command.moment, [candidate.task for candidate in command.candidates], DIMENSIONS[command.policy])
+    seed = command.decision_id.int
     if command.policy == EPSILON_GREEDY:
-        choice = policies.choose_epsilon_greedy(state.model, X, parameters.epsilon, command.decision_id.int)
+        exploration, alpha = parameters.epsilon, None
+        choice = policies.choose_epsilon_greedy(state.model, X, exploration, seed)
     else:
-        choice = policies.choose_linucb(state.model, X, parameters.alpha)
+        exploration, alpha = parameters.exploration, parameters.alpha
+        choice = policies.choose_linucb(state.model, X, alpha, exploration, seed)
     chosen = command.candidates[choice.index]
     propensity = _propensity(command, choice)
     decision = DecisionRow(
@@ -90,6 +124,12 @@ def _decide(state: PolicyState, command: DecideCommand, parameters: Parameters) 
             "decision_id": str(command.decision_id),
             "propensity": propensity,
         },
+        request_digest=command.request_digest,
+        exploration=exploration,
+        alpha=alpha,
+        exploit=choice.exploit,
+        explore=choice.explore,
+        propensities=choice.propensities,
     )
     decided = replace(
         state,

@@ -11,7 +11,7 @@ from sqlalchemy import Connection, Engine
 
 from oo_ml import embedded_postgres, llm
 from oo_ml.errors import OoMlError, SchemaNotReadyError
-from oo_ml.services import transactions
+from oo_ml.services import transactions, upkeep
 from oo_ml.services.outcomes import only
 from oo_ml.services.score import Parameters
 from oo_ml.services.transactions import Command, Outcome, Service
@@ -24,12 +24,13 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Services:
-    """Everything that handlers use: one object a process."""
+    """Everything that handlers use: one object a process. `long` runs what may take OO_ML_LONG_TIMEOUT."""
 
     settings: Settings
     parameters: Parameters
     writers: Workers
     readers: Workers
+    long: Workers
     llm: httpx.AsyncClient
 
 
@@ -55,13 +56,26 @@ def database(settings: Settings, *, migrate: bool = True) -> Iterator[str]:
 
 
 @contextmanager
-def single_connection(settings: Settings, database_url: str, *, read_only: bool = False) -> Iterator[Engine]:
+def single_connection(
+    settings: Settings, database_url: str, *, read_only: bool = False, long: bool = False
+) -> Iterator[Engine]:
     """Yield the engine of a process that does one thing at a time, such as a command line."""
-    single = engine.create(database_url, settings, threads=1, read_only=read_only)
+    single = engine.create(database_url, settings, threads=1, read_only=read_only, long=long)
     try:
         yield single
     finally:
         single.dispose()
+
+
+@contextmanager
+def single_worker(settings: Settings, database_url: str) -> Iterator[Workers]:
+    """Yield a worker of such a process for what may take OO_ML_LONG_TIMEOUT; on leaving it finishes what it is at."""
+    single = engine.create(database_url, settings, threads=1, long=True)
+    worker = Workers(single, name="long", threads=1, queue=1, timeout=settings.long_timeout)
+    try:
+        yield worker
+    finally:
+        worker.close()
 
 
 def run_once(
@@ -78,13 +92,16 @@ def create_services(settings: Settings, database_url: str) -> Services:
     Raises:
         ConfigurationError: a setting makes no sense.
     """
-    write_engine = engine.create(database_url, settings, threads=settings.database_workers)
-    read_engine = engine.create(database_url, settings, threads=settings.database_readers, read_only=True)
+    queue, timeout = settings.database_queue, settings.request_timeout
+    writers = engine.create(database_url, settings, threads=settings.database_workers)
+    readers = engine.create(database_url, settings, threads=settings.database_readers, read_only=True)
+    long = engine.create(database_url, settings, threads=settings.long_workers, long=True)
     return Services(
         settings=settings,
-        parameters=Parameters(settings.alpha, settings.epsilon),
-        writers=Workers(write_engine, name="writer", threads=settings.database_workers, settings=settings),
-        readers=Workers(read_engine, name="reader", threads=settings.database_readers, settings=settings),
+        parameters=Parameters(settings.alpha, settings.epsilon, settings.exploration),
+        writers=Workers(writers, name="writer", threads=settings.database_workers, queue=queue, timeout=timeout),
+        readers=Workers(readers, name="reader", threads=settings.database_readers, queue=queue, timeout=timeout),
+        long=Workers(long, name="long", threads=settings.long_workers, queue=queue, timeout=settings.long_timeout),
         llm=llm.create_client(settings),
     )
 
@@ -95,10 +112,11 @@ async def running(services: Services) -> AsyncIterator[None]:
     try:
         async with services.llm:
             await _report_readiness(services)
-            yield
+            async with upkeep.in_background(services.settings, services.writers, services.long):
+                yield
     finally:
-        services.writers.close()
-        services.readers.close()
+        for workers in (services.writers, services.readers, services.long):
+            workers.close(services.settings.shutdown_timeout)
 
 
 def ready(connection: Connection, _: Sequence[None]) -> list[OoMlError | None]:

@@ -22,6 +22,7 @@ Guard = Callable[[Connection], AbstractContextManager[None]]
 
 MAX_TRIES: Final = 4
 _BACKOFF: Final = 0.02
+_RUN_AGAIN: Final = failures.SERIALIZATION_FAILURES | {failures.UNIQUE_VIOLATION}
 
 
 def run(
@@ -34,7 +35,9 @@ def run(
     """Run `service` on `commands` in one transaction and return its outcomes, one a command, after COMMIT.
 
     A transaction that PostgreSQL aborted in favour of another (40001, 40P01) has left nothing behind and is run
-    again. No other failure is: after a lost connection nobody knows whether COMMIT went through.
+    again. So is one that met a row which another had made meanwhile (23505: the same decision_id or Idempotency-Key at
+    two doors): now it sees that row. No other failure is: after a lost connection nobody knows whether COMMIT went
+    through.
 
     Args:
         engine: where the connection comes from.
@@ -52,7 +55,7 @@ def run(
             with engine.connect() as connection, guard(connection), connection.begin():
                 return service(connection, commands)
         except DBAPIError as error:
-            aborted = failures.sqlstate(error) in failures.SERIALIZATION_FAILURES
+            aborted = failures.sqlstate(error) in _RUN_AGAIN
             if not (aborted and tries_left and time.monotonic() < deadline):
                 raise _outcome(engine, error) from None
         # Jitter, so that two transactions that met don't meet again.

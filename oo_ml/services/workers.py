@@ -6,6 +6,7 @@ gone silent can't keep a thread: at the deadline its connection is cut, and what
 
 import asyncio
 import logging
+import math
 import os
 import socket
 import threading
@@ -24,7 +25,6 @@ from sqlalchemy.engine.interfaces import DBAPIConnection
 from oo_ml.errors import DatabaseTimeoutError, OverloadedError
 from oo_ml.services import transactions
 from oo_ml.services.transactions import Command, Outcome, Service
-from oo_ml.settings import Settings
 
 logger = logging.getLogger(__name__)
 
@@ -35,13 +35,13 @@ _running = threading.local()
 class Workers:
     """A pool of threads, each of which uses one connection of `engine` at a time."""
 
-    def __init__(self, engine: Engine, *, name: str, threads: int, settings: Settings) -> None:
+    def __init__(self, engine: Engine, *, name: str, threads: int, queue: int, timeout: float) -> None:
         self._engine = engine
         event.listen(engine, "do_connect", _connect)
         event.listen(engine, "handle_error", _keep_the_pool)
         self._executor = ThreadPoolExecutor(threads, thread_name_prefix=name)
-        self._capacity = threads + settings.database_queue
-        self._timeout = settings.request_timeout
+        self._capacity = threads + queue
+        self._timeout = timeout
         self._under_way: dict[Future[Any], Transaction] = {}
 
     async def run(self, service: Service[Command, Outcome], commands: Sequence[Command]) -> list[Outcome]:
@@ -69,10 +69,10 @@ class Workers:
             raise DatabaseTimeoutError
         return waiting.result()
 
-    def close(self) -> None:
-        """Finish what was accepted, for as long as its callers would have waited, then let everything go."""
+    def close(self, within: float = math.inf) -> None:
+        """Finish what was accepted, as long as its callers would wait and at most `within`; then let everything go."""
         self._executor.shutdown(wait=False)
-        _, unfinished = futures.wait(list(self._under_way), timeout=self._timeout)
+        _, unfinished = futures.wait(list(self._under_way), timeout=min(self._timeout, within))
         for future in unfinished:
             if transaction := self._under_way.get(future):
                 transaction.cut()

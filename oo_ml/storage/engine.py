@@ -1,11 +1,11 @@
 """Connections to PostgreSQL: every wait has a limit, results come in binary, a broken connection leaves the pool."""
 
 import math
-from typing import Any
+from typing import Any, Final
 
 import psycopg
 from psycopg.pq import Format
-from sqlalchemy import Engine, create_engine, event, make_url
+from sqlalchemy import Connection, Engine, create_engine, event, make_url, text
 from sqlalchemy.engine import URL
 from sqlalchemy.exc import ArgumentError
 
@@ -18,6 +18,15 @@ class _BinaryCursor(psycopg.Cursor[Any]):
     def __init__(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401 - the base class's own, passed on
         super().__init__(*args, **kwargs)
         self.format = Format.BINARY
+
+
+class _BinaryServerCursor(psycopg.ServerCursor[Any]):
+    def __init__(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401 - the base class's own, passed on
+        super().__init__(*args, **kwargs)
+        self.format = Format.BINARY
+
+
+_SNAPSHOT: Final = text("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
 
 
 def parse_url(url: str) -> URL:
@@ -41,13 +50,26 @@ def milliseconds(seconds: float) -> int:
     return max(1, math.ceil(seconds * 1000))
 
 
-def create(url: str, settings: Settings, *, threads: int, read_only: bool = False) -> Engine:
-    """Return an engine whose pool holds one connection a thread."""
+def create(url: str, settings: Settings, *, threads: int, read_only: bool = False, long: bool = False) -> Engine:
+    """Return an engine whose pool holds one connection a thread.
+
+    Args:
+        url: the database.
+        settings: every limit.
+        threads: how many may use it at once.
+        read_only: whether its transactions may write.
+        long: whether its statements have OO_ML_LONG_TIMEOUT rather than OO_ML_STATEMENT_TIMEOUT.
+
+    Raises:
+        ConfigurationError: `url` isn't an address of a PostgreSQL server.
+    """
     options: dict[str, object] = {
-        "statement_timeout": milliseconds(settings.statement_timeout),
+        "statement_timeout": milliseconds(settings.long_timeout if long else settings.statement_timeout),
         "lock_timeout": milliseconds(settings.lock_timeout),
         # A worker that dies between two statements must not keep its row locks.
-        "idle_in_transaction_session_timeout": milliseconds(settings.request_timeout),
+        "idle_in_transaction_session_timeout": milliseconds(
+            settings.long_timeout if long else settings.request_timeout
+        ),
         "timezone": "UTC",
     }
     if read_only:
@@ -69,5 +91,15 @@ def create(url: str, settings: Settings, *, threads: int, read_only: bool = Fals
             else settings.database_prepare_threshold,
         },
     )
-    event.listen(engine, "connect", lambda connection, _: arrays.register(connection))
+    event.listen(engine, "connect", _prepare)
     return engine
+
+
+def snapshot(connection: Connection) -> None:
+    """Make all that the transaction reads from here on be as it is at one moment; its first statement must be this."""
+    connection.execute(_SNAPSHOT)
+
+
+def _prepare(connection: psycopg.Connection[Any], _: object) -> None:
+    arrays.register(connection)
+    connection.server_cursor_factory = _BinaryServerCursor

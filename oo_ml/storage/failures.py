@@ -19,6 +19,7 @@ from oo_ml.errors import (
 )
 
 SERIALIZATION_FAILURES: Final = frozenset({"40001", "40P01"})
+UNIQUE_VIOLATION: Final = "23505"
 _TIMEOUTS: Final = frozenset({"55P03", "57014", "25P03"})
 _READ_ONLY: Final = "25006"
 _MISSING_RIGHT: Final = "42501"

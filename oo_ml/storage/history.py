@@ -1,40 +1,79 @@
-"""feature_history: one row a decision, never changed but for its reward."""
+"""feature_history read: to learn from a decision, to explain one, to list the latest. decisions.py writes it."""
 
-import json
-from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import UUID
 
 import numpy as np
 from numpy.typing import NDArray
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection, RowMapping, text
 
-from oo_ml.storage import arrays
+from oo_ml.domain.learning import Kind
 from oo_ml.storage.states import StateKey
 
 HISTORY_LENGTH = 100
 
 
-@dataclass(frozen=True, slots=True)
-class DecisionRow:
-    """A decision as stored.
+class DecisionKey(NamedTuple):
+    """Names one row."""
+
+    user_id: str
+    decision_id: UUID
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Decided:
+    """What has to be known of a decision to learn from it.
 
     Attributes:
-        key: whose decision, by which policy.
-        epoch, version: of the state it was made from.
-        prompt_version: as the client named it; None leaves it to the latest generated tip of that id.
+        state_key: whose model, of which policy.
+        epoch: the one it was made in.
         x: features of the chosen tip, shape (d,).
-        context: the moment it was made for.
-        features: the chosen tip's, raw, as /features shows them.
-        candidates: what was considered, as JSON objects.
-        answer: what the client was told.
+        reward: the one that counts, None so far or retracted.
+        rewarded_at: when that came.
+        reward_kind: None as first received or none so far; else default, amend or retract.
     """
 
-    key: StateKey
+    user_id: str
     decision_id: UUID
+    policy: str
+    epoch: int
+    tip_id: str
+    x: NDArray[np.float64]
+    reward: float | None
+    rewarded_at: datetime | None
+    reward_kind: Kind | None
+
+    @property
+    def key(self) -> DecisionKey:
+        """The row's name."""
+        return DecisionKey(self.user_id, self.decision_id)
+
+    @property
+    def state_key(self) -> StateKey:
+        """The name of the state that it was made from."""
+        return StateKey(self.user_id, self.policy)
+
+    @property
+    def is_open(self) -> bool:
+        """Whether nothing has been said of it so far."""
+        return self.reward is None and self.reward_kind is None
+
+    @property
+    def awaits_reaction(self) -> bool:
+        """Whether no person's reaction has come: it is open, or has a default."""
+        return self.is_open or self.reward_kind is Kind.DEFAULT
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class StoredDecision:
+    """A decision with all that explains it: the columns of its row. See DecisionRow and Decided."""
+
+    user_id: str
+    decision_id: UUID
+    policy: str
     epoch: int
     version: int
     decided_at: datetime
@@ -43,11 +82,20 @@ class DecisionRow:
     exploring: bool
     tip_id: str
     prompt_version: str | None
+    generation_id: UUID | None
     x: NDArray[np.float64]
     context: dict[str, Any]
     features: dict[str, Any]
     candidates: list[dict[str, Any]]
     answer: dict[str, Any]
+    reward: float | None
+    rewarded_at: datetime | None
+    reward_kind: str | None
+    exploration: float | None
+    alpha: float | None
+    exploit: NDArray[np.float64] | None
+    explore: NDArray[np.float64] | None
+    propensities: NDArray[np.float64] | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,59 +109,35 @@ class HistoryEntry:
     policy: str
 
 
-# The prompt version comes from the candidate, else from the latest generated tip of that id. WITH ORDINALITY and the
-# ORDER BY give positions in the order of the batch.
-_INSERT = text(f"""
-    INSERT INTO feature_history (
-        user_id, decision_id, policy, epoch, version, decided_at, score, propensity, exploring, tip_id,
-        prompt_version, generation_id, x, context, features, candidates, answer
-    )
-    SELECT
-        k.user_id, k.decision_id, k.policy, k.epoch, k.version, k.decided_at, k.score, k.propensity, k.exploring,
-        k.tip_id, coalesce(k.prompt_version, tip.prompt_version), tip.generation_id,
-        {arrays.vector_sql("x", "k.x_offset", "k.dimension")},
-        k.context, k.features, k.candidates, k.answer
-    FROM unnest(
-        CAST(:user_ids AS text[]), CAST(:decision_ids AS uuid[]), CAST(:policies AS text[]),
-        CAST(:epochs AS integer[]), CAST(:versions AS bigint[]), CAST(:decided_at AS timestamptz[]),
-        CAST(:scores AS float8[]), CAST(:propensities AS float8[]), CAST(:exploring AS boolean[]),
-        CAST(:tip_ids AS text[]), CAST(:prompt_versions AS text[]),
-        CAST(:contexts AS jsonb[]), CAST(:features AS jsonb[]), CAST(:candidates AS jsonb[]), CAST(:answers AS jsonb[]),
-        CAST(:dimensions AS integer[]), CAST(:x_offsets AS integer[])
-    ) WITH ORDINALITY AS k (
-        user_id, decision_id, policy, epoch, version, decided_at, score, propensity, exploring, tip_id,
-        prompt_version, context, features, candidates, answer, dimension, x_offset, place
-    )
-    LEFT JOIN LATERAL (
-        SELECT t.prompt_version, t.generation_id
-        FROM tips AS t
-        WHERE t.user_id = k.user_id AND t.tip_id = k.tip_id
-            AND (k.prompt_version IS NULL OR t.prompt_version = k.prompt_version)
-        ORDER BY t.generation_id DESC
-        LIMIT 1
-    ) AS tip ON true
-    ORDER BY k.place
+_DECIDED_COLUMNS = "h.user_id, h.decision_id, h.policy, h.epoch, h.tip_id, h.x, h.reward, h.rewarded_at, h.reward_kind"
+
+_DECIDED = text(f"""
+    SELECT {_DECIDED_COLUMNS}
+    FROM unnest(CAST(:user_ids AS text[]), CAST(:decision_ids AS uuid[])) AS k (user_id, decision_id)
+    JOIN feature_history AS h ON h.user_id = k.user_id AND h.decision_id = k.decision_id
 """)
 
-# The n-th reward of a batch for one tip goes to the tip's n-th latest decision that has none.
-_REWARD = text("""
-    UPDATE feature_history AS h
-    SET reward = k.reward, rewarded_at = k.rewarded_at
+_LATEST = text(f"""
+    SELECT {_DECIDED_COLUMNS}
     FROM unnest(
         CAST(:user_ids AS text[]), CAST(:policies AS text[]), CAST(:epochs AS integer[]), CAST(:tip_ids AS text[]),
-        CAST(:earlier AS integer[]), CAST(:rewards AS float8[]), CAST(:rewarded_at AS timestamptz[])
-    ) WITH ORDINALITY AS k (user_id, policy, epoch, tip_id, earlier, reward, rewarded_at, place)
+        CAST(:counts AS integer[])
+    ) AS k (user_id, policy, epoch, tip_id, count)
     CROSS JOIN LATERAL (
-        SELECT u.decision_id
+        SELECT *
         FROM feature_history AS u
         WHERE u.user_id = k.user_id AND u.policy = k.policy AND u.epoch = k.epoch AND u.tip_id = k.tip_id
-            AND u.reward IS NULL
+            AND (u.reward IS NULL AND u.reward_kind IS NULL OR u.reward_kind = 'default')
         ORDER BY u.position DESC
-        OFFSET k.earlier
-        LIMIT 1
-    ) AS latest
-    WHERE h.user_id = k.user_id AND h.decision_id = latest.decision_id
-    RETURNING k.place, h.decision_id
+        LIMIT k.count
+    ) AS h
+    ORDER BY h.position DESC
+""")
+
+_STORED = text(f"""
+    SELECT {", ".join(field.name for field in fields(StoredDecision))}
+    FROM feature_history
+    WHERE user_id = :user_id AND decision_id = :decision_id
 """)
 
 _RECENT = text("""
@@ -132,75 +156,59 @@ _RECENT = text("""
 """)
 
 
-def insert(connection: Connection, decisions: Sequence[DecisionRow]) -> None:
-    """Write `decisions`, in the order in which they were made."""
-    dimensions = [len(decision.x) for decision in decisions]
-    connection.execute(
-        _INSERT,
-        {
-            "user_ids": [decision.key.user_id for decision in decisions],
-            "decision_ids": [decision.decision_id for decision in decisions],
-            "policies": [decision.key.policy for decision in decisions],
-            "epochs": [decision.epoch for decision in decisions],
-            "versions": [decision.version for decision in decisions],
-            "decided_at": [decision.decided_at for decision in decisions],
-            "scores": np.array([decision.score for decision in decisions]),
-            "propensities": np.array([decision.propensity for decision in decisions]),
-            "exploring": [decision.exploring for decision in decisions],
-            "tip_ids": [decision.tip_id for decision in decisions],
-            "prompt_versions": [decision.prompt_version for decision in decisions],
-            "contexts": [json.dumps(decision.context) for decision in decisions],
-            "features": [json.dumps(decision.features) for decision in decisions],
-            "candidates": [json.dumps(decision.candidates) for decision in decisions],
-            "answers": [json.dumps(decision.answer) for decision in decisions],
-            "dimensions": dimensions,
-            "x": arrays.pack([decision.x for decision in decisions]),
-            "x_offsets": arrays.offsets(dimensions),
-        },
-    )
+def decided(connection: Connection, keys: Sequence[DecisionKey]) -> dict[DecisionKey, Decided]:
+    """Return those of the decisions named that there are; lock their states first, and nobody changes them."""
+    return {one.key: one for one in map(_decided, connection.execute(_DECIDED, names(keys)).mappings())}
 
 
 @dataclass(frozen=True, slots=True)
-class TipReward:
-    """A reward for a tip, whose decision the client did not name."""
+class TipKey:
+    """Names the decisions for one tip in one epoch."""
 
-    key: StateKey
+    state_key: StateKey
     epoch: int
     tip_id: str
-    reward: float
-    rewarded_at: datetime
 
 
-def reward_latest(connection: Connection, rewards: Sequence[TipReward]) -> list[UUID | None]:
-    """Give each reward to its tip's latest decision of this epoch that has none yet.
+def latest(connection: Connection, counts: Mapping[TipKey, int]) -> dict[TipKey, list[Decided]]:
+    """Return for each tip so many of its decisions that await a reaction, the latest first.
 
-    The state rows must be locked: that is what keeps two rewards from choosing the same decision.
-
-    Returns:
-        the decision each reward went to, in the order given; None where there is none.
+    Lock their states first, and nobody changes them.
     """
-    seen: Counter[tuple[StateKey, str]] = Counter()
-    earlier = []
-    for reward in rewards:
-        earlier.append(seen[reward.key, reward.tip_id])
-        seen[reward.key, reward.tip_id] += 1
     rows = connection.execute(
-        _REWARD,
+        _LATEST,
         {
-            "user_ids": [reward.key.user_id for reward in rewards],
-            "policies": [reward.key.policy for reward in rewards],
-            "epochs": [reward.epoch for reward in rewards],
-            "tip_ids": [reward.tip_id for reward in rewards],
-            "earlier": earlier,
-            "rewards": np.array([reward.reward for reward in rewards]),
-            "rewarded_at": [reward.rewarded_at for reward in rewards],
+            "user_ids": [tip.state_key.user_id for tip in counts],
+            "policies": [tip.state_key.policy for tip in counts],
+            "epochs": [tip.epoch for tip in counts],
+            "tip_ids": [tip.tip_id for tip in counts],
+            "counts": list(counts.values()),
         },
     )
-    found = {row.place: row.decision_id for row in rows}
-    return [found.get(place) for place in range(1, len(rewards) + 1)]
+    found: dict[TipKey, list[Decided]] = {tip: [] for tip in counts}
+    for one in map(_decided, rows.mappings()):
+        found[TipKey(one.state_key, one.epoch, one.tip_id)].append(one)
+    return found
+
+
+def stored(connection: Connection, key: DecisionKey) -> StoredDecision | None:
+    """Return a decision with all that explains it, None if there is none of that name."""
+    row = connection.execute(_STORED, key._asdict()).one_or_none()
+    return None if row is None else StoredDecision(*row)
 
 
 def recent(connection: Connection, user_id: str) -> list[HistoryEntry]:
     """Return the last 100 decisions of the user's current epochs, both policies, oldest first."""
     rows = connection.execute(_RECENT, {"user_id": user_id, "length": HISTORY_LENGTH})
     return [HistoryEntry(*row) for row in rows][::-1]
+
+
+def names(keys: Sequence[DecisionKey]) -> dict[str, Any]:
+    """Return the parameters user_ids and decision_ids."""
+    return {"user_ids": [key.user_id for key in keys], "decision_ids": [key.decision_id for key in keys]}
+
+
+def _decided(row: RowMapping) -> Decided:
+    values = dict(row)
+    kind = values.pop("reward_kind")
+    return Decided(**values, reward_kind=None if kind is None else Kind(kind))

@@ -9,44 +9,134 @@ import numpy as np
 from numpy.typing import NDArray
 from sqlalchemy import Connection, text
 
+from oo_ml.domain.learning import Change
 from oo_ml.storage import arrays
+from oo_ml.storage.history import Decided, DecisionKey
 from oo_ml.storage.states import PolicyState, StateKey
 
 
 @dataclass(frozen=True, slots=True)
-class RewardRow:
-    """A reward as applied: it led from version - 1 of the epoch to `version`.
+class Once:
+    """An Idempotency-Key with the SHA-256 of the call that it came with."""
+
+    key: str
+    digest: bytes
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class LedgerRow:
+    """A change as applied: it led from version - 1 of the epoch to `version`.
 
     Attributes:
-        x: features it was applied with, shape (d,).
+        change: what was folded in; its x has shape (d,).
         decision_id: the decision it is for, if known.
+        corrects: version of the row before this one of the same decision; None for its first.
+        once: what the client named the call by, if it did.
     """
 
     key: StateKey
     epoch: int
     version: int
     recorded_at: datetime
-    reward: float
-    x: NDArray[np.float64]
+    change: Change
     tip_id: str
+    decision_id: UUID | None = None
+    corrects: int | None = None
+    once: Once | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Recorded:
+    """A reward that came with an Idempotency-Key: the SHA-256 of its call, and what it was."""
+
+    digest: bytes
+    reward: float
     decision_id: UUID | None
 
 
-_INSERT_REWARDS = text(f"""
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A row of the ledger as a decision's receipt shows it."""
+
+    version: int
+    kind: str
+    reward: float | None
+    previous_reward: float | None
+    recorded_at: datetime
+    idempotency_key: str | None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Latest:
+    """The last row of a decision: which version it made, and the features that the reward was learned with."""
+
+    version: int
+    x: NDArray[np.float64]
+
+
+# One statement for what a batch of changes leaves behind: the reward that now counts in the history, the changes in the
+# ledger.
+_INSERT = text(f"""
+    WITH rewarded AS (
+        UPDATE feature_history AS h
+        SET reward = d.reward, rewarded_at = d.rewarded_at, reward_kind = d.reward_kind
+        FROM unnest(
+            CAST(:decided_user_ids AS text[]), CAST(:decided_ids AS uuid[]), CAST(:decided_rewards AS float8[]),
+            CAST(:rewarded_at AS timestamptz[]), CAST(:reward_kinds AS text[])
+        ) AS d (user_id, decision_id, reward, rewarded_at, reward_kind)
+        WHERE h.user_id = d.user_id AND h.decision_id = d.decision_id
+    )
     INSERT INTO reward_ledger (
-        user_id, policy, epoch, version, recorded_at, kind, reward, x, tip_id, decision_id
+        user_id, policy, epoch, version, recorded_at, kind, reward, previous_reward, x, tip_id, decision_id, corrects,
+        idempotency_key, request_digest
     )
     SELECT
-        k.user_id, k.policy, k.epoch, k.version, k.recorded_at, 'reward', k.reward,
+        k.user_id, k.policy, k.epoch, k.version, k.recorded_at, k.kind, k.reward, k.previous_reward,
         {arrays.vector_sql("x", "k.x_offset", "k.dimension")},
-        k.tip_id, k.decision_id
+        k.tip_id, k.decision_id, k.corrects, k.idempotency_key, k.request_digest
     FROM unnest(
         CAST(:user_ids AS text[]), CAST(:policies AS text[]), CAST(:epochs AS integer[]), CAST(:versions AS bigint[]),
-        CAST(:recorded_at AS timestamptz[]), CAST(:rewards AS float8[]), CAST(:tip_ids AS text[]),
-        CAST(:decision_ids AS uuid[]), CAST(:dimensions AS integer[]), CAST(:x_offsets AS integer[])
+        CAST(:recorded_at AS timestamptz[]), CAST(:kinds AS text[]), CAST(:rewards AS float8[]),
+        CAST(:previous_rewards AS float8[]), CAST(:tip_ids AS text[]), CAST(:decision_ids AS uuid[]),
+        CAST(:corrects AS bigint[]), CAST(:idempotency_keys AS text[]), CAST(:request_digests AS bytea[]),
+        CAST(:dimensions AS integer[]), CAST(:x_offsets AS integer[])
     ) AS k (
-        user_id, policy, epoch, version, recorded_at, reward, tip_id, decision_id, dimension, x_offset
+        user_id, policy, epoch, version, recorded_at, kind, reward, previous_reward, tip_id, decision_id, corrects,
+        idempotency_key, request_digest, dimension, x_offset
     )
+""")
+
+_LATEST = text("""
+    SELECT k.user_id, k.decision_id, l.version, l.x
+    FROM unnest(CAST(:user_ids AS text[]), CAST(:decision_ids AS uuid[])) AS k (user_id, decision_id)
+    CROSS JOIN LATERAL (
+        SELECT r.version, r.x
+        FROM reward_ledger AS r
+        WHERE r.user_id = k.user_id AND r.decision_id = k.decision_id
+        ORDER BY r.version DESC
+        LIMIT 1
+    ) AS l
+""")
+
+_LENGTHS = text("""
+    SELECT k.user_id, k.policy, k.epoch, coalesce(max(l.version), 0)
+    FROM unnest(CAST(:user_ids AS text[]), CAST(:policies AS text[]), CAST(:epochs AS integer[]))
+        AS k (user_id, policy, epoch)
+    LEFT JOIN reward_ledger AS l ON l.user_id = k.user_id AND l.policy = k.policy AND l.epoch = k.epoch
+    GROUP BY k.user_id, k.policy, k.epoch
+""")
+
+_RECORDED = text("""
+    SELECT l.user_id, l.idempotency_key, l.request_digest, l.reward, l.decision_id
+    FROM unnest(CAST(:user_ids AS text[]), CAST(:idempotency_keys AS text[])) AS k (user_id, idempotency_key)
+    JOIN reward_ledger AS l ON l.user_id = k.user_id AND l.idempotency_key = k.idempotency_key
+""")
+
+_OF_DECISION = text("""
+    SELECT version, kind, reward, previous_reward, recorded_at, idempotency_key
+    FROM reward_ledger
+    WHERE user_id = :user_id AND decision_id = :decision_id
+    ORDER BY version
 """)
 
 _INSERT_IMPORT = text("""
@@ -71,25 +161,70 @@ _ONLY_IMPORTED = text("""
 """)
 
 
-def insert_rewards(connection: Connection, rewards: Sequence[RewardRow]) -> None:
-    """Append `rewards`."""
-    dimensions = [len(reward.x) for reward in rewards]
+def insert(connection: Connection, rows: Sequence[LedgerRow], decided: Sequence[Decided]) -> None:
+    """Append `rows`, and write what now counts for the decisions `decided`, each of them named once."""
+    dimensions = [len(row.change.x) for row in rows]
     connection.execute(
-        _INSERT_REWARDS,
+        _INSERT,
         {
-            "user_ids": [reward.key.user_id for reward in rewards],
-            "policies": [reward.key.policy for reward in rewards],
-            "epochs": [reward.epoch for reward in rewards],
-            "versions": [reward.version for reward in rewards],
-            "recorded_at": [reward.recorded_at for reward in rewards],
-            "rewards": np.array([reward.reward for reward in rewards]),
-            "tip_ids": [reward.tip_id for reward in rewards],
-            "decision_ids": [reward.decision_id for reward in rewards],
+            "user_ids": [row.key.user_id for row in rows],
+            "policies": [row.key.policy for row in rows],
+            "epochs": [row.epoch for row in rows],
+            "versions": [row.version for row in rows],
+            "recorded_at": [row.recorded_at for row in rows],
+            "kinds": [row.change.kind.value for row in rows],
+            "rewards": [row.change.reward for row in rows],
+            "previous_rewards": [row.change.previous_reward for row in rows],
+            "tip_ids": [row.tip_id for row in rows],
+            "decision_ids": [row.decision_id for row in rows],
+            "corrects": [row.corrects for row in rows],
+            "idempotency_keys": [row.once and row.once.key for row in rows],
+            "request_digests": [row.once and row.once.digest for row in rows],
             "dimensions": dimensions,
-            "x": arrays.pack([reward.x for reward in rewards]),
+            "x": arrays.pack([row.change.x for row in rows]),
             "x_offsets": arrays.offsets(dimensions),
+            "decided_user_ids": [one.user_id for one in decided],
+            "decided_ids": [one.decision_id for one in decided],
+            "decided_rewards": [one.reward for one in decided],
+            "rewarded_at": [one.rewarded_at for one in decided],
+            "reward_kinds": [one.reward_kind and one.reward_kind.value for one in decided],
         },
     )
+
+
+def latest(connection: Connection, decisions: Sequence[DecisionKey]) -> dict[DecisionKey, Latest]:
+    """Return the last row of each decision that has any."""
+    rows = connection.execute(
+        _LATEST,
+        {"user_ids": [key.user_id for key in decisions], "decision_ids": [key.decision_id for key in decisions]},
+    )
+    return {DecisionKey(user_id, decision_id): Latest(version, x) for user_id, decision_id, version, x in rows}
+
+
+def lengths(connection: Connection, epochs: Sequence[tuple[StateKey, int]]) -> dict[tuple[StateKey, int], int]:
+    """Return the last version of each epoch, 0 where it has no row."""
+    rows = connection.execute(
+        _LENGTHS,
+        {
+            "user_ids": [key.user_id for key, _ in epochs],
+            "policies": [key.policy for key, _ in epochs],
+            "epochs": [epoch for _, epoch in epochs],
+        },
+    )
+    return {(StateKey(user_id, policy), epoch): version for user_id, policy, epoch, version in rows}
+
+
+def recorded(connection: Connection, keys: Sequence[tuple[str, str]]) -> dict[tuple[str, str], Recorded]:
+    """Return the call that came before with each user's Idempotency-Key, if any did."""
+    rows = connection.execute(
+        _RECORDED, {"user_ids": [user_id for user_id, _ in keys], "idempotency_keys": [key for _, key in keys]}
+    )
+    return {(user_id, key): Recorded(*call) for user_id, key, *call in rows}
+
+
+def of_decision(connection: Connection, decision: DecisionKey) -> list[Entry]:
+    """Return what was said of a decision's reward, oldest first."""
+    return [Entry(*row) for row in connection.execute(_OF_DECISION, decision._asdict())]
 
 
 def insert_imports(connection: Connection, states: Sequence[PolicyState], recorded_at: datetime) -> None:

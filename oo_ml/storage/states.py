@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, NamedTuple
+from uuid import UUID
 
 import numpy as np
 from sqlalchemy import Connection, RowMapping, text
@@ -65,6 +66,22 @@ _LOCK = text(f"""
     FOR NO KEY UPDATE OF s
 """)
 
+# A decision's policy never changes, so it may be looked up before the row that it leads to is locked.
+_LOCK_DECIDED = text(f"""
+    SELECT {_COLUMNS}
+    FROM policy_state AS s
+    JOIN (
+        SELECT k.user_id, k.policy
+        FROM unnest(CAST(:user_ids AS text[]), CAST(:policies AS text[])) AS k (user_id, policy)
+        UNION
+        SELECT h.user_id, h.policy
+        FROM unnest(CAST(:decided_user_ids AS text[]), CAST(:decision_ids AS uuid[])) AS d (user_id, decision_id)
+        JOIN feature_history AS h ON h.user_id = d.user_id AND h.decision_id = d.decision_id
+    ) AS k ON s.user_id = k.user_id AND s.policy = k.policy
+    ORDER BY s.user_id, s.policy
+    FOR NO KEY UPDATE OF s
+""")
+
 _READ = text(f"SELECT {_COLUMNS} FROM policy_state AS s WHERE s.user_id = :user_id")
 
 _ROWS = f"""
@@ -102,22 +119,39 @@ _UPDATE = text(f"""
 """)
 
 
-def lock(connection: Connection, keys: Sequence[StateKey]) -> dict[StateKey, PolicyState]:
-    """Lock the rows of `keys` that exist, in key order, until the transaction ends, and return them."""
+def lock(
+    connection: Connection, keys: Sequence[StateKey], decisions: Sequence[tuple[str, UUID]] = ()
+) -> dict[StateKey, PolicyState]:
+    """Lock the rows that exist, in key order, until the transaction ends, and return them.
+
+    Args:
+        connection: in the transaction.
+        keys: rows by their names.
+        decisions: user ids and decision ids; the row that each was made from is locked too.
+    """
     ordered = sorted(set(keys))
-    rows = connection.execute(
-        _LOCK, {"user_ids": [key.user_id for key in ordered], "policies": [key.policy for key in ordered]}
-    )
+    names: dict[str, Any] = {
+        "user_ids": [key.user_id for key in ordered],
+        "policies": [key.policy for key in ordered],
+    }
+    if decisions:
+        names |= {
+            "decided_user_ids": [user_id for user_id, _ in decisions],
+            "decision_ids": [decision_id for _, decision_id in decisions],
+        }
+    rows = connection.execute(_LOCK_DECIDED if decisions else _LOCK, names)
     return {state.key: state for state in map(_state, rows.mappings())}
 
 
-def lock_or_create(connection: Connection, keys: Sequence[StateKey]) -> dict[StateKey, PolicyState]:
-    """Lock the rows of `keys`, in key order, and return all of them; those that don't exist start afresh.
+def lock_or_create(
+    connection: Connection, keys: Sequence[StateKey], decisions: Sequence[tuple[str, UUID]] = ()
+) -> dict[StateKey, PolicyState]:
+    """Lock as `lock` does; those of `keys` that don't exist start afresh.
 
     A row that another transaction is creating at this moment is waited for: the insert leaves it alone and
     the second look locks it.
     """
-    states = lock(connection, keys)
+    states = lock(connection, keys, decisions)
     missing = sorted(set(keys) - states.keys())
     if missing:
         connection.execute(_INSERT, _parameters([fresh(key) for key in missing]))

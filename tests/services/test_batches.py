@@ -1,25 +1,28 @@
 """A batch of commands does what the same commands do one by one, in a number of statements that does not grow."""
 
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any
 from uuid import UUID
 
-import numpy as np
 import pytest
-from sqlalchemy import Connection, Engine, event, text
+from sqlalchemy import Engine, event, text
 
 from oo_ml.domain.features import Moment, Task
 from oo_ml.domain.policies import DIMENSIONS, EPSILON_GREEDY, LINUCB
 from oo_ml.domain.ridge import Ridge, observe
+from oo_ml.errors import OoMlError
 from oo_ml.services.reset import reset
-from oo_ml.services.reward import RewardCommand, learn
+from oo_ml.services.reward import CorrectCommand, DecisionRewardCommand, RewardCommand, Rewarded, correct, learn
 from oo_ml.services.score import Candidate, DecideCommand, Parameters, decide
 from oo_ml.storage import states
+from oo_ml.storage.ledger import Once
 from tests.gates import scalar
+from tests.rows import everything
 
 NOON = datetime(2026, 11, 23, 12, tzinfo=UTC)
 PARAMETERS = Parameters(alpha=1.0, epsilon=0.3)
@@ -61,51 +64,83 @@ def rewards(seed: int, count: int) -> list[RewardCommand]:
     ]
 
 
+def reactions_by_id(seed: int, decisions: Sequence[DecideCommand], count: int) -> list[DecisionRewardCommand]:
+    """Reactions to decisions by their ids, some of them twice, some to another tip or to a decision never made."""
+    rng = random.Random(seed)  # noqa: S311
+    return [
+        DecisionRewardCommand(
+            user_id=decision.user_id,
+            decision_id=decision.decision_id if rng.random() < 0.9 else UUID(int=place),
+            tip_id=rng.choice(decision.candidates).id,
+            reward=rng.uniform(-1, 1),
+            received_at=NOON + timedelta(hours=2, seconds=place),
+            once=once(rng),
+        )
+        for place, decision in enumerate(rng.choices(decisions, k=count))
+    ]
+
+
+def corrections(seed: int, decisions: Sequence[DecideCommand], count: int) -> list[CorrectCommand]:
+    """Rewards set and taken back, of few decisions, so that each is corrected several times."""
+    rng = random.Random(seed)  # noqa: S311
+    return [
+        CorrectCommand(
+            decision.user_id,
+            decision.decision_id,
+            rng.choice([None, rng.uniform(-1, 1), 0.0]),
+            NOON + timedelta(hours=3, seconds=place),
+        )
+        for place, decision in enumerate(rng.choices(decisions[:20], k=count))
+    ]
+
+
+def once(rng: random.Random) -> Once | None:
+    """Now and then one of a few keys, with one of two bodies."""
+    return Once(f"key {rng.randrange(8)}", bytes([rng.randrange(2)] * 32)) if rng.random() < 0.3 else None
+
+
 def task(rng: random.Random) -> Task:
     """Any task."""
     return Task(rng.random() < 0.5, rng.uniform(-5, 40), rng.randint(1, 4))
 
 
-def everything(db: Engine) -> list[Any]:
-    """Every row of states, history and ledger, in an order of its own; arrays as their bytes."""
-    tables = {
-        "policy_state": "user_id, policy",
-        "feature_history": "position",
-        "reward_ledger": "user_id, policy, epoch, version",
-    }
-    with db.begin() as connection:
-        rows = [
-            dict(row) | {"position": None}
-            for table, order in tables.items()
-            for row in connection.execute(text(f"SELECT * FROM {table} ORDER BY {order}")).mappings()  # noqa: S608
-        ]
-    return [
-        {name: value.tobytes() if isinstance(value, np.ndarray) else value for name, value in row.items()}
-        for row in rows
-    ]
-
-
 def test_a_batch_is_the_same_as_one_by_one(db: Engine) -> None:
-    """The same rows, to the last bit, and the same outcomes in the same order."""
-    early, reactions, late = scores(1, 60), rewards(2, 80), scores(3, 40)
+    """The same rows, to the last bit, and the same outcomes in the same order, refusals and repetitions among them."""
+    early, late = scores(1, 60), scores(3, 40)
+    named = [replace(command, request_digest=bytes(32)) for command in early]
+    again = [replace(command, request_digest=bytes([n % 2] * 32)) for n, command in enumerate(named)] + named[:10]
+    reactions = [*rewards(2, 80), *reactions_by_id(4, early, 120)]
+    random.Random(5).shuffle(reactions)  # noqa: S311
+    run: list[tuple[Callable[..., list[Any]], Sequence[Any]]] = [
+        (score, named + named[:5]),
+        (learn, reactions),
+        (score, again),
+        (correct, corrections(6, early, 60)),
+        (reset, ["ada", "ada"]),
+        (learn, reactions_by_id(7, early, 60)),
+        (score, late),
+        (correct, corrections(8, early, 60)),
+    ]
     with db.begin() as connection:
-        batched = [decide_answers(connection, early), learn(connection, reactions), decide_answers(connection, late)]
+        batched = [list(map(told, service(connection, commands))) for service, commands in run]
     in_a_batch = everything(db)
     with db.begin() as connection:
         connection.execute(text("TRUNCATE policy_state, feature_history, reward_ledger"))
         one_by_one = [
-            [answer for command in early for answer in decide_answers(connection, [command])],
-            [applied for command in reactions for applied in learn(connection, [command])],
-            [answer for command in late for answer in decide_answers(connection, [command])],
+            [told(outcome) for command in commands for outcome in service(connection, [command])]
+            for service, commands in run
         ]
     assert batched == one_by_one
     assert in_a_batch == everything(db)
-    assert sum(applied.decision_id is not None for applied in batched[1]) > 10
+    said = set(map(str, batched[1] + batched[2]))
+    assert {"unknown_decision", "other_tip", "idempotency_key_reused", "decision_exists"} <= said
+    assert sum(outcome.applied for outcome in batched[1] if isinstance(outcome, Rewarded)) > 60
+    assert len({row["kind"] for row in in_a_batch if "kind" in row}) == 3
 
 
-def decide_answers(connection: Connection, commands: Sequence[DecideCommand]) -> list[Any]:
-    """Decide, and return what the clients would be told."""
-    return [decision.answer for decision in score(connection, commands)]
+def told(outcome: object) -> object:
+    """An outcome as something that can be compared: of a refusal, its code."""
+    return outcome.code if isinstance(outcome, OoMlError) else outcome
 
 
 def test_the_state_is_the_fold_of_the_ledger(db: Engine) -> None:
@@ -144,7 +179,62 @@ def test_the_number_of_statements_does_not_grow(db: Engine, size: int) -> None:
         assert [statement.split()[0] for statement in statements] == ["SELECT", "UPDATE", "INSERT"]
         statements.clear()
         learn(connection, rewards(3, size))
-        assert [statement.split()[0] for statement in statements] == ["SELECT", "UPDATE", "UPDATE", "INSERT"]
+        assert [statement.split()[0] for statement in statements] == ["SELECT", "SELECT", "UPDATE", "WITH"]
+
+
+@pytest.mark.parametrize("size", [1, 10, 300])
+def test_naming_decisions_costs_no_statement_for_each(db: Engine, size: int) -> None:
+    """A named decision is looked for before it is made; a reward for one reads it, and nothing else is added."""
+    commands = [
+        replace(command, request_digest=bytes(32), candidates=command.candidates[:1]) for command in scores(2, size)
+    ]
+    with db.begin() as connection:
+        score(connection, scores(1, 100))
+    with db.begin() as connection, counted(db) as statements:
+        score(connection, commands)
+        assert [statement.split()[0] for statement in statements] == ["SELECT", "SELECT", "UPDATE", "INSERT"]
+        statements.clear()
+        score(connection, commands)
+        assert [statement.split()[0] for statement in statements] == ["SELECT", "SELECT"]
+        statements.clear()
+        learn(connection, [reaction(command) for command in commands])
+        assert [statement.split()[0] for statement in statements] == ["SELECT", "SELECT", "UPDATE", "WITH"]
+
+
+def reaction(command: DecideCommand) -> DecisionRewardCommand:
+    """A reaction to a decision that had one candidate."""
+    return DecisionRewardCommand(command.user_id, command.decision_id, command.candidates[0].id, 1.0, NOON)
+
+
+@pytest.mark.parametrize("policy", [LINUCB, EPSILON_GREEDY])
+def test_what_is_stored_as_propensity_is_how_often_it_happens(db: Engine, policy: str) -> None:
+    """20,000 decisions with ids 0, 1, 2, ... as stored: chi-square of each tip's count against its propensity.
+
+    Three candidates, one of them offered twice: the answer's propensity is the sum over its places.
+    """
+    decisions = 20_000
+    candidates = [Candidate(name, "s", Task(False, 0.0, priority)) for name, priority in zip("abca", (1, 4, 2, 1))]  # noqa: B905
+    make = partial(decide, parameters=Parameters(alpha=1.0, epsilon=0.3, exploration=0.3))
+    for start in range(0, decisions, 1000):
+        with db.begin() as connection:
+            make(
+                connection,
+                [
+                    DecideCommand("ada", policy, UUID(int=number), NOON, Moment(9, 2), candidates)
+                    for number in range(start, start + 1000)
+                ],
+            )
+    with db.begin() as connection:
+        found = connection.execute(
+            text("SELECT tip_id, count(*), min(propensity), max(propensity) FROM feature_history GROUP BY tip_id")
+        ).all()
+    assert all(least == most for _, _, least, most in found)
+    stated = {tip: propensity for tip, _, propensity, _ in found}
+    assert stated.keys() == {"a", "b", "c"}
+    assert sum(stated.values()) == pytest.approx(1)
+    assert stated["c"] == pytest.approx(0.3 / 4)
+    chi_square = sum((count - decisions * stated[tip]) ** 2 / (decisions * stated[tip]) for tip, count, _, _ in found)
+    assert chi_square < 13.8  # two degrees of freedom, the 99.9th percentile
 
 
 @contextmanager

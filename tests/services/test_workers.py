@@ -32,7 +32,7 @@ def workers(url: str, *, threads: int = 1, **settings: Any) -> Iterator[tuple[Wo
     """Workers of a test's own, with the engine that they use."""
     given = make_settings(**settings)
     own = engine.create(url, given, threads=threads)
-    one = Workers(own, name="test", threads=threads, settings=given)
+    one = Workers(own, name="test", threads=threads, queue=given.database_queue, timeout=given.request_timeout)
     try:
         yield one, own
     finally:
@@ -60,7 +60,7 @@ def test_what_was_refused_while_it_connected_is_never_done(database_url: str, db
     def wait(*_: object) -> None:
         gate.wait()
 
-    one = Workers(own, name="test", threads=1, settings=settings)
+    one = Workers(own, name="test", threads=1, queue=settings.database_queue, timeout=settings.request_timeout)
     with pytest.raises(DatabaseTimeoutError):
         asyncio.run(one.run(touch, ["ada"]))
     gate.set()

@@ -1,0 +1,97 @@
+"""A decision of a person: what explains it, and correcting its reward."""
+
+from datetime import UTC, datetime
+from typing import Annotated, Any
+from uuid import UUID
+
+from fastapi import APIRouter, Path, Request, Response
+
+from oo_ml.api.bodies import answer, documented, parse
+from oo_ml.api.dependencies import services
+from oo_ml.api.paths import EncodedUserId, decode_user_id
+from oo_ml.api.reward import reward_answer
+from oo_ml.api.schemas.decisions import CorrectionRequest, RewardAnswer
+from oo_ml.api.schemas.receipts import ReceiptAnswer, ReceiptCandidate, RewardChange
+from oo_ml.services.outcomes import only
+from oo_ml.services.reports import Receipt, receipts
+from oo_ml.services.reward import CorrectCommand, correct
+from oo_ml.storage.history import DecisionKey, StoredDecision
+
+router = APIRouter(tags=["people"])
+
+DecisionIdInPath = Annotated[
+    UUID, Path(description="As /score answered it", examples=["01a207ac-5779-7446-ab27-aa4ca4d9dd7a"])
+]
+
+_PROBLEMS = {
+    404: "This person has no such decision",
+    422: "No such id can exist, or a field is out of range",
+    503: "The database can't take it now; try again",
+}
+
+
+@router.get(
+    "/users/{user_id}/decisions/{decision_id}",
+    summary="A decision's receipt",
+    **documented(None, ReceiptAnswer, _PROBLEMS),
+)
+async def decision(request: Request, user_id: EncodedUserId, decision_id: DecisionIdInPath) -> Response:
+    """Return how a decision was made, from what, with which probabilities, and what was said of its reward since."""
+    key = DecisionKey(decode_user_id(user_id), decision_id)
+    receipt = only(await services(request).readers.run(receipts, [key]))
+    return answer(ReceiptAnswer(**_stored(receipt.decision), **_explained(receipt)))
+
+
+@router.put(
+    "/users/{user_id}/decisions/{decision_id}/reward",
+    summary="Set the reward of a decision",
+    **documented(CorrectionRequest, RewardAnswer, _PROBLEMS),
+)
+async def amend(request: Request, user_id: EncodedUserId, decision_id: DecisionIdInPath) -> Response:
+    """Make this the reward that counts, whatever counted before: b becomes what it would be had it come at first.
+
+    A decision that had none gets it; sent again, it changes nothing. What counted before stays in the ledger.
+    """
+    body = await parse(request, CorrectionRequest)
+    return await _correct(request, user_id, decision_id, body.reward)
+
+
+@router.delete(
+    "/users/{user_id}/decisions/{decision_id}/reward",
+    summary="Retract the reward of a decision",
+    **documented(None, RewardAnswer, _PROBLEMS),
+)
+async def retract(request: Request, user_id: EncodedUserId, decision_id: DecisionIdInPath) -> Response:
+    """Take the reward back: A and b become what they would be had it never come.
+
+    From then on only PUT gives the decision a reward: a late repetition of the one taken back does not.
+    """
+    return await _correct(request, user_id, decision_id, None)
+
+
+async def _correct(request: Request, user_id: str, decision_id: UUID, reward: float | None) -> Response:
+    command = CorrectCommand(decode_user_id(user_id), decision_id, reward, datetime.now(UTC))
+    return answer(reward_answer(only(await services(request).writers.run(correct, [command]))))
+
+
+def _stored(stored: StoredDecision) -> dict[str, Any]:
+    return {
+        name: getattr(stored, name)
+        for name in ReceiptAnswer.model_fields
+        if name not in {"draw", "x", "candidates", "rewards"}
+    }
+
+
+def _explained(receipt: Receipt) -> dict[str, Any]:
+    stored = receipt.decision
+    columns = [stored.exploit, stored.explore, stored.propensities]
+    numbers = [[None] * len(stored.candidates) if column is None else column.tolist() for column in columns]
+    return {
+        "draw": receipt.draw,
+        "x": stored.x.tolist(),
+        "candidates": [
+            ReceiptCandidate(**candidate, exploit=exploit, explore=explore, propensity=propensity)
+            for candidate, exploit, explore, propensity in zip(stored.candidates, *numbers, strict=True)
+        ],
+        "rewards": [RewardChange.model_validate(entry) for entry in receipt.rewards],
+    }

@@ -1,0 +1,32 @@
+"""What bodies have in common, and the answers that many calls give."""
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict
+
+
+class Body(BaseModel):
+    """What a call takes: each value of its JSON type, numbers finite, and never echoed."""
+
+    model_config = ConfigDict(strict=True, frozen=True, allow_inf_nan=False, hide_input_in_errors=True)
+
+
+class Ok(BaseModel):
+    """Done, and on disk."""
+
+    ok: Literal[True] = True
+
+
+class FieldProblem(BaseModel):
+    """What is wrong with a field: where it is, why it is refused, and what kind of mistake that is."""
+
+    loc: list[str | int]
+    msg: str
+    type: str
+
+
+class Problem(BaseModel):
+    """Why a call failed: a sentence, or the fields at fault, and a code that stays the same between releases."""
+
+    detail: str | list[FieldProblem]
+    code: str

@@ -1,0 +1,35 @@
+"""GET /users/{user_id}/verify: the proof that what is known of a person is what they did."""
+
+from fastapi import APIRouter, Request, Response
+
+from oo_ml.api.bodies import answer, documented
+from oo_ml.api.dependencies import services
+from oo_ml.api.paths import EncodedUserId, decode_user_id
+from oo_ml.api.schemas.people import VerifyAnswer
+from oo_ml.services.verify import VerifyCommand, verify
+
+router = APIRouter(tags=["people"])
+
+_PROBLEMS = {422: "No such id can exist", 503: "The database can't take it now; try again"}
+
+
+@router.get(
+    "/users/{user_id}/verify", summary="Is the state what the ledger says?", **documented(None, VerifyAnswer, _PROBLEMS)
+)
+async def verify_user(request: Request, user_id: EncodedUserId) -> Response:
+    """Fold the ledger and compare with A, b and the counters bit for bit, and the ledger with the decisions.
+
+    Nothing is locked or written. Somebody never seen has no states, and is verified.
+    """
+    name = decode_user_id(user_id)
+    [report] = await services(request).long.run(verify, [VerifyCommand.person(name)])
+    return answer(
+        VerifyAnswer(
+            user_id=name,
+            verified=report.difference is None,
+            states=report.states,
+            changes=report.changes,
+            decisions=report.decisions,
+            difference=None if report.difference is None else report.difference.sentence,
+        )
+    )

@@ -1,0 +1,159 @@
+"""feature_history written: one row a decision, with all that explains it. Only its reward ever changes (ledger.py)."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+import numpy as np
+from numpy.typing import NDArray
+from sqlalchemy import Connection, text
+
+from oo_ml.storage import arrays
+from oo_ml.storage.history import DecisionKey, names
+from oo_ml.storage.states import StateKey
+
+
+@dataclass(frozen=True, slots=True)
+class DecisionRow:
+    """A decision among n candidates, as it is stored.
+
+    Attributes:
+        key: whose decision, by which policy.
+        epoch, version: of the state it was made from.
+        prompt_version: as the client named it; None leaves it to the latest generated tip of that id.
+        x: features of the chosen tip, shape (d,).
+        context: the moment it was made for.
+        features: the chosen tip's, raw, as /features shows them.
+        candidates: what was considered, as JSON objects.
+        answer: what the client was told.
+        request_digest: of the request, where the client named the decision.
+        exploration: share of decisions drawn at random.
+        alpha: width of the confidence bound; None for a policy without one.
+        exploit, explore, propensities: of each candidate, shape (n,); see domain/policies.py.
+    """
+
+    key: StateKey
+    decision_id: UUID
+    epoch: int
+    version: int
+    decided_at: datetime
+    score: float
+    propensity: float
+    exploring: bool
+    tip_id: str
+    prompt_version: str | None
+    x: NDArray[np.float64]
+    context: dict[str, Any]
+    features: dict[str, Any]
+    candidates: list[dict[str, Any]]
+    answer: dict[str, Any]
+    request_digest: bytes | None
+    exploration: float
+    alpha: float | None
+    exploit: NDArray[np.float64]
+    explore: NDArray[np.float64]
+    propensities: NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """A decision that was made before: what it was asked with, and what was answered."""
+
+    request_digest: bytes | None
+    answer: dict[str, Any]
+
+
+# The prompt version comes from the candidate, else from the latest generated tip of that id. WITH ORDINALITY and the
+# ORDER BY give positions in the order of the batch.
+_INSERT = text(f"""
+    INSERT INTO feature_history (
+        user_id, decision_id, policy, epoch, version, decided_at, score, propensity, exploring, tip_id,
+        prompt_version, generation_id, x, context, features, candidates, answer, request_digest, exploration, alpha,
+        exploit, explore, propensities
+    )
+    SELECT
+        k.user_id, k.decision_id, k.policy, k.epoch, k.version, k.decided_at, k.score, k.propensity, k.exploring,
+        k.tip_id, coalesce(k.prompt_version, tip.prompt_version), tip.generation_id,
+        {arrays.vector_sql("x", "k.x_offset", "k.dimension")},
+        k.context, k.features, k.candidates, k.answer, k.request_digest, k.exploration, k.alpha,
+        {arrays.vector_sql("exploit", "k.n_offset", "k.n")},
+        {arrays.vector_sql("explore", "k.n_offset", "k.n")},
+        {arrays.vector_sql("all_propensities", "k.n_offset", "k.n")}
+    FROM unnest(
+        CAST(:user_ids AS text[]), CAST(:decision_ids AS uuid[]), CAST(:policies AS text[]),
+        CAST(:epochs AS integer[]), CAST(:versions AS bigint[]), CAST(:decided_at AS timestamptz[]),
+        CAST(:scores AS float8[]), CAST(:propensities AS float8[]), CAST(:exploring AS boolean[]),
+        CAST(:tip_ids AS text[]), CAST(:prompt_versions AS text[]),
+        CAST(:contexts AS jsonb[]), CAST(:features AS jsonb[]), CAST(:candidates AS jsonb[]), CAST(:answers AS jsonb[]),
+        CAST(:request_digests AS bytea[]), CAST(:explorations AS float8[]), CAST(:alphas AS float8[]),
+        CAST(:dimensions AS integer[]), CAST(:x_offsets AS integer[]),
+        CAST(:counts AS integer[]), CAST(:n_offsets AS integer[])
+    ) WITH ORDINALITY AS k (
+        user_id, decision_id, policy, epoch, version, decided_at, score, propensity, exploring, tip_id,
+        prompt_version, context, features, candidates, answer, request_digest, exploration, alpha,
+        dimension, x_offset, n, n_offset, place
+    )
+    LEFT JOIN LATERAL (
+        SELECT t.prompt_version, t.generation_id
+        FROM tips AS t
+        WHERE t.user_id = k.user_id AND t.tip_id = k.tip_id
+            AND (k.prompt_version IS NULL OR t.prompt_version = k.prompt_version)
+        ORDER BY t.generation_id DESC
+        LIMIT 1
+    ) AS tip ON true
+    ORDER BY k.place
+""")
+
+_ANSWERED = text("""
+    SELECT h.user_id, h.decision_id, h.request_digest, h.answer
+    FROM unnest(CAST(:user_ids AS text[]), CAST(:decision_ids AS uuid[])) AS k (user_id, decision_id)
+    JOIN feature_history AS h ON h.user_id = k.user_id AND h.decision_id = k.decision_id
+""")
+
+
+def insert(connection: Connection, decisions: Sequence[DecisionRow]) -> None:
+    """Write `decisions`, in the order in which they were made."""
+    dimensions = [len(decision.x) for decision in decisions]
+    counts = [len(decision.propensities) for decision in decisions]
+    connection.execute(
+        _INSERT,
+        {
+            "user_ids": [decision.key.user_id for decision in decisions],
+            "decision_ids": [decision.decision_id for decision in decisions],
+            "policies": [decision.key.policy for decision in decisions],
+            "epochs": [decision.epoch for decision in decisions],
+            "versions": [decision.version for decision in decisions],
+            "decided_at": [decision.decided_at for decision in decisions],
+            "scores": np.array([decision.score for decision in decisions]),
+            "propensities": np.array([decision.propensity for decision in decisions]),
+            "exploring": [decision.exploring for decision in decisions],
+            "tip_ids": [decision.tip_id for decision in decisions],
+            "prompt_versions": [decision.prompt_version for decision in decisions],
+            "contexts": [json.dumps(decision.context) for decision in decisions],
+            "features": [json.dumps(decision.features) for decision in decisions],
+            "candidates": [json.dumps(decision.candidates) for decision in decisions],
+            "answers": [json.dumps(decision.answer) for decision in decisions],
+            "request_digests": [decision.request_digest for decision in decisions],
+            "explorations": np.array([decision.exploration for decision in decisions]),
+            "alphas": [decision.alpha for decision in decisions],
+            "dimensions": dimensions,
+            "x": arrays.pack([decision.x for decision in decisions]),
+            "x_offsets": arrays.offsets(dimensions),
+            "counts": counts,
+            "n_offsets": arrays.offsets(counts),
+            "exploit": arrays.pack([decision.exploit for decision in decisions]),
+            "explore": arrays.pack([decision.explore for decision in decisions]),
+            "all_propensities": arrays.pack([decision.propensities for decision in decisions]),
+        },
+    )
+
+
+def answered(connection: Connection, keys: Sequence[DecisionKey]) -> dict[DecisionKey, Answered]:
+    """Return those of the decisions named that were made already."""
+    rows = connection.execute(_ANSWERED, names(keys))
+    return {
+        DecisionKey(user_id, decision_id): Answered(digest, answer) for user_id, decision_id, digest, answer in rows
+    }

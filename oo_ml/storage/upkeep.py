@@ -1,0 +1,67 @@
+"""upkeep: how far each of its tasks has come; and the decisions that one of them is for."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final, NamedTuple
+from uuid import UUID
+
+from sqlalchemy import Connection, text
+
+from oo_ml.storage.history import DecisionKey
+
+# The row of the other task, retention, is kept by the function that detaches months.
+DEFAULT_REWARDS: Final = "default-rewards"
+
+
+class Position(NamedTuple):
+    """A place among the decisions as they were made; from one to the next, so that each is come by once."""
+
+    decided_at: datetime
+    decision_id: UUID
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """A row that is this transaction's until it ends: nobody else is at its task meanwhile."""
+
+    done_until: datetime | None
+
+
+_CLAIM = text("SELECT done_until FROM upkeep WHERE task = :task FOR UPDATE SKIP LOCKED")
+
+_SAVE = text("UPDATE upkeep SET done_until = :done_until, ran_at = :ran_at WHERE task = :task")
+
+# Both are what the index by time is for, see tables.py.
+_FIRST = text("SELECT min(decided_at) FROM feature_history")
+
+_OVERDUE = text("""
+    SELECT user_id, decision_id, decided_at
+    FROM feature_history
+    WHERE decided_at >= :decided_at AND decided_at < :until AND (decided_at, decision_id) > (:decided_at, :decision_id)
+        AND reward IS NULL AND reward_kind IS NULL
+    ORDER BY decided_at, decision_id
+    LIMIT :limit
+""")
+
+
+def claim(connection: Connection, task: str) -> Claim | None:
+    """Take a task for this transaction, None if somebody else is at it; lock it before any other row."""
+    row = connection.execute(_CLAIM, {"task": task}).one_or_none()
+    return None if row is None else Claim(row.done_until)
+
+
+def save(connection: Connection, task: str, done_until: datetime | None, ran_at: datetime) -> None:
+    """Write down how far a task that is claimed has come."""
+    connection.execute(_SAVE, {"task": task, "done_until": done_until, "ran_at": ran_at})
+
+
+def overdue(connection: Connection, after: Position, until: datetime, limit: int) -> dict[DecisionKey, Position]:
+    """Return the first decisions, at most `limit`, between two times that nothing has been said of to this day."""
+    rows = connection.execute(_OVERDUE, {**after._asdict(), "until": until, "limit": limit})
+    return {DecisionKey(row.user_id, row.decision_id): Position(row.decided_at, row.decision_id) for row in rows}
+
+
+def first(connection: Connection) -> datetime | None:
+    """Return the time of the first decision that there is."""
+    moment: datetime | None = connection.scalar(_FIRST)
+    return moment

@@ -1,0 +1,466 @@
+"""A decision is made once, its reward counts once, and both can be looked at and corrected afterwards."""
+
+import time
+import uuid
+from typing import Any
+
+import numpy as np
+import pytest
+import uuid_utils.compat as uuid_utils
+from sqlalchemy import Engine, text
+
+from tests import calls
+from tests.conftest import Serve
+from tests.gates import scalar
+from tests.serving import Service
+
+DAY = 86_400_000
+
+
+def new_id(milliseconds_ahead: float = 0) -> str:
+    """A UUIDv7 of about now."""
+    moment = int(time.time() * 1000 + milliseconds_ahead)
+    return str(uuid.UUID(int=moment << 80 | 7 << 76 | 2 << 62 | uuid.uuid4().int & (1 << 62) - 1))
+
+
+def decided(service: Service, user_id: str = "ada", path: str = "/score", **overrides: Any) -> dict[str, Any]:  # noqa: ANN401 - JSON
+    """Make a decision whose id is the client's, and return the answer."""
+    response = service.client.post(path, json=calls.score(user_id, decision_id=new_id(), **overrides))
+    assert response.status_code == 200, response.text
+    answer: dict[str, Any] = response.json()
+    return answer
+
+
+def reward_of(decision: dict[str, Any], value: float, user_id: str = "ada") -> dict[str, Any]:
+    """The reaction to a decision, by its id alone."""
+    return {
+        "user_id": user_id,
+        "tip_id": decision["tip_id"],
+        "reward": value,
+        "decision_id": decision["decision_id"],
+    }
+
+
+def receipt(service: Service, decision: dict[str, Any], user_id: str = "ada") -> dict[str, Any]:
+    """What explains a decision."""
+    response = service.client.get(f"/users/{user_id}/decisions/{decision['decision_id']}")
+    assert response.status_code == 200, response.text
+    answer: dict[str, Any] = response.json()
+    return answer
+
+
+def counters(service: Service, user_id: str = "ada") -> tuple[int, int, float]:
+    """Pulls, rewards and their sum, of linucb-v1."""
+    stats = service.client.get(f"/stats/{user_id}").json()
+    return stats["pulls"], stats["reward_count"], stats["cumulative_reward"]
+
+
+# The decision
+
+
+def test_the_same_decision_is_made_once(service: Service) -> None:
+    """Asked again, even after the model has learned otherwise: the stored answer, and no second pull."""
+    body = calls.score(decision_id=new_id())
+    first = service.client.post("/score", json=body)
+    assert first.json()["decision_id"] == body["decision_id"]
+    service.client.post("/reward", json=calls.reward(value=-1))
+    assert service.client.post("/score", json=calls.score()).json()["tip_id"] != first.json()["tip_id"]
+    again = service.client.post("/score", json=body)
+    assert (again.status_code, again.content) == (200, first.content)
+    assert counters(service)[0] == 2
+
+
+def test_the_same_id_for_another_request_is_a_conflict(service: Service, db: Engine) -> None:
+    """Other candidates, another moment, another policy, or an id that the service made: 409, and nothing changes."""
+    body = calls.score(decision_id=new_id())
+    service.client.post("/score", json=body)
+    made_here = service.client.post("/score", json=calls.score()).json()["decision_id"]
+    others = [
+        ("/score", body | {"context": {"hour_of_day": 10, "day_of_week": 2}}),
+        ("/score", body | {"candidates": body["candidates"][:1]}),
+        ("/score", body | {"candidates": [body["candidates"][0] | {"content": "x"}, body["candidates"][1]]}),
+        ("/score/egreedy", body),
+        ("/score", calls.score(decision_id=made_here)),
+    ]
+    for path, other in others:
+        answer = service.client.post(path, json=other)
+        assert (answer.status_code, answer.json()["code"]) == (409, "decision_exists")
+    assert counters(service)[0] == 2
+    assert scalar(db, "SELECT count(*) FROM feature_history") == 2
+
+
+def test_the_same_request_may_be_written_another_way(service: Service) -> None:
+    """The order of fields, spaces, and 1 for 1.0 are no other body."""
+    body = calls.score(decision_id=new_id())
+    body["candidates"][0]["features"]["task_age_days"] = 1
+    first = service.client.post("/score", json=body).json()
+    body["candidates"][0]["features"] = {"task_age_days": 1.0, "priority": 4}
+    assert service.client.post("/score", json=dict(reversed(body.items()))).json() == first
+
+
+def test_an_id_belongs_to_its_user(service: Service) -> None:
+    """Two people may have the same one; each gets a decision of their own."""
+    name = new_id()
+    for user_id in ("ada", "ben"):
+        assert service.client.post("/score", json=calls.score(user_id, decision_id=name)).status_code == 200
+    assert (counters(service, "ada")[0], counters(service, "ben")[0]) == (1, 1)
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        "01936f3e-0000-4000-8000-000000000000",
+        "01936f3e-0000-7000-0000-000000000000",
+        "x",
+        7,
+        "",
+        "ffffffff-ffff-7fff-bfff-ffffffffffff",
+    ],
+)
+def test_an_id_must_be_a_uuidv7_of_the_past_or_of_today(service: Service, bad: object) -> None:
+    """Anything else is a 422 that says which field it is, and nothing is decided."""
+    answer = service.client.post("/score", json=calls.score(decision_id=bad))
+    assert answer.status_code == 422
+    assert {tuple(problem["loc"]) for problem in answer.json()["detail"]} == {("body", "decision_id")}
+    assert counters(service)[0] == 0
+
+
+def test_clocks_may_differ_by_a_day(service: Service) -> None:
+    """A little less is fine, and so is an id of long ago, whose month has no partition any more; more is not."""
+    answer = service.client.post("/score", json=calls.score(decision_id=new_id(DAY + 60_000)))
+    assert (answer.status_code, answer.json()["detail"][0]["loc"]) == (422, ["body", "decision_id"])
+    for name in (new_id(DAY - 60_000), "00000000-0001-7000-8000-000000000000"):
+        answer = service.client.post("/score", json=calls.score(decision_id=name))
+        assert (answer.status_code, answer.json()["decision_id"]) == (200, name)
+
+
+# The reward
+
+
+@pytest.mark.parametrize("value", [1.0, 0.0, -0.5])
+def test_a_reward_counts_once(service: Service, db: Engine, value: float) -> None:
+    """The second and third change nothing and say what counts, whatever they bring; 0.0 is a reward like any other."""
+    decision = decided(service)
+    answer = service.client.post("/reward", json=reward_of(decision, value))
+    said = {"ok": True, "reward": value, "decision_id": decision["decision_id"]}
+    assert answer.json() == said | {"applied": True}
+    for repeated in (value, 0.75):
+        again = service.client.post("/reward", json=reward_of(decision, repeated))
+        assert (again.status_code, again.json()) == (200, said | {"applied": False})
+    assert counters(service) == (1, 1, value)
+    assert scalar(db, "SELECT count(*) FROM reward_ledger") == 1
+
+
+def test_a_reward_learns_with_what_was_decided(service: Service, db: Engine) -> None:
+    """The stored x counts, whatever features say; the policy is the decision's own, whichever door it came through."""
+    decision = decided(service, path="/score/egreedy")
+    lies = {"features": {"hour_of_day": 3, "is_overdue": True, "priority": 1}, "day_of_week": 6}
+    answer = service.client.post("/reward", json=reward_of(decision, 1.0) | lies)
+    assert answer.json()["applied"] is True
+    assert counters(service) == (0, 0, 0.0)
+    assert service.client.get("/stats/egreedy/ada").json()["reward_count"] == 1
+    with db.begin() as connection:
+        stored = connection.scalars(text("SELECT x FROM feature_history")).one()
+        learned = connection.scalars(text("SELECT x FROM reward_ledger")).one()
+        state = connection.execute(text("SELECT a, b FROM policy_state WHERE policy = 'egreedy-v1'")).one()
+    assert stored.tobytes() == learned.tobytes()
+    assert np.array_equal(state.a, np.eye(7) + np.outer(stored, stored))
+    assert np.array_equal(state.b, stored)
+
+
+def test_a_reward_for_nothing_is_refused(service: Service, db: Engine) -> None:
+    """An unknown decision, or somebody else's: 404; another tip than the one decided: 409. Nothing is learned."""
+    decision = decided(service)
+    unknown = reward_of(decision, 1.0) | {"decision_id": new_id()}
+    foreign = reward_of(decision, 1.0, user_id="ben")
+    other_tip = reward_of(decision, 1.0) | {"tip_id": "t2"}
+    for body, expected in [
+        (unknown, (404, "unknown_decision")),
+        (foreign, (404, "unknown_decision")),
+        (other_tip, (409, "other_tip")),
+    ]:
+        answer = service.client.post("/reward", json=body)
+        assert (answer.status_code, answer.json()["code"]) == expected
+    assert scalar(db, "SELECT count(*) FROM reward_ledger") == 0
+    assert scalar(db, "SELECT count(*) FROM policy_state") == 1
+
+
+def test_features_may_be_left_out_only_with_a_decision(service: Service) -> None:
+    """Without both there is nothing to learn with."""
+    body = calls.reward()
+    del body["features"]
+    answer = service.client.post("/reward", json=body)
+    assert answer.status_code == 422
+    assert [problem["loc"] for problem in answer.json()["detail"]] == [["body", "features"]]
+
+
+def test_a_reward_that_names_none_goes_past_rewarded_decisions(service: Service) -> None:
+    """It is tied to the latest that nobody has reacted to, and says which; with none left it counts all the same."""
+    first, second = decided(service), decided(service)
+    service.client.post("/reward", json=reward_of(second, 1.0))
+    answers = [service.client.post("/reward", json=calls.reward(value=value)).json() for value in (0.5, -1.0)]
+    assert answers == [
+        {"ok": True, "applied": True, "reward": 0.5, "decision_id": first["decision_id"]},
+        {"ok": True, "applied": True, "reward": -1.0, "decision_id": None},
+    ]
+    assert counters(service) == (2, 3, 0.5)
+
+
+# The Idempotency-Key
+
+
+def test_a_call_with_a_key_counts_once(service: Service) -> None:
+    """The same key and body again: nothing changes; other keys and no key: each counts."""
+    body = calls.reward(value=0.5)
+    answers = [
+        service.client.post("/reward", json=body, headers=headers).json()
+        for headers in ({"Idempotency-Key": "a"}, {"Idempotency-Key": "a"}, {"Idempotency-Key": "b"}, {}, {})
+    ]
+    assert [answer["applied"] for answer in answers] == [True, False, True, True, True]
+    assert {answer["reward"] for answer in answers} == {0.5}
+    assert counters(service) == (0, 4, 2.0)
+
+
+def test_a_key_says_which_decision_its_reward_went_to(service: Service) -> None:
+    """A client that missed the answer learns it from the repetition."""
+    decision = decided(service)
+    answers = [
+        service.client.post("/reward", json=calls.reward(), headers={"Idempotency-Key": "a"}).json() for _ in range(2)
+    ]
+    assert [answer["decision_id"] for answer in answers] == [decision["decision_id"]] * 2
+
+
+def test_a_key_with_another_body_is_a_conflict(service: Service) -> None:
+    """Another reward, another tip, another policy: 409. Another user's key is another key."""
+    headers = {"Idempotency-Key": "a"}
+    assert service.client.post("/reward", json=calls.reward(), headers=headers).status_code == 200
+    for path, body in [
+        ("/reward", calls.reward(value=0.5)),
+        ("/reward", calls.reward(tip_id="t2")),
+        ("/reward/egreedy", calls.reward()),
+    ]:
+        answer = service.client.post(path, json=body, headers=headers)
+        assert (answer.status_code, answer.json()["code"]) == (409, "idempotency_key_reused")
+    assert service.client.post("/reward", json=calls.reward("ben"), headers=headers).json()["applied"] is True
+    assert counters(service) == (0, 1, 1.0)
+
+
+def test_a_key_outlives_a_reset(service: Service) -> None:
+    """A retry that arrives after the person started afresh teaches the new model nothing."""
+    headers = {"Idempotency-Key": "a"}
+    service.client.post("/reward", json=calls.reward(), headers=headers)
+    service.client.post("/reset/ada")
+    assert service.client.post("/reward", json=calls.reward(), headers=headers).json()["applied"] is False
+    assert counters(service) == (0, 0, 0.0)
+
+
+@pytest.mark.parametrize("bad", [b"", b"a" * 201, b"a\tb", b"\x80"])
+def test_a_key_must_be_storable(service: Service, bad: bytes) -> None:
+    """1 to 200 bytes without control characters, else 422 that names the header."""
+    answer = service.client.post("/reward", json=calls.reward(), headers={b"Idempotency-Key": bad})
+    assert answer.status_code == 422
+    assert [problem["loc"] for problem in answer.json()["detail"]] == [["header", "idempotency-key"]]
+    assert counters(service) == (0, 0, 0.0)
+
+
+# Correcting
+
+
+def path_of(decision: dict[str, Any], user_id: str = "ada") -> str:
+    """Where the reward of a decision is corrected."""
+    return f"/users/{user_id}/decisions/{decision['decision_id']}/reward"
+
+
+def test_a_reward_can_be_amended(service: Service, db: Engine) -> None:
+    """Afterwards b is what it would have been and A as it was; the ledger has both; the same again changes nothing."""
+    decision = decided(service)
+    service.client.post("/reward", json=reward_of(decision, 1.0))
+    answers = [service.client.put(path_of(decision), json={"reward": -0.5}).json() for _ in range(2)]
+    said = {"ok": True, "reward": -0.5, "decision_id": decision["decision_id"]}
+    assert answers == [said | {"applied": True}, said | {"applied": False}]
+    assert counters(service) == (1, 1, -0.5)
+    with db.begin() as connection:
+        x = connection.scalars(text("SELECT x FROM feature_history")).one()
+        state = connection.execute(text("SELECT a, b, version FROM policy_state")).one()
+    np.testing.assert_allclose(state.a, np.eye(5) + np.outer(x, x), atol=1e-15)
+    np.testing.assert_allclose(state.b, -0.5 * x, atol=1e-15)
+    assert state.version == 2
+    assert [(entry["kind"], entry["reward"]) for entry in receipt(service, decision)["rewards"]] == [
+        ("reward", 1.0),
+        ("amend", -0.5),
+    ]
+
+
+def test_a_reward_can_be_retracted(service: Service, db: Engine) -> None:
+    """A and b are what they were before it; a late repetition does not bring it back, a new PUT does."""
+    decision = decided(service)
+    service.client.post("/reward", json=reward_of(decision, 1.0))
+    answers = [service.client.delete(path_of(decision)).json() for _ in range(2)]
+    said = {"ok": True, "reward": None, "decision_id": decision["decision_id"]}
+    assert answers == [said | {"applied": True}, said | {"applied": False}]
+    assert counters(service) == (1, 0, 0.0)
+    with db.begin() as connection:
+        state = connection.execute(text("SELECT a, b FROM policy_state")).one()
+    np.testing.assert_allclose(state.a, np.eye(5), atol=1e-15)
+    np.testing.assert_allclose(state.b, np.zeros(5), atol=1e-15)
+    assert service.client.post("/reward", json=reward_of(decision, 1.0)).json() == said | {"applied": False}
+    assert receipt(service, decision)["reward_kind"] == "retract"
+    assert service.client.put(path_of(decision), json={"reward": 0.25}).json()["applied"] is True
+    assert counters(service) == (1, 1, 0.25)
+    shown = receipt(service, decision)
+    assert (shown["reward"], shown["reward_kind"]) == (0.25, None)
+    assert [entry["kind"] for entry in shown["rewards"]] == ["reward", "retract", "reward"]
+
+
+def test_correcting_what_has_no_reward(service: Service) -> None:
+    """PUT gives it one, which a later POST does not change; DELETE finds nothing to take back."""
+    first, second = decided(service), decided(service)
+    assert service.client.delete(path_of(second)).json()["applied"] is False
+    assert service.client.put(path_of(first), json={"reward": 0.0}).json()["applied"] is True
+    late = service.client.post("/reward", json=reward_of(first, 1.0)).json()
+    assert (late["applied"], late["reward"]) == (False, 0.0)
+    assert service.client.post("/reward", json=reward_of(second, 1.0)).json()["applied"] is True
+    assert counters(service) == (2, 2, 1.0)
+
+
+def test_a_reward_that_named_no_decision_can_be_corrected_by_it(service: Service, db: Engine) -> None:
+    """With the features that it was learned with, though they are not those of the decision."""
+    decision = decided(service)
+    service.client.post("/reward", json=calls.reward(features={"hour_of_day": 3, "priority": 2}))
+    service.client.delete(path_of(decision))
+    with db.begin() as connection:
+        state = connection.execute(text("SELECT a, b FROM policy_state")).one()
+        decided_x, learned_x = connection.execute(
+            text("SELECT h.x, l.x FROM feature_history AS h, reward_ledger AS l WHERE l.kind = 'retract'")
+        ).one()
+    assert not np.array_equal(decided_x, learned_x)
+    np.testing.assert_allclose(state.a, np.eye(5), atol=1e-15)
+    np.testing.assert_allclose(state.b, np.zeros(5), atol=1e-15)
+
+
+def test_correcting_a_decision_that_nobody_made(service: Service, db: Engine) -> None:
+    """404, and nobody comes into being by it; an id that is none is a 422."""
+    for user_id, name, status in [("ada", new_id(), 404), ("nobody", new_id(), 404), ("ada", "x", 422)]:
+        path = f"/users/{user_id}/decisions/{name}"
+        assert service.client.get(path).status_code == status
+        assert service.client.put(f"{path}/reward", json={"reward": 1}).status_code == status
+        assert service.client.delete(f"{path}/reward").status_code == status
+    assert scalar(db, "SELECT count(*) FROM policy_state") == 0
+
+
+@pytest.mark.parametrize("body", [{}, {"reward": None}, {"reward": 1.01}, {"reward": "1"}, {"reward": True}, []])
+def test_a_correction_must_be_a_reward(service: Service, body: object) -> None:
+    """Else 422, and what counts stays."""
+    decision = decided(service)
+    service.client.post("/reward", json=reward_of(decision, 1.0))
+    assert service.client.put(path_of(decision), json=body).status_code == 422
+    assert receipt(service, decision)["reward"] == 1.0
+
+
+# After a reset
+
+
+def test_a_reward_after_a_reset_is_the_old_epochs(service: Service, db: Engine) -> None:
+    """It counts for its decision, in its epoch's ledger; the new model learns nothing of it, nor of corrections."""
+    decision = decided(service)
+    earlier = decided(service)
+    service.client.post("/reward", json=reward_of(earlier, 1.0))
+    service.client.post("/reset/ada")
+    decided(service)
+    assert service.client.post("/reward", json=reward_of(decision, 0.5)).json()["applied"] is True
+    assert service.client.put(path_of(earlier), json={"reward": -1}).json()["applied"] is True
+    assert service.client.delete(path_of(decision)).json()["applied"] is True
+    assert counters(service) == (1, 0, 0.0)
+    assert scalar(db, "SELECT version FROM policy_state WHERE policy = 'linucb-v1'") == 0
+    assert scalar(db, "SELECT array_agg((epoch, version, kind)::text ORDER BY version) FROM reward_ledger") == [
+        "(0,1,reward)",
+        "(0,2,reward)",
+        "(0,3,amend)",
+        "(0,4,retract)",
+    ]
+
+
+# The receipt
+
+
+def test_a_receipt_explains_the_decision(serve: Serve) -> None:
+    """What was considered, how each was judged and how likely it was, the draw, the state it came from, the reward."""
+    service = serve(exploration=0.2, alpha=2.0)
+    service.client.post("/reward", json=calls.reward(value=0.5))
+    decision = decided(service)
+    shown = receipt(service, decision)
+    chosen = next(candidate for candidate in shown["candidates"] if candidate["id"] == decision["tip_id"])
+    assert [candidate["id"] for candidate in shown["candidates"]] == ["t1", "t2"]
+    assert shown["score"] == decision["score"] == chosen["exploit"] + chosen["explore"]
+    assert shown["propensity"] == decision["propensity"] == chosen["propensity"]
+    assert sum(candidate["propensity"] for candidate in shown["candidates"]) == pytest.approx(1)
+    assert (shown["exploration"], shown["alpha"], shown["epoch"], shown["version"]) == (0.2, 2.0, 0, 1)
+    whether, which = shown["draw"]
+    assert shown["exploring"] == (whether < 0.2)
+    if shown["exploring"]:
+        assert shown["candidates"][int(which * 2)]["id"] == decision["tip_id"]
+    x = np.array(shown["x"])
+    A, b = np.eye(5) + np.outer(x, x), 0.5 * x  # the one reward was for the same features
+    assert shown["candidates"][0]["exploit"] == pytest.approx(x @ np.linalg.solve(A, b))
+    assert shown["candidates"][0]["explore"] == pytest.approx(2.0 * np.sqrt(x @ np.linalg.solve(A, x)))
+    assert (shown["reward"], shown["rewarded_at"], shown["rewards"]) == (None, None, [])
+    assert shown["decided_at"].endswith("Z")
+    assert shown["context"] == {"hour_of_day": 9, "day_of_week": 2}
+
+
+def test_a_receipt_tells_the_rewards_history(service: Service) -> None:
+    """Each change of it with its kind, what counted before, and the key that it came with."""
+    decision = decided(service)
+    service.client.post("/reward", json=reward_of(decision, 1.0), headers={"Idempotency-Key": "a"})
+    service.client.put(path_of(decision), json={"reward": 0.5})
+    service.client.delete(path_of(decision))
+    rewards = receipt(service, decision)["rewards"]
+    columns = ("version", "kind", "reward", "previous_reward", "idempotency_key")
+    assert [tuple(entry[column] for column in columns) for entry in rewards] == [
+        (1, "reward", 1.0, None, "a"),
+        (2, "amend", 0.5, 1.0, None),
+        (3, "retract", None, 0.5, None),
+    ]
+    times = [entry["recorded_at"] for entry in rewards]
+    assert times == sorted(times)
+
+
+def test_a_receipt_of_a_decision_by_an_older_release(service: Service, db: Engine) -> None:
+    """It says what was kept then, and null for the rest."""
+    decision = decided(service)
+    with db.begin() as connection:
+        connection.execute(
+            text("""
+                UPDATE feature_history
+                SET exploration = NULL, alpha = NULL, exploit = NULL, explore = NULL, propensities = NULL
+            """)
+        )
+    shown = receipt(service, decision)
+    assert (shown["exploration"], shown["alpha"], shown["propensity"]) == (None, None, 1.0)
+    assert [candidate["propensity"] for candidate in shown["candidates"]] == [None, None]
+
+
+def test_linucb_explores_where_it_is_told_to(serve: Serve) -> None:
+    """With OO_ML_EXPLORATION 1 every decision is drawn, is counted as such, and says how likely it was."""
+    service = serve(exploration=1.0)
+    answers = [decided(service) for _ in range(20)]
+    assert {answer["propensity"] for answer in answers} == {0.5}
+    assert {answer["tip_id"] for answer in answers} == {"t1", "t2"}
+    assert all(receipt(service, answer)["exploring"] for answer in answers)
+
+
+def test_people_with_strange_ids_have_receipts_too(service: Service) -> None:
+    """A slash, a percent sign and what looks like a path of its own are parts of an id."""
+    for user_id in ("a/b", "100%", "x/decisions/y/reward", "żółw ☃"):
+        decision = decided(service, user_id)
+        encoded = "".join(f"%{byte:02X}" for byte in user_id.encode())
+        service.client.put(path_of(decision, encoded), json={"reward": 1})
+        shown = receipt(service, decision, encoded)
+        assert (shown["user_id"], shown["reward"]) == (user_id, 1.0)
+
+
+def test_ids_of_clients_and_of_the_service_are_of_one_kind(service: Service) -> None:
+    """A client that makes its ids with a library gets on with ids that were made here."""
+    made = service.client.post("/score", json=calls.score(decision_id=str(uuid_utils.uuid7()))).json()
+    here = service.client.post("/score", json=calls.score()).json()
+    assert uuid.UUID(made["decision_id"]).version == uuid.UUID(here["decision_id"]).version == 7
