@@ -22,7 +22,7 @@ def progress(console: Console, what: str, total: int, *, lines: int = 10) -> Ite
         nonlocal done
         before, done = done, done + part
         # A line each time another 1/lines of the way is behind us, the last step included.
-        if done * lines // total > before * lines // total:
+        if total and done * lines // total > before * lines // total:
             console.print(f"{what}: {done} of {total}", highlight=False)
 
     yield advance

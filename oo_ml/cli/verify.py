@@ -1,0 +1,81 @@
+"""`oo-ml verify`: the proof that every state is the fold of its ledger."""
+
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from oo_ml.domain.identifiers import is_user_id
+from oo_ml.errors import OoMlError
+from oo_ml.observability import configure_logging
+from oo_ml.progress import progress
+from oo_ml.services.startup import database, single_connection
+from oo_ml.services.verify import Report, Survey, everybody, person, some
+from oo_ml.settings import LogLevel, Settings
+
+
+def _user_id(text: str | None) -> str | None:
+    if text is not None and not is_user_id(text):
+        raise typer.BadParameter("the service accepts no such id")
+    return text
+
+
+def verify(
+    user: Annotated[str | None, typer.Option(metavar="ID", help="One person", callback=_user_id)] = None,
+    sample: Annotated[
+        int | None, typer.Option(metavar="N", min=1, max=1_000_000, help="N people, drawn at random")
+    ] = None,
+    all_: Annotated[bool, typer.Option("--all", help="Everybody; the default")] = False,  # noqa: FBT002 - typer reads it as a flag
+) -> None:
+    """Fold each ledger and compare it with the stored state bit for bit, and with the decisions.
+
+    Reads only, beside a service at work. Stops at the first difference, prints it, and exits with code 1.
+    """
+    if (user is not None) + (sample is not None) + all_ > 1:
+        raise typer.BadParameter("--user, --sample and --all exclude each other")
+    settings = Settings()
+    # What goes wrong ends as one line of main's; a warning of the transaction would say it twice.
+    configure_logging(LogLevel.ERROR)
+    with database(settings) as url, single_connection(settings, url, read_only=True, long=True) as engine:
+        if user is not None:
+            survey = person(engine, settings, user)
+        elif sample is not None:
+            survey = some(engine, settings, sample)
+        else:
+            survey = everybody(engine, settings)
+        reports: list[Report] = []
+        try:
+            _follow(survey, reports)
+        except (OoMlError, KeyboardInterrupt):
+            typer.echo(f"Stopped before the end; no difference so far: {_totals(reports)}")
+            raise
+    if reports[-1:] and (difference := reports[-1].difference):
+        typer.echo(f"difference: {_printable(difference.user_id)}: {difference.sentence}")
+        typer.echo(f"Stopped there: {_totals(reports)}")
+        raise typer.Exit(1)
+    if user is not None and not reports[0].states:
+        typer.echo(f"Nothing is known of {_printable(user)}")
+    typer.echo(f"No difference: {_totals(reports)}")
+
+
+def _follow(survey: Survey, reports: list[Report]) -> None:
+    """Add the reports to `reports` as they come, up to the first with a difference."""
+    # Not where the result goes, so that it can be kept in a file.
+    with progress(Console(stderr=True), "Verifying", survey.states) as advance:
+        for report in survey.reports:
+            reports.append(report)
+            if report.difference is not None:
+                return
+            advance(report.states)
+
+
+def _totals(reports: list[Report]) -> str:
+    people, states, changes, decisions = (
+        sum(getattr(report, what) for report in reports) for what in ("people", "states", "changes", "decisions")
+    )
+    return f"people {people}, states {states}, changes {changes}, decisions {decisions}"
+
+
+def _printable(user_id: str) -> str:
+    # An id can hold anything, escape sequences too.
+    return user_id if user_id.isprintable() else repr(user_id)
