@@ -1,0 +1,33 @@
+"""`oo-ml upkeep`: everything that has to be done from time to time, once and to its end; for cron, as the owner."""
+
+import asyncio
+from datetime import UTC, datetime
+
+import typer
+
+from oo_ml.observability import configure_logging
+from oo_ml.services.startup import database, single_worker
+from oo_ml.services.upkeep import give_default_rewards, keep_months
+from oo_ml.settings import LogLevel, Settings
+
+
+def upkeep() -> None:
+    """Make months of the history ahead, detach those past retention, give default rewards; exit code 1 on an alarm."""
+    settings = Settings()
+    configure_logging(LogLevel.WARNING)
+    with database(settings) as url, single_worker(settings, url) as worker:
+        now = datetime.now(UTC)
+        months = asyncio.run(keep_months(worker, settings, now))
+        for name in months.made:
+            typer.echo(f"made {name}")
+        for name in months.detached:
+            typer.echo(f"detached {name}")
+        for message in [*(problem.message for problem in months.problems), *months.alarms]:
+            typer.echo(f"error: {message}", err=True)
+        defaults = asyncio.run(give_default_rewards(worker, settings, now))
+        if settings.reward_wait is not None:
+            typer.echo(f"default rewards given: {defaults.given}")
+        if defaults.is_busy:
+            typer.echo("another process is giving default rewards")
+    if months.alarms:
+        raise typer.Exit(1)

@@ -1,0 +1,130 @@
+"""`oo-ml upkeep`: what it says, and when it fails."""
+
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+from sqlalchemy import Engine, make_url, text
+
+from oo_ml.domain.features import Moment, Task
+from oo_ml.domain.policies import LINUCB
+from oo_ml.services.score import Candidate, DecideCommand, Parameters, decide
+from oo_ml.storage.partitions import month_of
+from tests.commands import Done, oo_ml, start
+from tests.gates import scalar
+from tests.migrations.rows import uuid7
+from tests.waiting import PATIENCE
+
+NOW = datetime.now(UTC)
+ALARM = "run `oo-ml upkeep` or `oo-ml db upgrade` as its owner\n"
+
+
+@pytest.fixture
+def decided(db: Engine) -> None:
+    """Twelve hundred decisions of thirty people."""
+    candidate = Candidate("t1", "todoist", Task(is_overdue=False, task_age_days=0, priority=4))
+    commands = [
+        DecideCommand(f"user {number % 30}", LINUCB, uuid7(NOW, number), NOW, Moment(9, 2), [candidate])
+        for number in range(1200)
+    ]
+    with db.begin() as connection:
+        decide(connection, commands, parameters=Parameters(alpha=1.0, epsilon=0.0))
+
+
+def upkeep(url: str, *, wait: float | None = None, reward: float | None = None, retention: int | None = None) -> Done:
+    """Run `oo-ml upkeep` on a database."""
+    return oo_ml(
+        "upkeep",
+        OO_ML_DATABASE_URL=url,
+        OO_ML_REWARD_WAIT=wait,
+        OO_ML_DEFAULT_REWARD=reward,
+        OO_ML_HISTORY_RETENTION=retention,
+    )
+
+
+def run(db: Engine, statement: str) -> None:
+    """Run a statement in a transaction of its own."""
+    with db.begin() as connection:
+        connection.execute(text(statement))
+
+
+def month(later: int) -> str:
+    """The table of a month."""
+    return f"feature_history_{month_of(NOW, later):%Y_%m}"
+
+
+def test_nothing_to_do_is_nothing_said(database_url: str) -> None:
+    """Defaults are off, and every month is there."""
+    assert upkeep(database_url) == Done(0, "", "")
+
+
+@pytest.mark.usefixtures("decided")
+def test_it_says_what_it_did(database_url: str, db: Engine) -> None:
+    """A line a month, and the number of default rewards; the second time there is nothing left."""
+    run(db, f"DROP TABLE {month(3)}")
+    run(db, "SELECT create_feature_history_months('2001-05-01Z', 1)")
+    said = f"made {month(3)}\ndetached feature_history_2001_05\ndefault rewards given: 1200\n"
+    assert upkeep(database_url, wait=0.001, reward=0.25, retention=6) == Done(0, said, "")
+    assert upkeep(database_url, wait=0.001, reward=0.25, retention=6) == Done(0, "default rewards given: 0\n", "")
+    assert scalar(db, "SELECT array_agg(DISTINCT (reward, reward_kind)::text) FROM feature_history") == [
+        "(0.25,default)"
+    ]
+
+
+@pytest.mark.usefixtures("decided")
+def test_two_at_once_give_each_once(database_url: str, db: Engine) -> None:
+    """Whichever finds the other at it stops and says so; nothing is left, and nothing counts twice."""
+    processes = [start("upkeep", OO_ML_DATABASE_URL=database_url, OO_ML_REWARD_WAIT=0.001) for _ in range(2)]
+    said = [process.communicate(timeout=PATIENCE) for process in processes]
+    assert [(process.returncode, err) for process, (_, err) in zip(processes, said, strict=True)] == [(0, "")] * 2
+    lines = [line for out, _ in said for line in out.splitlines() if line.startswith("default rewards given: ")]
+    assert sum(int(line.rsplit(" ", 1)[1]) for line in lines) == 1200
+    assert scalar(db, "SELECT count(*) FROM reward_ledger") == 1200
+    assert scalar(db, "SELECT sum(reward_count)::integer FROM policy_state") == 1200
+
+
+def test_another_one_at_it_is_no_failure(database_url: str, db: Engine) -> None:
+    """It goes on without this one."""
+    with db.begin() as other:
+        other.execute(text("SELECT FROM upkeep WHERE task = 'default-rewards' FOR UPDATE"))
+        done = upkeep(database_url, wait=60)
+    assert done == Done(0, "default rewards given: 0\nanother process is giving default rewards\n", "")
+
+
+@pytest.mark.usefixtures("decided")
+def test_a_role_that_owns_nothing_does_what_it_can(database_url: str, db: Engine) -> None:
+    """It names who may do the rest; only a month that is missing now or soon makes it fail."""
+    role = f"clerk_for_{make_url(database_url).database}"
+    run(db, f'CREATE ROLE "{role}" LOGIN')
+    try:
+        run(db, f'GRANT SELECT, INSERT, UPDATE ON ALL TABLES IN SCHEMA public TO "{role}"')
+        clerk = make_url(database_url).set(username=role).render_as_string()
+        run(db, f"DROP TABLE {month(3)}")
+        refused = f"error: making months of feature_history: this role may not do it; {ALARM}"
+        done = upkeep(clerk, wait=0.001)
+        assert done == Done(0, "default rewards given: 1200\n", refused)
+        run(db, f"DROP TABLE {month(1)}")
+        missing = f"error: feature_history has no partition for {month_of(NOW, 1):%Y-%m}: {ALARM}"
+        assert upkeep(clerk) == Done(1, "", refused + missing)
+        assert upkeep(database_url) == Done(0, f"made {month(1)}\nmade {month(3)}\n", "")
+    finally:
+        run(db, f'DROP OWNED BY "{role}"')
+        run(db, f'DROP ROLE "{role}"')
+
+
+def test_a_server_that_is_away_is_one_line(tmp_path: Path) -> None:
+    """As with every other command."""
+    done = upkeep(f"postgresql://u@/d?host={tmp_path}")
+    assert (done.code, done.out, done.err.splitlines()[-1]) == (1, "", "error: The database can't be reached")
+
+
+def test_a_database_that_was_not_migrated_is_one_line(empty_database_url: str) -> None:
+    """It says what to run first."""
+    done = upkeep(empty_database_url)
+    assert (done.code, done.out) == (1, "")
+    assert done.err.splitlines()[-1].startswith("error: The database has not been migrated to this release")
+
+
+def test_the_private_postgresql_is_looked_after_too(home: Path) -> None:
+    """It is started for it, if it does not run."""
+    assert oo_ml("upkeep", OO_ML_DATA_DIR=home / "data") == Done(0, "", "")
