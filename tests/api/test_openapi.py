@@ -1,5 +1,7 @@
 """The OpenAPI document: every call of the contract, with its body, its answer and an example."""
 
+import re
+
 import pytest
 
 from tests.serving import Service
@@ -25,6 +27,8 @@ def test_every_call_of_the_contract_is_documented(service: Service) -> None:
         "/features/{user_id}",
         "/health",
         "/prompts/{version}",
+        "/users/{user_id}",
+        "/users/{user_id}/export",
     }
     for path, methods in document["paths"].items():
         for operation in methods.values():
@@ -46,3 +50,13 @@ def test_examples_work(service: Service, path: str, model: str) -> None:
     """What the documentation shows can be sent as it stands."""
     [example] = service.client.get("/openapi.json").json()["components"]["schemas"][model]["examples"]
     assert service.client.post(path, json=example).status_code == 200
+
+
+def test_the_page_needs_nothing_from_elsewhere(service: Service) -> None:
+    """Its script, style and icon come from the service: it works where nothing else can be reached."""
+    page = service.client.get("/docs").text
+    named = re.findall(r'(?:src|href|url: )=?\s*["\']([^"\']+)["\']', page)
+    assert len(named) >= 4
+    for address in named:
+        assert address.startswith("/")
+        assert service.client.get(address).status_code == 200

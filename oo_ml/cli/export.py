@@ -1,0 +1,71 @@
+"""`oo-ml export`: all that is known of a person, as one JSON document."""
+
+import os
+import shutil
+import sys
+import tempfile
+import time
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+from typing import IO, Annotated
+
+import typer
+
+from oo_ml.domain.identifiers import is_user_id
+from oo_ml.errors import ExportFileError
+from oo_ml.observability import configure_logging
+from oo_ml.services import transactions
+from oo_ml.services.export import export
+from oo_ml.services.startup import database, single_connection
+from oo_ml.settings import LogLevel, Settings
+
+
+def _user_id(text: str) -> str:
+    if not is_user_id(text):
+        raise typer.BadParameter("the service accepts no such id")
+    return text
+
+
+def export_person(
+    user: Annotated[str, typer.Option(metavar="ID", help="The person", callback=_user_id)],
+    output: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", dir_okay=False, help="Where to, readable by you alone; default: standard output"),
+    ] = None,
+) -> None:
+    """Write every row of a person in every table as one JSON document, which `oo-ml replay` reads.
+
+    Reads only, beside a service at work, and all of it as it is at one moment.
+    """
+    settings = Settings()
+    # What goes wrong ends as one line of main's; a warning of the transaction would say it twice.
+    configure_logging(LogLevel.ERROR)
+    with database(settings) as url, single_connection(settings, url, read_only=True, long=True) as engine:
+        service = partial(export, exported_at=datetime.now(UTC))
+        [document] = transactions.run(engine, service, [user], time.monotonic() + settings.long_timeout)
+    with document:
+        try:
+            if output is None:
+                shutil.copyfileobj(document, sys.stdout.buffer)
+                sys.stdout.flush()
+            else:
+                _save(document, output)
+        except BrokenPipeError:
+            # Whoever reads has had enough, which is for click to deal with.
+            raise
+        except OSError as error:
+            raise ExportFileError(f"{output or 'Standard output'} can't be written: {error.strerror}") from None
+
+
+def _save(document: IO[bytes], output: Path) -> None:
+    """Write the whole of `document` to `output`, or leave that as it was."""
+    with tempfile.NamedTemporaryFile(dir=output.parent, prefix=f".{output.name}.", delete=False) as file:
+        beside = Path(file.name)
+        try:
+            shutil.copyfileobj(document, file)
+            file.flush()
+            os.fsync(file.fileno())
+            beside.replace(output)
+        finally:
+            beside.unlink(missing_ok=True)

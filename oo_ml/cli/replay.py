@@ -1,0 +1,34 @@
+"""`oo-ml replay`: a person as exported from another database, to the last bit."""
+
+import time
+from typing import Annotated
+
+import typer
+
+from oo_ml.export_files import opened
+from oo_ml.observability import configure_logging
+from oo_ml.services import transactions
+from oo_ml.services.replay import replay
+from oo_ml.services.startup import database, single_connection
+from oo_ml.settings import LogLevel, Settings
+
+
+def replay_file(
+    file: Annotated[
+        typer.FileBinaryRead,
+        typer.Argument(metavar="FILE", help="What `oo-ml export` wrote; - is standard input"),
+    ],
+) -> None:
+    """Make a person here what they were where they were exported, bit for bit, in one transaction.
+
+    The state has to be what its ledger gives. Whoever is here already is left as they are, and it is an error unless
+    they are exactly as exported.
+    """
+    settings = Settings()
+    # What goes wrong ends as one line of main's; a warning of the transaction would say it twice.
+    configure_logging(LogLevel.ERROR)
+    # Read to its end first: nobody holds a transaction open while somebody types.
+    with opened(file) as document, database(settings) as url, single_connection(settings, url, long=True) as engine:
+        [done] = transactions.run(engine, replay, [document], time.monotonic() + settings.long_timeout)
+    rows = ", ".join(f"{name} {count}" for name, count in done.rows.items())
+    typer.echo(f"{'unchanged' if done.unchanged else 'replayed'}: {rows}")

@@ -1,0 +1,147 @@
+"""Making a person on one database what they are on another: every row as it was exported, the state to the last bit.
+
+Nothing is taken on trust: the state has to be the fold of the ledger that comes with it, or nothing goes in.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from itertools import zip_longest
+from typing import Any, Final
+
+from sqlalchemy import Connection
+from sqlalchemy.exc import DataError, IntegrityError
+
+from oo_ml.domain.policies import DIMENSIONS
+from oo_ml.errors import ExportFileError, ReplayRefusedError
+from oo_ml.export_files import Document
+from oo_ml.services import differences
+from oo_ml.storage import audit, chains, failures, people, plain, prompts, states
+from oo_ml.storage.audit import People
+from oo_ml.storage.people import HISTORY, POSITION, PersonalTable
+from oo_ml.storage.states import StateKey
+
+_PAGE: Final = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Replayed:
+    """What has become of a document: how many rows went into each table; `unchanged` where they all were there."""
+
+    rows: Mapping[str, int]
+    unchanged: bool
+
+
+def replay(connection: Connection, documents: Sequence[Document]) -> list[Replayed]:
+    """Write down each person as exported; one who is here already has to be exactly so.
+
+    Positions in the history are given anew, in the same order.
+
+    Raises:
+        ExportFileError: a document holds what no export does.
+        ReplayRefusedError: the person is here, but otherwise; this database has no place for something; or the state
+            is not the fold of the ledger.
+    """
+    # Whoever is here stays as they are while they are compared.
+    states.lock(connection, [StateKey(document.user_id, policy) for document in documents for policy in DIMENSIONS])
+    try:
+        return [_replay(connection, document) for document in documents]
+    except RecursionError:
+        raise ExportFileError("A row is nested too deeply") from None
+
+
+def _replay(connection: Connection, document: Document) -> Replayed:
+    found = people.tables(connection)
+    here = {one.name: one for one in found}
+    if unknown := sorted(document.tables.keys() - here.keys()):
+        raise ReplayRefusedError(f"This database has no table {unknown[0]!r}: migrate it to the release of the export")
+    if people.is_known(connection, found, document.user_id):
+        rows = _same(connection, document, found)
+        if rows is None:
+            raise ReplayRefusedError(f"{document.user_id!r} is known here already; erase them first")
+        return Replayed(rows, unchanged=True)
+    _check_prompt_versions(connection, document)
+    filled = [one for one in people.referred_first(found) if one.name in document.tables]
+    rows = {one.name: _insert(connection, document, one) for one in filled}
+    _prove(connection, document.user_id)
+    return Replayed(dict(sorted(rows.items())), unchanged=False)
+
+
+def _same(connection: Connection, document: Document, found: Iterable[PersonalTable]) -> dict[str, int] | None:
+    """Return how many rows each table has, in the document as well as here; None if any of them differs."""
+    counts = {}
+    for name, parts in people.whole(found).items():
+        there = _exported(document, parts[0]) if name in document.tables else ()
+        counts[name] = 0
+        with closing(people.rows(connection, parts, document.user_id)) as rows:
+            for one, other in zip_longest(rows, there):
+                if one is None or other is None or _comparable(one) != _comparable(other):
+                    return None
+                counts[name] += 1
+    return counts
+
+
+def _exported(document: Document, table: PersonalTable) -> Iterator[dict[str, Any]]:
+    """Yield a table's rows as it would hold them; what was not exported is None."""
+    return ({name: row.get(name) for name in table.columns} for row in _rows(document, table))
+
+
+def _comparable(row: Mapping[str, Any]) -> str:
+    return plain.dump({name: value for name, value in row.items() if name != POSITION}, sort_keys=True)
+
+
+def _check_prompt_versions(connection: Connection, document: Document) -> None:
+    versions = (row.get("prompt_version") for row in document.rows("generations"))
+    used = {version for version in versions if isinstance(version, str)}
+    if missing := sorted(used - prompts.find(connection, sorted(used)).keys()):
+        raise ReplayRefusedError(f"The prompt version {missing[0]!r} is unknown here: publish it first")
+
+
+def _insert(connection: Connection, document: Document, table: PersonalTable) -> int:
+    try:
+        return people.insert_rows(connection, table, _alike(_rows(document, table), table.name))
+    except (IntegrityError, DataError) as error:
+        raise ReplayRefusedError(
+            f"{table.name} can't hold a row of the export: {failures.description(error)}"
+        ) from None
+
+
+def _alike(rows: Iterator[dict[str, Any]], table: str) -> Iterator[dict[str, Any]]:
+    """Yield rows that have the same columns, and no position of the history."""
+    first: dict[str, Any] | None = None
+    for number, row in enumerate(rows, 1):
+        first = first or row
+        if row.keys() != first.keys():
+            raise ExportFileError(f"{table}, row {number}: other columns than the first row")
+        yield {name: value for name, value in row.items() if (table, name) != (HISTORY, POSITION)}
+
+
+def _rows(document: Document, table: PersonalTable) -> Iterator[dict[str, Any]]:
+    """Yield a table's rows with the values that its columns hold."""
+    for number, row in enumerate(document.rows(table.name), 1):
+        values = {}
+        for name, value in row.items():
+            if name not in table.columns:
+                raise ReplayRefusedError(
+                    f"{table.name} has no column {name!r} here: migrate it to the release of the export"
+                )
+            try:
+                values[name] = plain.load(value, table.columns[name])
+            except ValueError as error:
+                raise ExportFileError(f"{table.name}, row {number}, {name}: {error}") from None
+        yield values
+
+
+def _prove(connection: Connection, user_id: str) -> None:
+    """Refuse what has gone in if verifying it would find a difference."""
+    only = People(user_id, user_id)
+    stored = audit.states(connection, only)
+    # Retention may have taken decisions from the history that the person comes from.
+    decisions = audit.decisions(connection, only, len(stored) + 1)
+    found = next(differences.between(stored, decisions, audit.ledger(connection, only, _PAGE), detached=True), None)
+    if found is None and (link := chains.broken_link(connection, only)):
+        found = differences.of_link(link)
+    if found is None and (contradiction := chains.contradiction(connection, only, detached=True)):
+        found = differences.of_contradiction(contradiction)
+    if found is not None:
+        raise ReplayRefusedError(f"The export contradicts itself: {found.sentence}")

@@ -1,0 +1,165 @@
+"""Erasing: nothing is left anywhere of whom was erased, and nothing is missing of anybody else."""
+
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import psycopg
+import pytest
+from sqlalchemy import Engine, event
+
+from oo_ml.domain.policies import EPSILON_GREEDY, LINUCB
+from oo_ml.services.erase import erase
+from oo_ml.services.verify import VerifyCommand, verify
+from oo_ml.storage import states
+from oo_ml.storage.audit import EVERYBODY
+from oo_ml.storage.states import StateKey
+from tests import calls
+from tests.gates import holding_state, scalar, wait_until_blocked
+from tests.services.lives import detach_the_past, live, rows_of, rows_of_others, write
+from tests.services.story import teach
+from tests.services.test_batches import score, scores
+from tests.serving import Service
+
+NOBODY = {"feature_history": 0, "generations": 0, "policy_state": 0, "reward_ledger": 0, "tips": 0}
+ADA = {"feature_history": 7, "generations": 2, "policy_state": 2, "reward_ledger": 10, "tips": 2}
+
+
+def erased(db: Engine, *user_ids: str) -> list[dict[str, int]]:
+    """Erase people."""
+    with db.begin() as connection:
+        return erase(connection, user_ids)
+
+
+def test_nothing_is_left_in_any_table_and_nobody_else_loses_a_row(db: Engine) -> None:
+    """Every column of every table is searched; adalbert's id begins with hers. A second time nothing is left to do."""
+    live(db)
+    teach(db, "adalbert")
+    write(db, "adalbert", 9)
+    with db.begin() as connection:
+        score(connection, scores(1, 5, ["adalbert"]))
+    before = rows_of_others(db, "ada")
+    assert sum(map(len, rows_of(db, "adalbert").values())) > 10
+    assert sum(map(len, rows_of(db, "ada").values())) == sum(ADA.values())
+    assert erased(db, "ada") == [ADA]
+    assert rows_of(db, "ada") == {}
+    assert rows_of_others(db, "ada") == before
+    assert erased(db, "ada") == [NOBODY]
+    with db.begin() as connection:
+        [report] = verify(connection, [VerifyCommand(*EVERYBODY)])
+    assert report.difference is None
+
+
+def test_several_people_are_told_apart(db: Engine) -> None:
+    """Each has numbers of their own, and one who comes twice is gone by then."""
+    live(db)
+    zoe = {**NOBODY, "generations": 2, "policy_state": 1, "reward_ledger": 1, "tips": 2}
+    assert erased(db, "zoë", "ada", "nobody", "ada") == [zoe, ADA, NOBODY, NOBODY]
+    assert rows_of(db, "ben") != {}
+
+
+def test_months_past_retention_are_erased_too(db: Engine) -> None:
+    """They are tables of their own by then, which no statement of the service knows by name."""
+    live(db)
+    detach_the_past(db)
+    before = rows_of_others(db, "ada")
+    assert erased(db, "ada") == [{**ADA, "feature_history": 0, "feature_history_1970_01": 7}]
+    assert rows_of(db, "ada") == {}
+    assert rows_of_others(db, "ada") == before
+
+
+def test_a_table_that_nobody_here_has_heard_of_is_searched(db: Engine, postgresql: psycopg.Connection[Any]) -> None:
+    """Whatever it is called and whatever it refers to, if its user_id is text; a number is another service's."""
+    live(db)
+    postgresql.execute("""
+        CREATE TABLE "Odd: ""%(name)s" (
+            user_id varchar(50), generation_id uuid, FOREIGN KEY (user_id, generation_id) REFERENCES generations
+        );
+        INSERT INTO "Odd: ""%(name)s" SELECT user_id, generation_id FROM generations;
+        CREATE TABLE theirs (user_id integer);
+        INSERT INTO theirs VALUES (1);
+    """)
+    postgresql.commit()
+    assert erased(db, "ada") == [{**ADA, 'Odd: "%(name)s': 2}]
+    assert rows_of(db, "ada") == {}
+    assert scalar(db, "SELECT count(*) FROM theirs") == 1
+
+
+def test_what_comes_in_between_is_found_by_another_look(db: Engine) -> None:
+    """Tips are written for her without a lock: those that are there before the last look are erased, and counted."""
+    write(db, "ada", 0)
+    looks = 0
+
+    def write_more(_connection: object, _cursor: object, statement: str, *_: object) -> None:
+        nonlocal looks
+        if "DELETE FROM" in statement:
+            looks += 1
+            if looks < 3:
+                write(db, "ada", looks)
+
+    event.listen(db, "after_cursor_execute", write_more)
+    assert erased(db, "ada") == [{**NOBODY, "generations": 6, "tips": 6}]
+    assert looks == 4
+    assert rows_of(db, "ada") == {}
+
+
+def test_a_reward_under_way_is_waited_for_and_erased(service: Service, db: Engine) -> None:
+    """It is acknowledged, and gone."""
+    service.client.post("/score", json=calls.score())
+    with ThreadPoolExecutor() as clients:
+        with holding_state(db, "ada", LINUCB):
+            rewarded = clients.submit(service.client.post, "/reward", json=calls.reward())
+            wait_until_blocked(db, 1)
+            gone = clients.submit(service.client.delete, "/users/ada")
+            wait_until_blocked(db, 2)
+        assert rewarded.result().status_code == 200
+        assert gone.result().json()["erased"] == {
+            **NOBODY,
+            "feature_history": 1,
+            "policy_state": 1,
+            "reward_ledger": 1,
+        }
+    assert rows_of(db, "ada") == {}
+
+
+@pytest.mark.parametrize(("path", "policy"), [("/score", LINUCB), ("/score/egreedy", EPSILON_GREEDY)])
+def test_a_decision_that_waits_for_the_erasure_begins_a_new_life(
+    service: Service, db: Engine, path: str, policy: str
+) -> None:
+    """It finds nobody, and is the first of an epoch 0."""
+    service.client.post(path, json=calls.score())
+    service.client.post("/reset/ada")
+    with ThreadPoolExecutor() as clients:
+        with holding_state(db, "ada", policy):
+            gone = clients.submit(service.client.delete, "/users/ada")
+            wait_until_blocked(db, 1)
+            scored = clients.submit(service.client.post, path, json=calls.score())
+            wait_until_blocked(db, 2)
+        assert gone.result().json()["total"] == 2
+        assert scored.result().status_code == 200
+    assert scalar(db, "SELECT array_agg((policy, epoch, pulls)::text) FROM policy_state") == [f"({policy},0,1)"]
+    assert scalar(db, "SELECT array_agg(epoch) FROM feature_history") == [0]
+
+
+def test_a_first_decision_is_erased_whole_or_not_at_all(db: Engine) -> None:
+    """Not yet committed, it is nobody's business: it comes after the erasure. Committed, all of it goes."""
+    with db.connect() as first:
+        score(first, scores(1, 1, ["ada"]))
+        assert erased(db, "ada") == [NOBODY]
+        first.commit()
+    with db.begin() as connection:
+        [report] = verify(connection, [VerifyCommand.person("ada")])
+    assert (report.states, report.decisions, report.difference) == (1, 1, None)
+    assert erased(db, "ada") == [{**NOBODY, "feature_history": 1, "policy_state": 1}]
+
+
+def test_whom_it_erases_is_locked_first(db: Engine) -> None:
+    """A decision that comes while rows are being deleted waits at the state, holding nothing that erasing needs."""
+    with db.begin() as connection:
+        states.lock_or_create(connection, [StateKey("ada", LINUCB)])
+    with ThreadPoolExecutor() as others, db.connect() as connection:
+        erase(connection, ["ada"])
+        waiting = others.submit(teach, db, "ada")
+        wait_until_blocked(db, 1)
+        connection.commit()
+        waiting.result()
+    assert scalar(db, "SELECT version FROM policy_state") == 1

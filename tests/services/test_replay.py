@@ -1,0 +1,416 @@
+"""Replaying: the same person on another database, to the last bit, or nobody at all."""
+
+import json
+import tracemalloc
+from collections.abc import Callable
+from io import BytesIO
+from typing import Any
+
+import psycopg
+import pytest
+from sqlalchemy import Engine, text
+
+from oo_ml.errors import ExportFileError, OoMlError, ReplayRefusedError
+from oo_ml.export_files import TABLES, opened
+from oo_ml.services.erase import erase
+from oo_ml.services.replay import Replayed
+from oo_ml.services.reports import features
+from oo_ml.services.reward import learn
+from oo_ml.services.verify import VerifyCommand, verify
+from tests.gates import scalar
+from tests.services.lives import (
+    detach_the_past,
+    exported,
+    live,
+    replay_document,
+    replayed,
+    rows_of,
+    without_positions,
+    write,
+)
+from tests.services.story import teach
+from tests.services.test_batches import rewards, score, scores
+from tests.services.test_export import stored
+
+ADA = {"feature_history": 7, "generations": 2, "policy_state": 2, "reward_ledger": 10, "tips": 2}
+
+
+@pytest.mark.parametrize("user_id", ["ada", "ben", "zoë"])
+def test_another_database_holds_the_same_bit_for_bit(db: Engine, other_db: Engine, user_id: str) -> None:
+    """Every row, in the same order, whatever else is there; and what is exported from there is the same document."""
+    live(db)
+    teach(other_db, "somebody")
+    with other_db.begin() as connection:
+        score(connection, scores(1, 10, ["somebody"]))
+    before = exported(db, user_id)
+    done = replayed(other_db, before)
+    assert not done.unchanged
+    assert done.rows == {table: len(stored(db, table, user_id)) for table in sorted(TABLES)}
+    after = exported(other_db, user_id)
+    assert json.dumps(without_positions(after)) == json.dumps(without_positions(before))
+    assert _bits(other_db, user_id) == _bits(db, user_id) != []
+    with db.begin() as here, other_db.begin() as there:
+        assert features(there, [user_id]) == features(here, [user_id])
+    with other_db.begin() as connection:
+        [report] = verify(connection, [VerifyCommand.person(user_id)])
+    assert report.difference is None
+
+
+def _bits(db: Engine, user_id: str) -> list[Any]:
+    """Return what PostgreSQL itself sends of a state's numbers, as bytes."""
+    statement = """
+        SELECT policy, epoch, version, pulls, explore_count, reward_count, float8send(cumulative_reward),
+            array_send(a), array_send(b), last_updated
+        FROM policy_state WHERE user_id = :user ORDER BY policy
+    """
+    with db.begin() as connection:
+        return list(connection.execute(text(statement), {"user": user_id}))
+
+
+def test_life_goes_on_as_it_would_have(db: Engine, other_db: Engine) -> None:
+    """The next decisions and rewards make the same of the state here and there."""
+    live(db)
+    replayed(other_db, exported(db, "ada"))
+    for one in (db, other_db):
+        with one.begin() as connection:
+            score(connection, scores(5, 20, ["ada"]))
+            learn(connection, [command for command in rewards(6, 60) if command.user_id == "ada"])
+    assert _bits(other_db, "ada") == _bits(db, "ada")
+    assert without_positions(exported(other_db, "ada")) == without_positions(exported(db, "ada"))
+
+
+def test_a_second_time_nothing_changes(db: Engine, other_db: Engine) -> None:
+    """Not a row is written again; where the person comes from, replaying changes nothing either."""
+    live(db)
+    content = exported(db, "ada")
+    replayed(other_db, content)
+    before = _places(other_db)
+    assert replayed(other_db, content) == Replayed(ADA, unchanged=True)
+    assert replayed(db, content) == Replayed(ADA, unchanged=True)
+    assert _places(other_db) == before
+
+
+def _places(db: Engine) -> list[Any]:
+    """Return where each row lies, and which transaction wrote it."""
+    with db.begin() as connection:
+        return [
+            connection.execute(text(f"SELECT ctid, xmin FROM {table} ORDER BY 1")).all()  # noqa: S608
+            for table in sorted(TABLES)
+        ]
+
+
+def test_months_past_retention_come_along(db: Engine, other_db: Engine) -> None:
+    """They are in the history again there; and a person with such months is recognized as unchanged."""
+    live(db)
+    detach_the_past(db)
+    content = exported(db, "ada")
+    assert replayed(other_db, content) == Replayed(ADA, unchanged=False)
+    assert len(stored(other_db, "feature_history", "ada")) == 7
+    assert replayed(db, content).unchanged
+
+
+def test_nobody_is_nothing(db: Engine, other_db: Engine) -> None:
+    """Of somebody never seen there is nothing to replay, once and again."""
+    content = exported(db, "nobody")
+    assert replayed(other_db, content) == Replayed(dict.fromkeys(sorted(TABLES), 0), unchanged=False)
+    assert replayed(other_db, content) == Replayed(dict.fromkeys(sorted(TABLES), 0), unchanged=False)
+
+
+@pytest.mark.parametrize("known", ["state", "tips", "other reward", "less", "detached"])
+def test_somebody_who_is_known_is_left_alone(db: Engine, other_db: Engine, known: str) -> None:
+    """One row is enough, in whatever table; once erased, they can be replayed."""
+    live(db)
+    content = exported(db, "ada")
+    if known == "state":
+        teach(other_db, "ada")
+    elif known == "tips":
+        write(other_db, "ada", 4)
+    else:
+        replayed(other_db, content)
+        with other_db.begin() as connection:
+            if known == "other reward":
+                connection.execute(text("UPDATE feature_history SET score = -0.0 WHERE tip_id = 't1'"))
+            else:
+                connection.execute(text("DELETE FROM tips WHERE tip_id = 'tip-1'"))
+        if known == "detached":
+            detach_the_past(other_db)
+    before = rows_of(other_db, "ada")
+    with pytest.raises(ReplayRefusedError, match=r"^'ada' is known here already; erase them first$"):
+        replayed(other_db, content)
+    assert rows_of(other_db, "ada") == before
+    with other_db.begin() as connection:
+        erase(connection, ["ada"])
+    assert replayed(other_db, content) == Replayed(ADA, unchanged=False)
+
+
+def of(document: dict[str, Any], table: str, **values: object) -> dict[str, Any]:
+    """Return the row of a document that has these values."""
+    [row] = [row for row in document[table] if all(row[name] == value for name, value in values.items())]
+    return row  # type: ignore[no-any-return]
+
+
+LINUCB = {"policy": "linucb-v1"}
+OLD, NEW = {**LINUCB, "epoch": 0}, {**LINUCB, "epoch": 1}
+POLICIES = ("feature_history", "policy_state", "reward_ledger")
+Tampering = Callable[[dict[str, Any]], object]
+SELF = "The export contradicts itself: linucb-v1, "
+
+TAMPERED: dict[str, tuple[Tampering, str]] = {
+    # The state is not the fold of the ledger
+    "A": (
+        lambda d: of(d, "policy_state", **LINUCB)["a"][1].__setitem__(0, 1e-9),
+        rf"{SELF}epoch 1, version 4: expected A\[1\]\[0\] = .*, found 1e-09",
+    ),
+    "dimension": (
+        lambda d: of(d, "policy_state", **LINUCB).update(a=[[1]], b=[0]),
+        rf"{SELF}epoch 1, version 4: expected A to be 5 rows of 5 finite numbers, found 1 rows of 1 finite numbers",
+    ),
+    "reward_count": (
+        lambda d: of(d, "policy_state", **LINUCB).update(reward_count=3),
+        rf"{SELF}epoch 1, version 4: expected reward_count = 2, found 3",
+    ),
+    "cumulative_reward": (
+        lambda d: of(d, "policy_state", **LINUCB).update(cumulative_reward=-0.25 + 1e-16),
+        rf"{SELF}epoch 1, version 4: expected cumulative_reward = -0.25, found -0.2.*",
+    ),
+    "version": (
+        lambda d: of(d, "policy_state", **LINUCB).update(version=3),
+        rf"{SELF}epoch 1, version 3: expected version 4, with which the ledger ends",
+    ),
+    "epoch": (
+        lambda d: of(d, "policy_state", **LINUCB).update(epoch=0),
+        rf"{SELF}epoch 1, version 1: expected no change beyond the state's epoch 0, found one",
+    ),
+    "reward": (
+        lambda d: of(d, "reward_ledger", **NEW, version=4).update(reward=0.5),
+        rf"{SELF}epoch 1, version 4: expected b\[0\] = .*, found .*",
+    ),
+    "x": (
+        lambda d: of(d, "reward_ledger", **NEW, version=4).update(x=[0.5] * 4),
+        rf"{SELF}epoch 1, version 4: expected x to be 5 finite numbers, found 4 finite numbers",
+    ),
+    "row lost": (
+        lambda d: d["reward_ledger"].remove(of(d, "reward_ledger", **OLD, version=1)),
+        rf"{SELF}epoch 0, version 2: expected version 1 of the ledger, found this one",
+    ),
+    "state lost": (
+        lambda d: d.update(policy_state=[]),
+        "The export contradicts itself: egreedy-v1: expected a state, since the history knows of one, found none",
+    ),
+    "policy": (
+        lambda d: [row.update(policy="x") for t in ("policy_state", "reward_ledger") for row in d[t]],
+        "policy_state can't hold a row of the export: 23505 .*",
+    ),
+    "unknown policy": (
+        lambda d: [row.update(policy="zz") for table in POLICIES for row in d[table] if row["policy"] == "linucb-v1"],
+        "The export contradicts itself: zz: expected a policy that this release can replay (.*), found another",
+    ),
+    # The rest does not belong together
+    "reward of a decision": (
+        lambda d: of(d, "feature_history", tip_id="t5").update(reward=0.5),
+        f"{SELF}epoch 1, decision .*: expected reward 0.25, as version 4 of the ledger says, found reward 0.5",
+    ),
+    "correction of something else": (
+        lambda d: of(d, "reward_ledger", **OLD, version=3).update(previous_reward=0.5),
+        f"{SELF}epoch 0, version 3, .*: expected previous_reward = 0.0, as version 2 left it, found 0.5",
+    ),
+    # The database refuses it
+    "out of range": (
+        lambda d: of(d, "reward_ledger", **NEW, version=4).update(reward=2),
+        "reward_ledger can't hold a row of the export: 23514 .*ck_reward_ledger_reward_range.*",
+    ),
+    "twice": (
+        lambda d: d["tips"].append(d["tips"][0]),
+        "tips can't hold a row of the export: 23505 .*pk_tips.*",
+    ),
+    "tip of no generation": (
+        lambda d: d["tips"][0].update(generation_id="00000000-0000-0000-0000-000000000001"),
+        "tips can't hold a row of the export: 23503 .*fk_tips_generations.*",
+    ),
+    "NUL within JSON": (
+        lambda d: d["feature_history"][0].update(answer={"x": "\0"}),
+        "feature_history can't hold a row of the export: 22P05 .*",
+    ),
+    "deep": (
+        lambda d: d["policy_state"][0].update(b=json.loads("[" * 900 + "]" * 900)),
+        "A row is nested too deeply",
+    ),
+    "null": (
+        lambda d: d["tips"][0].update(content=None),
+        "tips can't hold a row of the export: 23502 .*",
+    ),
+    "null in an array": (
+        lambda d: of(d, "policy_state", **LINUCB)["b"].__setitem__(0, None),
+        "policy_state, row 2, b: must be a list of finite numbers, or of such lists of one length",
+    ),
+    # No column can hold it
+    "text": (lambda d: d["tips"][0].update(content=1), "tips, row 1, content: must be text without NUL .*"),
+    "NUL": (lambda d: d["tips"][0].update(content="\0"), "tips, row 1, content: must be text without NUL .*"),
+    "surrogate": (lambda d: d["tips"][0].update(content="\ud800"), "tips, row 1, content: must be text without .*"),
+    "surrogate within JSON": (
+        lambda d: d["feature_history"][0].update(answer={"x": "\ud800"}),
+        "feature_history, row 1, answer: must hold finite numbers and no unpaired surrogates",
+    ),
+    "integer": (lambda d: d["tips"][0].update(place=0.0), "tips, row 1, place: must be an integer of 16 bits"),
+    "large integer": (lambda d: d["tips"][1].update(place=2**15), "tips, row 2, place: must be an integer of 16 bits"),
+    "truth as integer": (
+        lambda d: d["tips"][1].update(place=True),
+        "tips, row 2, place: must be an integer of 16 bits",
+    ),
+    "truth": (
+        lambda d: d["feature_history"][0].update(exploring=0),
+        "feature_history, row 1, exploring: must be true or false",
+    ),
+    "number": (
+        lambda d: d["feature_history"][0].update(score="1"),
+        "feature_history, row 1, score: must be a finite number",
+    ),
+    "large number": (
+        lambda d: d["feature_history"][0].update(score=10**400),
+        "feature_history, row 1, score: must be a finite number",
+    ),
+    "ragged": (
+        lambda d: of(d, "policy_state", **LINUCB).update(a=[[1, 2], [3]]),
+        "policy_state, row 2, a: must be a list of finite numbers, or of such lists of one length",
+    ),
+    "no array": (lambda d: d["policy_state"][0].update(b=1), "policy_state, row 1, b: must be a list of numbers"),
+    "time": (
+        lambda d: d["tips"][0].update(created_at="2026-11-23T12:00:00"),
+        "tips, row 1, created_at: must be a time in ISO 8601 with its offset",
+    ),
+    "no time": (
+        lambda d: d["tips"][0].update(created_at="noon"),
+        "tips, row 1, created_at: must be a time in ISO 8601 with its offset",
+    ),
+    "uuid": (lambda d: d["tips"][0].update(generation_id="x"), "tips, row 1, generation_id: must be a UUID"),
+    "bytes": (
+        lambda d: d["feature_history"][0].update(request_digest="xy"),
+        "feature_history, row 1, request_digest: must be bytes in hexadecimal",
+    ),
+    # There is no place for it
+    "column": (
+        lambda d: d["tips"][1].update(more=1),
+        "tips has no column 'more' here: migrate it to the release of the export",
+    ),
+    "columns": (lambda d: d["tips"][1].pop("place"), "tips, row 2: other columns than the first row"),
+    "table": (
+        lambda d: d.update(more=[]),
+        "This database has no table 'more': migrate it to the release of the export",
+    ),
+    "prompt version": (
+        lambda d: d["generations"][0].update(prompt_version="v9"),
+        "The prompt version 'v9' is unknown here: publish it first",
+    ),
+}
+
+
+@pytest.mark.parametrize(("tamper", "message"), TAMPERED.values(), ids=TAMPERED)
+def test_what_was_tampered_with_is_refused_whole(
+    life: bytes, other_db: Engine, tamper: Tampering, message: str
+) -> None:
+    """One sentence says what is wrong, and nothing has been written."""
+    document = json.loads(life)
+    tamper(document)
+    with pytest.raises(OoMlError, match=f"^{message}$") as caught:
+        replayed(other_db, json.dumps(document).encode())
+    assert isinstance(caught.value, ExportFileError | ReplayRefusedError)
+    assert "\n" not in caught.value.message
+    assert rows_of(other_db, "ada") == {}
+
+
+def test_the_sign_of_a_zero_is_a_difference(db: Engine, other_db: Engine) -> None:
+    """Equal is not the same."""
+    live(db)
+    document = json.loads(exported(db, "zoë"))
+    [state] = document["policy_state"]
+    state["a"][2][3] = 0.0
+    message = r"egreedy-v1, epoch 0, version 1: expected A\[2\]\[3\] = -0.0, found 0.0$"
+    with pytest.raises(ReplayRefusedError, match=message):
+        replayed(other_db, json.dumps(document).encode())
+
+
+@pytest.fixture(scope="module")
+def lives() -> dict[str, bytes]:
+    """What `life` has made so far: it is the same for every test."""
+    return {}
+
+
+@pytest.fixture
+def life(lives: dict[str, bytes], request: pytest.FixtureRequest) -> bytes:
+    """Ada's document."""
+    if "ada" not in lives:
+        db: Engine = request.getfixturevalue("db")
+        live(db)
+        lives["ada"] = exported(db, "ada")
+    return lives["ada"]
+
+
+def test_a_column_that_was_not_exported_yet_has_its_default(db: Engine, other_db: Engine) -> None:
+    """A document of an older release fits a newer one; replaying it once more changes nothing."""
+    live(db)
+    document = json.loads(exported(db, "ada"))
+    for row in document["feature_history"]:
+        del row["request_digest"]
+    content = json.dumps(document).encode()
+    assert replayed(other_db, content) == Replayed(ADA, unchanged=False)
+    assert replayed(other_db, content) == Replayed(ADA, unchanged=True)
+
+
+def test_a_reformatted_document_is_the_same(db: Engine, other_db: Engine) -> None:
+    """Names in another order, numbers written otherwise."""
+    live(db)
+    content = exported(db, "ada")
+    document = json.loads(content)
+    of(document, "reward_ledger", **NEW, version=1)["reward"] = 1
+    assert replayed(other_db, json.dumps(document, indent=3, sort_keys=True).encode()) == Replayed(ADA, unchanged=False)
+    assert _bits(other_db, "ada") == _bits(db, "ada")
+    assert replayed(other_db, content).unchanged
+
+
+def test_a_table_of_a_later_release_comes_along(
+    db: Engine, other_db: Engine, postgresql: psycopg.Connection[Any], other_postgresql: psycopg.Connection[Any]
+) -> None:
+    """Whatever it is called; what refers to it is filled after it."""
+    tables = """
+        CREATE TABLE "a: %(b)s" (user_id text, c text, d numeric);
+        CREATE TABLE later (user_id text, place smallint, PRIMARY KEY (user_id, place));
+        CREATE TABLE earlier (user_id text, place smallint, FOREIGN KEY (user_id, place) REFERENCES later);
+        ALTER TABLE generations ADD FOREIGN KEY (user_id, requested) REFERENCES later;
+    """
+    for one in (postgresql, other_postgresql):
+        one.execute(tables)
+        one.commit()
+    postgresql.execute("INSERT INTO later VALUES ('ada', 4), ('ada', 2); INSERT INTO earlier VALUES ('ada', 4)")
+    postgresql.execute("""INSERT INTO "a: %(b)s" VALUES ('ada', 'x')""")
+    postgresql.commit()
+    write(db, "ada", 0)
+    content = exported(db, "ada")
+    done = replayed(other_db, content)
+    assert {name: count for name, count in done.rows.items() if count} == {
+        "a: %(b)s": 1,
+        "earlier": 1,
+        "generations": 2,
+        "later": 2,
+        "tips": 2,
+    }
+    assert exported(other_db, "ada") == content
+    postgresql.execute("""UPDATE "a: %(b)s" SET d = 1""")
+    postgresql.commit()
+
+
+def test_neither_a_long_document_nor_a_long_life_fills_the_memory(db: Engine, other_db: Engine) -> None:
+    """3,000 decisions: the document is read and written a few rows at a time, and compared as well."""
+    with db.begin() as connection:
+        score(connection, scores(1, 3000, ["ada"]))
+        learn(connection, [command for command in rewards(2, 600) if command.user_id == "ada"])
+    content = exported(db, "ada")
+    for unchanged in (False, True):
+        tracemalloc.start()
+        with opened(BytesIO(content)) as document:
+            done = replay_document(other_db, document)
+        _, peak = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        assert done.unchanged is unchanged
+        assert done.rows["feature_history"] == 3000
+        assert peak < len(content) / 2
+    assert scalar(other_db, "SELECT count(*) FROM feature_history") == 3000
