@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from itertools import zip_longest
-from typing import Any, Final
+from typing import Any
 
 from sqlalchemy import Connection
 from sqlalchemy.exc import DataError, IntegrityError
@@ -15,13 +15,11 @@ from sqlalchemy.exc import DataError, IntegrityError
 from oo_ml.domain.policies import DIMENSIONS
 from oo_ml.errors import ExportFileError, ReplayRefusedError
 from oo_ml.export_files import Document
-from oo_ml.services import differences
-from oo_ml.storage import audit, chains, failures, people, plain, prompts, states
+from oo_ml.services import verify
+from oo_ml.storage import failures, people, plain, prompts, states
 from oo_ml.storage.audit import People
 from oo_ml.storage.people import HISTORY, POSITION, PersonalTable
 from oo_ml.storage.states import StateKey
-
-_PAGE: Final = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,14 +132,7 @@ def _rows(document: Document, table: PersonalTable) -> Iterator[dict[str, Any]]:
 
 def _prove(connection: Connection, user_id: str) -> None:
     """Refuse what has gone in if verifying it would find a difference."""
-    only = People(user_id, user_id)
-    stored = audit.states(connection, only)
     # Retention may have taken decisions from the history that the person comes from.
-    decisions = audit.decisions(connection, only, len(stored) + 1)
-    found = next(differences.between(stored, decisions, audit.ledger(connection, only, _PAGE), detached=True), None)
-    if found is None and (link := chains.broken_link(connection, only)):
-        found = differences.of_link(link)
-    if found is None and (contradiction := chains.contradiction(connection, only, detached=True)):
-        found = differences.of_contradiction(contradiction)
+    found = verify.report(connection, People(user_id, user_id), detached=True).difference
     if found is not None:
         raise ReplayRefusedError(f"The export contradicts itself: {found.sentence}")

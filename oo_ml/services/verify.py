@@ -69,9 +69,46 @@ def verify(connection: Connection, commands: Sequence[VerifyCommand], *, page_si
     audit.begin(connection)
     detached = audit.was_detached(connection)
     return [
-        _verify(connection, People(command.first, command.last), detached=detached, page_size=page_size)
+        report(connection, People(command.first, command.last), detached=detached, page_size=page_size)
         for command in commands
     ]
+
+
+def report(connection: Connection, people: People, *, detached: bool, page_size: int = PAGE) -> Report:
+    """Compare the states of `people` with what history and ledger say.
+
+    Args:
+        connection: in a transaction that sees all of it as it is at one moment, or that wrote it.
+        people: a range of ids.
+        detached: whether decisions may be missing from the history, which retention has detached.
+        page_size: rows of the ledger in memory at once.
+    """
+    states = audit.states(connection, people)
+    # One more than there are states would be of somebody who has none, and that is a difference.
+    decisions = audit.decisions(connection, people, len(states) + 1)
+    changes = 0
+
+    def counted(ledger: Iterator[LedgerRow]) -> Iterator[LedgerRow]:
+        nonlocal changes
+        for row in ledger:
+            changes += 1
+            yield row
+
+    ledger = counted(audit.ledger(connection, people, page_size))
+    first = next(differences.between(states, decisions, ledger, detached=detached), None)
+    if first is not None:
+        # What comes behind the first difference does not matter, and may be a lot.
+        people = People(people.first, first.user_id)
+    link = chains.broken_link(connection, people)
+    contradiction = chains.contradiction(connection, people, detached=detached)
+    found = (first, link and differences.of_link(link), contradiction and differences.of_contradiction(contradiction))
+    return Report(
+        people=len({state.user_id for state in states}),
+        states=len(states),
+        changes=changes,
+        decisions=sum(count.in_all for count in decisions),
+        difference=min(filter(None, found), key=lambda one: (one.user_id, one.policy), default=None),
+    )
 
 
 def everybody(engine: Engine, settings: Settings, *, part_size: int = PART) -> Survey:
@@ -128,32 +165,3 @@ def _sample(connection: Connection, sizes: Sequence[int]) -> list[list[str]]:
 
 def _parts(connection: Connection, firsts: Sequence[str], *, size: int) -> list[People]:
     return [audit.part(connection, first, size) for first in firsts]
-
-
-def _verify(connection: Connection, people: People, *, detached: bool, page_size: int) -> Report:
-    states = audit.states(connection, people)
-    # One more than there are states would be of somebody who has none, and that is a difference.
-    decisions = audit.decisions(connection, people, len(states) + 1)
-    changes = 0
-
-    def counted(ledger: Iterator[LedgerRow]) -> Iterator[LedgerRow]:
-        nonlocal changes
-        for row in ledger:
-            changes += 1
-            yield row
-
-    ledger = counted(audit.ledger(connection, people, page_size))
-    first = next(differences.between(states, decisions, ledger, detached=detached), None)
-    if first is not None:
-        # What comes behind the first difference does not matter, and may be a lot.
-        people = People(people.first, first.user_id)
-    link = chains.broken_link(connection, people)
-    contradiction = chains.contradiction(connection, people, detached=detached)
-    found = (first, link and differences.of_link(link), contradiction and differences.of_contradiction(contradiction))
-    return Report(
-        people=len({state.user_id for state in states}),
-        states=len(states),
-        changes=changes,
-        decisions=sum(count.in_all for count in decisions),
-        difference=min(filter(None, found), key=lambda one: (one.user_id, one.policy), default=None),
-    )
