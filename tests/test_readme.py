@@ -27,6 +27,18 @@ def test_every_call_named_there_exists(service: Service) -> None:
     assert named == service.client.get("/openapi.json").json()["paths"].keys()
 
 
+def test_every_promise_names_a_test_that_exists() -> None:
+    """Each sentence of the section names one at least, by file and function."""
+    section = README.split("## What you can rely on")[1].split("\n## ")[0]
+    promises = [line for line in section.splitlines() if line.startswith("- ")]
+    assert len(promises) > 10
+    for promise in promises:
+        named = re.findall(r"`(tests/\S+\.py)::(test_\w+)`", promise)
+        assert named, promise
+        for file, function in named:
+            assert re.search(rf"^def {function}\(", (ROOT / file).read_text("utf-8"), re.MULTILINE), (file, function)
+
+
 def test_every_make_target_named_there_exists() -> None:
     """A stranger types what stands there."""
     targets = re.findall(r"^([a-z-]+):.*##", (ROOT / "Makefile").read_text("utf-8"), re.MULTILINE)
