@@ -1,0 +1,87 @@
+"""Transactions that PostgreSQL itself aborts, at whatever step a test names: a statement, or COMMIT."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Connection, Engine, event, text
+
+
+@dataclass(slots=True)
+class Step:
+    """Where an engine is: so many tries have begun; steps of this try, and of all of them."""
+
+    tries: int = 0
+    of_try: int = 0
+    of_all: int = 0
+
+    def next(self) -> "Step":
+        """Go on to the next one."""
+        self.of_try += 1
+        self.of_all += 1
+        return self
+
+
+def prepare(db: Engine) -> None:
+    """Make what it takes to fail at COMMIT: a row whose constraint is looked at no sooner."""
+    with db.begin() as connection:
+        connection.execute(text("CREATE TABLE doom (sqlstate text)"))
+        connection.execute(
+            text("""
+                CREATE FUNCTION doom() RETURNS trigger LANGUAGE plpgsql AS $$
+                BEGIN RAISE EXCEPTION 'aborted' USING ERRCODE = NEW.sqlstate; END $$
+            """)
+        )
+        connection.execute(
+            text("""
+                CREATE CONSTRAINT TRIGGER at_commit AFTER INSERT ON doom DEFERRABLE INITIALLY DEFERRED
+                FOR EACH ROW EXECUTE FUNCTION doom()
+            """)
+        )
+
+
+@contextmanager
+def aborted(db: Engine, sqlstate: str, strikes: Callable[[Step], bool]) -> Iterator[Step]:
+    """Abort the transaction at each step for which `strikes`; yield the step at which the engine is."""
+    now = Step()
+
+    def begin(_: Connection) -> None:
+        now.tries += 1
+        now.of_try = 0
+
+    def execute(_connection: object, _cursor: object, statement: str, parameters: object, *_: object) -> Any:  # noqa: ANN401
+        if strikes(now.next()):
+            return f"DO $$ BEGIN RAISE EXCEPTION 'aborted' USING ERRCODE = '{sqlstate}'; END $$", ()
+        return statement, parameters
+
+    def commit(connection: Connection) -> None:
+        if strikes(now.next()):
+            # Past the listener above: it is no step of the service's.
+            connection.connection.cursor().execute("INSERT INTO doom VALUES (%s)", [sqlstate])
+
+    event.listen(db, "begin", begin)
+    event.listen(db, "before_cursor_execute", execute, retval=True)
+    event.listen(db, "commit", commit)
+    try:
+        yield now
+    finally:
+        event.remove(db, "begin", begin)
+        event.remove(db, "before_cursor_execute", execute)
+        event.remove(db, "commit", commit)
+
+
+@contextmanager
+def commits_lost(db: Engine) -> Iterator[None]:
+    """Let every COMMIT go through, and the connection go down before anybody hears of it."""
+
+    def commit(connection: Connection) -> None:
+        driver: Any = connection.connection.driver_connection
+        driver.commit()
+        driver.close()
+
+    event.listen(db, "commit", commit)
+    try:
+        yield
+    finally:
+        event.remove(db, "commit", commit)

@@ -1,0 +1,55 @@
+"""What is in the tables: every row of them, and the ledger folded once more, by nothing but numpy."""
+
+from typing import Any
+
+import numpy as np
+from sqlalchemy import Engine, text
+
+
+def everything(db: Engine) -> list[Any]:
+    """Every row of states, history, ledger and upkeep, in an order of its own; arrays as their bytes."""
+    tables = {
+        "policy_state": "user_id, policy",
+        "feature_history": "position",
+        "reward_ledger": "user_id, policy, epoch, version",
+        "upkeep": "task",
+    }
+    with db.begin() as connection:
+        rows = [
+            dict(row) | {"position": None}
+            for table, order in tables.items()
+            for row in connection.execute(text(f"SELECT * FROM {table} ORDER BY {order}")).mappings()  # noqa: S608
+        ]
+    return [
+        {name: value.tobytes() if isinstance(value, np.ndarray) else value for name, value in row.items()}
+        for row in rows
+    ]
+
+
+def assert_folded(db: Engine) -> None:
+    """Each state is the fold of its epoch's ledger, bit for bit, and no version is missing or there twice."""
+    with db.begin() as connection:
+        states = connection.execute(text("SELECT * FROM policy_state")).all()
+        ledger = connection.execute(text("SELECT * FROM reward_ledger ORDER BY version")).all()
+    for state in states:
+        rows = [
+            row for row in ledger if (row.user_id, row.policy, row.epoch) == (state.user_id, state.policy, state.epoch)
+        ]
+        A, b, count, total = np.eye(len(state.b)), np.zeros(len(state.b)), 0, 0.0
+        for row in rows:
+            match row.kind:
+                case "reward" | "default":
+                    A, b = A + np.outer(row.x, row.x), b + row.reward * row.x
+                    count, total = count + 1, total + row.reward
+                case "amend":
+                    difference = row.reward - row.previous_reward
+                    b, total = b + difference * row.x, total + difference
+                case "retract":
+                    A, b = A - np.outer(row.x, row.x), b - row.previous_reward * row.x
+                    count, total = count - 1, total - row.previous_reward
+                case _:
+                    raise AssertionError(row.kind)
+        versions = [row.version for row in rows]
+        assert versions == list(range(1, state.version + 1)), versions
+        assert (state.reward_count, state.cumulative_reward) == (count, total), state
+        assert (state.a.tobytes(), state.b.tobytes()) == (A.tobytes(), b.tobytes()), state
