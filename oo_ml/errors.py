@@ -104,6 +104,12 @@ class DecisionExistsError(OoMlError):
     code = "decision_exists"
 
 
+class DecisionTooOldError(OoMlError):
+    """This decision_id is of a month past retention; name a new decision by a new id."""
+
+    code = "decision_too_old"
+
+
 class OtherTipError(OoMlError):
     """The decision was for another tip."""
 

@@ -10,11 +10,12 @@ from typing import Annotated, Self
 from urllib.parse import urlsplit
 
 import platformdirs
-from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, SecretStr, field_validator, model_validator
+from pydantic import Field, PositiveFloat, PositiveInt, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 # More than anybody means, and times before it can still be told.
 _YEARS = 100
+_DAY = 86_400.0
 
 
 class ResponseFormat(StrEnum):
@@ -128,14 +129,17 @@ class Settings(BaseSettings):
     statement_timeout: Annotated[PositiveFloat, Field(description="Longest run of one statement")] = 1.5
     lock_timeout: Annotated[PositiveFloat, Field(description="Longest wait for a row lock")] = 1.0
     long_workers: Annotated[
-        PositiveInt, Field(description="Threads, each with one connection, for verify, export, erase and upkeep")
+        int, Field(gt=0, le=1000, description="Threads, each with one connection, for verify, export, erase and upkeep")
     ] = 2
     long_timeout: Annotated[
-        PositiveFloat,
-        Field(description="What OO_ML_REQUEST_TIMEOUT and OO_ML_STATEMENT_TIMEOUT are for others, for them"),
+        float,
+        Field(
+            gt=0, le=_DAY, description="What OO_ML_REQUEST_TIMEOUT and OO_ML_STATEMENT_TIMEOUT are for others, for them"
+        ),
     ] = 60.0
     upkeep_interval: Annotated[
-        NonNegativeFloat, Field(description="Time between two runs of upkeep by the service; 0: `oo-ml upkeep` alone")
+        float,
+        Field(ge=0, le=_DAY, description="Time between two runs of upkeep by the service; 0: `oo-ml upkeep` alone"),
     ] = 60.0
     history_retention: Annotated[
         Annotated[int, Field(gt=0, le=_YEARS * 12)] | None,

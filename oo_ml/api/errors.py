@@ -26,6 +26,7 @@ _STATUS: Final[dict[type[OoMlError], int]] = {
     errors.NoCandidatesError: 422,
     errors.UnknownDecisionError: 404,
     errors.DecisionExistsError: 409,
+    errors.DecisionTooOldError: 422,
     errors.OtherTipError: 409,
     errors.IdempotencyKeyReusedError: 409,
     errors.UnknownPromptVersionError: 422,

@@ -4,17 +4,16 @@ Whatever passes here can be stored, sent as JSON and named in a URL.
 """
 
 import math
-import time
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Annotated, Final
 from uuid import UUID
 
 from pydantic import UUID7, AfterValidator, Field, JsonValue
 
-from oo_ml.domain.identifiers import MAX_IDENTIFIER_BYTES, is_identifier, is_storable, is_user_id
+from oo_ml.domain.identifiers import MAX_IDENTIFIER_BYTES, is_identifier, is_storable, is_user_id, time_of
 
 # Clocks differ; a decision of the far future would lie in a partition that nobody looks after.
-MAX_SECONDS_AHEAD: Final = 86_400
+MAX_AHEAD: Final = timedelta(days=1)
 
 
 def _identifier(text: str) -> str:
@@ -30,8 +29,7 @@ def _user_id(text: str) -> str:
 
 
 def _decision_id(decision_id: UUID) -> UUID:
-    # The first 48 bits of a UUIDv7 are its time in milliseconds.
-    if decision_id.int >> 80 > (time.time() + MAX_SECONDS_AHEAD) * 1000:
+    if time_of(decision_id) > datetime.now(UTC) + MAX_AHEAD:
         raise ValueError("must not be more than a day from now")
     return decision_id
 
@@ -64,7 +62,12 @@ Identifier = Annotated[str, Field(min_length=1, max_length=MAX_IDENTIFIER_BYTES)
 UserId = Annotated[Identifier, AfterValidator(_user_id), Field(description="The person, as you name them")]
 TipId = Annotated[Identifier, Field(description="The tip")]
 Version = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
-Reward = Annotated[float, Field(ge=-1, le=1, description="The reaction, in [-1, 1]; 0 is one too")]
+# + 0.0: a negative zero is the same reward as zero.
+Reward = Annotated[
+    float,
+    Field(ge=-1, le=1, description="The reaction, in [-1, 1]; 0 is one too"),
+    AfterValidator(lambda reward: reward + 0.0),
+]
 Hour = Annotated[int, Field(ge=0, le=23)]
 Weekday = Annotated[int, Field(ge=0, le=6)]
 Text = Annotated[str, AfterValidator(_storable)]

@@ -1,11 +1,14 @@
-"""Which text may name something, and which text PostgreSQL can hold at all.
+"""Which text may name something, which text PostgreSQL can hold at all, and when a UUIDv7 was made.
 
 An identifier that passes here can be stored, indexed, sent as JSON and read back by the same name.
 """
 
 import unicodedata
+from datetime import UTC, datetime, timedelta
+from uuid import UUID
 
 MAX_IDENTIFIER_BYTES = 200
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def is_identifier(text: str) -> bool:
@@ -33,3 +36,11 @@ def is_storable(text: str) -> bool:
 def storable(text: str) -> str:
     """Return `text` with a question mark for each lone surrogate, and without NULs."""
     return text.replace("\0", "").encode(errors="replace").decode()
+
+
+def time_of(name: UUID) -> datetime:
+    """Return the time in a UUIDv7, its first 48 bits, or the end of time if that is later."""
+    try:
+        return _EPOCH + timedelta(milliseconds=name.int >> 80)
+    except OverflowError:
+        return datetime.max.replace(tzinfo=UTC)

@@ -40,24 +40,36 @@ class Book:
 
     @classmethod
     def open(cls, connection: Connection, keys: Sequence[StateKey] = (), decisions: Sequence[DecisionKey] = ()) -> Self:
-        """Lock the states of `keys`, created if need be, and those of `decisions`, and read `decisions`.
+        """Lock those states of `keys` that there are, and those of `decisions`, and read `decisions`.
 
         A decision that nobody made is missing from `decisions` then.
         """
-        locked = states.lock_or_create(connection, keys, decisions)
-        book = cls(locked, {}, {}, {}, [])
+        book = cls(states.lock(connection, keys, decisions), {}, {}, {}, [])
         if decisions:
-            book.add(connection, history.decided(connection, decisions))
+            book.add(connection, decisions)
+        # Made, or moved to its month, while the first look waited: a second one sees it.
+        if missing := [key for key in decisions if key not in book.decisions]:
+            book.states.update(states.lock(connection, keys, missing))
+            book.add(connection, missing)
         return book
 
-    def add(self, connection: Connection, decisions: Mapping[DecisionKey, Decided]) -> None:
-        """Take in decisions that were read under the lock of their states, with what may be corrected about them."""
+    def create(self, connection: Connection, keys: Sequence[StateKey]) -> None:
+        """Lock `keys` too; a state that does not exist starts afresh."""
+        if missing := [key for key in keys if key not in self.states]:
+            self.states.update(states.lock_or_create(connection, missing))
+
+    def add(self, connection: Connection, decisions: Sequence[DecisionKey]) -> None:
+        """Read decisions whose states are locked."""
+        self.take(connection, history.decided(connection, decisions))
+
+    def take(self, connection: Connection, decisions: Mapping[DecisionKey, Decided]) -> None:
+        """Take in decisions that were read under the lock of their states, with what is needed to correct them."""
         # A decision whose state is not locked came into being after the look that led to the locks.
-        known = {key: one for key, one in decisions.items() if one.state_key in self.states}
-        self.decisions.update(known)
-        if rewarded := [key for key, one in known.items() if not one.is_open]:
+        new = {key: one for key, one in decisions.items() if one.state_key in self.states and key not in self.decisions}
+        self.decisions.update(new)
+        if rewarded := [key for key, one in new.items() if not one.is_open]:
             self.latest.update(ledger.latest(connection, rewarded))
-        over = {(one.state_key, one.epoch) for one in known.values()} - {
+        over = {(one.state_key, one.epoch) for one in new.values()} - {
             (key, state.epoch) for key, state in self.states.items()
         }
         if over:

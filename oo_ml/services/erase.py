@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Sequence
+from itertools import chain
 
 from sqlalchemy import Connection
 
@@ -12,17 +13,19 @@ from oo_ml.storage.states import StateKey
 
 def erase(connection: Connection, user_ids: Sequence[str]) -> list[dict[str, int]]:
     """Delete all that is known of each person; return how many rows each table had of them."""
-    # A decision or reward under way is waited for, and erased with the rest.
-    states.lock(connection, [StateKey(user_id, policy) for user_id in user_ids for policy in DIMENSIONS])
-    return [_erase(connection, user_id) for user_id in user_ids]
+    keys = {user_id: [StateKey(user_id, policy) for policy in DIMENSIONS] for user_id in user_ids}
+    # A decision or reward under way is waited for, and erased with the rest: the first one that somebody ever has, too,
+    # which has no state yet that could be locked.
+    made = {user_id: states.make(connection, keys[user_id]) for user_id in sorted(keys)}
+    states.lock(connection, list(chain.from_iterable(keys.values())))
+    return [_erase(connection, user_id, made.pop(user_id, 0)) for user_id in user_ids]
 
 
-def _erase(connection: Connection, user_id: str) -> dict[str, int]:
-    erased: Counter[str] = Counter()
-    # Until nothing is left. A look can miss what moves meanwhile, such as a month of the history that is detached, or
-    # what is learned beside it by somebody who had no state yet that could have been locked.
+def _erase(connection: Connection, user_id: str, made: int) -> dict[str, int]:
+    erased: Counter[str] = Counter({people.STATE: -made})
+    # Until nothing is left: a look can miss what moves meanwhile, such as a month of the history that is detached.
     while True:
         found = people.erase(connection, people.tables(connection), user_id)
         erased.update(found)
         if not any(found.values()):
-            return dict(erased)
+            return dict(sorted(erased.items()))

@@ -1,7 +1,7 @@
 """Learning: a person's reaction goes into their model, their ledger and the decision it belongs to."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
@@ -90,26 +90,26 @@ def learn(
         for command in commands
         if isinstance(command, DecisionRewardCommand)
     ]
-    unnamed = [command for command in commands if isinstance(command, RewardCommand)]
-    book = Book.open(connection, [StateKey(command.user_id, command.policy) for command in unnamed], named)
-    waiting = _waiting(connection, book, unnamed)
-    names = [(command.user_id, command.once.key) for command in commands if command.once is not None]
-    recorded = ledger.recorded(connection, names) if names else {}
+    keys = [StateKey(command.user_id, command.policy) for command in commands if isinstance(command, RewardCommand)]
+    book = Book.open(connection, keys, named)
+    recorded = _recorded(connection, book, commands)
+    new = [
+        command
+        for command in commands
+        if isinstance(command, RewardCommand)
+        and (command.once is None or (command.user_id, command.once.key) not in recorded)
+    ]
+    book.create(connection, [StateKey(command.user_id, command.policy) for command in new])
+    waiting = _waiting(connection, book, new)
     outcomes: list[Rewarded | OoMlError] = []
     for command in commands:
-        before = recorded.get((command.user_id, command.once.key)) if command.once is not None else None
-        if command.once is not None and before is not None:
-            outcomes.append(
-                Rewarded(applied=False, reward=before.reward, decision_id=before.decision_id)
-                if before.digest == command.once.digest
-                else IdempotencyKeyReusedError()
+        outcome = _replayed(book, recorded, command)
+        if outcome is None:
+            outcome = (
+                _learn_for_tip(book, waiting, command)
+                if isinstance(command, RewardCommand)
+                else _learn_for_decision(book, command)
             )
-            continue
-        outcome = (
-            _learn_for_tip(book, waiting, command)
-            if isinstance(command, RewardCommand)
-            else _learn_for_decision(book, command)
-        )
         if command.once is not None and isinstance(outcome, Rewarded) and outcome.applied:
             recorded[command.user_id, command.once.key] = Recorded(
                 command.once.digest, command.reward, outcome.decision_id
@@ -139,6 +139,36 @@ def correct(connection: Connection, commands: Sequence[CorrectCommand]) -> list[
     return outcomes
 
 
+def _recorded(
+    connection: Connection, book: Book, commands: Sequence[RewardCommand | DecisionRewardCommand]
+) -> dict[tuple[str, str], Recorded]:
+    """Return what came before with the commands' keys; its decisions are read into `book` as far as it has the lock."""
+    names = [(command.user_id, command.once.key) for command in commands if command.once is not None]
+    recorded = ledger.recorded(connection, names) if names else {}
+    decisions = [
+        DecisionKey(user_id, before.decision_id)
+        for (user_id, _), before in recorded.items()
+        if before.decision_id is not None
+    ]
+    if decisions:
+        book.add(connection, decisions)
+    return recorded
+
+
+def _replayed(
+    book: Book, recorded: Mapping[tuple[str, str], Recorded], command: RewardCommand | DecisionRewardCommand
+) -> Rewarded | OoMlError | None:
+    """Return what is said of a call whose key came before, None if it did not."""
+    before = recorded.get((command.user_id, command.once.key)) if command.once is not None else None
+    if command.once is None or before is None:
+        return None
+    if before.digest != command.once.digest:
+        return IdempotencyKeyReusedError()
+    decided = before.decision_id and book.decisions.get(DecisionKey(command.user_id, before.decision_id))
+    # What counts now: it may have been amended since. A month past retention tells no more than the ledger.
+    return Rewarded(applied=False, reward=decided.reward if decided else before.reward, decision_id=before.decision_id)
+
+
 def _waiting(connection: Connection, book: Book, commands: Sequence[RewardCommand]) -> dict[TipKey, list[DecisionKey]]:
     """Return for each tip those of its decisions that may be rewarded by this batch, the latest first."""
     if not commands:
@@ -150,8 +180,7 @@ def _waiting(connection: Connection, book: Book, commands: Sequence[RewardComman
         if tip in counts:
             counts[tip] += 1
     found = history.latest(connection, counts)
-    new = {one.key: one for decisions in found.values() for one in decisions if one.key not in book.decisions}
-    book.add(connection, new)
+    book.take(connection, {one.key: one for decisions in found.values() for one in decisions})
     return {tip: [one.key for one in decisions] for tip, decisions in found.items()}
 
 

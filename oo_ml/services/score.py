@@ -2,20 +2,23 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime
-from typing import Any
+from datetime import datetime, timedelta
+from typing import Any, Final
 from uuid import UUID
 
 from sqlalchemy import Connection
 
 from oo_ml.domain import policies
 from oo_ml.domain.features import Moment, Task, encode
+from oo_ml.domain.identifiers import time_of
 from oo_ml.domain.policies import DIMENSIONS, EPSILON_GREEDY, Choice
-from oo_ml.errors import DecisionExistsError, OoMlError
+from oo_ml.errors import DecisionExistsError, DecisionTooOldError, OoMlError
 from oo_ml.storage import decisions, states
 from oo_ml.storage.decisions import Answered, DecisionRow
 from oo_ml.storage.history import DecisionKey
 from oo_ml.storage.states import PolicyState, StateKey, later
+
+_RECENT: Final = timedelta(days=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,13 +73,22 @@ def decide(
     connection: Connection, commands: Sequence[DecideCommand], *, parameters: Parameters
 ) -> list[Answer | OoMlError]:
     """Make one decision a command, in the order given, and write them down; what was decided before stays so."""
-    current = states.lock_or_create(connection, [StateKey(command.user_id, command.policy) for command in commands])
+    keys = [StateKey(command.user_id, command.policy) for command in commands]
+    current = states.lock(connection, keys)
     named = [command.key for command in commands if command.request_digest is not None]
     known = decisions.answered(connection, named) if named else {}
+    too_old = _too_old(connection, [command for command in commands if command.key not in known])
+    refused = known.keys() | too_old
+    new = [key for key, command in zip(keys, commands, strict=True) if command.key not in refused]
+    if missing := set(new) - current.keys():
+        current |= states.lock_or_create(connection, list(missing))
     made = []
     outcomes: list[Answer | OoMlError] = []
     for command in commands:
         before = known.get(command.key)
+        if before is None and command.key in too_old:
+            outcomes.append(DecisionTooOldError())
+            continue
         if before is None:
             key = StateKey(command.user_id, command.policy)
             current[key], decision = _decide(current[key], command, parameters)
@@ -89,6 +101,18 @@ def decide(
         states.save(connection, [current[key] for key in sorted({decision.key for decision in made})])
         decisions.insert(connection, made)
     return outcomes
+
+
+def _too_old(connection: Connection, commands: Sequence[DecideCommand]) -> set[DecisionKey]:
+    """Return those that would be decisions of a month that retention has detached, perhaps made there once already."""
+    # Hardly ever: what is new is named by about now.
+    old = [
+        command
+        for command in commands
+        if command.request_digest is not None and time_of(command.decision_id) < command.decided_at - _RECENT
+    ]
+    since = decisions.kept_since(connection) if old else None
+    return {command.key for command in old if since is not None and time_of(command.decision_id) < since}
 
 
 def _decide(state: PolicyState, command: DecideCommand, parameters: Parameters) -> tuple[PolicyState, DecisionRow]:

@@ -96,11 +96,13 @@ def _nested(value: object) -> Any:  # noqa: ANN401 - lists of lists of ... numbe
 def _time(value: object) -> datetime:
     try:
         time = datetime.fromisoformat(_text(value))
-    except ValueError:
-        time = None
-    if time is None or time.tzinfo is None:
+        # In UTC, because PostgreSQL would keep a time that is beyond the year 9999 there, and nobody could read it.
+        in_utc = None if time.tzinfo is None else time.astimezone(UTC)
+    except (ValueError, OverflowError):
+        in_utc = None
+    if in_utc is None:
         raise ValueError("must be a time in ISO 8601 with its offset")
-    return time
+    return in_utc
 
 
 def _uuid(value: object) -> UUID:

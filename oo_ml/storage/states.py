@@ -1,4 +1,4 @@
-"""policy_state: one row a user and policy, and the only row that is ever locked."""
+"""policy_state: one row a user and policy. Whoever changes anything about the two locks it first."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -143,19 +143,21 @@ def lock(
     return {state.key: state for state in map(_state, rows.mappings())}
 
 
-def lock_or_create(
-    connection: Connection, keys: Sequence[StateKey], decisions: Sequence[tuple[str, UUID]] = ()
-) -> dict[StateKey, PolicyState]:
-    """Lock as `lock` does; those of `keys` that don't exist start afresh.
+def make(connection: Connection, keys: Sequence[StateKey]) -> int:
+    """Make the rows of `keys` that are missing, in key order; return how many.
 
-    A row that another transaction is creating at this moment is waited for: the insert leaves it alone and
-    the second look locks it.
+    A row that another transaction is making at this moment is waited for, and left alone.
     """
-    states = lock(connection, keys, decisions)
-    missing = sorted(set(keys) - states.keys())
-    if missing:
-        connection.execute(_INSERT, _parameters([fresh(key) for key in missing]))
-        states |= lock(connection, missing)
+    return connection.execute(_INSERT, _parameters([fresh(key) for key in sorted(set(keys))])).rowcount
+
+
+def lock_or_create(connection: Connection, keys: Sequence[StateKey]) -> dict[StateKey, PolicyState]:
+    """Lock the rows of `keys`, in key order, and return all of them; those that don't exist start afresh."""
+    states = lock(connection, keys)
+    # More than once only if somebody is erased just after they were made.
+    while missing := set(keys) - states.keys():
+        make(connection, list(missing))
+        states |= lock(connection, list(missing))
     return states
 
 

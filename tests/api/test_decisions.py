@@ -1,5 +1,6 @@
 """A decision is made once, its reward counts once, and both can be looked at and corrected afterwards."""
 
+import json
 import time
 import uuid
 from typing import Any
@@ -134,6 +135,30 @@ def test_clocks_may_differ_by_a_day(service: Service) -> None:
         assert (answer.status_code, answer.json()["decision_id"]) == (200, name)
 
 
+def test_an_id_of_a_month_past_retention_makes_nothing(service: Service, db: Engine) -> None:
+    """Who knows whether it was made there before; what is kept is still answered."""
+    kept = calls.score(decision_id=new_id(-40 * DAY))
+    first = service.client.post("/score", json=kept)
+    with db.begin() as connection:
+        connection.execute(text("UPDATE upkeep SET done_until = now() - interval '10 days' WHERE task = 'retention'"))
+    answer = service.client.post("/score", json=calls.score(decision_id=new_id(-20 * DAY)))
+    assert (answer.status_code, answer.json()["code"]) == (422, "decision_too_old")
+    assert service.client.post("/score", json=calls.score(decision_id=new_id(-5 * DAY))).status_code == 200
+    assert service.client.post("/score", json=kept).content == first.content
+    assert counters(service)[0] == 2
+
+
+def test_a_refusal_makes_nobody(service: Service, db: Engine) -> None:
+    """A decision_id or an Idempotency-Key at the wrong door leaves no state of that policy behind."""
+    body = calls.score(decision_id=new_id())
+    service.client.post("/score", json=body)
+    assert service.client.post("/score/egreedy", json=body).status_code == 409
+    headers = {"Idempotency-Key": "a"}
+    service.client.post("/reward", json=calls.reward(), headers=headers)
+    assert service.client.post("/reward/egreedy", json=calls.reward(), headers=headers).status_code == 409
+    assert scalar(db, "SELECT array_agg(policy) FROM policy_state") == ["linucb-v1"]
+
+
 # The reward
 
 
@@ -228,6 +253,36 @@ def test_a_key_says_which_decision_its_reward_went_to(service: Service) -> None:
         service.client.post("/reward", json=calls.reward(), headers={"Idempotency-Key": "a"}).json() for _ in range(2)
     ]
     assert [answer["decision_id"] for answer in answers] == [decision["decision_id"]] * 2
+
+
+@pytest.mark.parametrize("names_the_decision", [True, False])
+def test_a_repeated_key_tells_what_counts_by_now(service: Service, *, names_the_decision: bool) -> None:
+    """Amended or retracted since: the same call, sent again, says so and changes nothing."""
+    decision = decided(service)
+    body = reward_of(decision, 1.0) if names_the_decision else calls.reward()
+    headers = {"Idempotency-Key": "a"}
+    service.client.post("/reward", json=body, headers=headers)
+    said = {"ok": True, "applied": False, "decision_id": decision["decision_id"]}
+    service.client.put(path_of(decision), json={"reward": -0.5})
+    assert service.client.post("/reward", json=body, headers=headers).json() == said | {"reward": -0.5}
+    service.client.delete(path_of(decision))
+    assert service.client.post("/reward", json=body, headers=headers).json() == said | {"reward": None}
+    assert counters(service) == (1, 0, 0.0)
+
+
+def test_a_negative_zero_is_zero(service: Service) -> None:
+    """JSON knows both; as a reward they are one."""
+    answers = [
+        service.client.post(
+            "/reward",
+            content=json.dumps(calls.reward()).replace('"reward": 1.0', f'"reward": {zero}'),
+            headers={"Idempotency-Key": "a"},
+        )
+        for zero in ("0.0", "-0.0", "0")
+    ]
+    assert [answer.status_code for answer in answers] == [200] * 3
+    assert [answer.json()["applied"] for answer in answers] == [True, False, False]
+    assert "-0" not in answers[1].text.split("decision_id")[0]
 
 
 def test_a_key_with_another_body_is_a_conflict(service: Service) -> None:

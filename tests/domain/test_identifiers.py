@@ -1,10 +1,13 @@
 """Which text may name something, and which PostgreSQL can hold."""
 
+from datetime import UTC, datetime
+from uuid import UUID
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from oo_ml.domain.identifiers import MAX_IDENTIFIER_BYTES, is_identifier, is_storable, storable
+from oo_ml.domain.identifiers import MAX_IDENTIFIER_BYTES, is_identifier, is_storable, storable, time_of
 
 CONTROLS = [chr(code) for code in (*range(0x20), *range(0x7F, 0xA0))]
 
@@ -47,3 +50,10 @@ def test_any_text_can_be_made_storable(text: str) -> None:
 def test_what_storing_changes() -> None:
     """A lone surrogate becomes a question mark, a NUL nothing."""
     assert storable("a\0b\ud800c") == "ab?c"
+
+
+def test_a_uuidv7_tells_its_time() -> None:
+    """The greatest lies beyond what a datetime can say."""
+    assert time_of(UUID("01936f3e-0000-7000-8000-000000000000")) == datetime(2024, 11, 27, 20, 9, 14, 496000, UTC)
+    assert time_of(UUID(int=0)) == datetime(1970, 1, 1, tzinfo=UTC)
+    assert time_of(UUID("ffffffff-ffff-7fff-bfff-ffffffffffff")) == datetime.max.replace(tzinfo=UTC)

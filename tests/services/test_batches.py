@@ -38,7 +38,7 @@ def scores(seed: int, count: int, users: Sequence[str] = USERS) -> list[DecideCo
         DecideCommand(
             user_id=rng.choice(users),
             policy=rng.choice((LINUCB, EPSILON_GREEDY)),
-            decision_id=UUID(int=rng.getrandbits(128)),
+            decision_id=UUID(int=int(NOON.timestamp() * 1000) << 80 | rng.getrandbits(80)),
             decided_at=NOON + timedelta(seconds=place),
             moment=Moment(rng.randrange(24), rng.randrange(7)),
             candidates=[Candidate(f"t{tip}", "s", task(rng)) for tip in range(rng.randint(1, 4))],

@@ -6,8 +6,9 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
+import psycopg
 import pytest
-from sqlalchemy import Engine, text
+from sqlalchemy import Engine, event, text
 
 from oo_ml.domain.policies import EPSILON_GREEDY, LINUCB
 from oo_ml.services.reset import reset
@@ -107,6 +108,26 @@ def test_rewards_from_several_processes_all_count(database_url: str, db: Engine,
         versions = connection.scalars(text("SELECT version FROM reward_ledger ORDER BY version")).all()
     assert (state.reward_count, state.cumulative_reward) == (60, 15.0)
     assert versions == list(range(1, 61))
+
+
+def test_a_row_that_comes_and_goes_is_made_again(database_url: str, db: Engine) -> None:
+    """Made by another transaction just before this one would, erased just after: this one begins afresh."""
+    steps = [
+        "INSERT INTO policy_state VALUES ('ada', 'linucb-v1', 0, 7, 0, 0, 0, 0, NULL, '{{1}}', '{0}')",
+        "DELETE FROM policy_state",
+    ]
+
+    def step(_connection: object, _cursor: object, statement: str, *_: object) -> None:
+        if "INSERT INTO policy_state" in statement and steps:
+            with psycopg.connect(database_url, autocommit=True) as other:
+                other.execute(steps.pop(0).encode())
+
+    event.listen(db, "before_cursor_execute", step)
+    event.listen(db, "after_cursor_execute", step)
+    with db.begin() as connection:
+        assert states.lock_or_create(connection, [ADA])[ADA].version == 0
+    assert steps == []
+    assert scalar(db, "SELECT array_agg(version) FROM policy_state") == [0]
 
 
 def test_rows_are_locked_in_key_order(db: Engine) -> None:

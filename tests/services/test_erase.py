@@ -140,16 +140,16 @@ def test_a_decision_that_waits_for_the_erasure_begins_a_new_life(
     assert scalar(db, "SELECT array_agg(epoch) FROM feature_history") == [0]
 
 
-def test_a_first_decision_is_erased_whole_or_not_at_all(db: Engine) -> None:
-    """Not yet committed, it is nobody's business: it comes after the erasure. Committed, all of it goes."""
-    with db.connect() as first:
-        score(first, scores(1, 1, ["ada"]))
-        assert erased(db, "ada") == [NOBODY]
-        first.commit()
-    with db.begin() as connection:
-        [report] = verify(connection, [VerifyCommand.person("ada")])
-    assert (report.states, report.decisions, report.difference) == (1, 1, None)
-    assert erased(db, "ada") == [{**NOBODY, "feature_history": 1, "policy_state": 1}]
+def test_the_first_decision_of_somebody_is_waited_for_and_erased(db: Engine) -> None:
+    """They have no state yet that could be locked; it is there before the erasure looks all the same."""
+    with ThreadPoolExecutor(1) as other:
+        with db.connect() as first:
+            score(first, scores(1, 1, ["ada"]))
+            gone = other.submit(erased, db, "ada")
+            wait_until_blocked(db, 1)
+            first.commit()
+        assert gone.result() == [{**NOBODY, "feature_history": 1, "policy_state": 1}]
+    assert rows_of(db, "ada") == {}
 
 
 def test_whom_it_erases_is_locked_first(db: Engine) -> None:

@@ -17,7 +17,7 @@ class TaskFeatures(Body):
 
     hour_of_day: Hour = Field(12, description="When scoring, the context's hour counts instead")
     is_overdue: bool = False
-    task_age_days: float = Field(0, ge=-(2**63), lt=2**63, description="Days since due; counts from 0 to 30")
+    task_age_days: float = Field(0.0, ge=-(2**63), lt=2**63, description="Days since due; counts from 0 to 30")
     priority: int = Field(1, ge=1, le=4)
 
 
@@ -59,7 +59,6 @@ class ScoreRequest(Body):
                         {"id": "tip-0", "content": "Clear one small thing before lunch.", "source": "llm"},
                     ],
                     "context": {"hour_of_day": 9, "day_of_week": 0},
-                    "decision_id": "01a207ac-5779-7446-ab27-aa4ca4d9dd7a",
                 }
             ]
         }
@@ -72,6 +71,7 @@ class ScoreRequest(Body):
         None,
         description="UUIDv7 that names this decision, at most a day from now: sent again, it gets the same answer and"
         " counts once. Default: the service makes one",
+        examples=["01a207ac-5779-7446-ab27-aa4ca4d9dd7a"],
     )
 
 
@@ -108,7 +108,11 @@ class RewardRequest(Body):
     user_id: UserId
     tip_id: TipId
     reward: Reward
-    decision_id: UUID | None = Field(None, description="The decision it is for, as /score answered it")
+    decision_id: UUID | None = Field(
+        None,
+        description="The decision it is for, as /score answered it",
+        examples=["01a207ac-5779-7446-ab27-aa4ca4d9dd7a"],
+    )
     features: TaskFeatures | None = Field(
         None, validate_default=True, description="Required without decision_id, of no account with it"
     )

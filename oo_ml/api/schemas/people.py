@@ -101,6 +101,9 @@ class ExportAnswer(BaseModel):
     schema_: str = Field(alias="schema", description="Revision of the database")
     exported_at: UtcTime
     user_id: str
+    history_from: UtcTime | None = Field(
+        description="Decisions before it may be missing, which retention has taken out; null: none are"
+    )
     feature_history: list[dict[str, Any]] = Field(description="Decisions, in order, those past retention included")
     generations: list[dict[str, Any]]
     policy_state: list[dict[str, Any]]
