@@ -10,6 +10,7 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from datetime import datetime
 from typing import IO, Any, Final, NoReturn, TextIO
 
 from oo_ml.domain.identifiers import is_user_id
@@ -22,6 +23,8 @@ TABLES: Final = frozenset({"feature_history", "generations", "policy_state", "re
 
 _TEXTS: Final = frozenset({"release", "schema", "exported_at"})
 _HEAD: Final = {"format", "format_version", "user_id"} | _TEXTS
+# Not in the first documents of this version.
+_HISTORY_FROM: Final = "history_from"
 _CHUNK: Final = 65_536
 # Of one row, in characters; a decision among 1,000 candidates has some hundred thousand.
 _LONGEST: Final = 64 * 1_048_576
@@ -32,10 +35,17 @@ _SPACE: Final = re.compile(r"[ \t\n\r]*")
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Document:
-    """What is known of a person, as it was exported."""
+    """What is known of a person, as it was exported.
+
+    Attributes:
+        user_id: who it is.
+        tables: their rows, a line of JSON each.
+        history_from: decisions before it may be missing, which retention had taken out; None: none are.
+    """
 
     user_id: str
     tables: Mapping[str, IO[str]]
+    history_from: datetime | None = None
 
     def rows(self, table: str) -> Iterator[dict[str, Any]]:
         """Yield a table's rows, in the order of the document, as often as asked for.
@@ -91,7 +101,8 @@ def _read(reader: "_Reader", files: ExitStack) -> Document:
     missing = (_HEAD - head.keys()) | (TABLES - tables.keys())
     if missing:
         raise ExportFileError(f"{', '.join(map(repr, sorted(missing)))} missing: this is no whole export of oo-ml")
-    return Document(head["user_id"], tables)
+    history_from = head.get(_HISTORY_FROM)
+    return Document(head["user_id"], tables, history_from and _time(history_from))
 
 
 def _check(name: str, value: object) -> None:
@@ -110,10 +121,21 @@ def _check(name: str, value: object) -> None:
             raise ExportFileError("user_id: the service accepts no such id")
         case _ if name in _TEXTS and not isinstance(value, str):
             raise ExportFileError(f"{name}: must be text")
+        case "history_from" if value is not None and _time(value) is None:
+            raise ExportFileError(f"{name}: must be null or a time in ISO 8601 with its offset")
         case _ if name in TABLES:
             raise ExportFileError(f"{name}: must be a list of rows")
-        case _ if name not in _HEAD:
+        case _ if name not in _HEAD | {_HISTORY_FROM}:
             raise ExportFileError(f"{name!r} is unknown to this release")
+
+
+def _time(value: object) -> datetime | None:
+    """Return a time that is text with its offset; None if it is not."""
+    try:
+        time = datetime.fromisoformat(value) if isinstance(value, str) else None
+    except ValueError:
+        return None
+    return time if time and time.tzinfo else None
 
 
 class _Reader:

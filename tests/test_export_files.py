@@ -1,6 +1,7 @@
 """Documents read again: whoever reformatted them, however they are cut into pieces, and what is none."""
 
 import json
+from datetime import UTC, datetime
 from io import BytesIO
 from typing import Any
 
@@ -122,6 +123,18 @@ BAD = {
         changed(user_id=..., tips=...),
         "'tips', 'user_id' missing: this is no whole export of oo-ml",
     ),
+    "no time": (
+        changed(history_from="noon"),
+        "history_from: must be null or a time in ISO 8601 with its offset",
+    ),
+    "time of no place": (
+        changed(history_from="2026-11-23T12:00:00"),
+        "history_from: must be null or a time in ISO 8601 with its offset",
+    ),
+    "time of another type": (
+        changed(history_from=0),
+        "history_from: must be null or a time in ISO 8601 with its offset",
+    ),
     "twice": (changed()[:-1] + ', "tips": []}', "'tips' is there twice"),
     "somebody else's": (changed(tips=[{"user_id": "ada"}, {"user_id": "ben"}]), "tips, row 2: not a row of 'ada'"),
     "nobody's": (changed(tips=[{}]), "tips, row 1: not a row of 'ada'"),
@@ -137,6 +150,16 @@ def test_what_is_no_export_is_refused(content: str | bytes, message: str | None)
     if message is not None:
         assert caught.value.message == message
     assert "\n" not in caught.value.message
+
+
+@pytest.mark.parametrize(
+    ("history_from", "expected"),
+    [(..., None), (None, None), ("2026-11-01T00:00:00.000000Z", datetime(2026, 11, 1, tzinfo=UTC))],
+)
+def test_it_says_since_when_decisions_are_whole(history_from: object, expected: datetime | None) -> None:
+    """The first documents did not, and none was missing."""
+    with opened(BytesIO(changed(history_from=history_from).encode())) as document:
+        assert document.history_from == expected
 
 
 def test_a_value_that_never_ends_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:

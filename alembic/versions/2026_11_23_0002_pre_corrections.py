@@ -1,6 +1,8 @@
 """Rewards that can be amended, retracted or assumed, decisions that explain themselves, and the tasks of upkeep.
 
 pre: runs before the new release starts; the old one goes on working with it, since it may leave every new column empty.
+But take no reward back through the new one while the old one still runs: to it such a decision looks as if nothing had
+come for it yet, and a POST /reward that it then books for this decision is refused by the database: it answers 500.
 Revises: 0001
 Locks: feature_history and reward_ledger exclusively, for as long as it takes to write the catalog; no row is read.
 """
@@ -21,9 +23,19 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    """Take them away; refused while the ledger holds kinds of change that the older schema does not know."""
+    """Take them away; refused, with nothing lost, while there is anything that the older schema has no place for."""
     op.execute(
         """
+        DO $$ BEGIN
+            IF EXISTS (SELECT FROM upkeep WHERE task = 'retention' AND done_until IS NOT NULL) THEN
+                RAISE EXCEPTION 'months of feature_history have been detached, which revision 0001 would take for lost'
+                    USING ERRCODE = 'object_not_in_prerequisite_state';
+            END IF;
+            IF EXISTS (SELECT FROM reward_ledger WHERE kind IN ('default', 'amend', 'retract')) THEN
+                RAISE EXCEPTION 'rewards have been assumed, amended or retracted, which revision 0001 can''t tell of'
+                    USING ERRCODE = 'object_not_in_prerequisite_state';
+            END IF;
+        END $$;
         DROP TABLE upkeep;
         ALTER TABLE reward_ledger
             DROP CONSTRAINT ck_reward_ledger_kind_known,

@@ -12,22 +12,26 @@ from oo_ml.settings import LogLevel, Settings
 
 
 def upkeep() -> None:
-    """Make months of the history ahead, detach those past retention, give default rewards; exit code 1 on an alarm."""
+    """Make months of the history ahead, detach those past retention, give default rewards; exit code 1 if any can't."""
     settings = Settings()
     configure_logging(LogLevel.WARNING)
     with database(settings) as url, single_worker(settings, url) as worker:
         now = datetime.now(UTC)
-        months = asyncio.run(keep_months(worker, settings, now))
+        months = asyncio.run(keep_months(worker, settings, now, is_patient=True))
         for name in months.made:
             typer.echo(f"made {name}")
         for name in months.detached:
             typer.echo(f"detached {name}")
-        for message in [*(problem.message for problem in months.problems), *months.alarms]:
+        errors = [*(problem.message for problem in months.problems), *months.alarms]
+        for message in errors:
             typer.echo(f"error: {message}", err=True)
         defaults = asyncio.run(give_default_rewards(worker, settings, now))
         if settings.reward_wait is not None:
             typer.echo(f"default rewards given: {defaults.given}")
         if defaults.is_busy:
             typer.echo("another process is giving default rewards")
-    if months.alarms:
+        if defaults.failed:
+            errors.append(f"default rewards that could not be given, see above: {len(defaults.failed)}")
+            typer.echo(f"error: {errors[-1]}", err=True)
+    if errors:
         raise typer.Exit(1)

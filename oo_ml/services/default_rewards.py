@@ -1,7 +1,7 @@
 """Default rewards: a decision that nobody reacted to in time counts as if somebody had, until somebody does.
 
 One step is one short transaction over a stretch of time. How far all of them together have come is written down, so
-that the next run goes on from there, in whichever process.
+that the next run goes on from there, in whichever process. One decision that can't be given it keeps no other from it.
 """
 
 from collections.abc import Mapping, Sequence
@@ -22,27 +22,40 @@ from oo_ml.storage.upkeep import DEFAULT_REWARDS, Position
 _MARGIN: Final = timedelta(hours=1)
 # What one step looks at: enough for the whole of a run where the last one was not long ago.
 _WINDOW: Final = _MARGIN * 1.5
-# Decisions, and with them users, that one step keeps waiting.
+# Decisions, and with them users, that one step keeps waiting, at most.
 LIMIT: Final = 500
 
 
 @dataclass(frozen=True, slots=True)
 class DefaultsCommand:
-    """Give `reward` to decisions that have waited for longer than `wait`; `after` is where the last step ended."""
+    """Give `reward` to decisions that have waited for longer than `wait`.
+
+    Attributes:
+        after: where the last step ended.
+        limit: decisions to look at, at most.
+        is_giving: False to look at them and go on, since giving failed.
+    """
 
     now: datetime
     wait: timedelta
     reward: float
     after: Position | None = None
+    limit: int = LIMIT
+    is_giving: bool = True
 
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """How many got the default, and where to go on; None: that was the last, or somebody else is at it."""
+    """How many got the default, and where to go on; None: that was the last, or somebody else is at it.
+
+    Attributes:
+        stepped_over: decisions that a step that does not give has looked at.
+    """
 
     given: int
     after: Position | None = None
     is_busy: bool = False
+    stepped_over: Sequence[UUID] = ()
 
 
 def give_defaults(connection: Connection, commands: Sequence[DefaultsCommand]) -> list[Step]:
@@ -57,14 +70,15 @@ def _step(connection: Connection, command: DefaultsCommand) -> Step:
     end = command.now - command.wait
     after = command.after or _start(connection, claim.done_until, end)
     until = min(after.decided_at + _WINDOW, end)
-    overdue = upkeep.overdue(connection, after, until, LIMIT)
-    given = _give(connection, command, overdue) if overdue else 0
-    is_full = len(overdue) == LIMIT
+    overdue = upkeep.overdue(connection, after, until, command.limit)
+    given = _give(connection, command, overdue) if overdue and command.is_giving else 0
+    stepped_over = () if command.is_giving else [key.decision_id for key in overdue]
+    is_full = len(overdue) == command.limit
     reached = max(overdue.values()) if is_full else max(after, _at(until))
     done_until = min(reached.decided_at, end - _MARGIN)
     # Never back: where the wait has grown since the last run, what was seen to has been seen to.
     upkeep.save(connection, DEFAULT_REWARDS, max(done_until, claim.done_until or done_until), command.now)
-    return Step(given, reached if is_full or until < end else None)
+    return Step(given, reached if is_full or until < end else None, stepped_over=stepped_over)
 
 
 def _give(connection: Connection, command: DefaultsCommand, overdue: Mapping[DecisionKey, Position]) -> int:

@@ -12,7 +12,7 @@ import numpy as np
 from oo_ml.domain.learning import Change, Kind, Learned, fold
 from oo_ml.domain.policies import DIMENSIONS
 from oo_ml.domain.ridge import Ridge
-from oo_ml.storage.audit import Decisions, LedgerRow, Numbers, StateRow
+from oo_ml.storage.audit import ChangeRow, Decisions, Numbers, StateRow
 from oo_ml.storage.chains import BrokenLink, Contradiction
 from oo_ml.storage.states import StateKey
 
@@ -29,7 +29,7 @@ class Difference:
 
 
 def between(
-    states: Iterable[StateRow], decisions: Iterable[Decisions], ledger: Iterator[LedgerRow], *, detached: bool
+    states: Iterable[StateRow], decisions: Iterable[Decisions], ledger: Iterator[ChangeRow], *, detached: bool
 ) -> Iterator[Difference]:
     """Yield what differs between states, numbers of decisions and the ledger, at most one thing a user and policy.
 
@@ -46,7 +46,7 @@ def between(
             yield Difference(*key, f"{key.policy}{found}")
 
 
-def _by_key(keys: Iterable[StateKey], ledger: Iterator[LedgerRow]) -> Iterator[tuple[StateKey, Iterator[LedgerRow]]]:
+def _by_key(keys: Iterable[StateKey], ledger: Iterator[ChangeRow]) -> Iterator[tuple[StateKey, Iterator[ChangeRow]]]:
     """Yield each of `keys` and each key of the ledger, both of which are in order, with its rows of the ledger."""
     merged = heapq.merge(((key, None) for key in keys), ((row.key, row) for row in ledger), key=itemgetter(0))
     for key, pairs in groupby(merged, itemgetter(0)):
@@ -54,7 +54,7 @@ def _by_key(keys: Iterable[StateKey], ledger: Iterator[LedgerRow]) -> Iterator[t
 
 
 def _difference(
-    state: StateRow | None, decisions: Decisions | None, rows: Iterator[LedgerRow], *, detached: bool
+    state: StateRow | None, decisions: Decisions | None, rows: Iterator[ChangeRow], *, detached: bool
 ) -> str | None:
     """Return the first thing that differs for a user and policy."""
     if state is None:
@@ -88,7 +88,7 @@ def _fresh(policy: str, epoch: int) -> _Replayed:
     return _Replayed(epoch, 0, Learned(Ridge.fresh(DIMENSIONS[policy]), 0, 0.0))
 
 
-def _step(before: _Replayed, row: LedgerRow, state: StateRow) -> _Replayed | str:
+def _step(before: _Replayed, row: ChangeRow, state: StateRow) -> _Replayed | str:
     """Return what the ledger says with one row more, or why that row can't follow."""
     if row.epoch > state.epoch:
         return f"expected no change beyond the state's epoch {state.epoch}, found one"
@@ -107,7 +107,7 @@ def _step(before: _Replayed, row: LedgerRow, state: StateRow) -> _Replayed | str
     return _Replayed(row.epoch, row.version, learned, before.start_pulls, before.start_explore_count)
 
 
-def _imported(row: LedgerRow) -> _Replayed | str:
+def _imported(row: ChangeRow) -> _Replayed | str:
     d = DIMENSIONS[row.policy]
     if row.version > 1:
         return "expected an import to be the first change of its epoch, found it later"
@@ -196,7 +196,7 @@ def of_link(link: BrokenLink) -> Difference:
 
 
 def of_contradiction(found: Contradiction) -> Difference:
-    """Say what is wrong with what a decision shows."""
+    """Say what is wrong with a decision."""
     return Difference(found.user_id, found.policy, _contradicted(found))
 
 
@@ -204,6 +204,9 @@ def _contradicted(found: Contradiction) -> str:
     where = f"{found.policy}, epoch {found.epoch}, decision {found.decision_id}"
     if not found.in_history:
         return f"{where}: expected it in the history, since version {found.ledger_version} is for it, found no such row"
+    if found.dimension is not None:
+        length = "something else" if found.x_length is None else f"{found.x_length} finite numbers"
+        return f"{where}: expected x to be {found.dimension} finite numbers, found {length}"
     shown = _shown(found.reward, found.kind)
     if found.ledger_version is None:
         return f"{where}: expected no reward, since the ledger has none for it, found {shown}"

@@ -57,6 +57,8 @@ def _lines(connection: Connection, user_id: str, exported_at: datetime) -> Gener
         "schema": migrations.revision(connection),
         "exported_at": exported_at,
         "user_id": user_id,
+        # Whoever reads it can tell what retention has taken away from what is lost.
+        "history_from": audit.history_from(connection),
     }
     yield "{\n" + ",\n".join(plain.dump({name: value})[1:-1] for name, value in head.items())
     for name, parts in people.whole(people.tables(connection)).items():

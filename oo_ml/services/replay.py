@@ -6,6 +6,7 @@ Nothing is taken on trust: the state has to be the fold of the ledger that comes
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
+from datetime import datetime
 from itertools import zip_longest
 from typing import Any
 
@@ -16,7 +17,8 @@ from oo_ml.domain.policies import DIMENSIONS
 from oo_ml.errors import ExportFileError, ReplayRefusedError
 from oo_ml.export_files import Document
 from oo_ml.services import verify
-from oo_ml.storage import failures, people, plain, prompts, states
+from oo_ml.services.differences import Difference
+from oo_ml.storage import arrivals, audit, failures, people, plain, prompts, states
 from oo_ml.storage.audit import People
 from oo_ml.storage.people import HISTORY, POSITION, PersonalTable
 from oo_ml.storage.states import StateKey
@@ -33,7 +35,8 @@ class Replayed:
 def replay(connection: Connection, documents: Sequence[Document]) -> list[Replayed]:
     """Write down each person as exported; one who is here already has to be exactly so.
 
-    Positions in the history are given anew, in the same order.
+    Positions in the history are given anew, in the same order. Upkeep comes to know of decisions that retention had
+    taken out where the person comes from, and goes back to those that still wait for a reward.
 
     Raises:
         ExportFileError: a document holds what no export does.
@@ -61,7 +64,8 @@ def _replay(connection: Connection, document: Document) -> Replayed:
     _check_prompt_versions(connection, document)
     filled = [one for one in people.referred_first(found) if one.name in document.tables]
     rows = {one.name: _insert(connection, document, one) for one in filled}
-    _prove(connection, document.user_id)
+    _prove(connection, document)
+    arrivals.waiting(connection, document.user_id)
     return Replayed(dict(sorted(rows.items())), unchanged=False)
 
 
@@ -117,6 +121,8 @@ def _alike(rows: Iterator[dict[str, Any]], table: str) -> Iterator[dict[str, Any
 def _rows(document: Document, table: PersonalTable) -> Iterator[dict[str, Any]]:
     """Yield a table's rows with the values that its columns hold."""
     for number, row in enumerate(document.rows(table.name), 1):
+        if table.name == HISTORY and (wrong := _misshapen(row)):
+            raise ExportFileError(f"{HISTORY}, row {number}, {wrong}: no decision has such")
         values = {}
         for name, value in row.items():
             if name not in table.columns:
@@ -130,9 +136,53 @@ def _rows(document: Document, table: PersonalTable) -> Iterator[dict[str, Any]]:
         yield values
 
 
-def _prove(connection: Connection, user_id: str) -> None:
-    """Refuse what has gone in if verifying it would find a difference."""
-    # Retention may have taken decisions from the history that the person comes from.
-    found = verify.report(connection, People(user_id, user_id), detached=True).difference
+def _prove(connection: Connection, document: Document) -> None:
+    """Refuse what has gone in if verifying it would find a difference, now or ever after."""
+    found = _difference(connection, document.user_id, None)
+    if found is not None and document.history_from is not None:
+        found = _prove_retained(connection, document.user_id, document.history_from)
     if found is not None:
         raise ReplayRefusedError(f"The export contradicts itself: {found.sentence}")
+
+
+def _prove_retained(connection: Connection, user_id: str, history_from: datetime) -> Difference | None:
+    """Return what is wrong even if decisions before `history_from` may be missing; if nothing is, note that they may.
+
+    Raises:
+        ReplayRefusedError: `history_from` is yet to come; verifying would never miss a decision here until then.
+    """
+    if not arrivals.is_past(connection, history_from):
+        raise ReplayRefusedError("history_from is yet to come: the clocks of the two databases differ")
+    found = _difference(connection, user_id, history_from)
+    here = audit.history_from(connection)
+    if found is None and (here is None or _difference(connection, user_id, here) is not None):
+        arrivals.retained(connection, history_from)
+    return found
+
+
+def _difference(connection: Connection, user_id: str, history_from: datetime | None) -> Difference | None:
+    return verify.report(connection, People(user_id, user_id), history_from).difference
+
+
+def _misshapen(row: Mapping[str, Any]) -> str | None:
+    """Return the column of a decision whose JSON nobody could show, None if there is none."""
+    for name in ("context", "features", "answer"):
+        if not _is_flat(row.get(name)):
+            return name
+    candidates, propensities = row.get("candidates"), row.get("propensities")
+    if not isinstance(candidates, list) or not all(map(_is_candidate, candidates)):
+        return "candidates"
+    if isinstance(propensities, list) and len(propensities) != len(candidates):
+        return "candidates"
+    return None
+
+
+def _is_candidate(value: object) -> bool:
+    match value:
+        case {"id": str(), "source": str(), "features": features, **others}:
+            return _is_flat(features) and _is_flat(others)
+    return False
+
+
+def _is_flat(value: object) -> bool:
+    return isinstance(value, dict) and not any(isinstance(inner, dict | list) for inner in value.values())

@@ -1,23 +1,26 @@
 """Upkeep: what has to be done from time to time, by `oo-ml upkeep` or by a service at work, however many there are.
 
-Months of the history are made ahead and detached when they are past retention; decisions that nobody reacted to get
-the default reward. Nothing here makes a call wait for longer than another call would.
+Months of the history are made ahead and detached past retention: a table is hardly waited for (by the command, as long
+as for a row), and kept for one statement; a month that too many decisions wait for is left to its owner. Decisions that
+nobody reacted to get the default reward: a step of that keeps waiting those whom it is for, and nobody else.
 """
 
 import asyncio
 import logging
 import random
-from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import asynccontextmanager, suppress
+import traceback
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Final
+from uuid import UUID
 
 from sqlalchemy import Connection
 
 from oo_ml.errors import DatabaseRefusedError, OoMlError, UnavailableError
-from oo_ml.services.default_rewards import DefaultsCommand, give_defaults
+from oo_ml.services.default_rewards import LIMIT, DefaultsCommand, give_defaults
 from oo_ml.services.transactions import Service
 from oo_ml.services.workers import Workers
 from oo_ml.settings import Settings
@@ -29,6 +32,8 @@ logger = logging.getLogger(__name__)
 # So that replicas that were started together don't march in step.
 _JITTER: Final = 0.1
 _OWNER: Final = "run `oo-ml upkeep` or `oo-ml db upgrade` as its owner"
+# After a step that failed: so few tries that each can be logged.
+_FEWER: Final = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,44 +54,94 @@ class Months:
 
 @dataclass(frozen=True, slots=True)
 class Defaults:
-    """How many decisions got the default reward, and whether somebody else is at it, who goes on."""
+    """What became of the default rewards.
+
+    Attributes:
+        given: how many decisions got it.
+        is_busy: whether somebody else is at it, who goes on.
+        failed: decisions that it could not be given to, which are logged and stepped over.
+    """
 
     given: int = 0
     is_busy: bool = False
+    failed: tuple[UUID, ...] = ()
 
 
-async def keep_months(workers: Workers, settings: Settings, now: datetime) -> Months:
+async def keep_months(
+    workers: Workers,
+    settings: Settings,
+    now: datetime,
+    *,
+    movable: int = partitions.MOVABLE,
+    is_patient: bool = False,
+) -> Months:
     """Make the months that are missing and detach those past retention, a transaction each.
+
+    Args:
+        workers: whose limits the transactions have.
+        settings: how many months are kept.
+        now: the moment.
+        movable: decisions that a month may take out of the default partition.
+        is_patient: whether a table is waited for as long as the workers wait for a row, rather than hardly at all.
 
     Raises:
         UnavailableError: the database can't say what there is.
     """
     [(layout, _)] = await workers.run(_look, [now])
+    missing = partitions.missing(layout.months, now)
+    crowded = await _crowded(workers, layout, missing, movable)
     attempt = partial(_attempt, workers, layout)
-    made, problems = await attempt("making months of feature_history", _make, partitions.missing(layout.months, now))
-    detached, others = await attempt("detaching months of feature_history", _detach, _due(layout, settings, now))
-    [(layout, stray)] = await workers.run(_look, [now])
-    return Months(
-        made, detached, problems + others, list(_alarms(partitions.missing(layout.months, now, ahead=2), stray))
+    made, problems = await attempt(
+        "making months of feature_history",
+        partial(_make, is_patient=is_patient),
+        [month for month in missing if month not in crowded],
     )
+    detached, others = await attempt(
+        "detaching months of feature_history", partial(_detach, is_patient=is_patient), _due(layout, settings, now)
+    )
+    [(layout, stray)] = await workers.run(_look, [now])
+    missing = partitions.missing(layout.months, now, ahead=2)
+    return Months(made, detached, problems + others, list(_alarms(missing, stray, crowded)))
 
 
-async def give_default_rewards(workers: Workers, settings: Settings, now: datetime) -> Defaults:
+async def give_default_rewards(workers: Workers, settings: Settings, now: datetime, *, limit: int = LIMIT) -> Defaults:
     """Give the default reward to every decision whose wait is over, if there is to be one, step by step.
+
+    Where a step fails, smaller ones find the decision that it fails at, which is logged and stepped over.
+
+    Args:
+        workers: who take the steps.
+        settings: how long the wait is, and the reward.
+        now: the moment.
+        limit: decisions that one step looks at, at most.
 
     Raises:
         UnavailableError: the database can't do it now; the steps so far are done.
     """
     if settings.reward_wait is None:
         return Defaults()
-    command = DefaultsCommand(now, timedelta(seconds=settings.reward_wait), settings.default_reward)
-    given = 0
+    command = DefaultsCommand(now, timedelta(seconds=settings.reward_wait), settings.default_reward, limit=limit)
+    given, failed = 0, tuple[UUID, ...]()
+    # Decisions ahead among which a step has failed.
+    suspects = 0
     while True:
-        [step] = await workers.run(give_defaults, [command])
+        try:
+            [step] = await workers.run(give_defaults, [command])
+        except UnavailableError:
+            raise
+        except Exception as error:
+            if not command.is_giving:
+                raise
+            suspects, command = command.limit, _smaller(command, error)
+            continue
         given += step.given
+        for decision_id in step.stepped_over:
+            logger.error("decision %s can't be given the default reward and is stepped over", decision_id)
+            failed += (decision_id,)
         if step.after is None:
-            return Defaults(given, step.is_busy)
-        command = replace(command, after=step.after)
+            return Defaults(given, step.is_busy, failed)
+        suspects = suspects - command.limit
+        command = replace(command, after=step.after, limit=command.limit if suspects > 0 else limit, is_giving=True)
 
 
 @asynccontextmanager
@@ -95,34 +150,38 @@ async def in_background(settings: Settings, writers: Workers, long: Workers) -> 
 
     Whatever takes locks on whole tables goes to `writers`, whose limits are the calls' own.
     """
-    task = asyncio.create_task(_repeat(settings, writers, long)) if settings.upkeep_interval else None
+    # Each at its own pace: a long backlog of defaults is no reason to make a month late.
+    repeated = {"months": partial(_months, writers, settings), "default rewards": partial(_defaults, long, settings)}
+    tasks = [
+        asyncio.create_task(_repeat(settings.upkeep_interval, name, task))
+        for name, task in repeated.items()
+        if settings.upkeep_interval
+    ]
     try:
         yield
     finally:
-        if task:
+        for task in tasks:
             task.cancel()
-            with suppress(asyncio.CancelledError):
-                await task
+        await asyncio.gather(*tasks, return_exceptions=True)
 
 
-async def _repeat(settings: Settings, writers: Workers, long: Workers) -> None:
+async def _repeat(interval: float, name: str, task: Callable[[], Awaitable[Sequence[OoMlError]]]) -> None:
     said: set[str] = set()
-    await asyncio.sleep(random.uniform(0, settings.upkeep_interval * _JITTER))  # noqa: S311
+    await asyncio.sleep(random.uniform(0, interval * _JITTER))  # noqa: S311
     while True:
-        problems: list[OoMlError] = []
-        for task in (partial(_months, writers), partial(_defaults, long)):
-            try:
-                problems += await task(settings)
-            except OoMlError as error:
-                problems.append(error)
-            except Exception:
-                logger.exception("upkeep failed")
+        problems: Sequence[OoMlError] = ()
+        try:
+            problems = await task()
+        except OoMlError as error:
+            problems = [error]
+        except Exception:
+            logger.exception("upkeep (%s) failed", name)
         # By what they say: once, and not again each minute for as long as it lasts.
         by_message = {problem.message: problem for problem in problems}
         for message in by_message.keys() - said:
-            logger.log(_level(by_message[message]), "upkeep, which will be tried again: %s", message)
+            logger.log(_level(by_message[message]), "upkeep (%s), which will be tried again: %s", name, message)
         said = set(by_message)
-        await asyncio.sleep(settings.upkeep_interval * random.uniform(1 - _JITTER, 1 + _JITTER))  # noqa: S311
+        await asyncio.sleep(interval * random.uniform(1 - _JITTER, 1 + _JITTER))  # noqa: S311
 
 
 async def _months(writers: Workers, settings: Settings) -> Sequence[OoMlError]:
@@ -143,6 +202,16 @@ async def _defaults(long: Workers, settings: Settings) -> Sequence[OoMlError]:
     return ()
 
 
+def _smaller(command: DefaultsCommand, error: Exception) -> DefaultsCommand:
+    """Return what to try after a step that failed; after one for a single decision, the one that steps over it."""
+    if command.limit > 1:
+        return replace(command, limit=max(command.limit // _FEWER, 1))
+    # Where it happened; not what it says, which may quote what is people's.
+    trace = "".join(traceback.format_tb(error.__traceback__))
+    logger.error("a default reward failed: %s\n%s", type(error).__name__, trace)
+    return replace(command, is_giving=False)
+
+
 def _level(problem: OoMlError) -> int:
     passes = isinstance(problem, UnavailableError) and not isinstance(problem, DatabaseRefusedError)
     return logging.WARNING if passes else logging.ERROR
@@ -156,14 +225,31 @@ def _due(layout: Layout, settings: Settings, now: datetime) -> list[datetime]:
     return [before] if any(month < before for month in layout.months) else []
 
 
-def _alarms(missing: Sequence[datetime], stray: datetime | None) -> Iterator[str]:
-    if missing:
-        yield f"feature_history has no partition for {' and '.join(f'{month:%Y-%m}' for month in missing)}: {_OWNER}"
-    if stray:
+def _alarms(missing: Sequence[datetime], stray: datetime | None, crowded: Sequence[datetime]) -> Iterator[str]:
+    if crowded:
+        yield (
+            f"feature_history gets no partition for {_named(crowded)} while calls go on, too many decisions lie in"
+            " feature_history_default: run `oo-ml db upgrade` as its owner at a quiet hour"
+        )
+    if others := [month for month in missing if month not in crowded]:
+        yield f"feature_history has no partition for {_named(others)}: {_OWNER}"
+    if stray and stray not in crowded:
         yield (
             f"decisions of {stray:%Y-%m} lie in feature_history_default: as the owner of feature_history run"
             f" SELECT create_feature_history_months('{stray:%Y-%m-%d}Z', 1)"
         )
+
+
+def _named(months: Sequence[datetime]) -> str:
+    return " and ".join(f"{month:%Y-%m}" for month in months)
+
+
+async def _crowded(workers: Workers, layout: Layout, months: Sequence[datetime], movable: int) -> list[datetime]:
+    """Return the months that can't be made without keeping calls waiting; none where none can be made at all."""
+    if not (layout.is_changeable and months):
+        return []
+    crowded = await workers.run(partial(_are_crowded, movable=movable), months)
+    return [month for month, is_crowded in zip(months, crowded, strict=True) if is_crowded]
 
 
 async def _attempt(
@@ -192,11 +278,17 @@ def _look(connection: Connection, moments: Sequence[datetime]) -> list[tuple[Lay
     return [(layout, partitions.stray(connection, layout.months, now)) for now in moments]
 
 
-def _make(connection: Connection, moments: Sequence[datetime]) -> list[list[str]]:
-    partitions.briefly(connection)
+def _are_crowded(connection: Connection, months: Sequence[datetime], *, movable: int) -> list[bool]:
+    return [partitions.is_crowded(connection, month, movable) for month in months]
+
+
+def _make(connection: Connection, moments: Sequence[datetime], *, is_patient: bool) -> list[list[str]]:
+    if not is_patient:
+        partitions.briefly(connection)
     return [partitions.make(connection, month) for month in moments]
 
 
-def _detach(connection: Connection, moments: Sequence[datetime]) -> list[list[str]]:
-    partitions.briefly(connection)
+def _detach(connection: Connection, moments: Sequence[datetime], *, is_patient: bool) -> list[list[str]]:
+    if not is_patient:
+        partitions.briefly(connection)
     return [partitions.detach(connection, before) for before in moments]

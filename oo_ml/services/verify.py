@@ -7,6 +7,7 @@ all of it as it is at one moment, so that what goes on meanwhile makes no differ
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from functools import partial
 from typing import Final
 
@@ -17,7 +18,7 @@ from oo_ml.services.differences import Difference
 from oo_ml.services.transactions import Command, Outcome, Service
 from oo_ml.settings import Settings
 from oo_ml.storage import audit, chains
-from oo_ml.storage.audit import EVERYBODY, LedgerRow, People
+from oo_ml.storage.audit import EVERYBODY, ChangeRow, People
 
 # Rows of the ledger in memory at once, states in one transaction, and people of a sample in one.
 PAGE: Final = 1000
@@ -67,20 +68,20 @@ class Survey:
 def verify(connection: Connection, commands: Sequence[VerifyCommand], *, page_size: int = PAGE) -> list[Report]:
     """Compare the states of each command's people with what history and ledger say."""
     audit.begin(connection)
-    detached = audit.was_detached(connection)
+    history_from = audit.history_from(connection)
     return [
-        report(connection, People(command.first, command.last), detached=detached, page_size=page_size)
+        report(connection, People(command.first, command.last), history_from, page_size=page_size)
         for command in commands
     ]
 
 
-def report(connection: Connection, people: People, *, detached: bool, page_size: int = PAGE) -> Report:
+def report(connection: Connection, people: People, history_from: datetime | None, *, page_size: int = PAGE) -> Report:
     """Compare the states of `people` with what history and ledger say.
 
     Args:
         connection: in a transaction that sees all of it as it is at one moment, or that wrote it.
         people: a range of ids.
-        detached: whether decisions may be missing from the history, which retention has detached.
+        history_from: decisions before it may be missing from the history, taken out by retention; None: none may.
         page_size: rows of the ledger in memory at once.
     """
     states = audit.states(connection, people)
@@ -88,19 +89,19 @@ def report(connection: Connection, people: People, *, detached: bool, page_size:
     decisions = audit.decisions(connection, people, len(states) + 1)
     changes = 0
 
-    def counted(ledger: Iterator[LedgerRow]) -> Iterator[LedgerRow]:
+    def counted(ledger: Iterator[ChangeRow]) -> Iterator[ChangeRow]:
         nonlocal changes
         for row in ledger:
             changes += 1
             yield row
 
     ledger = counted(audit.ledger(connection, people, page_size))
-    first = next(differences.between(states, decisions, ledger, detached=detached), None)
+    first = next(differences.between(states, decisions, ledger, detached=history_from is not None), None)
     if first is not None:
         # What comes behind the first difference does not matter, and may be a lot.
         people = People(people.first, first.user_id)
     link = chains.broken_link(connection, people)
-    contradiction = chains.contradiction(connection, people, detached=detached)
+    contradiction = chains.contradiction(connection, people, history_from)
     found = (first, link and differences.of_link(link), contradiction and differences.of_contradiction(contradiction))
     return Report(
         people=len({state.user_id for state in states}),

@@ -5,6 +5,7 @@ somebody who has no state lie in a range as well.
 """
 
 from collections.abc import Iterator, Sequence
+from datetime import datetime
 from typing import Any, Final, NamedTuple
 
 import numpy as np
@@ -48,7 +49,7 @@ class StateRow(NamedTuple):
         return StateKey(self.user_id, self.policy)
 
 
-class LedgerRow(NamedTuple):
+class ChangeRow(NamedTuple):
     """A row of reward_ledger; an array is None if any element is not a finite number."""
 
     user_id: str
@@ -105,7 +106,7 @@ WITHIN: Final = "user_id BETWEEN CAST(:first AS text) AND CAST(:last AS text)"
 # done by then is in the snapshot: this lock, unlike a query, takes none.
 _LOCK = text("LOCK TABLE feature_history IN ACCESS SHARE MODE")
 
-_DETACHED = text("SELECT count(*) > 0 FROM upkeep WHERE task = 'retention' AND done_until IS NOT NULL")
+_HISTORY_FROM = text("SELECT done_until FROM upkeep WHERE task = 'retention'")
 
 _COUNT_STATES = text(f"SELECT count(*) FROM policy_state WHERE {WITHIN}")
 
@@ -187,9 +188,10 @@ def count_states(connection: Connection, people: People) -> int:
     return count
 
 
-def was_detached(connection: Connection) -> bool:
-    """Tell whether retention has ever taken decisions out of the history."""
-    return bool(connection.scalar(_DETACHED))
+def history_from(connection: Connection) -> datetime | None:
+    """Return the moment before which retention has taken decisions out of the history; None: it never has."""
+    moment: datetime | None = connection.scalar(_HISTORY_FROM)
+    return moment
 
 
 def states(connection: Connection, people: People) -> list[StateRow]:
@@ -197,7 +199,7 @@ def states(connection: Connection, people: People) -> list[StateRow]:
     return [StateRow._make(row) for row in connection.execute(_STATES, people._asdict())]
 
 
-def ledger(connection: Connection, people: People, page_size: int) -> Iterator[LedgerRow]:
+def ledger(connection: Connection, people: People, page_size: int) -> Iterator[ChangeRow]:
     """Yield the ledger of `people`, in order; no more than `page_size` rows are in memory at once."""
     # Neither a policy is empty nor an epoch negative: everything of `first` is behind this.
     position: Sequence[Any] = (people.first, "", -1, 0)
@@ -214,7 +216,7 @@ def ledger(connection: Connection, people: People, page_size: int) -> Iterator[L
                 "size": page_size,
             },
         ).all()
-        yield from map(LedgerRow._make, page)
+        yield from map(ChangeRow._make, page)
         if len(page) < page_size:
             return
         position = page[-1][:4]

@@ -1,14 +1,18 @@
-"""Where the changes of a decision don't follow from each other, or the decision does not show the last of them.
+"""Where the changes of a decision don't follow from each other, or the decision is not as its changes tell.
 
 A decision's changes are a chain: a first reward, received or assumed, then corrections, each of the one before it.
 """
 
-from typing import NamedTuple
+from datetime import UTC, datetime, timedelta
+from typing import Final, NamedTuple
 from uuid import UUID
 
 from sqlalchemy import Connection, text
 
+from oo_ml.domain.policies import DIMENSIONS
 from oo_ml.storage.audit import WITHIN, People
+
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class BrokenLink(NamedTuple):
@@ -36,11 +40,13 @@ class BrokenLink(NamedTuple):
 
 
 class Contradiction(NamedTuple):
-    """A decision that shows another reward than its last change in the ledger says.
+    """A decision that is not in the history, whose x can't be, or that shows another reward than its last change says.
 
     Attributes:
         user_id, policy, epoch: the decision's, or the ledger's if the history does not hold it.
         in_history: whether the history holds the decision.
+        dimension: how many numbers its x must have, if it has not.
+        x_length: how many it has; None if that isn't known, or they are no finite numbers.
         ledger_version: of the last change; None if the ledger holds none.
     """
 
@@ -49,6 +55,8 @@ class Contradiction(NamedTuple):
     epoch: int
     decision_id: UUID
     in_history: bool
+    dimension: int | None
+    x_length: int | None
     reward: float | None
     kind: str | None
     ledger_policy: str | None
@@ -99,11 +107,18 @@ _CONTRADICTION = text(f"""
     SELECT
         coalesce(h.user_id, l.user_id) AS user_id, coalesce(h.policy, l.policy) AS policy,
         coalesce(h.epoch, l.epoch) AS epoch, coalesce(h.decision_id, l.decision_id) AS decision_id,
-        h.decision_id IS NOT NULL AS in_history, h.reward, h.reward_kind,
+        h.decision_id IS NOT NULL AS in_history,
+        CASE WHEN h.x_length = h.dimension THEN NULL ELSE h.dimension END AS dimension, h.x_length,
+        h.reward, h.reward_kind,
         l.policy, l.epoch, l.version, l.reward, l.kind
     FROM (
-        SELECT user_id, decision_id, policy, epoch, reward, reward_kind
+        SELECT
+            user_id, decision_id, policy, epoch, reward, reward_kind, d.dimension,
+            -- A CHECK lets elements pass that are null.
+            CASE WHEN '-Infinity' < ALL (x) AND 'Infinity' > ALL (x) THEN cardinality(x) END AS x_length
         FROM feature_history
+        LEFT JOIN unnest(CAST(:policies AS text[]), CAST(:dimensions AS integer[])) AS d (name, dimension)
+            ON d.name = policy
         WHERE {WITHIN}
     ) AS h
     FULL JOIN (
@@ -113,7 +128,8 @@ _CONTRADICTION = text(f"""
         ORDER BY user_id, decision_id, policy DESC, epoch DESC, version DESC
     ) AS l ON l.user_id = h.user_id AND l.decision_id = h.decision_id
     WHERE CASE
-        WHEN h.decision_id IS NULL THEN NOT CAST(:detached AS boolean)
+        WHEN h.decision_id IS NULL THEN l.decision_id >= CAST(:first_kept AS uuid)
+        WHEN h.dimension IS NOT NULL AND (h.x_length = h.dimension) IS NOT true THEN true
         WHEN l.decision_id IS NULL THEN num_nonnulls(h.reward, h.reward_kind) > 0
         ELSE (h.policy, h.epoch) <> (l.policy, l.epoch)
             OR float8send(h.reward) IS DISTINCT FROM float8send(l.reward)
@@ -130,13 +146,24 @@ def broken_link(connection: Connection, people: People) -> BrokenLink | None:
     return None if row is None else BrokenLink._make(row)
 
 
-def contradiction(connection: Connection, people: People, *, detached: bool) -> Contradiction | None:
-    """Return the first decision that does not show what its last change in the ledger says, if any.
+def contradiction(connection: Connection, people: People, history_from: datetime | None) -> Contradiction | None:
+    """Return the first decision that is not what a decision of its changes can be, if any.
 
     Args:
         connection: where to look.
         people: whose decisions.
-        detached: whether the ledger may know of decisions that the history does not hold any more.
+        history_from: decisions before it may be missing from the history; None: none may.
     """
-    row = connection.execute(_CONTRADICTION, {**people._asdict(), "detached": detached}).one_or_none()
+    parameters = {
+        **people._asdict(),
+        "policies": list(DIMENSIONS),
+        "dimensions": list(DIMENSIONS.values()),
+        "first_kept": UUID(int=0) if history_from is None else _first_id(history_from),
+    }
+    row = connection.execute(_CONTRADICTION, parameters).one_or_none()
     return None if row is None else Contradiction._make(row)
+
+
+def _first_id(moment: datetime) -> UUID:
+    """Return the least UUIDv7 whose time, in milliseconds, is not before `moment`."""
+    return UUID(int=-((_EPOCH - moment) // timedelta(milliseconds=1)) << 80)

@@ -107,8 +107,6 @@ _INSERT = text(f"""
     ORDER BY k.place
 """)
 
-_KEPT_SINCE = text("SELECT done_until FROM upkeep WHERE task = 'retention'")
-
 _ANSWERED = text("""
     SELECT h.user_id, h.decision_id, h.request_digest, h.answer
     FROM unnest(CAST(:user_ids AS text[]), CAST(:decision_ids AS uuid[])) AS k (user_id, decision_id)
@@ -159,9 +157,3 @@ def answered(connection: Connection, keys: Sequence[DecisionKey]) -> dict[Decisi
     return {
         DecisionKey(user_id, decision_id): Answered(digest, answer) for user_id, decision_id, digest, answer in rows
     }
-
-
-def kept_since(connection: Connection) -> datetime | None:
-    """Return the moment before which retention has detached the history; None if it never has."""
-    moment: datetime | None = connection.scalar(_KEPT_SINCE)
-    return moment

@@ -12,8 +12,14 @@ from uuid import UUID
 
 from sqlalchemy import Connection, text
 
+from oo_ml.storage import upkeep
+
 # This month and the three after it.
 MONTHS_AHEAD: Final = 4
+# Decisions that a month may take out of the default partition while calls wait for it, and as many as _UNMOVED times
+# that may lie there in all: PostgreSQL reads the whole partition before it believes that none is left behind.
+MOVABLE: Final = 10_000
+_UNMOVED: Final = 10
 
 _NAME: Final = re.compile(r"feature_history_(\d{4})_(\d\d)")
 
@@ -33,6 +39,11 @@ _LAYOUT = text("""
 """)
 
 _MAKE = text("SELECT create_feature_history_months(:first, :months)")
+
+_WAITING = text("""
+    SELECT count(*) FILTER (WHERE decision_id >= :first AND decision_id < :last) AS of_month, count(*) AS of_all
+    FROM (SELECT decision_id FROM feature_history_default LIMIT :limit) AS waiting
+""")
 
 _DETACH = text("SELECT detach_feature_history_months(:before)")
 
@@ -80,6 +91,17 @@ def missing(months: Sequence[datetime], now: datetime, ahead: int = MONTHS_AHEAD
     return [month for month in (month_of(now, later) for later in range(ahead)) if month not in months]
 
 
+def is_crowded(connection: Connection, month: datetime, movable: int = MOVABLE) -> bool:
+    """Whether so many decisions wait in the default partition that making a month would keep calls from it too long.
+
+    Asked of that partition itself, so that no more than the rows that matter are read: whoever may make months owns it.
+    """
+    limit = movable * _UNMOVED
+    names = {"first": _first_id(month), "last": _first_id(month_of(month, 1)), "limit": limit + 1}
+    waiting = connection.execute(_WAITING, names).one()
+    return bool(waiting.of_month > movable or waiting.of_all > limit)
+
+
 def make(connection: Connection, month: datetime) -> list[str]:
     """Make a month, with what waits for it in the default partition; return the table's name, unless it was there."""
     return list(connection.scalars(_MAKE, {"first": month, "months": 1}))
@@ -92,6 +114,8 @@ def make_ahead(connection: Connection, now: datetime) -> list[str]:
 
 def detach(connection: Connection, before: datetime) -> list[str]:
     """Detach the months that end by `before`; return the names of the tables, which stay."""
+    # The function holds this row, so that two don't detach at once.
+    upkeep.create(connection, upkeep.RETENTION)
     return list(connection.scalars(_DETACH, {"before": before}))
 
 

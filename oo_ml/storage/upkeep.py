@@ -9,8 +9,9 @@ from sqlalchemy import Connection, text
 
 from oo_ml.storage.history import DecisionKey
 
-# The row of the other task, retention, is kept by the function that detaches months.
 DEFAULT_REWARDS: Final = "default-rewards"
+# Its row is kept by the function that detaches months.
+RETENTION: Final = "retention"
 
 
 class Position(NamedTuple):
@@ -29,6 +30,9 @@ class Claim:
 
 _CLAIM = text("SELECT done_until FROM upkeep WHERE task = :task FOR UPDATE SKIP LOCKED")
 
+# Nothing is inserted where the row is another transaction's, and that one is not waited for.
+_CREATE = text("INSERT INTO upkeep (task) VALUES (:task) ON CONFLICT DO NOTHING RETURNING task")
+
 _SAVE = text("UPDATE upkeep SET done_until = :done_until, ran_at = :ran_at WHERE task = :task")
 
 # Both are what the index by time is for, see tables.py.
@@ -45,9 +49,19 @@ _OVERDUE = text("""
 
 
 def claim(connection: Connection, task: str) -> Claim | None:
-    """Take a task for this transaction, None if somebody else is at it; lock it before any other row."""
+    """Take a task for this transaction, None if somebody else is at it; lock it before any other row.
+
+    A row that a restored database came without is made.
+    """
     row = connection.execute(_CLAIM, {"task": task}).one_or_none()
-    return None if row is None else Claim(row.done_until)
+    if row is None:
+        return Claim(None) if create(connection, task) else None
+    return Claim(row.done_until)
+
+
+def create(connection: Connection, task: str) -> bool:
+    """Make the row of a task if it is missing; return whether it was."""
+    return connection.execute(_CREATE, {"task": task}).one_or_none() is not None
 
 
 def save(connection: Connection, task: str, done_until: datetime | None, ran_at: datetime) -> None:

@@ -1,5 +1,6 @@
 """`oo-ml upkeep`: what it says, and when it fails."""
 
+import subprocess
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from oo_ml.domain.policies import LINUCB
 from oo_ml.services.score import Candidate, DecideCommand, Parameters, decide
 from oo_ml.storage.partitions import month_of
 from tests.commands import Done, oo_ml, start
-from tests.gates import scalar
+from tests.gates import scalar, wait_until_blocked
 from tests.migrations.rows import uuid7
 from tests.waiting import PATIENCE
 
@@ -31,7 +32,14 @@ def decided(db: Engine) -> None:
         decide(connection, commands, parameters=Parameters(alpha=1.0, epsilon=0.0))
 
 
-def upkeep(url: str, *, wait: float | None = None, reward: float | None = None, retention: int | None = None) -> Done:
+def upkeep(
+    url: str,
+    *,
+    wait: float | None = None,
+    reward: float | None = None,
+    retention: int | None = None,
+    lock_timeout: float | None = None,
+) -> Done:
     """Run `oo-ml upkeep` on a database."""
     return oo_ml(
         "upkeep",
@@ -39,6 +47,7 @@ def upkeep(url: str, *, wait: float | None = None, reward: float | None = None, 
         OO_ML_REWARD_WAIT=wait,
         OO_ML_DEFAULT_REWARD=reward,
         OO_ML_HISTORY_RETENTION=retention,
+        OO_ML_LOCK_TIMEOUT=lock_timeout,
     )
 
 
@@ -93,16 +102,17 @@ def test_another_one_at_it_is_no_failure(database_url: str, db: Engine) -> None:
 
 @pytest.mark.usefixtures("decided")
 def test_a_role_that_owns_nothing_does_what_it_can(database_url: str, db: Engine) -> None:
-    """It names who may do the rest; only a month that is missing now or soon makes it fail."""
+    """With no month to make or detach that is all; else it fails, and names who may do the rest."""
     role = f"clerk_for_{make_url(database_url).database}"
     run(db, f'CREATE ROLE "{role}" LOGIN')
     try:
         run(db, f'GRANT SELECT, INSERT, UPDATE ON ALL TABLES IN SCHEMA public TO "{role}"')
         clerk = make_url(database_url).set(username=role).render_as_string()
+        assert upkeep(clerk) == Done(0, "", "")
         run(db, f"DROP TABLE {month(3)}")
         refused = f"error: making months of feature_history: this role may not do it; {ALARM}"
         done = upkeep(clerk, wait=0.001)
-        assert done == Done(0, "default rewards given: 1200\n", refused)
+        assert done == Done(1, "default rewards given: 1200\n", refused)
         run(db, f"DROP TABLE {month(1)}")
         missing = f"error: feature_history has no partition for {month_of(NOW, 1):%Y-%m}: {ALARM}"
         assert upkeep(clerk) == Done(1, "", refused + missing)
@@ -110,6 +120,69 @@ def test_a_role_that_owns_nothing_does_what_it_can(database_url: str, db: Engine
     finally:
         run(db, f'DROP OWNED BY "{role}"')
         run(db, f'DROP ROLE "{role}"')
+
+
+def test_a_detach_that_is_refused_is_a_failure(database_url: str, db: Engine) -> None:
+    """Whoever reads the table for longer than OO_ML_LOCK_TIMEOUT keeps it from being detached."""
+    run(db, "SELECT create_feature_history_months('2001-05-01Z', 1)")
+    with db.connect() as reader:
+        reader.execute(text("SELECT FROM feature_history"))
+        done = upkeep(database_url, retention=6, lock_timeout=0.1)
+    assert (done.code, done.out) == (1, "")
+    refused = "error: detaching months of feature_history: The database did not answer in time"
+    assert done.err.splitlines()[-1] == refused
+    assert upkeep(database_url, retention=6) == Done(0, "detached feature_history_2001_05\n", "")
+
+
+def test_it_waits_for_a_table_as_long_as_it_may(database_url: str, db: Engine) -> None:
+    """Unlike the service, which gives up at once."""
+    run(db, "SELECT create_feature_history_months('2001-05-01Z', 1)")
+    patient = {"OO_ML_LOCK_TIMEOUT": PATIENCE, "OO_ML_STATEMENT_TIMEOUT": PATIENCE, "OO_ML_REQUEST_TIMEOUT": PATIENCE}
+    with db.connect() as reader:
+        reader.execute(text("SELECT FROM feature_history"))
+        process = start("upkeep", OO_ML_DATABASE_URL=database_url, OO_ML_HISTORY_RETENTION=6, **patient)
+        wait_until_blocked(db, 1)
+        with pytest.raises(subprocess.TimeoutExpired):
+            process.wait(1)
+        reader.rollback()
+    assert process.communicate(timeout=PATIENCE) == ("detached feature_history_2001_05\n", "")
+    assert process.returncode == 0
+
+
+def test_too_many_decisions_without_a_month_are_a_failure(database_url: str, db: Engine) -> None:
+    """They are not moved beside a service at work; `oo-ml db upgrade` moves them."""
+    run(db, f"DROP TABLE {month(3)}")
+    first = uuid7(month_of(NOW, 3)).hex
+    run(
+        db,
+        f"""
+        INSERT INTO feature_history (
+            user_id, decision_id, policy, epoch, version, decided_at, score, propensity, exploring, tip_id,
+            x, context, features, candidates, answer
+        )
+        SELECT 'ada', ('{first[:20]}' || lpad(to_hex(n), 12, '0'))::uuid, 'linucb-v1', 0, 0, now(), 1, 1, false, 't1',
+            '{{1,2}}', '{{}}', '{{}}', '[]', '{{}}'
+        FROM generate_series(0, 10000) AS n
+        """,  # noqa: S608 - an id
+    )
+    crowded = (
+        f"error: feature_history gets no partition for {month_of(NOW, 3):%Y-%m} while calls go on, too many decisions"
+        " lie in feature_history_default: run `oo-ml db upgrade` as its owner at a quiet hour\n"
+    )
+    assert upkeep(database_url) == Done(1, "", crowded)
+    assert oo_ml("db", "upgrade", OO_ML_DATABASE_URL=database_url).code == 0
+    assert upkeep(database_url) == Done(0, "", "")
+
+
+@pytest.mark.usefixtures("decided")
+def test_a_default_that_can_not_be_given_is_a_failure(database_url: str, db: Engine) -> None:
+    """All the others are given."""
+    broken = scalar(db, "SELECT decision_id::text FROM feature_history ORDER BY decision_id OFFSET 700 LIMIT 1")
+    run(db, f"UPDATE feature_history SET x = '{{1,2}}' WHERE decision_id = '{broken}'")  # noqa: S608 - an id
+    done = upkeep(database_url, wait=0.001)
+    assert (done.code, done.out) == (1, "default rewards given: 1199\n")
+    assert f"decision {broken} can't be given the default reward and is stepped over\n" in done.err
+    assert done.err.splitlines()[-1] == "error: default rewards that could not be given, see above: 1"
 
 
 def test_a_server_that_is_away_is_one_line(tmp_path: Path) -> None:

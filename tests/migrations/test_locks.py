@@ -3,14 +3,17 @@
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from typing import Any
 
 import psycopg
+import pytest
 from psycopg.sql import SQL, Identifier
 
 from oo_ml.storage import migrations
 from tests.commands import Done, oo_ml, start
 from tests.conftest import make_settings
+from tests.migrations.rows import INSERT_DECISION, insert_decision, uuid7
 from tests.waiting import PATIENCE, until
 
 HEAD = migrations.head()
@@ -91,6 +94,87 @@ def test_a_table_in_use_makes_a_migration_give_up(postgresql: psycopg.Connection
     postgresql.rollback()
     migrations.downgrade(database_url, make_settings(), "base")
     assert tables(postgresql) == 1
+
+
+@pytest.mark.parametrize(
+    ("begin", "at_work"),
+    [
+        ("READ COMMITTED", INSERT_DECISION),
+        ("REPEATABLE READ", "SELECT count(*) FROM feature_history WHERE user_id = 'ada' AND decision_id <> %s"),
+    ],
+)
+def test_an_index_by_time_is_built_beside_a_service_at_work(
+    empty_postgresql: psycopg.Connection[Any], empty_database_url: str, begin: str, at_work: str
+) -> None:
+    """The migration waits for whoever has written decisions or looks at them; nobody waits for the migration."""
+    made = migrated_with_months(empty_database_url, empty_postgresql)
+    with psycopg.connect(empty_database_url) as holder:
+        holder.execute(f"SET TRANSACTION ISOLATION LEVEL {begin}".encode())
+        holder.execute(at_work, [uuid7(made)])
+        replica = upgrading(empty_database_url, OO_ML_MIGRATION_LOCK_TIMEOUT=PATIENCE)
+        until(lambda: is_waiting(empty_postgresql))
+        for number in range(1, 4):
+            with psycopg.connect(empty_database_url, options="-c lock_timeout=10s") as writer:
+                insert_decision(writer, uuid7(made, number))
+            until(lambda: is_waiting(empty_postgresql))
+        assert replica.poll() is None
+        assert empty_postgresql.execute("SELECT version_num FROM alembic_version").fetchall() == [("0002",)]
+        empty_postgresql.rollback()
+    assert finished(replica) == Done(0, AT_HEAD, "")
+    assert invalid_indexes(empty_postgresql) == []
+
+
+def test_a_migration_that_waited_in_vain_can_be_run_again(
+    empty_postgresql: psycopg.Connection[Any], empty_database_url: str
+) -> None:
+    """It says why; an index that it left half built is built anew, and in the end all are as declared."""
+    made = migrated_with_months(empty_database_url, empty_postgresql)
+    with psycopg.connect(empty_database_url) as holder:
+        holder.execute(INSERT_DECISION, [uuid7(made)])
+        done = oo_ml("db", "upgrade", OO_ML_DATABASE_URL=empty_database_url, OO_ML_MIGRATION_LOCK_TIMEOUT=0.5)
+    assert (done.code, done.err.startswith("error: A table was in use for longer than ")) == (1, True)
+    # As CREATE INDEX CONCURRENTLY leaves them: some that it did not finish, and one that it had not attached yet.
+    statements = """
+        CREATE INDEX ix_feature_history_decided_at ON ONLY feature_history (decided_at);
+        CREATE INDEX feature_history_default_decided_at_idx ON feature_history_default (decided_at);
+        CREATE INDEX feature_history_2031_10_decided_at_idx ON feature_history_2031_10 (decided_at);
+        CREATE INDEX ix_reward_ledger_user_id_idempotency_key ON reward_ledger (user_id);
+        UPDATE pg_index SET indisvalid = false WHERE indexrelid IN (
+            'feature_history_2031_10_decided_at_idx'::regclass,
+            'ix_reward_ledger_user_id_idempotency_key'::regclass
+        );
+    """
+    empty_postgresql.execute(statements)
+    empty_postgresql.commit()
+    finish = upgrading(empty_database_url)
+    assert finished(finish) == Done(0, AT_HEAD, "")
+    assert invalid_indexes(empty_postgresql) == []
+    migrations.check(empty_database_url, make_settings())
+
+
+def migrated_with_months(url: str, connection: psycopg.Connection[Any]) -> datetime:
+    """Migrate to where decisions are not indexed by time yet; return a moment of a month that is there."""
+    migrations.upgrade(url, make_settings(), "0002")
+    connection.execute("SELECT create_feature_history_months('2031-10-01Z', 2)")
+    connection.commit()
+    return datetime(2031, 10, 15, tzinfo=UTC)
+
+
+def is_waiting(connection: psycopg.Connection[Any]) -> bool:
+    """Tell whether the process that migrates waits for somebody."""
+    row = connection.execute(
+        "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()"
+        " AND application_name = 'oo-ml migration' AND cardinality(pg_blocking_pids(pid)) > 0"
+    ).fetchone()
+    connection.commit()
+    return row == (1,)
+
+
+def invalid_indexes(connection: psycopg.Connection[Any]) -> list[Any]:
+    """Return the indexes that no query would use."""
+    rows = connection.execute("SELECT indexrelid::regclass::text FROM pg_index WHERE NOT indisvalid").fetchall()
+    connection.commit()
+    return rows
 
 
 @contextmanager

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import psycopg
+import pytest
 from alembic.config import Config
 from alembic.script import ScriptDirectory
 from pytest_alembic.tests import (
@@ -16,6 +17,7 @@ from pytest_alembic.tests import (
 )
 
 from oo_ml.storage import migrations
+from tests.commands import Done, oo_ml
 from tests.conftest import make_settings
 from tests.migrations.conftest import CHECKOUT
 from tests.migrations.programs import dump
@@ -42,6 +44,46 @@ def test_up_down_up_with_data_in_the_tables(empty_postgresql: psycopg.Connection
     migrations.upgrade(empty_database_url, settings)
     assert dump(empty_database_url) == migrated
     fill(empty_postgresql, uuid7(datetime.now(UTC)))
+
+
+NO_PLACE = {
+    "default": """
+        INSERT INTO reward_ledger (user_id, policy, epoch, version, recorded_at, kind, reward, x, tip_id, decision_id)
+        VALUES ('ada', 'linucb-v1', 0, 2, now(), 'default', 0, '{1}', 't1', gen_random_uuid())
+    """,
+    "amend": """
+        INSERT INTO reward_ledger (
+            user_id, policy, epoch, version, recorded_at, kind, reward, previous_reward, x, tip_id, decision_id,
+            corrects
+        ) VALUES ('ada', 'linucb-v1', 0, 2, now(), 'amend', 1, 0.5, '{1}', 't1', gen_random_uuid(), 1)
+    """,
+    "retract": """
+        INSERT INTO reward_ledger (
+            user_id, policy, epoch, version, recorded_at, kind, previous_reward, x, tip_id, decision_id, corrects
+        ) VALUES ('ada', 'linucb-v1', 0, 2, now(), 'retract', 0.5, '{1}', 't1', gen_random_uuid(), 1)
+    """,
+    "retention": "UPDATE upkeep SET done_until = now() WHERE task = 'retention'",
+}
+_CORRECTED = "rewards have been assumed, amended or retracted, which revision 0001 can't tell of"
+_DETACHED = "months of feature_history have been detached, which revision 0001 would take for lost"
+
+
+@pytest.mark.parametrize("what", NO_PLACE)
+def test_what_the_older_schema_has_no_place_for_stays(
+    postgresql: psycopg.Connection[Any], database_url: str, what: str
+) -> None:
+    """A downgrade past it is refused in one line; not a row is lost, and upgrading leads back to where it was."""
+    fill(postgresql, uuid7(datetime.now(UTC)))
+    postgresql.execute(NO_PLACE[what].encode())
+    postgresql.commit()
+    before, data = dump(database_url), dump(database_url, "--data-only")
+    done = oo_ml("db", "downgrade", "0001", "--yes", OO_ML_DATABASE_URL=database_url)
+    reason = _DETACHED if what == "retention" else _CORRECTED
+    assert done == Done(1, "", f"error: PostgreSQL refused: 55000 {reason}\n")
+    assert dump(database_url, "--data-only") == data
+    assert migrations.current(database_url, make_settings()) == "0002"
+    migrations.upgrade(database_url, make_settings())
+    assert dump(database_url) == before
 
 
 def test_files_are_named_by_day_revision_and_phase(alembic_config: Config) -> None:

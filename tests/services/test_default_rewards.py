@@ -1,6 +1,7 @@
 """Default rewards: to each decision that nobody reacted to in time, once, and to no other."""
 
 import asyncio
+import logging
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -14,6 +15,7 @@ from sqlalchemy import Engine, event, text
 
 from oo_ml.domain.features import Moment, Task
 from oo_ml.domain.policies import EPSILON_GREEDY, LINUCB
+from oo_ml.errors import UnexpectedError
 from oo_ml.services import default_rewards
 from oo_ml.services.reset import reset
 from oo_ml.services.reward import CorrectCommand, DecisionRewardCommand, correct, learn
@@ -76,11 +78,13 @@ def react(db: Engine, made: Made, reward: float = 1.0) -> None:
         learn(connection, [DecisionRewardCommand(made.user_id, made.decision_id, "t1", reward, NOW)])
 
 
-def give(url: str, *, now: datetime = NOW, wait: timedelta = WAIT, reward: float = -0.25) -> Defaults:
+def give(
+    url: str, *, now: datetime = NOW, wait: timedelta = WAIT, reward: float = -0.25, limit: int = default_rewards.LIMIT
+) -> Defaults:
     """Give default rewards, as upkeep does."""
     settings = make_settings(reward_wait=wait.total_seconds(), default_reward=reward)
     with single_worker(settings, url) as worker:
-        return asyncio.run(give_default_rewards(worker, settings, now))
+        return asyncio.run(give_default_rewards(worker, settings, now, limit=limit))
 
 
 def kinds(db: Engine) -> dict[UUID, tuple[float | None, str | None]]:
@@ -151,19 +155,16 @@ def test_a_reaction_that_comes_later_amends_it(database_url: str, db: Engine, de
     assert kinds(db) == {made.decision_id: (0.5, "amend")}
 
 
-def test_a_backlog_is_given_step_by_step(
-    database_url: str, db: Engine, decider: Decider, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_backlog_is_given_step_by_step(database_url: str, db: Engine, decider: Decider) -> None:
     """Hours apart, more of one hour than a step takes, many of one moment: each gets it once."""
-    monkeypatch.setattr(default_rewards, "LIMIT", 10)
     decider.decide_many([timedelta(hours=hours) for hours in (3, 30, 72)], ["ada", "ben", "cy"])
     decider.decide_many([5 * HOUR] * 35, [f"user {number % 7}" for number in range(35)])
     decider.decide_many([6 * HOUR + number * SECOND for number in range(20)], ["ada"] * 20)
-    assert give(database_url) == Defaults(58)
+    assert give(database_url, limit=10) == Defaults(58)
     assert set(kinds(db).values()) == {(-0.25, "default")}
     assert scalar(db, "SELECT count(*) FROM reward_ledger WHERE kind = 'default'") == 58
     assert done_until(db) == NOW - WAIT - HOUR
-    assert give(database_url) == Defaults(0)
+    assert give(database_url, limit=10) == Defaults(0)
 
 
 def test_what_comes_to_light_late_is_seen(database_url: str, db: Engine, decider: Decider) -> None:
@@ -230,17 +231,88 @@ def test_a_decision_from_before_a_reset_counts_for_its_own_epoch(
     assert scalar(db, "SELECT (epoch, version, reward_count)::text FROM policy_state") == "(1,0,0)"
 
 
-def test_a_decision_that_has_lost_its_state_is_left_alone(
-    database_url: str, db: Engine, decider: Decider, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_decision_that_has_lost_its_state_is_left_alone(database_url: str, db: Engine, decider: Decider) -> None:
     """Somebody's hand took the state away: the others get theirs, and the run ends."""
-    monkeypatch.setattr(default_rewards, "LIMIT", 3)
     lost = decider.decide_many([3 * HOUR] * 7, ["ada"] * 7)
     decider.decide(3 * HOUR, "ben")
     with db.begin() as connection:
         connection.execute(text("DELETE FROM policy_state WHERE user_id = 'ada'"))
-    assert give(database_url) == Defaults(1)
+    assert give(database_url, limit=3) == Defaults(1)
     assert {kinds(db)[made.decision_id] for made in lost} == {(None, None)}
+
+
+BROKEN = [
+    "UPDATE feature_history SET x = '{1,2}' WHERE decision_id = :broken",
+    """
+    INSERT INTO reward_ledger (user_id, policy, epoch, version, recorded_at, kind, reward, x, tip_id, decision_id)
+    SELECT user_id, policy, epoch, 99, now(), 'reward', 0.5, x, tip_id, decision_id
+    FROM feature_history
+    WHERE decision_id = :broken
+    """,
+]
+
+
+@pytest.mark.parametrize("statement", BROKEN, ids=["x", "ledger"])
+@pytest.mark.parametrize("limit", [1, 7, default_rewards.LIMIT])
+def test_a_broken_decision_keeps_no_other_from_its_reward(
+    database_url: str, db: Engine, decider: Decider, caplog: pytest.LogCaptureFixture, statement: str, limit: int
+) -> None:
+    """It is named in the log, its person is not; the others get theirs, and so do later ones in later runs."""
+    users = [f"user {number}" for number in range(30)]
+    made = decider.decide_many([5 * HOUR - number * SECOND for number in range(30)], users)
+    broken = [made[3].decision_id, made[18].decision_id]
+    with db.begin() as connection:
+        connection.execute(text(statement), [{"broken": decision_id} for decision_id in broken])
+    assert give(database_url, limit=limit) == Defaults(28, failed=tuple(broken))
+    assert {one.decision_id for one in made if kinds(db)[one.decision_id] == (None, None)} == set(broken)
+    assert done_until(db) == NOW - WAIT - HOUR
+    alarms = [record for record in caplog.records if record.message.endswith("is stepped over")]
+    assert [record.levelno for record in alarms] == [logging.ERROR] * 2
+    assert [str(decision_id) in record.message for decision_id, record in zip(broken, alarms, strict=True)] == [
+        True
+    ] * 2
+    assert "user " not in caplog.text
+    later = decider.decide_many([HOUR] * 30, users)
+    assert give(database_url, now=NOW + 2 * HOUR, limit=limit) == Defaults(30)
+    assert {kinds(db)[one.decision_id] for one in later} == {(-0.25, "default")}
+
+
+def test_what_was_mended_gets_it_when_everything_is_looked_at_again(
+    database_url: str, db: Engine, decider: Decider
+) -> None:
+    """As the manual of operations says: nothing of a decision that was stepped over is lost."""
+    made = decider.decide(30 * HOUR)
+    with db.begin() as connection:
+        connection.execute(text("UPDATE feature_history SET x = '{1,2}'"))
+    assert give(database_url) == Defaults(0, failed=(made.decision_id,))
+    with db.begin() as connection:
+        connection.execute(text("UPDATE feature_history SET x = '{1,2,3,4,5}'"))
+    assert give(database_url) == Defaults(0)
+    with db.begin() as connection:
+        connection.execute(text("UPDATE upkeep SET done_until = NULL WHERE task = 'default-rewards'"))
+    assert give(database_url) == Defaults(1)
+    assert kinds(db) == {made.decision_id: (-0.25, "default")}
+
+
+def test_a_step_that_can_not_even_look_is_a_failure(database_url: str, db: Engine, decider: Decider) -> None:
+    """Nothing is stepped over unseen, and nothing is tried for ever."""
+    decider.decide(3 * HOUR)
+    with db.begin() as connection:
+        connection.execute(text("ALTER TABLE upkeep ADD CHECK (done_until IS NULL)"))
+    with pytest.raises(UnexpectedError):
+        give(database_url)
+
+
+def test_a_row_that_a_restored_database_lacks_is_made(database_url: str, db: Engine, decider: Decider) -> None:
+    """Rows alone were restored, and this one was not: that is nobody else at it."""
+    made = decider.decide(3 * HOUR)
+    with db.begin() as connection:
+        connection.execute(text("DELETE FROM upkeep"))
+    assert give(database_url) == Defaults(1)
+    assert kinds(db) == {made.decision_id: (-0.25, "default")}
+    assert done_until(db) == NOW - WAIT - HOUR
+    with held(db):
+        assert give(database_url) == Defaults(0, is_busy=True)
 
 
 def test_a_step_is_so_many_statements(db: Engine, decider: Decider) -> None:

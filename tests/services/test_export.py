@@ -25,6 +25,7 @@ from tests.services.lives import LEAST, detach_the_past, exported, live, write
 from tests.services.story import NOON, decision, teach
 from tests.services.test_batches import score, scores
 
+HEAD = ["format", "format_version", "release", "schema", "exported_at", "user_id", "history_from"]
 ORDER = {
     "feature_history": "position",
     "generations": "generation_id",
@@ -49,10 +50,10 @@ def test_every_row_and_every_column_is_there(db: Engine, user_id: str) -> None:
     """As PostgreSQL itself turns them into JSON, but for the ways of writing a time and bytes."""
     live(db)
     document = json.loads(exported(db, user_id))
-    assert list(document)[:6] == ["format", "format_version", "release", "schema", "exported_at", "user_id"]
+    assert list(document)[:7] == HEAD
     assert (document["release"], document["schema"]) == (__version__, migrations.head())
     assert (document["exported_at"], document["user_id"]) == ("2026-11-23T12:00:00.000000Z", user_id)
-    assert set(list(document)[6:]) == TABLES
+    assert set(list(document)[7:]) == TABLES
     for table in TABLES:
         expected = stored(db, table, user_id)
         for row in expected:
@@ -98,7 +99,7 @@ def test_a_row_is_a_line(db: Engine) -> None:
     content = exported(db, "ada").decode()
     rows = [line.rstrip(",") for line in content.split("\n") if line.startswith('{"user_id": "ada"')]
     document = json.loads(content)
-    assert [json.loads(row) for row in rows] == [row for table in list(document)[6:] for row in document[table]]
+    assert [json.loads(row) for row in rows] == [row for table in list(document)[7:] for row in document[table]]
 
 
 def test_the_history_goes_on_past_retention(db: Engine) -> None:
@@ -111,6 +112,7 @@ def test_the_history_goes_on_past_retention(db: Engine) -> None:
         connection.execute(text("ALTER TABLE feature_history_1970_01 DROP COLUMN request_digest"))
         score(connection, scores(1, 3, ["ada"]))
     after = json.loads(exported(db, "ada"))
+    assert (before["history_from"], after["history_from"]) == (None, "1970-02-01T00:00:00.000000Z")
     assert after.keys() == before.keys()
     assert len(after["feature_history"]) == 10
     assert after["feature_history"][:7] == before["feature_history"]

@@ -3,6 +3,7 @@
 import json
 import tracemalloc
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from io import BytesIO
 from typing import Any
 
@@ -12,6 +13,7 @@ from sqlalchemy import Engine, text
 
 from oo_ml.errors import ExportFileError, OoMlError, ReplayRefusedError
 from oo_ml.export_files import TABLES, opened
+from oo_ml.services.default_rewards import DefaultsCommand, give_defaults
 from oo_ml.services.erase import erase
 from oo_ml.services.replay import Replayed
 from oo_ml.services.reports import features
@@ -28,10 +30,11 @@ from tests.services.lives import (
     without_positions,
     write,
 )
-from tests.services.story import teach
+from tests.services.story import NOON, teach
 from tests.services.test_batches import rewards, score, scores
 from tests.services.test_export import stored
 
+SELF = "The export contradicts itself: linucb-v1, "
 ADA = {"feature_history": 7, "generations": 2, "policy_state": 2, "reward_ledger": 10, "tips": 2}
 
 
@@ -109,6 +112,96 @@ def test_months_past_retention_come_along(db: Engine, other_db: Engine) -> None:
     assert replayed(db, content).unchanged
 
 
+RETENTION = "SELECT done_until FROM upkeep WHERE task = 'retention'"
+FEBRUARY = datetime(1970, 2, 1, tzinfo=UTC)
+
+
+def set_upkeep(db: Engine, task: str, done_until: datetime | None) -> None:
+    """Let a task of upkeep have come so far."""
+    with db.begin() as connection:
+        statement = "UPDATE upkeep SET done_until = :done_until WHERE task = :task"
+        connection.execute(text(statement), {"task": task, "done_until": done_until})
+
+
+@pytest.mark.parametrize("here", [None, datetime(1970, 1, 1, tzinfo=UTC), datetime(1970, 1, 20, tzinfo=UTC), NOON])
+def test_what_retention_took_there_is_not_missed_here(db: Engine, other_db: Engine, here: datetime | None) -> None:
+    """Verifying knows from then on that it may be gone, unless it knows already; a second time nothing changes."""
+    live(db)
+    detach_the_past(db)
+    with db.begin() as connection:
+        connection.execute(text("DROP TABLE feature_history_1970_01"))
+    set_upkeep(other_db, "retention", here)
+    content = exported(db, "ada")
+    assert replayed(other_db, content).rows == {**ADA, "feature_history": 0}
+    needs_it = here is None or here == datetime(1970, 1, 1, tzinfo=UTC)
+    assert scalar(other_db, RETENTION) == (FEBRUARY if needs_it else here)
+    with other_db.begin() as connection:
+        assert verify(connection, [VerifyCommand.person("ada")])[0].difference is None
+    assert replayed(other_db, content).unchanged
+
+
+def test_a_restored_database_can_take_somebody_in(db: Engine, other_db: Engine) -> None:
+    """Even where what upkeep knows was not restored."""
+    live(db)
+    detach_the_past(db)
+    with db.begin() as connection:
+        connection.execute(text("DROP TABLE feature_history_1970_01"))
+    with other_db.begin() as connection:
+        connection.execute(text("DELETE FROM upkeep"))
+    replayed(other_db, exported(db, "ada"))
+    assert scalar(other_db, RETENTION) == FEBRUARY
+
+
+def test_what_came_along_whole_needs_no_leave(db: Engine, other_db: Engine) -> None:
+    """Retention has been where they come from, but nothing of theirs is missing: here everything has to be there."""
+    live(db)
+    detach_the_past(db)
+    replayed(other_db, exported(db, "ada"))
+    assert scalar(other_db, RETENTION) is None
+
+
+@pytest.mark.parametrize(
+    ("history_from", "message"),
+    [
+        (..., f"{SELF}epoch 1, version 4: expected pulls = 2, found 3"),
+        (None, f"{SELF}epoch 1, version 4: expected pulls = 2, found 3"),
+        ("1970-01-01T00:00:00Z", f"{SELF}epoch 1, decision .*: expected it in the history, since version 4 is .*"),
+        ("9999-01-01T00:00:00Z", "history_from is yet to come: the clocks of the two databases differ"),
+    ],
+)
+def test_what_retention_did_not_take_is_missed(
+    life: bytes, other_db: Engine, history_from: object, message: str
+) -> None:
+    """Whatever retention has done here: what went in has to be whole for itself."""
+    set_upkeep(other_db, "retention", NOON)
+    document = json.loads(life) | {"history_from": history_from}
+    if history_from is ...:
+        del document["history_from"]
+    document["feature_history"].remove(of(document, "feature_history", tip_id="t5"))
+    with pytest.raises(ReplayRefusedError, match=f"^{message}$"):
+        replayed(other_db, json.dumps(document).encode())
+    assert rows_of(other_db, "ada") == {}
+    assert scalar(other_db, RETENTION) == NOON
+
+
+@pytest.mark.parametrize("hours", [None, -1, 0, 1])
+def test_decisions_that_wait_get_their_default_here(db: Engine, other_db: Engine, hours: int | None) -> None:
+    """However far default rewards have come before the person did."""
+    live(db)
+    done_until = None if hours is None else NOON + timedelta(hours=hours)
+    set_upkeep(other_db, "default-rewards", done_until)
+    replayed(other_db, exported(db, "zoë"))
+    found = "SELECT done_until FROM upkeep WHERE task = 'default-rewards'"
+    assert scalar(other_db, found) == done_until
+    replayed(other_db, exported(db, "ada"))
+    assert scalar(other_db, found) == (min(done_until, NOON) if done_until else None)
+    wait = timedelta(hours=1)
+    with other_db.begin() as connection:
+        [step] = give_defaults(connection, [DefaultsCommand(NOON + timedelta(hours=1.1), wait, 0.0)])
+    assert step.given == 1
+    assert scalar(other_db, "SELECT reward_kind FROM feature_history WHERE tip_id = 't6'") == "default"
+
+
 def test_nobody_is_nothing(db: Engine, other_db: Engine) -> None:
     """Of somebody never seen there is nothing to replay, once and again."""
     content = exported(db, "nobody")
@@ -153,7 +246,6 @@ LINUCB = {"policy": "linucb-v1"}
 OLD, NEW = {**LINUCB, "epoch": 0}, {**LINUCB, "epoch": 1}
 POLICIES = ("feature_history", "policy_state", "reward_ledger")
 Tampering = Callable[[dict[str, Any]], object]
-SELF = "The export contradicts itself: linucb-v1, "
 
 TAMPERED: dict[str, tuple[Tampering, str]] = {
     # The state is not the fold of the ledger
@@ -205,10 +297,35 @@ TAMPERED: dict[str, tuple[Tampering, str]] = {
         lambda d: [row.update(policy="zz") for table in POLICIES for row in d[table] if row["policy"] == "linucb-v1"],
         "The export contradicts itself: zz: expected a policy that this release can replay (.*), found another",
     ),
+    # What could not be shown
+    "features": (
+        lambda d: d["feature_history"][0].update(features=[1]),
+        "feature_history, row 1, features: no decision has such",
+    ),
+    "deep features": (
+        lambda d: d["feature_history"][0].update(features={"a": [[[1]]]}),
+        "feature_history, row 1, features: no decision has such",
+    ),
+    "no candidates": (
+        lambda d: d["feature_history"][0].update(candidates=[]),
+        "feature_history, row 1, candidates: no decision has such",
+    ),
+    "candidate": (
+        lambda d: d["feature_history"][0]["candidates"][0].pop("id"),
+        "feature_history, row 1, candidates: no decision has such",
+    ),
+    "time beyond time": (
+        lambda d: d["policy_state"][0].update(last_updated="0001-01-01T00:00:00+14:00"),
+        "policy_state, row 1, last_updated: must be a time in ISO 8601 with its offset",
+    ),
     # The rest does not belong together
     "reward of a decision": (
         lambda d: of(d, "feature_history", tip_id="t5").update(reward=0.5),
         f"{SELF}epoch 1, decision .*: expected reward 0.25, as version 4 of the ledger says, found reward 0.5",
+    ),
+    "x of a decision": (
+        lambda d: of(d, "feature_history", tip_id="t6").update(x=[0.5]),
+        f"{SELF}epoch 1, decision .*: expected x to be 5 finite numbers, found 1 finite numbers",
     ),
     "correction of something else": (
         lambda d: of(d, "reward_ledger", **OLD, version=3).update(previous_reward=0.5),

@@ -5,7 +5,7 @@ import logging
 import socket
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -20,7 +20,7 @@ from oo_ml.services import upkeep
 from oo_ml.services.startup import single_worker
 from oo_ml.services.upkeep import Months, keep_months
 from oo_ml.storage import migrations, partitions
-from oo_ml.storage.partitions import month_of
+from oo_ml.storage.partitions import MOVABLE, month_of
 from tests import calls
 from tests.conftest import Serve, make_settings
 from tests.faults.proxy import Proxy
@@ -31,14 +31,20 @@ from tests.waiting import until
 
 NOW = datetime.now(UTC)
 OWNER = "run `oo-ml upkeep` or `oo-ml db upgrade` as its owner"
+CROWDED = (
+    "feature_history gets no partition for {:%Y-%m} while calls go on, too many decisions lie in"
+    " feature_history_default: run `oo-ml db upgrade` as its owner at a quiet hour"
+)
 QUICK: dict[str, Any] = {"upkeep_interval": 0.1, "reward_wait": 0.1, "default_reward": -0.5}
 
 
-def keep(url: str, *, now: datetime = NOW, retention: int | None = None) -> Months:
+def keep(
+    url: str, *, now: datetime = NOW, retention: int | None = None, movable: int = MOVABLE, is_patient: bool = False
+) -> Months:
     """Look after the months, as upkeep does."""
     settings = make_settings(history_retention=retention)
     with single_worker(settings, url) as worker:
-        return asyncio.run(keep_months(worker, settings, now))
+        return asyncio.run(keep_months(worker, settings, now, movable=movable, is_patient=is_patient))
 
 
 def messages(months: Months) -> list[tuple[type[Exception], str]]:
@@ -138,6 +144,59 @@ def test_a_table_in_use_is_left_for_the_next_time(database_url: str, db: Engine)
     assert keep(database_url, now=now, retention=1).made == [name(month_of(NOW, 4))]
 
 
+def test_a_command_waits_for_a_table_in_use(database_url: str, db: Engine) -> None:
+    """Nobody but its caller waits for a command to end: it takes its turn, within OO_ML_LOCK_TIMEOUT."""
+    run(db, f"DROP TABLE {name(month_of(NOW, 3))}")
+    with ThreadPoolExecutor(1) as elsewhere, db.connect() as reader:
+        reader.execute(text("SELECT FROM feature_history"))
+        command = elsewhere.submit(keep, database_url, is_patient=True)
+        # Longer than the service would.
+        assert wait([command], timeout=0.5).not_done
+        reader.rollback()
+        assert command.result() == Months([name(month_of(NOW, 3))], [], [], [])
+
+
+def test_a_month_that_many_decisions_wait_for_is_left_to_its_owner(
+    database_url: str, db: Engine, postgresql: psycopg.Connection[Any]
+) -> None:
+    """Moving them would keep every call waiting: nothing is locked for it, the others are made, `db upgrade` helps."""
+    later = month_of(NOW, 4)
+    for number in range(4):
+        insert_decision(postgresql, uuid7(later, number))
+    months = keep(database_url, now=later, movable=3)
+    assert months.made == [name(month_of(later, ahead)) for ahead in (1, 2, 3)]
+    assert (months.problems, months.alarms) == ([], [CROWDED.format(later)])
+    assert partition_of(postgresql, uuid7(later)) == "feature_history_default"
+    postgresql.rollback()
+    # Not even with a table in use is it tried.
+    with db.connect() as reader:
+        reader.execute(text("SELECT FROM feature_history"))
+        assert keep(database_url, now=later, movable=3).problems == []
+    assert keep(database_url, now=later, movable=4).made == [name(later)]
+    assert keep(database_url, now=later, movable=3) == Months([], [], [], [])
+
+
+def test_a_crowded_default_partition_is_left_to_its_owner(
+    database_url: str, db: Engine, postgresql: psycopg.Connection[Any]
+) -> None:
+    """Whoever makes a month has PostgreSQL read all that lies there; decisions with old ids of a client do too."""
+    missing = month_of(NOW, 3)
+    run(db, f"DROP TABLE {name(missing)}")
+    for number in range(11):
+        insert_decision(postgresql, uuid7(datetime(2001, 5, 31, tzinfo=UTC), number))
+    assert keep(database_url, movable=1) == Months([], [], [], [CROWDED.format(missing)])
+    migrations.upgrade(database_url, make_settings())
+    assert keep(database_url, movable=1) == Months([], [], [], [])
+
+
+def test_a_detach_makes_the_row_that_it_is_written_down_in(database_url: str, db: Engine) -> None:
+    """A restored database may come without it."""
+    run(db, "DELETE FROM upkeep")
+    assert keep(database_url, now=month_of(NOW, 2), retention=1).detached == [name(month_of(NOW, 0))]
+    done_until = "SELECT done_until FROM upkeep WHERE task = 'retention'"
+    assert scalar(db, done_until) == month_of(NOW, 1)
+
+
 def test_two_that_make_a_month_at_once_make_one(db: Engine) -> None:
     """The second waits for the first, and finds it made."""
     run(db, f"DROP TABLE {name(month_of(NOW, 3))}")
@@ -231,6 +290,28 @@ def test_a_service_makes_months_and_alarms(serve: Serve, db: Engine, caplog: pyt
     assert f"feature_history has no partition for {month_of(NOW, 1):%Y-%m}: {OWNER}" in said
 
 
+def test_a_long_backlog_of_defaults_delays_no_month(
+    database_url: str, db: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The two are at it side by side, and both end with the service."""
+    came_and_went: list[str] = []
+
+    async def endless(*_: object) -> None:
+        came_and_went.append("came")
+        try:
+            await asyncio.Event().wait()
+        finally:
+            came_and_went.append("went")
+
+    monkeypatch.setattr(upkeep, "give_default_rewards", endless)
+    with serving(make_settings(**QUICK), database_url):
+        until(lambda: came_and_went == ["came"])
+        run(db, f"DROP TABLE {name(month_of(NOW, 3))}")
+        until(lambda: name(month_of(NOW, 3)) in attached(db))
+        assert came_and_went == ["came"]
+    assert came_and_went == ["came", "went"]
+
+
 def test_a_service_without_rights_goes_on_and_says_so_once(
     database_url: str, db: Engine, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -261,15 +342,18 @@ def test_a_service_stops_while_upkeep_waits_for_a_row(database_url: str, db: Eng
 
 
 def test_upkeep_comes_back_with_the_database(database_url: str, db: Engine, caplog: pytest.LogCaptureFixture) -> None:
-    """Away when the service starts: one warning, and everything is done when it is there."""
+    """Away when the service starts: one warning a task, and everything is done when it is there."""
     with not_yet(database_url) as (url, appear), serving(make_settings(**QUICK), url) as service:
         until(lambda: len([one for one in caplog.records if "connection refused" in one.message.lower()]) > 4)
         appear()
         until(lambda: service.client.post("/score", json=calls.score()).status_code == 200)
         until(lambda: reward_of(db) == "-0.5 default")
     said = [record for record in caplog.records if record.name == "oo_ml.services.upkeep"]
-    warning = (logging.WARNING, "upkeep, which will be tried again: The database can't be reached")
-    assert [(record.levelno, record.message) for record in said] == [warning]
+    assert {record.levelno for record in said} == {logging.WARNING}
+    assert sorted(record.message for record in said) == [
+        f"upkeep ({task}), which will be tried again: The database can't be reached"
+        for task in ("default rewards", "months")
+    ]
 
 
 def test_a_bug_in_one_task_does_not_end_upkeep(
@@ -280,7 +364,8 @@ def test_a_bug_in_one_task_does_not_end_upkeep(
         patch.setattr(upkeep, "keep_months", None)
         patch.setattr(upkeep, "give_default_rewards", None)
         serve(**QUICK).client.post("/score", json=calls.score())
-        until(lambda: caplog.messages.count("upkeep failed") > 3)
+        for task in ("months", "default rewards"):
+            until(lambda task=task: caplog.messages.count(f"upkeep ({task}) failed") > 1)  # type: ignore[misc]
     until(lambda: reward_of(db) == "-0.5 default")
 
 

@@ -120,6 +120,14 @@ def test_what_retention_took_away_is_no_difference(told: Engine) -> None:
     assert look(told).difference is None
 
 
+@pytest.mark.parametrize(("history_from", "may_miss_it"), [("00:00:00", False), ("00:00:00.001", True)])
+def test_what_came_after_retention_has_to_be_there(told: Engine, history_from: str, may_miss_it: bool) -> None:
+    """To the millisecond of a decision's id: what is older may be gone, nothing else may."""
+    run(told, RETAINED.replace("now()", f"'1970-01-01 {history_from}Z'"))
+    run(told, TAMPERING["old decision lost"]["sql"])
+    assert (look(told).difference is None) == may_miss_it
+
+
 @pytest.mark.parametrize("user_id", ["A", "adam", "zoe", "\U0010ffff" * 50])
 @pytest.mark.parametrize(("kept", "lost"), [("ledger", "history"), ("history", "ledger")])
 def test_what_belongs_to_nobody_is_found(told: Engine, user_id: str, kept: str, lost: str) -> None:
