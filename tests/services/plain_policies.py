@@ -1,0 +1,102 @@
+"""The two policies as plainly as they can be told: an inverse, and every number of a receipt one after the other."""
+
+import math
+from collections.abc import Iterator
+from typing import Any, Final
+from uuid import UUID
+
+import numpy as np
+from numpy.typing import NDArray
+
+from oo_ml.domain.policies import EPSILON_GREEDY, LINUCB, draw
+
+ALPHA: Final = 0.7
+SHARES: Final = {LINUCB: 0.3, EPSILON_GREEDY: 0.4}
+DOORS: Final = {LINUCB: "", EPSILON_GREEDY: "/egreedy"}
+LABELS: Final = ["hour_sin", "hour_cos", "is_overdue", "task_age", "priority", "dow_sin", "dow_cos"]
+TINY: Final = 1e-9
+
+Numbers = NDArray[np.float64]
+Json = dict[str, Any]
+
+_RAW: Final = ("is_overdue", "task_age_days", "priority")
+
+
+def alike(found: object, expected: object) -> bool:
+    """Tell whether two answers are the same but for the last bits of their floating point numbers."""
+    match found, expected:
+        case dict(), dict():
+            return found.keys() == expected.keys() and all(alike(found[name], expected[name]) for name in expected)
+        case ((list() | tuple()), (list() | tuple())):
+            return len(found) == len(expected) and all(map(alike, found, expected))
+        case float(), float():
+            return math.isclose(found, expected, rel_tol=TINY, abs_tol=TINY)
+    return found == expected
+
+
+def encode(policy: str, hour: int, weekday: int, task: Json) -> Numbers:
+    """Return the features of one candidate, as the contract has them."""
+    x = [
+        math.sin(2 * math.pi * hour / 24),
+        math.cos(2 * math.pi * hour / 24),
+        1.0 if task["is_overdue"] else 0.0,
+        max(0.0, min(task["task_age_days"], 30.0)) / 30.0,
+        (task["priority"] - 1) / 3.0,
+    ]
+    if policy == EPSILON_GREEDY:
+        x += [math.sin(2 * math.pi * weekday / 7), math.cos(2 * math.pi * weekday / 7)]
+    return np.array(x)
+
+
+def choices(policy: str, body: Json, decision_id: str, A: Numbers, b: Numbers, *, is_new: bool) -> Iterator[Json]:
+    """Yield what a decision's receipt says of the choice, for each candidate that can pass for the best one.
+
+    Only where nothing is known (`is_new`) are scores the same to the last bit; then the first of them is the best.
+    """
+    inverse = np.linalg.inv(A)
+    candidates, context = body["candidates"], body["context"]
+    hour, weekday = context["hour_of_day"], context["day_of_week"]
+    rows = [encode(policy, hour, weekday, one["features"]) for one in candidates]
+    exploit = [float(x @ inverse @ b) for x in rows]
+    explore = [ALPHA * math.sqrt(x @ inverse @ x) if policy == LINUCB else 0.0 for x in rows]
+    scores = [one + other for one, other in zip(exploit, explore, strict=True)]
+    raw = [{name: one["features"][name] for name in _RAW} for one in candidates]
+    n, share = len(rows), SHARES[policy]
+    whether, which = draw(UUID(decision_id).int)
+    exploring = whether < share
+    best = [place for place in range(n) if scores[place] > max(scores) - TINY]
+    for highest in best[:1] if is_new and policy == EPSILON_GREEDY else best:
+        chosen = int(which * n) if exploring else highest
+        tip_id = candidates[chosen]["id"]
+        propensities = [share / n + (1 - share) * (place == highest) for place in range(n)]
+        shown = {"hour_of_day": hour, **raw[chosen]}
+        if policy == EPSILON_GREEDY:
+            shown |= {"day_of_week": weekday, "exploring": exploring}
+        yield {
+            "decision_id": decision_id,
+            "policy": policy,
+            "tip_id": tip_id,
+            "score": scores[chosen],
+            "propensity": sum(propensities[place] for place in range(n) if candidates[place]["id"] == tip_id),
+            "exploring": exploring,
+            "exploration": share,
+            "alpha": ALPHA if policy == LINUCB else None,
+            "draw": [whether, which],
+            "prompt_version": None,
+            "generation_id": None,
+            "context": context,
+            "features": shown,
+            "x": rows[chosen].tolist(),
+            "candidates": [
+                {
+                    "id": candidates[place]["id"],
+                    "source": candidates[place]["source"],
+                    "prompt_version": None,
+                    "features": raw[place],
+                    "exploit": exploit[place],
+                    "explore": explore[place],
+                    "propensity": propensities[place],
+                }
+                for place in range(n)
+            ],
+        }
