@@ -454,8 +454,8 @@ def test_a_receipt_explains_the_decision(serve: Serve) -> None:
     assert shown["exploring"] == (whether < 0.2)
     if shown["exploring"]:
         assert shown["candidates"][int(which * 2)]["id"] == decision["tip_id"]
-    x = np.array(shown["x"])
-    A, b = np.eye(5) + np.outer(x, x), 0.5 * x  # the one reward was for the same features
+    x = np.array([np.sqrt(0.5), -np.sqrt(0.5), 0, 0, 1])  # of t1
+    A, b = np.eye(5) + np.outer(x, x), 0.5 * x  # the one reward was for t1
     assert shown["candidates"][0]["exploit"] == pytest.approx(x @ np.linalg.solve(A, b))
     assert shown["candidates"][0]["explore"] == pytest.approx(2.0 * np.sqrt(x @ np.linalg.solve(A, x)))
     assert (shown["reward"], shown["rewarded_at"], shown["rewards"]) == (None, None, [])

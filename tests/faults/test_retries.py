@@ -119,7 +119,7 @@ def empty(db: Engine) -> None:
 
 
 @CODES
-@pytest.mark.parametrize("times", [1, MAX_TRIES - 1])
+@pytest.mark.parametrize("times", [1, pytest.param(MAX_TRIES - 1, marks=pytest.mark.slow)])
 def test_aborts_at_any_step_change_nothing(db: Engine, undisturbed: Left, sqlstate: str, times: int) -> None:
     """Every call of the scenario is aborted once, or three times, at its first statement; then at its second; ...
 
@@ -140,6 +140,7 @@ def test_aborts_at_any_step_change_nothing(db: Engine, undisturbed: Left, sqlsta
     assert place > 8
 
 
+@pytest.mark.slow
 @CODES
 def test_four_tries_are_the_limit(db: Engine, undisturbed: Left, sqlstate: str) -> None:
     """Aborted at the same step of each try, whichever step that is, a call is refused, and nothing of it is left."""

@@ -114,6 +114,7 @@ def test_every_two_calls_about_an_open_decision(life: type[Life], first: str) ->
     assert_no_deadlock(life)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("past", PASTS)
 def test_every_two_calls_about_the_reward_of_a_decision(life: type[Life], past: str) -> None:
     """The same where it has a reward, a default or a retraction, or is of before a reset."""

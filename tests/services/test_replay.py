@@ -515,6 +515,7 @@ def test_a_table_of_a_later_release_comes_along(
     postgresql.commit()
 
 
+@pytest.mark.slow
 def test_neither_a_long_document_nor_a_long_life_fills_the_memory(db: Engine, other_db: Engine) -> None:
     """3,000 decisions: the document is read and written a few rows at a time, and compared as well."""
     with db.begin() as connection:
