@@ -52,6 +52,17 @@ def test_examples_work(service: Service, path: str, model: str) -> None:
     assert service.client.post(path, json=example).status_code == 200
 
 
+@pytest.mark.parametrize(
+    "model", ["CorrectionRequest", "RewardAnswer", "ReceiptAnswer", "VerifyAnswer", "EraseAnswer", "ExportAnswer"]
+)
+def test_what_is_said_of_a_person_has_an_example(service: Service, model: str) -> None:
+    """With fields that there are; the document leaves out those that are null."""
+    schema = service.client.get("/openapi.json").json()["components"]["schemas"][model]
+    assert schema["examples"]
+    for example in schema["examples"]:
+        assert example.keys() <= schema["properties"].keys()
+
+
 def test_the_page_needs_nothing_from_elsewhere(service: Service) -> None:
     """Its script, style and icon come from the service: it works where nothing else can be reached."""
     page = service.client.get("/docs").text

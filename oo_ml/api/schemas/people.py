@@ -82,6 +82,25 @@ class VerifyAnswer(BaseModel):
 class EraseAnswer(Ok):
     """Gone, and on disk."""
 
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "ok": True,
+                    "user_id": "ada",
+                    "erased": {
+                        "feature_history": 2,
+                        "generations": 0,
+                        "policy_state": 1,
+                        "reward_ledger": 1,
+                        "tips": 0,
+                    },
+                    "total": 4,
+                }
+            ]
+        }
+    )
+
     user_id: str
     erased: dict[str, int] = Field(description="Rows deleted from each table that can hold any of a person")
     total: int
@@ -93,7 +112,27 @@ class ExportAnswer(BaseModel):
     Timestamps are ISO 8601 in UTC, uuid is text, bytea lowercase hexadecimal, float8[] nested lists. Numbers are exact.
     """
 
-    model_config = ConfigDict(extra="allow")
+    model_config = ConfigDict(
+        extra="allow",
+        json_schema_extra={
+            "examples": [
+                {
+                    "format": "oo-ml export",
+                    "format_version": 1,
+                    "release": "0.1.0",
+                    "schema": "0004",
+                    "exported_at": "2026-11-23T09:30:00.000000Z",
+                    "user_id": "ada",
+                    "history_from": None,
+                    "feature_history": [],
+                    "generations": [],
+                    "policy_state": [],
+                    "reward_ledger": [],
+                    "tips": [],
+                }
+            ]
+        },
+    )
 
     format: Literal["oo-ml export"]
     format_version: Literal[1]
