@@ -4,7 +4,7 @@ Servers decode %2F before routing, so `/stats/egreedy%2Fada` (the user `egreedy/
 `/stats/egreedy/ada` (the user `ada`). Here routing sees the path as it was sent, and ids are decoded after it.
 """
 
-from typing import Annotated
+from typing import Annotated, Final
 from urllib.parse import quote, unquote_to_bytes
 
 from fastapi import Path
@@ -19,6 +19,9 @@ _user_id = TypeAdapter(UserId)
 EncodedUserId = Annotated[
     str, Path(description="The user's id; percent-encode it, slashes too", examples=["ada", "team/ada"])
 ]
+
+# What a call that names a person in its path, and nothing else, is refused with.
+PROBLEMS: Final = {422: "No such id can exist", 503: "The database can't take it now; try again"}
 
 
 class EncodedPath:

@@ -12,14 +12,13 @@ from fastapi.responses import StreamingResponse
 
 from oo_ml.api.bodies import answer, documented
 from oo_ml.api.dependencies import services
-from oo_ml.api.paths import EncodedUserId, decode_user_id
+from oo_ml.api.paths import PROBLEMS, EncodedUserId, decode_user_id
 from oo_ml.api.schemas.people import EraseAnswer, ExportAnswer
 from oo_ml.services.erase import erase
 from oo_ml.services.export import export
 
 router = APIRouter(tags=["people"])
 
-_PROBLEMS: Final = {422: "No such id can exist", 503: "The database can't take it now; try again"}
 _CHUNK: Final = 65_536
 
 
@@ -29,7 +28,7 @@ async def _until_answered() -> AsyncIterator[ExitStack]:
         yield files
 
 
-@router.delete("/users/{user_id}", summary="Erase a person", **documented(None, EraseAnswer, _PROBLEMS))
+@router.delete("/users/{user_id}", summary="Erase a person", **documented(None, EraseAnswer, PROBLEMS))
 async def erase_user(request: Request, user_id: EncodedUserId) -> Response:
     """Delete every row of theirs in every table, in one transaction. Fine for somebody never seen.
 
@@ -41,7 +40,7 @@ async def erase_user(request: Request, user_id: EncodedUserId) -> Response:
 
 
 @router.get(
-    "/users/{user_id}/export", summary="All that is known of a person", **documented(None, ExportAnswer, _PROBLEMS)
+    "/users/{user_id}/export", summary="All that is known of a person", **documented(None, ExportAnswer, PROBLEMS)
 )
 async def export_user(
     request: Request, user_id: EncodedUserId, files: Annotated[ExitStack, Depends(_until_answered)]

@@ -6,7 +6,7 @@ from fastapi import APIRouter, Request, Response
 
 from oo_ml.api.bodies import answer, documented
 from oo_ml.api.dependencies import services
-from oo_ml.api.paths import EncodedUserId, decode_user_id
+from oo_ml.api.paths import PROBLEMS, EncodedUserId, decode_user_id
 from oo_ml.api.schemas.base import Ok
 from oo_ml.api.schemas.people import EgreedyStatsAnswer, FeaturesAnswer, HistoryEntry, StatsAnswer
 from oo_ml.domain.features import LABELS
@@ -17,10 +17,8 @@ from oo_ml.storage.states import StateKey
 
 router = APIRouter(tags=["people"])
 
-_PROBLEMS = {422: "No such id can exist", 503: "The database can't take it now; try again"}
 
-
-@router.post("/reset/{user_id:path}", summary="Start a person afresh", **documented(None, Ok, _PROBLEMS))
+@router.post("/reset/{user_id:path}", summary="Start a person afresh", **documented(None, Ok, PROBLEMS))
 async def reset_user(request: Request, user_id: EncodedUserId) -> Response:
     """Begin anew: both policies' state and counters, and the history. Fine for somebody never seen."""
     await services(request).writers.run(reset, [decode_user_id(user_id)])
@@ -29,7 +27,7 @@ async def reset_user(request: Request, user_id: EncodedUserId) -> Response:
 
 # Before /stats/{user_id}, which would take it for a user whose id begins with egreedy/.
 @router.get(
-    "/stats/egreedy/{user_id:path}", summary="What egreedy-v1 knows", **documented(None, EgreedyStatsAnswer, _PROBLEMS)
+    "/stats/egreedy/{user_id:path}", summary="What egreedy-v1 knows", **documented(None, EgreedyStatsAnswer, PROBLEMS)
 )
 async def stats_egreedy(request: Request, user_id: EncodedUserId) -> Response:
     """Return counters, exploration rate and theta (7 numbers); zeros for somebody never seen."""
@@ -45,14 +43,14 @@ async def stats_egreedy(request: Request, user_id: EncodedUserId) -> Response:
     )
 
 
-@router.get("/stats/{user_id:path}", summary="What linucb-v1 knows", **documented(None, StatsAnswer, _PROBLEMS))
+@router.get("/stats/{user_id:path}", summary="What linucb-v1 knows", **documented(None, StatsAnswer, PROBLEMS))
 async def stats_linucb(request: Request, user_id: EncodedUserId) -> Response:
     """Return counters and theta (5 numbers); zeros for somebody never seen."""
     name = decode_user_id(user_id)
     return answer(StatsAnswer(**_counters(name, await _stats(request, name, LINUCB))))
 
 
-@router.get("/features/{user_id:path}", summary="The latest decisions", **documented(None, FeaturesAnswer, _PROBLEMS))
+@router.get("/features/{user_id:path}", summary="The latest decisions", **documented(None, FeaturesAnswer, PROBLEMS))
 async def features_of(request: Request, user_id: EncodedUserId) -> Response:
     """Return the last 100 decisions of both policies since the last reset, oldest first."""
     name = decode_user_id(user_id)

@@ -4,17 +4,15 @@ from fastapi import APIRouter, Request, Response
 
 from oo_ml.api.bodies import answer, documented
 from oo_ml.api.dependencies import services
-from oo_ml.api.paths import EncodedUserId, decode_user_id
+from oo_ml.api.paths import PROBLEMS, EncodedUserId, decode_user_id
 from oo_ml.api.schemas.people import VerifyAnswer
 from oo_ml.services.verify import VerifyCommand, verify
 
 router = APIRouter(tags=["people"])
 
-_PROBLEMS = {422: "No such id can exist", 503: "The database can't take it now; try again"}
-
 
 @router.get(
-    "/users/{user_id}/verify", summary="Is the state what the ledger says?", **documented(None, VerifyAnswer, _PROBLEMS)
+    "/users/{user_id}/verify", summary="Is the state what the ledger says?", **documented(None, VerifyAnswer, PROBLEMS)
 )
 async def verify_user(request: Request, user_id: EncodedUserId) -> Response:
     """Fold the ledger and compare with A, b and the counters bit for bit, and the ledger with the decisions.

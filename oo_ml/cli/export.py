@@ -4,7 +4,6 @@ import os
 import shutil
 import sys
 import tempfile
-import time
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -12,23 +11,16 @@ from typing import IO, Annotated
 
 import typer
 
-from oo_ml.domain.identifiers import is_user_id
+from oo_ml.cli.options import user_id
 from oo_ml.errors import ExportFileError
 from oo_ml.observability import configure_logging
-from oo_ml.services import transactions
 from oo_ml.services.export import export
-from oo_ml.services.startup import database, single_connection
+from oo_ml.services.startup import database, run_once
 from oo_ml.settings import LogLevel, Settings
 
 
-def _user_id(text: str) -> str:
-    if not is_user_id(text):
-        raise typer.BadParameter("the service accepts no such id")
-    return text
-
-
 def export_person(
-    user: Annotated[str, typer.Option(metavar="ID", help="The person", callback=_user_id)],
+    user: Annotated[str, typer.Option(metavar="ID", help="The person", callback=user_id)],
     output: Annotated[
         Path | None,
         typer.Option(metavar="FILE", dir_okay=False, help="Where to, readable by you alone; default: standard output"),
@@ -41,9 +33,9 @@ def export_person(
     settings = Settings()
     # What goes wrong ends as one line of main's; a warning of the transaction would say it twice.
     configure_logging(LogLevel.ERROR)
-    with database(settings) as url, single_connection(settings, url, read_only=True, long=True) as engine:
+    with database(settings) as url:
         service = partial(export, exported_at=datetime.now(UTC))
-        [document] = transactions.run(engine, service, [user], time.monotonic() + settings.long_timeout)
+        [document] = run_once(settings, url, service, [user], read_only=True, long=True)
     with document:
         try:
             if output is None:

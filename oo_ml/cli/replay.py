@@ -1,15 +1,13 @@
 """`oo-ml replay`: a person as exported from another database, to the last bit."""
 
-import time
 from typing import Annotated
 
 import typer
 
 from oo_ml.export_files import opened
 from oo_ml.observability import configure_logging
-from oo_ml.services import transactions
 from oo_ml.services.replay import replay
-from oo_ml.services.startup import database, single_connection
+from oo_ml.services.startup import database, run_once
 from oo_ml.settings import LogLevel, Settings
 
 
@@ -28,7 +26,7 @@ def replay_file(
     # What goes wrong ends as one line of main's; a warning of the transaction would say it twice.
     configure_logging(LogLevel.ERROR)
     # Read to its end first: nobody holds a transaction open while somebody types.
-    with opened(file) as document, database(settings) as url, single_connection(settings, url, long=True) as engine:
-        [done] = transactions.run(engine, replay, [document], time.monotonic() + settings.long_timeout)
+    with opened(file) as document, database(settings) as url:
+        [done] = run_once(settings, url, replay, [document], long=True)
     rows = ", ".join(f"{name} {count}" for name, count in done.rows.items())
     typer.echo(f"{'unchanged' if done.unchanged else 'replayed'}: {rows}")

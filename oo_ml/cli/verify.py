@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from oo_ml.domain.identifiers import is_user_id
+from oo_ml.cli.options import user_id
 from oo_ml.errors import OoMlError
 from oo_ml.observability import configure_logging
 from oo_ml.progress import progress
@@ -14,14 +14,8 @@ from oo_ml.services.verify import Report, Survey, everybody, person, some
 from oo_ml.settings import LogLevel, Settings
 
 
-def _user_id(text: str | None) -> str | None:
-    if text is not None and not is_user_id(text):
-        raise typer.BadParameter("the service accepts no such id")
-    return text
-
-
 def verify(
-    user: Annotated[str | None, typer.Option(metavar="ID", help="One person", callback=_user_id)] = None,
+    user: Annotated[str | None, typer.Option(metavar="ID", help="One person", callback=user_id)] = None,
     sample: Annotated[
         int | None, typer.Option(metavar="N", min=1, max=1_000_000, help="N people, drawn at random")
     ] = None,

@@ -1,4 +1,4 @@
-"""Which text may name something, which text PostgreSQL can hold at all, and when a UUIDv7 was made.
+"""Which text may name something, which text PostgreSQL can hold at all, and the time in a UUIDv7.
 
 An identifier that passes here can be stored, indexed, sent as JSON and read back by the same name.
 """
@@ -44,3 +44,8 @@ def time_of(name: UUID) -> datetime:
         return _EPOCH + timedelta(milliseconds=name.int >> 80)
     except OverflowError:
         return datetime.max.replace(tzinfo=UTC)
+
+
+def first_id(moment: datetime) -> UUID:
+    """Return the least UUID whose time, in milliseconds, is not before `moment`."""
+    return UUID(int=-((_EPOCH - moment) // timedelta(milliseconds=1)) << 80)

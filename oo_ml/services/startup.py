@@ -78,12 +78,19 @@ def single_worker(settings: Settings, database_url: str) -> Iterator[Workers]:
         worker.close()
 
 
-def run_once(
-    settings: Settings, database_url: str, service: Service[Command, Outcome], commands: Sequence[Command]
+def run_once(  # noqa: PLR0913 - what to run, where, and under which limits
+    settings: Settings,
+    database_url: str,
+    service: Service[Command, Outcome],
+    commands: Sequence[Command],
+    *,
+    read_only: bool = False,
+    long: bool = False,
 ) -> list[Outcome]:
     """Run `service` in one transaction of a process that does nothing else."""
-    with single_connection(settings, database_url) as single:
-        return transactions.run(single, service, commands, time.monotonic() + settings.request_timeout)
+    limit = settings.long_timeout if long else settings.request_timeout
+    with single_connection(settings, database_url, read_only=read_only, long=long) as single:
+        return transactions.run(single, service, commands, time.monotonic() + limit)
 
 
 def create_services(settings: Settings, database_url: str) -> Services:

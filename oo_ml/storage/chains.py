@@ -3,16 +3,15 @@
 A decision's changes are a chain: a first reward, received or assumed, then corrections, each of the one before it.
 """
 
-from datetime import UTC, datetime, timedelta
-from typing import Final, NamedTuple
+from datetime import datetime
+from typing import NamedTuple
 from uuid import UUID
 
 from sqlalchemy import Connection, text
 
+from oo_ml.domain.identifiers import first_id
 from oo_ml.domain.policies import DIMENSIONS
 from oo_ml.storage.audit import WITHIN, People
-
-_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class BrokenLink(NamedTuple):
@@ -158,12 +157,7 @@ def contradiction(connection: Connection, people: People, history_from: datetime
         **people._asdict(),
         "policies": list(DIMENSIONS),
         "dimensions": list(DIMENSIONS.values()),
-        "first_kept": UUID(int=0) if history_from is None else _first_id(history_from),
+        "first_kept": UUID(int=0) if history_from is None else first_id(history_from),
     }
     row = connection.execute(_CONTRADICTION, parameters).one_or_none()
     return None if row is None else Contradiction._make(row)
-
-
-def _first_id(moment: datetime) -> UUID:
-    """Return the least UUIDv7 whose time, in milliseconds, is not before `moment`."""
-    return UUID(int=-((_EPOCH - moment) // timedelta(milliseconds=1)) << 80)

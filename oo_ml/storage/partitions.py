@@ -8,10 +8,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final
-from uuid import UUID
 
 from sqlalchemy import Connection, text
 
+from oo_ml.domain.identifiers import first_id, time_of
 from oo_ml.storage import upkeep
 
 # This month and the three after it.
@@ -97,7 +97,7 @@ def is_crowded(connection: Connection, month: datetime, movable: int = MOVABLE) 
     Asked of that partition itself, so that no more than the rows that matter are read: whoever may make months owns it.
     """
     limit = movable * _UNMOVED
-    names = {"first": _first_id(month), "last": _first_id(month_of(month, 1)), "limit": limit + 1}
+    names = {"first": first_id(month), "last": first_id(month_of(month, 1)), "limit": limit + 1}
     waiting = connection.execute(_WAITING, names).one()
     return bool(waiting.of_month > movable or waiting.of_all > limit)
 
@@ -136,16 +136,7 @@ def stray(connection: Connection, months: Sequence[datetime], now: datetime) -> 
     ends = [*past[1:], month_of(now, 1)]
     for begin, end in zip(begins, ends, strict=True):
         if begin < end:
-            found = connection.scalar(_STRAY, {"first": _first_id(begin), "last": _first_id(end)})
+            found = connection.scalar(_STRAY, {"first": first_id(begin), "last": first_id(end)})
             if found is not None:
-                return month_of(_time(found))
+                return month_of(time_of(found))
     return None
-
-
-def _first_id(month: datetime) -> UUID:
-    """Return the least UUID whose time is not before `month`."""
-    return UUID(int=round(month.timestamp() * 1000) << 80)
-
-
-def _time(decision_id: UUID) -> datetime:
-    return datetime.fromtimestamp((decision_id.int >> 80) / 1000, UTC)

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from oo_ml.domain.identifiers import MAX_IDENTIFIER_BYTES, is_identifier, is_storable, storable, time_of
+from oo_ml.domain.identifiers import MAX_IDENTIFIER_BYTES, first_id, is_identifier, is_storable, storable, time_of
 
 CONTROLS = [chr(code) for code in (*range(0x20), *range(0x7F, 0xA0))]
 
@@ -55,5 +55,7 @@ def test_what_storing_changes() -> None:
 def test_a_uuidv7_tells_its_time() -> None:
     """The greatest lies beyond what a datetime can say."""
     assert time_of(UUID("01936f3e-0000-7000-8000-000000000000")) == datetime(2024, 11, 27, 20, 9, 14, 496000, UTC)
+    assert time_of(first_id(datetime(2026, 12, 1, tzinfo=UTC))) == datetime(2026, 12, 1, tzinfo=UTC)
+    assert first_id(datetime(1970, 1, 1, 0, 0, 0, 1, UTC)) == UUID(int=1 << 80)
     assert time_of(UUID(int=0)) == datetime(1970, 1, 1, tzinfo=UTC)
     assert time_of(UUID("ffffffff-ffff-7fff-bfff-ffffffffffff")) == datetime.max.replace(tzinfo=UTC)
