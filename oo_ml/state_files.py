@@ -16,7 +16,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from pydantic_core import ErrorDetails, PydanticCustomError
 
 from oo_ml.domain.policies import DIMENSIONS, EPSILON_GREEDY, LINUCB
-from oo_ml.domain.ridge import Ridge, theta, uncertainty
+from oo_ml.domain.ridge import Ridge, stack, theta, uncertainty
 from oo_ml.domain.state_names import is_name
 from oo_ml.errors import ImportSourceError
 
@@ -249,4 +249,6 @@ def _check(model: Ridge) -> None:
 def _largest_score(model: Ridge) -> float:
     """Return a bound on any score, since features are within [-1, 1]; infinite or NaN when scores overflow."""
     units: NDArray[np.float64] = np.eye(model.dimension)
-    return float(np.abs(theta(model)).sum() + uncertainty(model, units).sum())
+    return float(
+        np.abs(theta(model)).sum() + uncertainty(stack([model]), np.zeros(model.dimension, np.intp), units).sum()
+    )

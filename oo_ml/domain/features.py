@@ -7,6 +7,7 @@ x7 = x5 + [sin(2 pi dow/7), cos(2 pi dow/7)]
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,25 +33,31 @@ class Task:
     priority: int
 
 
-def encode(moment: Moment, tasks: Sequence[Task], dimension: int) -> NDArray[np.float64]:
-    """Return the feature matrix X of `tasks` at `moment`, one row a task.
+def _circle(steps: int) -> NDArray[np.float64]:
+    angles = [2 * math.pi * step / steps for step in range(steps)]
+    return np.array([[math.sin(angle), math.cos(angle)] for angle in angles])
+
+
+_HOURS: Final = _circle(24)
+_DAYS: Final = _circle(7)
+
+
+def encode(moments: Sequence[Moment], tasks: Sequence[Task], dimension: int) -> NDArray[np.float64]:
+    """Return the feature matrix X of n tasks, each at its moment.
 
     Args:
-        moment: hour and day, the same for every row.
-        tasks: n tasks; an age outside 0..30 days is clipped to it.
+        moments: hour and day, one a task.
+        tasks: an age outside 0..30 days is clipped to it.
         dimension: 5, or 7 to include the day of the week.
 
     Returns:
         float64 array of shape (n, dimension), columns as in LABELS.
     """
-    hour_angle = 2 * math.pi * moment.hour_of_day / 24
-    day_angle = 2 * math.pi * moment.day_of_week / 7
-    X = np.empty((len(tasks), len(LABELS)))
-    X[:, 0] = math.sin(hour_angle)
-    X[:, 1] = math.cos(hour_angle)
+    X = np.empty((len(tasks), dimension))
+    X[:, 0:2] = _HOURS[[moment.hour_of_day for moment in moments]]
     X[:, 2] = [task.is_overdue for task in tasks]
-    X[:, 3] = np.clip([task.task_age_days for task in tasks], 0.0, MAX_AGE_DAYS) / MAX_AGE_DAYS
-    X[:, 4] = (np.array([task.priority for task in tasks]) - 1) / 3
-    X[:, 5] = math.sin(day_angle)
-    X[:, 6] = math.cos(day_angle)
-    return np.ascontiguousarray(X[:, :dimension])
+    X[:, 3] = [min(max(task.task_age_days, 0.0), MAX_AGE_DAYS) / MAX_AGE_DAYS for task in tasks]
+    X[:, 4] = [(task.priority - 1) / 3 for task in tasks]
+    if dimension == len(LABELS):
+        X[:, 5:7] = _DAYS[[moment.day_of_week for moment in moments]]
+    return X

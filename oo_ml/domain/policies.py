@@ -4,6 +4,7 @@ The exploration draw is a function of the decision's id alone, so a repeated dec
 Sources: LinUCB, Li et al. (2010), Algorithm 1; epsilon-greedy, Sutton and Barto (2018), section 2.2.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -52,46 +53,58 @@ def draw(seed: int) -> tuple[float, float]:
     return (int(first) >> 11) * 2.0**-53, (int(second) >> 11) * 2.0**-53
 
 
-def choose_linucb(
-    state: Ridge, X: NDArray[np.float64], alpha: float, exploration: float = 0.0, seed: int = 0
-) -> Choice:
-    """Choose the row with the highest upper confidence bound, the first among equals.
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """How a policy chooses: uniformly with probability `exploration` e, else highest theta.x + alpha sqrt(x^T A^-1 x).
 
-    score = theta.x + alpha sqrt(x^T A^-1 x). With `exploration` e > 0 it is the mixture (1 - e) argmax + e uniform, so
-    that every row has a propensity and the log can tell what another policy would have earned.
+    LinUCB is its paper's rule where `exploration` is 0; more of it gives every candidate a propensity, so that the log
+    can tell what another policy would have earned. Epsilon-greedy is the same rule without a bound.
+
+    Attributes:
+        exploration: share of random choices, from 0 to 1: epsilon of epsilon-greedy.
+        alpha: width of the bound, >= 0; None for a policy without one.
+    """
+
+    exploration: float
+    alpha: float | None = None
+
+
+def choose(  # noqa: PLR0913, PLR0917 - m decisions have these parts
+    rule: Rule,
+    models: Ridge,
+    which: Sequence[int],
+    X: NDArray[np.float64],
+    counts: Sequence[int],
+    seeds: Sequence[int],
+) -> list[Choice]:
+    """Make m decisions, each from one of k users' models, all at once; among equals the first candidate is the highest.
+
+    A decision does not depend, to the last bit, on the others it is made together with.
 
     Args:
-        state: the user's model, dimension d.
-        X: candidates' features, shape (n, d), n >= 1.
-        alpha: width of the bound, >= 0.
-        exploration: share of random choices, 0 <= e <= 1.
-        seed: the decision's id as a number.
+        rule: how.
+        models: a stack of k models of dimension d.
+        which: the model of each decision, m numbers below k.
+        X: the candidates' features, those of the first decision first, shape (sum of counts, d).
+        counts: how many candidates each decision has, m numbers >= 1.
+        seeds: each decision's id as a number.
     """
-    return _choose(X @ theta(state), alpha * uncertainty(state, X), exploration, seed)
-
-
-def choose_epsilon_greedy(state: Ridge, X: NDArray[np.float64], epsilon: float, seed: int) -> Choice:
-    """Choose any row with probability epsilon, else the one with the highest theta.x, the first among equals.
-
-    Args:
-        state: the user's model, dimension d.
-        X: candidates' features, shape (n, d), n >= 1.
-        epsilon: share of random choices, 0 <= epsilon <= 1.
-        seed: the decision's id as a number.
-    """
-    return _choose(X @ theta(state), np.zeros(len(X)), epsilon, seed)
-
-
-def _choose(exploit: NDArray[np.float64], explore: NDArray[np.float64], exploration: float, seed: int) -> Choice:
-    """Choose uniformly with probability `exploration`, else the highest exploit + explore.
-
-    The highest can come out of the random draw too: its propensity is 1 - e + e/n, that of every other row e/n.
-    """
-    n = len(exploit)
-    highest = int(np.argmax(exploit + explore))
-    whether, which = draw(seed)
-    exploring = whether < exploration
-    propensities = np.full(n, exploration / n)
-    # The sum may round past one.
-    propensities[highest] = min(1 - exploration + exploration / n, 1.0)
-    return Choice(int(which * n) if exploring else highest, exploit, explore, propensities, exploring)
+    model = np.repeat(which, counts)
+    # einsum adds up each row by itself; a matrix product may add in another order when there are other rows.
+    exploit = np.einsum("nd,nd->n", X, theta(models)[model])
+    explore = np.zeros(len(X)) if rule.alpha is None else rule.alpha * uncertainty(models, model, X)
+    bounds = exploit + explore
+    ends = np.cumsum(counts)
+    choices = []
+    for n, end, seed in zip(counts, ends.tolist(), seeds, strict=True):
+        own = slice(end - n, end)
+        highest = int(bounds[own].argmax())
+        # It can come out of the random draw too: its propensity is 1 - e + e/n, that of every other row e/n.
+        propensities = np.full(n, rule.exploration / n)
+        # The sum may round past one.
+        propensities[highest] = min(1 - rule.exploration + rule.exploration / n, 1.0)
+        whether, which_one = draw(seed) if rule.exploration else (1.0, 0.0)
+        exploring = whether < rule.exploration
+        index = int(which_one * n) if exploring else highest
+        choices.append(Choice(index, exploit[own], explore[own], propensities, exploring))
+    return choices

@@ -4,6 +4,7 @@ Source: Li, Chu, Langford, Schapire (2010), "A Contextual-Bandit Approach to Per
 Article Recommendation", Algorithm 1, one disjoint model a user.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Self
 
@@ -31,7 +32,7 @@ class Ridge:
     @property
     def dimension(self) -> int:
         """The number of features d."""
-        return len(self.b)
+        return int(self.b.shape[-1])
 
 
 def observe(state: Ridge, x: NDArray[np.float64], reward: float) -> Ridge:
@@ -69,16 +70,27 @@ def forget(state: Ridge, x: NDArray[np.float64], reward: float) -> Ridge:
     return Ridge(state.A - np.outer(x, x), state.b - reward * x)
 
 
+def stack(states: Sequence[Ridge]) -> Ridge:
+    """Return k states of dimension d as one, for `theta` and `uncertainty`: A has shape (k, d, d), b has (k, d)."""
+    return Ridge(np.array([state.A for state in states]), np.array([state.b for state in states]))
+
+
 def theta(state: Ridge) -> NDArray[np.float64]:
-    """Return the coefficients theta = A^-1 b, shape (d,), by solving A theta = b (line 8)."""
-    return np.linalg.solve(state.A, state.b).astype(np.float64, copy=False)
+    """Return the coefficients theta = A^-1 b, shape (d,), by solving A theta = b (line 8); (k, d) for a stack."""
+    return np.linalg.solve(state.A, state.b[..., np.newaxis])[..., 0].astype(np.float64, copy=False)
 
 
-def uncertainty(state: Ridge, X: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return sqrt(x^T A^-1 x) for each row of X, shape (n,), in units of the reward (line 9).
+def uncertainty(models: Ridge, model: NDArray[np.intp], X: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return sqrt(x^T A^-1 x) of each row of X, shape (n,), in units of the reward (line 9).
 
     With A = L L^T this is the length of L^-1 x, so it is never the root of a negative number.
+
+    Args:
+        models: a stack of k models of dimension d.
+        model: which of them each row is about, shape (n,).
+        X: features, shape (n, d).
     """
-    whitened = np.linalg.solve(np.linalg.cholesky(state.A), X.T)
-    widths: NDArray[np.float64] = np.sqrt(np.square(whitened).sum(axis=0))
+    inverse_roots = np.linalg.solve(np.linalg.cholesky(models.A), np.eye(models.dimension))
+    whitened = np.einsum("nij,nj->ni", inverse_roots[model], X)
+    widths: NDArray[np.float64] = np.sqrt(np.einsum("ni,ni->n", whitened, whitened))
     return widths

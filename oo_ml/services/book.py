@@ -126,12 +126,15 @@ class Book:
         if not self.rows:
             return
         current = {row.key for row in self.rows if row.epoch == self.states[row.key].epoch}
-        if current:
-            states.save(connection, [self.states[key] for key in sorted(current)])
         rewarded = {
             DecisionKey(row.key.user_id, row.decision_id): None for row in self.rows if row.decision_id is not None
         }
-        ledger.insert(connection, self.rows, [self.decisions[key] for key in rewarded])
+        ledger.insert(
+            connection,
+            self.rows,
+            [self.decisions[key] for key in rewarded],
+            [self.states[key] for key in sorted(current)],
+        )
 
     def _enter_for(
         self, decided: Decided, change: Change, at: datetime, latest: Latest | None, once: Once | None

@@ -191,7 +191,7 @@ def _tip(book: Book, command: RewardCommand) -> TipKey:
 
 def _learn_for_tip(book: Book, waiting: dict[TipKey, list[DecisionKey]], command: RewardCommand) -> Rewarded:
     tip = _tip(book, command)
-    x = encode(command.moment, [command.task], DIMENSIONS[command.policy])[0]
+    x = encode([command.moment], [command.task], DIMENSIONS[command.policy])[0]
     for decided in map(book.decisions.__getitem__, waiting[tip]):
         if decided.awaits_reaction:
             book.reward(decided, command.reward, command.received_at, x=x, once=command.once)

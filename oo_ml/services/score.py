@@ -1,17 +1,21 @@
 """Deciding: which candidate a person is shown, and the record of it."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from itertools import accumulate
 from typing import Any, Final
 from uuid import UUID
 
+import numpy as np
+from numpy.typing import NDArray
 from sqlalchemy import Connection
 
 from oo_ml.domain import policies
 from oo_ml.domain.features import Moment, Task, encode
 from oo_ml.domain.identifiers import time_of
-from oo_ml.domain.policies import DIMENSIONS, EPSILON_GREEDY, Choice
+from oo_ml.domain.policies import DIMENSIONS, EPSILON_GREEDY, Choice, Rule
+from oo_ml.domain.ridge import stack
 from oo_ml.errors import DecisionExistsError, DecisionTooOldError, OoMlError
 from oo_ml.storage import audit, decisions, states
 from oo_ml.storage.decisions import Answered, DecisionRow
@@ -52,6 +56,11 @@ class DecideCommand:
         """The name of the row that it makes."""
         return DecisionKey(self.user_id, self.decision_id)
 
+    @property
+    def state_key(self) -> StateKey:
+        """The name of the state that it is made from."""
+        return StateKey(self.user_id, self.policy)
+
 
 @dataclass(frozen=True, slots=True)
 class Answer:
@@ -68,39 +77,36 @@ class Parameters:
     epsilon: float
     exploration: float = 0.0
 
+    def rule(self, policy: str) -> Rule:
+        """Return how a policy chooses."""
+        return Rule(self.epsilon) if policy == EPSILON_GREEDY else Rule(self.exploration, self.alpha)
+
 
 def decide(
     connection: Connection, commands: Sequence[DecideCommand], *, parameters: Parameters
 ) -> list[Answer | OoMlError]:
     """Make one decision a command, in the order given, and write them down; what was decided before stays so."""
-    keys = [StateKey(command.user_id, command.policy) for command in commands]
-    current = states.lock(connection, keys)
+    current = states.lock(connection, [command.state_key for command in commands])
     named = [command.key for command in commands if command.request_digest is not None]
     known = decisions.answered(connection, named) if named else {}
     too_old = _too_old(connection, [command for command in commands if command.key not in known])
-    refused = known.keys() | too_old
-    new = [key for key, command in zip(keys, commands, strict=True) if command.key not in refused]
-    if missing := set(new) - current.keys():
-        current |= states.lock_or_create(connection, list(missing))
-    made = []
-    outcomes: list[Answer | OoMlError] = []
+    new: dict[DecisionKey, DecideCommand] = {}
     for command in commands:
-        before = known.get(command.key)
-        if before is None and command.key in too_old:
-            outcomes.append(DecisionTooOldError())
-            continue
-        if before is None:
-            key = StateKey(command.user_id, command.policy)
-            current[key], decision = _decide(current[key], command, parameters)
-            made.append(decision)
-            before = known[command.key] = Answered(command.request_digest, decision.answer)
-        outcomes.append(
-            Answer(before.answer) if before.request_digest == command.request_digest else DecisionExistsError()
-        )
+        if command.key not in known and command.key not in too_old:
+            # Of those that share a name the first is made, and answered to the others too.
+            new.setdefault(command.key, command)
+    if missing := {command.state_key for command in new.values()} - current.keys():
+        current |= states.lock_or_create(connection, list(missing))
+    made = _decide(current, list(new.values()), parameters)
     if made:
-        states.save(connection, [current[key] for key in sorted({decision.key for decision in made})])
-        decisions.insert(connection, made)
-    return outcomes
+        decisions.insert(connection, made, _counted(current, made))
+    known |= {DecisionKey(one.key.user_id, one.decision_id): Answered(one.request_digest, one.answer) for one in made}
+    return [DecisionTooOldError() if command.key in too_old else _outcome(known, command) for command in commands]
+
+
+def _outcome(known: Mapping[DecisionKey, Answered], command: DecideCommand) -> Answer | OoMlError:
+    decided = known[command.key]
+    return Answer(decided.answer) if decided.request_digest == command.request_digest else DecisionExistsError()
 
 
 def _too_old(connection: Connection, commands: Sequence[DecideCommand]) -> set[DecisionKey]:
@@ -115,18 +121,62 @@ def _too_old(connection: Connection, commands: Sequence[DecideCommand]) -> set[D
     return {command.key for command in old if since is not None and time_of(command.decision_id) < since}
 
 
-def _decide(state: PolicyState, command: DecideCommand, parameters: Parameters) -> tuple[PolicyState, DecisionRow]:
-    X = encode(command.moment, [candidate.task for candidate in command.candidates], DIMENSIONS[command.policy])
-    seed = command.decision_id.int
-    if command.policy == EPSILON_GREEDY:
-        exploration, alpha = parameters.epsilon, None
-        choice = policies.choose_epsilon_greedy(state.model, X, exploration, seed)
-    else:
-        exploration, alpha = parameters.exploration, parameters.alpha
-        choice = policies.choose_linucb(state.model, X, alpha, exploration, seed)
+def _decide(
+    current: Mapping[StateKey, PolicyState], commands: Sequence[DecideCommand], parameters: Parameters
+) -> list[DecisionRow]:
+    """Make the decisions, which don't depend on each other: deciding teaches nothing."""
+    rows: dict[DecisionKey, DecisionRow] = {}
+    for policy in DIMENSIONS:
+        own = [command for command in commands if command.policy == policy]
+        if own:
+            rule = parameters.rule(policy)
+            X, choices = _choose(current, own, policy, rule)
+            for command, x, choice in zip(own, X, choices, strict=True):
+                rows[command.key] = _row(current[command.state_key], command, rule, x, choice)
+    return [rows[command.key] for command in commands]
+
+
+def _choose(
+    current: Mapping[StateKey, PolicyState], commands: Sequence[DecideCommand], policy: str, rule: Rule
+) -> tuple[NDArray[np.float64], list[Choice]]:
+    """Return the features of the chosen tips, one row a command, and the choices."""
+    places = {key: place for place, key in enumerate(dict.fromkeys(command.state_key for command in commands))}
+    counts = [len(command.candidates) for command in commands]
+    X = encode(
+        [command.moment for command in commands for _ in command.candidates],
+        [candidate.task for command in commands for candidate in command.candidates],
+        DIMENSIONS[policy],
+    )
+    choices = policies.choose(
+        rule,
+        stack([current[key].model for key in places]),
+        [places[command.state_key] for command in commands],
+        X,
+        counts,
+        [command.decision_id.int for command in commands],
+    )
+    starts = accumulate(counts[:-1], initial=0)
+    return X[[start + choice.index for start, choice in zip(starts, choices, strict=True)]], choices
+
+
+def _counted(current: Mapping[StateKey, PolicyState], made: Sequence[DecisionRow]) -> list[PolicyState]:
+    """Return the states of the decisions with these counted, in key order."""
+    after: dict[StateKey, PolicyState] = {}
+    for one in made:
+        state = after.get(one.key) or current[one.key]
+        after[one.key] = replace(
+            state,
+            pulls=state.pulls + 1,
+            explore_count=state.explore_count + one.exploring,
+            last_updated=later(state.last_updated, one.decided_at),
+        )
+    return [after[key] for key in sorted(after)]
+
+
+def _row(state: PolicyState, command: DecideCommand, rule: Rule, x: NDArray[np.float64], choice: Choice) -> DecisionRow:
     chosen = command.candidates[choice.index]
     propensity = _propensity(command, choice)
-    decision = DecisionRow(
+    return DecisionRow(
         key=state.key,
         decision_id=command.decision_id,
         epoch=state.epoch,
@@ -137,7 +187,7 @@ def _decide(state: PolicyState, command: DecideCommand, parameters: Parameters) 
         exploring=choice.exploring,
         tip_id=chosen.id,
         prompt_version=chosen.prompt_version,
-        x=X[choice.index],
+        x=x,
         context={"hour_of_day": command.moment.hour_of_day, "day_of_week": command.moment.day_of_week},
         features=_shown_features(command, chosen, choice),
         candidates=[_considered(candidate) for candidate in command.candidates],
@@ -149,25 +199,18 @@ def _decide(state: PolicyState, command: DecideCommand, parameters: Parameters) 
             "propensity": propensity,
         },
         request_digest=command.request_digest,
-        exploration=exploration,
-        alpha=alpha,
+        exploration=rule.exploration,
+        alpha=rule.alpha,
         exploit=choice.exploit,
         explore=choice.explore,
         propensities=choice.propensities,
     )
-    decided = replace(
-        state,
-        pulls=state.pulls + 1,
-        explore_count=state.explore_count + choice.exploring,
-        last_updated=later(state.last_updated, command.decided_at),
-    )
-    return decided, decision
 
 
 def _propensity(command: DecideCommand, choice: Choice) -> float:
     """Return the probability with which this tip was to be chosen: clients may offer one twice."""
     chosen = command.candidates[choice.index].id
-    same = [candidate.id == chosen for candidate in command.candidates]
+    same = [place for place, candidate in enumerate(command.candidates) if candidate.id == chosen]
     # The sum may round past one.
     return min(float(choice.propensities[same].sum()), 1.0)
 

@@ -1,6 +1,5 @@
 """feature_history written: one row a decision, with all that explains it. Only its reward ever changes (ledger.py)."""
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -9,11 +8,13 @@ from uuid import UUID
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic_core import to_json
 from sqlalchemy import Connection, text
 
-from oo_ml.storage import arrays
+from oo_ml.storage import arrays, states
+from oo_ml.storage.columns import BigIntegers, Booleans, Digests, Integers, Jsons, Numbers, Texts, Times, Uuids
 from oo_ml.storage.history import DecisionKey, names
-from oo_ml.storage.states import StateKey
+from oo_ml.storage.states import PolicyState, StateKey
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +70,7 @@ class Answered:
 # The prompt version comes from the candidate, else from the latest generated tip of that id. WITH ORDINALITY and the
 # ORDER BY give positions in the order of the batch.
 _INSERT = text(f"""
+    WITH counted AS ({states.COUNT})
     INSERT INTO feature_history (
         user_id, decision_id, policy, epoch, version, decided_at, score, propensity, exploring, tip_id,
         prompt_version, generation_id, x, context, features, candidates, answer, request_digest, exploration, alpha,
@@ -114,36 +116,37 @@ _ANSWERED = text("""
 """)
 
 
-def insert(connection: Connection, decisions: Sequence[DecisionRow]) -> None:
-    """Write `decisions`, in the order in which they were made."""
+def insert(connection: Connection, decisions: Sequence[DecisionRow], counted: Sequence[PolicyState]) -> None:
+    """Write `decisions`, in the order in which they were made, and the states `counted`, which have counted them."""
     dimensions = [len(decision.x) for decision in decisions]
     counts = [len(decision.propensities) for decision in decisions]
     connection.execute(
         _INSERT,
         {
-            "user_ids": [decision.key.user_id for decision in decisions],
-            "decision_ids": [decision.decision_id for decision in decisions],
-            "policies": [decision.key.policy for decision in decisions],
-            "epochs": [decision.epoch for decision in decisions],
-            "versions": [decision.version for decision in decisions],
-            "decided_at": [decision.decided_at for decision in decisions],
-            "scores": np.array([decision.score for decision in decisions]),
-            "propensities": np.array([decision.propensity for decision in decisions]),
-            "exploring": [decision.exploring for decision in decisions],
-            "tip_ids": [decision.tip_id for decision in decisions],
-            "prompt_versions": [decision.prompt_version for decision in decisions],
-            "contexts": [json.dumps(decision.context) for decision in decisions],
-            "features": [json.dumps(decision.features) for decision in decisions],
-            "candidates": [json.dumps(decision.candidates) for decision in decisions],
-            "answers": [json.dumps(decision.answer) for decision in decisions],
-            "request_digests": [decision.request_digest for decision in decisions],
-            "explorations": np.array([decision.exploration for decision in decisions]),
-            "alphas": [decision.alpha for decision in decisions],
-            "dimensions": dimensions,
+            **states.counted(counted),
+            "user_ids": Texts.of(decision.key.user_id for decision in decisions),
+            "decision_ids": Uuids.of(decision.decision_id for decision in decisions),
+            "policies": Texts.of(decision.key.policy for decision in decisions),
+            "epochs": Integers.of(decision.epoch for decision in decisions),
+            "versions": BigIntegers.of(decision.version for decision in decisions),
+            "decided_at": Times.of(decision.decided_at for decision in decisions),
+            "scores": Numbers.of(decision.score for decision in decisions),
+            "propensities": Numbers.of(decision.propensity for decision in decisions),
+            "exploring": Booleans.of(decision.exploring for decision in decisions),
+            "tip_ids": Texts.of(decision.tip_id for decision in decisions),
+            "prompt_versions": Texts.of(decision.prompt_version for decision in decisions),
+            "contexts": Jsons.of(to_json(decision.context) for decision in decisions),
+            "features": Jsons.of(to_json(decision.features) for decision in decisions),
+            "candidates": Jsons.of(to_json(decision.candidates) for decision in decisions),
+            "answers": Jsons.of(to_json(decision.answer) for decision in decisions),
+            "request_digests": Digests.of(decision.request_digest for decision in decisions),
+            "explorations": Numbers.of(decision.exploration for decision in decisions),
+            "alphas": Numbers.of(decision.alpha for decision in decisions),
+            "dimensions": Integers.of(dimensions),
             "x": arrays.pack([decision.x for decision in decisions]),
-            "x_offsets": arrays.offsets(dimensions),
-            "counts": counts,
-            "n_offsets": arrays.offsets(counts),
+            "x_offsets": Integers.of(arrays.offsets(dimensions)),
+            "counts": Integers.of(counts),
+            "n_offsets": Integers.of(arrays.offsets(counts)),
             "exploit": arrays.pack([decision.exploit for decision in decisions]),
             "explore": arrays.pack([decision.explore for decision in decisions]),
             "all_propensities": arrays.pack([decision.propensities for decision in decisions]),

@@ -11,7 +11,7 @@ from sqlalchemy.exc import ArgumentError
 
 from oo_ml.errors import ConfigurationError
 from oo_ml.settings import Settings
-from oo_ml.storage import arrays
+from oo_ml.storage import arrays, columns
 
 
 class _BinaryCursor(psycopg.Cursor[Any]):
@@ -27,6 +27,7 @@ class _BinaryServerCursor(psycopg.ServerCursor[Any]):
 
 
 _SNAPSHOT: Final = text("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
+_LOCK_WAIT: Final = text("SELECT set_config('lock_timeout', :limit, true)")
 
 
 def parse_url(url: str) -> URL:
@@ -71,6 +72,8 @@ def create(url: str, settings: Settings, *, threads: int, read_only: bool = Fals
             settings.long_timeout if long else settings.request_timeout
         ),
         "timezone": "UTC",
+        # Statements take whole batches, so what they do is the same for one row and a thousand: planned once.
+        "plan_cache_mode": "force_generic_plan",
     }
     if read_only:
         options["default_transaction_read_only"] = "on"
@@ -100,6 +103,12 @@ def snapshot(connection: Connection) -> None:
     connection.execute(_SNAPSHOT)
 
 
+def limit_lock_wait(connection: Connection, seconds: float) -> None:
+    """Make every statement of the transaction wait for a row lock no longer than `seconds`."""
+    connection.execute(_LOCK_WAIT, {"limit": str(milliseconds(seconds))})
+
+
 def _prepare(connection: psycopg.Connection[Any], _: object) -> None:
     arrays.register(connection)
+    columns.register(connection)
     connection.server_cursor_factory = _BinaryServerCursor

@@ -8,9 +8,10 @@ from uuid import UUID
 
 import numpy as np
 from numpy.typing import NDArray
-from sqlalchemy import Connection, RowMapping, text
+from sqlalchemy import Connection, Row, text
 
 from oo_ml.domain.learning import Kind
+from oo_ml.storage.columns import Integers, Texts, Uuids
 from oo_ml.storage.states import StateKey
 
 HISTORY_LENGTH = 100
@@ -158,7 +159,7 @@ _RECENT = text("""
 
 def decided(connection: Connection, keys: Sequence[DecisionKey]) -> dict[DecisionKey, Decided]:
     """Return those of the decisions named that there are; lock their states first, and nobody changes them."""
-    return {one.key: one for one in map(_decided, connection.execute(_DECIDED, names(keys)).mappings())}
+    return {one.key: one for one in map(_decided, connection.execute(_DECIDED, names(keys)))}
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,15 +179,15 @@ def latest(connection: Connection, counts: Mapping[TipKey, int]) -> dict[TipKey,
     rows = connection.execute(
         _LATEST,
         {
-            "user_ids": [tip.state_key.user_id for tip in counts],
-            "policies": [tip.state_key.policy for tip in counts],
-            "epochs": [tip.epoch for tip in counts],
-            "tip_ids": [tip.tip_id for tip in counts],
-            "counts": list(counts.values()),
+            "user_ids": Texts.of(tip.state_key.user_id for tip in counts),
+            "policies": Texts.of(tip.state_key.policy for tip in counts),
+            "epochs": Integers.of(tip.epoch for tip in counts),
+            "tip_ids": Texts.of(tip.tip_id for tip in counts),
+            "counts": Integers.of(counts.values()),
         },
     )
     found: dict[TipKey, list[Decided]] = {tip: [] for tip in counts}
-    for one in map(_decided, rows.mappings()):
+    for one in map(_decided, rows):
         found[TipKey(one.state_key, one.epoch, one.tip_id)].append(one)
     return found
 
@@ -205,10 +206,14 @@ def recent(connection: Connection, user_id: str) -> list[HistoryEntry]:
 
 def names(keys: Sequence[DecisionKey]) -> dict[str, Any]:
     """Return the parameters user_ids and decision_ids."""
-    return {"user_ids": [key.user_id for key in keys], "decision_ids": [key.decision_id for key in keys]}
+    return {
+        "user_ids": Texts.of(key.user_id for key in keys),
+        "decision_ids": Uuids.of(key.decision_id for key in keys),
+    }
 
 
-def _decided(row: RowMapping) -> Decided:
-    values = dict(row)
-    kind = values.pop("reward_kind")
-    return Decided(**values, reward_kind=None if kind is None else Kind(kind))
+def _decided(row: Row[*tuple[Any, ...]]) -> Decided:
+    user_id, decision_id, policy, epoch, tip_id, x, reward, rewarded_at, kind = row
+    return Decided(
+        user_id, decision_id, policy, epoch, tip_id, x, reward, rewarded_at, None if kind is None else Kind(kind)
+    )

@@ -10,8 +10,9 @@ from numpy.typing import NDArray
 from sqlalchemy import Connection, text
 
 from oo_ml.domain.learning import Change
-from oo_ml.storage import arrays
-from oo_ml.storage.history import Decided, DecisionKey
+from oo_ml.storage import arrays, states
+from oo_ml.storage.columns import BigIntegers, Digests, Integers, Numbers, Texts, Times, Uuids
+from oo_ml.storage.history import Decided, DecisionKey, names
 from oo_ml.storage.states import PolicyState, StateKey
 
 
@@ -74,10 +75,10 @@ class Latest:
     x: NDArray[np.float64]
 
 
-# One statement for what a batch of changes leaves behind: the reward that now counts in the history, the changes in the
-# ledger.
+# One statement for what a batch of changes leaves behind: the states, the rewards that now count in the history, the
+# changes themselves.
 _INSERT = text(f"""
-    WITH rewarded AS (
+    WITH saved AS ({states.SAVE}), rewarded AS (
         UPDATE feature_history AS h
         SET reward = d.reward, rewarded_at = d.rewarded_at, reward_kind = d.reward_kind
         FROM unnest(
@@ -161,43 +162,43 @@ _ONLY_IMPORTED = text("""
 """)
 
 
-def insert(connection: Connection, rows: Sequence[LedgerRow], decided: Sequence[Decided]) -> None:
-    """Append `rows`, and write what now counts for the decisions `decided`, each of them named once."""
+def insert(
+    connection: Connection, rows: Sequence[LedgerRow], decided: Sequence[Decided], saved: Sequence[PolicyState]
+) -> None:
+    """Append `rows`, write what now counts for the decisions `decided`, each of them named once, and save states."""
     dimensions = [len(row.change.x) for row in rows]
     connection.execute(
         _INSERT,
         {
-            "user_ids": [row.key.user_id for row in rows],
-            "policies": [row.key.policy for row in rows],
-            "epochs": [row.epoch for row in rows],
-            "versions": [row.version for row in rows],
-            "recorded_at": [row.recorded_at for row in rows],
-            "kinds": [row.change.kind.value for row in rows],
-            "rewards": [row.change.reward for row in rows],
-            "previous_rewards": [row.change.previous_reward for row in rows],
-            "tip_ids": [row.tip_id for row in rows],
-            "decision_ids": [row.decision_id for row in rows],
-            "corrects": [row.corrects for row in rows],
-            "idempotency_keys": [row.once and row.once.key for row in rows],
-            "request_digests": [row.once and row.once.digest for row in rows],
-            "dimensions": dimensions,
+            **states.saved(saved),
+            "user_ids": Texts.of(row.key.user_id for row in rows),
+            "policies": Texts.of(row.key.policy for row in rows),
+            "epochs": Integers.of(row.epoch for row in rows),
+            "versions": BigIntegers.of(row.version for row in rows),
+            "recorded_at": Times.of(row.recorded_at for row in rows),
+            "kinds": Texts.of(row.change.kind.value for row in rows),
+            "rewards": Numbers.of(row.change.reward for row in rows),
+            "previous_rewards": Numbers.of(row.change.previous_reward for row in rows),
+            "tip_ids": Texts.of(row.tip_id for row in rows),
+            "decision_ids": Uuids.of(row.decision_id for row in rows),
+            "corrects": BigIntegers.of(row.corrects for row in rows),
+            "idempotency_keys": Texts.of(None if row.once is None else row.once.key for row in rows),
+            "request_digests": Digests.of(None if row.once is None else row.once.digest for row in rows),
+            "dimensions": Integers.of(dimensions),
             "x": arrays.pack([row.change.x for row in rows]),
-            "x_offsets": arrays.offsets(dimensions),
-            "decided_user_ids": [one.user_id for one in decided],
-            "decided_ids": [one.decision_id for one in decided],
-            "decided_rewards": [one.reward for one in decided],
-            "rewarded_at": [one.rewarded_at for one in decided],
-            "reward_kinds": [one.reward_kind and one.reward_kind.value for one in decided],
+            "x_offsets": Integers.of(arrays.offsets(dimensions)),
+            "decided_user_ids": Texts.of(one.user_id for one in decided),
+            "decided_ids": Uuids.of(one.decision_id for one in decided),
+            "decided_rewards": Numbers.of(one.reward for one in decided),
+            "rewarded_at": Times.of(one.rewarded_at for one in decided),
+            "reward_kinds": Texts.of(one.reward_kind and one.reward_kind.value for one in decided),
         },
     )
 
 
 def latest(connection: Connection, decisions: Sequence[DecisionKey]) -> dict[DecisionKey, Latest]:
     """Return the last row of each decision that has any."""
-    rows = connection.execute(
-        _LATEST,
-        {"user_ids": [key.user_id for key in decisions], "decision_ids": [key.decision_id for key in decisions]},
-    )
+    rows = connection.execute(_LATEST, names(decisions))
     return {DecisionKey(user_id, decision_id): Latest(version, x) for user_id, decision_id, version, x in rows}
 
 
@@ -206,9 +207,9 @@ def lengths(connection: Connection, epochs: Sequence[tuple[StateKey, int]]) -> d
     rows = connection.execute(
         _LENGTHS,
         {
-            "user_ids": [key.user_id for key, _ in epochs],
-            "policies": [key.policy for key, _ in epochs],
-            "epochs": [epoch for _, epoch in epochs],
+            "user_ids": Texts.of(key.user_id for key, _ in epochs),
+            "policies": Texts.of(key.policy for key, _ in epochs),
+            "epochs": Integers.of(epoch for _, epoch in epochs),
         },
     )
     return {(StateKey(user_id, policy), epoch): version for user_id, policy, epoch, version in rows}
@@ -217,7 +218,11 @@ def lengths(connection: Connection, epochs: Sequence[tuple[StateKey, int]]) -> d
 def recorded(connection: Connection, keys: Sequence[tuple[str, str]]) -> dict[tuple[str, str], Recorded]:
     """Return the call that came before with each user's Idempotency-Key, if any did."""
     rows = connection.execute(
-        _RECORDED, {"user_ids": [user_id for user_id, _ in keys], "idempotency_keys": [key for _, key in keys]}
+        _RECORDED,
+        {
+            "user_ids": Texts.of(user_id for user_id, _ in keys),
+            "idempotency_keys": Texts.of(key for _, key in keys),
+        },
     )
     return {(user_id, key): Recorded(*call) for user_id, key, *call in rows}
 
@@ -227,7 +232,7 @@ def of_decision(connection: Connection, decision: DecisionKey) -> list[Entry]:
     return [Entry(*row) for row in connection.execute(_OF_DECISION, decision._asdict())]
 
 
-def insert_imports(connection: Connection, states: Sequence[PolicyState], recorded_at: datetime) -> None:
+def insert_imports(connection: Connection, imported: Sequence[PolicyState], recorded_at: datetime) -> None:
     """Append one row a state, which carries the whole of it: what the epoch's fold starts from."""
     connection.execute(
         _INSERT_IMPORT,
@@ -245,7 +250,7 @@ def insert_imports(connection: Connection, states: Sequence[PolicyState], record
                 "a": state.model.A,
                 "b": state.model.b,
             }
-            for state in states
+            for state in imported
         ],
     )
 
@@ -253,6 +258,7 @@ def insert_imports(connection: Connection, states: Sequence[PolicyState], record
 def only_imported(connection: Connection, keys: Sequence[StateKey]) -> set[StateKey]:
     """Return those of `keys` whose state is an import's to this day: no decision and no reward has come since."""
     rows = connection.execute(
-        _ONLY_IMPORTED, {"user_ids": [key.user_id for key in keys], "policies": [key.policy for key in keys]}
+        _ONLY_IMPORTED,
+        {"user_ids": Texts.of(key.user_id for key in keys), "policies": Texts.of(key.policy for key in keys)},
     )
     return {StateKey(user_id, policy) for user_id, policy in rows}

@@ -3,15 +3,15 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 from uuid import UUID
 
-import numpy as np
-from sqlalchemy import Connection, RowMapping, text
+from sqlalchemy import Connection, Row, text
 
 from oo_ml.domain.policies import DIMENSIONS
 from oo_ml.domain.ridge import Ridge
 from oo_ml.storage import arrays
+from oo_ml.storage.columns import BigIntegers, Integers, Numbers, Texts, Times, Uuids
 
 
 class StateKey(NamedTuple):
@@ -88,13 +88,14 @@ _ROWS = f"""
     SELECT
         k.user_id, k.policy, k.epoch, k.version, k.pulls, k.explore_count, k.reward_count, k.cumulative_reward,
         k.last_updated,
-        {arrays.matrix_sql("a", "k.a_offset", "k.dimension")} AS a,
-        {arrays.vector_sql("b", "k.b_offset", "k.dimension")} AS b
+        {arrays.matrix_sql("state_a", "k.a_offset", "k.dimension")} AS a,
+        {arrays.vector_sql("state_b", "k.b_offset", "k.dimension")} AS b
     FROM unnest(
-        CAST(:user_ids AS text[]), CAST(:policies AS text[]), CAST(:epochs AS integer[]), CAST(:versions AS bigint[]),
-        CAST(:pulls AS bigint[]), CAST(:explore_counts AS bigint[]), CAST(:reward_counts AS bigint[]),
-        CAST(:cumulative_rewards AS float8[]), CAST(:last_updated AS timestamptz[]),
-        CAST(:dimensions AS integer[]), CAST(:a_offsets AS integer[]), CAST(:b_offsets AS integer[])
+        CAST(:state_user_ids AS text[]), CAST(:state_policies AS text[]), CAST(:state_epochs AS integer[]),
+        CAST(:state_versions AS bigint[]), CAST(:state_pulls AS bigint[]), CAST(:state_explore_counts AS bigint[]),
+        CAST(:state_reward_counts AS bigint[]), CAST(:state_cumulative_rewards AS float8[]),
+        CAST(:state_last_updated AS timestamptz[]), CAST(:state_dimensions AS integer[]),
+        CAST(:state_a_offsets AS integer[]), CAST(:state_b_offsets AS integer[])
     ) AS k (
         user_id, policy, epoch, version, pulls, explore_count, reward_count, cumulative_reward, last_updated,
         dimension, a_offset, b_offset
@@ -109,14 +110,27 @@ _INSERT = text(f"""
     ON CONFLICT DO NOTHING
 """)
 
-_UPDATE = text(f"""
+# These two are statements of their own and parts of others; their parameters are those of `saved` and `counted`.
+SAVE: Final = f"""
     UPDATE policy_state AS s
     SET epoch = r.epoch, version = r.version, pulls = r.pulls, explore_count = r.explore_count,
         reward_count = r.reward_count, cumulative_reward = r.cumulative_reward, last_updated = r.last_updated,
         a = r.a, b = r.b
     FROM ({_ROWS}) AS r
     WHERE s.user_id = r.user_id AND s.policy = r.policy
-""")
+"""
+
+COUNT: Final = """
+    UPDATE policy_state AS s
+    SET pulls = r.pulls, explore_count = r.explore_count, last_updated = r.last_updated
+    FROM unnest(
+        CAST(:state_user_ids AS text[]), CAST(:state_policies AS text[]), CAST(:state_pulls AS bigint[]),
+        CAST(:state_explore_counts AS bigint[]), CAST(:state_last_updated AS timestamptz[])
+    ) AS r (user_id, policy, pulls, explore_count, last_updated)
+    WHERE s.user_id = r.user_id AND s.policy = r.policy
+"""
+
+_SAVE = text(SAVE)
 
 
 def lock(
@@ -131,16 +145,16 @@ def lock(
     """
     ordered = sorted(set(keys))
     names: dict[str, Any] = {
-        "user_ids": [key.user_id for key in ordered],
-        "policies": [key.policy for key in ordered],
+        "user_ids": Texts.of(key.user_id for key in ordered),
+        "policies": Texts.of(key.policy for key in ordered),
     }
     if decisions:
         names |= {
-            "decided_user_ids": [user_id for user_id, _ in decisions],
-            "decision_ids": [decision_id for _, decision_id in decisions],
+            "decided_user_ids": Texts.of(user_id for user_id, _ in decisions),
+            "decision_ids": Uuids.of(decision_id for _, decision_id in decisions),
         }
     rows = connection.execute(_LOCK_DECIDED if decisions else _LOCK, names)
-    return {state.key: state for state in map(_state, rows.mappings())}
+    return {state.key: state for state in map(_state, rows)}
 
 
 def make(connection: Connection, keys: Sequence[StateKey]) -> int:
@@ -148,7 +162,7 @@ def make(connection: Connection, keys: Sequence[StateKey]) -> int:
 
     A row that another transaction is making at this moment is waited for, and left alone.
     """
-    return connection.execute(_INSERT, _parameters([fresh(key) for key in sorted(set(keys))])).rowcount
+    return connection.execute(_INSERT, saved([fresh(key) for key in sorted(set(keys))])).rowcount
 
 
 def lock_or_create(connection: Connection, keys: Sequence[StateKey]) -> dict[StateKey, PolicyState]:
@@ -163,39 +177,43 @@ def lock_or_create(connection: Connection, keys: Sequence[StateKey]) -> dict[Sta
 
 def save(connection: Connection, states: Sequence[PolicyState]) -> None:
     """Write `states`, whose rows this transaction has locked."""
-    connection.execute(_UPDATE, _parameters(states))
+    connection.execute(_SAVE, saved(states))
 
 
 def read(connection: Connection, user_id: str) -> Mapping[str, PolicyState]:
     """Return the states of a user by policy, without locking; a user never seen has none."""
     rows = connection.execute(_READ, {"user_id": user_id})
-    return {state.key.policy: state for state in map(_state, rows.mappings())}
+    return {state.key.policy: state for state in map(_state, rows)}
 
 
-def _state(row: RowMapping) -> PolicyState:
-    values = dict(row)
-    return PolicyState(
-        key=StateKey(values.pop("user_id"), values.pop("policy")),
-        model=Ridge(values.pop("a"), values.pop("b")),
-        **values,
-    )
+def counted(states: Sequence[PolicyState]) -> dict[str, Any]:
+    """Return the parameters of COUNT for rows that this transaction has locked."""
+    return {
+        "state_user_ids": Texts.of(state.key.user_id for state in states),
+        "state_policies": Texts.of(state.key.policy for state in states),
+        "state_pulls": BigIntegers.of(state.pulls for state in states),
+        "state_explore_counts": BigIntegers.of(state.explore_count for state in states),
+        "state_last_updated": Times.of(state.last_updated for state in states),
+    }
 
 
-def _parameters(states: Sequence[PolicyState]) -> dict[str, Any]:
+def saved(states: Sequence[PolicyState]) -> dict[str, Any]:
+    """Return the parameters of SAVE for rows that this transaction has locked."""
     dimensions = [state.model.dimension for state in states]
     return {
-        "user_ids": [state.key.user_id for state in states],
-        "policies": [state.key.policy for state in states],
-        "epochs": [state.epoch for state in states],
-        "versions": [state.version for state in states],
-        "pulls": [state.pulls for state in states],
-        "explore_counts": [state.explore_count for state in states],
-        "reward_counts": [state.reward_count for state in states],
-        "cumulative_rewards": np.array([state.cumulative_reward for state in states]),
-        "last_updated": [state.last_updated for state in states],
-        "dimensions": dimensions,
-        "a": arrays.pack([state.model.A for state in states]),
-        "a_offsets": arrays.offsets([d * d for d in dimensions]),
-        "b": arrays.pack([state.model.b for state in states]),
-        "b_offsets": arrays.offsets(dimensions),
+        **counted(states),
+        "state_epochs": Integers.of(state.epoch for state in states),
+        "state_versions": BigIntegers.of(state.version for state in states),
+        "state_reward_counts": BigIntegers.of(state.reward_count for state in states),
+        "state_cumulative_rewards": Numbers.of(state.cumulative_reward for state in states),
+        "state_dimensions": Integers.of(dimensions),
+        "state_a": arrays.pack([state.model.A for state in states]),
+        "state_a_offsets": Integers.of(arrays.offsets([d * d for d in dimensions])),
+        "state_b": arrays.pack([state.model.b for state in states]),
+        "state_b_offsets": Integers.of(arrays.offsets(dimensions)),
     }
+
+
+def _state(row: Row[*tuple[Any, ...]]) -> PolicyState:
+    user_id, policy, *counters, a, b = row
+    return PolicyState(StateKey(user_id, policy), Ridge(a, b), *counters)

@@ -12,7 +12,7 @@ MOMENT = Moment(hour_of_day=7, day_of_week=3)
 
 def test_every_feature_is_as_the_contract_has_it() -> None:
     """The formulas written out once more, one by one."""
-    [x] = encode(MOMENT, [Task(is_overdue=True, task_age_days=12.0, priority=3)], dimension=7)
+    [x] = encode([MOMENT], [Task(is_overdue=True, task_age_days=12.0, priority=3)], dimension=7)
     assert dict(zip(LABELS, x, strict=True)) == pytest.approx(
         {
             "hour_sin": math.sin(2 * math.pi * 7 / 24),
@@ -30,7 +30,7 @@ def test_every_feature_is_as_the_contract_has_it() -> None:
 def test_five_features_are_the_first_five_of_seven() -> None:
     """Every row of X, for any number of candidates."""
     tasks = [Task(False, float(age), 1 + age % 4) for age in range(10)]
-    assert np.array_equal(encode(MOMENT, tasks, 5), encode(MOMENT, tasks, 7)[:, :5])
+    assert np.array_equal(encode([MOMENT] * len(tasks), tasks, 5), encode([MOMENT] * len(tasks), tasks, 7)[:, :5])
 
 
 @pytest.mark.parametrize(
@@ -38,5 +38,5 @@ def test_five_features_are_the_first_five_of_seven() -> None:
 )
 def test_age_is_clipped_to_thirty_days(days: float, feature: float) -> None:
     """Neither a due date in the future nor an old task leaves the documented range."""
-    [x] = encode(MOMENT, [Task(False, days, 1)], 5)
+    [x] = encode([MOMENT], [Task(False, days, 1)], 5)
     assert x[LABELS.index("task_age")] == feature

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from oo_ml.domain.ridge import Ridge, observe, theta, uncertainty
+from oo_ml.domain.ridge import Ridge, observe, stack, theta, uncertainty
 
 _features = arrays(np.float64, 5, elements=st.floats(-1, 1, allow_subnormal=False))
 _rewards = st.lists(st.tuples(_features, st.floats(-1, 1, allow_subnormal=False)), max_size=30)
@@ -16,6 +16,11 @@ def _learned(rewards: list[tuple[np.ndarray, float]]) -> Ridge:
     for x, reward in rewards:
         state = observe(state, x, reward)
     return state
+
+
+def _width(state: Ridge, x: np.ndarray) -> float:
+    [width] = uncertainty(stack([state]), np.zeros(1, np.intp), x[np.newaxis])
+    return float(width)
 
 
 @given(_rewards)
@@ -34,7 +39,7 @@ def test_the_state_is_ridge_regression(rewards: list[tuple[np.ndarray, float]]) 
 def test_uncertainty_is_the_root_of_x_inverse_a_x(rewards: list[tuple[np.ndarray, float]], x: np.ndarray) -> None:
     """Against the inverse that the service never forms."""
     state = _learned(rewards)
-    [width] = uncertainty(state, x[np.newaxis])
+    width = _width(state, x)
     assert np.isclose(width, np.sqrt(x @ np.linalg.inv(state.A) @ x), rtol=1e-9, atol=1e-12)
 
 
@@ -45,7 +50,7 @@ def test_a_stays_symmetric_positive_definite(rewards: list[tuple[np.ndarray, flo
     after = observe(before, x, 0.0)
     assert np.array_equal(after.A, after.A.T)
     assert np.linalg.eigvalsh(after.A)[0] >= 1 - 1e-9
-    assert uncertainty(after, x[np.newaxis])[0] <= uncertainty(before, x[np.newaxis])[0] + 1e-12
+    assert _width(after, x) <= _width(before, x) + 1e-12
 
 
 def test_observing_leaves_the_state_before_as_it_was() -> None:

@@ -13,8 +13,8 @@ import pytest
 from sqlalchemy import Engine
 
 from oo_ml.domain.features import Moment, Task, encode
-from oo_ml.domain.policies import EPSILON_GREEDY, LINUCB
-from oo_ml.domain.ridge import Ridge, observe, theta, uncertainty
+from oo_ml.domain.policies import EPSILON_GREEDY, LINUCB, Rule, choose
+from oo_ml.domain.ridge import Ridge, observe, stack, theta
 from oo_ml.errors import DatabaseTimeoutError
 from oo_ml.services import import_state, transactions
 from oo_ml.services.import_state import BATCH, ImportCommand, Outcome, Verdict, import_files
@@ -31,7 +31,7 @@ CANDIDATES = [
     {"id": "t2", "content": "two", "source": "todoist", "features": {"task_age_days": 12, "priority": 2}},
 ]
 X = encode(
-    Moment(9, 3),
+    [Moment(9, 3)] * 2,
     [Task(is_overdue=True, task_age_days=0, priority=4), Task(is_overdue=False, task_age_days=12, priority=2)],
     7,
 )
@@ -82,12 +82,12 @@ def test_the_next_decision_is_made_with_the_imported_state(db: Engine, service: 
     assert service.client.get("/stats/egreedy/ada").json()["exploration_rate"] == 2 / 12
     body = {"user_id": "ada", "candidates": CANDIDATES, "context": {"hour_of_day": 9, "day_of_week": 3}}
     model = Ridge(np.array(linucb["A"]), np.array(linucb["b"]))
-    expected = X[:, :5] @ theta(model) + uncertainty(model, np.ascontiguousarray(X[:, :5]))
+    [expected] = choose(Rule(0.0, 1.0), stack([model]), [0], X[:, :5], [2], [0])
     answer = service.client.post("/score", json=body).json()
-    assert (answer["tip_id"], answer["score"]) == (f"t{1 + expected.argmax()}", expected.max())
+    assert (answer["tip_id"], answer["score"]) == (f"t{1 + expected.index}", expected.score)
     greedy = Ridge(np.array(egreedy["A"]), np.array(egreedy["b"]))
     answer = service.client.post("/score/egreedy", json=body).json()
-    assert answer["score"] == (X @ theta(greedy)).max()
+    assert answer["score"] == pytest.approx((X @ theta(greedy)).max(), rel=1e-14)
     features = {"hour_of_day": 9, "is_overdue": True, "priority": 4}
     reward = {"user_id": "ada", "tip_id": "t1", "reward": 1, "features": features}
     assert service.client.post("/reward", json=reward).json()["applied"] is True
