@@ -111,9 +111,22 @@ class Settings(BaseSettings):
     postgres_start_timeout: Annotated[
         PositiveFloat, Field(description="Longest wait for the private PostgreSQL to start or stop")
     ] = 60.0
+    lanes: Annotated[
+        int, Field(gt=0, le=1000, description="Lanes, each a thread with one connection, that decide and learn")
+    ] = 4
+    lane_batch: Annotated[
+        int, Field(gt=0, le=10_000, description="Most decisions, or rewards, that share a lane's transaction")
+    ] = 64
+    lane_queue: Annotated[
+        PositiveInt, Field(description="Calls that may wait in each lane; one more is answered 503")
+    ] = 256
+    lane_one_user: Annotated[
+        bool,
+        Field(description="Whether a transaction holds one user's calls only, for a database sharded by user_id"),
+    ] = False
     database_workers: Annotated[
-        PositiveInt, Field(description="Threads, each with one connection, that run transactions")
-    ] = 8
+        PositiveInt, Field(description="Threads, each with one connection, for batch calls, prompts and generations")
+    ] = 2
     database_readers: Annotated[
         PositiveInt, Field(description="The same for reports, so that they can't keep decisions waiting")
     ] = 4

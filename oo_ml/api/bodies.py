@@ -4,6 +4,7 @@ FastAPI's own way parses JSON first and validates then; besides its cost it lets
 through to the models. The calls still stand in the OpenAPI document: `documented` says for each what it takes.
 """
 
+from collections.abc import Sequence
 from hashlib import sha256
 from typing import Any, TypeVar
 
@@ -28,8 +29,13 @@ async def parse(request: Request, model: type[Model]) -> Model:
     try:
         return model.model_validate_json(await request.body())
     except ValidationError as error:
-        problems = error.errors(include_url=False, include_input=False, include_context=False)
-        raise RequestValidationError([{**problem, "loc": ("body", *problem["loc"])} for problem in problems]) from None
+        raise invalid(error) from None
+
+
+def invalid(error: ValidationError) -> RequestValidationError:
+    """Return what is wrong with a body: where and why, without the values."""
+    problems = error.errors(include_url=False, include_input=False, include_context=False)
+    return RequestValidationError([{**problem, "loc": ("body", *problem["loc"])} for problem in problems])
 
 
 def digest(body: BaseModel, policy: str) -> bytes:
@@ -65,7 +71,7 @@ def documented(
     return arguments
 
 
-def add_schemas(document: dict[str, Any], bodies: list[type[BaseModel]]) -> None:
+def add_schemas(document: dict[str, Any], bodies: Sequence[type[BaseModel]]) -> None:
     """Add the schemas of `bodies` to an OpenAPI document whose routes refer to them."""
     _, definitions = models_json_schema([(body, "validation") for body in bodies], ref_template=_REF)
     document.setdefault("components", {}).setdefault("schemas", {}).update(definitions["$defs"])

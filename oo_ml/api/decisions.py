@@ -71,7 +71,7 @@ async def retract(request: Request, user_id: EncodedUserId, decision_id: Decisio
 
 async def _correct(request: Request, user_id: str, decision_id: UUID, reward: float | None) -> Response:
     command = CorrectCommand(decode_user_id(user_id), decision_id, reward, datetime.now(UTC))
-    return answer(reward_answer(only(await services(request).writers.run(correct, [command]))))
+    return answer(reward_answer(await services(request).lanes.run(correct, command.user_id, command)))
 
 
 def _stored(stored: StoredDecision) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from oo_ml.errors import OoMlError, UnexpectedError
 logger = logging.getLogger(__name__)
 
 RETRY_AFTER_SECONDS: Final = 1
+EXPECTED: Final = (OoMlError, RequestValidationError, HTTPException)
 
 _STATUS: Final[dict[type[OoMlError], int]] = {
     errors.UnavailableError: 503,
@@ -38,37 +39,48 @@ _STATUS: Final[dict[type[OoMlError], int]] = {
 
 def install(app: FastAPI) -> None:
     """Make every error an answer with a sentence and a code."""
-    app.exception_handler(OoMlError)(_ours)
-    app.exception_handler(RequestValidationError)(_invalid)
-    app.exception_handler(HTTPException)(_http)
-    app.add_middleware(Bugs)
+    for cause in EXPECTED:
+        app.exception_handler(cause)(_handle)
 
 
-def problem(error: OoMlError, status: int) -> Response:
-    """Return the answer that tells of `error`."""
-    return answer(Problem(detail=error.message, code=error.code), status)
+async def _handle(_: Request, error: Exception) -> Response:
+    return answer_to(error)
 
 
-async def _ours(_: Request, error: OoMlError) -> Response:
-    status = next((_STATUS[cls] for cls in type(error).__mro__ if cls in _STATUS), 500)
-    response = problem(error, status)
-    if status == 503:  # noqa: PLR2004
-        response.headers["Retry-After"] = str(RETRY_AFTER_SECONDS)
-    return response
+def answer_to(error: Exception) -> Response:
+    """Return what is answered to whoever caused one of EXPECTED."""
+    match error:
+        case OoMlError():
+            response = answer(problem_of(error), status_of(error))
+            if response.status_code == 503:  # noqa: PLR2004
+                response.headers["Retry-After"] = str(RETRY_AFTER_SECONDS)
+            return response
+        case RequestValidationError():
+            return answer(problem_of_fields(error), 422)
+        case HTTPException():
+            # The framework's own refusals (404, 405, 413) get the same shape.
+            code = HTTPStatus(error.status_code).phrase.lower().replace(" ", "_")
+            response = answer(Problem(detail=error.detail, code=code), error.status_code)
+            response.headers.update(error.headers or {})
+            return response
+    raise error
 
 
-async def _invalid(_: Request, error: RequestValidationError) -> Response:
+def status_of(error: OoMlError) -> int:
+    """Return the status that `error` is answered with."""
+    return next((_STATUS[cls] for cls in type(error).__mro__ if cls in _STATUS), 500)
+
+
+def problem_of(error: OoMlError) -> Problem:
+    """Return the body that tells of `error`."""
+    return Problem(detail=error.message, code=error.code)
+
+
+def problem_of_fields(error: RequestValidationError) -> Problem:
+    """Return the body of the 422 that tells which fields are wrong."""
     # Where and why, never the value: an echoed NaN or lone surrogate can't be sent at all.
     fields = [FieldProblem(loc=list(wrong["loc"]), msg=wrong["msg"], type=wrong["type"]) for wrong in error.errors()]
-    return answer(Problem(detail=fields, code="invalid"), 422)
-
-
-async def _http(_: Request, error: HTTPException) -> Response:
-    """Give the framework's own refusals (404, 405, 413) the same shape."""
-    code = HTTPStatus(error.status_code).phrase.lower().replace(" ", "_")
-    response = answer(Problem(detail=error.detail, code=code), error.status_code)
-    response.headers.update(error.headers or {})
-    return response
+    return Problem(detail=fields, code="invalid")
 
 
 class Bugs:
@@ -99,4 +111,4 @@ class Bugs:
                 raise
             # Not the whole path: it may name a person.
             logger.exception("%s /%s failed", scope["method"], scope["path"].split("/")[1])
-            await problem(UnexpectedError(), 500)(scope, receive, send)
+            await answer(problem_of(UnexpectedError()), 500)(scope, receive, send)

@@ -6,7 +6,7 @@ from fastapi import APIRouter, Request, Response
 
 from oo_ml.api.bodies import answer, documented, parse
 from oo_ml.api.dependencies import services
-from oo_ml.api.errors import problem
+from oo_ml.api.errors import problem_of
 from oo_ml.api.schemas.prompts import PromptAnswer, PromptsAnswer, PromptSummary, PublishRequest
 from oo_ml.errors import UnknownPromptVersionError
 from oo_ml.services import prompts
@@ -35,7 +35,7 @@ async def show_prompt(request: Request, version: str) -> Response:
         shown = only(await services(request).readers.run(prompts.show, [version]))
     except UnknownPromptVersionError as error:
         # In a body it is a mistake of the body's (422); here it is the thing that was asked for.
-        return problem(error, 404)
+        return answer(problem_of(error), 404)
     return answer(PromptAnswer.model_validate(shown))
 
 

@@ -12,7 +12,6 @@ from oo_ml.api.schemas.decisions import RewardAnswer, RewardRequest
 from oo_ml.domain.features import Moment, Task
 from oo_ml.domain.identifiers import MAX_IDENTIFIER_BYTES, is_identifier
 from oo_ml.domain.policies import EPSILON_GREEDY, LINUCB
-from oo_ml.services.outcomes import only
 from oo_ml.services.reward import DecisionRewardCommand, RewardCommand, Rewarded, learn
 from oo_ml.storage.ledger import Once
 
@@ -55,8 +54,9 @@ async def reward_egreedy(request: Request, idempotency_key: IdempotencyKey = Non
 
 async def _reward(request: Request, policy: str, idempotency_key: str | None) -> Response:
     body = await parse(request, RewardRequest)
-    command = _command(body, policy, _once(idempotency_key, body, policy), datetime.now(UTC))
-    return answer(reward_answer(only(await services(request).writers.run(learn, [command]))))
+    _check(idempotency_key)
+    command = reward_command(body, policy, idempotency_key, datetime.now(UTC))
+    return answer(reward_answer(await services(request).lanes.run(learn, command.user_id, command)))
 
 
 def reward_answer(outcome: Rewarded) -> RewardAnswer:
@@ -64,9 +64,11 @@ def reward_answer(outcome: Rewarded) -> RewardAnswer:
     return RewardAnswer(applied=outcome.applied, reward=outcome.reward, decision_id=outcome.decision_id)
 
 
-def _command(
-    body: RewardRequest, policy: str, once: Once | None, received_at: datetime
+def reward_command(
+    body: RewardRequest, policy: str, idempotency_key: str | None, received_at: datetime
 ) -> RewardCommand | DecisionRewardCommand:
+    """Return what a body asks of a policy; the key, if there is one, names the call."""
+    once = None if idempotency_key is None else Once(idempotency_key, digest(body, policy))
     if body.decision_id is not None:
         return DecisionRewardCommand(body.user_id, body.decision_id, body.tip_id, body.reward, received_at, once)
     assert body.features is not None  # noqa: S101 - RewardRequest demands them
@@ -82,13 +84,10 @@ def _command(
     )
 
 
-def _once(idempotency_key: str | None, body: RewardRequest, policy: str) -> Once | None:
-    if idempotency_key is None:
-        return None
-    if not is_identifier(idempotency_key):
+def _check(idempotency_key: str | None) -> None:
+    if idempotency_key is not None and not is_identifier(idempotency_key):
         problem = {
             "msg": f"must be 1 to {MAX_IDENTIFIER_BYTES} bytes without control characters",
             "type": "value_error",
         }
         raise RequestValidationError([{**problem, "loc": ("header", "idempotency-key")}])
-    return Once(idempotency_key, digest(body, policy))

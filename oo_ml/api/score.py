@@ -1,7 +1,6 @@
 """POST /score and /score/egreedy: choose one of the candidates."""
 
 from datetime import UTC, datetime
-from functools import partial
 
 import uuid_utils.compat as uuid_utils
 from fastapi import APIRouter, Request, Response
@@ -12,8 +11,7 @@ from oo_ml.api.schemas.decisions import ScoreAnswer, ScoreRequest
 from oo_ml.domain.features import Moment, Task
 from oo_ml.domain.policies import EPSILON_GREEDY, LINUCB
 from oo_ml.errors import NoCandidatesError
-from oo_ml.services.outcomes import only
-from oo_ml.services.score import Candidate, DecideCommand, decide
+from oo_ml.services.score import Answer, Candidate, DecideCommand
 
 router = APIRouter(tags=["decisions"])
 
@@ -37,14 +35,24 @@ async def score_egreedy(request: Request) -> Response:
 
 
 async def _score(request: Request, policy: str) -> Response:
-    body = await parse(request, ScoreRequest)
+    command = decide_command(await parse(request, ScoreRequest), policy, datetime.now(UTC))
+    app = services(request)
+    return answer(score_answer(await app.lanes.run(app.decide, command.user_id, command)))
+
+
+def decide_command(body: ScoreRequest, policy: str, decided_at: datetime) -> DecideCommand:
+    """Return what a body asks of a policy.
+
+    Raises:
+        NoCandidatesError: there is nothing to choose from.
+    """
     if not body.candidates:
         raise NoCandidatesError
-    command = DecideCommand(
+    return DecideCommand(
         user_id=body.user_id,
         policy=policy,
         decision_id=body.decision_id or uuid_utils.uuid7(),
-        decided_at=datetime.now(UTC),
+        decided_at=decided_at,
         moment=Moment(body.context.hour_of_day, body.context.day_of_week),
         candidates=[
             Candidate(
@@ -57,7 +65,8 @@ async def _score(request: Request, policy: str) -> Response:
         ],
         request_digest=digest(body, policy) if body.decision_id is not None else None,
     )
-    app = services(request)
-    decision = only(await app.writers.run(partial(decide, parameters=app.parameters), [command]))
-    # The very answer that is stored with the decision.
-    return answer(ScoreAnswer.model_validate(decision.content))
+
+
+def score_answer(decision: Answer) -> ScoreAnswer:
+    """Return what is answered to whoever asked for a decision: the very answer that is stored with it."""
+    return ScoreAnswer.model_validate(decision.content)

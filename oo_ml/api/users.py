@@ -21,7 +21,8 @@ router = APIRouter(tags=["people"])
 @router.post("/reset/{user_id:path}", summary="Start a person afresh", **documented(None, Ok, PROBLEMS))
 async def reset_user(request: Request, user_id: EncodedUserId) -> Response:
     """Begin anew: both policies' state and counters, and the history. Fine for somebody never seen."""
-    await services(request).writers.run(reset, [decode_user_id(user_id)])
+    name = decode_user_id(user_id)
+    await services(request).lanes.run(reset, name, name)
     return answer(Ok())
 
 

@@ -1,10 +1,13 @@
 """What a process needs to serve: a database, the threads that talk to it, a client of the language model."""
 
+import asyncio
 import logging
 import time
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
+from functools import partial
+from typing import Protocol, TypeVar
 
 import httpx
 from sqlalchemy import Connection, Engine
@@ -12,8 +15,9 @@ from sqlalchemy import Connection, Engine
 from oo_ml import embedded_postgres, llm
 from oo_ml.errors import OoMlError, SchemaNotReadyError
 from oo_ml.services import transactions, upkeep
+from oo_ml.services.lanes import Lanes
 from oo_ml.services.outcomes import only
-from oo_ml.services.score import Parameters
+from oo_ml.services.score import Answer, DecideCommand, Parameters, decide
 from oo_ml.services.transactions import Command, Outcome, Service
 from oo_ml.services.workers import Workers
 from oo_ml.settings import Settings
@@ -22,16 +26,57 @@ from oo_ml.storage import engine, migrations
 logger = logging.getLogger(__name__)
 
 
+class _OfUser(Protocol):
+    @property
+    def user_id(self) -> str: ...
+
+
+UserCommand = TypeVar("UserCommand", bound=_OfUser)
+
+
 @dataclass(frozen=True, slots=True)
 class Services:
-    """Everything that handlers use: one object a process. `long` runs what may take OO_ML_LONG_TIMEOUT."""
+    """Everything that handlers use: one object a process.
+
+    Attributes:
+        decide: the service of that name with the parameters of this process.
+        lanes: what changes one user's state.
+        writers: what else writes.
+        readers: what only reads.
+        long: what may take OO_ML_LONG_TIMEOUT.
+    """
 
     settings: Settings
-    parameters: Parameters
+    decide: Service[DecideCommand, Answer | OoMlError]
+    lanes: Lanes
     writers: Workers
     readers: Workers
     long: Workers
     llm: httpx.AsyncClient
+
+    async def together(
+        self, service: Service[UserCommand, Outcome | OoMlError], commands: Sequence[UserCommand]
+    ) -> list[Outcome | OoMlError]:
+        """Run `service` on commands of any users in one transaction; return an outcome for each.
+
+        With OO_ML_LANE_ONE_USER each has the transaction that its user's lane gives it, and an outcome of its own.
+
+        Raises:
+            UnavailableError: the database can't do it now.
+        """
+        if not commands:
+            return []
+        if not self.settings.lane_one_user:
+            return await self.writers.run(service, commands)
+        return await asyncio.gather(*(self._alone(service, command) for command in commands))
+
+    async def _alone(
+        self, service: Service[UserCommand, Outcome | OoMlError], command: UserCommand
+    ) -> Outcome | OoMlError:
+        try:
+            return await self.lanes.run(service, command.user_id, command)
+        except OoMlError as error:
+            return error
 
 
 @contextmanager
@@ -100,12 +145,21 @@ def create_services(settings: Settings, database_url: str) -> Services:
         ConfigurationError: a setting makes no sense.
     """
     queue, timeout = settings.database_queue, settings.request_timeout
+    lanes = engine.create(database_url, settings, threads=settings.lanes)
     writers = engine.create(database_url, settings, threads=settings.database_workers)
     readers = engine.create(database_url, settings, threads=settings.database_readers, read_only=True)
     long = engine.create(database_url, settings, threads=settings.long_workers, long=True)
     return Services(
         settings=settings,
-        parameters=Parameters(settings.alpha, settings.epsilon, settings.exploration),
+        decide=partial(decide, parameters=Parameters(settings.alpha, settings.epsilon, settings.exploration)),
+        lanes=Lanes(
+            lanes,
+            lanes=settings.lanes,
+            batch=settings.lane_batch,
+            queue=settings.lane_queue,
+            timeout=timeout,
+            one_user=settings.lane_one_user,
+        ),
         writers=Workers(writers, name="writer", threads=settings.database_workers, queue=queue, timeout=timeout),
         readers=Workers(readers, name="reader", threads=settings.database_readers, queue=queue, timeout=timeout),
         long=Workers(long, name="long", threads=settings.long_workers, queue=queue, timeout=settings.long_timeout),
@@ -122,8 +176,8 @@ async def running(services: Services) -> AsyncIterator[None]:
             async with upkeep.in_background(services.settings, services.writers, services.long):
                 yield
     finally:
-        for workers in (services.writers, services.readers, services.long):
-            workers.close(services.settings.shutdown_timeout)
+        for threads in (services.lanes, services.writers, services.readers, services.long):
+            threads.close(services.settings.shutdown_timeout)
 
 
 def ready(connection: Connection, _: Sequence[None]) -> list[OoMlError | None]:

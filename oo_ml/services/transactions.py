@@ -17,7 +17,7 @@ logger = logging.getLogger(__name__)
 
 Command = TypeVar("Command")
 Outcome = TypeVar("Outcome")
-Service = Callable[[Connection, Sequence[Command]], list[Outcome]]
+Service = Callable[[Connection, Sequence[Command]], Sequence[Outcome]]
 Guard = Callable[[Connection], AbstractContextManager[None]]
 
 MAX_TRIES: Final = 4
@@ -53,7 +53,7 @@ def run(
     for tries_left in reversed(range(MAX_TRIES)):
         try:
             with engine.connect() as connection, guard(connection), connection.begin():
-                return service(connection, commands)
+                return list(service(connection, commands))
         except DBAPIError as error:
             aborted = failures.sqlstate(error) in _RUN_AGAIN
             if not (aborted and tries_left and time.monotonic() < deadline):

@@ -5,31 +5,19 @@ gone silent can't keep a thread: at the deadline its connection is cut, and what
 """
 
 import asyncio
-import logging
 import math
-import os
-import socket
-import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent import futures
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager, suppress
-from typing import Any, Final, cast
+from typing import Any
 
-import psycopg
-from sqlalchemy import Connection, Engine, event
-from sqlalchemy.engine import Dialect, ExceptionContext
-from sqlalchemy.engine.interfaces import DBAPIConnection
+from sqlalchemy import Engine
 
 from oo_ml.errors import DatabaseTimeoutError, OverloadedError
-from oo_ml.services import transactions
+from oo_ml.services import deadlines
+from oo_ml.services.deadlines import Transaction
 from oo_ml.services.transactions import Command, Outcome, Service
-
-logger = logging.getLogger(__name__)
-
-_CUT: Final = "cut"
-_running = threading.local()
 
 
 class Workers:
@@ -37,8 +25,7 @@ class Workers:
 
     def __init__(self, engine: Engine, *, name: str, threads: int, queue: int, timeout: float) -> None:
         self._engine = engine
-        event.listen(engine, "do_connect", _connect)
-        event.listen(engine, "handle_error", _keep_the_pool)
+        deadlines.watch(engine)
         self._executor = ThreadPoolExecutor(threads, thread_name_prefix=name)
         self._capacity = threads + queue
         self._timeout = timeout
@@ -78,86 +65,6 @@ class Workers:
                 transaction.cut()
         self._executor.shutdown(wait=True)
         self._engine.dispose()
-
-
-class Transaction:
-    """One run of a service, which can be cut off from another thread."""
-
-    def __init__(self, deadline: float) -> None:
-        self._deadline = deadline
-        self._lock = threading.Lock()
-        self._is_cut = False
-        self._socket: socket.socket | None = None
-        self._info: dict[Any, Any] = {}
-
-    def run(self, engine: Engine, service: Service[Command, Outcome], commands: Sequence[Command]) -> list[Outcome]:
-        """Run it, unless the caller has been told meanwhile that it failed."""
-        self._refuse_if_late()
-        _running.transaction = self
-        try:
-            return transactions.run(engine, service, commands, self._deadline, self._attached)
-        finally:
-            _running.transaction = None
-            self._watch(None, {})
-
-    def cut(self) -> None:
-        """End it: a thread that waits for a silent server sees the end of its connection, and goes on."""
-        with self._lock:
-            self._is_cut = True
-            if self._socket is None:
-                return
-            # For this connection alone, see _keep_the_pool.
-            self._info[_CUT] = True
-            with suppress(OSError):
-                self._socket.shutdown(socket.SHUT_RDWR)
-        logger.warning("cut a connection that did not answer within the deadline")
-
-    def connected(self, connection: psycopg.Connection[Any]) -> None:
-        """Be told of a connection that is new: SQLAlchemy asks it some questions before it hands it out."""
-        self._watch(connection, {})
-
-    @contextmanager
-    def _attached(self, connection: Connection) -> Iterator[None]:
-        # From before BEGIN until after COMMIT, and no longer: then the connection may be somebody else's.
-        driver: Any = connection.connection.driver_connection
-        self._watch(driver, connection.info)
-        try:
-            yield
-        finally:
-            self._watch(None, {})
-
-    def _watch(self, connection: psycopg.Connection[Any] | None, info: dict[Any, Any]) -> None:
-        with self._lock:
-            if self._socket is not None:
-                self._socket.close()
-                self._socket = None
-            if connection is not None:
-                self._refuse_if_late()
-                # A copy, since the number itself may mean another file once the driver has closed its own.
-                self._socket, self._info = socket.socket(fileno=os.dup(connection.fileno())), info
-
-    def _refuse_if_late(self) -> None:
-        if self._is_cut or time.monotonic() >= self._deadline:
-            raise DatabaseTimeoutError
-
-
-def _connect(dialect: Dialect, _record: object, args: Any, parameters: Any) -> DBAPIConnection:  # noqa: ANN401
-    connection = dialect.connect(*args, **parameters)
-    transaction: Transaction | None = getattr(_running, "transaction", None)
-    if transaction is not None:
-        try:
-            transaction.connected(cast("psycopg.Connection[Any]", connection))
-        except DatabaseTimeoutError:
-            connection.close()
-            raise
-    return connection
-
-
-def _keep_the_pool(context: ExceptionContext) -> None:
-    # A lost connection usually means a restarted server, and every other connection of the pool is lost too. One that
-    # was cut says nothing about the others; a slow server would not get faster by having to accept them all anew.
-    if context.connection is not None and not context.connection.invalidated and context.connection.info.get(_CUT):
-        context.invalidate_pool_on_disconnect = False
 
 
 def _seen(waiting: asyncio.Future[Any]) -> None:

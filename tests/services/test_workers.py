@@ -12,7 +12,8 @@ from sqlalchemy import Connection, Engine, event, text
 
 from oo_ml.domain.policies import LINUCB
 from oo_ml.errors import DatabaseTimeoutError
-from oo_ml.services.workers import Transaction, Workers
+from oo_ml.services.deadlines import Transaction
+from oo_ml.services.workers import Workers
 from oo_ml.storage import engine, states
 from oo_ml.storage.states import StateKey
 from tests.conftest import make_settings

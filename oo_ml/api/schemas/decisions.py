@@ -1,9 +1,9 @@
 """What deciding and learning take and give."""
 
-from typing import Literal
+from typing import Annotated, Literal
 from uuid import UUID
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
+from pydantic import BaseModel, ConfigDict, FailFast, Field, ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError
 
 from oo_ml.api.fields import DecisionId, Hour, Identifier, Reward, Text, TipId, UserId, Weekday
@@ -65,7 +65,8 @@ class ScoreRequest(Body):
     )
 
     user_id: UserId
-    candidates: list[Candidate] = Field(max_length=MAX_CANDIDATES)
+    # A thousand bad ones would make a long list of what is wrong, of which nobody reads more than the first.
+    candidates: Annotated[list[Candidate], FailFast()] = Field(max_length=MAX_CANDIDATES)
     context: Context = Context()
     decision_id: DecisionId | None = Field(
         None,

@@ -1,0 +1,137 @@
+"""POST /score/batch and /reward/batch: many calls as one, of any people and policies, in one transaction.
+
+Each item has the outcome that the call for it alone would have had, and does not disturb its neighbours.
+"""
+
+import json
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from typing import TypeVar
+
+from fastapi import APIRouter, Request, Response
+from pydantic import ValidationError
+
+from oo_ml.api.bodies import answer, documented, invalid
+from oo_ml.api.dependencies import services
+from oo_ml.api.errors import problem_of, problem_of_fields, status_of
+from oo_ml.api.reward import reward_answer, reward_command
+from oo_ml.api.schemas.batches import (
+    MAX_ITEMS,
+    Batch,
+    Item,
+    Refusal,
+    RewardBatch,
+    RewardBatchAnswer,
+    RewardDone,
+    RewardItem,
+    ScoreBatch,
+    ScoreBatchAnswer,
+    ScoreDone,
+    ScoreItem,
+)
+from oo_ml.api.score import decide_command, score_answer
+from oo_ml.errors import OoMlError
+from oo_ml.services.reward import learn
+
+router = APIRouter(tags=["decisions"])
+
+Command = TypeVar("Command")
+Result = TypeVar("Result")
+Done = TypeVar("Done", ScoreDone, RewardDone)
+
+_PROBLEMS = {
+    422: f"Not `items` with a list of up to {MAX_ITEMS:,}; what is wrong with an item is its outcome",
+    503: "The database can't take it now, none of it; try again",
+}
+
+
+@router.post("/score/batch", summary="Choose for many", **documented(ScoreBatch, ScoreBatchAnswer, _PROBLEMS))
+async def score_batch(request: Request) -> Response:
+    """Do for each item, in their order, what /score or /score/egreedy does, all of it in one transaction.
+
+    An item that is refused (409, 422) says why in its place; the others are decided all the same. A body larger than
+    OO_ML_MAX_BODY_BYTES is a 413: send several.
+    """
+    items = _items(await request.body(), ScoreBatch, ScoreItem)
+    app, now = services(request), datetime.now(UTC)
+    commands = _each(items, lambda item: decide_command(item, item.policy, now))
+    accepted = [command for command in commands if not isinstance(command, Refusal)]
+    made = await app.together(app.decide, accepted)
+    return answer(ScoreBatchAnswer(outcomes=_in_place(commands, made, lambda one: ScoreDone(body=score_answer(one)))))
+
+
+@router.post("/reward/batch", summary="Teach many", **documented(RewardBatch, RewardBatchAnswer, _PROBLEMS))
+async def reward_batch(request: Request) -> Response:
+    """Do for each item, in their order, what /reward or /reward/egreedy does, all of it in one transaction.
+
+    An item that is refused (404, 409, 422) says why in its place; the others are learned all the same. A body larger
+    than OO_ML_MAX_BODY_BYTES is a 413: send several.
+    """
+    items = _items(await request.body(), RewardBatch, RewardItem)
+    now = datetime.now(UTC)
+    commands = _each(items, lambda item: reward_command(item, item.policy, item.idempotency_key, now))
+    accepted = [command for command in commands if not isinstance(command, Refusal)]
+    made = await services(request).together(learn, accepted)
+    return answer(
+        RewardBatchAnswer(outcomes=_in_place(commands, made, lambda one: RewardDone(body=reward_answer(one))))
+    )
+
+
+def _items(body: bytes, batch: type[Batch[Item]], item: type[Item]) -> Sequence[Item | Refusal]:
+    """Return the items of a body, each or what it is refused with.
+
+    Raises:
+        RequestValidationError: it holds no items, or too many.
+    """
+    try:
+        return batch.model_validate_json(body).items
+    except ValidationError as error:
+        texts = _apart(body)
+        if texts is None:
+            raise invalid(error) from None
+        return [_item(text, item) for text in texts]
+
+
+def _apart(body: bytes) -> list[str] | None:
+    """Return each item of a batch as JSON of its own, None if it is none.
+
+    Python's own parser accepts lone surrogates, over which pydantic's refuses the whole body: this way it is the item
+    with half an emoji that is refused, and its neighbours are not.
+    """
+    try:
+        match json.loads(body.decode()):
+            case {"items": list(items)} if len(items) <= MAX_ITEMS:
+                return [json.dumps(item) for item in items]
+    except (ValueError, RecursionError):
+        pass
+    return None
+
+
+def _item(text: str, item: type[Item]) -> Item | Refusal:
+    try:
+        return item.model_validate_json(text)
+    except ValidationError as error:
+        return Refusal(status=422, error=problem_of_fields(invalid(error)))
+
+
+def _each(items: Sequence[Item | Refusal], command: Callable[[Item], Command]) -> list[Command | Refusal]:
+    return [item if isinstance(item, Refusal) else _command(item, command) for item in items]
+
+
+def _command(item: Item, command: Callable[[Item], Command]) -> Command | Refusal:
+    try:
+        return command(item)
+    except OoMlError as error:
+        return _refusal(error)
+
+
+def _refusal(error: OoMlError) -> Refusal:
+    return Refusal(status=status_of(error), error=problem_of(error))
+
+
+def _in_place(
+    commands: Sequence[object], made: Sequence[Result | OoMlError], done: Callable[[Result], Done]
+) -> list[Done | Refusal]:
+    """Return for each command what was made of it, in its place among those that had been refused before."""
+    outcomes = iter([_refusal(one) if isinstance(one, OoMlError) else done(one) for one in made])
+    return [command if isinstance(command, Refusal) else next(outcomes) for command in commands]
