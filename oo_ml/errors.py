@@ -50,6 +50,10 @@ class DatabaseTimeoutError(UnavailableError):
     code = "database_timeout"
 
 
+class RowLockedError(DatabaseTimeoutError):
+    """Somebody else has the person's row locked."""
+
+
 class DatabaseReadOnlyError(UnavailableError):
     """The database accepts no writes at the moment."""
 

@@ -113,13 +113,17 @@ class Settings(BaseSettings):
     ] = 60.0
     lanes: Annotated[
         int, Field(gt=0, le=1000, description="Lanes, each a thread with one connection, that decide and learn")
-    ] = 4
+    ] = 2
     lane_batch: Annotated[
         int, Field(gt=0, le=10_000, description="Most decisions, or rewards, that share a lane's transaction")
     ] = 64
     lane_queue: Annotated[
         PositiveInt, Field(description="Calls that may wait in each lane; one more is answered 503")
     ] = 256
+    lane_lock_timeout: Annotated[
+        PositiveFloat,
+        Field(description="Longest wait of a lane for a row lock; its user's calls wait on, up to OO_ML_LOCK_TIMEOUT"),
+    ] = 0.1
     lane_one_user: Annotated[
         bool,
         Field(description="Whether a transaction holds one user's calls only, for a database sharded by user_id"),
@@ -209,6 +213,10 @@ class Settings(BaseSettings):
 
     @model_validator(mode="after")
     def _timeouts_nest(self) -> Self:
-        if not self.lock_timeout <= self.statement_timeout <= self.request_timeout:
-            raise ValueError("OO_ML_LOCK_TIMEOUT <= OO_ML_STATEMENT_TIMEOUT <= OO_ML_REQUEST_TIMEOUT must hold")
+        nested = [self.lane_lock_timeout, self.lock_timeout, self.statement_timeout, self.request_timeout]
+        if nested != sorted(nested):
+            raise ValueError(
+                "OO_ML_LANE_LOCK_TIMEOUT <= OO_ML_LOCK_TIMEOUT <= OO_ML_STATEMENT_TIMEOUT <= OO_ML_REQUEST_TIMEOUT"
+                " must hold"
+            )
         return self

@@ -131,6 +131,8 @@ def make_settings(**overrides: Any) -> Settings:  # noqa: ANN401
         **{
             "data_dir": Path("/nonexistent"),
             "lock_timeout": 20,
+            # Whoever waits for a row is seen to wait; tests/services/test_lanes.py has the real one.
+            "lane_lock_timeout": overrides.get("lock_timeout", 20),
             "statement_timeout": 20,
             "request_timeout": 20,
             "database_connect_timeout": 10,

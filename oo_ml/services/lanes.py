@@ -10,80 +10,54 @@ import asyncio
 import math
 import threading
 import time
-from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import groupby
-from typing import Any, Final, TypeVar
+from typing import Any, TypeVar
 
 from sqlalchemy import Connection, Engine
 
-from oo_ml.errors import DatabaseTimeoutError, OoMlError, OverloadedError, UnavailableError, UnexpectedError
+from oo_ml.errors import DatabaseTimeoutError, OoMlError, RowLockedError, UnexpectedError
 from oo_ml.services import deadlines
 from oo_ml.services.deadlines import Transaction
+from oo_ml.services.queues import AnyService, Queue, Waiting
 from oo_ml.services.transactions import Command
-from oo_ml.storage import engine as connections
+from oo_ml.storage.engine import limit_lock_wait
 
 Result = TypeVar("Result")
-_Service = Callable[[Connection, Sequence[Any]], Sequence[Any]]
-
-# A batch that waited in vain for a row has given each of its commands OO_ML_LOCK_TIMEOUT already.
-_LAST_LOCK_WAIT: Final = 0.02
 
 
-@dataclass(slots=True, eq=False)
-class _Waiting:
-    """A command that was accepted, and whoever waits for its outcome."""
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """How much lanes take on, and for how long; see the settings of the same names.
 
-    service: _Service
-    user_id: str
-    command: object
-    deadline: float
-    answer: asyncio.Future[Any]
-    timer: asyncio.TimerHandle | None = None
-    transaction: Transaction | None = None
+    Attributes:
+        batch: the most commands in a transaction.
+        queue: the most commands that may wait in each lane.
+        timeout: seconds until a command's caller is told that it failed.
+        lock_timeout: seconds that a command waits for its user's row.
+        lane_lock_timeout: seconds that a whole batch waits for rows; the engine's connections hold to it.
+        one_user: whether a transaction holds the commands of one user only.
+    """
 
-    def give_up(self) -> None:
-        """Tell the caller that it took too long; end the transaction if nobody in it has time left."""
-        # A handler that was cancelled does not wait any more, but its command's time has run out all the same.
-        if not self.answer.done():
-            self.answer.set_exception(DatabaseTimeoutError())
-        if self.transaction is not None and self.transaction.deadline <= self.deadline:
-            self.transaction.cut()
-
-    def tell(self, outcome: object) -> None:
-        """Give the caller the outcome, unless it has been told that it took too long."""
-        if self.timer is not None:
-            self.timer.cancel()
-        if self.answer.done():
-            return
-        if isinstance(outcome, Exception):
-            self.answer.set_exception(outcome)
-        else:
-            self.answer.set_result(outcome)
+    batch: int
+    queue: int
+    timeout: float
+    lock_timeout: float
+    lane_lock_timeout: float
+    one_user: bool = False
 
 
 class Lanes:
     """Lanes, each of which is a thread with one connection of `engine`."""
 
-    def __init__(  # noqa: PLR0913 - each a setting
-        self, engine: Engine, *, lanes: int, batch: int, queue: int, timeout: float, one_user: bool = False
-    ) -> None:
-        """Start them.
-
-        Args:
-            engine: with at least one connection for each.
-            lanes: how many.
-            batch: the most commands in a transaction.
-            queue: the most commands that may wait in each lane.
-            timeout: seconds until a command's caller is told that it failed.
-            one_user: whether a transaction holds the commands of one user only.
-        """
+    def __init__(self, engine: Engine, lanes: int, limits: Limits) -> None:
+        """Start `lanes` threads."""
         deadlines.watch(engine)
         self._engine = engine
-        self._timeout = timeout
-        self._lanes = [_Lane(engine, number, batch, queue, one_user=one_user) for number in range(lanes)]
+        self._timeout = limits.timeout
+        self._lanes = [_Lane(engine, limits, name=f"lane-{number}") for number in range(lanes)]
 
     async def run(
         self,
@@ -100,8 +74,9 @@ class Lanes:
         """
         loop = asyncio.get_running_loop()
         answer: asyncio.Future[Result] = loop.create_future()
-        waiting = _Waiting(service, user_id, command, time.monotonic() + self._timeout, answer)
-        self._lanes[hash(user_id) % len(self._lanes)].put(waiting)
+        now = time.monotonic()
+        waiting = Waiting(service, user_id, command, now, now + self._timeout, answer)
+        self._lanes[hash(user_id) % len(self._lanes)].queue.put(waiting)
         waiting.timer = loop.call_later(self._timeout, waiting.give_up)
         return await answer
 
@@ -109,126 +84,85 @@ class Lanes:
         """Finish what was accepted, as long as its callers would wait and at most `within`; then let everything go."""
         until = time.monotonic() + min(self._timeout, within)
         for lane in self._lanes:
-            lane.close()
+            lane.queue.close()
         for lane in self._lanes:
             lane.join(until)
         self._engine.dispose()
 
 
-@dataclass(slots=True)
-class _Queue:
-    """What waits for a lane, the oldest first."""
-
-    waiting: deque[_Waiting] = field(default_factory=deque)
-    changed: threading.Condition = field(default_factory=threading.Condition)
-    closed: bool = False
-
-
 class _Lane:
-    def __init__(self, engine: Engine, number: int, batch: int, queue: int, *, one_user: bool) -> None:
+    def __init__(self, engine: Engine, limits: Limits, *, name: str) -> None:
         self._engine = engine
-        self._batch = batch
-        self._room = queue
-        self._one_user = one_user
-        self._queue = _Queue()
+        self._limits = limits
+        self.queue = Queue(room=limits.queue, batch=limits.batch, one_user=limits.one_user)
         self._transaction: Transaction | None = None
-        self._thread = threading.Thread(target=self._work, name=f"lane-{number}", daemon=True)
+        self._thread = threading.Thread(target=self._work, name=name, daemon=True)
         self._thread.start()
-
-    def put(self, waiting: _Waiting) -> None:
-        """Accept a command.
-
-        Raises:
-            OverloadedError: too many are waiting.
-            UnavailableError: the lane is closed.
-        """
-        with self._queue.changed:
-            if self._queue.closed:
-                raise UnavailableError
-            if len(self._queue.waiting) >= self._room:
-                raise OverloadedError
-            self._queue.waiting.append(waiting)
-            self._queue.changed.notify()
-
-    def close(self) -> None:
-        """Accept nothing more."""
-        with self._queue.changed:
-            self._queue.closed = True
-            self._queue.changed.notify()
 
     def join(self, until: float) -> None:
         """Wait until all is done that was accepted; from `until` on, begin no more and end what is under way."""
         self._thread.join(max(0.0, until - time.monotonic()))
-        with self._queue.changed:
-            self._queue.waiting.clear()
-        # Between two transactions there may be none for a moment, and one more afterwards.
         while self._thread.is_alive():
-            if self._transaction is not None:
-                self._transaction.cut()
+            self.queue.clear()
+            # Between two transactions there may be none for a moment, and one more afterwards.
+            if (transaction := self._transaction) is not None:
+                transaction.cut()
             self._thread.join(0.1)
 
     def _work(self) -> None:
-        while batch := self._take():
-            self._run(batch)
+        while batch := self.queue.take():
+            if batch := _in_time(batch):
+                self._run(batch)
 
-    def _take(self) -> list[_Waiting]:
-        """Wait for a command; return it with all that may share its transaction, none once the lane is closed.
-
-        That is what the same service does, as long as no earlier command of the user stays behind.
-        """
-        with self._queue.changed:
-            while not self._queue.waiting:
-                if self._queue.closed:
-                    return []
-                self._queue.changed.wait()
-            first = self._queue.waiting[0]
-            batch: list[_Waiting] = []
-            left: deque[_Waiting] = deque()
-            behind: set[str] = set()
-            for one in self._queue.waiting:
-                if (
-                    len(batch) < self._batch
-                    and one.service is first.service
-                    and one.user_id not in behind
-                    and (not self._one_user or one.user_id == first.user_id)
-                ):
-                    batch.append(one)
-                else:
-                    behind.add(one.user_id)
-                    left.append(one)
-            self._queue.waiting = left
-            return batch
-
-    def _run(self, batch: Sequence[_Waiting]) -> None:
-        if not (batch := _in_time(batch)):
-            return
+    def _run(self, batch: Sequence[Waiting]) -> None:
         try:
-            outcomes = self._transact(batch[0].service, batch)
-        except Exception as error:  # noqa: BLE001 - each is told to whoever waits
-            if len(batch) == 1 or not _was_rolled_back(error):
-                _tell(batch, [error] * len(batch))
-            else:
+            outcomes = self._transact(batch, hurried=self.queue.is_blocked(batch[0].user_id))
+        except RowLockedError:
+            if len({one.user_id for one in batch}) > 1:
                 self._run_one_by_one(batch)
+            else:
+                self._wait_on(batch)
+        except Exception as error:  # noqa: BLE001 - each is told to whoever waits
+            if len(batch) > 1 and _was_rolled_back(error):
+                self._run_one_by_one(batch)
+            else:
+                _tell(batch, [error] * len(batch))
         else:
+            self.queue.unblock(one.user_id for one in batch)
             _tell(batch, outcomes)
 
-    def _run_one_by_one(self, batch: Sequence[_Waiting]) -> None:
-        """Run a batch again that was rolled back, so that only whatever is to blame fails."""
-        service = batch[0].service
-
-        def hurried(connection: Connection, commands: Sequence[Any]) -> Sequence[Any]:
-            connections.limit_lock_wait(connection, _LAST_LOCK_WAIT)
-            return service(connection, commands)
-
+    def _run_one_by_one(self, batch: Sequence[Waiting]) -> None:
+        """Run a batch again that was rolled back, so that only whatever is to blame fails, or waits on."""
+        locked: dict[str, list[Waiting]] = {}
         for one in batch:
-            if alone := _in_time([one]):
-                try:
-                    outcomes: Sequence[Any] = self._transact(hurried, alone)
-                except Exception as error:  # noqa: BLE001 - it is told to whoever waits
-                    outcomes = [error]
-                _tell(alone, outcomes)
+            if one.user_id in locked:
+                # It stays behind the user's earlier ones.
+                locked[one.user_id].append(one)
+                continue
+            if not _in_time([one]):
+                continue
+            try:
+                [outcome] = self._transact([one], hurried=True)
+            except RowLockedError:
+                locked[one.user_id] = [one]
+                continue
+            except Exception as error:  # noqa: BLE001 - it is told to whoever waits
+                outcome = error
+            else:
+                self.queue.unblock([one.user_id])
+            _tell([one], [outcome])
+        for waiting in locked.values():
+            self._wait_on(waiting)
 
-    def _transact(self, service: _Service, batch: Sequence[_Waiting]) -> Sequence[Any]:
+    def _wait_on(self, batch: Sequence[Waiting]) -> None:
+        """Try one user's commands again in a while, or tell the callers of those that have waited long enough."""
+        now = time.monotonic()
+        over = [one for one in batch if now >= one.accepted + self._limits.lock_timeout]
+        _tell(over, [RowLockedError()] * len(over))
+        self.queue.put_back(batch[len(over) :], batch[0].user_id, now + self._limits.lane_lock_timeout / 2)
+
+    def _transact(self, batch: Sequence[Waiting], *, hurried: bool) -> Sequence[Any]:
+        service = _hurried(batch[0].service, self._limits.lane_lock_timeout / 10) if hurried else batch[0].service
         transaction = Transaction(max(one.deadline for one in batch))
         self._transaction = transaction
         for one in batch:
@@ -239,7 +173,17 @@ class _Lane:
             self._transaction = None
 
 
-def _in_time(batch: Sequence[_Waiting]) -> list[_Waiting]:
+def _hurried(service: AnyService, lock_wait: float) -> AnyService:
+    """Return a service that waits for rows no longer than that."""
+
+    def hurried(connection: Connection, commands: Sequence[Any]) -> Sequence[Any]:
+        limit_lock_wait(connection, lock_wait)
+        return service(connection, commands)
+
+    return hurried
+
+
+def _in_time(batch: Sequence[Waiting]) -> list[Waiting]:
     """Return those whose callers still wait: what they were told has failed is not begun."""
     now = time.monotonic()
     return [one for one in batch if now < one.deadline]
@@ -250,7 +194,7 @@ def _was_rolled_back(error: Exception) -> bool:
     return isinstance(error, DatabaseTimeoutError | UnexpectedError) or not isinstance(error, OoMlError)
 
 
-def _tell(batch: Sequence[_Waiting], outcomes: Sequence[object]) -> None:
+def _tell(batch: Sequence[Waiting], outcomes: Sequence[object]) -> None:
     """Give each caller its outcome: all at once, since waking an event loop costs more than many answers."""
     told = zip(batch, outcomes, strict=True)
     for loop, answers in groupby(told, key=lambda pair: pair[0].answer.get_loop()):
@@ -259,6 +203,6 @@ def _tell(batch: Sequence[_Waiting], outcomes: Sequence[object]) -> None:
             loop.call_soon_threadsafe(_answer, list(answers))
 
 
-def _answer(answers: Sequence[tuple[_Waiting, object]]) -> None:
+def _answer(answers: Sequence[tuple[Waiting, object]]) -> None:
     for waiting, outcome in answers:
         waiting.tell(outcome)

@@ -15,7 +15,7 @@ from sqlalchemy import Connection, Engine
 from oo_ml import embedded_postgres, llm
 from oo_ml.errors import OoMlError, SchemaNotReadyError
 from oo_ml.services import transactions, upkeep
-from oo_ml.services.lanes import Lanes
+from oo_ml.services.lanes import Lanes, Limits
 from oo_ml.services.outcomes import only
 from oo_ml.services.score import Answer, DecideCommand, Parameters, decide
 from oo_ml.services.transactions import Command, Outcome, Service
@@ -145,7 +145,7 @@ def create_services(settings: Settings, database_url: str) -> Services:
         ConfigurationError: a setting makes no sense.
     """
     queue, timeout = settings.database_queue, settings.request_timeout
-    lanes = engine.create(database_url, settings, threads=settings.lanes)
+    lanes = engine.create(database_url, settings, threads=settings.lanes, lock_timeout=settings.lane_lock_timeout)
     writers = engine.create(database_url, settings, threads=settings.database_workers)
     readers = engine.create(database_url, settings, threads=settings.database_readers, read_only=True)
     long = engine.create(database_url, settings, threads=settings.long_workers, long=True)
@@ -154,11 +154,15 @@ def create_services(settings: Settings, database_url: str) -> Services:
         decide=partial(decide, parameters=Parameters(settings.alpha, settings.epsilon, settings.exploration)),
         lanes=Lanes(
             lanes,
-            lanes=settings.lanes,
-            batch=settings.lane_batch,
-            queue=settings.lane_queue,
-            timeout=timeout,
-            one_user=settings.lane_one_user,
+            settings.lanes,
+            Limits(
+                batch=settings.lane_batch,
+                queue=settings.lane_queue,
+                timeout=timeout,
+                lock_timeout=settings.lock_timeout,
+                lane_lock_timeout=settings.lane_lock_timeout,
+                one_user=settings.lane_one_user,
+            ),
         ),
         writers=Workers(writers, name="writer", threads=settings.database_workers, queue=queue, timeout=timeout),
         readers=Workers(readers, name="reader", threads=settings.database_readers, queue=queue, timeout=timeout),

@@ -51,7 +51,15 @@ def milliseconds(seconds: float) -> int:
     return max(1, math.ceil(seconds * 1000))
 
 
-def create(url: str, settings: Settings, *, threads: int, read_only: bool = False, long: bool = False) -> Engine:
+def create(  # noqa: PLR0913 - where, and how it differs from the others
+    url: str,
+    settings: Settings,
+    *,
+    threads: int,
+    read_only: bool = False,
+    long: bool = False,
+    lock_timeout: float | None = None,
+) -> Engine:
     """Return an engine whose pool holds one connection a thread.
 
     Args:
@@ -60,13 +68,14 @@ def create(url: str, settings: Settings, *, threads: int, read_only: bool = Fals
         threads: how many may use it at once.
         read_only: whether its transactions may write.
         long: whether its statements have OO_ML_LONG_TIMEOUT rather than OO_ML_STATEMENT_TIMEOUT.
+        lock_timeout: longest wait for a lock, if it isn't OO_ML_LOCK_TIMEOUT.
 
     Raises:
         ConfigurationError: `url` isn't an address of a PostgreSQL server.
     """
     options: dict[str, object] = {
         "statement_timeout": milliseconds(settings.long_timeout if long else settings.statement_timeout),
-        "lock_timeout": milliseconds(settings.lock_timeout),
+        "lock_timeout": milliseconds(settings.lock_timeout if lock_timeout is None else lock_timeout),
         # A worker that dies between two statements must not keep its row locks.
         "idle_in_transaction_session_timeout": milliseconds(
             settings.long_timeout if long else settings.request_timeout

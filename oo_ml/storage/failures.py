@@ -14,17 +14,26 @@ from oo_ml.errors import (
     DatabaseRefusedError,
     DatabaseTimeoutError,
     DatabaseUnavailableError,
+    RowLockedError,
     SchemaNotReadyError,
     UnavailableError,
 )
 
 SERIALIZATION_FAILURES: Final = frozenset({"40001", "40P01"})
 UNIQUE_VIOLATION: Final = "23505"
-_TIMEOUTS: Final = frozenset({"55P03", "57014", "25P03"})
-_READ_ONLY: Final = "25006"
 _MISSING_RIGHT: Final = "42501"
-# A table, column or function of this release is missing.
-_SCHEMA_NOT_READY: Final = frozenset({"42P01", "42703", "42883"})
+_MEANINGS: Final[dict[str, type[UnavailableError]]] = {
+    "40001": DatabaseTimeoutError,
+    "40P01": DatabaseTimeoutError,
+    "55P03": RowLockedError,
+    "57014": DatabaseTimeoutError,
+    "25P03": DatabaseTimeoutError,
+    "25006": DatabaseReadOnlyError,
+    # A table, column or function of this release is missing.
+    "42P01": SchemaNotReadyError,
+    "42703": SchemaNotReadyError,
+    "42883": SchemaNotReadyError,
+}
 # No connection, no resources, shutting down, no such role, no such database.
 _UNAVAILABLE: Final = ("08", "53", "57P", "28", "3D")
 
@@ -48,12 +57,8 @@ def outcome(error: DBAPIError) -> UnavailableError | None:
     code = sqlstate(error)
     if code is None:
         return DatabaseUnavailableError() if isinstance(error.orig, psycopg.OperationalError) else None
-    if code in _TIMEOUTS or code in SERIALIZATION_FAILURES:
-        return DatabaseTimeoutError()
-    if code == _READ_ONLY:
-        return DatabaseReadOnlyError()
     if code == _MISSING_RIGHT:
         return DatabaseRefusedError(f"PostgreSQL refused: {description(error).removeprefix(code).strip()}")
-    if code in _SCHEMA_NOT_READY:
-        return SchemaNotReadyError()
-    return DatabaseUnavailableError() if code.startswith(_UNAVAILABLE) else None
+    if code.startswith(_UNAVAILABLE):
+        return DatabaseUnavailableError()
+    return _MEANINGS[code]() if code in _MEANINGS else None
