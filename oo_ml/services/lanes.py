@@ -7,6 +7,7 @@ it; a lane whose queue is full refuses at once.
 """
 
 import asyncio
+import logging
 import math
 import threading
 import time
@@ -24,6 +25,8 @@ from oo_ml.services.deadlines import Transaction
 from oo_ml.services.queues import AnyService, Queue, Waiting
 from oo_ml.services.transactions import Command
 from oo_ml.storage.engine import limit_lock_wait
+
+logger = logging.getLogger(__name__)
 
 Result = TypeVar("Result")
 
@@ -158,6 +161,8 @@ class _Lane:
         """Try one user's commands again in a while, or tell the callers of those that have waited long enough."""
         now = time.monotonic()
         over = [one for one in batch if now >= one.accepted + self._limits.lock_timeout]
+        if over:
+            logger.warning("%s: a row stayed locked, %d calls failed", RowLockedError.code, len(over))
         _tell(over, [RowLockedError()] * len(over))
         self.queue.put_back(batch[len(over) :], batch[0].user_id, now + self._limits.lane_lock_timeout / 2)
 

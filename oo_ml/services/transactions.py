@@ -10,7 +10,7 @@ from typing import Final, TypeVar
 from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import DBAPIError
 
-from oo_ml.errors import DatabaseReadOnlyError, OoMlError, UnavailableError, UnexpectedError
+from oo_ml.errors import DatabaseReadOnlyError, OoMlError, RowLockedError, UnavailableError, UnexpectedError
 from oo_ml.storage import failures
 
 logger = logging.getLogger(__name__)
@@ -70,7 +70,9 @@ def _outcome(engine: Engine, error: DBAPIError) -> OoMlError:
         # After a failover every pooled connection still leads to the old primary.
         engine.dispose()
     if isinstance(outcome, UnavailableError):
-        logger.warning("%s: %s", outcome.code, failures.description(error))
+        # A lane looks again and again, and says so itself once it is too late.
+        level = logging.DEBUG if isinstance(outcome, RowLockedError) else logging.WARNING
+        logger.log(level, "%s: %s", outcome.code, failures.description(error))
         return outcome
     logger.error("PostgreSQL refused a statement: %s", failures.description(error), stack_info=True)
     return UnexpectedError()
