@@ -3,7 +3,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: help setup run demo test test-slow lint format lock clean
+.PHONY: help setup run demo test test-slow bench lint format lock clean
 
 help: ## Print this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 12
@@ -34,6 +34,9 @@ test: setup ## Run the test suite (starts its own PostgreSQL)
 
 test-slow: setup .venv/.offline-model ## Run the tests that take minutes: the real gateway, the real model
 	$(BIN)/pytest -m slow
+
+bench: setup ## Measure against pgbench, half an hour (needs wrk; BENCH=--quick: two minutes)
+	@$(BIN)/python -m tests.bench $(BENCH)
 
 lint: setup ## Check style, types and which floor imports which
 	$(BIN)/ruff check

@@ -1,0 +1,9 @@
+"""Why a benchmark, or one figure of it, could not be had."""
+
+
+class BenchError(Exception):
+    """It can't go on."""
+
+
+class FailedRunError(BenchError):
+    """A run whose answers were not all good: it gives no number."""

@@ -1,0 +1,18 @@
+"""What one measurement gives."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Figures:
+    """Throughput and latency of a run.
+
+    Attributes:
+        rate: decisions, rewards or transactions a second.
+        p50, p99, p999: milliseconds a call or transaction; see load.py and pgbench.py for who counts how.
+    """
+
+    rate: float
+    p50: float
+    p99: float
+    p999: float

@@ -1,0 +1,66 @@
+"""How much is measured: all of it for docs/performance.md, or a little of everything to see that it works."""
+
+from dataclasses import dataclass
+from typing import Final
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Sizes of the tables and lengths of the measurements.
+
+    Attributes:
+        seconds: of load, a measurement.
+        rounds: how often what has a target is measured.
+        every: the rest is measured in the first round and each so many rounds later.
+        users: of the small database; as many again are pgbench's.
+        open_decisions: of each of those users, to be rewarded.
+        reference_open_decisions: of each of pgbench's.
+        large_users: of the large database, with ten decisions each.
+        memory_from, memory_to: decisions after which the service's memory is looked at.
+        starts: of the service, to see how long it takes.
+        disk_bytes: what has to be free.
+        verified: people whose state is proved at the end, in each database.
+    """
+
+    seconds: int
+    rounds: int
+    every: int
+    users: int
+    open_decisions: int
+    reference_open_decisions: int
+    large_users: int
+    memory_from: int
+    memory_to: int
+    starts: int
+    disk_bytes: int
+    verified: int
+
+
+FULL: Final = Plan(
+    seconds=5,
+    rounds=5,
+    every=2,
+    users=10_000,
+    open_decisions=150,
+    reference_open_decisions=20,
+    large_users=1_000_000,
+    memory_from=10_000,
+    memory_to=1_000_000,
+    starts=5,
+    disk_bytes=30_000_000_000,
+    verified=20,
+)
+QUICK: Final = Plan(
+    seconds=2,
+    rounds=1,
+    every=1,
+    users=1_000,
+    open_decisions=100,
+    reference_open_decisions=20,
+    large_users=2_000,
+    memory_from=1_000,
+    memory_to=5_000,
+    starts=2,
+    disk_bytes=2_000_000_000,
+    verified=5,
+)
