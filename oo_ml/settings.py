@@ -170,6 +170,14 @@ class Settings(BaseSettings):
     ] = 5.0
 
     # HTTP
+    processes: Annotated[
+        int,
+        Field(
+            gt=0,
+            le=1000,
+            description="Processes of `oo-ml serve`, each with lanes and threads of its own; one uses a core",
+        ),
+    ] = 1
     request_timeout: Annotated[
         PositiveFloat, Field(description="Time after which a call that waits for PostgreSQL is answered 503")
     ] = 1.9

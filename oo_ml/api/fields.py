@@ -70,7 +70,8 @@ Reward = Annotated[
 ]
 Hour = Annotated[int, Field(ge=0, le=23)]
 Weekday = Annotated[int, Field(ge=0, le=6)]
-Text = Annotated[str, AfterValidator(_storable)]
+# What PostgreSQL can hold; a pattern, since pydantic calls no Python for it. Unpaired surrogates it refuses by itself.
+Text = Annotated[str, Field(pattern=r"^[^\x00]*$")]
 # Whatever time zone a session of the database has: the contract's Z is UTC's.
 UtcTime = Annotated[datetime, AfterValidator(lambda time: time.astimezone(UTC))]
 JsonObject = Annotated[dict[str, JsonValue], AfterValidator(_json_storable)]

@@ -8,10 +8,10 @@ from fastapi import APIRouter, Request, Response
 from oo_ml.api.bodies import answer, digest, documented, parse
 from oo_ml.api.dependencies import services
 from oo_ml.api.schemas.decisions import ScoreAnswer, ScoreRequest
-from oo_ml.domain.features import Moment, Task
+from oo_ml.domain.features import Moment
 from oo_ml.domain.policies import EPSILON_GREEDY, LINUCB
 from oo_ml.errors import NoCandidatesError
-from oo_ml.services.score import Answer, Candidate, DecideCommand
+from oo_ml.services.score import Answer, DecideCommand
 
 router = APIRouter(tags=["decisions"])
 
@@ -54,15 +54,7 @@ def decide_command(body: ScoreRequest, policy: str, decided_at: datetime) -> Dec
         decision_id=body.decision_id or uuid_utils.uuid7(),
         decided_at=decided_at,
         moment=Moment(body.context.hour_of_day, body.context.day_of_week),
-        candidates=[
-            Candidate(
-                id=candidate.id,
-                source=candidate.source,
-                task=Task(candidate.features.is_overdue, candidate.features.task_age_days, candidate.features.priority),
-                prompt_version=candidate.prompt_version,
-            )
-            for candidate in body.candidates
-        ],
+        candidates=body.candidates,
         request_digest=digest(body, policy) if body.decision_id is not None else None,
     )
 

@@ -1,12 +1,15 @@
 """`oo-ml serve`: the HTTP service, with a private PostgreSQL if no other is named."""
 
 import gc
+import os
 import signal
 from contextlib import suppress
 from typing import Annotated, NoReturn
 
 import typer
 import uvicorn
+from starlette.types import ASGIApp
+from uvicorn.supervisors import Multiprocess
 
 from oo_ml.api.app import create_app
 from oo_ml.errors import ConfigurationError
@@ -27,25 +30,51 @@ def serve(
     signal.signal(signal.SIGTERM, _leave)
     signal.signal(signal.SIGHUP, lambda *_: signal.raise_signal(signal.SIGTERM))
     with database(settings) as url:
-        server = uvicorn.Server(
-            uvicorn.Config(
-                create_app(settings, url),
-                host=host,
-                port=port,
-                log_config=None,
-                access_log=False,
-                # Nobody asks for the address of a client.
-                proxy_headers=False,
-                lifespan="on",
-                timeout_graceful_shutdown=settings.shutdown_timeout,
-            )
+        # Where the processes find it.
+        os.environ[Settings.variable("database_url")] = url
+        config = uvicorn.Config(
+            f"{__name__}:{application.__name__}",
+            factory=True,
+            host=host,
+            port=port,
+            workers=settings.processes,
+            log_config=None,
+            access_log=False,
+            # Nobody asks for the address of a client.
+            proxy_headers=False,
+            lifespan="on",
+            timeout_graceful_shutdown=settings.shutdown_timeout,
         )
-        _spare_the_collector()
+        server = uvicorn.Server(config)
+        has_started = False
         # Both mean that it has stopped: by a signal, or because it could not start.
         with suppress(KeyboardInterrupt, SystemExit):
-            server.run()
-        if not server.started:
+            if settings.processes > 1:
+                supervisor = _Supervisor(config, [config.bind_socket()])
+                has_started = True
+                supervisor.run()
+            else:
+                server.run()
+        if not (has_started or server.started):
             raise ConfigurationError(f"The service can't listen on {host}, port {port}: the log says why")
+
+
+def application() -> ASGIApp:
+    """Return the application of a process, on the database that the environment names."""
+    settings = Settings()
+    configure_logging(settings.log_level)
+    assert settings.database_url is not None  # noqa: S101 - `serve` has set it
+    app = create_app(settings, settings.database_url.get_secret_value())
+    _spare_the_collector()
+    return app
+
+
+class _Supervisor(Multiprocess):
+    """Keeps several processes running on one socket; one that dies is replaced."""
+
+    def handle_hup(self) -> None:
+        """End, as for every other signal: a closed terminal does not ask for new processes."""
+        self.handle_term()
 
 
 def _spare_the_collector() -> None:

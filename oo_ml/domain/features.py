@@ -7,7 +7,7 @@ x7 = x5 + [sin(2 pi dow/7), cos(2 pi dow/7)]
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,6 +33,22 @@ class Task:
     priority: int
 
 
+class Described(Protocol):
+    """Whatever says of a task what a Task does."""
+
+    @property
+    def is_overdue(self) -> bool:
+        """Whether its day has passed."""
+
+    @property
+    def task_age_days(self) -> float:
+        """Days since it was due."""
+
+    @property
+    def priority(self) -> int:
+        """1..4."""
+
+
 def _circle(steps: int) -> NDArray[np.float64]:
     angles = [2 * math.pi * step / steps for step in range(steps)]
     return np.array([[math.sin(angle), math.cos(angle)] for angle in angles])
@@ -42,7 +58,7 @@ _HOURS: Final = _circle(24)
 _DAYS: Final = _circle(7)
 
 
-def encode(moments: Sequence[Moment], tasks: Sequence[Task], dimension: int) -> NDArray[np.float64]:
+def encode(moments: Sequence[Moment], tasks: Sequence[Described], dimension: int) -> NDArray[np.float64]:
     """Return the feature matrix X of n tasks, each at its moment.
 
     Args:

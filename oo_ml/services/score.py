@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from itertools import accumulate
-from typing import Any, Final
+from typing import Any, Final, Protocol
 from uuid import UUID
 
 import numpy as np
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from sqlalchemy import Connection
 
 from oo_ml.domain import policies
-from oo_ml.domain.features import Moment, Task, encode
+from oo_ml.domain.features import Described, Moment, encode
 from oo_ml.domain.identifiers import time_of
 from oo_ml.domain.policies import DIMENSIONS, EPSILON_GREEDY, Choice, Rule
 from oo_ml.domain.ridge import stack
@@ -25,14 +25,24 @@ from oo_ml.storage.states import PolicyState, StateKey, later
 _RECENT: Final = timedelta(days=1)
 
 
-@dataclass(frozen=True, slots=True)
-class Candidate:
-    """A tip that may be shown. `prompt_version` is None unless the client named it."""
+class Candidate(Protocol):
+    """A tip that may be shown, as the doors have parsed it: copying a thousand of them would take long."""
 
-    id: str
-    source: str
-    task: Task
-    prompt_version: str | None = None
+    @property
+    def id(self) -> str:
+        """The tip."""
+
+    @property
+    def source(self) -> str:
+        """Where it comes from."""
+
+    @property
+    def features(self) -> Described:
+        """What is known of its task."""
+
+    @property
+    def prompt_version(self) -> str | None:
+        """Which prompt version wrote it; None unless the client named it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,15 +135,15 @@ def _decide(
     current: Mapping[StateKey, PolicyState], commands: Sequence[DecideCommand], parameters: Parameters
 ) -> list[DecisionRow]:
     """Make the decisions, which don't depend on each other: deciding teaches nothing."""
-    rows: dict[DecisionKey, DecisionRow] = {}
+    rows: dict[int, DecisionRow] = {}
     for policy in DIMENSIONS:
-        own = [command for command in commands if command.policy == policy]
+        own = [(place, command) for place, command in enumerate(commands) if command.policy == policy]
         if own:
             rule = parameters.rule(policy)
-            X, choices = _choose(current, own, policy, rule)
-            for command, x, choice in zip(own, X, choices, strict=True):
-                rows[command.key] = _row(current[command.state_key], command, rule, x, choice)
-    return [rows[command.key] for command in commands]
+            X, choices = _choose(current, [command for _, command in own], policy, rule)
+            for (place, command), x, choice in zip(own, X, choices, strict=True):
+                rows[place] = _row(current[command.state_key], command, rule, x, choice)
+    return [rows[place] for place in range(len(commands))]
 
 
 def _choose(
@@ -144,7 +154,7 @@ def _choose(
     counts = [len(command.candidates) for command in commands]
     X = encode(
         [command.moment for command in commands for _ in command.candidates],
-        [candidate.task for command in commands for candidate in command.candidates],
+        [candidate.features for command in commands for candidate in command.candidates],
         DIMENSIONS[policy],
     )
     choices = policies.choose(
@@ -212,10 +222,10 @@ def _propensity(command: DecideCommand, choice: Choice) -> float:
     chosen = command.candidates[choice.index].id
     same = [place for place, candidate in enumerate(command.candidates) if candidate.id == chosen]
     # The sum may round past one.
-    return min(float(choice.propensities[same].sum()), 1.0)
+    return min(float(sum(choice.propensities[same].tolist())), 1.0)
 
 
-def _raw(task: Task) -> dict[str, Any]:
+def _raw(task: Described) -> dict[str, Any]:
     return {
         "is_overdue": task.is_overdue,
         "task_age_days": task.task_age_days,
@@ -224,14 +234,14 @@ def _raw(task: Task) -> dict[str, Any]:
 
 
 def _shown_features(command: DecideCommand, chosen: Candidate, choice: Choice) -> dict[str, Any]:
-    shown = {"hour_of_day": command.moment.hour_of_day, **_raw(chosen.task)}
+    shown = {"hour_of_day": command.moment.hour_of_day, **_raw(chosen.features)}
     if command.policy == EPSILON_GREEDY:
         shown |= {"day_of_week": command.moment.day_of_week, "exploring": choice.exploring}
     return shown
 
 
 def _considered(candidate: Candidate) -> dict[str, Any]:
-    considered = {"id": candidate.id, "source": candidate.source, "features": _raw(candidate.task)}
+    considered = {"id": candidate.id, "source": candidate.source, "features": _raw(candidate.features)}
     if candidate.prompt_version is not None:
         considered["prompt_version"] = candidate.prompt_version
     return considered

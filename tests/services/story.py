@@ -15,9 +15,10 @@ from oo_ml.services.book import Book
 from oo_ml.services.import_state import ImportCommand, import_states
 from oo_ml.services.reset import reset
 from oo_ml.services.reward import CorrectCommand, DecisionRewardCommand, RewardCommand, correct, learn
-from oo_ml.services.score import Candidate, DecideCommand, Parameters, decide
+from oo_ml.services.score import DecideCommand, Parameters, decide
 from oo_ml.state_files import FileState
 from oo_ml.storage.history import DecisionKey
+from tests.candidates import Candidate
 
 NOON: Final = datetime(2026, 11, 23, 12, tzinfo=UTC)
 _MOMENT: Final = Moment(9, 2)

@@ -1,0 +1,15 @@
+"""Tips to choose from, for tests that call the services themselves."""
+
+from dataclasses import dataclass
+
+from oo_ml.domain.features import Task
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """What the services ask of a candidate."""
+
+    id: str
+    source: str
+    features: Task
+    prompt_version: str | None = None
