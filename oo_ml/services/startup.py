@@ -87,10 +87,13 @@ def database(settings: Settings, *, migrate: bool = True) -> Iterator[str]:
     off the private one isn't either.
 
     Raises:
+        ConfigurationError: what is named isn't an address of a PostgreSQL server.
         EmbeddedPostgresError: no server is named and none could be started.
     """
     if settings.database_url is not None:
-        yield settings.database_url.get_secret_value()
+        url = settings.database_url.get_secret_value()
+        engine.parse_url(url)
+        yield url
         return
     with embedded_postgres.running(
         settings.data_dir, bin_dir=settings.postgres_bin_dir, start_timeout=settings.postgres_start_timeout

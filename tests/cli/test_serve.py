@@ -1,10 +1,13 @@
 """`oo-ml serve`: from an empty home to an answer, and an orderly end whatever ends it."""
 
+import os
 import signal
 import socket
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import httpx
 import psycopg
 import pytest
 
@@ -125,3 +128,39 @@ def test_a_signal_while_it_starts_leaves_nothing_running(home: Path, number: sig
     process.send_signal(number)
     process.communicate(timeout=PATIENCE)
     until(lambda: processes_in(home) == set())
+
+
+def test_several_processes_serve_together_and_one_that_dies_is_replaced(home: Path, tmp_path: Path) -> None:
+    """Each has the same address; a kill -9 of one costs no call that comes afterwards, and a signal ends them all."""
+    with served(tmp_path / "log", OO_ML_DATA_DIR=home, OO_ML_PROCESSES=2) as service:
+        until(lambda: service.log.read_text("utf-8").count("Application startup complete") == 2)
+        [first, second] = workers(service.process.pid)
+        os.kill(first, signal.SIGKILL)
+        until(lambda: service.log.read_text("utf-8").count("Application startup complete") == 3)
+        assert second in workers(service.process.pid)
+        assert len(workers(service.process.pid)) == 2
+        for _ in range(4):
+            # A connection each, so that either may answer.
+            assert httpx.post(f"{service.client.base_url}/score", json=calls.score()).status_code == 200
+        assert service.client.get("/stats/ada").json()["pulls"] == 4
+        assert service.stop(signal.SIGHUP) == 0
+        assert workers(service.process.pid) == []
+    assert processes_in(home) == set()
+
+
+def workers(parent: int) -> list[int]:
+    """Return the processes that `parent` has started to serve."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            if int((process / "stat").read_text("ascii").rpartition(")")[2].split()[1]) == parent:
+                found += [int(process.name)] if b"spawn_main" in (process / "cmdline").read_bytes() else []
+    return sorted(found)
+
+
+def test_several_processes_refuse_what_one_refuses() -> None:
+    """A database address that makes no sense ends the first process, before it starts any other."""
+    done = oo_ml("serve", "--port", "0", OO_ML_DATABASE_URL="mysql://u:sesame@h/d", OO_ML_PROCESSES=2)
+    assert done.code == 1
+    [line] = done.err.splitlines()
+    assert line.startswith("error: OO_ML_DATABASE_URL")
