@@ -39,12 +39,22 @@ class Book:
     rows: list[LedgerRow]
 
     @classmethod
-    def open(cls, connection: Connection, keys: Sequence[StateKey] = (), decisions: Sequence[DecisionKey] = ()) -> Self:
+    def open(
+        cls,
+        connection: Connection,
+        keys: Sequence[StateKey] = (),
+        decisions: Sequence[DecisionKey] = (),
+        *,
+        all_or_none: bool = False,
+    ) -> Self:
         """Lock those states of `keys` that there are, and those of `decisions`, and read `decisions`.
 
-        A decision that nobody made is missing from `decisions` then.
+        A decision that nobody made is missing from `decisions` then. With `all_or_none` nothing is locked or read
+        where one of `keys` is missing.
         """
-        book = cls(states.lock(connection, keys, decisions), {}, {}, {}, [])
+        book = cls(states.lock(connection, keys, decisions, all_or_none=all_or_none), {}, {}, {}, [])
+        if all_or_none and not book.states.keys() >= set(keys):
+            return book
         if decisions:
             book.add(connection, decisions)
         # Made, or moved to its month, while the first look waited: a second one sees it.

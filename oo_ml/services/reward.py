@@ -12,7 +12,7 @@ from oo_ml.domain.features import Moment, Task, encode
 from oo_ml.domain.policies import DIMENSIONS
 from oo_ml.errors import IdempotencyKeyReusedError, OoMlError, OtherTipError, UnknownDecisionError
 from oo_ml.services.book import Book
-from oo_ml.storage import history, ledger
+from oo_ml.storage import history, ledger, states
 from oo_ml.storage.history import Decided, DecisionKey, TipKey
 from oo_ml.storage.ledger import Once, Recorded
 from oo_ml.storage.states import StateKey
@@ -90,16 +90,14 @@ def learn(
         for command in commands
         if isinstance(command, DecisionRewardCommand)
     ]
-    keys = [StateKey(command.user_id, command.policy) for command in commands if isinstance(command, RewardCommand)]
-    book = Book.open(connection, keys, named)
+    keys = _keys([command for command in commands if isinstance(command, RewardCommand)])
+    book = Book.open(connection, keys, named, all_or_none=True)
+    if not book.states.keys() >= set(keys):
+        states.make(connection, _keys(_new(commands, _recorded(connection, book, commands))))
+        book = Book.open(connection, keys, named)
     recorded = _recorded(connection, book, commands)
-    new = [
-        command
-        for command in commands
-        if isinstance(command, RewardCommand)
-        and (command.once is None or (command.user_id, command.once.key) not in recorded)
-    ]
-    book.create(connection, [StateKey(command.user_id, command.policy) for command in new])
+    new = _new(commands, recorded)
+    book.create(connection, _keys(new))
     waiting = _waiting(connection, book, new)
     outcomes: list[Rewarded | OoMlError] = []
     for command in commands:
@@ -137,6 +135,22 @@ def correct(connection: Connection, commands: Sequence[CorrectCommand]) -> list[
         outcomes.append(Rewarded(applied, command.reward, command.decision_id))
     book.write(connection)
     return outcomes
+
+
+def _new(
+    commands: Sequence[RewardCommand | DecisionRewardCommand], recorded: Mapping[tuple[str, str], Recorded]
+) -> list[RewardCommand]:
+    """Return those that name no decision, and did not come before."""
+    return [
+        command
+        for command in commands
+        if isinstance(command, RewardCommand)
+        and (command.once is None or (command.user_id, command.once.key) not in recorded)
+    ]
+
+
+def _keys(commands: Sequence[RewardCommand]) -> list[StateKey]:
+    return [StateKey(command.user_id, command.policy) for command in commands]
 
 
 def _recorded(

@@ -96,10 +96,13 @@ def decide(
     connection: Connection, commands: Sequence[DecideCommand], *, parameters: Parameters
 ) -> list[Answer | OoMlError]:
     """Make one decision a command, in the order given, and write them down; what was decided before stays so."""
-    current = states.lock(connection, [command.state_key for command in commands])
-    named = [command.key for command in commands if command.request_digest is not None]
-    known = decisions.answered(connection, named) if named else {}
-    too_old = _too_old(connection, [command for command in commands if command.key not in known])
+    keys = [command.state_key for command in commands]
+    current = states.lock(connection, keys, all_or_none=True)
+    if keys and not current:
+        known, too_old = _made_before(connection, commands)
+        states.make(connection, [one.state_key for one in commands if one.key not in known.keys() | too_old])
+        current = states.lock(connection, keys)
+    known, too_old = _made_before(connection, commands)
     new: dict[DecisionKey, DecideCommand] = {}
     for command in commands:
         if command.key not in known and command.key not in too_old:
@@ -112,6 +115,15 @@ def decide(
         decisions.insert(connection, made, _counted(current, made))
     known |= {DecisionKey(one.key.user_id, one.decision_id): Answered(one.request_digest, one.answer) for one in made}
     return [DecisionTooOldError() if command.key in too_old else _outcome(known, command) for command in commands]
+
+
+def _made_before(
+    connection: Connection, commands: Sequence[DecideCommand]
+) -> tuple[dict[DecisionKey, Answered], set[DecisionKey]]:
+    """Return which decisions there are already, and which there may have been: see _too_old."""
+    named = [command.key for command in commands if command.request_digest is not None]
+    known = decisions.answered(connection, named) if named else {}
+    return known, _too_old(connection, [command for command in commands if command.key not in known])
 
 
 def _outcome(known: Mapping[DecisionKey, Answered], command: DecideCommand) -> Answer | OoMlError:

@@ -59,7 +59,8 @@ class Services:
     ) -> list[Outcome | OoMlError]:
         """Run `service` on commands of any users in one transaction; return an outcome for each.
 
-        With OO_ML_LANE_ONE_USER each has the transaction that its user's lane gives it, and an outcome of its own.
+        With OO_ML_LANE_ONE_USER each has the transaction that its user's lane gives it, and an outcome of its own;
+        they take up at most half of a lane's queue.
 
         Raises:
             UnavailableError: the database can't do it now.
@@ -68,15 +69,17 @@ class Services:
             return []
         if not self.settings.lane_one_user:
             return await self.writers.run(service, commands)
-        return await asyncio.gather(*(self._alone(service, command) for command in commands))
+        places = asyncio.Semaphore(max(1, self.settings.lane_queue // 2))
+        return await asyncio.gather(*(self._alone(service, command, places) for command in commands))
 
     async def _alone(
-        self, service: Service[UserCommand, Outcome | OoMlError], command: UserCommand
+        self, service: Service[UserCommand, Outcome | OoMlError], command: UserCommand, places: asyncio.Semaphore
     ) -> Outcome | OoMlError:
-        try:
-            return await self.lanes.run(service, command.user_id, command)
-        except OoMlError as error:
-            return error
+        async with places:
+            try:
+                return await self.lanes.run(service, command.user_id, command)
+            except OoMlError as error:
+                return error
 
 
 @contextmanager

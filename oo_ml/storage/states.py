@@ -57,17 +57,18 @@ _COLUMNS = """
     s.last_updated, s.a, s.b
 """
 
-_LOCK = text(f"""
+_LOCK = f"""
     SELECT {_COLUMNS}
     FROM policy_state AS s
     JOIN unnest(CAST(:user_ids AS text[]), CAST(:policies AS text[])) AS k (user_id, policy)
         ON s.user_id = k.user_id AND s.policy = k.policy
+    WHERE {{condition}}
     ORDER BY s.user_id, s.policy
     FOR NO KEY UPDATE OF s
-""")
+"""
 
 # A decision's policy never changes, so it may be looked up before the row that it leads to is locked.
-_LOCK_DECIDED = text(f"""
+_LOCK_DECIDED = f"""
     SELECT {_COLUMNS}
     FROM policy_state AS s
     JOIN (
@@ -78,9 +79,28 @@ _LOCK_DECIDED = text(f"""
         FROM unnest(CAST(:decided_user_ids AS text[]), CAST(:decision_ids AS uuid[])) AS d (user_id, decision_id)
         JOIN feature_history AS h ON h.user_id = d.user_id AND h.decision_id = d.decision_id
     ) AS k ON s.user_id = k.user_id AND s.policy = k.policy
+    WHERE {{condition}}
     ORDER BY s.user_id, s.policy
     FOR NO KEY UPDATE OF s
-""")
+"""
+
+# Looked at once, before any row is locked.
+_ALL_THERE = """
+    cardinality(CAST(:user_ids AS text[])) = (
+        SELECT count(*)
+        FROM unnest(CAST(:user_ids AS text[]), CAST(:policies AS text[])) AS k (user_id, policy)
+        JOIN policy_state AS p ON p.user_id = k.user_id AND p.policy = k.policy
+    )
+"""
+
+# By whether decisions are named too, and whether it is all of the rows or none.
+_LOCKS = {
+    (with_decisions, all_or_none): text(
+        (_LOCK_DECIDED if with_decisions else _LOCK).format(condition=_ALL_THERE if all_or_none else "true")
+    )
+    for with_decisions in (False, True)
+    for all_or_none in (False, True)
+}
 
 _READ = text(f"SELECT {_COLUMNS} FROM policy_state AS s WHERE s.user_id = :user_id")
 
@@ -134,7 +154,11 @@ _SAVE = text(SAVE)
 
 
 def lock(
-    connection: Connection, keys: Sequence[StateKey], decisions: Sequence[tuple[str, UUID]] = ()
+    connection: Connection,
+    keys: Sequence[StateKey],
+    decisions: Sequence[tuple[str, UUID]] = (),
+    *,
+    all_or_none: bool = False,
 ) -> dict[StateKey, PolicyState]:
     """Lock the rows that exist, in key order, until the transaction ends, and return them.
 
@@ -142,6 +166,8 @@ def lock(
         connection: in the transaction.
         keys: rows by their names.
         decisions: user ids and decision ids; the row that each was made from is locked too.
+        all_or_none: whether to lock nothing when one of `keys` does not exist, so that it can be made first: whoever
+            makes a row while holding others can wait in a circle with somebody who does the same.
     """
     ordered = sorted(set(keys))
     names: dict[str, Any] = {
@@ -153,7 +179,7 @@ def lock(
             "decided_user_ids": Texts.of(user_id for user_id, _ in decisions),
             "decision_ids": Uuids.of(decision_id for _, decision_id in decisions),
         }
-    rows = connection.execute(_LOCK_DECIDED if decisions else _LOCK, names)
+    rows = connection.execute(_LOCKS[bool(decisions), all_or_none], names)
     return {state.key: state for state in map(_state, rows)}
 
 
@@ -167,7 +193,7 @@ def make(connection: Connection, keys: Sequence[StateKey]) -> int:
 
 def lock_or_create(connection: Connection, keys: Sequence[StateKey]) -> dict[StateKey, PolicyState]:
     """Lock the rows of `keys`, in key order, and return all of them; those that don't exist start afresh."""
-    states = lock(connection, keys)
+    states = lock(connection, keys, all_or_none=True)
     # More than once only if somebody is erased just after they were made.
     while missing := set(keys) - states.keys():
         make(connection, list(missing))

@@ -9,8 +9,10 @@ from tests.serving import Service
 BODIES = {
     "/score": "ScoreRequest",
     "/score/egreedy": "ScoreRequest",
+    "/score/batch": "ScoreBatch",
     "/reward": "RewardRequest",
     "/reward/egreedy": "RewardRequest",
+    "/reward/batch": "RewardBatch",
     "/generate": "GenerateRequest",
     "/prompts": "PublishRequest",
 }
@@ -47,13 +49,25 @@ def test_bodies_are_described_though_the_routes_parse_them(service: Service, pat
 
 @pytest.mark.parametrize(("path", "model"), [(path, model) for path, model in BODIES.items() if path[1] in "sr"])
 def test_examples_work(service: Service, path: str, model: str) -> None:
-    """What the documentation shows can be sent as it stands."""
+    """What the documentation shows can be sent as it stands, and each item of a batch is accepted."""
     [example] = service.client.get("/openapi.json").json()["components"]["schemas"][model]["examples"]
-    assert service.client.post(path, json=example).status_code == 200
+    answer = service.client.post(path, json=example)
+    assert answer.status_code == 200
+    assert {outcome["status"] for outcome in answer.json().get("outcomes", [])} <= {200}
 
 
 @pytest.mark.parametrize(
-    "model", ["CorrectionRequest", "RewardAnswer", "ReceiptAnswer", "VerifyAnswer", "EraseAnswer", "ExportAnswer"]
+    "model",
+    [
+        "ScoreBatchAnswer",
+        "RewardBatchAnswer",
+        "CorrectionRequest",
+        "RewardAnswer",
+        "ReceiptAnswer",
+        "VerifyAnswer",
+        "EraseAnswer",
+        "ExportAnswer",
+    ],
 )
 def test_what_is_said_of_a_person_has_an_example(service: Service, model: str) -> None:
     """With fields that there are; the document leaves out those that are null."""

@@ -18,9 +18,10 @@ from oo_ml.domain.ridge import Ridge, observe
 from oo_ml.errors import OoMlError
 from oo_ml.services.reset import reset
 from oo_ml.services.reward import CorrectCommand, DecisionRewardCommand, RewardCommand, Rewarded, correct, learn
-from oo_ml.services.score import Candidate, DecideCommand, Parameters, decide
+from oo_ml.services.score import DecideCommand, Parameters, decide
 from oo_ml.storage import states
 from oo_ml.storage.ledger import Once
+from tests.candidates import Candidate
 from tests.gates import scalar
 from tests.rows import everything
 

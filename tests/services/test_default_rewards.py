@@ -19,10 +19,11 @@ from oo_ml.errors import UnexpectedError
 from oo_ml.services import default_rewards
 from oo_ml.services.reset import reset
 from oo_ml.services.reward import CorrectCommand, DecisionRewardCommand, correct, learn
-from oo_ml.services.score import Candidate, DecideCommand, Parameters, decide
+from oo_ml.services.score import DecideCommand, Parameters, decide
 from oo_ml.services.startup import single_worker
 from oo_ml.services.upkeep import Defaults, give_default_rewards
 from oo_ml.storage import partitions
+from tests.candidates import Candidate
 from tests.conftest import make_settings
 from tests.gates import holding_state, scalar, wait_until_blocked
 from tests.migrations.rows import uuid7
@@ -329,4 +330,4 @@ def test_a_step_is_so_many_statements(db: Engine, decider: Decider) -> None:
     statements.clear()
     with db.begin() as connection:
         assert default_rewards.give_defaults(connection, [command]) == [default_rewards.Step(0, None)]
-    assert (full, len(statements)) == (7, 3)
+    assert (full, len(statements)) == (6, 3)

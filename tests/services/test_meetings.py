@@ -1,6 +1,7 @@
 """Two calls that meet where there is no row yet to wait for: a new person, a new decision, a new name of a call.
 
 A gate holds back the row that is being made; what waits for it sees it committed, or finds that it came to nothing.
+Two calls meet from two services: at one they would wait for each other in their person's lane.
 """
 
 import json
@@ -25,12 +26,13 @@ from oo_ml.services.reward import (
     correct,
     learn,
 )
-from oo_ml.services.score import Candidate, DecideCommand, Parameters, decide
+from oo_ml.services.score import DecideCommand, Parameters, decide
 from oo_ml.services.verify import everybody
 from oo_ml.storage import states
 from oo_ml.storage.ledger import Once
 from oo_ml.storage.states import StateKey
 from tests import calls
+from tests.candidates import Candidate
 from tests.conftest import make_settings
 from tests.gates import scalar, wait_until_blocked
 from tests.services.life import answer_of
@@ -131,16 +133,15 @@ def test_a_decision_id_that_another_door_is_about_to_use(
     assert differences(db) == []
 
 
-def test_a_decision_id_at_two_doors_at_once(service: Service, db: Engine) -> None:
+def test_a_decision_id_at_two_doors_at_once(service: Service, second_service: Service, db: Engine) -> None:
     """Both are about to write the decision: one does, the other is a conflict and has not pulled."""
     for door in DOORS.values():
         assert service.client.post(f"/score{door}", json=calls.score()).status_code == 200
     with ThreadPoolExecutor() as clients:
         with holding_name(db, "feature_history", {"decision_id": D}):
-            bodies = [calls.score(decision_id=D)] * 2
             answers = [
-                clients.submit(service.client.post, f"/score{door}", json=body)
-                for door, body in zip(DOORS.values(), bodies, strict=True)
+                clients.submit(at.client.post, f"/score{door}", json=calls.score(decision_id=D))
+                for at, door in zip((service, second_service), DOORS.values(), strict=True)
             ]
             wait_until_blocked(db, 2)
         statuses = {policy: answer.result().status_code for policy, answer in zip(DOORS, answers, strict=True)}
@@ -174,13 +175,16 @@ def test_an_idempotency_key_that_another_door_is_about_to_use(
     assert differences(db) == []
 
 
-def test_an_idempotency_key_at_two_doors_at_once(service: Service, db: Engine) -> None:
+def test_an_idempotency_key_at_two_doors_at_once(service: Service, second_service: Service, db: Engine) -> None:
     """Both are about to write the key: one reward counts, the other is a conflict and has taught nothing."""
     for door in DOORS.values():
         assert service.client.post(f"/reward{door}", json=calls.reward()).status_code == 200
     with ThreadPoolExecutor() as clients:
         with holding_name(db, "reward_ledger", {"idempotency_key": "a", "version": 99}):
-            answers = [clients.submit(post_with_key, service, policy) for policy in DOORS]
+            answers = [
+                clients.submit(post_with_key, at, policy)
+                for at, policy in zip((service, second_service), DOORS, strict=True)
+            ]
             wait_until_blocked(db, 2)
         statuses = {policy: answer.result().status_code for policy, answer in zip(DOORS, answers, strict=True)}
     assert sorted(statuses.values()) == [200, 409]
@@ -196,13 +200,16 @@ def test_an_idempotency_key_at_two_doors_at_once(service: Service, db: Engine) -
 
 @pytest.mark.parametrize("goes_through", [True, False])
 @pytest.mark.parametrize("second", ["score", "score by the same name", "reward", "reset"])
-def test_two_first_calls(service: Service, db: Engine, second: str, *, goes_through: bool) -> None:
+def test_two_first_calls(
+    service: Service, second_service: Service, db: Engine, second: str, *, goes_through: bool
+) -> None:
     """Whoever created the row, both find the same one: a decision is made once, and a reward counts."""
+    post = second_service.client.post
     started = {
-        "score": partial(service.client.post, "/score", json=calls.score()),
-        "score by the same name": partial(service.client.post, "/score", json=calls.score(decision_id=D)),
-        "reward": partial(service.client.post, "/reward", json=calls.reward()),
-        "reset": partial(service.client.post, "/reset/ada"),
+        "score": partial(post, "/score", json=calls.score()),
+        "score by the same name": partial(post, "/score", json=calls.score(decision_id=D)),
+        "reward": partial(post, "/reward", json=calls.reward()),
+        "reset": partial(post, "/reset/ada"),
     }
     with ThreadPoolExecutor() as clients:
         with db.connect() as creating:
@@ -243,13 +250,14 @@ def test_a_first_call_and_an_erasure(service: Service, db: Engine, *, goes_throu
 
 
 @pytest.mark.parametrize("goes_through", [True, False])
-def test_two_first_rewards(service: Service, db: Engine, *, goes_through: bool) -> None:
+def test_two_first_rewards(service: Service, second_service: Service, db: Engine, *, goes_through: bool) -> None:
     """Both count, one after the other."""
     with ThreadPoolExecutor() as clients:
         with db.connect() as creating:
             states.lock_or_create(creating, [ADA])
             answers = [
-                clients.submit(service.client.post, "/reward", json=calls.reward(value=value)) for value in (1.0, -0.5)
+                clients.submit(at.client.post, "/reward", json=calls.reward(value=value))
+                for at, value in [(service, 1.0), (second_service, -0.5)]
             ]
             wait_until_blocked(db, 2)
             creating.commit() if goes_through else creating.rollback()

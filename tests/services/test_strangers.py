@@ -1,0 +1,68 @@
+"""Batches that make people anew don't wait for each other in a circle."""
+
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+from sqlalchemy import Connection, Engine, event
+from sqlalchemy.engine import ExceptionContext
+
+from oo_ml.domain.policies import LINUCB
+from oo_ml.storage import states
+from oo_ml.storage.states import StateKey
+from tests import calls
+from tests.conftest import Serve
+from tests.gates import scalar
+from tests.waiting import until
+
+
+@pytest.mark.parametrize(("path", "item"), [("/score/batch", calls.score), ("/reward/batch", calls.reward)])
+def test_batches_with_strangers_do_not_deadlock(
+    serve: Serve, db: Engine, path: str, item: Callable[[str], dict[str, Any]]
+) -> None:
+    """One that knows ben and has to make ada and dan; meanwhile somebody makes ada, and a second wants her and ben."""
+    service = serve()
+    service.client.post("/score", json=calls.score("ben"))
+    with ThreadPoolExecutor(2) as clients, db.connect() as ada, db.connect() as dan, refusals() as seen:
+        for maker, user_id in ((ada, "ada"), (dan, "dan")):
+            states.lock_or_create(maker, [StateKey(user_id, LINUCB)])
+        first = clients.submit(service.client.post, path, json={"items": [item(one) for one in ("ada", "ben", "dan")]})
+        until(lambda: waits_for(db, ada))
+        ada.commit()
+        until(lambda: waits_for(db, dan))
+        second = clients.submit(service.client.post, path, json={"items": [item(one) for one in ("ada", "ben")]})
+        until(lambda: second.done() or blocked(db) == 2)
+        dan.commit()
+        answers = [call.result().json() for call in (first, second)]
+    assert [[one["status"] for one in answer["outcomes"]] for answer in answers] == [[200] * 3, [200] * 2]
+    assert seen == []
+
+
+def blocked(db: Engine) -> object:
+    """How many wait for somebody's lock."""
+    return scalar(
+        db,
+        "SELECT count(*) FROM pg_stat_activity"
+        " WHERE datname = current_database() AND cardinality(pg_blocking_pids(pid)) > 0",
+    )
+
+
+def waits_for(db: Engine, holder: Connection) -> bool:
+    """Whether anybody waits for `holder`."""
+    pid = int(holder.exec_driver_sql("SELECT pg_backend_pid()").scalar_one())
+    return bool(scalar(db, f"SELECT EXISTS (SELECT FROM pg_stat_activity WHERE {pid} = ANY (pg_blocking_pids(pid)))"))  # noqa: S608 - a number
+
+
+@contextmanager
+def refusals() -> Iterator[list[str]]:
+    """Collect what PostgreSQL refuses any engine of this process."""
+    seen: list[str] = []
+
+    def collect(context: ExceptionContext) -> None:
+        seen.append(str(context.original_exception).splitlines()[0])
+
+    event.listen(Engine, "handle_error", collect)
+    yield seen
+    event.remove(Engine, "handle_error", collect)
