@@ -51,7 +51,7 @@ class DatabaseTimeoutError(UnavailableError):
 
 
 class RowLockedError(DatabaseTimeoutError):
-    """Somebody else has the person's row locked."""
+    """The database did not answer in time: somebody else holds a lock."""
 
 
 class DatabaseReadOnlyError(UnavailableError):

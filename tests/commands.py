@@ -14,8 +14,13 @@ import httpx
 
 from tests.waiting import PATIENCE, until
 
-# A busy machine must not make a test fail.
-_PATIENT = {"OO_ML_REQUEST_TIMEOUT": 20, "OO_ML_STATEMENT_TIMEOUT": 20, "OO_ML_LOCK_TIMEOUT": 20}
+# A busy machine must not make a test fail, and whoever waits for a row is seen to wait.
+_PATIENT = {
+    "OO_ML_REQUEST_TIMEOUT": 20,
+    "OO_ML_STATEMENT_TIMEOUT": 20,
+    "OO_ML_LOCK_TIMEOUT": 20,
+    "OO_ML_LANE_LOCK_TIMEOUT": 20,
+}
 _ADDRESS = re.compile(r"Uvicorn running on (http://\S+)")
 
 
@@ -77,7 +82,7 @@ def served(log: Path, **variables: object) -> Iterator[Served]:
     with log.open("wb") as output:
         process = subprocess.Popen(  # noqa: S603 - our own program
             _command("serve", "--port", "0"),
-            env=environment(**_PATIENT, **variables),
+            env=environment(**_PATIENT | variables),
             cwd="/",
             stdout=output,
             stderr=output,

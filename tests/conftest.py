@@ -119,6 +119,12 @@ def service(serve: Serve) -> Service:
 
 
 @pytest.fixture
+def second_service(serve: Serve) -> Service:
+    """One more on the same database: one alone makes a person's calls wait in their lane, not for each other's rows."""
+    return serve(epsilon=0)
+
+
+@pytest.fixture
 def gateway() -> Iterator[Gateway]:
     """A language model gateway of this test's own, which does what it is told to."""
     with running_gateway() as running:

@@ -22,7 +22,7 @@ from sqlalchemy import Connection, Engine
 from oo_ml.errors import DatabaseTimeoutError, OoMlError, RowLockedError, UnexpectedError
 from oo_ml.services import deadlines
 from oo_ml.services.deadlines import Transaction
-from oo_ml.services.queues import AnyService, Queue, Waiting
+from oo_ml.services.queues import AnyService, Attempt, Queue, Waiting
 from oo_ml.services.transactions import Command
 from oo_ml.storage.engine import limit_lock_wait
 
@@ -168,14 +168,19 @@ class _Lane:
 
     def _transact(self, batch: Sequence[Waiting], *, hurried: bool) -> Sequence[Any]:
         service = _hurried(batch[0].service, self._limits.lane_lock_timeout / 10) if hurried else batch[0].service
-        transaction = Transaction(max(one.deadline for one in batch))
-        self._transaction = transaction
+        attempt = Attempt(Transaction(max(one.deadline for one in batch)), batch)
+        self._transaction = attempt.transaction
         for one in batch:
-            one.transaction = transaction
+            one.attempt = attempt
         try:
-            return transaction.run(self._engine, service, [one.command for one in batch])
+            if attempt.is_late:
+                # They gave up too early to see that there is something to be cut.
+                raise DatabaseTimeoutError
+            return attempt.transaction.run(self._engine, service, [one.command for one in batch])
         finally:
             self._transaction = None
+            for one in batch:
+                one.attempt = None
 
 
 def _hurried(service: AnyService, lock_wait: float) -> AnyService:
@@ -191,7 +196,7 @@ def _hurried(service: AnyService, lock_wait: float) -> AnyService:
 def _in_time(batch: Sequence[Waiting]) -> list[Waiting]:
     """Return those whose callers still wait: what they were told has failed is not begun."""
     now = time.monotonic()
-    return [one for one in batch if now < one.deadline]
+    return [one for one in batch if now < one.deadline and not one.is_late]
 
 
 def _was_rolled_back(error: Exception) -> bool:

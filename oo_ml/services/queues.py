@@ -28,8 +28,9 @@ class Waiting:
         accepted: time.monotonic() when it came.
         deadline: when the caller is told that it failed.
         answer: where the caller waits.
-        timer: calls `give_up` at the deadline.
-        transaction: the one that it is or was last in.
+        timer: calls `give_up` at the deadline, or a moment before: clocks of event loops are coarse.
+        attempt: the transaction that it is in, and all that are in it.
+        is_late: whether the caller has been told so, and it must not be begun any more.
     """
 
     service: AnyService
@@ -39,15 +40,19 @@ class Waiting:
     deadline: float
     answer: asyncio.Future[Any]
     timer: asyncio.TimerHandle | None = None
-    transaction: Transaction | None = None
+    attempt: "Attempt | None" = None
+    is_late: bool = False
 
     def give_up(self) -> None:
         """Tell the caller that it took too long; end the transaction if nobody in it has time left."""
+        # Before `attempt` is looked at: a lane that has not set it by now will see this.
+        self.is_late = True
         # A handler that was cancelled does not wait any more, but its command's time has run out all the same.
         if not self.answer.done():
             self.answer.set_exception(DatabaseTimeoutError())
-        if self.transaction is not None and self.transaction.deadline <= self.deadline:
-            self.transaction.cut()
+        attempt = self.attempt
+        if attempt is not None and attempt.is_late:
+            attempt.transaction.cut()
 
     def tell(self, outcome: object) -> None:
         """Give the caller the outcome, unless it has been told that it took too long."""
@@ -59,6 +64,19 @@ class Waiting:
             self.answer.set_exception(outcome)
         else:
             self.answer.set_result(outcome)
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """A transaction for a batch."""
+
+    transaction: Transaction
+    batch: Sequence[Waiting]
+
+    @property
+    def is_late(self) -> bool:
+        """Whether nobody waits for it any more."""
+        return all(one.is_late for one in self.batch)
 
 
 class Queue:

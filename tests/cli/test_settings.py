@@ -1,9 +1,13 @@
 """`oo-ml settings`: everything is shown but the secrets, and nonsense is refused by name."""
 
+from typing import Any
+
 import pytest
 
 from oo_ml.settings import Settings
 from tests.commands import Done, oo_ml
+
+NESTING = "OO_ML_LANE_LOCK_TIMEOUT <= OO_ML_LOCK_TIMEOUT <= OO_ML_STATEMENT_TIMEOUT <= OO_ML_REQUEST_TIMEOUT must hold"
 
 
 def test_every_setting_is_printed_and_no_secret() -> None:
@@ -33,10 +37,8 @@ def test_every_setting_is_printed_and_no_secret() -> None:
     ("variables", "line"),
     [
         ({"OO_ML_EPSILON": "1.5"}, "OO_ML_EPSILON: Input should be less than or equal to 1"),
-        (
-            {"OO_ML_STATEMENT_TIMEOUT": "7"},
-            "OO_ML_LOCK_TIMEOUT <= OO_ML_STATEMENT_TIMEOUT <= OO_ML_REQUEST_TIMEOUT must hold",
-        ),
+        ({"OO_ML_STATEMENT_TIMEOUT": "7"}, NESTING),
+        ({"OO_ML_LANE_LOCK_TIMEOUT": "1.2"}, NESTING),
     ],
 )
 def test_nonsense_is_refused_by_name(variables: dict[str, str], line: str) -> None:
@@ -54,8 +56,8 @@ def test_an_address_that_is_none_is_refused_without_showing_it(url: str) -> None
     assert "sesame" not in done.err
 
 
-def test_settings_of_a_service_are_checked_before_it_starts() -> None:
+@pytest.mark.parametrize("variable", ["OO_ML_DATABASE_WORKERS", "OO_ML_LANES", "OO_ML_LANE_BATCH", "OO_ML_LANE_QUEUE"])
+def test_settings_of_a_service_are_checked_before_it_starts(variable: str) -> None:
     """It never gets as far as a database."""
-    assert oo_ml("serve", OO_ML_DATABASE_WORKERS=0) == Done(
-        1, "", "error: OO_ML_DATABASE_WORKERS: Input should be greater than 0\n"
-    )
+    variables: dict[str, Any] = {variable: 0}
+    assert oo_ml("serve", **variables) == Done(1, "", f"error: {variable}: Input should be greater than 0\n")

@@ -9,8 +9,9 @@ from sqlalchemy import Engine, make_url, text
 
 from oo_ml.domain.features import Moment, Task
 from oo_ml.domain.policies import LINUCB
-from oo_ml.services.score import Candidate, DecideCommand, Parameters, decide
+from oo_ml.services.score import DecideCommand, Parameters, decide
 from oo_ml.storage.partitions import month_of
+from tests.candidates import Candidate
 from tests.commands import Done, oo_ml, start
 from tests.gates import scalar, wait_until_blocked
 from tests.migrations.rows import uuid7
@@ -129,7 +130,9 @@ def test_a_detach_that_is_refused_is_a_failure(database_url: str, db: Engine) ->
         reader.execute(text("SELECT FROM feature_history"))
         done = upkeep(database_url, retention=6, lock_timeout=0.1)
     assert (done.code, done.out) == (1, "")
-    refused = "error: detaching months of feature_history: The database did not answer in time"
+    refused = (
+        "error: detaching months of feature_history: The database did not answer in time: somebody else holds a lock"
+    )
     assert done.err.splitlines()[-1] == refused
     assert upkeep(database_url, retention=6) == Done(0, "detached feature_history_2001_05\n", "")
 

@@ -95,9 +95,7 @@ def test_how_often_each_is_chosen_is_what_the_propensities_say(policy: str) -> N
     decisions = 20_000
     share = 0.3
     choices = [
-        linucb(X, 1.0, share, seed)
-        if policy == "linucb"
-        else epsilon_greedy(X, share, seed)
+        linucb(X, 1.0, share, seed) if policy == "linucb" else epsilon_greedy(X, share, seed)
         for seed in range(decisions)
     ]
     counts = np.bincount([choice.index for choice in choices], minlength=3)

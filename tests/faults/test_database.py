@@ -19,29 +19,34 @@ HURRIED = {"lock_timeout": 0.3, "statement_timeout": 0.5, "request_timeout": 1.0
 
 
 def test_a_silent_database_is_a_503_in_time_and_costs_no_worker(database_url: str, db: Engine) -> None:
-    """More calls than there are workers are all answered at their deadline; then the service works on."""
+    """More calls than there are lanes, or workers, are all answered at their deadline; then the service works on."""
     with (
         proxied(database_url) as (proxy, url),
-        serving(make_settings(**HURRIED, database_workers=2), url) as service,
-        ThreadPoolExecutor(6) as clients,
+        serving(make_settings(**HURRIED, lanes=2, database_workers=2), url) as service,
+        ThreadPoolExecutor(12) as clients,
     ):
-        assert service.client.post("/score", json=calls.score()).status_code == 200
+        assert [call(service).status_code for call in (_score, _score_batch)] == [200, 200]
         proxy.mute()
         started = time.monotonic()
-        answers = [_score(service)]
-        answers += [call.result() for call in [clients.submit(_score, service) for _ in range(6)]]
+        answers = [call(service) for call in (_score, _score_batch)]
+        assert [(answer.status_code, answer.json()["code"]) for answer in answers] == [(503, "database_timeout")] * 2
+        assert {answer.headers["Retry-After"] for answer in answers} == {"1"}
+        sent = [clients.submit(call, service, f"user {n}") for n in range(6) for call in (_score, _score_batch)]
+        answers += [call.result() for call in sent]
         assert {answer.status_code for answer in answers} <= {200, 503}
-        assert (answers[0].status_code, answers[0].json()["code"]) == (503, "database_timeout")
-        assert answers[0].headers["Retry-After"] == "1"
         assert time.monotonic() - started < 10
         # Nobody has let the silent connections go: the service has got rid of them by itself.
-        assert _score(service).status_code == 200
-        answered = 2 + sum(answer.status_code == 200 for answer in answers)
-    assert scalar(db, "SELECT pulls FROM policy_state") == answered
+        assert [call(service).status_code for call in (_score, _score_batch)] == [200, 200]
+        answered = 4 + sum(answer.status_code == 200 for answer in answers)
+    assert scalar(db, "SELECT sum(pulls)::int FROM policy_state") == answered
 
 
-def _score(service: Service) -> httpx.Response:
-    return service.client.post("/score", json=calls.score())
+def _score(service: Service, user_id: str = "ada") -> httpx.Response:
+    return service.client.post("/score", json=calls.score(user_id))
+
+
+def _score_batch(service: Service, user_id: str = "ada") -> httpx.Response:
+    return service.client.post("/score/batch", json={"items": [calls.score(user_id)]})
 
 
 def test_a_dropped_connection_is_a_503_and_the_next_call_gets_a_new_one(database_url: str) -> None:
@@ -63,9 +68,10 @@ def test_a_database_that_is_away_is_a_503_from_the_start() -> None:
         assert (answer.status_code, answer.json()["code"]) == (503, "database_unavailable")
 
 
-def test_a_lock_that_is_never_let_go_is_a_503(serve: Serve, db: Engine) -> None:
-    """lock_timeout ends the wait, and the reward is not in."""
-    service = serve(**HURRIED)
+@pytest.mark.parametrize("lane_lock_timeout", [HURRIED["lock_timeout"], 0.05])
+def test_a_lock_that_is_never_let_go_is_a_503(serve: Serve, db: Engine, lane_lock_timeout: float) -> None:
+    """lock_timeout ends the wait, however often the lane looks meanwhile, and the reward is not in."""
+    service = serve(**HURRIED, lane_lock_timeout=lane_lock_timeout)
     service.client.post("/score", json=calls.score())
     with holding_state(db, "ada", LINUCB):
         answer = service.client.post("/reward", json=calls.reward())
@@ -73,20 +79,25 @@ def test_a_lock_that_is_never_let_go_is_a_503(serve: Serve, db: Engine) -> None:
     assert scalar(db, "SELECT count(*) FROM reward_ledger") == 0
 
 
-def test_a_full_queue_is_a_503_at_once(serve: Serve, db: Engine) -> None:
+@pytest.mark.parametrize(
+    ("path", "settings"),
+    [("/reward", {"lane_queue": 1}), ("/reward/batch", {"database_workers": 1, "database_queue": 1})],
+)
+def test_a_full_queue_is_a_503_at_once(serve: Serve, db: Engine, path: str, settings: dict[str, int]) -> None:
     """One call at work, one waiting: the third is refused while the other two are still held, and they succeed."""
-    service = serve(database_workers=1, database_queue=1)
+    service = serve(**settings)
     service.client.post("/score", json=calls.score())
+    body = {"/reward": calls.reward(), "/reward/batch": {"items": [calls.reward()]}}[path]
     with ThreadPoolExecutor(3) as clients, holding_state(db, "ada", LINUCB):
-        first = clients.submit(service.client.post, "/reward", json=calls.reward())
+        first = clients.submit(service.client.post, path, json=body)
         wait_until_blocked(db, 1)
-        second = clients.submit(service.client.post, "/reward", json=calls.reward())
-        third = clients.submit(service.client.post, "/reward", json=calls.reward())
+        second, third = (clients.submit(service.client.post, path, json=body) for _ in range(2))
         # Whichever of the two came last finds the one place in the queue taken.
         refused = next(as_completed([second, third])).result()
         assert (refused.status_code, refused.json()["code"]) == (503, "overloaded")
         assert not first.done()
     assert sorted(call.result().status_code for call in (first, second, third)) == [200, 200, 503]
+    assert scalar(db, "SELECT reward_count FROM policy_state") == 2
 
 
 @pytest.mark.parametrize("sqlstate", ["40001", "40P01"])
@@ -120,7 +131,7 @@ def test_a_read_only_database_is_a_503(service: Service, db: Engine) -> None:
             "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = :name AND pid <> pg_backend_pid()"
         )
         connection.execute(text(others), {"name": name})
-    # The pool's connections, writers' and readers', are gone; each finds out with its next call.
+    # The pools' connections, the lanes' and the readers', are gone; each finds out with its next call.
     service.client.post("/reward", json=calls.reward())
     service.client.get("/stats/ada")
     answer = service.client.post("/reward", json=calls.reward())

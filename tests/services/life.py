@@ -91,15 +91,19 @@ class Stage:
         self.seen: Counter[str] = Counter()
         self._url = url
         self._running = running
-        self.service = self._started()
+        self.service = self.start()
 
     def restart(self) -> None:
         """Stop the service, and start another one on the same database."""
         self.stop()
-        self.service = self._started()
+        self.service = self.start()
+
+    def start(self) -> Service:
+        """Start a service, beside those that there are."""
+        return self._running.enter_context(serving(SETTINGS, self._url))
 
     def stop(self) -> None:
-        """Stop the service."""
+        """Stop every service."""
         self._running.close()
 
     def give_defaults(self, reward: float) -> int:
@@ -109,9 +113,6 @@ class Stage:
         defaults = asyncio.run(give_default_rewards(self.worker, given, datetime.now(UTC) + wait + AHEAD))
         assert not defaults.is_busy
         return defaults.given
-
-    def _started(self) -> Service:
-        return self._running.enter_context(serving(SETTINGS, self._url))
 
 
 def answer_of(response: httpx.Response) -> Answer:

@@ -1,6 +1,7 @@
 """Two calls at once about one person: whichever comes first, all is as if the other had waited for its answer.
 
 A gate holds the row that they need. Each call is started when those before it are seen to wait: their order is known.
+Each is made at a service of its own, so that they meet in the database: at one they would queue up in a lane.
 """
 
 from collections.abc import Callable
@@ -19,6 +20,7 @@ from tests.gates import holding_state, scalar
 from tests.services.life import Life, answer_of
 from tests.services.plain_person import Answer, Person
 from tests.services.plain_policies import DOORS, alike
+from tests.serving import Service
 from tests.waiting import until
 
 D: Final = "01936f3e-0000-7000-8000-000000000001"
@@ -35,9 +37,9 @@ class Move:
     plainly: Callable[[Person], Answer]
 
 
-def moves(life: Life) -> dict[str, Move]:
-    """Return what can be done about the decision D of ada, or to her."""
-    client, user_id = life.stage.service.client, life.people["ada"].user_id
+def moves(life: Life, service: Service) -> dict[str, Move]:
+    """Return what can be done at a service about the decision D of ada, or to her."""
+    client, user_id = service.client, life.people["ada"].user_id
     encoded = quote(user_id, safe="")
     by_id = {"user_id": user_id, "tip_id": "t1", "decision_id": D}
     features = {"hour_of_day": 17, "is_overdue": True, "task_age_days": 9.0, "priority": 1}
@@ -109,8 +111,9 @@ ABOUT_A_REWARD: Final = ("reward otherwise", "reward the tip", "amend", "retract
 @pytest.mark.parametrize("first", MOVES)
 def test_every_two_calls_about_an_open_decision(life: type[Life], first: str) -> None:
     """The answers, the ledger, the history and the model are those of one after the other."""
+    other = life.stage.start()
     for second in MOVES:
-        play(life, [], first, second)
+        play(life, other, [], first, second)
     assert_no_deadlock(life)
 
 
@@ -118,9 +121,10 @@ def test_every_two_calls_about_an_open_decision(life: type[Life], first: str) ->
 @pytest.mark.parametrize("past", PASTS)
 def test_every_two_calls_about_the_reward_of_a_decision(life: type[Life], past: str) -> None:
     """The same where it has a reward, a default or a retraction, or is of before a reset."""
+    other = life.stage.start()
     for first in ABOUT_A_REWARD:
         for second in ABOUT_A_REWARD:
-            play(life, PASTS[past], first, second)
+            play(life, other, PASTS[past], first, second)
     assert_no_deadlock(life)
 
 
@@ -131,18 +135,18 @@ def assert_no_deadlock(life: type[Life]) -> None:
     assert scalar(life.stage.db, "SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()") == 0
 
 
-def play(life: type[Life], past: list[str], first: str, second: str) -> None:
+def play(life: type[Life], other: Service, past: list[str], first: str, second: str) -> None:
     """Let ada have the decision D and a past, then do two things at once, one of which is the first to wait."""
     if first == second == "assume":
         # Two processes don't give default rewards at once: the second leaves it to the first.
         return
     one = life()
     person = one.people["ada"]
-    can = moves(one)
+    can, can_elsewhere = moves(one, one.stage.service), moves(one, other)
     one.ask("score", "ada", LINUCB, {**question(person.user_id), "decision_id": D})
     for name in past:
         assert alike(can[name].call(), can[name].plainly(person))
-    found = at_the_gate(one.stage.db, StateKey(person.user_id, LINUCB), can[first].call, can[second].call)
+    found = at_the_gate(one.stage.db, StateKey(person.user_id, LINUCB), can[first].call, can_elsewhere[second].call)
     expected = [can[name].plainly(person) for name in (first, second)]
     assert alike(found, expected), (first, second, found, expected)
     one.recent += [(person, D), (person, NEW)]

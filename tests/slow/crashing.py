@@ -7,6 +7,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from oo_ml.embedded_postgres import running
+from oo_ml.settings import Settings
 from oo_ml.storage import migrations
 from tests.commands import Served, processes_in, served
 from tests.conftest import make_settings
@@ -60,7 +61,9 @@ class Machine:
     def _start_service(self) -> Served:
         self._starts += 1
         log = self._directory / f"service-{self._starts}.log"
-        return self._held.enter_context(served(log, OO_ML_DATABASE_URL=self.url))
+        # The lanes' own patience: what a killed service leaves behind holds rows for a moment.
+        patience = Settings.model_fields["lane_lock_timeout"].get_default()
+        return self._held.enter_context(served(log, OO_ML_DATABASE_URL=self.url, OO_ML_LANE_LOCK_TIMEOUT=patience))
 
 
 @contextmanager
