@@ -78,6 +78,9 @@ class Transaction:
             yield
         finally:
             self._watch(None, {})
+            if self._is_cut and not connection.invalidated:
+                # Just after COMMIT: nobody else may be given what is left of it.
+                connection.invalidate()
 
     def _watch(self, connection: psycopg.Connection[Any] | None, info: dict[Any, Any]) -> None:
         with self._lock:

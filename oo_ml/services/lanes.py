@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import groupby
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 from sqlalchemy import Connection, Engine
 
@@ -29,6 +29,9 @@ from oo_ml.storage.engine import limit_lock_wait
 logger = logging.getLogger(__name__)
 
 Result = TypeVar("Result")
+
+# uvloop counts in milliseconds and rounds down.
+_TICK: Final = 0.002
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +83,7 @@ class Lanes:
         now = time.monotonic()
         waiting = Waiting(service, user_id, command, now, now + self._timeout, answer)
         self._lanes[hash(user_id) % len(self._lanes)].queue.put(waiting)
-        waiting.timer = loop.call_later(self._timeout, waiting.give_up)
+        waiting.timer = loop.call_later(self._timeout + _TICK, waiting.give_up)
         return await answer
 
     def close(self, within: float = math.inf) -> None:
@@ -97,6 +100,7 @@ class _Lane:
     def __init__(self, engine: Engine, limits: Limits, *, name: str) -> None:
         self._engine = engine
         self._limits = limits
+        self._moment = limits.lane_lock_timeout / 10
         self.queue = Queue(room=limits.queue, batch=limits.batch, one_user=limits.one_user)
         self._transaction: Transaction | None = None
         self._thread = threading.Thread(target=self._work, name=name, daemon=True)
@@ -119,7 +123,7 @@ class _Lane:
 
     def _run(self, batch: Sequence[Waiting]) -> None:
         try:
-            outcomes = self._transact(batch, hurried=self.queue.is_blocked(batch[0].user_id))
+            outcomes = self._transact(batch, self._look(batch[0].user_id))
         except RowLockedError:
             if len({one.user_id for one in batch}) > 1:
                 self._run_one_by_one(batch)
@@ -134,6 +138,13 @@ class _Lane:
             self.queue.unblock(one.user_id for one in batch)
             _tell(batch, outcomes)
 
+    def _look(self, user_id: str) -> float | None:
+        """Return how long to wait for a user's row if it was found locked the last time."""
+        if not self.queue.is_blocked(user_id):
+            return None
+        # Where nobody else waits there is time to get to the head of PostgreSQL's own line.
+        return self._limits.lane_lock_timeout if self.queue.is_empty() else self._moment
+
     def _run_one_by_one(self, batch: Sequence[Waiting]) -> None:
         """Run a batch again that was rolled back, so that only whatever is to blame fails, or waits on."""
         locked: dict[str, list[Waiting]] = {}
@@ -145,7 +156,7 @@ class _Lane:
             if not _in_time([one]):
                 continue
             try:
-                [outcome] = self._transact([one], hurried=True)
+                [outcome] = self._transact([one], self._moment)
             except RowLockedError:
                 locked[one.user_id] = [one]
                 continue
@@ -166,8 +177,10 @@ class _Lane:
         _tell(over, [RowLockedError()] * len(over))
         self.queue.put_back(batch[len(over) :], batch[0].user_id, now + self._limits.lane_lock_timeout / 2)
 
-    def _transact(self, batch: Sequence[Waiting], *, hurried: bool) -> Sequence[Any]:
-        service = _hurried(batch[0].service, self._limits.lane_lock_timeout / 10) if hurried else batch[0].service
+    def _transact(self, batch: Sequence[Waiting], lock_wait: float | None = None) -> Sequence[Any]:
+        service = _checked(batch[0].service)
+        if lock_wait is not None:
+            service = _hurried(service, lock_wait)
         attempt = Attempt(Transaction(max(one.deadline for one in batch)), batch)
         self._transaction = attempt.transaction
         for one in batch:
@@ -181,6 +194,18 @@ class _Lane:
             self._transaction = None
             for one in batch:
                 one.attempt = None
+
+
+def _checked(service: AnyService) -> AnyService:
+    """Return a service that is rolled back if it forgets a command."""
+
+    def checked(connection: Connection, commands: Sequence[Any]) -> Sequence[Any]:
+        outcomes = service(connection, commands)
+        if len(outcomes) != len(commands):
+            raise ValueError("a service has to give each command an outcome")
+        return outcomes
+
+    return checked
 
 
 def _hurried(service: AnyService, lock_wait: float) -> AnyService:

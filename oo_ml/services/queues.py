@@ -60,7 +60,10 @@ class Waiting:
             self.timer.cancel()
         if self.answer.done():
             return
-        if isinstance(outcome, Exception):
+        if isinstance(outcome, StopIteration):
+            # No future takes one.
+            self.answer.set_exception(RuntimeError("a service raised StopIteration"))
+        elif isinstance(outcome, Exception):
             self.answer.set_exception(outcome)
         else:
             self.answer.set_result(outcome)
@@ -98,6 +101,8 @@ class Queue:
         self._is_closed = False
         # When to look again at a row that was found locked. Touched by the taking thread alone.
         self._blocked: dict[str, float] = {}
+        # Whether the last batch was a look at such a row: others go first then, however many rows are locked.
+        self._has_looked = False
 
     def put(self, waiting: Waiting) -> None:
         """Accept a command.
@@ -133,6 +138,10 @@ class Queue:
         with self._changed:
             self._waiting.extendleft(reversed(batch))
 
+    def is_empty(self) -> bool:
+        """Tell whether nothing waits."""
+        return not self._waiting
+
     def is_blocked(self, user_id: str) -> bool:
         """Tell whether a user's row was found locked the last time."""
         return user_id in self._blocked
@@ -165,12 +174,13 @@ class Queue:
         left: deque[Waiting] = deque()
         behind: set[str] = set()
         alone = self._one_user
+        others_first = self._has_looked and any(one.user_id not in self._blocked for one in self._waiting)
         for one in self._waiting:
             blocked_until = self._blocked.get(one.user_id)
             if one.user_id in behind or len(batch) == self._batch:
                 joins = False
             elif not batch:
-                joins = blocked_until is None or blocked_until <= now
+                joins = blocked_until is None or (blocked_until <= now and not others_first)
                 alone = alone or blocked_until is not None
             elif alone:
                 joins = one.service is batch[0].service and one.user_id == batch[0].user_id
@@ -182,4 +192,6 @@ class Queue:
                 behind.add(one.user_id)
                 left.append(one)
         self._waiting = left
+        if batch:
+            self._has_looked = batch[0].user_id in self._blocked
         return batch

@@ -9,11 +9,12 @@ from uuid import UUID
 import numpy as np
 from numpy.typing import NDArray
 from pydantic_core import to_json
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection
 
 from oo_ml.storage import arrays, states
 from oo_ml.storage.columns import BigIntegers, Booleans, Digests, Integers, Jsons, Numbers, Texts, Times, Uuids
 from oo_ml.storage.history import DecisionKey, names
+from oo_ml.storage.statements import Statement
 from oo_ml.storage.states import PolicyState, StateKey
 
 
@@ -69,7 +70,7 @@ class Answered:
 
 # The prompt version comes from the candidate, else from the latest generated tip of that id. WITH ORDINALITY and the
 # ORDER BY give positions in the order of the batch.
-_INSERT = text(f"""
+_INSERT = Statement(f"""
     WITH counted AS ({states.COUNT})
     INSERT INTO feature_history (
         user_id, decision_id, policy, epoch, version, decided_at, score, propensity, exploring, tip_id,
@@ -109,7 +110,7 @@ _INSERT = text(f"""
     ORDER BY k.place
 """)
 
-_ANSWERED = text("""
+_ANSWERED = Statement("""
     SELECT h.user_id, h.decision_id, h.request_digest, h.answer
     FROM unnest(CAST(:user_ids AS text[]), CAST(:decision_ids AS uuid[])) AS k (user_id, decision_id)
     JOIN feature_history AS h ON h.user_id = k.user_id AND h.decision_id = k.decision_id
@@ -120,8 +121,8 @@ def insert(connection: Connection, decisions: Sequence[DecisionRow], counted: Se
     """Write `decisions`, in the order in which they were made, and the states `counted`, which have counted them."""
     dimensions = [len(decision.x) for decision in decisions]
     counts = [len(decision.propensities) for decision in decisions]
-    connection.execute(
-        _INSERT,
+    _INSERT.run(
+        connection,
         {
             **states.counted(counted),
             "user_ids": Texts.of(decision.key.user_id for decision in decisions),
@@ -156,7 +157,7 @@ def insert(connection: Connection, decisions: Sequence[DecisionRow], counted: Se
 
 def answered(connection: Connection, keys: Sequence[DecisionKey]) -> dict[DecisionKey, Answered]:
     """Return those of the decisions named that were made already."""
-    rows = connection.execute(_ANSWERED, names(keys))
+    rows = _ANSWERED.run(connection, names(keys))
     return {
         DecisionKey(user_id, decision_id): Answered(digest, answer) for user_id, decision_id, digest, answer in rows
     }

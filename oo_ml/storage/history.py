@@ -8,10 +8,11 @@ from uuid import UUID
 
 import numpy as np
 from numpy.typing import NDArray
-from sqlalchemy import Connection, Row, text
+from sqlalchemy import Connection, text
 
 from oo_ml.domain.learning import Kind
 from oo_ml.storage.columns import Integers, Texts, Uuids
+from oo_ml.storage.statements import Statement
 from oo_ml.storage.states import StateKey
 
 HISTORY_LENGTH = 100
@@ -112,13 +113,13 @@ class HistoryEntry:
 
 _DECIDED_COLUMNS = "h.user_id, h.decision_id, h.policy, h.epoch, h.tip_id, h.x, h.reward, h.rewarded_at, h.reward_kind"
 
-_DECIDED = text(f"""
+_DECIDED = Statement(f"""
     SELECT {_DECIDED_COLUMNS}
     FROM unnest(CAST(:user_ids AS text[]), CAST(:decision_ids AS uuid[])) AS k (user_id, decision_id)
     JOIN feature_history AS h ON h.user_id = k.user_id AND h.decision_id = k.decision_id
 """)
 
-_LATEST = text(f"""
+_LATEST = Statement(f"""
     SELECT {_DECIDED_COLUMNS}
     FROM unnest(
         CAST(:user_ids AS text[]), CAST(:policies AS text[]), CAST(:epochs AS integer[]), CAST(:tip_ids AS text[]),
@@ -159,7 +160,7 @@ _RECENT = text("""
 
 def decided(connection: Connection, keys: Sequence[DecisionKey]) -> dict[DecisionKey, Decided]:
     """Return those of the decisions named that there are; lock their states first, and nobody changes them."""
-    return {one.key: one for one in map(_decided, connection.execute(_DECIDED, names(keys)))}
+    return {one.key: one for one in map(_decided, _DECIDED.run(connection, names(keys)))}
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,8 +177,8 @@ def latest(connection: Connection, counts: Mapping[TipKey, int]) -> dict[TipKey,
 
     Lock their states first, and nobody changes them.
     """
-    rows = connection.execute(
-        _LATEST,
+    rows = _LATEST.run(
+        connection,
         {
             "user_ids": Texts.of(tip.state_key.user_id for tip in counts),
             "policies": Texts.of(tip.state_key.policy for tip in counts),
@@ -212,7 +213,7 @@ def names(keys: Sequence[DecisionKey]) -> dict[str, Any]:
     }
 
 
-def _decided(row: Row[*tuple[Any, ...]]) -> Decided:
+def _decided(row: Sequence[Any]) -> Decided:
     user_id, decision_id, policy, epoch, tip_id, x, reward, rewarded_at, kind = row
     return Decided(
         user_id, decision_id, policy, epoch, tip_id, x, reward, rewarded_at, None if kind is None else Kind(kind)

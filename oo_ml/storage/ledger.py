@@ -13,6 +13,7 @@ from oo_ml.domain.learning import Change
 from oo_ml.storage import arrays, states
 from oo_ml.storage.columns import BigIntegers, Digests, Integers, Numbers, Texts, Times, Uuids
 from oo_ml.storage.history import Decided, DecisionKey, names
+from oo_ml.storage.statements import Statement
 from oo_ml.storage.states import PolicyState, StateKey
 
 
@@ -77,7 +78,7 @@ class Latest:
 
 # One statement for what a batch of changes leaves behind: the states, the rewards that now count in the history, the
 # changes themselves.
-_INSERT = text(f"""
+_INSERT = Statement(f"""
     WITH saved AS ({states.SAVE}), rewarded AS (
         UPDATE feature_history AS h
         SET reward = d.reward, rewarded_at = d.rewarded_at, reward_kind = d.reward_kind
@@ -107,7 +108,7 @@ _INSERT = text(f"""
     )
 """)
 
-_LATEST = text("""
+_LATEST = Statement("""
     SELECT k.user_id, k.decision_id, l.version, l.x
     FROM unnest(CAST(:user_ids AS text[]), CAST(:decision_ids AS uuid[])) AS k (user_id, decision_id)
     CROSS JOIN LATERAL (
@@ -119,7 +120,7 @@ _LATEST = text("""
     ) AS l
 """)
 
-_LENGTHS = text("""
+_LENGTHS = Statement("""
     SELECT k.user_id, k.policy, k.epoch, coalesce(max(l.version), 0)
     FROM unnest(CAST(:user_ids AS text[]), CAST(:policies AS text[]), CAST(:epochs AS integer[]))
         AS k (user_id, policy, epoch)
@@ -127,7 +128,7 @@ _LENGTHS = text("""
     GROUP BY k.user_id, k.policy, k.epoch
 """)
 
-_RECORDED = text("""
+_RECORDED = Statement("""
     SELECT l.user_id, l.idempotency_key, l.request_digest, l.reward, l.decision_id
     FROM unnest(CAST(:user_ids AS text[]), CAST(:idempotency_keys AS text[])) AS k (user_id, idempotency_key)
     JOIN reward_ledger AS l ON l.user_id = k.user_id AND l.idempotency_key = k.idempotency_key
@@ -167,8 +168,8 @@ def insert(
 ) -> None:
     """Append `rows`, write what now counts for the decisions `decided`, each of them named once, and save states."""
     dimensions = [len(row.change.x) for row in rows]
-    connection.execute(
-        _INSERT,
+    _INSERT.run(
+        connection,
         {
             **states.saved(saved),
             "user_ids": Texts.of(row.key.user_id for row in rows),
@@ -198,14 +199,14 @@ def insert(
 
 def latest(connection: Connection, decisions: Sequence[DecisionKey]) -> dict[DecisionKey, Latest]:
     """Return the last row of each decision that has any."""
-    rows = connection.execute(_LATEST, names(decisions))
+    rows = _LATEST.run(connection, names(decisions))
     return {DecisionKey(user_id, decision_id): Latest(version, x) for user_id, decision_id, version, x in rows}
 
 
 def lengths(connection: Connection, epochs: Sequence[tuple[StateKey, int]]) -> dict[tuple[StateKey, int], int]:
     """Return the last version of each epoch, 0 where it has no row."""
-    rows = connection.execute(
-        _LENGTHS,
+    rows = _LENGTHS.run(
+        connection,
         {
             "user_ids": Texts.of(key.user_id for key, _ in epochs),
             "policies": Texts.of(key.policy for key, _ in epochs),
@@ -217,8 +218,8 @@ def lengths(connection: Connection, epochs: Sequence[tuple[StateKey, int]]) -> d
 
 def recorded(connection: Connection, keys: Sequence[tuple[str, str]]) -> dict[tuple[str, str], Recorded]:
     """Return the call that came before with each user's Idempotency-Key, if any did."""
-    rows = connection.execute(
-        _RECORDED,
+    rows = _RECORDED.run(
+        connection,
         {
             "user_ids": Texts.of(user_id for user_id, _ in keys),
             "idempotency_keys": Texts.of(key for _, key in keys),

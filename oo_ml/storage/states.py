@@ -6,12 +6,13 @@ from datetime import datetime
 from typing import Any, Final, NamedTuple
 from uuid import UUID
 
-from sqlalchemy import Connection, Row, text
+from sqlalchemy import Connection, text
 
 from oo_ml.domain.policies import DIMENSIONS
 from oo_ml.domain.ridge import Ridge
 from oo_ml.storage import arrays
 from oo_ml.storage.columns import BigIntegers, Integers, Numbers, Texts, Times, Uuids
+from oo_ml.storage.statements import Statement
 
 
 class StateKey(NamedTuple):
@@ -95,7 +96,7 @@ _ALL_THERE = """
 
 # By whether decisions are named too, and whether it is all of the rows or none.
 _LOCKS = {
-    (with_decisions, all_or_none): text(
+    (with_decisions, all_or_none): Statement(
         (_LOCK_DECIDED if with_decisions else _LOCK).format(condition=_ALL_THERE if all_or_none else "true")
     )
     for with_decisions in (False, True)
@@ -179,7 +180,7 @@ def lock(
             "decided_user_ids": Texts.of(user_id for user_id, _ in decisions),
             "decision_ids": Uuids.of(decision_id for _, decision_id in decisions),
         }
-    rows = connection.execute(_LOCKS[bool(decisions), all_or_none], names)
+    rows = _LOCKS[bool(decisions), all_or_none].run(connection, names)
     return {state.key: state for state in map(_state, rows)}
 
 
@@ -240,6 +241,6 @@ def saved(states: Sequence[PolicyState]) -> dict[str, Any]:
     }
 
 
-def _state(row: Row[*tuple[Any, ...]]) -> PolicyState:
+def _state(row: Sequence[Any]) -> PolicyState:
     user_id, policy, *counters, a, b = row
     return PolicyState(StateKey(user_id, policy), Ridge(a, b), *counters)
