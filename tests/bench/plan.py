@@ -39,7 +39,7 @@ class Plan:
 FULL: Final = Plan(
     seconds=5,
     rounds=5,
-    every=2,
+    every=4,
     users=10_000,
     open_decisions=150,
     reference_open_decisions=20,

@@ -13,6 +13,7 @@ from typing import Any, Final
 from uuid import UUID
 
 import psycopg
+import pytest
 from sqlalchemy import Engine, event, text
 
 from oo_ml.domain.features import Moment, Task
@@ -85,8 +86,8 @@ class Client:
     async def live(self) -> None:
         """Make all calls."""
         for _ in range(CALLS):
-            kinds = [self.decide, self.react, self.correct, self.teach, self.reset]
-            [kind] = self.rng.choices(kinds, [45, 25, 15, 10, 2])
+            kinds = [self.decide, self.react, self.correct, self.teach, self.reset, self.hurry]
+            [kind] = self.rng.choices(kinds, [45, 25, 15, 10, 2, 5])
             try:
                 await kind()
             except UnavailableError:
@@ -133,6 +134,29 @@ class Client:
         command = RewardCommand(known.user_id, policy, tip_id, 0.5, datetime.now(UTC), MOMENT, TASK)
         await self._change(known, learn, command, 0.5)
 
+    async def hurry(self) -> None:
+        """Ask, react and take it back without waiting for answers in between: each finds what came before it."""
+        now = datetime.now(UTC)
+        name = uuid7(now, next(self.names))
+        known = Known(self.rng.choice(USERS))
+        tip = Candidate(f"{name} 0", "s", TASK)
+        self.tally.decisions[name] = known
+        self.tally.doubtful[name] = known.user_id
+        decided, *changed = await asyncio.gather(
+            self.lanes.run(score, known.user_id, DecideCommand(known.user_id, LINUCB, name, now, MOMENT, [tip])),
+            self._change(known, learn, DecisionRewardCommand(known.user_id, name, tip.id, 0.25, now), 0.25),
+            self._change(known, correct, CorrectCommand(known.user_id, name, None, now), None),
+            return_exceptions=True,
+        )
+        if errors := [told for told in (decided, *changed) if isinstance(told, Exception)]:
+            # Whatever is left of it, nobody looks at it again; but without a fault it is all there.
+            assert any(isinstance(error, UnavailableError) for error in errors), errors
+            del self.tally.decisions[name]
+            self.tally.unanswered += 1
+        else:
+            del self.tally.doubtful[name]
+            assert (known.fewest, known.most, known.rewards) == (2, 2, {None})
+
     async def reset(self) -> None:
         """Let somebody start afresh."""
         user_id = self.rng.choice([user for user in USERS if user not in KEPT])
@@ -160,6 +184,23 @@ def backends(own: Engine) -> Iterator[list[int]]:
     event.listen(own, "connect", connected)
     yield seen
     event.remove(own, "connect", connected)
+
+
+@contextmanager
+def commits_lost(own: Engine) -> Iterator[None]:
+    """Let the connection go down now and then after a COMMIT that went through, before anybody hears of it."""
+    commit = own.dialect.do_commit
+    numbers = count(1)
+
+    def lose(connection: Any) -> None:  # noqa: ANN401 - SQLAlchemy's, for the driver's
+        commit(connection)
+        if next(numbers) % 25 == 0:
+            connection.driver_connection.close()
+            raise psycopg.OperationalError
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(own.dialect, "do_commit", lose)
+        yield
 
 
 async def disturb(db: Engine, seen: list[int]) -> None:
@@ -191,6 +232,7 @@ def test_what_was_acknowledged_in_a_storm_is_there_once(database_url: str, db: E
         running(database_url, lanes=2, batch=32, lane_lock_timeout=0.05) as (lanes, own),
         backends(own) as seen,
         aborted(own, "40001", lambda step: step.of_all % 29 == 0),
+        commits_lost(own),
     ):
         tally = asyncio.run(storm(lanes, db, seen))
     assert 0 < tally.unanswered < CLIENTS * CALLS / 4
