@@ -35,6 +35,7 @@ from tests.services.notes import (
     together,
     written,
 )
+from tests.waiting import until
 
 # A lane waits for a row a moment, a command a while.
 SHORT: dict[str, Any] = {"lane_lock_timeout": 0.05}
@@ -228,6 +229,35 @@ def test_a_lane_waits_only_a_moment_for_a_row(database_url: str, db: Engine) -> 
         asyncio.run(both(lanes, holder))
     assert limits[:3] == [(2, "50ms"), (1, "5ms"), (1, "5ms")]
     assert limits[-1] == (1, "50ms")
+
+
+@pytest.mark.usefixtures("ada_and_ben")
+def test_a_lane_looks_longer_only_while_nobody_else_waits(database_url: str, db: Engine) -> None:
+    """Two rows are held: each look is short for the sake of whoever waits for the other; the last may take its time."""
+    looks: list[tuple[str, str]] = []
+
+    def note_look(connection: Connection, commands: Sequence[Note]) -> None:
+        users = " ".join(note.user_id for note in commands)
+        looks.append((users, connection.scalars(text("SHOW lock_timeout")).one()))
+        lock_rows(connection, commands)
+
+    async def both(lanes: Lanes, holder: Connection, other: Connection) -> None:
+        told = asyncio.create_task(together(lanes, scribe, notes("ada ben")))
+        await asyncio.to_thread(until, lambda: len(looks) >= 7)
+        holder.commit()
+        await asyncio.to_thread(until, lambda: ("ben", "50ms") in looks)
+        other.commit()
+        assert await told == [1, 2]
+
+    scribe = Scribe(before=note_look)
+    with (
+        running(database_url, **SHORT) as (lanes, _),
+        holding_state(db, "ada", LINUCB) as holder,
+        holding_state(db, "ben", LINUCB) as other,
+    ):
+        asyncio.run(both(lanes, holder, other))
+    assert looks[0] == ("ada ben", "50ms")
+    assert {limit for _, limit in looks[1:7]} == {"5ms"}
 
 
 @pytest.mark.usefixtures("ada_and_ben")
