@@ -178,9 +178,7 @@ class _Lane:
         self.queue.put_back(batch[len(over) :], batch[0].user_id, now + self._limits.lane_lock_timeout / 2)
 
     def _transact(self, batch: Sequence[Waiting], lock_wait: float | None = None) -> Sequence[Any]:
-        service = _checked(batch[0].service)
-        if lock_wait is not None:
-            service = _hurried(service, lock_wait)
+        service = _guarded(batch[0].service, lock_wait)
         attempt = Attempt(Transaction(max(one.deadline for one in batch)), batch)
         self._transaction = attempt.transaction
         for one in batch:
@@ -196,26 +194,18 @@ class _Lane:
                 one.attempt = None
 
 
-def _checked(service: AnyService) -> AnyService:
-    """Return a service that is rolled back if it forgets a command."""
+def _guarded(service: AnyService, lock_wait: float | None) -> AnyService:
+    """Return a service that waits for rows no longer than `lock_wait`, and is rolled back if it forgets a command."""
 
-    def checked(connection: Connection, commands: Sequence[Any]) -> Sequence[Any]:
+    def guarded(connection: Connection, commands: Sequence[Any]) -> Sequence[Any]:
+        if lock_wait is not None:
+            limit_lock_wait(connection, lock_wait)
         outcomes = service(connection, commands)
         if len(outcomes) != len(commands):
             raise ValueError("a service has to give each command an outcome")
         return outcomes
 
-    return checked
-
-
-def _hurried(service: AnyService, lock_wait: float) -> AnyService:
-    """Return a service that waits for rows no longer than that."""
-
-    def hurried(connection: Connection, commands: Sequence[Any]) -> Sequence[Any]:
-        limit_lock_wait(connection, lock_wait)
-        return service(connection, commands)
-
-    return hurried
+    return guarded
 
 
 def _in_time(batch: Sequence[Waiting]) -> list[Waiting]:

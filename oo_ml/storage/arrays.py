@@ -34,12 +34,11 @@ class Float8ArrayDumper(Dumper):
         if obj.dtype != np.float64:
             raise TypeError(f"only float64 arrays are stored, not {obj.dtype}")
         if obj.size == 0:
-            return _HEADER.pack(0, 0, FLOAT8_OID)
+            return header((), FLOAT8_OID)
         elements = np.empty(obj.size, _ELEMENT)
         elements["length"] = 8
         elements["value"] = obj.ravel()
-        dimensions = b"".join(_DIMENSION.pack(length, 1) for length in obj.shape)
-        return _HEADER.pack(obj.ndim, 0, FLOAT8_OID) + dimensions + elements.tobytes()
+        return header(obj.shape, FLOAT8_OID) + elements.tobytes()
 
 
 class Float8ArrayLoader(Loader):
@@ -55,6 +54,12 @@ class Float8ArrayLoader(Loader):
         shape = [_DIMENSION.unpack_from(data, _HEADER.size + i * _DIMENSION.size)[0] for i in range(ndim)]
         elements = np.frombuffer(data, _ELEMENT, offset=_HEADER.size + ndim * _DIMENSION.size)
         return elements["value"].astype(np.float64).reshape(shape or 0)
+
+
+def header(shape: Sequence[int], element_oid: int, *, has_nulls: bool = False) -> bytes:
+    """Return what stands before the elements of an array of `shape`; an empty array has the shape ()."""
+    dimensions = [_DIMENSION.pack(length, 1) for length in shape]
+    return b"".join((_HEADER.pack(len(shape), has_nulls, element_oid), *dimensions))
 
 
 def register(connection: Connection[object]) -> None:

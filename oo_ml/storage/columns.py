@@ -16,8 +16,8 @@ from psycopg.abc import Buffer
 from psycopg.adapt import Dumper
 from psycopg.pq import Format
 
-_HEADER: Final = struct.Struct(">iii")
-_DIMENSION: Final = struct.Struct(">ii")
+from oo_ml.storage import arrays
+
 _LENGTH: Final = struct.Struct(">i")
 _NULL: Final = _LENGTH.pack(-1)
 _POSTGRES_EPOCH: Final = datetime(2000, 1, 1, tzinfo=UTC)
@@ -34,30 +34,32 @@ class Column(bytes):
     @classmethod
     def _of(cls, elements: Sequence[bytes | None]) -> Self:
         if not elements:
-            return cls(_HEADER.pack(0, 0, cls.element_oid))
+            return cls(arrays.header((), cls.element_oid))
         return cls(
             b"".join(
                 chain(
-                    (_HEADER.pack(1, None in elements, cls.element_oid), _DIMENSION.pack(len(elements), 1)),
+                    (arrays.header((len(elements),), cls.element_oid, has_nulls=None in elements),),
                     *((_NULL,) if one is None else (_LENGTH.pack(len(one)), one) for one in elements),
                 )
             )
         )
 
+
+class _Numeric(Column):
+    """An array of values that are all as long as `code` of the module struct says."""
+
+    code: ClassVar[str]
+
     @classmethod
-    def _of_numbers(cls, values: Sequence[float | None], code: str, size: int) -> Self:
+    def _of_numbers(cls, values: Sequence[float | None]) -> Self:
         if None in values:
-            pack = struct.Struct(f">{code}").pack
+            pack = struct.Struct(f">{cls.code}").pack
             return cls._of([None if value is None else pack(value) for value in values])
         if not values:
             return cls._of([])
-        return cls(
-            struct.pack(
-                f">iiiii{f'i{code}' * len(values)}",
-                *(1, 0, cls.element_oid, len(values), 1),
-                *chain.from_iterable(zip(repeat(size), values)),
-            )
-        )
+        size = struct.calcsize(f">{cls.code}")
+        elements = struct.pack(f">{f'i{cls.code}' * len(values)}", *chain.from_iterable(zip(repeat(size), values)))
+        return cls(arrays.header((len(values),), cls.element_oid) + elements)
 
 
 class Texts(Column):
@@ -84,17 +86,18 @@ class Uuids(Column):
         return cls._of([None if value is None else value.bytes for value in values])
 
 
-class Times(Column):
+class Times(_Numeric):
     """timestamptz[]."""
 
     element_oid = 1184
     array_oid = 1185
+    code = "q"
 
     @classmethod
     def of(cls, values: Iterable[datetime | None]) -> Self:
         """Return `values`, each of which knows its time zone."""
         return cls._of_numbers(
-            [None if value is None else (value - _POSTGRES_EPOCH) // _MICROSECOND for value in values], "q", 8
+            [None if value is None else (value - _POSTGRES_EPOCH) // _MICROSECOND for value in values]
         )
 
 
@@ -122,52 +125,56 @@ class Digests(Column):
         return cls._of(list(values))
 
 
-class Integers(Column):
+class Integers(_Numeric):
     """integer[]."""
 
     element_oid = 23
     array_oid = 1007
+    code = "i"
 
     @classmethod
     def of(cls, values: Iterable[int]) -> Self:
         """Return `values`, none of them beyond 31 bits."""
-        return cls._of_numbers(list(values), "i", 4)
+        return cls._of_numbers(list(values))
 
 
-class BigIntegers(Column):
+class BigIntegers(_Numeric):
     """bigint[]."""
 
     element_oid = 20
     array_oid = 1016
+    code = "q"
 
     @classmethod
     def of(cls, values: Iterable[int | None]) -> Self:
         """Return `values`."""
-        return cls._of_numbers(list(values), "q", 8)
+        return cls._of_numbers(list(values))
 
 
-class Numbers(Column):
+class Numbers(_Numeric):
     """float8[], any of whose elements may be missing."""
 
-    element_oid = 701
-    array_oid = 1022
+    element_oid = arrays.FLOAT8_OID
+    array_oid = arrays.FLOAT8_ARRAY_OID
+    code = "d"
 
     @classmethod
     def of(cls, values: Iterable[float | None]) -> Self:
         """Return `values`."""
-        return cls._of_numbers(list(values), "d", 8)
+        return cls._of_numbers(list(values))
 
 
-class Booleans(Column):
+class Booleans(_Numeric):
     """boolean[]."""
 
     element_oid = 16
     array_oid = 1000
+    code = "?"
 
     @classmethod
     def of(cls, values: Iterable[bool]) -> Self:
         """Return `values`."""
-        return cls._of_numbers(list(values), "?", 1)
+        return cls._of_numbers(list(values))
 
 
 class _ColumnDumper(Dumper):
