@@ -22,11 +22,18 @@ def holding_state(db: Engine, user_id: str, policy: str) -> Iterator[Connection]
 
 def wait_until_blocked(db: Engine, waiting: int) -> None:
     """Return as soon as `waiting` backends of this database wait for a lock of another one."""
-    blocked = (
+    until(lambda: blocked(db) == waiting)
+
+
+def blocked(db: Engine) -> int:
+    """Return how many backends of this database wait for a lock of another one."""
+    counted = scalar(
+        db,
         "SELECT count(*) FROM pg_stat_activity"
-        " WHERE datname = current_database() AND cardinality(pg_blocking_pids(pid)) > 0"
+        " WHERE datname = current_database() AND cardinality(pg_blocking_pids(pid)) > 0",
     )
-    until(lambda: scalar(db, blocked) == waiting)
+    assert isinstance(counted, int)
+    return counted
 
 
 def scalar(db: Engine, statement: str, **parameters: object) -> object:

@@ -13,7 +13,6 @@ from tests.conftest import Serve, make_settings
 from tests.faults.proxy import proxied
 from tests.gates import holding_state, scalar, wait_until_blocked
 from tests.serving import Service, serving
-from tests.waiting import until
 
 HURRIED = {"lock_timeout": 0.3, "statement_timeout": 0.5, "request_timeout": 1.0, "database_connect_timeout": 2}
 
@@ -157,8 +156,3 @@ def _abort(db: Engine, table: str, sqlstate: str, *, times: int) -> None:
         connection.execute(
             text(f"CREATE TRIGGER aborts BEFORE INSERT OR UPDATE ON {table} FOR EACH ROW EXECUTE FUNCTION abort()")
         )
-
-
-def _recovers(service: Service) -> bool:
-    until(lambda: service.client.get("/stats/ada").status_code == 200)
-    return service.client.post("/score", json=calls.score()).status_code == 200

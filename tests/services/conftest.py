@@ -8,6 +8,13 @@ from sqlalchemy import Engine
 
 from oo_ml.services.startup import single_worker
 from tests.services.life import SETTINGS, Life, Stage
+from tests.services.notes import prepare
+
+
+@pytest.fixture
+def paper(db: Engine) -> None:
+    """What scribes write on."""
+    prepare(db)
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ from sqlalchemy import Engine
 from oo_ml.domain.policies import EPSILON_GREEDY, LINUCB
 from oo_ml.storage.states import StateKey
 from tests import calls
-from tests.gates import holding_state, scalar
+from tests.gates import blocked, holding_state, scalar
 from tests.services.life import Life, answer_of
 from tests.services.plain_person import Answer, Person
 from tests.services.plain_policies import DOORS, alike
@@ -176,14 +176,3 @@ def at_the_gate(db: Engine, key: StateKey, *started: Callable[[], Result]) -> li
                 answers.append(clients.submit(call))
                 until(lambda: blocked(db) + sum(answer.done() for answer in answers) == len(answers))
         return [answer.result() for answer in answers]
-
-
-def blocked(db: Engine) -> int:
-    """Return how many backends of this database wait for another one."""
-    counted = scalar(
-        db,
-        "SELECT count(*) FROM pg_stat_activity"
-        " WHERE datname = current_database() AND cardinality(pg_blocking_pids(pid)) > 0",
-    )
-    assert isinstance(counted, int)
-    return counted

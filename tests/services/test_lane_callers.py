@@ -24,7 +24,6 @@ from tests.services.notes import (
     notes,
     outcomes,
     passed,
-    prepare,
     recovered,
     running,
     send,
@@ -36,9 +35,7 @@ HURRIED: Final[dict[str, Any]] = {"lock_timeout": 1, "statement_timeout": 1, "re
 HALF: Final = HURRIED["request_timeout"] / 2
 
 
-@pytest.fixture(autouse=True)
-def _table(db: Engine) -> None:
-    prepare(db)
+pytestmark = pytest.mark.usefixtures("paper")
 
 
 class Pause:

@@ -29,7 +29,6 @@ from tests.services.notes import (
     busy,
     notes,
     outcomes,
-    prepare,
     running,
     send,
     together,
@@ -42,9 +41,7 @@ SHORT: dict[str, Any] = {"lane_lock_timeout": 0.05}
 FIVE = notes("ada ben cyd ben dora")
 
 
-@pytest.fixture(autouse=True)
-def _table(db: Engine) -> None:
-    prepare(db)
+pytestmark = pytest.mark.usefixtures("paper")
 
 
 def lock_rows(connection: Connection, commands: Sequence[Note]) -> None:

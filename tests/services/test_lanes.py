@@ -28,7 +28,6 @@ from tests.services.notes import (
     busy,
     notes,
     outcomes,
-    prepare,
     running,
     send,
     together,
@@ -36,10 +35,7 @@ from tests.services.notes import (
 )
 from tests.services.test_batches import corrections, reactions_by_id, rewards, score, scores, told
 
-
-@pytest.fixture(autouse=True)
-def _table(db: Engine) -> None:
-    prepare(db)
+pytestmark = pytest.mark.usefixtures("paper")
 
 
 def touch(connection: Connection, user_ids: Sequence[str]) -> list[str]:

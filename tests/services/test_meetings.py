@@ -34,10 +34,9 @@ from oo_ml.storage.states import StateKey
 from tests import calls
 from tests.candidates import Candidate
 from tests.conftest import make_settings
-from tests.gates import scalar, wait_until_blocked
+from tests.gates import blocked, scalar, wait_until_blocked
 from tests.services.life import answer_of
 from tests.services.plain_policies import DOORS
-from tests.services.test_interleavings import blocked
 from tests.serving import Service
 from tests.waiting import until
 

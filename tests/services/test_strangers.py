@@ -14,7 +14,7 @@ from oo_ml.storage import states
 from oo_ml.storage.states import StateKey
 from tests import calls
 from tests.conftest import Serve
-from tests.gates import scalar
+from tests.gates import blocked, scalar
 from tests.waiting import until
 
 
@@ -38,15 +38,6 @@ def test_batches_with_strangers_do_not_deadlock(
         answers = [call.result().json() for call in (first, second)]
     assert [[one["status"] for one in answer["outcomes"]] for answer in answers] == [[200] * 3, [200] * 2]
     assert seen == []
-
-
-def blocked(db: Engine) -> object:
-    """How many wait for somebody's lock."""
-    return scalar(
-        db,
-        "SELECT count(*) FROM pg_stat_activity"
-        " WHERE datname = current_database() AND cardinality(pg_blocking_pids(pid)) > 0",
-    )
 
 
 def waits_for(db: Engine, holder: Connection) -> bool:
