@@ -12,15 +12,18 @@ from sqlalchemy import (
     CheckConstraint,
     Column,
     Connection,
+    Date,
     ForeignKey,
     ForeignKeyConstraint,
     Index,
     Integer,
     MetaData,
+    Numeric,
     Sequence,
     SmallInteger,
     Table,
     Text,
+    UniqueConstraint,
     Uuid,
     event,
     text,
@@ -67,6 +70,23 @@ def _time(name: str, comment: str, *, nullable: bool = False) -> Column[Any]:
 
 def _length(column: str, limit: int) -> CheckConstraint:
     return CheckConstraint(f"octet_length({column}) BETWEEN 1 AND {limit}", name=f"{column}_length")
+
+
+def _probability(name: str, comment: str) -> Column[Any]:
+    return Column(name, DOUBLE_PRECISION, comment=comment)
+
+
+def _is_probability(column: str) -> CheckConstraint:
+    return CheckConstraint(f"{column} > 0 AND {column} <= 1", name=f"{column}_range")
+
+
+def _by_position(table: str) -> Index:
+    return Index(
+        f"ix_{table}_position",
+        "position",
+        postgresql_using="brin",
+        postgresql_with={"pages_per_range": 64, "autosummarize": "on"},
+    )
 
 
 def _finite(column: str) -> CheckConstraint:
@@ -156,6 +176,8 @@ feature_history = Table(
     Column("exploit", Float8Array, comment="theta.x of each candidate"),
     Column("explore", Float8Array, comment="alpha sqrt(x^T A^-1 x) of each candidate; 0 for egreedy-v1"),
     Column("propensities", Float8Array, comment="Probability with which each candidate was to be chosen"),
+    Column("pull", BigInteger, comment="policy_state.pulls with this decision: its number in the epoch, from 1"),
+    _probability("prompt_probability", "Probability with which the tip's prompt version was picked, if known"),
     _length("user_id", 200),
     _length("policy", 100),
     _length("tip_id", 200),
@@ -182,14 +204,20 @@ feature_history = Table(
     _finite_elements("exploit"),
     _finite_elements("explore"),
     CheckConstraint("0 <= ALL (propensities) AND 1 >= ALL (propensities)", name="propensities_range"),
+    CheckConstraint("pull >= 1", name="pull_range"),
+    _is_probability("prompt_probability"),
     # tip_id last: the search for a tip's latest decision walks the index alone.
     Index(None, "user_id", "policy", "epoch", "position", "tip_id"),
     # What is asked for by time, such as decisions whose wait for a reward is over. Neither partial nor BRIN: were it
     # bound to `reward`, no reward could be written in place (HOT); and rows that rewards move lie scattered in time.
     Index(None, "decided_at"),
+    # What came after a position. Positions lie in the order of the pages, so a note for every 64 of them is enough.
+    _by_position("feature_history"),
     comment="One row a decision, never changed but for its reward. Partitioned by month of decision_id.",
     postgresql_partition_by="RANGE (decision_id)",
 )
+
+ledger_order = Sequence("reward_ledger_order", metadata=metadata, data_type=BigInteger)
 
 reward_ledger = Table(
     "reward_ledger",
@@ -218,6 +246,14 @@ reward_ledger = Table(
     Column("previous_reward", DOUBLE_PRECISION, comment="amend, retract: the reward that counted until now"),
     Column("corrects", BigInteger, comment="Version of the row before this one of the same decision"),
     Column("request_digest", BYTEA, comment="SHA-256 of the call that idempotency_key came with"),
+    Column(
+        "position",
+        BigInteger,
+        ledger_order,
+        server_default=ledger_order.next_value(),
+        nullable=False,
+        comment="Order in which changes were made; 0: before there were positions",
+    ),
     _length("user_id", 200),
     _length("policy", 100),
     _length("tip_id", 200),
@@ -255,13 +291,14 @@ reward_ledger = Table(
         postgresql_where=text("decision_id IS NOT NULL"),
     ),
     Index(None, "user_id", "idempotency_key", unique=True, postgresql_where=text("idempotency_key IS NOT NULL")),
+    _by_position("reward_ledger"),
     comment="One row for each change of A and b, append only: policy_state is the fold of it.",
 )
 
 upkeep = Table(
     "upkeep",
     metadata,
-    _name("task", "default-rewards or retention", primary_key=True),
+    _name("task", "days, default-rewards or retention", primary_key=True),
     _time("done_until", "Everything decided before this has been seen to; null: nothing yet", nullable=True),
     _time("ran_at", "When it last ran", nullable=True),
     comment="One row a task of upkeep. Whoever runs it holds the row, so that no two processes do at once.",
@@ -272,7 +309,13 @@ prompt_versions = Table(
     metadata,
     _name("version", "Name of the version", primary_key=True),
     _name("status", "active, or retired: kept for the record, refused for new generations"),
-    Column("weight", DOUBLE_PRECISION, nullable=False, server_default="1", comment="Share of the traffic, relative"),
+    Column(
+        "weight",
+        DOUBLE_PRECISION,
+        nullable=False,
+        server_default=text("0"),
+        comment="Share of the calls that name no version, relative to the others; 0: none",
+    ),
     _time("published_at", "When it was published"),
     _time("retired_at", "When it was retired", nullable=True),
     Column("description", Text, nullable=False, comment="What is special about it"),
@@ -309,6 +352,7 @@ generations = Table(
     _name("outcome", "ok, or the code of the error that was answered"),
     _name("model", "The model that answered, as the gateway names it", nullable=True),
     Column("error", Text, comment="What went wrong, as answered"),
+    _probability("prompt_probability", "Probability with which the version was picked: 1 if the client named it"),
     _length("user_id", 200),
     CheckConstraint("latency_ms >= 0", name="latency_ms_range"),
     CheckConstraint("prompt_tokens >= 0", name="prompt_tokens_range"),
@@ -319,6 +363,7 @@ generations = Table(
     _length("model", 200),
     CheckConstraint("(outcome = 'ok') = (error IS NULL)", name="error_present"),
     CheckConstraint("octet_length(error) <= 8192", name="error_length"),
+    _is_probability("prompt_probability"),
     comment="One row a call of /generate that asked the model, failed ones included.",
 )
 
@@ -333,14 +378,126 @@ tips = Table(
     Column("place", SmallInteger, nullable=False, comment="Its place in the model's reply, from 0"),
     Column("content", Text, nullable=False, comment="The text shown"),
     Column("rationale", Text, comment="Why the model proposed it"),
+    _probability("prompt_probability", "Probability with which the version was picked, as in its generation"),
     _length("user_id", 200),
     _length("tip_id", 200),
     _length("prompt_version", 100),
     CheckConstraint("place >= 0", name="place_range"),
     _length("content", 16384),
     CheckConstraint("octet_length(rationale) <= 16384", name="rationale_length"),
+    _is_probability("prompt_probability"),
     ForeignKeyConstraint(["user_id", "generation_id"], [generations.c.user_id, generations.c.generation_id]),
     comment="One row a tip that a model wrote. The latest row of a tip_id is the one in use.",
+)
+
+prompt_assignments = Table(
+    "prompt_assignments",
+    metadata,
+    _name("user_id", "The person", primary_key=True),
+    Column(
+        "prompt_version",
+        Text(collation="C"),
+        ForeignKey(prompt_versions.c.version),
+        nullable=False,
+        comment="The version that they get as long as it is in use",
+    ),
+    Column("probability", DOUBLE_PRECISION, nullable=False, comment="Probability with which it was picked for them"),
+    _time("assigned_at", "When it was picked"),
+    _length("user_id", 200),
+    _is_probability("probability"),
+    comment="Which prompt version a person keeps, where OO_ML_PROMPT_STICKY is on. One row a person.",
+)
+
+counted = Table(
+    "counted",
+    metadata,
+    _name("source", "feature_history or reward_ledger", primary_key=True),
+    Column("counted_until", BigInteger, nullable=False, comment="The daily tables hold every row up to this position"),
+    Column("settled_until", BigInteger, nullable=False, comment="No row up to this position is yet to be committed"),
+    Column("next_until", BigInteger, comment="The next settled_until, once no transaction below next_xid is under way"),
+    Column("next_xid", BigInteger, comment="The first transaction that can have no row up to next_until"),
+    _time("ran_at", "When it was last looked after", nullable=True),
+    CheckConstraint("counted_until <= settled_until", name="counted_range"),
+    comment="How far the daily tables have come. One row a source.",
+)
+
+
+def _sum(name: str, comment: str) -> Column[Any]:
+    # numeric: a sum that is exact comes out the same whatever it is added up in, and can be taken back.
+    return Column(name, Numeric, nullable=False, comment=comment)
+
+
+daily_reactions = Table(
+    "daily_reactions",
+    metadata,
+    Column("day", Date, nullable=False, comment="Day of the decisions, UTC"),
+    _name("policy", "The policy that decided"),
+    _name("prompt_version", "Prompt version that wrote the tip, if a model did", nullable=True),
+    Column("exploring", Boolean, nullable=False, comment="Whether the tip was drawn at random"),
+    _name("reaction", "done, helpful, snooze, not_helpful, dismiss, other; none so far; default: one was assumed"),
+    Column("decisions", BigInteger, nullable=False, comment="How many there are"),
+    _sum("rewards", "Sum of r, their rewards"),
+    _sum("rewards_squared", "Sum of r^2"),
+    _sum("weights", "Sum of w = 1 / (propensity x prompt_probability)"),
+    _sum("weights_squared", "Sum of w^2"),
+    _sum("weighted_rewards", "Sum of w r"),
+    _sum("squared_weights_rewards", "Sum of w^2 r"),
+    _sum("weighted_rewards_squared", "Sum of w^2 r^2"),
+    UniqueConstraint(
+        "day",
+        "policy",
+        "prompt_version",
+        "exploring",
+        "reaction",
+        name="uq_daily_reactions",
+        postgresql_nulls_not_distinct=True,
+    ),
+    comment="Decisions by day, and by the reaction that counts now. Kept by upkeep; schema analytics adds what is newer",
+)
+
+daily_learning = Table(
+    "daily_learning",
+    metadata,
+    Column("day", Date, primary_key=True, comment="Day of the decisions, UTC"),
+    _name("policy", "The policy that decided", primary_key=True),
+    Column(
+        "first_pull", BigInteger, primary_key=True, autoincrement=False, comment="First of the pulls taken together"
+    ),
+    Column("decisions", BigInteger, nullable=False, comment="How many there are"),
+    Column("rewarded", BigInteger, nullable=False, comment="Those with a reward that counts"),
+    _sum("rewards", "Sum of r, their rewards"),
+    _sum("rewards_squared", "Sum of r^2"),
+    comment="Decisions by day and by their number in the epoch: up to 99 one by one, then in steps of a tenth.",
+)
+
+daily_delays = Table(
+    "daily_delays",
+    metadata,
+    Column("day", Date, primary_key=True, comment="Day of the decisions, UTC"),
+    _name("policy", "The policy that decided", primary_key=True),
+    Column(
+        "delay_step",
+        SmallInteger,
+        primary_key=True,
+        autoincrement=False,
+        comment="ceil(20 log2(1 + seconds)) from decision to reaction",
+    ),
+    Column("decisions", BigInteger, nullable=False, comment="How many there are"),
+    comment="Decisions with a reaction, by day and by how long it took. Each step is 3.5 % longer than the one before.",
+)
+
+daily_exploration = Table(
+    "daily_exploration",
+    metadata,
+    Column("day", Date, primary_key=True, comment="Day of the decisions, UTC"),
+    _name("policy", "The policy that decided", primary_key=True),
+    Column("decisions", BigInteger, nullable=False, comment="How many there are whose exploration is known"),
+    Column("explored", BigInteger, nullable=False, comment="Those drawn at random"),
+    _sum("expected", "Sum of e, the share that was to be drawn at random"),
+    _sum("expected_variance", "Sum of e (1 - e)"),
+    _sum("shares", "Sum of u = 1 / (n propensity), n the tips that could be chosen; its mean is to be 1"),
+    _sum("shares_squared", "Sum of u^2"),
+    comment="What was explored against what was to be, by day.",
 )
 
 

@@ -88,4 +88,4 @@ def test_months_have_what_the_history_has(postgresql: psycopg.Connection[Any]) -
     indexes = "SELECT count(*) FROM pg_indexes WHERE tablename = %s"
     [options] = postgresql.execute("SELECT reloptions FROM pg_class WHERE relname = 'feature_history_2031_10'")
     assert options == (["fillfactor=90"],)
-    assert postgresql.execute(indexes, ["feature_history_2031_10"]).fetchone() == (3,)
+    assert postgresql.execute(indexes, ["feature_history_2031_10"]).fetchone() == (4,)
