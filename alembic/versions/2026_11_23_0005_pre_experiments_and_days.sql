@@ -62,18 +62,16 @@ CREATE TABLE counted (
     settled_until bigint NOT NULL,
     next_until bigint,
     next_xid bigint,
-    ran_at timestamptz,
     CONSTRAINT pk_counted PRIMARY KEY (source),
     CONSTRAINT ck_counted_counted_range CHECK (counted_until <= settled_until)
 );
-COMMENT ON TABLE counted IS 'How far the daily tables have come. One row a source.';
+COMMENT ON TABLE counted IS 'How far the daily tables have come. One row a source. Without any, upkeep counts everything anew';
 COMMENT ON COLUMN counted.source IS 'feature_history or reward_ledger';
 COMMENT ON COLUMN counted.counted_until IS 'The daily tables hold every row up to this position';
 COMMENT ON COLUMN counted.settled_until IS 'No row up to this position is yet to be committed';
 COMMENT ON COLUMN counted.next_until IS
     'The next settled_until, once no transaction below next_xid is under way';
 COMMENT ON COLUMN counted.next_xid IS 'The first transaction that can have no row up to next_until';
-COMMENT ON COLUMN counted.ran_at IS 'When it was last looked after';
 
 -- Below every position, the 0 of the oldest changes too.
 INSERT INTO counted (source, counted_until, settled_until) VALUES ('feature_history', -1, -1), ('reward_ledger', -1, -1);
@@ -96,7 +94,7 @@ CREATE TABLE daily_reactions (
         UNIQUE NULLS NOT DISTINCT (day, policy, prompt_version, exploring, reaction)
 );
 COMMENT ON TABLE daily_reactions IS
-    'Decisions by day, and by the reaction that counts now. Kept by upkeep; schema analytics adds what is newer';
+    'Decisions by day and by the reaction that counts now. Kept by upkeep; schema analytics adds what is newer';
 COMMENT ON COLUMN daily_reactions.day IS 'Day of the decisions, UTC';
 COMMENT ON COLUMN daily_reactions.policy IS 'The policy that decided';
 COMMENT ON COLUMN daily_reactions.prompt_version IS 'Prompt version that wrote the tip, if a model did';

@@ -10,7 +10,20 @@ from fastapi_offline import FastAPIOffline
 from starlette.types import ASGIApp
 
 from oo_ml import __version__
-from oo_ml.api import batches, decisions, errors, generate, health, people, prompts, reward, score, users, verify
+from oo_ml.api import (
+    analytics,
+    batches,
+    decisions,
+    errors,
+    generate,
+    health,
+    people,
+    prompts,
+    reward,
+    score,
+    users,
+    verify,
+)
 from oo_ml.api.bodies import add_schemas
 from oo_ml.api.paths import EncodedPath
 from oo_ml.api.schemas.batches import RewardBatch, ScoreBatch
@@ -58,7 +71,7 @@ def create_app(settings: Settings, database_url: str) -> ASGIApp:
     app.state.services = services
     app.add_middleware(EncodedPath)
     errors.install(app)
-    for noun in (score, reward, batches, generate, users, people, decisions, verify, prompts, health):
+    for noun in (score, reward, batches, generate, users, people, decisions, verify, analytics, prompts, health):
         app.include_router(noun.router)
     _document_bodies(app)
     return errors.Bugs(

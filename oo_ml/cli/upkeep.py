@@ -6,13 +6,17 @@ from datetime import UTC, datetime
 import typer
 
 from oo_ml.observability import configure_logging
+from oo_ml.services.days import count_days
 from oo_ml.services.startup import database, single_worker
 from oo_ml.services.upkeep import give_default_rewards, keep_months
 from oo_ml.settings import LogLevel, Settings
 
 
 def upkeep() -> None:
-    """Make months of the history ahead, detach those past retention, give default rewards; exit code 1 if any can't."""
+    """Make months of the history ahead, detach those past retention, give default rewards, add up days.
+
+    Exit code 1 if any can't be done.
+    """
     settings = Settings()
     configure_logging(LogLevel.WARNING)
     with database(settings) as url, single_worker(settings, url) as worker:
@@ -28,6 +32,7 @@ def upkeep() -> None:
         defaults = asyncio.run(give_default_rewards(worker, settings, now))
         if settings.reward_wait is not None:
             typer.echo(f"default rewards given: {defaults.given}")
+        asyncio.run(count_days(worker, now))
         if defaults.is_busy:
             typer.echo("another process is giving default rewards")
         if defaults.failed:

@@ -7,7 +7,7 @@ from itertools import chain
 from sqlalchemy import Connection
 
 from oo_ml.domain.policies import DIMENSIONS
-from oo_ml.storage import people, states
+from oo_ml.storage import days, people, states, upkeep
 from oo_ml.storage.states import StateKey
 
 
@@ -18,6 +18,10 @@ def erase(connection: Connection, user_ids: Sequence[str]) -> list[dict[str, int
     # which has no state yet that could be locked.
     made = {user_id: states.make(connection, keys[user_id]) for user_id in sorted(keys)}
     states.lock(connection, list(chain.from_iterable(keys.values())))
+    # Last: a step of counting is waited for, and waits for nobody.
+    upkeep.exclude(connection, upkeep.DAYS)
+    for user_id in keys:
+        days.take_away(connection, user_id)
     return [_erase(connection, user_id, made.pop(user_id, 0)) for user_id in user_ids]
 
 

@@ -20,6 +20,7 @@ from uuid import UUID
 from sqlalchemy import Connection
 
 from oo_ml.errors import DatabaseRefusedError, OoMlError, UnavailableError
+from oo_ml.services.days import count_days
 from oo_ml.services.default_rewards import LIMIT, DefaultsCommand, give_defaults
 from oo_ml.services.transactions import Service
 from oo_ml.services.workers import Workers
@@ -151,7 +152,11 @@ async def in_background(settings: Settings, writers: Workers, long: Workers) -> 
     Whatever takes locks on whole tables goes to `writers`, whose limits are the calls' own.
     """
     # Each at its own pace: a long backlog of defaults is no reason to make a month late.
-    repeated = {"months": partial(_months, writers, settings), "default rewards": partial(_defaults, long, settings)}
+    repeated = {
+        "months": partial(_months, writers, settings),
+        "default rewards": partial(_defaults, long, settings),
+        "days": partial(_days, long),
+    }
     tasks = [
         asyncio.create_task(_repeat(settings.upkeep_interval, name, task))
         for name, task in repeated.items()
@@ -199,6 +204,11 @@ async def _defaults(long: Workers, settings: Settings) -> Sequence[OoMlError]:
     defaults = await give_default_rewards(long, settings, datetime.now(UTC))
     if defaults.given:
         logger.info("gave %d decisions the default reward", defaults.given)
+    return ()
+
+
+async def _days(long: Workers) -> Sequence[OoMlError]:
+    await count_days(long, datetime.now(UTC))
     return ()
 
 

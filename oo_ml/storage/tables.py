@@ -416,9 +416,8 @@ counted = Table(
     Column("settled_until", BigInteger, nullable=False, comment="No row up to this position is yet to be committed"),
     Column("next_until", BigInteger, comment="The next settled_until, once no transaction below next_xid is under way"),
     Column("next_xid", BigInteger, comment="The first transaction that can have no row up to next_until"),
-    _time("ran_at", "When it was last looked after", nullable=True),
     CheckConstraint("counted_until <= settled_until", name="counted_range"),
-    comment="How far the daily tables have come. One row a source.",
+    comment="How far the daily tables have come. One row a source. Without any, upkeep counts everything anew",
 )
 
 
@@ -452,7 +451,7 @@ daily_reactions = Table(
         name="uq_daily_reactions",
         postgresql_nulls_not_distinct=True,
     ),
-    comment="Decisions by day, and by the reaction that counts now. Kept by upkeep; schema analytics adds what is newer",
+    comment="Decisions by day and by the reaction that counts now. Kept by upkeep; schema analytics adds what is newer",
 )
 
 daily_learning = Table(

@@ -9,6 +9,7 @@ from sqlalchemy import Connection, text
 
 from oo_ml.storage.history import DecisionKey
 
+DAYS: Final = "days"
 DEFAULT_REWARDS: Final = "default-rewards"
 # Its row is kept by the function that detaches months.
 RETENTION: Final = "retention"
@@ -31,6 +32,8 @@ class Claim:
 _CLAIM = text("SELECT done_until FROM upkeep WHERE task = :task FOR UPDATE SKIP LOCKED")
 
 # Nothing is inserted where the row is another transaction's, and that one is not waited for.
+_WAIT = text("SELECT FROM upkeep WHERE task = :task FOR UPDATE")
+
 _CREATE = text("INSERT INTO upkeep (task) VALUES (:task) ON CONFLICT DO NOTHING RETURNING task")
 
 _SAVE = text("UPDATE upkeep SET done_until = :done_until, ran_at = :ran_at WHERE task = :task")
@@ -57,6 +60,11 @@ def claim(connection: Connection, task: str) -> Claim | None:
     if row is None:
         return Claim(None) if create(connection, task) else None
     return Claim(row.done_until)
+
+
+def exclude(connection: Connection, task: str) -> None:
+    """Keep everybody from a task until this transaction ends; whoever is at it is waited for."""
+    connection.execute(_WAIT, {"task": task})
 
 
 def create(connection: Connection, task: str) -> bool:

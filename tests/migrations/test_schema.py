@@ -18,7 +18,9 @@ def test_the_migrated_schema_is_the_declared_one(empty_database_url: str, second
         metadata.create_all(connection)
         connection.execute(text("SELECT create_feature_history_months(now(), :months)"), {"months": MONTHS_AHEAD})
     declared.dispose()
-    assert dump(empty_database_url, "--schema-only") == dump(second_database_url, "--schema-only")
+    # What is made of views and functions alone is written down in the migrations alone.
+    tables = ("--schema-only", "--exclude-schema=analytics", "--exclude-schema=rollup")
+    assert dump(empty_database_url, *tables) == dump(second_database_url, *tables)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,78 @@
+-- The contract with analysts: tables may change, what is in this schema may not.
+
+CREATE SCHEMA analytics;
+COMMENT ON SCHEMA analytics IS 'What analysts can rely on: views, and functions for statistics. docs/analytics.md';
+
+CREATE FUNCTION analytics.wilson_low(rate float8, n float8) RETURNS float8
+LANGUAGE sql IMMUTABLE PARALLEL SAFE
+RETURN CASE WHEN n > 0 THEN greatest(
+    (rate + 3.841458820694124 / (2 * n)
+        - 1.959963984540054 * sqrt(greatest(rate * (1 - rate), 0) / n + 3.841458820694124 / (4 * n * n)))
+    / (1 + 3.841458820694124 / n),
+    0
+) END;
+COMMENT ON FUNCTION analytics.wilson_low IS
+    'Lower end of the 95 % interval of a rate that was seen in n cases (Wilson 1927); null if n is 0';
+
+CREATE FUNCTION analytics.wilson_high(rate float8, n float8) RETURNS float8
+LANGUAGE sql IMMUTABLE PARALLEL SAFE
+RETURN CASE WHEN n > 0 THEN least(
+    (rate + 3.841458820694124 / (2 * n)
+        + 1.959963984540054 * sqrt(greatest(rate * (1 - rate), 0) / n + 3.841458820694124 / (4 * n * n)))
+    / (1 + 3.841458820694124 / n),
+    1
+) END;
+COMMENT ON FUNCTION analytics.wilson_high IS 'Upper end of the same interval';
+
+CREATE FUNCTION analytics.mean_margin(n float8, sum float8, sum_squared float8) RETURNS float8
+LANGUAGE sql IMMUTABLE PARALLEL SAFE
+RETURN CASE WHEN n > 1 THEN
+    1.959963984540054 * sqrt(greatest(sum_squared - sum * sum / n, 0) / (n - 1) / n)
+END;
+COMMENT ON FUNCTION analytics.mean_margin IS
+    'Half the width of the 95 % interval of a mean, from the count, the sum and the sum of squares; null below two';
+
+CREATE FUNCTION analytics.weighted_margin(
+    weights float8, weights_squared float8,
+    weighted_sum float8, squared_weights_sum float8, weighted_sum_squared float8
+) RETURNS float8
+LANGUAGE sql IMMUTABLE PARALLEL SAFE
+-- Below two: one weight has all there is.
+RETURN CASE WHEN weights > 0 AND weights * weights > weights_squared * 1.000000001 THEN
+    1.959963984540054 * sqrt(greatest(
+        weighted_sum_squared
+        - 2 * weighted_sum / weights * squared_weights_sum
+        + weighted_sum / weights * (weighted_sum / weights) * weights_squared,
+        0
+    )) / weights
+END;
+COMMENT ON FUNCTION analytics.weighted_margin IS
+    'Half the width of the 95 % interval of sum(w r) / sum(w), linearised, from the sums of w, w^2, w r, w^2 r, w^2 r^2';
+
+CREATE FUNCTION analytics.two_sided_p(z float8) RETURNS float8
+LANGUAGE plpgsql IMMUTABLE STRICT PARALLEL SAFE AS $$
+DECLARE
+    x float8 := abs(z) / sqrt(2::float8);
+    term float8 := x;
+    series float8 := x;
+    fraction float8 := 0;
+BEGIN
+    IF x > 25 THEN
+        RETURN 0;
+    END IF;
+    -- Abramowitz and Stegun (1964), 7.1.6 near zero, and the continued fraction 7.1.14 further out.
+    IF x < 2 THEN
+        FOR k IN 1 .. 60 LOOP
+            term := term * 2 * x * x / (2 * k + 1);
+            series := series + term;
+        END LOOP;
+        RETURN greatest(1 - 2 / sqrt(pi()) * exp(-x * x) * series, 0);
+    END IF;
+    FOR k IN REVERSE 120 .. 1 LOOP
+        fraction := k / 2.0::float8 / (x + fraction);
+    END LOOP;
+    RETURN exp(-x * x) / sqrt(pi()) / (x + fraction);
+END
+$$;
+COMMENT ON FUNCTION analytics.two_sided_p IS
+    'Probability that a standard normal number is as far from zero as z, or further';

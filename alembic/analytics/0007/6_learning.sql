@@ -1,0 +1,94 @@
+CREATE FUNCTION analytics.learning_curve_between(since date, until date)
+RETURNS TABLE (
+    policy text, first_decision bigint, last_decision bigint, decisions bigint,
+    rewarded bigint, mean_reward float8, mean_reward_low float8, mean_reward_high float8
+)
+LANGUAGE sql STABLE SECURITY DEFINER ROWS 200
+BEGIN ATOMIC
+    SELECT
+        s.policy,
+        s.first_pull,
+        s.first_pull + rollup.pull_step(s.first_pull) - 1,
+        s.decisions,
+        s.rewarded,
+        s.rewards / nullif(s.rewarded, 0),
+        s.rewards / nullif(s.rewarded, 0) - analytics.mean_margin(s.rewarded, s.rewards, s.rewards_squared),
+        s.rewards / nullif(s.rewarded, 0) + analytics.mean_margin(s.rewarded, s.rewards, s.rewards_squared)
+    FROM (
+        SELECT
+            l.policy,
+            l.first_pull,
+            CAST(sum(l.decisions) AS bigint) AS decisions,
+            CAST(sum(l.rewarded) AS bigint) AS rewarded,
+            CAST(sum(l.rewards) AS float8) AS rewards,
+            CAST(sum(l.rewards_squared) AS float8) AS rewards_squared
+        FROM rollup.learning AS l
+        WHERE (since IS NULL OR l.day >= since) AND (until IS NULL OR l.day <= until)
+        GROUP BY l.policy, l.first_pull
+        HAVING sum(l.decisions) > 0
+    ) AS s;
+END;
+COMMENT ON FUNCTION analytics.learning_curve_between IS
+    'learning_curve of the decisions of some days, both included; null: no bound';
+
+CREATE VIEW analytics.learning_curve AS
+SELECT policy, first_decision, last_decision, decisions, rewarded, mean_reward, mean_reward_low, mean_reward_high
+FROM analytics.learning_curve_between(NULL, NULL);
+COMMENT ON VIEW analytics.learning_curve IS
+    'Mean reward of a person''s nth decision since their last reset: rising if the policy learns';
+COMMENT ON COLUMN analytics.learning_curve.policy IS 'The policy';
+COMMENT ON COLUMN analytics.learning_curve.first_decision IS 'n, or the first n of those taken together, from 100 on';
+COMMENT ON COLUMN analytics.learning_curve.last_decision IS 'The last of them';
+COMMENT ON COLUMN analytics.learning_curve.decisions IS 'Decisions: below 100, of as many people';
+COMMENT ON COLUMN analytics.learning_curve.rewarded IS 'Decisions with a reward that counts';
+COMMENT ON COLUMN analytics.learning_curve.mean_reward IS 'Mean of their rewards';
+COMMENT ON COLUMN analytics.learning_curve.mean_reward_low IS 'Lower end of its 95 % interval';
+COMMENT ON COLUMN analytics.learning_curve.mean_reward_high IS 'Upper end of its 95 % interval';
+
+CREATE FUNCTION analytics.rewards_by_day_between(
+    since date, until date, only_policy text DEFAULT NULL, only_prompt_version text DEFAULT NULL
+)
+RETURNS TABLE (
+    day date, exploring boolean, shown bigint,
+    rewarded bigint, mean_reward float8, mean_reward_low float8, mean_reward_high float8
+)
+LANGUAGE sql STABLE SECURITY DEFINER ROWS 200
+BEGIN ATOMIC
+    SELECT
+        s.day,
+        s.exploring,
+        s.shown,
+        s.rewarded,
+        s.rewards / nullif(s.rewarded, 0),
+        s.rewards / nullif(s.rewarded, 0) - analytics.mean_margin(s.rewarded, s.rewards, s.rewards_squared),
+        s.rewards / nullif(s.rewarded, 0) + analytics.mean_margin(s.rewarded, s.rewards, s.rewards_squared)
+    FROM (
+        SELECT
+            r.day,
+            r.exploring,
+            CAST(sum(r.decisions) AS bigint) AS shown,
+            CAST(coalesce(sum(r.decisions) FILTER (WHERE r.reaction <> 'none'), 0) AS bigint) AS rewarded,
+            CAST(sum(r.rewards) AS float8) AS rewards,
+            CAST(sum(r.rewards_squared) AS float8) AS rewards_squared
+        FROM rollup.reactions AS r
+        WHERE (since IS NULL OR r.day >= since) AND (until IS NULL OR r.day <= until)
+            AND (only_policy IS NULL OR r.policy = only_policy)
+            AND (only_prompt_version IS NULL OR r.prompt_version = only_prompt_version)
+        GROUP BY r.day, r.exploring
+        HAVING sum(r.decisions) > 0
+    ) AS s;
+END;
+COMMENT ON FUNCTION analytics.rewards_by_day_between IS
+    'rewards_by_day of some days, both included, and of one policy or prompt version; null: all';
+
+CREATE VIEW analytics.rewards_by_day AS
+SELECT day, exploring, shown, rewarded, mean_reward, mean_reward_low, mean_reward_high
+FROM analytics.rewards_by_day_between(NULL, NULL);
+COMMENT ON VIEW analytics.rewards_by_day IS 'Mean reward by day, of tips drawn at random and of those chosen';
+COMMENT ON COLUMN analytics.rewards_by_day.day IS 'Day of the decisions, UTC';
+COMMENT ON COLUMN analytics.rewards_by_day.exploring IS 'Whether the tips were drawn at random';
+COMMENT ON COLUMN analytics.rewards_by_day.shown IS 'Decisions';
+COMMENT ON COLUMN analytics.rewards_by_day.rewarded IS 'Decisions with a reward that counts';
+COMMENT ON COLUMN analytics.rewards_by_day.mean_reward IS 'Mean of their rewards';
+COMMENT ON COLUMN analytics.rewards_by_day.mean_reward_low IS 'Lower end of its 95 % interval';
+COMMENT ON COLUMN analytics.rewards_by_day.mean_reward_high IS 'Upper end of its 95 % interval';

@@ -1,0 +1,156 @@
+"""The reports behind /analytics: schema analytics, filtered, in an order, a page at a time."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date
+from enum import StrEnum
+from typing import Any, Final
+from uuid import UUID
+
+from sqlalchemy import Connection, TextClause, text
+
+
+class Report(StrEnum):
+    """What can be asked for, by the name in its path."""
+
+    REACTION_RATES = "reaction-rates"
+    REWARDS_BY_DAY = "rewards-by-day"
+    LEARNING_CURVE = "learning-curve"
+    PROMPT_COSTS = "prompt-costs"
+    LOOP_HEALTH = "loop-health"
+
+
+@dataclass(frozen=True, slots=True)
+class Filters:
+    """Which decisions are meant: of the days from `since` to `until`, both included; None: all.
+
+    Attributes:
+        by: of reaction rates, what there is a row of: prompt_version or policy.
+    """
+
+    since: date | None = None
+    until: date | None = None
+    policy: str | None = None
+    prompt_version: str | None = None
+    by: str = "prompt_version"
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """Some rows of a report, columns by name, and how many there are in all."""
+
+    rows: Sequence[Mapping[str, Any]]
+    total: int
+
+
+@dataclass(frozen=True, slots=True)
+class Choices:
+    """What there is to filter by."""
+
+    policies: list[str]
+    prompt_versions: list[str]
+    first_day: date | None
+    last_day: date | None
+
+
+_PERIOD: Final = "CAST(:since AS date), CAST(:until AS date)"
+_OF_POLICY: Final = "(CAST(:policy AS text) IS NULL OR policy = :policy)"
+_OF_VERSION: Final = "(CAST(:prompt_version AS text) IS NULL OR prompt_version = :prompt_version)"
+
+
+def _paged(statement: str, order: str) -> TextClause:
+    # The total is there even where the page is behind the last row.
+    return text(f"""
+        WITH found AS MATERIALIZED ({statement})
+        SELECT (SELECT count(*) FROM found) AS total, page.*
+        FROM (VALUES (1)) AS always (here)
+        LEFT JOIN LATERAL (
+            SELECT true AS there, found.* FROM found ORDER BY {order} LIMIT CAST(:limit AS bigint) OFFSET :offset
+        ) AS page ON true
+    """)
+
+
+_REPORTS: Final = {
+    # A filter by what there is no row of needs the rows of both.
+    Report.REACTION_RATES: _paged(
+        f"""
+        SELECT * FROM analytics.reaction_rates_between({_PERIOD})
+        WHERE grouped_by = CASE
+                WHEN CAST(:by AS text) = 'policy' AND CAST(:prompt_version AS text) IS NOT NULL THEN 'both'
+                WHEN CAST(:by AS text) = 'prompt_version' AND CAST(:policy AS text) IS NOT NULL THEN 'both'
+                ELSE :by
+            END
+            AND {_OF_POLICY} AND {_OF_VERSION}
+        """,
+        "shown DESC, prompt_version, policy",
+    ),
+    Report.REWARDS_BY_DAY: _paged(
+        f"""
+        SELECT * FROM analytics.rewards_by_day_between(
+            {_PERIOD}, CAST(:policy AS text), CAST(:prompt_version AS text)
+        )
+        """,
+        "day, exploring",
+    ),
+    Report.LEARNING_CURVE: _paged(
+        f"SELECT * FROM analytics.learning_curve_between({_PERIOD}) WHERE {_OF_POLICY}", "policy, first_decision"
+    ),
+    Report.PROMPT_COSTS: _paged(
+        f"SELECT * FROM analytics.prompt_costs_between({_PERIOD}) WHERE {_OF_VERSION}", "calls DESC, prompt_version"
+    ),
+    Report.LOOP_HEALTH: _paged(
+        f"""
+        SELECT *, row_number() OVER () AS place FROM analytics.loop_health_between({_PERIOD})
+        WHERE policy IS NULL OR {_OF_POLICY}
+        """,
+        "place, policy",
+    ),
+}
+
+_CHOICES = text("""
+    SELECT
+        coalesce(array_agg(DISTINCT policy ORDER BY policy), '{}'),
+        coalesce(array_agg(DISTINCT prompt_version ORDER BY prompt_version) FILTER (WHERE prompt_version <> ''), '{}'),
+        min(day),
+        max(day)
+    FROM rollup.reactions
+""")
+
+# An id tells when a decision was made, and the primary key begins with the person and their ids.
+_LATEST = text("""
+    SELECT
+        decision_id, served_at, policy, tip_id, prompt_version, score, propensity, exploring, reward, reaction,
+        rewarded_at
+    FROM analytics.tip_scores
+    WHERE user_id = :user_id AND decision_id < coalesce(CAST(:before AS uuid), 'ffffffff-ffff-ffff-ffff-ffffffffffff')
+    ORDER BY decision_id DESC
+    LIMIT :limit
+""")
+
+
+def report(connection: Connection, which: Report, filters: Filters, limit: int | None, offset: int) -> Page:
+    """Return `limit` rows of a report, None for all, from the one with number `offset` on, counted from 0."""
+    parameters = {
+        "since": filters.since,
+        "until": filters.until,
+        "policy": filters.policy,
+        "prompt_version": filters.prompt_version,
+        "by": filters.by,
+        "limit": limit,
+        "offset": offset,
+    }
+    statement = _REPORTS[which]
+    named = {name: value for name, value in parameters.items() if name in statement.compile().params}
+    rows = connection.execute(statement, named).mappings().all()
+    return Page([dict(row) for row in rows if row["there"]], rows[0]["total"])
+
+
+def choices(connection: Connection) -> Choices:
+    """Return what there is to filter by."""
+    return Choices(*connection.execute(_CHOICES).one())
+
+
+def latest(connection: Connection, user_id: str, before: UUID | None, limit: int) -> list[Mapping[str, Any]]:
+    """Return the last `limit` decisions of a person before the one named, of all epochs, the latest first."""
+    rows = connection.execute(_LATEST, {"user_id": user_id, "before": before, "limit": limit})
+    return [dict(row) for row in rows.mappings()]

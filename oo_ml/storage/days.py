@@ -1,0 +1,205 @@
+"""The daily tables: sums by day of decisions and of what became of them, and how far they have come.
+
+What a row adds is written down once, in the views of schema rollup (alembic/analytics). Every sum is exact, so whatever
+was added can be taken away again. A row is counted when no row before it can come any more: positions are given out in
+order and committed in any.
+"""
+
+from dataclasses import dataclass
+from typing import Final, NamedTuple
+
+from sqlalchemy import Connection, text
+
+DECISIONS: Final = "feature_history"
+REWARDS: Final = "reward_ledger"
+_ORDERS: Final = {DECISIONS: "feature_history_order", REWARDS: "reward_ledger_order"}
+# Below every position.
+_NOTHING: Final = -1
+
+
+@dataclass(frozen=True, slots=True)
+class Counted:
+    """How far a source has come; see the table `counted`."""
+
+    counted_until: int
+    settled_until: int
+    next_until: int | None
+    next_xid: int | None
+
+
+class Range(NamedTuple):
+    """The positions after the first up to and including the last."""
+
+    after: int
+    until: int
+
+
+_COUNTED = text("SELECT source, counted_until, settled_until, next_until, next_xid FROM counted")
+
+_START = text("""
+    WITH reactions AS (DELETE FROM daily_reactions), learning AS (DELETE FROM daily_learning),
+        delays AS (DELETE FROM daily_delays), exploration AS (DELETE FROM daily_exploration),
+        gone AS (DELETE FROM counted WHERE source <> ALL (CAST(:sources AS text[])))
+    INSERT INTO counted (source, counted_until, settled_until)
+    SELECT source, :nothing, :nothing FROM unnest(CAST(:sources AS text[])) AS source
+    ON CONFLICT (source) DO UPDATE SET counted_until = excluded.counted_until
+""")
+
+_SAVE = text("""
+    UPDATE counted
+    SET counted_until = :counted_until, settled_until = :settled_until, next_until = :next_until, next_xid = :next_xid
+    WHERE source = :source
+""")
+
+_LAST = text("SELECT coalesce(pg_sequence_last_value(CAST(:sequence AS regclass)), 0)")
+
+# Every transaction below the first number has ended; none has the second or a higher one yet.
+_TRANSACTIONS = text("""
+    SELECT CAST(CAST(pg_snapshot_xmin(s) AS text) AS bigint), CAST(CAST(pg_snapshot_xmax(s) AS text) AS bigint)
+    FROM pg_current_snapshot() AS s
+""")
+
+
+def _added(cells: str, exploration_cells: str) -> str:
+    """Return the statement that adds cells, :sign times, to the daily tables."""
+    return f"""
+        WITH cells AS MATERIALIZED ({cells}), reactions AS (
+            INSERT INTO daily_reactions AS d (
+                day, policy, prompt_version, exploring, reaction, decisions, rewards, rewards_squared, weights,
+                weights_squared, weighted_rewards, squared_weights_rewards, weighted_rewards_squared
+            )
+            SELECT
+                day, policy, prompt_version, exploring, reaction, :sign * sum(decisions), :sign * sum(rewards),
+                :sign * sum(rewards_squared), :sign * sum(weights), :sign * sum(weights_squared),
+                :sign * sum(weighted_rewards), :sign * sum(squared_weights_rewards),
+                :sign * sum(weighted_rewards_squared)
+            FROM cells
+            GROUP BY day, policy, prompt_version, exploring, reaction
+            ON CONFLICT ON CONSTRAINT uq_daily_reactions DO UPDATE SET
+                decisions = d.decisions + excluded.decisions,
+                rewards = d.rewards + excluded.rewards,
+                rewards_squared = d.rewards_squared + excluded.rewards_squared,
+                weights = d.weights + excluded.weights,
+                weights_squared = d.weights_squared + excluded.weights_squared,
+                weighted_rewards = d.weighted_rewards + excluded.weighted_rewards,
+                squared_weights_rewards = d.squared_weights_rewards + excluded.squared_weights_rewards,
+                weighted_rewards_squared = d.weighted_rewards_squared + excluded.weighted_rewards_squared
+        ), learning AS (
+            INSERT INTO daily_learning AS d (day, policy, first_pull, decisions, rewarded, rewards, rewards_squared)
+            SELECT
+                day, policy, first_pull, :sign * sum(decisions),
+                :sign * coalesce(sum(decisions) FILTER (WHERE reaction <> 'none'), 0),
+                :sign * sum(rewards), :sign * sum(rewards_squared)
+            FROM cells
+            WHERE first_pull IS NOT NULL
+            GROUP BY day, policy, first_pull
+            ON CONFLICT (day, policy, first_pull) DO UPDATE SET
+                decisions = d.decisions + excluded.decisions,
+                rewarded = d.rewarded + excluded.rewarded,
+                rewards = d.rewards + excluded.rewards,
+                rewards_squared = d.rewards_squared + excluded.rewards_squared
+        ), delays AS (
+            INSERT INTO daily_delays AS d (day, policy, delay_step, decisions)
+            SELECT day, policy, delay_step, :sign * sum(decisions)
+            FROM cells
+            WHERE delay_step IS NOT NULL
+            GROUP BY day, policy, delay_step
+            ON CONFLICT (day, policy, delay_step) DO UPDATE SET decisions = d.decisions + excluded.decisions
+        )
+        INSERT INTO daily_exploration AS d (
+            day, policy, decisions, explored, expected, expected_variance, shares, shares_squared
+        )
+        SELECT
+            day, policy, :sign * sum(decisions), :sign * sum(explored), :sign * sum(expected),
+            :sign * sum(expected_variance), :sign * sum(shares), :sign * sum(shares_squared)
+        FROM ({exploration_cells}) AS e
+        GROUP BY day, policy
+        ON CONFLICT (day, policy) DO UPDATE SET
+            decisions = d.decisions + excluded.decisions,
+            explored = d.explored + excluded.explored,
+            expected = d.expected + excluded.expected,
+            expected_variance = d.expected_variance + excluded.expected_variance,
+            shares = d.shares + excluded.shares,
+            shares_squared = d.shares_squared + excluded.shares_squared
+    """.replace(":sign", "CAST(:sign AS integer)")
+
+
+_CELLS: Final = """
+    SELECT * FROM rollup.reaction_cells WHERE source = 'feature_history' AND {decisions}
+    UNION ALL
+    SELECT * FROM rollup.reaction_cells WHERE source = 'reward_ledger' AND {rewards}
+"""
+
+_ADD = text(
+    _added(
+        _CELLS.format(
+            decisions="position > :decisions_after AND position <= :decisions_until",
+            rewards="position > :rewards_after AND position <= :rewards_until",
+        ),
+        "SELECT * FROM rollup.exploration_cells WHERE position > :decisions_after AND position <= :decisions_until",
+    )
+)
+
+_OF_PERSON: Final = (
+    "user_id = :user_id AND position <= (SELECT counted_until FROM counted WHERE counted.source = '{source}')"
+)
+
+_TAKE_AWAY = text(
+    _added(
+        _CELLS.format(decisions=_OF_PERSON.format(source=DECISIONS), rewards=_OF_PERSON.format(source=REWARDS)),
+        f"SELECT * FROM rollup.exploration_cells WHERE {_OF_PERSON.format(source=DECISIONS)}",
+    )
+)
+
+
+def counted(connection: Connection) -> dict[str, Counted]:
+    """Return how far each source has come; where that isn't known the daily tables begin anew, with nothing."""
+    rows = {row.source: Counted(*row[1:]) for row in connection.execute(_COUNTED)}
+    if rows.keys() != _ORDERS.keys():
+        connection.execute(_START, {"sources": list(_ORDERS), "nothing": _NOTHING})
+        rows = {source: Counted(_NOTHING, _NOTHING, None, None) for source in _ORDERS}
+    return rows
+
+
+def save(connection: Connection, source: str, now: Counted) -> None:
+    """Write down how far a source has come."""
+    connection.execute(
+        _SAVE,
+        {
+            "source": source,
+            "counted_until": now.counted_until,
+            "settled_until": now.settled_until,
+            "next_until": now.next_until,
+            "next_xid": now.next_xid,
+        },
+    )
+
+
+def last_positions(connection: Connection) -> dict[str, int]:
+    """Return the last position that each source has given out; who has it may not have committed yet."""
+    return {source: connection.scalar(_LAST, {"sequence": order}) or 0 for source, order in _ORDERS.items()}
+
+
+def transactions(connection: Connection) -> tuple[int, int]:
+    """Return the number of the first transaction that may be under way, and of the first that can't have begun."""
+    first, next_one = connection.execute(_TRANSACTIONS).one()
+    return first, next_one
+
+
+def add(connection: Connection, decisions: Range, rewards: Range) -> None:
+    """Add what the decisions and the changes of rewards in two ranges of positions have changed."""
+    connection.execute(
+        _ADD,
+        {
+            "sign": 1,
+            "decisions_after": decisions.after,
+            "decisions_until": decisions.until,
+            "rewards_after": rewards.after,
+            "rewards_until": rewards.until,
+        },
+    )
+
+
+def take_away(connection: Connection, user_id: str) -> None:
+    """Take a person's decisions away from the sums, as far as they are in them; nobody may be adding meanwhile."""
+    connection.execute(_TAKE_AWAY, {"sign": -1, "user_id": user_id})

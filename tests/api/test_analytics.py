@@ -1,0 +1,166 @@
+"""/analytics over HTTP: filters, pages, CSV, and what the numbers are."""
+
+import csv
+import io
+from typing import Any
+
+import pytest
+
+from tests import calls
+from tests.conftest import Serve
+from tests.serving import Service
+
+REPORTS = ("reaction-rates", "rewards-by-day", "learning-curve", "prompt-costs", "loop-health")
+REWARDS = (1.0, 1.0, 0.5, 0.0, -0.5, -1.0, 0.3, None)
+
+
+def show(service: Service, version: str | None, reward: float | None, user_id: str = "ada", suffix: str = "") -> str:
+    """Have one tip decided on and reacted to; return the decision's id."""
+    body = calls.score(user_id)
+    body["candidates"] = [{**body["candidates"][0], **({"prompt_version": version} if version else {})}]
+    decision = service.client.post(f"/score{suffix}", json=body).json()
+    if reward is not None:
+        answer = service.client.post(
+            f"/reward{suffix}",
+            json={"user_id": user_id, "tip_id": "t1", "reward": reward, "decision_id": decision["decision_id"]},
+        )
+        assert answer.status_code == 200
+    return str(decision["decision_id"])
+
+
+@pytest.fixture
+def told(service: Service) -> Service:
+    """A service that has decided for tips of two versions, by two policies."""
+    for reward in REWARDS:
+        show(service, "v1", reward)
+    show(service, "v2-mentor", 1.0, suffix="/egreedy")
+    show(service, None, -1.0)
+    return service
+
+
+def get(service: Service, report: str, **filters: Any) -> dict[str, Any]:  # noqa: ANN401 - JSON
+    """Ask for a report."""
+    answer = service.client.get(f"/analytics/{report}", params=filters)
+    assert answer.status_code == 200, answer.text
+    return dict(answer.json())
+
+
+def test_reaction_rates(told: Service) -> None:
+    """Counts, rates with Wilson's interval, means; the most shown first."""
+    answer = get(told, "reaction-rates")
+    assert [item["prompt_version"] for item in answer["items"]] == ["v1", "v2-mentor", None]
+    v1 = answer["items"][0]
+    counts = ("shown", "reacted", "done", "helpful", "snooze", "not_helpful", "dismiss", "other", "rewarded")
+    assert [v1[name] for name in counts] == [8, 7, 2, 1, 1, 1, 1, 1, 7]
+    assert v1["done_rate"] == pytest.approx(0.25)
+    # Wilson (1927) for 2 of 8, from a table.
+    assert (v1["done_low"], v1["done_high"]) == pytest.approx((0.0715, 0.5907), abs=1e-4)
+    assert v1["mean_reward"] == pytest.approx(1.3 / 7)
+    # One candidate has propensity 1, so weighing changes nothing.
+    assert v1["weighted_mean_reward"] == pytest.approx(v1["mean_reward"])
+    assert v1["done_weighted_rate"] == pytest.approx(v1["done_rate"])
+    assert v1["effective_sample_size"] == pytest.approx(8)
+
+
+def test_filters(told: Service) -> None:
+    """By policy, by version, by both, by day."""
+    by_policy = get(told, "reaction-rates", by="policy")["items"]
+    assert [(item["policy"], item["shown"]) for item in by_policy] == [("linucb-v1", 9), ("egreedy-v1", 1)]
+    of_version = get(told, "reaction-rates", by="policy", prompt_version="v1")["items"]
+    assert [(item["policy"], item["prompt_version"], item["shown"]) for item in of_version] == [("linucb-v1", "v1", 8)]
+    of_policy = get(told, "reaction-rates", policy="egreedy-v1")["items"]
+    assert [(item["prompt_version"], item["shown"]) for item in of_policy] == [("v2-mentor", 1)]
+    assert get(told, "reaction-rates", until="2001-01-01")["items"] == []
+    [day] = get(told, "rewards-by-day", prompt_version="v1", policy="")["items"]
+    assert (day["shown"], day["exploring"], day["rewarded"]) == (8, False, 7)
+    assert [point["decisions"] for point in get(told, "learning-curve", policy="linucb-v1")["items"]] == [1] * 9
+    checks = {(item["check"], item["policy"]): item for item in get(told, "loop-health")["items"]}
+    assert len(checks) == 10
+    assert {item["status"] for item in checks.values()} <= {"green", "unknown"}
+
+
+def test_what_there_is_to_filter_by(told: Service) -> None:
+    """Each once."""
+    choices = told.client.get("/analytics/filters").json()
+    assert choices["policies"] == ["egreedy-v1", "linucb-v1"]
+    assert choices["prompt_versions"] == ["v1", "v2-mentor"]
+    assert choices["first_day"] == choices["last_day"]
+
+
+def test_pages(told: Service) -> None:
+    """One after the other they are the whole; behind the last there is nothing, and the total is still known."""
+    whole = get(told, "learning-curve")
+    pages = [get(told, "learning-curve", limit=4, offset=offset) for offset in (0, 4, 8, 12)]
+    assert [item for page in pages for item in page["items"]] == whole["items"]
+    assert [page["total"] for page in pages] == [10] * 4
+    assert pages[3] == {"items": [], "total": 10, "limit": 4, "offset": 12}
+
+
+@pytest.mark.parametrize("report", REPORTS)
+def test_csv_is_the_same(told: Service, report: str) -> None:
+    """Every row and every column, empty where JSON has null."""
+    items = get(told, report)["items"]
+    answer = told.client.get(f"/analytics/{report}.csv")
+    assert (answer.status_code, answer.headers["content-type"]) == (200, "text/csv; charset=utf-8")
+    rows = list(csv.DictReader(io.StringIO(answer.text)))
+    assert rows == [{name: "" if value is None else str(value) for name, value in item.items()} for item in items]
+
+
+@pytest.mark.parametrize("report", REPORTS)
+def test_an_empty_database(service: Service, report: str) -> None:
+    """Nothing is known, and nothing is made up."""
+    answer = get(service, report)
+    assert answer["total"] == len(answer["items"])
+    if report == "loop-health":
+        assert {item["check"]: item["status"] for item in answer["items"]} == {
+            "reward_delay_p50": "unknown",
+            "reward_delay_p95": "unknown",
+            "never_rewarded": "unknown",
+            "states_not_finite": "green",
+            "partitions_ahead": "green",
+            "uncounted": "green",
+        }
+    else:
+        assert answer["items"] == []
+
+
+@pytest.mark.parametrize(
+    ("report", "filters"),
+    [
+        ("reaction-rates", {"since": "yesterday"}),
+        ("reaction-rates", {"by": "user_id"}),
+        ("learning-curve", {"limit": 0}),
+        ("learning-curve", {"limit": 1001}),
+        ("learning-curve", {"offset": -1}),
+        ("prompt-costs", {"prompt_version": "a\x00b"}),
+    ],
+)
+def test_filters_that_make_no_sense(service: Service, report: str, filters: dict[str, Any]) -> None:
+    """Are refused, and said to be the field's."""
+    answer = service.client.get(f"/analytics/{report}", params=filters)
+    assert answer.status_code == 422
+    assert answer.json()["detail"][0]["loc"][-1] == next(iter(filters))
+
+
+def test_decisions_of_a_person(told: Service) -> None:
+    """The latest first, page by page, resets notwithstanding."""
+    told.client.post("/reset/ada")
+    last = show(told, "v1", 0.5)
+    first = told.client.get("/users/ada/decisions", params={"limit": 6}).json()
+    rest = told.client.get("/users/ada/decisions", params={"limit": 6, "before": first["next"]}).json()
+    decisions = first["decisions"] + rest["decisions"]
+    assert decisions[0]["decision_id"] == last
+    assert [decision["reaction"] for decision in decisions] == [
+        "helpful", "dismiss", "done", "none", "other", "dismiss", "not_helpful", "snooze", "helpful", "done", "done",
+    ]  # fmt: skip
+    assert rest["next"] is None
+    assert told.client.get("/users/nobody/decisions").json() == {"user_id": "nobody", "decisions": [], "next": None}
+
+
+def test_assumed_rewards_are_no_reactions(serve: Serve) -> None:
+    """They count as rewards."""
+    service = serve(epsilon=0, reward_wait=0.1, default_reward=-0.25, upkeep_interval=0.1)
+    show(service, "v1", None)
+    while not (item := get(service, "reaction-rates")["items"][0])["rewarded"]:
+        pass
+    assert (item["shown"], item["reacted"], item["rewarded"], item["mean_reward"]) == (1, 0, 1, -0.25)
