@@ -23,8 +23,8 @@ from sqlalchemy.types import TypeEngine
 from oo_ml.errors import ConfigurationError, DatabaseTimeoutError, OoMlError, SchemaNotReadyError
 from oo_ml.settings import Settings
 from oo_ml.storage import failures, partitions
+from oo_ml.storage.declarations import Float8Array
 from oo_ml.storage.engine import milliseconds, parse_url
-from oo_ml.storage.tables import Float8Array
 
 logger = logging.getLogger(__name__)
 

@@ -19,8 +19,8 @@ def test_the_migrated_schema_is_the_declared_one(empty_database_url: str, second
         connection.execute(text("SELECT create_feature_history_months(now(), :months)"), {"months": MONTHS_AHEAD})
     declared.dispose()
     # What is made of views and functions alone is written down in the migrations alone.
-    tables = ("--schema-only", "--exclude-schema=analytics", "--exclude-schema=rollup")
-    assert dump(empty_database_url, *tables) == dump(second_database_url, *tables)
+    psql(empty_database_url, "DROP SCHEMA analytics, rollup CASCADE")
+    assert dump(empty_database_url, "--schema-only") == dump(second_database_url, "--schema-only")
 
 
 @pytest.mark.parametrize(
