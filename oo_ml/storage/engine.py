@@ -83,8 +83,9 @@ def create(  # noqa: PLR0913 - where, and how it differs from the others
         "timezone": "UTC",
         # Statements take whole batches, so what they do is the same for one row and a thousand: planned once.
         "plan_cache_mode": "force_generic_plan",
-        # No statement runs long enough to win back what compiling it costs.
+        # No statement runs long enough to win back what compiling it, or starting processes for it, costs.
         "jit": "off",
+        "max_parallel_workers_per_gather": "0",
     }
     if read_only:
         options["default_transaction_read_only"] = "on"

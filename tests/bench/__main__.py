@@ -18,12 +18,13 @@ import typer
 from rich.console import Console
 
 from oo_ml.errors import OoMlError
-from tests.bench import checks, database, load, machine, measures, memory, patterns, report, seed, service
+from tests.bench import checks, database, load, machine, measures, memory, pages, patterns, report, seed, service
 from tests.bench.database import Database
 from tests.bench.errors import BenchError, FailedRunError
 from tests.bench.load import Target
 from tests.bench.measures import Stage
 from tests.bench.memory import Memory
+from tests.bench.pages import Pages
 from tests.bench.pgbench import Reference
 from tests.bench.plan import FULL, QUICK, Plan
 from tests.bench.report import Ran
@@ -71,6 +72,7 @@ def _run(plan: Plan, directory: Path, console: Console) -> Ran:
                 stage = Stage(here, there, Reference(small.server, others, rows[0]), plan.seconds)
                 results = measures.measure(stage, plan, console)
                 proved = checks.prove(here, plan.verified) + checks.prove(there, plan.verified)
+                asked = _pages(there, plan, console)
         with service.running(small.url, directory / "memory.log") as fresh:
             again = Target(fresh, small, people, directory)
             kept = _memory(again, plan, console)
@@ -92,12 +94,19 @@ def _run(plan: Plan, directory: Path, console: Console) -> Ran:
             *_facts(large, "large database"),
             ("people proved by GET /users/{user_id}/verify", f"{proved}, all as they should be"),
         ]
-    return Ran(about, results, kept, starts, facts)
+    return Ran(about, results, kept, asked, starts, facts)
 
 
 def _memory(target: Target, plan: Plan, console: Console) -> Memory | str:
     try:
         return memory.measure(target, plan, console)
+    except FailedRunError as error:
+        return str(error)
+
+
+def _pages(target: Target, plan: Plan, console: Console) -> Pages | str:
+    try:
+        return pages.measure(target, plan, console)
     except FailedRunError as error:
         return str(error)
 

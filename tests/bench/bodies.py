@@ -11,12 +11,13 @@ CHOSEN: Final = "tip-0"
 _CONTENTS: Final = ("Call the dentist", "Water the plants", "Answer the letter from school", "Take a walk")
 
 
-def score(candidates: int, *, variant: int = 0) -> str:
+def score(candidates: int, *, variant: int = 0, prompt_version: str | None = None) -> str:
     """A moment and so many candidates. Whoever knows nothing yet chooses the first, which has most of everything."""
+    origin = {} if prompt_version is None else {"prompt_version": prompt_version}
     return json.dumps(
         {
             "user_id": USER,
-            "candidates": [_candidate(number, variant) for number in range(candidates)],
+            "candidates": [_candidate(number, variant) | origin for number in range(candidates)],
             "context": {"hour_of_day": (9 + variant) % 24, "day_of_week": variant % 7},
         },
         separators=(",", ":"),

@@ -19,6 +19,7 @@ Row = Mapping[str, str | None]
 
 _USER: Final = "pattern"
 _VARIANTS: Final = 24
+_VERSIONS: Final = 6
 # What each row has of its own. The position is its sequence's.
 _OWN: Final = ("user_id", "decision_id", "decided_at", "answer")
 _POSITION: Final = "position"
@@ -46,7 +47,8 @@ def ask(service: Service, database: Database) -> list[Row]:
     """Return a few rows of the history, columns as text by name; nothing is left of the person they were made for."""
     with httpx.Client(base_url=service.url, timeout=20, trust_env=False) as client, database.connect() as connection:
         for variant in range(_VARIANTS):
-            body = bodies.score(10, variant=variant).replace(bodies.USER, _USER)
+            version = f"v{1 + variant % _VERSIONS}"
+            body = bodies.score(10, variant=variant, prompt_version=version).replace(bodies.USER, _USER)
             answer = client.post("/score", content=body, headers={"Content-Type": "application/json"})
             # Rewards will have to name the tip.
             if answer.status_code != httpx.codes.OK or answer.json()["tip_id"] != bodies.CHOSEN:

@@ -20,6 +20,8 @@ class Plan:
         starts: of the service, to see how long it takes.
         disk_bytes: what has to be free.
         verified: people whose state is proved at the end, in each database.
+        uncounted: decisions that upkeep has not counted yet when the dashboard's questions are asked again.
+        asked: how often each of them is asked.
     """
 
     seconds: int
@@ -34,6 +36,8 @@ class Plan:
     starts: int
     disk_bytes: int
     verified: int
+    uncounted: int
+    asked: int
 
 
 FULL: Final = Plan(
@@ -49,6 +53,8 @@ FULL: Final = Plan(
     starts=5,
     disk_bytes=30_000_000_000,
     verified=20,
+    uncounted=20_000,
+    asked=11,
 )
 QUICK: Final = Plan(
     seconds=2,
@@ -63,4 +69,6 @@ QUICK: Final = Plan(
     starts=2,
     disk_bytes=2_000_000_000,
     verified=5,
+    uncounted=500,
+    asked=3,
 )

@@ -3,11 +3,17 @@
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from statistics import median
+from typing import Final
 
 from tests.bench import measures
 from tests.bench.figures import Figures
 from tests.bench.measures import Measure, Results
 from tests.bench.memory import Memory
+from tests.bench.pages import Pages
+
+# Milliseconds.
+_OF_PAGE: Final = 300
+_OF_VIEW: Final = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,6 +24,7 @@ class Ran:
         machine: names and values.
         results: of the rounds.
         memory: or why it is not known.
+        pages: likewise.
         starts: seconds to ready.
         others: more names and values.
     """
@@ -25,13 +32,14 @@ class Ran:
     machine: Sequence[tuple[str, str]]
     results: Results
     memory: Memory | str
+    pages: Pages | str
     starts: Sequence[float]
     others: Sequence[tuple[str, str]]
 
     @property
     def has_failed(self) -> bool:
         """Whether anything could not be measured."""
-        return bool(self.results.failures) or isinstance(self.memory, str)
+        return bool(self.results.failures) or isinstance(self.memory, str) or isinstance(self.pages, str)
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +61,7 @@ def markdown(ran: Ran) -> str:
             ("load", "clients", "a second", "from", "to", "p50 ms", "p99 ms", "p99.9 ms"),
             [_load(ran.results, one) for one in measures.ROUND],
         ),
+        _table(_asked_heading(ran.pages), _asked(ran.pages)),
         _table(("besides", ""), [*_besides(ran), *ran.others]),
     )
     return "\n\n".join(tables) + "\n"
@@ -123,6 +132,30 @@ def _load(results: Results, one: Measure) -> Sequence[str]:
     )
 
 
+def _asked_heading(pages: Pages | str) -> Sequence[str]:
+    waiting = "" if isinstance(pages, str) else f", {pages.waiting:,} decisions not counted"
+    return (
+        "the dashboard's question, large database",
+        "target ms",
+        "p50 ms",
+        "longest",
+        f"p50{waiting}",
+        "longest",
+        "met",
+    )
+
+
+def _asked(pages: Pages | str) -> Iterator[Sequence[str]]:
+    if isinstance(pages, str):
+        yield f"failed: {pages}", *[""] * 6
+        return
+    for question, counted, before in pages.questions:
+        # The rates of all time are the view; what a page asks for is of a period.
+        target = _OF_VIEW if "since" not in question and "rates" in question else _OF_PAGE
+        numbers = [f"{value:.0f}" for value in (*counted, *before)]
+        yield question, f"at most {target}", *numbers, "yes" if counted[0] <= target else "no"
+
+
 def _besides(ran: Ran) -> Iterator[tuple[str, str]]:
     if isinstance(ran.memory, str):
         yield "memory", f"failed: {ran.memory}"
@@ -130,6 +163,8 @@ def _besides(ran: Ran) -> Iterator[tuple[str, str]]:
         early, late = (f"{size / 2**20:.0f} MiB" for size in (ran.memory.early, ran.memory.late))
         yield "memory, early and late", f"{early}, {late}, in {ran.memory.processes} process(es)"
         yield "decisions a second in between", f"{ran.memory.rate:,.0f}"
+    if not isinstance(ran.pages, str):
+        yield "counted by upkeep, rows", f"{ran.pages.rows:,} in {ran.pages.seconds:.0f} s"
     starts = [f"{start:.2f} s" for start in (median(ran.starts), min(ran.starts), max(ran.starts))]
     yield "start to ready", f"{starts[0]} ({starts[1]} to {starts[2]})"
 
