@@ -23,7 +23,7 @@ def test_every_setting_stands_there_with_its_default() -> None:
 def test_every_call_named_there_exists(service: Service) -> None:
     """And every call that exists is named."""
     table = README[README.index("| call | |") : README.index("User ids are percent-encoded")]
-    named = {path for path in re.findall(r"/[a-z]+[a-z/{}_]*", re.sub(r"\]\(.*?\)", "", table)) if path != "/egreedy"}
+    named = {path for path in re.findall(r"/[a-z]+[a-z/{}_-]*", re.sub(r"\]\(.*?\)", "", table)) if path != "/egreedy"}
     assert named == service.client.get("/openapi.json").json()["paths"].keys()
 
 

@@ -31,6 +31,7 @@ from oo_ml.api.schemas.decisions import CorrectionRequest, RewardRequest, ScoreR
 from oo_ml.api.schemas.generate import GenerateRequest
 from oo_ml.api.schemas.prompts import PublishRequest
 from oo_ml.api.shortcut import Shortcut
+from oo_ml.dashboard import pages
 from oo_ml.services.startup import create_services, running
 from oo_ml.settings import Settings
 
@@ -73,6 +74,7 @@ def create_app(settings: Settings, database_url: str) -> ASGIApp:
     errors.install(app)
     for noun in (score, reward, batches, generate, users, people, decisions, verify, analytics, prompts, health):
         app.include_router(noun.router)
+    pages.install(app)
     _document_bodies(app)
     return errors.Bugs(
         Shortcut(

@@ -1,0 +1,55 @@
+// The service's own JSON, asked for beside wherever these files lie, so that a prefix before /dashboard does no harm.
+
+const ROOT = new URL("../../", import.meta.url);
+const PAGE = 1000;
+
+/** What the service said instead of an answer, as a sentence. */
+export class Refusal extends Error {}
+
+/** Return the address of a call; parameters that are null or empty are left out. */
+export function address(path, parameters = {}) {
+  const url = new URL(path, ROOT);
+  for (const [key, value] of Object.entries(parameters)) {
+    if (value !== null && value !== undefined && value !== "") url.searchParams.set(key, value);
+  }
+  return url.href;
+}
+
+/** Return a person's id, or another name, as a part of a path. Throws a Refusal for one that no address can carry. */
+export function segment(id) {
+  // Browsers take them for "here" and "above", percent-encoded too; the service knows nobody of that name.
+  if (id === "." || id === "..") throw new Refusal("Nobody can have this id.");
+  return encodeURIComponent(id);
+}
+
+/** Return the answer to a GET. Throws a Refusal, or an AbortError once `signal` says so. */
+export async function get(path, parameters, signal) {
+  let response;
+  try {
+    response = await fetch(address(path, parameters), { signal, headers: { Accept: "application/json" } });
+    if (response.ok) return await response.json();
+  } catch (error) {
+    if (error.name === "AbortError") throw error;
+    throw new Refusal("The service can’t be reached.");
+  }
+  throw new Refusal(sentence(await response.json().catch(() => ({})), response));
+}
+
+/** Return all items of a paged list. */
+export async function items(path, parameters, signal) {
+  const found = [];
+  for (;;) {
+    const page = await get(path, { ...parameters, limit: PAGE, offset: found.length }, signal);
+    found.push(...page.items);
+    if (page.items.length === 0 || found.length >= page.total) return found;
+  }
+}
+
+function sentence(problem, response) {
+  const { detail } = problem;
+  const text = Array.isArray(detail)
+    ? detail.map((field) => `${field.loc.at(-1)}: ${field.msg}`).join("; ")
+    : detail ?? `The service answered ${response.status}`;
+  const wait = response.headers.get("Retry-After");
+  return `${text.replace(/\.?$/, ".")}${wait === null ? "" : ` It may be back in ${wait === "1" ? "a second" : `${wait} seconds`}.`}`;
+}

@@ -1,0 +1,30 @@
+// What the prompt versions cost: calls, tokens, waiting.
+
+import { name } from "./dom.js";
+import { count } from "./formats.js";
+import { nothing } from "./panels.js";
+import { table } from "./tables.js";
+
+export const path = "analytics/prompt-costs";
+
+export function parameters(query) {
+  return query;
+}
+
+export function render(items) {
+  if (items.length === 0) return nothing("The model wrote no tips in these days, or none that the filters let through.");
+  const number = (title, field) => ({ title, number: true, value: (row) => row[field], cell: (row) => count(row[field]) });
+  const columns = [
+    { title: "Prompt version", value: (row) => row.prompt_version, cell: (row) => name(row.prompt_version) },
+    number("Calls", "calls"),
+    number("Failed", "failed"),
+    number("Retries", "retries"),
+    number("Prompt tokens", "prompt_tokens"),
+    number("Completion tokens", "completion_tokens"),
+    number("Latency, median (ms)", "latency_p50_ms"),
+    number("95th percentile (ms)", "latency_p95_ms"),
+    number("Done", "done"),
+    number("Tokens per done", "tokens_per_done"),
+  ];
+  return table("What prompt versions cost", columns, items, { sorted: { column: 1, descending: true } });
+}

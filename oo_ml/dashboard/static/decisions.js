@@ -1,0 +1,53 @@
+// A person's decisions, the latest first, a hundred at a time.
+
+import { address, get } from "./api.js";
+import { el, name } from "./dom.js";
+import { plural, probability, reward, score, time } from "./formats.js";
+import { nothing } from "./panels.js";
+import { REACTIONS } from "./reactions.js";
+import { table } from "./tables.js";
+
+const LIMIT = 100;
+
+/** Return up to a hundred decisions before a cursor, or the latest. */
+export function load(person, before, signal) {
+  return get(`${person}/decisions`, { limit: LIMIT, before }, signal);
+}
+
+/** Return all that were loaded so far; `more` loads older ones, and is null if there are none. */
+export function list(person, decisions, more) {
+  if (decisions.length === 0) return nothing("No tip was chosen for this person.");
+  const older = more === null ? null : el("button", { type: "button", click: more }, "Older decisions");
+  return [
+    table(`The latest ${plural(decisions.length, "decision")}`, columns(person), decisions),
+    el("p", { class: "note" }, more === null ? "That is all there are." : older),
+  ];
+}
+
+function columns(person) {
+  return [
+    { title: "Decided", cell: (one) => el("time", { datetime: one.decided_at }, time(one.decided_at)) },
+    { title: "Policy", cell: (one) => name(one.policy) },
+    { title: "Tip", cell: (one) => name(one.tip_id) },
+    { title: "Prompt version", cell: (one) => (one.prompt_version === null ? muted("not written by a model") : name(one.prompt_version)) },
+    { title: "Chosen", cell: (one) => (one.exploring ? "Explored" : "Exploited") },
+    { title: "Score", number: true, cell: (one) => score(one.score) },
+    { title: "Probability", number: true, cell: (one) => probability(one.propensity) },
+    { title: "Reaction", cell: reaction },
+    { title: "Reward", number: true, cell: (one) => reward(one.reward) },
+    { title: "Receipt", cell: (one) => receipt(person, one) },
+  ];
+}
+
+function reaction({ reaction: kind, reward: value, rewarded_at: at }) {
+  const word = REACTIONS[kind] ?? (value === null ? "None" : "Assumed");
+  return at === null ? muted(word) : el("time", { datetime: at, title: time(at) }, word);
+}
+
+function receipt(person, { decision_id: id, decided_at: at }) {
+  return el("a", { href: address(`${person}/decisions/${id}`) }, "Receipt", el("span", { class: "unseen" }, ` of ${time(at)}`));
+}
+
+function muted(text) {
+  return el("span", { class: "muted" }, text);
+}

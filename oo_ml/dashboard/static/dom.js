@@ -1,0 +1,27 @@
+// Elements made from data. Text stays text: nothing in these pages is ever parsed as markup.
+
+const SVG = "http://www.w3.org/2000/svg";
+
+/** Return a new HTML element. Attributes that are null or false are left out; a function listens to its event. */
+export function el(tag, attributes = {}, ...children) {
+  return build(document.createElement(tag), attributes, children);
+}
+
+/** The same for SVG. */
+export function svg(tag, attributes = {}, ...children) {
+  return build(document.createElementNS(SVG, tag), attributes, children);
+}
+
+/** A name that somebody else made up: shown as it is, and told apart from the text around it whatever its script. */
+export function name(text) {
+  return el("bdi", { class: "name" }, text);
+}
+
+function build(element, attributes, children) {
+  for (const [key, value] of Object.entries(attributes)) {
+    if (typeof value === "function") element.addEventListener(key, value);
+    else if (value !== null && value !== undefined && value !== false) element.setAttribute(key, value === true ? "" : value);
+  }
+  element.append(...children.flat().filter((child) => child !== null && child !== undefined));
+  return element;
+}

@@ -1,0 +1,72 @@
+// Names below each other, each with two estimates and their intervals: raw (a dot) above weighted (a diamond).
+
+import { el, name, svg } from "./dom.js";
+import { range } from "./formats.js";
+import { place, scale } from "./scales.js";
+
+const MARKS = [
+  ["raw", (x) => svg("circle", { cx: x, cy: "10", r: "4.5" })],
+  ["weighted", (x) => svg("svg", { x, y: "24", overflow: "visible" }, svg("path", { d: "M0-5.5 5.5 0 0 5.5-5.5 0Z" }))],
+];
+const HEIGHTS = { raw: "10", weighted: "24" };
+
+/**
+ * Return the chart. A row is { label, muted, raw, weighted }, an estimate { value, low, high } with nulls for what
+ * isn't known. `ticked` is the format of the axis.
+ */
+export function intervals(summary, rows, format, ticked = format) {
+  const ends = rows.flatMap(({ raw, weighted }) => [raw, weighted].flatMap(({ value, low, high }) => [value, low, high]));
+  const axis = around(ends.filter((end) => end !== null));
+  return el(
+    "div",
+    { class: "intervals", role: "img", "aria-label": summary },
+    el("div", { class: "rows" }, grid(axis), rows.map((row) => line(row, axis, format))),
+    el("div", { class: "axis" }, el("div", { class: "ticks" }, axis.ticks.map((tick) => label(axis, tick, ticked)))),
+  );
+}
+
+// With zero, unless that would squeeze all there is to see into less than half of the width.
+function around(known) {
+  const [low, high] = [Math.min(...known), Math.max(...known)];
+  if (low > high / 2 || high < low / 2) return scale(low, high);
+  return scale(Math.min(low, 0), Math.max(high, 0));
+}
+
+function line(row, axis, format) {
+  const drawn = MARKS.flatMap(([kind, mark]) => estimate(kind, mark, row[kind], axis));
+  return el(
+    "div",
+    { class: "row", title: `${row.label}: raw ${said(row.raw, format)}; weighted ${said(row.weighted, format)}` },
+    el("span", { class: row.muted ? "label muted" : "label" }, row.muted ? row.label : name(row.label)),
+    svg("svg", { class: "track", width: "100%", height: "34" }, drawn),
+    el("span", { class: "values" }, el("span", {}, format(row.raw.value)), el("span", {}, format(row.weighted.value))),
+  );
+}
+
+function estimate(kind, mark, { value, low, high }, axis) {
+  if (value === null) return [];
+  const y = HEIGHTS[kind];
+  const drawn = [svg("g", { class: `mark ${kind}` }, mark(place(axis, value)))];
+  if (low !== null && high !== null) {
+    drawn.unshift(svg("line", { class: `bar ${kind}`, x1: place(axis, low), x2: place(axis, high), y1: y, y2: y }));
+  }
+  return drawn;
+}
+
+function grid(axis) {
+  const lines = axis.ticks.map((tick) => {
+    const x = place(axis, tick);
+    return svg("line", { class: tick === 0 ? "zero" : null, x1: x, x2: x, y1: "0", y2: "100%" });
+  });
+  return el("div", { class: "grid" }, svg("svg", { width: "100%", height: "100%" }, lines));
+}
+
+function label(axis, tick, format) {
+  const text = el("span", {}, format(tick));
+  text.style.left = place(axis, tick);
+  return text;
+}
+
+function said({ value, low, high }, format) {
+  return value === null ? "not known" : `${format(value)} (${range(low, high, format)})`;
+}

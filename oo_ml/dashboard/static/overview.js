@@ -1,0 +1,101 @@
+// The page of the numbers: asks for what the address says, and again whenever the address changes.
+
+import { address, get, items } from "./api.js";
+import * as costs from "./costs.js";
+import { el } from "./dom.js";
+import * as filters from "./filters.js";
+import { day, plural } from "./formats.js";
+import * as health from "./health.js";
+import * as learning from "./learning.js";
+import { announce, fill, nothing } from "./panels.js";
+import * as rates from "./rates.js";
+import * as rewards from "./rewards.js";
+import * as totals from "./totals.js";
+
+// Each says where its items are (path, parameters), what else changes what is seen (view), and how they are shown.
+const PARTS = { totals, health, rates, rewards, learning, costs };
+
+const start = document.getElementById("start");
+const form = document.getElementById("filters");
+const parts = document.getElementById("parts");
+
+// What each part was last filled for, so that a choice that concerns one leaves the others alone.
+const filled = new Map();
+let known = null;
+
+const showFilters = filters.connect(form, () => known, show);
+const showView = rates.connect(document.getElementById("view"), (chosen) => {
+  filters.write({ ...filters.read(), ...chosen });
+  show();
+});
+document.getElementById("refresh").addEventListener("click", begin);
+addEventListener("popstate", () => known && show());
+begin();
+
+// What can be filtered by comes first: the days of a period depend on the last day there is data of.
+async function begin() {
+  const load = (signal) => get("analytics/filters", {}, signal);
+  start.hidden = known !== null;
+  const outcome = await fill(start, load, (found) => {
+    known = found;
+    return [];
+  }, begin);
+  start.hidden = outcome === "shown";
+  filled.clear();
+  if (outcome === "shown") await show();
+  else if (outcome === "failed") announce("The numbers could not be loaded.");
+}
+
+async function show() {
+  const empty = known.last_day === null;
+  form.hidden = empty;
+  parts.hidden = empty;
+  start.hidden = !empty;
+  if (empty) {
+    start.replaceChildren(unused());
+    announce("No tip has been shown yet.");
+    return;
+  }
+  const shown = filters.read();
+  const days = filters.days(shown, known.last_day);
+  const query = { ...days, policy: shown.policy, prompt_version: shown.prompt_version };
+  showFilters();
+  showView(shown);
+  document.getElementById("period").textContent = period(days);
+  announce("Loading the numbers.");
+  const outcomes = await Promise.all(Object.entries(PARTS).map(([id, part]) => load(id, part, query, shown)));
+  if (outcomes.includes("overtaken")) return;
+  const failed = outcomes.filter((outcome) => outcome === "failed").length;
+  announce(failed ? `${plural(failed, "part")} of the page could not be loaded.` : `Shown: ${period(days)}.`);
+}
+
+async function load(id, part, query, shown) {
+  const section = document.getElementById(id);
+  const parameters = part.parameters(query, shown);
+  const key = JSON.stringify([address(part.path, parameters), part.view?.(shown)]);
+  if (filled.get(id) === key) return "shown";
+  filled.set(id, key);
+  link(section, address(`${part.path}.csv`, parameters));
+  const outcome = await fill(section, (signal) => items(part.path, parameters, signal), (found) => part.render(found, shown));
+  if (outcome === "failed") filled.delete(id);
+  return outcome;
+}
+
+function link(section, href) {
+  const csv = section.querySelector("a.csv");
+  csv?.setAttribute("href", href);
+  csv?.replaceChildren("CSV", el("span", { class: "unseen" }, ` of ${section.querySelector("h2").textContent.toLowerCase()}`));
+}
+
+function period({ since, until }) {
+  if (since && until) return since === until ? day(since) : `${day(since)} to ${day(until)}`;
+  if (since) return `Since ${day(since)}`;
+  if (until) return `Until ${day(until)}`;
+  return `All days, ${day(known.first_day)} to ${day(known.last_day)}`;
+}
+
+function unused() {
+  return el("div", { class: "start" },
+    nothing("No tip has been shown yet. The numbers come with the first call of ", el("code", {}, "POST /score"), "."),
+    el("button", { type: "button", click: begin }, "Look again"));
+}

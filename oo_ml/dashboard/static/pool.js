@@ -1,0 +1,29 @@
+// Neighbouring points of a curve taken together, where they are too many to be seen one by one.
+
+/**
+ * Return at most about `most` groups of what was in `steps`, in order, none much wider than the others on the axis
+ * that `place` puts them on.
+ */
+export function groups(steps, place, most) {
+  if (steps.length <= most) return steps.map((step) => [step]);
+  const [low, high] = [place(steps[0]), place(steps.at(-1))];
+  const found = Map.groupBy(steps, (step) => Math.floor(((place(step) - low) / (high - low)) * (most - 1)));
+  return [...found.values()];
+}
+
+/** Return the mean of means { rewarded, mean_reward, mean_reward_low, mean_reward_high }, with its interval. */
+export function mean(rows) {
+  const known = rows.filter((row) => row.mean_reward !== null);
+  const number = sum(known, (row) => row.rewarded);
+  if (number === 0) return { value: null, low: null, high: null };
+  const value = sum(known, (row) => row.rewarded * row.mean_reward) / number;
+  // Independent means: the squares of their errors add up. One of a single reward has no error that could be told.
+  const sure = known.filter((row) => row.mean_reward_low !== null);
+  const squares = sum(sure, (row) => (row.rewarded * (row.mean_reward_high - row.mean_reward_low)) ** 2);
+  const reach = Math.sqrt(squares) / 2 / sum(sure, (row) => row.rewarded);
+  return sure.length === 0 ? { value, low: null, high: null } : { value, low: value - reach, high: value + reach };
+}
+
+function sum(rows, field) {
+  return rows.reduce((total, row) => total + field(row), 0);
+}

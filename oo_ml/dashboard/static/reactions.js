@@ -1,0 +1,10 @@
+// What people can do with a tip, in words.
+
+export const REACTIONS = {
+  done: "Done",
+  helpful: "Helpful",
+  snooze: "Snoozed",
+  not_helpful: "Not helpful",
+  dismiss: "Dismissed",
+  other: "Another reward",
+};

@@ -1,0 +1,107 @@
+"""A real Chromium, and visits to the page with it in which nothing may go wrong unseen."""
+
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import pytest
+from playwright.sync_api import Browser, ConsoleMessage, Dialog, Page, Request, expect, sync_playwright
+
+from tests.serving import Service
+from tests.waiting import PATIENCE
+
+_NAMES: Final = ("chromium", "chromium-browser", "google-chrome")
+_FLAGS: Final = (
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    # Whoever asks for anything but this machine finds nothing, as on a machine without a network.
+    "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
+)
+
+
+@pytest.fixture(scope="package")
+def chromium() -> Iterator[Browser]:
+    """Debian's Chromium, or another of the machine; never one that Playwright would download.
+
+    For this package alone: as long as it runs, no test can start an event loop.
+    """
+    executable = next(filter(None, map(shutil.which, _NAMES)), None)
+    if executable is None:
+        missing = f"needs one of {', '.join(_NAMES)}: apt-get install chromium"
+        if os.environ.get("CI"):
+            pytest.fail(missing)
+        pytest.skip(missing)
+    expect.set_options(timeout=PATIENCE * 1000)
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=executable, args=_FLAGS)
+        yield browser
+        browser.close()
+
+
+@dataclass  # without slots: Playwright notes its handlers on it
+class Visits:
+    """Pages of a service that were opened, and all that should not have happened there.
+
+    Attributes:
+        expected: a part of what the console may say.
+    """
+
+    chromium: Browser
+    expected: str | None = None
+    problems: list[str] = field(default_factory=list)
+
+    def open(self, service: Service, path: str = "/dashboard", **context: Any) -> Page:  # noqa: ANN401 - Playwright's
+        """Open a page, in a window of its own, and wait until it shows what it has to show."""
+        page = self.chromium.new_context(**{"viewport": {"width": 1280, "height": 900}, **context}).new_page()
+        page.set_default_timeout(PATIENCE * 1000)
+        page.on("console", self._console)
+        page.on("pageerror", lambda error: self.problems.append(f"error: {error}"))
+        page.on("dialog", self._dialog)
+        page.on("request", lambda request: self._request(request, service.url))
+        page.goto(service.url + path)
+        settled(page)
+        return page
+
+    def _console(self, message: ConsoleMessage) -> None:
+        if message.type in {"error", "warning"} and not (self.expected and self.expected in message.text):
+            self.problems.append(f"console: {message.text}")
+
+    def _dialog(self, dialog: Dialog) -> None:
+        self.problems.append(f"dialog: {dialog.message}")
+        dialog.dismiss()
+
+    def _request(self, request: Request, home: str) -> None:
+        if not request.url.startswith((f"{home}/", f"blob:{home}/")):
+            self.problems.append(f"request: {request.url}")
+
+
+@pytest.fixture
+def visits(chromium: Browser) -> Iterator[Visits]:
+    """Visits without a word in the console, a dialog, or a request to anywhere but the service."""
+    made = Visits(chromium)
+    yield made
+    for context in chromium.contexts:
+        context.close()
+    assert made.problems == []
+
+
+Visit = Callable[..., Page]
+
+
+@pytest.fixture
+def visit(visits: Visits) -> Visit:
+    """Open a page of a service."""
+    return visits.open
+
+
+def settled(page: Page) -> None:
+    """Wait until nothing is being loaded any more."""
+    expect(page.locator("#status")).not_to_have_text("")
+    expect(page.locator("[aria-busy=true]")).to_have_count(0)

@@ -1,0 +1,348 @@
+"""/dashboard in a real Chromium, on a real service and a real PostgreSQL."""
+
+import csv
+import io
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import date
+from decimal import ROUND_HALF_UP, Decimal
+from typing import Any
+
+import psycopg
+import pytest
+from playwright.sync_api import Locator, Page, expect
+from psycopg import sql
+from psycopg.conninfo import make_conninfo
+from sqlalchemy import Engine
+
+from tests import calls
+from tests.conftest import Serve
+from tests.dashboard.conftest import Visit, Visits, settled
+from tests.dashboard.weeks import live
+from tests.gateway import Gateway, completion
+from tests.serving import Service
+
+pytestmark = pytest.mark.slow
+
+UNKNOWN, MINUS = "\N{EN DASH}", "\N{MINUS SIGN}"
+
+
+@pytest.fixture
+def lived(service: Service, db: Engine) -> Service:
+    """A service that has decided for three people over forty days."""
+    live(db, days=40)
+    return service
+
+
+def test_what_there_is_to_see(lived: Service, visit: Visit) -> None:
+    """The last 28 days: each part has a heading, a chart or a table, and its CSV."""
+    page = visit(lived)
+    expect(page.locator("#period")).to_have_text("27 Oct 2026 to 23 Nov 2026")
+    shown = lived.client.get("/analytics/reaction-rates", params={"since": "2026-10-27"}).json()["items"]
+    assert tile(page, "Tips shown") == f"{sum(item['shown'] for item in shown):,}"
+    expect(page.locator("#health .verdict")).to_contain_text("checks")
+    expect(page.locator("#rates .intervals .row")).to_have_count(4)
+    for part in ("rewards", "learning"):
+        expect(page.locator(f"#{part} canvas")).to_be_visible()
+    charts = page.locator("[role=img]").evaluate_all("all => all.map(one => one.ariaLabel)")
+    assert [summary[:20] for summary in charts] == [
+        "Done, 4 prompt versi",
+        "Mean reward by day, ",
+        "Mean reward by the n",
+    ]
+
+
+def test_filters_are_in_the_address(lived: Service, visit: Visit) -> None:
+    """What is chosen changes the address and the numbers; back takes it back; a reload and a link show the same."""
+    page = visit(lived)
+    everything = tile(page, "Tips shown")
+    page.get_by_label("Policy", exact=True).first.select_option("linucb-v1")
+    settled(page)
+    page.get_by_label("Prompt version", exact=True).first.select_option("v2-mentor")
+    settled(page)
+    page.get_by_label("Period").select_option("7")
+    expect(page.locator("#period")).to_have_text("17 Nov 2026 to 23 Nov 2026")
+    settled(page)
+    assert query(page) == "?period=7&policy=linucb-v1&prompt_version=v2-mentor"
+    expected = lived.client.get(
+        "/analytics/reaction-rates",
+        params={"since": "2026-11-17", "until": "2026-11-23", "policy": "linucb-v1", "prompt_version": "v2-mentor"},
+    ).json()["items"]
+    filtered = tile(page, "Tips shown")
+    assert filtered == str(expected[0]["shown"])
+    expect(page.locator("#learning")).to_contain_text("that filter does not apply here")
+
+    page.reload()
+    settled(page)
+    assert tile(page, "Tips shown") == filtered
+    assert tile(visit(lived, f"/dashboard{query(page)}"), "Tips shown") == filtered
+
+    for left in ("?policy=linucb-v1&prompt_version=v2-mentor", "?policy=linucb-v1", ""):
+        page.go_back()
+        page.wait_for_url(f"**/dashboard{left}")
+        settled(page)
+    assert tile(page, "Tips shown") == everything
+    expect(page.get_by_label("Policy", exact=True).first).to_have_value("")
+    page.go_forward()
+    expect(page.get_by_label("Policy", exact=True).first).to_have_value("linucb-v1")
+
+
+def test_chosen_days(lived: Service, visit: Visit) -> None:
+    """Both ends count; one that is left out is no bound; the wrong way round is said before anybody is asked."""
+    page = visit(lived)
+    page.get_by_label("Period").select_option("days")
+    since, until = page.get_by_label("From"), page.get_by_label("To", exact=True)
+    assert (since.input_value(), until.input_value()) == ("2026-10-27", "2026-11-23")
+    since.fill("2026-11-20")
+    until.fill("2026-11-20")
+    until.press("Enter")
+    expect(page.locator("#period")).to_have_text("20 Nov 2026")
+    settled(page)
+    assert tile(page, "Tips shown") == "18"
+    assert query(page) == "?since=2026-11-20&until=2026-11-20"
+    until.fill("2026-11-19")
+    page.get_by_role("button", name="Show").click()
+    assert until.evaluate("field => field.validationMessage") == "The last day is before the first."
+    assert query(page) == "?since=2026-11-20&until=2026-11-20"
+    until.fill("")
+    page.get_by_role("button", name="Show").click()
+    expect(page.locator("#period")).to_have_text("Since 20 Nov 2026")
+    settled(page)
+    assert tile(page, "Tips shown") == "72"
+    page.get_by_role("button", name="Reset filters").click()
+    settled(page)
+    assert query(page) == ""
+
+
+def test_measures(lived: Service, visit: Visit) -> None:
+    """Another reaction, the mean reward, policies for versions: in the address too, and only that part is asked for."""
+    page = visit(lived)
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url))
+    page.get_by_label("Reaction", exact=True).select_option("mean_reward")
+    expect(page.locator("#rates .intervals")).to_have_attribute("aria-label", re.compile("^Mean reward"))
+    page.get_by_label("Policy", exact=True).last.check()
+    expect(page.locator("#rates .intervals .row")).to_have_count(2)
+    settled(page)
+    assert query(page) == "?measure=mean_reward&by=policy"
+    assert {url.split("?")[0] for url in asked if "/analytics/" in url} == {f"{lived.url}/analytics/reaction-rates"}
+    page.go_back()
+    expect(page.locator("#rates .intervals .row")).to_have_count(4)
+
+
+def test_days_without_anything(lived: Service, visit: Visit) -> None:
+    """Say so, in each part, and leave the filters where they can be changed."""
+    page = visit(lived, "/dashboard?since=2001-01-01&until=2001-01-31")
+    for part in ("totals", "rates", "rewards", "learning", "costs"):
+        expect(page.locator(f"#{part} .nothing")).to_be_visible()
+    assert_plain(page)
+
+
+def test_a_filter_that_makes_no_sense(lived: Service, visits: Visits) -> None:
+    """What an address asks for is answered by the service, and shown as it answers."""
+    visits.expected = "422"
+    page = visits.open(lived, "/dashboard?since=yesterday")
+    expect(page.locator("#rates .failure")).to_contain_text("since: Input should be a valid date")
+    page.get_by_role("button", name="Reset filters").click()
+    expect(page.locator(".failure")).to_have_count(0)
+
+
+def test_an_empty_database(service: Service, visit: Visit) -> None:
+    """A plain sentence; the numbers come with the first decision."""
+    page = visit(service)
+    expect(page.locator("#start")).to_contain_text("No tip has been shown yet.")
+    expect(page.locator("#parts")).to_be_hidden()
+    assert_plain(page)
+    service.client.post("/score", json=calls.score())
+    page.get_by_role("button", name="Look again").click()
+    settled(page)
+    assert tile(page, "Tips shown") == "1"
+    assert tile(page, "Mean reward") == UNKNOWN
+    for unfolded in page.locator("summary").all():
+        unfolded.click()
+    assert_plain(page)
+
+
+def test_the_database_goes_away_and_comes_back(serve: Serve, db: Engine, database_url: str, visits: Visits) -> None:
+    """What went wrong in a sentence, the numbers that were there left alone, and a way to try again."""
+    live(db, days=3)
+    service = serve(database_connect_timeout=2)
+    visits.expected = "503"
+    page = visits.open(service)
+    assert tile(page, "Tips shown") == "54"
+    with away(database_url):
+        page.get_by_label("Policy", exact=True).first.select_option("linucb-v1")
+        settled(page)
+        for part in ("totals", "health", "rates", "rewards", "learning", "costs"):
+            expect(page.locator(f"#{part} .failure")).to_contain_text("The database can't be reached.")
+        expect(page.locator("#status")).to_contain_text("could not be loaded")
+        page.locator("#rates").get_by_role("button", name="Try again").click()
+        settled(page)
+        expect(page.locator("#rates .failure")).to_be_visible()
+        stranger = visits.open(service)
+        expect(stranger.locator("#start .failure")).to_contain_text("The database can't be reached.")
+    page.locator("#rates").get_by_role("button", name="Try again").click()
+    expect(page.locator("#rates .intervals .row")).to_have_count(4)
+    assert page.evaluate("document.activeElement.id") == "rates-title"
+    expect(page.locator("#rewards .failure")).to_be_visible()
+    stranger.get_by_role("button", name="Try again").click()
+    expect(stranger.locator("#totals .big").first).to_have_text("54")
+
+
+def test_two_hundred_prompt_versions(service: Service, visit: Visit) -> None:
+    """The chart has those shown most and says what it leaves out; the table has all, scrolls by itself, and sorts."""
+    versions = [f"v{number:03}" for number in range(200)]
+    tip = {"id": "t1", "content": "Call the dentist", "source": "llm"}
+    items = [
+        calls.score(f"person-{time}", candidates=[{**tip, "prompt_version": version}])
+        for number, version in enumerate(versions)
+        for time in range(1 + number % 9)
+    ]
+    assert service.client.post("/score/batch", json={"items": items}).status_code == 200
+    page = visit(service, "/dashboard?period=all")
+    rates = page.locator("#rates")
+    expect(rates.locator(".intervals .row")).to_have_count(12)
+    expect(rates.locator(".note").first).to_contain_text("It leaves out 188 more")
+    rates.get_by_text("Table, 200 rows").click()
+    expect(rates.locator("tbody tr")).to_have_count(200)
+    assert rates.locator(".scroll").evaluate("box => box.clientHeight < box.scrollHeight && box.clientHeight < 500")
+    shown = [int(cell) for cell in rates.locator("tbody td:nth-child(2)").all_inner_texts()]
+    assert shown == sorted(shown, reverse=True)
+    rates.get_by_role("button", name="Prompt version", exact=True).click()
+    assert rates.locator("tbody th").first.inner_text() == "v199"
+    rates.get_by_role("button", name="Prompt version", exact=True).click()
+    assert rates.locator("tbody th").first.inner_text() == "v000"
+    expect(rates.locator("[aria-sort=ascending]")).to_have_count(1)
+    assert len(page.get_by_label("Prompt version", exact=True).first.locator("option").all()) == 201
+
+
+def test_csv_is_what_the_tables_show(lived: Service, visit: Visit) -> None:
+    """Row by row: counts and rates, in every part, for what is filtered by."""
+    page = visit(lived, "/dashboard?period=7&measure=helpful")
+    for unfolded in page.locator("summary").all():
+        unfolded.click()
+    assert cells(page.locator("#rates")) == [
+        [
+            row["prompt_version"] or "not written by a model",
+            row["shown"],
+            row["helpful"],
+            percent(row["helpful_rate"]),
+            f"{percent(row['helpful_low'])} to {percent(row['helpful_high'])}",
+            percent(row["helpful_weighted_rate"]),
+            f"{percent(row['helpful_weighted_low'])} to {percent(row['helpful_weighted_high'])}",
+            str(rounded(row["effective_sample_size"], "1")),
+        ]
+        for row in rows_of(lived, page, "rates")
+    ]
+    chosen = {"true": "Explored", "false": "Exploited"}
+    rewards = rows_of(lived, page, "rewards")
+    assert len(rewards) > 7
+    assert [[row[0], row[1], *row[2:5]] for row in cells(page.locator("#rewards"))] == [
+        [day(row["day"]), chosen[row["exploring"].lower()], row["shown"], row["rewarded"], signed(row["mean_reward"])]
+        for row in rewards
+    ]
+    learning = rows_of(lived, page, "learning")
+    assert [[row[1], *row[2:5]] for row in cells(page.locator("#learning"))] == [
+        [row["policy"], row["decisions"], row["rewarded"], signed(row["mean_reward"])] for row in learning
+    ]
+    health = rows_of(lived, page, "health")
+    found = [[row[1], row[2]] for row in cells(page.locator("#health"))]
+    assert sorted(found) == sorted([row["policy"] or "all", row["status"].capitalize()] for row in health)
+
+
+def test_what_prompts_cost(serve: Serve, gateway: Gateway, visit: Visit) -> None:
+    """A call of the model, its tokens, and what they came to for each tip that was done."""
+    gateway.script(completion('[{"id": "t1", "content": "Stretch."}]'))
+    service = serve(litellm_url=gateway.url)
+    assert service.client.post("/generate", json={"user_id": "ada", "n": 1}).json()["prompt_version"] == "v1"
+    decision = service.client.post("/score", json=calls.score()).json()["decision_id"]
+    reaction = {"user_id": "ada", "tip_id": "t1", "reward": 1.0, "decision_id": decision}
+    assert service.client.post("/reward", json=reaction).status_code == 200
+    page = visit(service)
+    [row] = cells(page.locator("#costs"))
+    [said] = rows_of(service, page, "costs")
+    assert (row[0], row[1], row[4], row[5], row[8], row[9]) == ("v1", "1", "11", "7", "1", "18")
+    assert row[1:6] == [said[name] for name in ("calls", "failed", "retries", "prompt_tokens", "completion_tokens")]
+
+
+def test_a_version_of_strange_characters(service: Service, db: Engine, visit: Visit) -> None:
+    """Is shown as it is wherever it stands, and found by the filter."""
+    strange = "<img src=x onerror=alert(1)>\"'&/../%00é😀"
+    live(db, days=1, versions=[strange, "v1"])
+    page = visit(service, "/dashboard?period=all")
+    rates = page.locator("#rates")
+    assert strange in rates.locator(".intervals .label").all_inner_texts()
+    rates.get_by_text("Table, 2 rows").click()
+    assert strange in rates.locator("tbody th").all_inner_texts()
+    page.get_by_label("Prompt version", exact=True).first.select_option(strange)
+    settled(page)
+    assert rates.locator(".intervals .label").all_inner_texts() == [strange]
+    page.reload()
+    settled(page)
+    assert rates.locator(".intervals .label").all_inner_texts() == [strange]
+    assert page.locator("img").count() == 0
+
+
+def tile(page: Page, title: str) -> str:
+    """Return the number of a title."""
+    return page.locator(f".tiles > div:has(dt:text-is('{title}')) .big").inner_text()
+
+
+def query(page: Page) -> str:
+    """Return what the address says besides the page."""
+    return str(page.evaluate("location.search"))
+
+
+def assert_plain(page: Page) -> None:
+    """Nothing there is what a program says when it has no number."""
+    assert not re.search(r"NaN|undefined|null|Infinity|\[object", page.locator("body").inner_text())
+
+
+def cells(part: Locator) -> list[list[str]]:
+    """Return what stands in a part's table."""
+    return [row.locator("th, td").all_inner_texts() for row in part.locator("tbody tr").all()]
+
+
+def rows_of(service: Service, page: Page, part: str) -> list[dict[str, Any]]:
+    """Return what the CSV of a part says."""
+    link = page.locator(f"#{part}").get_by_role("link", name="CSV").get_attribute("href")
+    assert link is not None
+    return list(csv.DictReader(io.StringIO(service.client.get(link).text)))
+
+
+def rounded(number: str, to: str) -> Decimal:
+    """Return a number as a browser rounds it: halves away from zero, of the digits that are written."""
+    return Decimal(number).quantize(Decimal(to), ROUND_HALF_UP)
+
+
+def percent(share: str) -> str:
+    """Return a share as the page writes it."""
+    return f"{rounded(str(Decimal(share) * 100), '0.1')}%"
+
+
+def signed(reward: str) -> str:
+    """Return a reward as the page writes it."""
+    if reward == "":
+        return UNKNOWN
+    value = rounded(reward, "0.01")
+    return f"{value:+}".replace("-", MINUS) if value else "0.00"
+
+
+def day(iso: str) -> str:
+    """Return a day as the page writes it."""
+    return f"{date.fromisoformat(iso):%-d %b %Y}"
+
+
+@contextmanager
+def away(database_url: str) -> Iterator[None]:
+    """Have the server end all connections to a database, and refuse new ones."""
+    name = psycopg.conninfo.conninfo_to_dict(database_url)["dbname"]
+    allow = sql.SQL("ALTER DATABASE {} ALLOW_CONNECTIONS {}")
+    with psycopg.connect(make_conninfo(database_url, dbname="postgres"), autocommit=True) as connection:
+        connection.execute(allow.format(sql.Identifier(str(name)), sql.SQL("false")))
+        connection.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s", [name])
+        try:
+            yield
+        finally:
+            connection.execute(allow.format(sql.Identifier(str(name)), sql.SQL("true")))

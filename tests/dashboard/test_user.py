@@ -1,0 +1,114 @@
+"""A person's page in a real Chromium."""
+
+import csv
+from urllib.parse import quote
+
+import pytest
+from playwright.sync_api import expect
+from sqlalchemy import Engine, text
+
+from tests import calls
+from tests.dashboard.conftest import Visit, Visits, settled
+from tests.dashboard.weeks import live
+from tests.serving import Service
+
+pytestmark = pytest.mark.slow
+
+FEATURES = ["hour_sin", "hour_cos", "is_overdue", "task_age", "priority"]
+STRANGE = "<img src=x onerror=alert(1)>\"'&/../%00é😀"
+
+
+def test_state(service: Service, db: Engine, visit: Visit) -> None:
+    """Counters and theta of both policies, as /stats says; the CSV has the digits."""
+    live(db, days=5, people=["ada"])
+    page = visit(service, "/dashboard/user?id=ada")
+    expect(page.get_by_role("heading", level=1)).to_have_text("ada")
+    stats = service.client.get("/stats/ada").json()
+    linucb = page.get_by_label("linucb-v1", exact=True)
+    assert [value.inner_text() for value in linucb.locator("dd").all()][:2] == ["15", str(stats["reward_count"])]
+    assert linucb.locator(".bars .label").all_inner_texts() == FEATURES
+    expect(page.get_by_label("egreedy-v1", exact=True).locator(".bars .row")).to_have_count(7)
+    summary = linucb.locator("[role=img]").get_attribute("aria-label")
+    assert summary is not None
+    assert summary.startswith("Theta of linucb-v1: hour_sin ")
+    with page.expect_download() as download:
+        linucb.get_by_role("link", name="CSV").click()
+    rows = list(csv.reader(download.value.path().read_text("utf-8").splitlines()))
+    assert [float(value) for _, value in rows[1:]] == stats["theta"]
+
+
+def test_decisions_and_receipts(service: Service, db: Engine, visits: Visits) -> None:
+    """A hundred, then those before them; each leads to its receipt."""
+    live(db, days=21, people=["ada"])
+    # A receipt is JSON, which has no icon, and Chromium then looks for one at /favicon.ico.
+    visits.expected = "404"
+    page = visits.open(service, "/dashboard/user?id=ada")
+    rows = page.locator("#decisions tbody tr")
+    expect(rows).to_have_count(100)
+    page.get_by_role("button", name="Older decisions").click()
+    expect(rows).to_have_count(126)
+    expect(page.get_by_role("button", name="Older decisions")).to_have_count(0)
+    assert page.evaluate("document.activeElement.id") == "decisions-title"
+    times = [row.get_attribute("datetime") for row in page.locator("#decisions tbody th time").all()]
+    assert times == sorted(times, key=str, reverse=True)
+    latest = service.client.get("/users/ada/decisions", params={"limit": 1}).json()["decisions"][0]
+    link = rows.first.get_by_role("link", name="Receipt")
+    assert link.get_attribute("href") == f"{service.url}/users/ada/decisions/{latest['decision_id']}"
+    link.click()
+    page.wait_for_url("**/users/ada/decisions/*")
+    assert latest["decision_id"] in page.locator("body").inner_text()
+
+
+def test_verify(service: Service, db: Engine, visit: Visit) -> None:
+    """The button says what /verify says: well, and then not."""
+    live(db, days=2, people=["ada"])
+    page = visit(service, "/dashboard/user?id=ada")
+    page.get_by_role("button", name="Verify").click()
+    expect(page.locator("#verify .green")).to_contain_text("Verified")
+    expect(page.locator("#verify")).to_contain_text("12 decisions")
+    with db.begin() as connection:
+        connection.execute(text("UPDATE policy_state SET reward_count = reward_count + 1"))
+    page.get_by_role("button", name="Verify").click()
+    expect(page.locator("#verify .red")).to_contain_text("Not verified")
+    difference = service.client.get("/users/ada/verify").json()["difference"]
+    expect(page.locator("#verify")).to_contain_text(difference)
+    expect(page.locator("#status")).to_contain_text(difference)
+
+
+def test_nobody(service: Service, visit: Visit) -> None:
+    """Somebody never seen, and no id at all."""
+    page = visit(service, "/dashboard/user?id=nobody")
+    expect(page.locator("#state")).to_contain_text("Nothing is known of this person")
+    expect(page.locator("#decisions")).to_contain_text("No tip was chosen for this person.")
+    expect(visit(service, "/dashboard/user").locator("#start")).to_contain_text("Type the id of a person above.")
+
+
+@pytest.mark.parametrize("user_id", [STRANGE, "egreedy/ada", "a b+c", "\u202eada", "../../etc", "x" * 200, "__proto__"])
+def test_a_person_of_strange_characters(service: Service, visit: Visit, user_id: str) -> None:
+    """Is found from the other page, shown as they are, verified, and nothing of it is executed."""
+    decision = service.client.post("/score", json=calls.score(user_id)).json()["decision_id"]
+    page = visit(service)
+    page.get_by_label("Person", exact=True).fill(user_id)
+    page.get_by_role("button", name="Open").click()
+    page.wait_for_url("**/dashboard/user?id=*")
+    settled(page)
+    assert page.locator("h1").evaluate("heading => heading.textContent") == user_id
+    assert page.get_by_label("Person", exact=True).input_value() == user_id
+    expect(page.get_by_label("linucb-v1", exact=True).locator("dd").first).to_have_text("1")
+    page.get_by_role("button", name="Verify").click()
+    expect(page.locator("#verify .green")).to_be_visible()
+    link = page.locator("#decisions").get_by_role("link", name="Receipt").get_attribute("href")
+    assert link == f"{service.url}/users/{quote(user_id, safe=chr(33) + chr(39) + '()*')}/decisions/{decision}"
+    assert service.client.get(link).json()["user_id"] == user_id
+    assert page.locator("img").count() == 0
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+
+
+@pytest.mark.parametrize(
+    ("user_id", "sentence"), [("..", "Nobody can have this id."), ("a\x01b", "user_id:"), ("x" * 201, "user_id:")]
+)
+def test_an_id_that_cannot_exist(service: Service, visits: Visits, user_id: str, sentence: str) -> None:
+    """Is said to be none, and no other call is made by mistake."""
+    visits.expected = "422"
+    page = visits.open(service, f"/dashboard/user?id={quote(user_id)}")
+    expect(page.locator("main")).to_contain_text(sentence)
