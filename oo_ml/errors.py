@@ -144,6 +144,12 @@ class PromptVersionExistsError(OoMlError):
     code = "prompt_version_exists"
 
 
+class ReservedPromptVersionError(PromptVersionExistsError):
+    """No prompt version can be called auto: TIP_PROMPT_VERSION=auto means all of them."""
+
+    code = "prompt_version_reserved"
+
+
 class InvalidTemplateError(OoMlError):
     """The template can't be rendered."""
 
@@ -178,3 +184,25 @@ class ReplayRefusedError(OoMlError):
     """This export can't be replayed here."""
 
     code = "replay_refused"
+
+
+class EvaluationRefusedError(OoMlError):
+    """The log can't tell what this policy would earn."""
+
+    code = "evaluation_refused"
+
+
+class NothingToEvaluateError(EvaluationRefusedError):
+    """The log holds no decision to evaluate."""
+
+
+class LogContradictedError(OoMlError):
+    """The ledger does not lead to what the history says; `oo-ml verify` may tell more."""
+
+    code = "log_contradicted"
+
+
+class LogFileError(OoMlError):
+    """This file is no log that can be evaluated."""
+
+    code = "log_file"

@@ -7,7 +7,7 @@ from alembic.util import CommandError
 from pydantic import ValidationError
 
 from oo_ml import __version__
-from oo_ml.cli import db, export, import_state, prompts, replay, serve, settings, upkeep, verify
+from oo_ml.cli import db, evaluate, export, import_state, prompts, replay, serve, settings, upkeep, verify
 from oo_ml.errors import OoMlError
 from oo_ml.settings import Settings
 
@@ -25,6 +25,7 @@ app.command("import-state")(import_state.import_state)
 app.command("export")(export.export_person)
 app.command("replay")(replay.replay_file)
 app.command("verify")(verify.verify)
+app.command("evaluate")(evaluate.evaluate)
 app.command("upkeep")(upkeep.upkeep)
 app.command("settings")(settings.print_settings)
 

@@ -15,14 +15,15 @@ _ROWS_AT_ONCE: Final = 100
 
 
 class Logged(NamedTuple):
-    """A decision with a reward that counts.
+    """A decision with a reward that counts; an array is None if any element is missing.
 
     Attributes:
         x: features of the tip that was chosen, shape (d,).
         propensity: the probability with which that was chosen.
         propensities, exploit: of each candidate, shape (n,): the same, and theta.x.
         versions: the prompt version that wrote each candidate's tip, None where nobody knows; None: not asked for.
-        prompt_probability: the probability with which the chosen tip's version was picked, None where nobody knows.
+        prompt_probability: the probability, below 1, with which the chosen tip's version was drawn; None where nobody
+            knows, or no other version had a chance.
     """
 
     user_id: str
@@ -31,13 +32,13 @@ class Logged(NamedTuple):
     version: int
     decision_id: UUID
     tip_id: str
-    x: NDArray[np.float64]
+    x: NDArray[np.float64] | None
     context: dict[str, Any]
     candidates: list[dict[str, Any]]
     reward: float
     propensity: float
-    propensities: NDArray[np.float64]
-    exploit: NDArray[np.float64]
+    propensities: NDArray[np.float64] | None
+    exploit: NDArray[np.float64] | None
     versions: list[str | None] | None
     prompt_probability: float | None
 
@@ -74,11 +75,17 @@ _VERSIONS: Final = """
 """
 
 
+def _numbers(column: str) -> str:
+    # A CHECK lets elements pass that are null.
+    return f"CASE WHEN '-Infinity' < ALL ({column}) THEN {column} END"
+
+
 def _decisions(versions: str) -> str:
     return f"""
         SELECT
-            h.user_id, h.policy, h.epoch, h.version, h.decision_id, h.tip_id, h.x, h.context, h.candidates, h.reward,
-            h.propensity, h.propensities, h.exploit, {versions}, h.prompt_probability
+            h.user_id, h.policy, h.epoch, h.version, h.decision_id, h.tip_id, {_numbers("h.x")}, h.context,
+            h.candidates, h.reward, h.propensity, {_numbers("h.propensities")}, {_numbers("h.exploit")},
+            {versions}, nullif(h.prompt_probability, 1)
         FROM feature_history AS h
         WHERE {_ASKED} AND h.reward IS NOT NULL AND h.propensities IS NOT NULL
         ORDER BY h.user_id, h.policy, h.epoch, h.position

@@ -1,0 +1,151 @@
+"""`oo-ml evaluate`: what another policy would have earned, as far as the log can tell."""
+
+import json
+from collections.abc import Iterator
+from dataclasses import asdict
+from datetime import UTC, datetime
+from typing import Annotated, Any, Literal
+
+import typer
+from rich import box
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from oo_ml.domain.estimators import Estimate
+from oo_ml.domain.targets import POSSIBLE, describe, parse
+from oo_ml.errors import EvaluationRefusedError
+from oo_ml.observability import configure_logging
+from oo_ml.progress import progress
+from oo_ml.services.evaluate import Question, everybody
+from oo_ml.services.evaluate_file import TARGET, evaluate_file
+from oo_ml.services.evaluation import Evaluation, Part, conclude
+from oo_ml.services.startup import database, single_connection
+from oo_ml.settings import LogLevel, Settings
+
+
+def _target(text: str | None) -> str | None:
+    """Return the target's name as `describe` has it."""
+    try:
+        return text if text is None else describe(parse(text))
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from None
+
+
+def _moment(text: str) -> datetime:
+    try:
+        moment = datetime.fromisoformat(text)
+        return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).astimezone(UTC)
+    except (ValueError, OverflowError):
+        raise typer.BadParameter("must be a date or time in ISO 8601: 2026-11-23, 2026-11-23T12:00+01:00") from None
+
+
+def evaluate(
+    target: Annotated[
+        str | None, typer.Option(metavar="POLICY", help=f"What to evaluate: {POSSIBLE}", callback=_target)
+    ] = None,
+    since: Annotated[
+        datetime | None, typer.Option(metavar="TIME", help="Only decisions from then on; UTC", parser=_moment)
+    ] = None,
+    policy: Annotated[Literal["linucb-v1", "egreedy-v1"] | None, typer.Option(help="Only its decisions")] = None,
+    csv: Annotated[
+        typer.FileBinaryRead | None,
+        typer.Option(
+            metavar="FILE",
+            help="Anybody's log instead of the service's: CSV with the columns action, reward, propensity and p_target;"
+            " q_logged and q_target if there is a model of the reward; - is standard input",
+        ),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print a JSON object")] = False,  # noqa: FBT002 - typer reads it as a flag
+) -> None:
+    """Tell what another policy would have earned, from the log of the one that was at work.
+
+    Reads only, beside a service at work. What the log can't support is refused, with exit code 1: if no decision was
+    drawn at random (OO_ML_EXPLORATION, OO_ML_EPSILON), nobody knows what another policy would have earned.
+    """
+    try:
+        if csv is None and target is not None:
+            evaluation = _of_service(Question(parse(target), since, policy), target)
+        elif csv is not None and not (target or since or policy):
+            evaluation = evaluate_file(csv)
+        else:
+            raise typer.BadParameter("either --target, with --since and --policy if needed, or --csv")
+    except EvaluationRefusedError as error:
+        if as_json:
+            typer.echo(json.dumps({"refused": error.message}))
+        raise
+    if as_json:
+        typer.echo(json.dumps(_plain(evaluation), allow_nan=False))
+    else:
+        _show(target or TARGET, evaluation)
+
+
+def _of_service(question: Question, name: str) -> Evaluation:
+    settings = Settings()
+    # What goes wrong ends as one line of main's; a warning of the transaction would say it twice.
+    configure_logging(LogLevel.ERROR)
+    with database(settings) as url, single_connection(settings, url, read_only=True, long=True) as engine:
+        survey = everybody(engine, settings, question)
+        found = Part()
+        # Not where the result goes, so that it can be kept in a file.
+        with progress(Console(stderr=True), "Evaluating", survey.states) as advance:
+            for part in survey.parts:
+                found += part
+                advance(part.states)
+    return conclude(name, found)
+
+
+def _plain(evaluation: Evaluation) -> dict[str, Any]:
+    return {name: value for name, value in asdict(evaluation).items() if name != "is_off"}
+
+
+def _show(name: str, evaluation: Evaluation) -> None:
+    console = Console(highlight=False)
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for heading in ("reward a decision", "estimate", "95 % interval"):
+        table.add_column(heading, justify="left" if heading == "reward a decision" else "right", no_wrap=True)
+    rows = {
+        "observed, by the log's own policy": evaluation.observed,
+        "IPS": evaluation.ips,
+        "SNIPS": evaluation.snips,
+        "DR": evaluation.dr,
+        f"{'SNIPS' if evaluation.dr is None else 'DR'} less observed": evaluation.gain,
+    }
+    for label, estimate in rows.items():
+        if estimate is not None:
+            table.add_row(label, f"{estimate.estimate:.4f}", _interval(estimate))
+    console.print(table)
+    for line in _lines(name if name.isprintable() else repr(name), evaluation):
+        console.print(escape(line), soft_wrap=True)
+
+
+def _interval(estimate: Estimate) -> str:
+    return "" if estimate.low is None or estimate.high is None else f"{estimate.low:.4f} to {estimate.high:.4f}"
+
+
+def _lines(name: str, evaluation: Evaluation) -> Iterator[str]:
+    share = evaluation.share_without_support
+    yield (
+        f"decisions {evaluation.n} (without a reward {evaluation.unrewarded}, left out {evaluation.left_out}),"
+        f" effective sample size {evaluation.ess:.1f}"
+    )
+    yield (
+        f"largest weight {evaluation.max_weight:.4g}, mean weight {evaluation.mean_weight:.4g},"
+        f" share without support {'unknown' if share is None else f'{share:.2%}'}"
+    )
+    yield _reading(name, evaluation)
+    if evaluation.is_off:
+        yield (
+            f"Doubtful: the mean weight should be 1. In part of the log, what {name} would show had no chance, or its"
+            " propensities are not those it was made with."
+        )
+
+
+def _reading(name: str, evaluation: Evaluation) -> str:
+    best, gain, own = evaluation.dr or evaluation.snips, evaluation.gain, evaluation.observed.estimate
+    earns = f"{name} would have earned {best.estimate:.4f} a decision"
+    if gain.low is None or gain.high is None:
+        return f"{earns}, but one decision tells nothing."
+    if gain.low <= 0 <= gain.high:
+        return f"{earns}; the log can't tell that from the {own:.4f} of its own policy."
+    return f"{earns}, {'more' if gain.low > 0 else 'less'} than the {own:.4f} of the log's own policy."

@@ -1,0 +1,224 @@
+"""`oo-ml evaluate`, as it is typed."""
+
+import json
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import Engine, text
+
+from oo_ml.domain.policies import DIMENSIONS
+from tests.commands import Done, oo_ml
+from tests.services.world import CERTAIN, EXPLORING, NOON, World
+
+# Where it is noon five hours later.
+PATIENT: dict[str, Any] = {
+    "TZ": "America/New_York",
+    "OO_ML_DATABASE_CONNECT_TIMEOUT": 20,
+    "OO_ML_REQUEST_TIMEOUT": 30,
+    "OO_ML_STATEMENT_TIMEOUT": 30,
+}
+CSV = "action,reward,propensity,p_target\na,1,0.5,0.25\nb,0,0.5,0.75\nb,1,0.25,0.5\n"
+MODELLED = "action,reward,propensity,p_target,q_logged,q_target\na,1,0.5,0.25,0.5,0.25\nb,0,0.5,0.75,0,0.5\n"
+DETERMINISTIC = (
+    "The log can't tell what the target would earn: its policy is deterministic, since every propensity is 1, and what"
+    " others would show had no chance to be shown there"
+)
+ESTIMATE = {"estimate", "variance", "low", "high"}
+
+
+def evaluate(database_url: str, *words: str) -> Done:
+    """Run the command on a database."""
+    return oo_ml("evaluate", *words, OO_ML_DATABASE_URL=database_url, **PATIENT)
+
+
+@pytest.fixture
+def world(db: Engine) -> World:
+    """Forty decisions by each policy, of which the second half was drawn at random a day later; two wait."""
+    world = World(db, 1)
+    for policy in DIMENSIONS:
+        for number in range(40):
+            parameters, days = (CERTAIN, 0) if number < 20 else (EXPLORING, 1)
+            at = NOON + timedelta(days=days, seconds=number)
+            world.react(world.show(policy=policy, ids=["a", "b"], parameters=parameters, at=at))
+        world.show(policy=policy, at=NOON + timedelta(days=2))
+    return world
+
+
+@pytest.mark.usefixtures("world")
+def test_it_is_printed_for_people(database_url: str) -> None:
+    """A table, what the numbers are worth, and a sentence; how far it has come goes to standard error."""
+    done = evaluate(
+        database_url,
+        "--target",
+        "linucb exploration=0.3 alpha=0.7",
+        "--policy",
+        "linucb-v1",
+        "--since",
+        "2026-11-24T12:00",
+    )
+    assert done.code == 0, done.err
+    assert done.err == "Evaluating: 2 of 2\n"
+    lines = [line.strip() for line in done.out.splitlines()]
+    assert [line.split("  ")[0] for line in lines[:-3] if line.strip("─")] == [
+        "reward a decision",
+        "observed, by the log's own policy",
+        "IPS",
+        "SNIPS",
+        "DR",
+        "DR less observed",
+    ]
+    assert len({line.split("  ")[-1] for line in lines if line.startswith(("observed", "IPS"))}) == 1
+    assert "decisions 20 (without a reward 1, left out 0), effective sample size 20.0" in lines
+    assert "largest weight 1, mean weight 1, share without support 0.00%" in lines
+    assert lines[-1].startswith("linucb alpha=0.7 exploration=0.3 would have earned 0.")
+    assert lines[-1].endswith("of its own policy.")
+
+
+@pytest.mark.usefixtures("world")
+def test_it_is_printed_as_json(database_url: str) -> None:
+    """The same as an object."""
+    done = evaluate(database_url, "--target", "uniform", "--since", "2026-11-24T13:00+01:00", "--json")
+    assert done.code == 0, done.err
+    found = json.loads(done.out)
+    estimates = {"observed", "ips", "snips", "dr", "gain"}
+    assert found.keys() == estimates | {
+        "n",
+        "unrewarded",
+        "left_out",
+        "ess",
+        "max_weight",
+        "mean_weight",
+        "share_without_support",
+    }
+    assert all(found[name].keys() == ESTIMATE for name in estimates)
+    assert (found["n"], found["unrewarded"], found["left_out"], found["share_without_support"]) == (40, 2, 0, 0)
+    assert found["dr"]["low"] < found["dr"]["estimate"] < found["dr"]["high"]
+
+
+@pytest.mark.usefixtures("world")
+def test_what_the_log_cannot_support_is_refused(database_url: str) -> None:
+    """One line on standard error, which says what to do, and exit code 1; with --json an object too."""
+    done = evaluate(database_url, "--target", "uniform", "--policy", "linucb-v1")
+    sentence = (
+        "The log can't tell what uniform would earn: some of it has no chance to be shown there, 25.0% of what uniform"
+        " would show. Set OO_ML_EXPLORATION (linucb-v1) above 0, and where decisions were drawn at random only later,"
+        " say --since when"
+    )
+    assert (done.code, done.out) == (1, "")
+    assert done.err.splitlines() == ["Evaluating: 2 of 2", f"error: {sentence}"]
+    as_json = evaluate(database_url, "--target", "uniform", "--policy", "linucb-v1", "--json")
+    assert (as_json.code, json.loads(as_json.out), as_json.err) == (1, {"refused": sentence}, done.err)
+
+
+def test_an_empty_log_is_said_so(database_url: str) -> None:
+    """There is nothing to tell."""
+    done = evaluate(database_url, "--target", "greedy", "--json")
+    sentence = "The log holds no decision to evaluate"
+    assert done == Done(1, f'{{"refused": "{sentence}"}}\n', f"error: {sentence}\n")
+
+
+def test_a_contradicted_log_is_said_so(database_url: str, db: Engine, world: World) -> None:
+    """One line, and no JSON: it was not refused, it failed."""
+    with db.begin() as connection:
+        connection.execute(text("DELETE FROM reward_ledger WHERE version = 7"))
+    del world
+    done = evaluate(database_url, "--target", "greedy", "--json")
+    assert (done.code, done.out) == (1, "")
+    assert done.err.startswith("error: ada: egreedy-v1, ")
+    assert done.err.endswith("; `oo-ml verify` may tell more\n")
+
+
+def test_a_database_that_is_not_migrated_is_said_so(empty_database_url: str) -> None:
+    """One line, with what to do."""
+    done = evaluate(empty_database_url, "--target", "uniform")
+    assert (done.code, done.out) == (1, "")
+    assert done.err.startswith("error: The database has not been migrated")
+
+
+def test_anybodys_log_needs_no_database(tmp_path: Path) -> None:
+    """From a file or from standard input; the target is whoever p_target is of."""
+    file = tmp_path / "log.csv"
+    file.write_text(CSV)
+    done = oo_ml("evaluate", "--csv", str(file), "--json")
+    assert done == oo_ml("evaluate", "--csv", "-", "--json", stdin=CSV)
+    assert (done.code, done.err) == (0, "")
+    found = json.loads(done.out)
+    assert (found["n"], found["max_weight"], found["share_without_support"], found["dr"]) == (3, 2.0, None, None)
+    # Weights are 1/2, 3/2 and 2.
+    assert found["ess"] == pytest.approx(16 / 6.5)
+    assert found["ips"]["estimate"] == pytest.approx(2.5 / 3)
+    assert found["snips"]["estimate"] == pytest.approx(2.5 / 4)
+    shown = oo_ml("evaluate", "--csv", str(file))
+    assert "share without support unknown" in shown.out
+    assert "SNIPS less observed" in shown.out
+    assert shown.out.splitlines()[-1].startswith("the target would have earned 0.6250 a decision; the log can't tell")
+    modelled = json.loads(oo_ml("evaluate", "--csv", "-", "--json", stdin=MODELLED).out)
+    # Of a it says 1/4 + 1/2 x (1 - 1/2), and of b what was expected.
+    assert modelled["dr"]["estimate"] == pytest.approx(0.5)
+    assert modelled["dr"].keys() == ESTIMATE
+
+
+def test_a_doubtful_result_is_called_so() -> None:
+    """Where the mean weight is not 1; one decision tells nothing."""
+    header = CSV.splitlines()[0]
+    doubtful = oo_ml("evaluate", "--csv", "-", stdin=f"{header}\n" + "a,1,0.9,1\nb,0,0.9,0\n" * 100)
+    assert doubtful.out.splitlines()[-2].startswith(
+        "the target would have earned 1.0000 a decision, more than the 0.5000"
+    )
+    assert doubtful.out.splitlines()[-1].startswith("Doubtful: the mean weight should be 1.")
+    one = oo_ml("evaluate", "--csv", "-", stdin=f"{header}\na,1,0.9,1\n")
+    assert one.out.splitlines()[-1] == "the target would have earned 1.0000 a decision, but one decision tells nothing."
+    assert (
+        json.loads(oo_ml("evaluate", "--csv", "-", "--json", stdin=f"{header}\na,1,0.9,1\n").out)["ips"]["low"] is None
+    )
+
+
+@pytest.mark.parametrize(
+    ("csv", "sentence", "is_refused"),
+    [
+        (CSV.replace("0.25", "x"), "line 2, p_target: this is no number", False),
+        (CSV[:3], "line 1: no column action, reward, propensity, p_target; the first line names the columns", False),
+        (CSV.splitlines()[0], "The log holds no decision to evaluate: there is nothing behind its first line", True),
+        (
+            CSV.replace("0.5,", "1,").replace("0.25,0", "1,0"),
+            DETERMINISTIC,
+            True,
+        ),
+    ],
+)
+def test_a_log_that_tells_nothing_is_one_line(csv: str, sentence: str, is_refused: bool) -> None:
+    """And with --json an object, if it could be read at all."""
+    done = oo_ml("evaluate", "--csv", "-", "--json", stdin=csv)
+    assert (done.code, done.err) == (1, f"error: {sentence}\n")
+    assert done.out == (json.dumps({"refused": sentence}) + "\n" if is_refused else "")
+
+
+@pytest.mark.parametrize(
+    ("words", "reason"),
+    [
+        ([], "either --target"),
+        (["--since", "2026-11-23"], "either --target"),
+        (["--csv", "-", "--target", "uniform"], "either --target"),
+        (["--csv", "-", "--since", "2026-11-23"], "either --target"),
+        (["--csv", "-", "--policy", "linucb-v1"], "either --target"),
+        (["--csv", "/nonexistent"], "No such file"),
+        (["--target", "best"], "'best' is no target: uniform, always-first, greedy"),
+        (["--target", "linucb alpha=-1"], "'linucb alpha=-1' is no target"),
+        (["--target", "uniform", "--policy", "ucb"], "'ucb' is not one of"),
+        (["--target", "uniform", "--since", "yesterday"], "must be a date or time in ISO 8601"),
+        (["--target", "uniform", "--since", "0001-01-01T00:00+01:00"], "must be a date or time in ISO 8601"),
+    ],
+)
+def test_what_makes_no_sense_is_refused(words: list[str], reason: str) -> None:
+    """Before anything is connected to."""
+    done = oo_ml("evaluate", *words, OO_ML_DATABASE_URL="postgresql://nobody@127.0.0.1:1/nothing")
+    assert (done.code, done.out) == (2, "")
+    assert reason in done.err
+
+
+def test_each_policy_can_be_asked_for() -> None:
+    """By the name that it has everywhere."""
+    help_ = oo_ml("evaluate", "--help").out
+    assert all(policy in help_ for policy in DIMENSIONS)

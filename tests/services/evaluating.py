@@ -1,0 +1,39 @@
+"""Looking at the service's log, as tests do."""
+
+from typing import Any
+
+from sqlalchemy import Engine, text
+
+from oo_ml.domain.targets import Target, describe
+from oo_ml.services.evaluate import EvaluateCommand, Question, evaluate, everybody
+from oo_ml.services.evaluation import Evaluation, Part, conclude
+from oo_ml.storage.audit import People
+from tests.conftest import make_settings
+
+
+def look(db: Engine, target: Target, **options: Any) -> Evaluation:  # noqa: ANN401 - as Question has them
+    """Evaluate the whole log."""
+    return conclude(describe(target), found(db, target, **options))
+
+
+def found(db: Engine, target: Target, **options: Any) -> Part:  # noqa: ANN401 - as Question has them
+    """Look at all parts of the log."""
+    return sum(everybody(db, make_settings(), Question(target, **options)).parts, Part())
+
+
+def rows(db: Engine, statement: str) -> list[Any]:
+    """Return what a query gives."""
+    with db.begin() as connection:
+        return list(connection.execute(text(statement)))
+
+
+def run(db: Engine, statement: str, **parameters: object) -> None:
+    """Do something to the tables."""
+    with db.begin() as connection:
+        assert connection.execute(text(statement), parameters).rowcount, statement
+
+
+def found_of(db: Engine, target: Target, *people: People, **options: Any) -> list[Part]:  # noqa: ANN401
+    """Look at some people's decisions."""
+    with db.begin() as connection:
+        return evaluate(connection, [EvaluateCommand(one, Question(target)) for one in people], **options)

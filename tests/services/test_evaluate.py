@@ -1,0 +1,250 @@
+"""Evaluating from the service's own log: against what is known of how it came about, and refused where nothing is."""
+
+from datetime import datetime, timedelta
+from typing import Final
+from uuid import UUID
+
+import numpy as np
+import pytest
+from sqlalchemy import Engine, text
+
+from oo_ml.domain.policies import EPSILON_GREEDY, LINUCB, Rule
+from oo_ml.domain.targets import AlwaysFirst, Prompt, Ruled, Target, Uniform, describe
+from oo_ml.services.erase import erase
+from oo_ml.services.evaluate import Question, everybody
+from oo_ml.services.evaluation import Part
+from oo_ml.services.score import Parameters
+from oo_ml.storage.audit import EVERYBODY, People
+from tests.conftest import make_settings
+from tests.services.evaluating import found_of, look, rows, run
+from tests.services.world import CERTAIN, NOON, World, bring_in
+
+REWARDED: Final = "SELECT reward FROM feature_history WHERE policy = '{}' AND reward IS NOT NULL"
+
+
+@pytest.mark.parametrize(
+    ("policy", "rule"), [(LINUCB, Rule(0.3, 0.7)), (EPSILON_GREEDY, Rule(0.2))], ids=["linucb", "egreedy"]
+)
+def test_the_logs_own_policy_earned_what_it_earned(db: Engine, policy: str, rule: Rule) -> None:
+    """Every weight is 1 to the last bit: whatever was corrected, forgotten, assumed, imported or begun anew since."""
+    world = World(db, 1)
+    bring_in(db, "ben")
+    world.live(500)
+    rewards = [reward for (reward,) in rows(db, REWARDED.format(policy))]
+    evaluation = look(db, Ruled(rule), policy=policy)
+    assert (evaluation.n, evaluation.left_out) == (len(rewards), 0)
+    assert evaluation.n > 100
+    assert (evaluation.max_weight, evaluation.mean_weight, evaluation.ess) == (1.0, 1.0, evaluation.n)
+    assert evaluation.ips.variance == pytest.approx(evaluation.observed.variance, rel=1e-12)
+    assert evaluation.ips.estimate == evaluation.snips.estimate == evaluation.observed.estimate
+    assert evaluation.observed.estimate == pytest.approx(np.mean(rewards), rel=1e-12)
+    assert (evaluation.share_without_support, evaluation.is_off) == (0.0, False)
+    kinds = {kind for (kind,) in rows(db, "SELECT kind FROM reward_ledger")}
+    assert kinds == {"reward", "default", "amend", "retract", "import"}
+    assert {kind for (kind,) in rows(db, "SELECT reward_kind FROM feature_history WHERE reward IS NOT NULL")} == {
+        None,
+        "default",
+        "amend",
+    }
+    # Another parameter is another policy.
+    assert look(db, Ruled(Rule(rule.exploration / 2, rule.alpha)), policy=policy).max_weight > 1
+
+
+@pytest.mark.parametrize("target", [Uniform(), AlwaysFirst()], ids=describe)
+def test_what_others_would_have_earned_is_found(db: Engine, target: Target) -> None:
+    """The truth, known of these people, lies in each interval, and what LinUCB has learned is worth more."""
+    world = World(db, 2, Parameters(alpha=0.3, epsilon=0.0, exploration=0.4))
+    for number in range(600):
+        world.react(world.show(f"user {number % 3}"))
+    evaluation = look(db, target)
+    of_each = np.mean if isinstance(target, Uniform) else lambda values: values[0]
+    truth = np.mean([of_each(values) for values in world.worth])
+    assert evaluation.n == 600
+    assert evaluation.dr is not None
+    for estimate in (evaluation.ips, evaluation.snips, evaluation.dr):
+        assert estimate.low is not None
+        assert estimate.high is not None
+        assert estimate.low < truth < estimate.high
+        assert estimate.high - estimate.low < 0.35
+    assert evaluation.ips.variance is not None
+    assert evaluation.dr.variance is not None
+    assert evaluation.dr.variance < evaluation.ips.variance
+    assert evaluation.gain.low is not None
+    assert evaluation.gain.high is not None
+    assert evaluation.gain.low < truth - evaluation.observed.estimate < evaluation.gain.high
+    if isinstance(target, Uniform):
+        assert evaluation.gain.high < 0
+    assert evaluation.max_weight > 1
+    assert 1 < evaluation.ess < 600
+    assert evaluation.mean_weight == pytest.approx(1, abs=0.15)
+    assert (evaluation.share_without_support, evaluation.is_off) == (0.0, False)
+
+
+def test_the_model_has_not_seen_the_reward_that_it_is_judged_by(db: Engine) -> None:
+    """What is expected of a decision is theta.x as the service answered it, and not as it would by now."""
+    world = World(db, 3)
+    for _ in range(30):
+        world.react(world.show(ids=["a"], parameters=CERTAIN))
+    evaluation = look(db, Uniform())
+    # There is no choice: w is 1 and q_target is q_logged.
+    assert evaluation.dr is not None
+    assert evaluation.dr.estimate == pytest.approx(evaluation.observed.estimate)
+    expected = []
+    for _ in range(30):
+        decision_id = world.show("ben", ids=["a", "b"])
+        world.react(decision_id)
+        [(exploit, propensity, chosen, reward)] = rows(
+            db,
+            f"SELECT exploit, propensity, tip_id, reward FROM feature_history WHERE decision_id = '{decision_id}'",  # noqa: S608
+        )
+        expected.append(exploit.mean() + 0.5 / propensity * (reward - exploit["ab".index(chosen)]))
+    [part] = found_of(db, Uniform(), People("ben", "ben"))
+    assert part.summary.mean[3] == pytest.approx(np.mean(expected), rel=1e-9)
+
+
+def test_decisions_that_explain_nothing_are_left_out(db: Engine) -> None:
+    """Those of older releases don't say how likely each candidate was."""
+    world = World(db, 9)
+    for _ in range(10):
+        world.react(world.show())
+    run(
+        db,
+        """
+        UPDATE feature_history SET exploration = NULL, exploit = NULL, explore = NULL, propensities = NULL
+        WHERE version < 4
+        """,
+    )
+    evaluation = look(db, Ruled(Rule(0.3, 0.7)))
+    assert (evaluation.n, evaluation.left_out, evaluation.unrewarded, evaluation.max_weight) == (6, 4, 0, 1.0)
+
+
+def test_who_was_erased_is_gone(db: Engine) -> None:
+    """And whoever comes back under the same id begins anew."""
+    world = World(db, 10)
+    for user_id in ("ada", "ben", "cleo"):
+        for _ in range(5):
+            world.react(world.show(user_id))
+    with db.begin() as connection:
+        erase(connection, ["ben"])
+    world.react(world.show("ben"))
+    evaluation = look(db, Ruled(Rule(0.3, 0.7)))
+    assert (evaluation.n, evaluation.max_weight, evaluation.mean_weight) == (11, 1.0, 1.0)
+
+
+def test_a_prompt_version_earns_what_its_tips_do(db: Engine) -> None:
+    """Who wrote a tip, the client says, or else the latest tip of that id at the time."""
+    world = World(db, 12)
+    for version in ("w1", "w2"):
+        publish = """
+            INSERT INTO prompt_versions (version, status, published_at, description, system_template, user_template)
+            VALUES (:version, 'active', now(), '', 's', 'u')
+        """
+        run(db, publish, version=version)
+    write(db, "b", "w2", NOON)
+    write(db, "c", "w1", NOON - timedelta(days=1))
+    write(db, "c", "w2", NOON - timedelta(hours=1))
+    expected = []
+    for _ in range(60):
+        decision_id = world.show(ids=["a", "b", "c", "d"], versions=["w2", "w1", None, None])
+        world.react(decision_id)
+        [(chosen, reward, p, version)] = rows(
+            db,
+            f"""
+            SELECT tip_id, reward, propensities, prompt_version
+            FROM feature_history WHERE decision_id = '{decision_id}'
+            """,  # noqa: S608
+        )
+        assert version == {"a": "w2", "b": "w1", "c": "w2", "d": None}[chosen]
+        expected.append((1 / (p[0] + p[2] + p[3]) if chosen in "ac" else 0.0) * reward)
+        world.react(world.show(ids=["b", "e"], versions=["w1", None]))
+    write(db, "c", "w1", NOON + timedelta(days=1))
+    # Committed late: where d was chosen, the decision knows that nobody had written it.
+    write(db, "d", "w2", NOON - timedelta(hours=2))
+    evaluation = look(db, Prompt("w2"))
+    assert (evaluation.n, evaluation.left_out) == (60, 60)
+    assert evaluation.ips.estimate == pytest.approx(np.mean(expected), rel=1e-9)
+
+
+def write(db: Engine, tip_id: str, version: str, at: datetime) -> None:
+    """Let a model write ada a tip."""
+    generation = UUID(int=int(at.timestamp() * 1000) << 80)
+    with db.begin() as connection:
+        for statement in (
+            """
+            INSERT INTO generations (
+                user_id, generation_id, prompt_version, created_at, latency_ms, prompt_tokens, completion_tokens,
+                requested, attempts, outcome
+            ) VALUES ('ada', :generation, :version, :at, 1, 1, 1, 1, 1, 'ok') ON CONFLICT DO NOTHING
+            """,
+            """
+            INSERT INTO tips (user_id, tip_id, generation_id, prompt_version, created_at, place, content)
+            VALUES ('ada', :tip_id, :generation, :version, :at, 0, 'text')
+            """,
+        ):
+            connection.execute(
+                text(statement), {"generation": generation, "version": version, "at": at, "tip_id": tip_id}
+            )
+
+
+def test_where_a_version_was_drawn_every_decision_counts(db: Engine) -> None:
+    """Others' tips too, where v2 was drawn with probability 1/4; where it had no chance, nothing is said of it."""
+    world = World(db, 13)
+    expected = []
+    for number in range(80):
+        version, q = ("v2", 0.25) if number % 4 == 0 else ("v1", 0.75)
+        reward = draw(world, version, q)
+        expected.append(4 * reward if version == "v2" else 0.0)
+    evaluation = look(db, Prompt("v2"))
+    assert (evaluation.n, evaluation.left_out, evaluation.max_weight) == (80, 0, 4.0)
+    assert evaluation.mean_weight == pytest.approx(1)
+    assert evaluation.ips.estimate == pytest.approx(np.mean(expected), rel=1e-9)
+    assert not evaluation.is_off
+    draw(world, "v1", 1.0)
+    expected.append(draw(world, "v2", 1.0))
+    certain = look(db, Prompt("v2"))
+    assert (certain.n, certain.left_out) == (81, 1)
+    assert certain.ips.estimate == pytest.approx(np.mean(expected), rel=1e-9)
+    # As if v1 had had the same chance.
+    run(db, "UPDATE feature_history SET prompt_probability = 0.25")
+    assert look(db, Prompt("v1")).is_off
+
+
+def draw(world: World, version: str, probability: float) -> float:
+    """Show tips by a version that was drawn; return the reward."""
+    decision_id = world.show(ids=["a", "b", "c"], versions=[version] * 3)
+    world.react(decision_id)
+    run(
+        world.db,
+        "UPDATE feature_history SET prompt_probability = :probability WHERE decision_id = :decision_id",
+        probability=probability,
+        decision_id=decision_id,
+    )
+    [(reward,)] = rows(world.db, f"SELECT reward FROM feature_history WHERE decision_id = '{decision_id}'")  # noqa: S608
+    return float(reward)
+
+
+@pytest.mark.parametrize("candidates", [1, 7, 10_000])
+@pytest.mark.parametrize("page", [1, 3, 1000])
+def test_however_it_is_parted_it_is_the_same(
+    db: Engine, monkeypatch: pytest.MonkeyPatch, candidates: int, page: int
+) -> None:
+    """The ledger in pages, decisions in blocks, people in parts."""
+    world = World(db, 14)
+    world.live(120, ("ada", "adam", "zoe", "Ödön"))
+    [whole] = found_of(db, Uniform(), People(*EVERYBODY))
+    monkeypatch.setattr("oo_ml.services.judge._CANDIDATES", candidates)
+    users = ("ada", "adam", "zoe", "Ödön")
+    parts = found_of(db, Uniform(), *(People(one, one) for one in users), page_size=page)
+    together = sum(parts, Part())
+    assert together.summary.n == whole.summary.n
+    assert together.summary.max_weight == whole.summary.max_weight
+    assert together.summary.mean == pytest.approx(whole.summary.mean, rel=1e-12)
+    one, other = (summary.root.T @ summary.root for summary in (together.summary, whole.summary))
+    assert one == pytest.approx(other, rel=1e-9)
+    assert (together.states, together.unrewarded) == (whole.states, whole.unrewarded) == (8, whole.unrewarded)
+    survey = everybody(db, make_settings(), Question(Uniform()))
+    parts = list(survey.parts)
+    # More of them than people: a part has one state, and what is behind the last person is looked at too.
+    assert len(parts) > len(users)
+    assert (survey.states, sum(part.states for part in parts)) == (8, 8)
+    assert sum(part.summary.n for part in parts) == whole.summary.n

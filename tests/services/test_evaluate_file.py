@@ -1,0 +1,166 @@
+"""Evaluating anybody's log: against naive numpy, and one line for whatever is wrong with it."""
+
+import csv
+import io
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from oo_ml.errors import EvaluationRefusedError, LogFileError, NothingToEvaluateError
+from oo_ml.services.evaluate_file import evaluate_file
+from oo_ml.services.evaluation import Evaluation
+
+HEADER = "action,reward,propensity,p_target"
+MODELLED = f"{HEADER},q_logged,q_target"
+
+
+def evaluated(text: str | bytes) -> Evaluation:
+    """Evaluate what such a file holds."""
+    return evaluate_file(io.BytesIO(text if isinstance(text, bytes) else text.encode()))
+
+
+@given(st.integers(0, 2**32), st.integers(2, 50), st.booleans())
+def test_it_is_what_naive_numpy_gives(seed: int, n: int, modelled: bool) -> None:
+    """In whatever order the columns stand, with others between them."""
+    rng = np.random.default_rng(seed)
+    columns = {
+        "p_target": rng.random(n),
+        "note": rng.random(n),
+        "reward": rng.normal(size=n),
+        "propensity": rng.uniform(0.05, 1, n),
+        "action": rng.integers(0, 3, n),
+    }
+    if modelled:
+        columns |= {"q_target": rng.normal(size=n), "q_logged": rng.normal(size=n)}
+    text = io.StringIO()
+    writer = csv.writer(text)
+    writer.writerows([columns, *zip(*(column.tolist() for column in columns.values()), strict=True)])
+    evaluation = evaluated(text.getvalue())
+    r = columns["reward"]
+    w = columns["p_target"] / columns["propensity"]
+    s = (w * r).sum() / w.sum()
+    assert evaluation.n == n
+    assert evaluation.max_weight == w.max()
+    assert (evaluation.mean_weight, evaluation.ess) == pytest.approx((w.mean(), w.sum() ** 2 / (w**2).sum()), rel=1e-9)
+    assert evaluation.observed.estimate == pytest.approx(r.mean(), rel=1e-9, abs=1e-12)
+    assert evaluation.ips.estimate == pytest.approx((w * r).mean(), rel=1e-9, abs=1e-12)
+    assert evaluation.ips.variance == pytest.approx((w * r).var(ddof=1) / n, rel=1e-9)
+    assert evaluation.snips.estimate == pytest.approx(s, rel=1e-9, abs=1e-12)
+    assert evaluation.snips.variance == pytest.approx((w**2 * (r - s) ** 2).sum() / w.sum() ** 2, rel=1e-9)
+    assert (evaluation.dr is None) != modelled
+    if evaluation.dr is not None:
+        d = columns["q_target"] + w * (r - columns["q_logged"])
+        assert evaluation.dr.estimate == pytest.approx(d.mean(), rel=1e-9, abs=1e-12)
+        assert evaluation.dr.variance == pytest.approx(d.var(ddof=1) / n, rel=1e-9)
+    assert evaluation.share_without_support is None
+    assert (evaluation.unrewarded, evaluation.left_out) == (0, 0)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f"{HEADER}\na,1,0.5,1\nb,0,0.5,0\n",
+        f"\ufeff{HEADER}\r\na,1,0.5,1\r\n\r\nb,0,0.5,0",
+        f'{HEADER}\n"a, \n quoted ""one""",1,.5,1\nb,0, 5e-1 ,0\n\n',
+        " action, reward ,propensity,p_target\nä,1.0,0.5,1\n,0,0.5,0\n",
+    ],
+)
+def test_csv_may_look_like_this(text: str) -> None:
+    """A byte order mark, either end of line, empty lines, quotes and space around numbers."""
+    evaluation = evaluated(text)
+    assert (evaluation.n, evaluation.ips.estimate, evaluation.snips.estimate, evaluation.ess) == (2, 1.0, 1.0, 1.0)
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("", "line 1: no column action, reward, propensity, p_target; the first line names the columns"),
+        ("\n", "line 1: no column action, reward, propensity, p_target; the first line names the columns"),
+        ("a,1,0.5,1\n", "line 1: no column action, reward, propensity, p_target; the first line names the columns"),
+        ("action,reward,p_target\n", "line 1: no column propensity; the first line names the columns"),
+        (f"{HEADER},q_target\n", "line 1: no column q_logged; the first line names the columns"),
+        (f"{HEADER},reward\n", "line 1: more than one column reward"),
+        (f"{HEADER}\na,1,0.5,1\n\na,1,0.5\n", "line 4: 3 values, but line 1 names 4 columns"),
+        (f"{HEADER}\na,1,0.5,1,2\n", "line 2: 5 values, but line 1 names 4 columns"),
+        (f"{HEADER}\na,one,0.5,1\n", "line 2, reward: this is no number"),
+        (f"{HEADER}\na,,0.5,1\n", "line 2, reward: this is no number"),
+        (f'{HEADER}\n"a\nb",1,"0,5",1\n', "line 3, propensity: this is no number"),
+        (f"{HEADER}\na,1_0,0.5,1\n", "line 2, reward: this is no number"),
+        (f"{HEADER}\na,nan,0.5,1\n", "line 2, reward: must be a number from -1e+50 to 1e+50"),
+        (f"{HEADER}\na,-inf,0.5,1\n", "line 2, reward: must be a number from -1e+50 to 1e+50"),
+        (f"{HEADER}\na,1,0,1\n", "line 2, propensity: must be above 0 (1e-50) and at most 1"),
+        (f"{HEADER}\na,1,-0.1,1\n", "line 2, propensity: must be above 0 (1e-50) and at most 1"),
+        (f"{HEADER}\na,1,1e-300,1\n", "line 2, propensity: must be above 0 (1e-50) and at most 1"),
+        (f"{HEADER}\na,1,1.01,1\n", "line 2, propensity: must be above 0 (1e-50) and at most 1"),
+        (f"{HEADER}\na,1,nan,1\n", "line 2, propensity: must be above 0 (1e-50) and at most 1"),
+        (f"{HEADER}\na,1,0.5,-0.01\n", "line 2, p_target: must be from 0 to 1"),
+        (f"{HEADER}\na,1,0.5,1.01\n", "line 2, p_target: must be from 0 to 1"),
+        (f"{HEADER}\na,1,0.5,nan\n", "line 2, p_target: must be from 0 to 1"),
+        (f"{MODELLED}\na,1,0.5,1,inf,0\n", "line 2, q_logged: must be a number from -1e+50 to 1e+50"),
+        (f"{MODELLED}\na,1,0.5,1,0,\n", "line 2, q_target: this is no number"),
+        (f"{HEADER}\n" + "a,1,0.5,1\n" * 5000 + "a,1,0.5,2\n", "line 5002, p_target: must be from 0 to 1"),
+        (f'{HEADER}\n"a,1,0.5,1\n', "line 2: this is not CSV: unexpected end of data"),
+        (f'{HEADER}\n"{"a" * 200_000}",1,0.5,1\n', "line 2: this is not CSV: field larger than field limit (131072)"),
+        (f"{HEADER}\nä,1,0.5,1\n".encode("latin-1"), "This is not UTF-8"),
+        (HEADER.encode("utf-16"), "This is not UTF-8"),
+    ],
+)
+def test_whatever_is_wrong_is_said_in_one_line(text: str | bytes, sentence: str) -> None:
+    """With its line and its column."""
+    with pytest.raises(LogFileError) as refused:
+        evaluated(text)
+    assert refused.value.message == sentence
+
+
+def test_what_cannot_be_read_is_said_so() -> None:
+    """Such as a file on a disk that fails."""
+
+    class Failing(io.BytesIO):
+        def read1(self, size: int | None = -1, /) -> bytes:  # noqa: ARG002
+            raise OSError(5, "Input/output error")
+
+    with pytest.raises(LogFileError, match="Reading the log failed: Input/output error"):
+        evaluate_file(Failing(b"a"))
+
+
+def test_a_header_alone_is_no_log() -> None:
+    """Nor is one with empty lines behind it."""
+    for text in (HEADER, f"{MODELLED}\n\n\n"):
+        with pytest.raises(NothingToEvaluateError, match="there is nothing behind its first line"):
+            evaluated(text)
+
+
+def test_a_deterministic_log_supports_no_other_policy() -> None:
+    """If no choice ever had a chance below 1, nobody knows about others; who would choose the same is known."""
+    same = evaluated(f"{HEADER}\na,1,1,1\nb,0,1,1\n")
+    assert (same.ips.estimate, same.snips.estimate, same.max_weight) == (0.5, 0.5, 1)
+    for p_target in ("0.5", "0"):
+        with pytest.raises(EvaluationRefusedError, match="its policy is deterministic, since every propensity is 1"):
+            evaluated(f"{HEADER}\nb,0,1,{p_target}\n" + "a,1,1,1\n" * 5000)
+    assert evaluated(f"{HEADER}\na,1,1,0\nb,0,0.5,1\n").n == 2
+
+
+def test_what_the_target_never_chooses_says_nothing_of_it() -> None:
+    """Zero is not what it earns."""
+    with pytest.raises(
+        EvaluationRefusedError, match=r"it would choose nothing of what was chosen there \(decisions 2\)"
+    ):
+        evaluated(f"{HEADER}\na,1,0.5,0\nb,0,0.5,0\n")
+
+
+def test_propensities_that_are_not_those_of_the_log_are_noticed() -> None:
+    """The mean weight gives them away; nothing else does."""
+    assert not evaluated(f"{HEADER}\n" + "a,1,0.5,1\nb,0,0.5,0\n" * 100).is_off
+    assert evaluated(f"{HEADER}\n" + "a,1,0.9,1\nb,0,0.9,0\n" * 100).is_off
+
+
+def test_the_file_stays_open(tmp_path: Path) -> None:
+    """It is closed by who opened it."""
+    file = tmp_path / "log.csv"
+    file.write_text(f"{HEADER}\na,1,0.5,1\nb,1,0.5,1\n")
+    with file.open("rb") as source:
+        evaluate_file(source)
+        assert not source.closed
