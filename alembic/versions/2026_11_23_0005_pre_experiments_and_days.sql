@@ -35,6 +35,21 @@ CREATE SEQUENCE reward_ledger_order AS bigint;
 -- A constant default first: the rows that there are get it without being written.
 ALTER TABLE reward_ledger ADD COLUMN position bigint NOT NULL DEFAULT 0;
 ALTER TABLE reward_ledger ALTER COLUMN position SET DEFAULT nextval('reward_ledger_order');
+-- Whoever inserts into the ledger, such as a service of the older release, goes on doing so.
+DO $$
+DECLARE
+    grantee text;
+BEGIN
+    FOR grantee IN
+        SELECT CASE a.grantee WHEN 0 THEN 'PUBLIC' ELSE quote_ident(pg_get_userbyid(a.grantee)) END
+        FROM pg_class AS c
+        CROSS JOIN LATERAL aclexplode(c.relacl) AS a
+        WHERE c.oid = 'reward_ledger'::regclass AND a.privilege_type = 'INSERT'
+    LOOP
+        EXECUTE format('GRANT USAGE ON SEQUENCE reward_ledger_order TO %s', grantee);
+    END LOOP;
+END
+$$;
 COMMENT ON COLUMN reward_ledger.position IS
     'Order in which changes were made; 0: before there were positions';
 

@@ -41,6 +41,7 @@ async def generate_tips(request: Request) -> Response:
             ],
             model=generated.model,
             prompt_version=generated.prompt_version,
+            prompt_probability=generated.prompt_probability,
             prompt_tokens=generated.prompt_tokens,
             completion_tokens=generated.completion_tokens,
             generation_id=generated.generation_id,

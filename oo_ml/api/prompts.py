@@ -45,7 +45,7 @@ async def show_prompt(request: Request, version: str) -> Response:
     **documented(
         PublishRequest,
         PromptAnswer,
-        {409: "The name is taken", 422: "A template can't be rendered", 503: _UNAVAILABLE},
+        {409: "The name is taken, or means something else", 422: "A template can't be rendered", 503: _UNAVAILABLE},
         status=201,
     ),
 )

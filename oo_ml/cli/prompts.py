@@ -1,5 +1,6 @@
 """`oo-ml prompts`: the prompt registry."""
 
+import math
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -14,13 +15,13 @@ from oo_ml.api.schemas.prompts import PublishRequest
 from oo_ml.domain.identifiers import is_identifier
 from oo_ml.errors import InvalidTemplateError
 from oo_ml.observability import configure_logging
-from oo_ml.services import prompts
+from oo_ml.services import experiments, prompts
 from oo_ml.services.outcomes import only
 from oo_ml.services.startup import database, run_once
 from oo_ml.services.transactions import Command, Outcome, Service
 from oo_ml.settings import LogLevel, Settings
 
-app = typer.Typer(help="List, show, publish and retire prompt versions.", no_args_is_help=True)
+app = typer.Typer(help="List, show, publish, weigh and retire prompt versions.", no_args_is_help=True)
 
 # The longest template has 16,000 characters of four bytes at most.
 _MAX_FILE_BYTES = 65_536
@@ -32,17 +33,42 @@ def _identifier(text: str) -> str:
     return text
 
 
+def _weight(weight: float) -> float:
+    if not (math.isfinite(weight) and weight >= 0):
+        raise typer.BadParameter("must be a finite number, 0 or more")
+    # + 0.0: a negative zero is the same weight as zero.
+    return weight + 0.0
+
+
 Version = Annotated[str, typer.Argument(help="Name of the version", callback=_identifier)]
 Template = Annotated[Path, typer.Option(exists=True, dir_okay=False, readable=True)]
 
 
 @app.command("list")
 def list_() -> None:
-    """List every version, the oldest first."""
-    [listing] = _run(prompts.listing, None)
-    table = Table(Column("version", overflow="fold"), "status", "published", "description")
-    for prompt in listing:
-        table.add_row(prompt.version, prompt.status, f"{prompt.published_at:%Y-%m-%d}", prompt.description)
+    """List every version, the oldest first, with its share of the calls that name none.
+
+    The share is what a service with the settings of this command gives it.
+    """
+    [listing] = _run(partial(experiments.traffic, settings=Settings()), None)
+    table = Table(
+        Column("version", overflow="fold"),
+        "status",
+        Column("weight", justify="right"),
+        Column("share", justify="right"),
+        "published",
+        "description",
+    )
+    for offer in listing:
+        prompt = offer.prompt
+        table.add_row(
+            prompt.version,
+            prompt.status,
+            f"{prompt.weight:.15g}",
+            f"{offer.probability:.1%}",
+            f"{prompt.published_at:%Y-%m-%d}",
+            prompt.description,
+        )
     Console().print(table)
 
 
@@ -69,6 +95,17 @@ def publish(version: Version, system: Template, user: Template, description: str
     draft = prompts.draft(**request.model_dump(), published_at=datetime.now(UTC))
     only(_run(prompts.publish, draft))
     typer.echo(f"Published {version}")
+
+
+# Else -1 would be taken for an option.
+@app.command(context_settings={"ignore_unknown_options": True})
+def weight(
+    version: Version,
+    weight: Annotated[float, typer.Argument(help="Relative to the others'; 0: none of them", callback=_weight)],
+) -> None:
+    """Give a version a share of the calls that name none, where TIP_PROMPT_VERSION is empty."""
+    only(_run(prompts.weigh, prompts.WeighCommand(version, weight)))
+    typer.echo(f"{version} has the weight {weight:.15g}")
 
 
 @app.command()

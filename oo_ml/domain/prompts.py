@@ -13,7 +13,6 @@ from typing import NoReturn
 from oo_ml.domain.identifiers import MAX_IDENTIFIER_BYTES, is_identifier, is_storable
 
 MAX_TEXT_CHARACTERS = 4_000
-LAST_RESORT_VERSION = "v1"
 
 _FENCE = "```"
 _INFO_STRING = re.compile(r"[\w+-]*")
@@ -32,15 +31,9 @@ class GeneratedTip:
     rationale: str | None
 
 
-def listed_versions(configured: str, default: str) -> list[str]:
-    """Return the prompt versions that a request which names none may get, each equally likely.
-
-    Args:
-        configured: Nothing, one version, or a comma list.
-        default: Used when nothing is configured; when it is empty too, v1.
-    """
-    versions = [version for entry in configured.split(",") if (version := entry.strip())]
-    return versions or [default.strip() or LAST_RESORT_VERSION]
+def listed_versions(configured: str) -> list[str]:
+    """Return the prompt versions of a comma list, none if it is empty; who stands there twice is as likely as two."""
+    return [version for entry in configured.split(",") if (version := entry.strip())]
 
 
 def tips_schema(n: int) -> dict[str, object]:

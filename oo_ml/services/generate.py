@@ -11,12 +11,9 @@ from uuid import UUID
 from sqlalchemy import Connection
 
 from oo_ml import llm, templates
-from oo_ml.domain.policies import draw
-from oo_ml.domain.prompts import GeneratedTip, listed_versions
-from oo_ml.errors import OoMlError, RetiredPromptVersionError
+from oo_ml.domain.prompts import GeneratedTip
 from oo_ml.llm import Generation, Message
-from oo_ml.services import prompts
-from oo_ml.services.outcomes import only
+from oo_ml.services.experiments import Offer, PickCommand, picked
 from oo_ml.services.startup import Services
 from oo_ml.storage import generations
 from oo_ml.storage.generations import GenerationRow, TipRow
@@ -37,12 +34,13 @@ class GenerateCommand:
 
 @dataclass(frozen=True, slots=True)
 class Generated:
-    """The tips, with the version actually used and what they cost, summed over the attempts."""
+    """The tips, the version actually used and its probability, and what they cost, summed over the attempts."""
 
     generation_id: UUID
     tips: Sequence[GeneratedTip]
     model: str
     prompt_version: str
+    prompt_probability: float
     prompt_tokens: int
     completion_tokens: int
 
@@ -55,33 +53,22 @@ async def generate(services: Services, command: GenerateCommand) -> Generated:
         GatewayError, InvalidReplyError: the gateway or the model gave nothing that can be used.
         UnavailableError: the gateway or the database can't be reached.
     """
-    if command.prompt_version is not None:
-        names = [command.prompt_version]
-    else:
-        names = listed_versions(services.settings.tip_prompt_version, services.settings.default_prompt_version)
-    shown = await services.readers.run(prompts.show, names)
-    prompt = _pick(shown, draw(command.generation_id.int)[0])
-    generation = await llm.generate_tips(services.llm, services.settings, _messages(prompt, command), command.n)
-    await services.writers.run(_record, [_Record(command, prompt.version, generation)])
+    offer = await picked(
+        services, PickCommand(command.user_id, command.generation_id, command.created_at, command.prompt_version)
+    )
+    generation = await llm.generate_tips(services.llm, services.settings, _messages(offer.prompt, command), command.n)
+    await services.writers.run(_record, [_Record(command, offer, generation)])
     if generation.error is not None:
         raise generation.error
     return Generated(
         generation_id=command.generation_id,
         tips=generation.tips,
         model=generation.model or llm.MODEL,
-        prompt_version=prompt.version,
+        prompt_version=offer.prompt.version,
+        prompt_probability=offer.probability,
         prompt_tokens=generation.prompt_tokens,
         completion_tokens=generation.completion_tokens,
     )
-
-
-def _pick(shown: Sequence[PromptVersion | OoMlError], uniform: float) -> PromptVersion:
-    """Return one of the versions in use, each equally likely; if there is none, raise what is wrong with the first."""
-    in_use = [prompt for prompt in shown if isinstance(prompt, PromptVersion) and prompt.status == "active"]
-    if in_use:
-        return in_use[int(uniform * len(in_use))]
-    prompt = only(shown[:1])
-    raise RetiredPromptVersionError(f"Retired prompt_version: {prompt.version}")
 
 
 def _messages(prompt: PromptVersion, command: GenerateCommand) -> list[Message]:
@@ -94,7 +81,7 @@ def _messages(prompt: PromptVersion, command: GenerateCommand) -> list[Message]:
 @dataclass(frozen=True, slots=True)
 class _Record:
     command: GenerateCommand
-    prompt_version: str
+    offer: Offer
     generation: Generation
 
 
@@ -104,7 +91,8 @@ def _record(connection: Connection, records: Sequence[_Record]) -> list[None]:
         row = GenerationRow(
             user_id=command.user_id,
             generation_id=command.generation_id,
-            prompt_version=record.prompt_version,
+            prompt_version=record.offer.prompt.version,
+            prompt_probability=record.offer.probability,
             created_at=command.created_at,
             latency_ms=generation.latency_ms,
             prompt_tokens=generation.prompt_tokens,
@@ -120,7 +108,8 @@ def _record(connection: Connection, records: Sequence[_Record]) -> list[None]:
                 user_id=command.user_id,
                 tip_id=tip.id,
                 generation_id=command.generation_id,
-                prompt_version=record.prompt_version,
+                prompt_version=record.offer.prompt.version,
+                prompt_probability=record.offer.probability,
                 created_at=command.created_at,
                 place=place,
                 content=tip.content,

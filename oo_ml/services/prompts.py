@@ -1,14 +1,34 @@
-"""The prompt registry: publish, list, show, retire. What is published never changes and can always be rendered."""
+"""The prompt registry: publish, list, show, weigh, retire.
+
+What is published never changes and can always be rendered.
+"""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import datetime
 
 from sqlalchemy import Connection
 
 from oo_ml import templates
-from oo_ml.errors import InvalidTemplateError, OoMlError, PromptVersionExistsError, UnknownPromptVersionError
+from oo_ml.errors import (
+    InvalidTemplateError,
+    OoMlError,
+    PromptVersionExistsError,
+    ReservedPromptVersionError,
+    RetiredPromptVersionError,
+    UnknownPromptVersionError,
+)
+from oo_ml.settings import AUTO
 from oo_ml.storage import prompts
 from oo_ml.storage.prompts import PromptVersion
+
+
+@dataclass(frozen=True, slots=True)
+class WeighCommand:
+    """Give a version a weight, >= 0 and finite: its share of the calls that name none, relative to the others'."""
+
+    version: str
+    weight: float
 
 
 def listing(connection: Connection, _: Sequence[None]) -> list[list[PromptVersion]]:
@@ -25,11 +45,11 @@ def show(connection: Connection, versions: Sequence[str]) -> list[PromptVersion 
 def draft(
     *, version: str, description: str, system_template: str, user_template: str, published_at: datetime
 ) -> PromptVersion:
-    """Return a version as it will stand once published: active, with the same weight as every other."""
+    """Return a version as it will stand once published: active, and without traffic until somebody gives it some."""
     return PromptVersion(
         version=version,
         status="active",
-        weight=1.0,
+        weight=0.0,
         published_at=published_at,
         retired_at=None,
         description=description,
@@ -43,6 +63,11 @@ def publish(connection: Connection, drafts: Sequence[PromptVersion]) -> list[Pro
     return [_publish(connection, draft) for draft in drafts]
 
 
+def weigh(connection: Connection, commands: Sequence[WeighCommand]) -> list[PromptVersion | OoMlError]:
+    """Give versions in use their weights; a retired one is refused."""
+    return [_weigh(connection, command) for command in commands]
+
+
 def retire(connection: Connection, versions: Sequence[str], *, retired_at: datetime) -> list[PromptVersion | OoMlError]:
     """Take versions out of use for new generations; retiring one twice changes nothing."""
     for version in versions:
@@ -51,6 +76,8 @@ def retire(connection: Connection, versions: Sequence[str], *, retired_at: datet
 
 
 def _publish(connection: Connection, draft: PromptVersion) -> PromptVersion | OoMlError:
+    if draft.version == AUTO:
+        return ReservedPromptVersionError()
     for name, source in (("system_template", draft.system_template), ("user_template", draft.user_template)):
         try:
             templates.check(source)
@@ -61,6 +88,17 @@ def _publish(connection: Connection, draft: PromptVersion) -> PromptVersion | Oo
             f"Prompt version {draft.version} is published already; a published version never changes"
         )
     return draft
+
+
+def _weigh(connection: Connection, command: WeighCommand) -> PromptVersion | OoMlError:
+    is_in_use = prompts.set_weight(connection, command.version, command.weight)
+    [shown] = show(connection, [command.version])
+    return shown if is_in_use or isinstance(shown, OoMlError) else retired(command.version)
+
+
+def retired(version: str) -> RetiredPromptVersionError:
+    """Return what to say of a version that is no longer in use."""
+    return RetiredPromptVersionError(f"Retired prompt_version: {version}")
 
 
 def _unknown(version: str) -> UnknownPromptVersionError:

@@ -8,7 +8,7 @@ from contextlib import closing
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import zip_longest
-from typing import Any
+from typing import Any, Final
 
 from sqlalchemy import Connection
 from sqlalchemy.exc import DataError, IntegrityError
@@ -18,10 +18,13 @@ from oo_ml.errors import ExportFileError, ReplayRefusedError
 from oo_ml.export_files import Document
 from oo_ml.services import verify
 from oo_ml.services.differences import Difference
-from oo_ml.storage import arrivals, audit, failures, people, plain, prompts, states
+from oo_ml.storage import arrivals, audit, days, failures, people, plain, prompts, states
 from oo_ml.storage.audit import People
-from oo_ml.storage.people import HISTORY, POSITION, PersonalTable
+from oo_ml.storage.people import HISTORY, ORDERED, POSITION, PersonalTable
 from oo_ml.storage.states import StateKey
+
+# Their rows refer to the prompt registry, which is not a person's.
+_NAMING_VERSIONS: Final = ("generations", "prompt_assignments")
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,8 +38,8 @@ class Replayed:
 def replay(connection: Connection, documents: Sequence[Document]) -> list[Replayed]:
     """Write down each person as exported; one who is here already has to be exactly so.
 
-    Positions in the history are given anew, in the same order. Upkeep comes to know of decisions that retention had
-    taken out where the person comes from, and goes back to those that still wait for a reward.
+    Positions in the history and the ledger are given anew, in the same order. Upkeep comes to know of decisions that
+    retention had taken out where the person comes from, and goes back to those that still wait for a reward.
 
     Raises:
         ExportFileError: a document holds what no export does.
@@ -62,6 +65,7 @@ def _replay(connection: Connection, document: Document) -> Replayed:
             raise ReplayRefusedError(f"{document.user_id!r} is known here already; erase them first")
         return Replayed(rows, unchanged=True)
     _check_prompt_versions(connection, document)
+    days.take_number(connection)
     filled = [one for one in people.referred_first(found) if one.name in document.tables]
     rows = {one.name: _insert(connection, document, one) for one in filled}
     _prove(connection, document)
@@ -77,7 +81,7 @@ def _same(connection: Connection, document: Document, found: Iterable[PersonalTa
         counts[name] = 0
         with closing(people.rows(connection, parts, document.user_id)) as rows:
             for one, other in zip_longest(rows, there):
-                if one is None or other is None or _comparable(one) != _comparable(other):
+                if one is None or other is None or _comparable(one, name) != _comparable(other, name):
                     return None
                 counts[name] += 1
     return counts
@@ -88,12 +92,18 @@ def _exported(document: Document, table: PersonalTable) -> Iterator[dict[str, An
     return ({name: row.get(name) for name in table.columns} for row in _rows(document, table))
 
 
-def _comparable(row: Mapping[str, Any]) -> str:
-    return plain.dump({name: value for name, value in row.items() if name != POSITION}, sort_keys=True)
+def _comparable(row: Mapping[str, Any], table: str) -> str:
+    return plain.dump(_without_position(row, table), sort_keys=True)
+
+
+def _without_position(row: Mapping[str, Any], table: str) -> dict[str, Any]:
+    """Return a row without what each database gives it anew."""
+    return {name: value for name, value in row.items() if table not in ORDERED or name != POSITION}
 
 
 def _check_prompt_versions(connection: Connection, document: Document) -> None:
-    versions = (row.get("prompt_version") for row in document.rows("generations"))
+    tables = [name for name in _NAMING_VERSIONS if name in document.tables]
+    versions = (row.get("prompt_version") for name in tables for row in document.rows(name))
     used = {version for version in versions if isinstance(version, str)}
     if missing := sorted(used - prompts.find(connection, sorted(used)).keys()):
         raise ReplayRefusedError(f"The prompt version {missing[0]!r} is unknown here: publish it first")
@@ -109,13 +119,13 @@ def _insert(connection: Connection, document: Document, table: PersonalTable) ->
 
 
 def _alike(rows: Iterator[dict[str, Any]], table: str) -> Iterator[dict[str, Any]]:
-    """Yield rows that have the same columns, and no position of the history."""
+    """Yield rows that have the same columns, and no position."""
     first: dict[str, Any] | None = None
     for number, row in enumerate(rows, 1):
         first = first or row
         if row.keys() != first.keys():
             raise ExportFileError(f"{table}, row {number}: other columns than the first row")
-        yield {name: value for name, value in row.items() if (table, name) != (HISTORY, POSITION)}
+        yield _without_position(row, table)
 
 
 def _rows(document: Document, table: PersonalTable) -> Iterator[dict[str, Any]]:

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from itertools import accumulate
+from itertools import accumulate, count
 from typing import Any, Final, Protocol
 from uuid import UUID
 
@@ -148,13 +148,15 @@ def _decide(
 ) -> list[DecisionRow]:
     """Make the decisions, which don't depend on each other: deciding teaches nothing."""
     rows: dict[int, DecisionRow] = {}
+    pulls = {key: count(state.pulls + 1) for key, state in current.items()}
     for policy in DIMENSIONS:
         own = [(place, command) for place, command in enumerate(commands) if command.policy == policy]
         if own:
             rule = parameters.rule(policy)
             X, choices = _choose(current, [command for _, command in own], policy, rule)
             for (place, command), x, choice in zip(own, X, choices, strict=True):
-                rows[place] = _row(current[command.state_key], command, rule, x, choice)
+                key = command.state_key
+                rows[place] = _row(current[key], next(pulls[key]), command, rule, x, choice)
     return [rows[place] for place in range(len(commands))]
 
 
@@ -188,14 +190,16 @@ def _counted(current: Mapping[StateKey, PolicyState], made: Sequence[DecisionRow
         state = after.get(one.key) or current[one.key]
         after[one.key] = replace(
             state,
-            pulls=state.pulls + 1,
+            pulls=one.pull,
             explore_count=state.explore_count + one.exploring,
             last_updated=later(state.last_updated, one.decided_at),
         )
     return [after[key] for key in sorted(after)]
 
 
-def _row(state: PolicyState, command: DecideCommand, rule: Rule, x: NDArray[np.float64], choice: Choice) -> DecisionRow:
+def _row(  # noqa: PLR0913, PLR0917 - what a decision was made from
+    state: PolicyState, pull: int, command: DecideCommand, rule: Rule, x: NDArray[np.float64], choice: Choice
+) -> DecisionRow:
     chosen = command.candidates[choice.index]
     propensity = _propensity(command, choice)
     return DecisionRow(
@@ -203,6 +207,7 @@ def _row(state: PolicyState, command: DecideCommand, rule: Rule, x: NDArray[np.f
         decision_id=command.decision_id,
         epoch=state.epoch,
         version=state.version,
+        pull=pull,
         decided_at=command.decided_at,
         score=choice.score,
         propensity=propensity,

@@ -60,6 +60,9 @@ _TRANSACTIONS = text("""
 """)
 
 
+_NUMBER = text("SELECT pg_current_xact_id()")
+
+
 def _added(cells: str, exploration_cells: str) -> str:
     """Return the statement that adds cells, :sign times, to the daily tables."""
     return f"""
@@ -173,6 +176,11 @@ def save(connection: Connection, source: str, now: Counted) -> None:
             "next_xid": now.next_xid,
         },
     )
+
+
+def take_number(connection: Connection) -> None:
+    """Give this transaction its number before it takes a position, as whoever locks a state first has: see above."""
+    connection.execute(_NUMBER)
 
 
 def last_positions(connection: Connection) -> dict[str, int]:

@@ -25,6 +25,7 @@ class DecisionRow:
     Attributes:
         key: whose decision, by which policy.
         epoch, version: of the state it was made from.
+        pull: the decision's number in the epoch, from 1.
         prompt_version: as the client named it; None leaves it to the latest generated tip of that id.
         x: features of the chosen tip, shape (d,).
         context: the moment it was made for.
@@ -41,6 +42,7 @@ class DecisionRow:
     decision_id: UUID
     epoch: int
     version: int
+    pull: int
     decided_at: datetime
     score: float
     propensity: float
@@ -68,18 +70,20 @@ class Answered:
     answer: dict[str, Any]
 
 
-# The prompt version comes from the candidate, else from the latest generated tip of that id. WITH ORDINALITY and the
-# ORDER BY give positions in the order of the batch.
+# The prompt version comes from the candidate, else from the latest generated tip of that id; generation and probability
+# are those of the latest such tip that this version wrote. WITH ORDINALITY and the ORDER BY give positions in the order
+# of the batch.
 _INSERT = Statement(f"""
     WITH counted AS ({states.COUNT})
     INSERT INTO feature_history (
-        user_id, decision_id, policy, epoch, version, decided_at, score, propensity, exploring, tip_id,
-        prompt_version, generation_id, x, context, features, candidates, answer, request_digest, exploration, alpha,
-        exploit, explore, propensities
+        user_id, decision_id, policy, epoch, version, pull, decided_at, score, propensity, exploring, tip_id,
+        prompt_version, prompt_probability, generation_id, x, context, features, candidates, answer, request_digest,
+        exploration, alpha, exploit, explore, propensities
     )
     SELECT
-        k.user_id, k.decision_id, k.policy, k.epoch, k.version, k.decided_at, k.score, k.propensity, k.exploring,
-        k.tip_id, coalesce(k.prompt_version, tip.prompt_version), tip.generation_id,
+        k.user_id, k.decision_id, k.policy, k.epoch, k.version, k.pull, k.decided_at, k.score, k.propensity,
+        k.exploring, k.tip_id, coalesce(k.prompt_version, tip.prompt_version), tip.prompt_probability,
+        tip.generation_id,
         {arrays.vector_sql("x", "k.x_offset", "k.dimension")},
         k.context, k.features, k.candidates, k.answer, k.request_digest, k.exploration, k.alpha,
         {arrays.vector_sql("exploit", "k.n_offset", "k.n")},
@@ -87,20 +91,21 @@ _INSERT = Statement(f"""
         {arrays.vector_sql("all_propensities", "k.n_offset", "k.n")}
     FROM unnest(
         CAST(:user_ids AS text[]), CAST(:decision_ids AS uuid[]), CAST(:policies AS text[]),
-        CAST(:epochs AS integer[]), CAST(:versions AS bigint[]), CAST(:decided_at AS timestamptz[]),
-        CAST(:scores AS float8[]), CAST(:propensities AS float8[]), CAST(:exploring AS boolean[]),
+        CAST(:epochs AS integer[]), CAST(:versions AS bigint[]), CAST(:pulls AS bigint[]),
+        CAST(:decided_at AS timestamptz[]), CAST(:scores AS float8[]), CAST(:propensities AS float8[]),
+        CAST(:exploring AS boolean[]),
         CAST(:tip_ids AS text[]), CAST(:prompt_versions AS text[]),
         CAST(:contexts AS jsonb[]), CAST(:features AS jsonb[]), CAST(:candidates AS jsonb[]), CAST(:answers AS jsonb[]),
         CAST(:request_digests AS bytea[]), CAST(:explorations AS float8[]), CAST(:alphas AS float8[]),
         CAST(:dimensions AS integer[]), CAST(:x_offsets AS integer[]),
         CAST(:counts AS integer[]), CAST(:n_offsets AS integer[])
     ) WITH ORDINALITY AS k (
-        user_id, decision_id, policy, epoch, version, decided_at, score, propensity, exploring, tip_id,
+        user_id, decision_id, policy, epoch, version, pull, decided_at, score, propensity, exploring, tip_id,
         prompt_version, context, features, candidates, answer, request_digest, exploration, alpha,
         dimension, x_offset, n, n_offset, place
     )
     LEFT JOIN LATERAL (
-        SELECT t.prompt_version, t.generation_id
+        SELECT t.prompt_version, t.prompt_probability, t.generation_id
         FROM tips AS t
         WHERE t.user_id = k.user_id AND t.tip_id = k.tip_id
             AND (k.prompt_version IS NULL OR t.prompt_version = k.prompt_version)
@@ -130,6 +135,7 @@ def insert(connection: Connection, decisions: Sequence[DecisionRow], counted: Se
             "policies": Texts.of(decision.key.policy for decision in decisions),
             "epochs": Integers.of(decision.epoch for decision in decisions),
             "versions": BigIntegers.of(decision.version for decision in decisions),
+            "pulls": BigIntegers.of(decision.pull for decision in decisions),
             "decided_at": Times.of(decision.decided_at for decision in decisions),
             "scores": Numbers.of(decision.score for decision in decisions),
             "propensities": Numbers.of(decision.propensity for decision in decisions),

@@ -12,11 +12,17 @@ from oo_ml.storage.tables import generations, tips
 
 @dataclass(frozen=True, slots=True)
 class GenerationRow:
-    """A row of generations: `outcome` is ok, or the code of the error that was answered, with its text in `error`."""
+    """A row of generations.
+
+    Attributes:
+        outcome: ok, or the code of the error that was answered, with its text in `error`.
+        prompt_probability: with which the version was picked.
+    """
 
     user_id: str
     generation_id: UUID
     prompt_version: str
+    prompt_probability: float
     created_at: datetime
     latency_ms: int
     prompt_tokens: int
@@ -30,12 +36,13 @@ class GenerationRow:
 
 @dataclass(frozen=True, slots=True)
 class TipRow:
-    """A row of tips: `place` is where it stood in the reply, from 0."""
+    """A row of tips: `place` is where it stood in the reply, from 0; version and probability are the generation's."""
 
     user_id: str
     tip_id: str
     generation_id: UUID
     prompt_version: str
+    prompt_probability: float
     created_at: datetime
     place: int
     content: str

@@ -84,6 +84,7 @@ class StoredDecision:
     exploring: bool
     tip_id: str
     prompt_version: str | None
+    prompt_probability: float | None
     generation_id: UUID | None
     x: NDArray[np.float64]
     context: dict[str, Any]

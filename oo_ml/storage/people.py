@@ -30,8 +30,9 @@ from sqlalchemy import (
 HISTORY: Final = "feature_history"
 STATE: Final = "policy_state"
 LEDGER: Final = "reward_ledger"
-# Feature_history gives out a position of its own; here it only says in which order rows belong.
+# These two give out positions of their own; elsewhere they only say in which order rows belong.
 POSITION: Final = "position"
+ORDERED: Final = frozenset({HISTORY, LEDGER})
 
 _DETACHED_MONTH: Final = re.compile(r"feature_history_\d{4}_\d{2}")
 _ROWS_AT_ONCE: Final = 100
@@ -132,8 +133,8 @@ def is_known(connection: Connection, found: Sequence[PersonalTable], user_id: st
 def rows(connection: Connection, parts: Sequence[PersonalTable], user_id: str) -> Generator[dict[str, Any]]:
     """Yield the person's rows of a table that is in one or more parts, all columns by name, a few at a time.
 
-    Sorted by primary key, the history by its positions. A column that a part does not have is None. To be closed
-    before the transaction ends.
+    Sorted by primary key, the history and the ledger by their positions. A column that a part does not have is None.
+    To be closed before the transaction ends.
     """
     types = {name: type_ for part in parts for name, type_ in part.columns.items()}
     selects = []
@@ -145,7 +146,7 @@ def rows(connection: Connection, parts: Sequence[PersonalTable], user_id: str) -
         )
         selects.append(select(*values).where(clause.c.user_id == user_id))
     every = union_all(*selects).subquery()
-    order = (POSITION, "decision_id") if parts[0].name == HISTORY else parts[0].key
+    order = (POSITION, *parts[0].key) if parts[0].name in ORDERED else parts[0].key
     statement = select(*every.c).order_by(*(every.c[name] for name in order))
     # Closed before the transaction ends, even by whoever does not want them all: its cursor lives no longer.
     with connection.execute(statement, execution_options={"yield_per": _ROWS_AT_ONCE}) as result:

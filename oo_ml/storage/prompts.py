@@ -1,12 +1,16 @@
-"""prompt_versions: the registry. A version's text is written once; only its status changes."""
+"""prompt_versions: the registry, which version a person keeps, and what the rewards say of each.
+
+A version's text is written once; only its status and its weight change.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import Connection, select, update
+from sqlalchemy import Connection, select, text, update
 from sqlalchemy.dialects.postgresql import insert as upsert
 
+from oo_ml.domain.experiments import Evidence
 from oo_ml.storage.tables import prompt_versions
 
 
@@ -25,8 +29,59 @@ class PromptVersion:
 
 
 _COLUMNS = tuple(prompt_versions.c[name] for name in PromptVersion.__dataclass_fields__)
+_ACTIVE = select(*_COLUMNS).where(prompt_versions.c.status == "active").order_by(prompt_versions.c.version)
 _LIST = select(*_COLUMNS).order_by(prompt_versions.c.published_at, prompt_versions.c.version)
 _INSERT = upsert(prompt_versions).on_conflict_do_nothing().returning(prompt_versions.c.version)
+
+_IN_USE = """EXISTS (
+    SELECT FROM prompt_versions AS v WHERE v.version = kept.prompt_version AND v.status = 'active' AND v.weight > 0
+)"""
+
+# One statement: of several at once the first one's version is kept by the others, who wait for its row.
+_KEEP = text(f"""
+    INSERT INTO prompt_assignments AS kept (user_id, prompt_version, probability, assigned_at)
+    VALUES (:user_id, :version, :probability, :assigned_at)
+    ON CONFLICT (user_id) DO UPDATE SET
+        prompt_version = CASE WHEN {_IN_USE} THEN kept.prompt_version ELSE excluded.prompt_version END,
+        probability = CASE WHEN {_IN_USE} THEN kept.probability ELSE excluded.probability END,
+        assigned_at = CASE WHEN {_IN_USE} THEN kept.assigned_at ELSE excluded.assigned_at END
+    RETURNING prompt_version, probability
+""")
+
+# Each reward is worth w = 1 / (propensity x prompt_probability), so that what was shown seldom counts as much as what
+# was shown often; (sum of w)^2 / (sum of w^2) is how many rewards of equal worth that is (Kish 1965). Rewards that were
+# taken back leave sums of 0.
+_EVIDENCE = text("""
+    SELECT prompt_version, sum(weighted_rewards) / sum(weights), sum(weights) * sum(weights) / sum(weights_squared)
+    FROM rollup.reactions
+    WHERE reaction <> 'none' AND prompt_version = ANY (:versions)
+    GROUP BY prompt_version
+    HAVING sum(decisions) > 0
+""")
+
+
+def active(connection: Connection) -> list[PromptVersion]:
+    """Return every version in use, by name."""
+    return [PromptVersion(*row) for row in connection.execute(_ACTIVE)]
+
+
+def evidence(connection: Connection, versions: Sequence[str]) -> dict[str, Evidence]:
+    """Return what the rewards so far say of those of `versions` that had any."""
+    rows = connection.execute(_EVIDENCE, {"versions": list(versions)})
+    return {version: Evidence(float(mean), float(rewards)) for version, mean, rewards in rows}
+
+
+def keep(
+    connection: Connection, user_id: str, version: str, probability: float, assigned_at: datetime
+) -> tuple[str, float]:
+    """Return the version that a person keeps and the probability that it was picked with.
+
+    It is `version`, picked with `probability`, for whoever has none yet, or one that is no longer in use.
+    """
+    row = connection.execute(
+        _KEEP, {"user_id": user_id, "version": version, "probability": probability, "assigned_at": assigned_at}
+    ).one()
+    return row.prompt_version, row.probability
 
 
 def find(connection: Connection, versions: Sequence[str]) -> dict[str, PromptVersion]:
@@ -44,6 +99,16 @@ def insert(connection: Connection, prompt: PromptVersion) -> bool:
     """Write a new version; return whether the name was free."""
     values = {name: getattr(prompt, name) for name in PromptVersion.__dataclass_fields__}
     return connection.execute(_INSERT, values).first() is not None
+
+
+def set_weight(connection: Connection, version: str, weight: float) -> bool:
+    """Give a version in use a weight; return whether there is such a one."""
+    statement = (
+        update(prompt_versions)
+        .where(prompt_versions.c.version == version, prompt_versions.c.status == "active")
+        .values(weight=weight)
+    )
+    return bool(connection.execute(statement).rowcount)
 
 
 def retire(connection: Connection, version: str, retired_at: datetime) -> None:

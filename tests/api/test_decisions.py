@@ -159,6 +159,31 @@ def test_a_refusal_makes_nobody(service: Service, db: Engine) -> None:
     assert scalar(db, "SELECT array_agg(policy) FROM policy_state") == ["linucb-v1"]
 
 
+def test_a_decision_has_its_number_in_the_epoch(service: Service, db: Engine) -> None:
+    """From 1, each policy for itself; several in a batch count on in their order, and what is repeated counts once."""
+    named = calls.score(decision_id=new_id())
+    for body in (named, calls.score(), named):
+        service.client.post("/score", json=body)
+    service.client.post("/score/egreedy", json=calls.score())
+    batch = [calls.score("ben"), calls.score(), {**calls.score(), "policy": "egreedy-v1"}, calls.score(), named]
+    assert service.client.post("/score/batch", json={"items": batch}).status_code == 200
+    service.client.post("/reset/ada")
+    service.client.post("/score", json=calls.score())
+    counted = scalar(
+        db, "SELECT array_agg((user_id, policy, epoch, pull)::text ORDER BY position) FROM feature_history"
+    )
+    assert counted == [
+        "(ada,linucb-v1,0,1)",
+        "(ada,linucb-v1,0,2)",
+        "(ada,egreedy-v1,0,1)",
+        "(ben,linucb-v1,0,1)",
+        "(ada,linucb-v1,0,3)",
+        "(ada,egreedy-v1,0,2)",
+        "(ada,linucb-v1,0,4)",
+        "(ada,linucb-v1,1,1)",
+    ]
+
+
 # The reward
 
 

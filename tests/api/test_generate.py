@@ -49,6 +49,7 @@ def test_good_tips_are_answered_and_stored(service: Service, gateway: Gateway, d
         ],
         "model": "test-model",
         "prompt_version": "v1",
+        "prompt_probability": 1.0,
         "prompt_tokens": 11,
         "completion_tokens": 7,
         "generation_id": str(generation_id),
@@ -163,8 +164,13 @@ def test_the_shape_is_asked_for_only_if_told_to(serve: Serve, gateway: Gateway) 
     assert response_format["json_schema"]["schema"]["maxItems"] == 2
 
 
-def test_no_transaction_is_open_while_the_model_is_asked(service: Service, gateway: Gateway, db: Engine) -> None:
+@pytest.mark.parametrize("settings", [{}, {"prompt_sticky": True}, {"tip_prompt_version": "auto"}], ids=str)
+def test_no_transaction_is_open_while_the_model_is_asked(
+    serve: Serve, gateway: Gateway, db: Engine, settings: dict[str, Any]
+) -> None:
     """However long it takes, the database doesn't notice; and other calls go on."""
+    service = serve(litellm_url=gateway.url, epsilon=0, **settings)
+    weigh(db, 1, 1, 1)
     gateway.script(behave.hold(behave.completion(GOOD)))
     with ThreadPoolExecutor(1) as client:
         answer = client.submit(service.client.post, "/generate", json=BODY)
@@ -217,6 +223,88 @@ def test_without_a_named_version_the_settings_decide(
     assert {client.post("/generate", json=BODY).json()["prompt_version"] for _ in range(16)} == used
 
 
+def weigh(db: Engine, *weights: float) -> None:
+    """Give v1, v2-mentor and v3-few-shot these weights."""
+    with db.begin() as connection:
+        for version, weight in zip(("v1", "v2-mentor", "v3-few-shot"), weights, strict=True):
+            connection.execute(
+                text("UPDATE prompt_versions SET weight = :weight WHERE version = :version"),
+                {"weight": weight, "version": version},
+            )
+
+
+@pytest.mark.parametrize(
+    ("settings", "weights", "named", "shares"),
+    [
+        ({}, (0, 0, 0), None, {"v1": 1.0}),
+        ({}, (0, 1, 3), None, {"v2-mentor": 0.25, "v3-few-shot": 0.75}),
+        ({"prompt_sticky": True}, (0, 1, 3), None, {"v2-mentor": 0.25, "v3-few-shot": 0.75}),
+        ({"tip_prompt_version": "v1,v2-mentor"}, (0, 1, 3), None, {"v1": 0.5, "v2-mentor": 0.5}),
+        ({"tip_prompt_version": "v1,v2-mentor"}, (0, 1, 3), "v3-few-shot", {"v3-few-shot": 1.0}),
+    ],
+    ids=["no weights", "weights", "sticky", "a list", "named"],
+)
+def test_a_probability_is_followed_from_the_draw_to_the_receipt(
+    serve: Serve,
+    gateway: Gateway,
+    db: Engine,
+    settings: dict[str, Any],
+    weights: tuple[float, ...],
+    named: str | None,
+    shares: dict[str, float],
+) -> None:
+    """Answer, generation, tips, decision and receipt have one; it is the share of the version that wrote the tips."""
+    weigh(db, *weights)
+    gateway.script(behave.completion(GOOD))
+    service = serve(litellm_url=gateway.url, **settings)
+    body = BODY if named is None else {**BODY, "prompt_version": named}
+    seen = set()
+    for _ in range(12):
+        answer = service.client.post("/generate", json=body).json()
+        expected = (answer["prompt_version"], shares[answer["prompt_version"]], answer["generation_id"])
+        assert (answer["prompt_version"], answer["prompt_probability"], answer["generation_id"]) == expected
+        decision = _score(service, {"id": "a"})
+        receipt = service.client.get(f"/users/ada/decisions/{decision}").json()
+        assert (receipt["prompt_version"], receipt["prompt_probability"], receipt["generation_id"]) == expected
+        with db.begin() as connection:
+            stored = connection.execute(
+                text("""
+                    SELECT prompt_version, prompt_probability, generation_id::text FROM generations
+                    UNION ALL SELECT prompt_version, prompt_probability, generation_id::text FROM tips
+                    UNION ALL SELECT prompt_version, prompt_probability, generation_id::text FROM feature_history
+                """)
+            ).all()
+        assert [tuple(row) for row in stored].count(expected) == 1 + len(TIPS) + 1
+        seen.add(answer["prompt_version"])
+    assert seen == shares.keys() if not settings.get("prompt_sticky") else len(seen) == 1
+
+
+def test_rewards_decide_where_they_are_told_to(serve: Serve, gateway: Gateway, db: Engine) -> None:
+    """TIP_PROMPT_VERSION=auto: reactions over HTTP, in the very next generation; versions disliked get the floor."""
+    gateway.script(behave.completion(GOOD))
+    service = serve(litellm_url=gateway.url, tip_prompt_version="auto")
+    for version, reward in (("v1", -1), ("v2-mentor", 1), ("v3-few-shot", -1)):
+        for _ in range(20):
+            generated = service.client.post("/generate", json={**BODY, "prompt_version": version}).json()
+            decision = _score(service, {"id": generated["candidates"][0]["id"]})
+            told = {"user_id": "ada", "tip_id": "a", "reward": reward, "decision_id": decision}
+            assert service.client.post("/reward", json=told).json()["applied"] is True
+    answers = [service.client.post("/generate", json=BODY).json() for _ in range(10)]
+    shares = {"v1": 0.05, "v2-mentor": 0.9, "v3-few-shot": 0.05}
+    for answer in answers:
+        assert answer["prompt_probability"] == pytest.approx(shares[answer["prompt_version"]], abs=0.005)
+    assert scalar(db, "SELECT count(*) FROM generations WHERE prompt_probability < 1") == 10
+
+
+def test_a_failure_is_stored_with_its_probability(serve: Serve, gateway: Gateway, db: Engine) -> None:
+    """Which version fails how often is part of what is compared."""
+    weigh(db, 1, 1, 2)
+    gateway.script(behave.completion("No."))
+    assert serve(litellm_url=gateway.url).client.post("/generate", json=BODY).status_code == 502
+    found = scalar(db, "SELECT prompt_probability FROM generations")
+    assert found == scalar(db, "SELECT weight / 4 FROM prompt_versions JOIN generations ON version = prompt_version")
+
+
 def test_a_retired_version_is_refused_when_named_and_left_out_of_a_list(
     serve: Serve, gateway: Gateway, db: Engine
 ) -> None:
@@ -233,36 +321,54 @@ def test_a_retired_version_is_refused_when_named_and_left_out_of_a_list(
 
 
 def test_a_decision_knows_the_version_that_wrote_its_tip(service: Service, gateway: Gateway, db: Engine) -> None:
-    """The latest generation of that id, unless the candidate names a version; told apart by generation."""
+    """The latest generation of that id, unless the candidate names a version; told apart by generation.
+
+    With its probability, if that is known: an older release wrote none.
+    """
     gateway.script(behave.completion(GOOD))
     generations = [
         service.client.post("/generate", json={**BODY, "prompt_version": version}).json()["generation_id"]
         for version in ("v1", "v2-mentor")
     ]
+    with db.begin() as connection:
+        connection.execute(text("UPDATE tips SET prompt_probability = 0.25 WHERE prompt_version = 'v1'"))
     _score(service, {"id": "a"})
-    assert _row(db) == {"prompt_version": "v2-mentor", "generation_id": generations[1]}
+    assert _row(db) == ("v2-mentor", 1.0, generations[1])
+    _score(service, {"id": "a", "prompt_version": "v2-mentor"})
+    assert _row(db) == ("v2-mentor", 1.0, generations[1])
     _score(service, {"id": "a", "prompt_version": "v1"})
-    assert _row(db) == {"prompt_version": "v1", "generation_id": generations[0]}
+    assert _row(db) == ("v1", 0.25, generations[0])
     _score(service, {"id": "a", "prompt_version": "elsewhere"})
-    assert _row(db) == {"prompt_version": "elsewhere", "generation_id": None}
+    assert _row(db) == ("elsewhere", None, None)
     _score(service, {"id": "not generated"})
-    assert _row(db) == {"prompt_version": None, "generation_id": None}
+    assert _row(db) == (None, None, None)
     _score(service, {"id": "a"}, user_id="ben")
-    assert _row(db) == {"prompt_version": None, "generation_id": None}
+    assert _row(db) == (None, None, None)
+    with db.begin() as connection:
+        connection.execute(text("UPDATE tips SET prompt_probability = NULL"))
+    _score(service, {"id": "a"})
+    assert _row(db) == ("v2-mentor", None, generations[1])
 
 
 def _messages(request: Request) -> list[dict[str, str]]:
     return cast("list[dict[str, str]]", request.body["messages"])
 
 
-def _score(service: Service, candidate: dict[str, str], user_id: str = "ada") -> None:
+def _score(service: Service, candidate: dict[str, str], user_id: str = "ada") -> str:
+    """Decide, and return the decision's id."""
     candidates = [{"content": "x", "source": "llm", **candidate}]
-    assert service.client.post("/score", json=calls.score(user_id, candidates=candidates)).status_code == 200
+    answer = service.client.post("/score", json=calls.score(user_id, candidates=candidates))
+    assert answer.status_code == 200
+    return cast("str", answer.json()["decision_id"])
 
 
-def _row(db: Engine) -> dict[str, Any]:
+def _row(db: Engine) -> tuple[Any, ...]:
     with db.begin() as connection:
-        row = connection.execute(
-            text("SELECT prompt_version, generation_id::text FROM feature_history ORDER BY position DESC LIMIT 1")
+        return tuple(
+            connection.execute(
+                text("""
+                    SELECT prompt_version, prompt_probability, generation_id::text
+                    FROM feature_history ORDER BY position DESC LIMIT 1
+                """)
+            ).one()
         )
-        return dict(row.mappings().one())

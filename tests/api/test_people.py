@@ -37,7 +37,8 @@ def test_a_person_is_exported_and_erased(service: Service, db: Engine) -> None:
     assert answer.headers["Cache-Control"] == "no-store"
     document = ExportAnswer.model_validate(answer.json())
     assert (len(document.feature_history), len(document.policy_state), len(document.reward_ledger)) == (2, 2, 1)
-    erased = {"feature_history": 2, "generations": 0, "policy_state": 2, "reward_ledger": 1, "tips": 0}
+    erased = dict.fromkeys(TABLES | {"prompt_assignments"}, 0)
+    erased |= {"feature_history": 2, "policy_state": 2, "reward_ledger": 1}
     gone = service.client.delete("/users/ada")
     assert (gone.status_code, gone.json()) == (200, {"ok": True, "user_id": "ada", "erased": erased, "total": 5})
     assert rows_of(db, "ada") == {}

@@ -3,7 +3,7 @@
 from typing import Any
 
 import pytest
-from sqlalchemy import Engine
+from sqlalchemy import Engine, text
 
 from tests import gateway as behave
 from tests.conftest import Serve
@@ -24,7 +24,7 @@ def test_the_first_versions_are_there_from_the_start(service: Service) -> None:
     prompts = service.client.get("/prompts").json()["prompts"]
     assert [prompt["version"] for prompt in prompts] == ["v1", "v2-mentor", "v3-few-shot"]
     for prompt in prompts:
-        assert (prompt["status"], prompt["retired_at"]) == ("active", None)
+        assert (prompt["status"], prompt["weight"], prompt["retired_at"]) == ("active", 0.0, None)
         assert prompt["description"]
         assert "system_template" not in prompt
 
@@ -35,7 +35,7 @@ def test_a_published_version_can_be_read_and_used(serve: Serve, gateway: Gateway
     client = serve(litellm_url=gateway.url).client
     published = client.post("/prompts", json=DRAFT)
     assert published.status_code == 201
-    assert published.json() == {**published.json(), **DRAFT, "status": "active"}
+    assert published.json() == {**published.json(), **DRAFT, "status": "active", "weight": 0.0}
     assert client.get("/prompts/v4-short").json() == published.json()
     body = {
         "user_id": "ada",
@@ -75,6 +75,27 @@ def test_a_template_that_does_not_render_is_refused(service: Service, db: Engine
 def test_a_name_is_plain(service: Service, version: str) -> None:
     """It stands in settings, in comma lists and in URLs."""
     assert service.client.post("/prompts", json={**DRAFT, "version": version}).status_code == 422
+
+
+def test_no_version_can_be_called_auto(service: Service, db: Engine) -> None:
+    """TIP_PROMPT_VERSION=auto would not mean it."""
+    refused = service.client.post("/prompts", json={**DRAFT, "version": "auto"})
+    assert (refused.status_code, refused.json()["code"]) == (409, "prompt_version_reserved")
+    assert "TIP_PROMPT_VERSION" in refused.json()["detail"]
+    assert scalar(db, "SELECT count(*) FROM prompt_versions") == 3
+
+
+def test_weight_and_status_are_shown(service: Service, db: Engine) -> None:
+    """As somebody has set them since."""
+    with db.begin() as connection:
+        connection.execute(text("UPDATE prompt_versions SET weight = 0.3 WHERE version = 'v2-mentor'"))
+        connection.execute(
+            text("UPDATE prompt_versions SET status = 'retired', retired_at = now() WHERE version = 'v1'")
+        )
+    shown = [service.client.get(f"/prompts/{version}").json() for version in ("v1", "v2-mentor", "v3-few-shot")]
+    listed = service.client.get("/prompts").json()["prompts"]
+    for prompts in (shown, listed):
+        assert [(one["status"], one["weight"]) for one in prompts] == [("retired", 0), ("active", 0.3), ("active", 0)]
 
 
 def test_an_unknown_version_is_a_404(service: Service) -> None:

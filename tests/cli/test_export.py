@@ -9,7 +9,7 @@ from sqlalchemy import Engine
 from tests.commands import Done, oo_ml
 from tests.services.lives import exported, live, without_positions
 
-REPLAYED = "feature_history 7, generations 2, policy_state 2, reward_ledger 10, tips 2\n"
+REPLAYED = "feature_history 7, generations 2, policy_state 2, prompt_assignments 1, reward_ledger 10, tips 2\n"
 
 
 def on(database_url: str, *words: str, stdin: str = "") -> Done:

@@ -1,4 +1,4 @@
-"""`oo-ml prompts`: publish, list, show, retire; and one line for whatever can't be done."""
+"""`oo-ml prompts`: publish, list, show, weigh, retire; and one line for whatever can't be done."""
 
 from pathlib import Path
 
@@ -36,15 +36,83 @@ def test_a_version_is_published_shown_and_retired(database_url: str, system: Pat
     assert prompts(database_url, "retire", "v9") == Done(0, "Retired v9\n", "")
     assert prompts(database_url, "retire", "v9") == Done(0, "Retired v9\n", "")
     assert prompts(database_url, "show", "v9").out == shown.replace("(active,", "(retired,")
-    rows = [line.split("│") for line in prompts(database_url, "list").out.splitlines() if "│" in line]
-    listed = [[cell.strip() for cell in row[1:-1]] for row in rows]
-    assert [(name, status) for name, status, *_ in listed] == [
+    rows = listed(database_url)
+    assert [(name, status) for name, status, *_ in rows] == [
         ("v1", "active"),
         ("v2-mentor", "active"),
         ("v3-few-shot", "active"),
         ("v9", "retired"),
     ]
-    assert listed[-1][-1] == "Terse"
+    assert rows[-1][-1] == "Terse"
+
+
+def listed(url: str, **settings: str) -> list[list[str]]:
+    """Return the cells of the list's rows."""
+    done = oo_ml("prompts", "list", OO_ML_DATABASE_URL=url, **settings)
+    assert (done.code, done.err) == (0, "")
+    return [[cell.strip() for cell in line.split("│")[1:-1]] for line in done.out.splitlines() if "│" in line]
+
+
+def shares(url: str, **settings: str) -> list[tuple[str, str]]:
+    """Return weight and share of v1, v2-mentor and v3-few-shot."""
+    return [(weight, share) for _, _, weight, share, *_ in listed(url, **settings)]
+
+
+def test_a_weight_is_a_share_of_the_traffic(database_url: str, db: Engine) -> None:
+    """The list shows both; retired, a version has no share; with nobody's weight the default has it all."""
+    assert shares(database_url) == [("0", "100.0%"), ("0", "0.0%"), ("0", "0.0%")]
+    assert prompts(database_url, "weight", "v2-mentor", "0.3") == Done(0, "v2-mentor has the weight 0.3\n", "")
+    assert shares(database_url) == [("0", "0.0%"), ("0.3", "100.0%"), ("0", "0.0%")]
+    prompts(database_url, "weight", "v3-few-shot", "0.9")
+    prompts(database_url, "weight", "v1", "2")
+    stored = "SELECT array_agg(weight::text ORDER BY version) FROM prompt_versions"
+    assert scalar(db, stored) == ["2", "0.3", "0.9"]
+    prompts(database_url, "retire", "v1")
+    assert shares(database_url) == [("2", "0.0%"), ("0.3", "25.0%"), ("0.9", "75.0%")]
+    assert prompts(database_url, "weight", "v3-few-shot", "-0.0").out == "v3-few-shot has the weight 0\n"
+    assert shares(database_url) == [("2", "0.0%"), ("0.3", "100.0%"), ("0", "0.0%")]
+
+
+def test_the_list_tells_what_the_settings_make_of_the_weights(database_url: str) -> None:
+    """TIP_PROMPT_VERSION says more than they do; by rewards, of which there are none, all are about alike."""
+    prompts(database_url, "weight", "v2-mentor", "1")
+    weights = ("0", "1", "0")
+    for configured, expected in [
+        ("v1,v2-mentor", [50, 50, 0]),
+        ("v3-few-shot", [0, 0, 100]),
+        ("auto", [33.3, 33.3, 33.3]),
+    ]:
+        found = shares(database_url, TIP_PROMPT_VERSION=configured)
+        assert tuple(weight for weight, _ in found) == weights
+        assert [float(share.removesuffix("%")) for _, share in found] == pytest.approx(expected, abs=3)
+
+
+@pytest.mark.parametrize(
+    ("version", "message"), [("v9", "Unknown prompt_version: v9"), ("v1", "Retired prompt_version: v1")]
+)
+def test_only_a_version_in_use_has_a_weight(database_url: str, db: Engine, version: str, message: str) -> None:
+    """One line, exit code 1, and nothing is changed."""
+    prompts(database_url, "retire", "v1")
+    assert prompts(database_url, "weight", version, "1") == Done(1, "", f"error: {message}\n")
+    assert scalar(db, "SELECT max(weight) FROM prompt_versions") == 0
+
+
+@pytest.mark.parametrize("weight", ["-1", "nan", "inf", "-inf", "1e999"])
+def test_a_weight_is_a_finite_number(weight: str) -> None:
+    """Told so at the door, without a database."""
+    done = oo_ml("prompts", "weight", "v1", weight)
+    assert done.code == 2
+    assert "must be a finite number, 0 or more" in done.err
+
+
+def test_no_version_can_be_called_auto(database_url: str, system: Path, user: Path) -> None:
+    """And where it means what it means it stands alone."""
+    assert prompts(database_url, "publish", "auto", *files(system, user)) == Done(
+        1, "", "error: No prompt version can be called auto: TIP_PROMPT_VERSION=auto means all of them\n"
+    )
+    assert oo_ml("prompts", "list", TIP_PROMPT_VERSION="v1, auto") == Done(
+        1, "", "error: TIP_PROMPT_VERSION: auto means every version in use and stands alone\n"
+    )
 
 
 def test_what_is_published_is_not_published_again(database_url: str, db: Engine, system: Path, user: Path) -> None:

@@ -174,14 +174,15 @@ def test_the_schema_asks_for_exactly_n() -> None:
 
 
 @pytest.mark.parametrize(
-    ("configured", "default", "versions"),
+    ("configured", "versions"),
     [
-        ("", "", ["v1"]),
-        (" , ,", " v9 ", ["v9"]),
-        ("v2-mentor", "v9", ["v2-mentor"]),
-        (" v1 ,, v2-mentor,v3-few-shot ", "v9", ["v1", "v2-mentor", "v3-few-shot"]),
+        ("", []),
+        (" , ,", []),
+        ("v2-mentor", ["v2-mentor"]),
+        (" v1 ,, v2-mentor,v3-few-shot ", ["v1", "v2-mentor", "v3-few-shot"]),
+        ("v1,v1,v2-mentor", ["v1", "v1", "v2-mentor"]),
     ],
 )
-def test_the_versions_of_a_request_that_names_none(configured: str, default: str, versions: list[str]) -> None:
-    """Configured beats default beats v1; spaces and empty entries of a list mean nothing."""
-    assert listed_versions(configured, default) == versions
+def test_the_versions_of_a_comma_list(configured: str, versions: list[str]) -> None:
+    """Spaces and empty entries mean nothing."""
+    assert listed_versions(configured) == versions

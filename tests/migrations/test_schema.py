@@ -19,7 +19,7 @@ def test_the_migrated_schema_is_the_declared_one(empty_database_url: str, second
         connection.execute(text("SELECT create_feature_history_months(now(), :months)"), {"months": MONTHS_AHEAD})
     declared.dispose()
     # What is made of views and functions alone is written down in the migrations alone.
-    psql(empty_database_url, "DROP SCHEMA analytics, rollup CASCADE")
+    psql(empty_database_url, "SET client_min_messages = warning; DROP SCHEMA analytics, rollup CASCADE")
     assert dump(empty_database_url, "--schema-only") == dump(second_database_url, "--schema-only")
 
 

@@ -18,7 +18,7 @@ from oo_ml.services.export import export
 from oo_ml.services.import_state import ImportCommand, import_states
 from oo_ml.services.replay import Replayed, replay
 from oo_ml.state_files import FileState
-from oo_ml.storage import generations
+from oo_ml.storage import generations, prompts
 from oo_ml.storage.generations import GenerationRow, TipRow
 from tests.services.story import NOON, tell
 
@@ -27,7 +27,10 @@ _D: Final = 7
 
 
 def live(db: Engine) -> None:
-    """Let ada and ben live as told, zoë go on from an import where every bit counts, and a model write for all."""
+    """Let ada and ben live as told, zoë go on from an import where every bit counts, and a model write for all.
+
+    Each of them keeps a prompt version.
+    """
     tell(db)
     A = np.eye(_D)
     A[0, 1] = A[1, 0] = LEAST
@@ -46,17 +49,19 @@ def live(db: Engine) -> None:
         import_states(connection, [ImportCommand("zoë", state)], imported_at=NOON)
     for number, user_id in enumerate(("ada", "ben", "zoë")):
         write(db, user_id, number)
+        with db.begin() as connection:
+            prompts.keep(connection, user_id, "v2-mentor", 0.3, NOON)
 
 
 def write(db: Engine, user_id: str, number: int) -> None:
     """Let a model write two tips for somebody, and fail once."""
     one, other = (UUID(int=2 * number + n + 1000) for n in range(2))
     rows = [
-        GenerationRow(user_id, one, "v1", NOON, 12, 3, 4, 2, 1, "ok", "a model", None),
-        GenerationRow(user_id, other, "v2-mentor", NOON, 12, 3, 4, 2, 2, "invalid_reply", "a model", "No array"),
+        GenerationRow(user_id, one, "v1", 0.7, NOON, 12, 3, 4, 2, 1, "ok", "a model", None),
+        GenerationRow(user_id, other, "v2-mentor", 0.3, NOON, 12, 3, 4, 2, 2, "invalid_reply", "a model", "No array"),
     ]
     tips = [
-        TipRow(user_id, f"tip-{place}", one, "v1", NOON, place, content, None if place else "because")
+        TipRow(user_id, f"tip-{place}", one, "v1", 0.7, NOON, place, content, None if place else "because")
         for place, content in enumerate(('a "quote"\n\x1b\u2028 and 🙂', "plain"))
     ]
     with db.begin() as connection:
@@ -87,8 +92,9 @@ def replay_document(db: Engine, document: Document) -> Replayed:
 def without_positions(content: bytes) -> dict[str, Any]:
     """Return a document as values, without what every database counts for itself."""
     document: dict[str, Any] = json.loads(content)
-    for row in document["feature_history"]:
-        del row["position"]
+    for table in ("feature_history", "reward_ledger"):
+        for row in document[table]:
+            del row["position"]
     return document
 
 

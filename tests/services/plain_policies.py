@@ -83,6 +83,7 @@ def choices(policy: str, body: Json, decision_id: str, A: Numbers, b: Numbers, *
             "alpha": ALPHA if policy == LINUCB else None,
             "draw": [whether, which],
             "prompt_version": None,
+            "prompt_probability": None,
             "generation_id": None,
             "context": context,
             "features": shown,

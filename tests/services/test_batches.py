@@ -24,6 +24,7 @@ from oo_ml.storage.ledger import Once
 from tests.candidates import Candidate
 from tests.gates import scalar
 from tests.rows import everything
+from tests.services import story
 
 NOON = datetime(2026, 11, 23, 12, tzinfo=UTC)
 PARAMETERS = Parameters(alpha=1.0, epsilon=0.3)
@@ -142,6 +143,27 @@ def test_a_batch_is_the_same_as_one_by_one(db: Engine) -> None:
 def told(outcome: object) -> object:
     """An outcome as something that can be compared: of a refusal, its code."""
     return outcome.code if isinstance(outcome, OoMlError) else outcome
+
+
+def test_decisions_are_numbered_as_the_state_counts_them(db: Engine) -> None:
+    """1, 2, 3, ... in the order in which they were made; after an import they go on from its pulls."""
+    story.tell(db)
+    for seed in (1, 2):
+        with db.begin() as connection:
+            score(connection, scores(seed, 60))
+    with db.begin() as connection:
+        found = connection.execute(
+            text("""
+                SELECT s.user_id, s.pulls, array_agg(h.pull ORDER BY h.position)
+                FROM policy_state AS s JOIN feature_history AS h USING (user_id, policy, epoch)
+                GROUP BY s.user_id, s.policy
+            """)
+        ).all()
+    assert len(found) == 6
+    imported = 4  # ben's, by linucb-v1
+    for user_id, pulls, numbers in found:
+        assert numbers in [list(range(first, pulls + 1)) for first in ({1, 1 + imported} if user_id == "ben" else {1})]
+    assert 1 + imported in [numbers[0] for _, _, numbers in found]
 
 
 def test_the_state_is_the_fold_of_the_ledger(db: Engine) -> None:

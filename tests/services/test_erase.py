@@ -20,8 +20,15 @@ from tests.services.story import teach
 from tests.services.test_batches import score, scores
 from tests.serving import Service
 
-NOBODY = {"feature_history": 0, "generations": 0, "policy_state": 0, "reward_ledger": 0, "tips": 0}
-ADA = {"feature_history": 7, "generations": 2, "policy_state": 2, "reward_ledger": 10, "tips": 2}
+ADA = {
+    "feature_history": 7,
+    "generations": 2,
+    "policy_state": 2,
+    "prompt_assignments": 1,
+    "reward_ledger": 10,
+    "tips": 2,
+}
+NOBODY = dict.fromkeys(ADA, 0)
 
 
 def erased(db: Engine, *user_ids: str) -> list[dict[str, int]]:
@@ -52,7 +59,7 @@ def test_nothing_is_left_in_any_table_and_nobody_else_loses_a_row(db: Engine) ->
 def test_several_people_are_told_apart(db: Engine) -> None:
     """Each has numbers of their own, and one who comes twice is gone by then."""
     live(db)
-    zoe = {**NOBODY, "generations": 2, "policy_state": 1, "reward_ledger": 1, "tips": 2}
+    zoe = {**NOBODY, "generations": 2, "policy_state": 1, "prompt_assignments": 1, "reward_ledger": 1, "tips": 2}
     assert erased(db, "zoë", "ada", "nobody", "ada") == [zoe, ADA, NOBODY, NOBODY]
     assert rows_of(db, "ben") != {}
 

@@ -30,7 +30,8 @@ ORDER = {
     "feature_history": "position",
     "generations": "generation_id",
     "policy_state": "policy",
-    "reward_ledger": "policy, epoch, version",
+    "prompt_assignments": "user_id",
+    "reward_ledger": "position",
     "tips": "tip_id, generation_id",
 }
 
@@ -53,8 +54,9 @@ def test_every_row_and_every_column_is_there(db: Engine, user_id: str) -> None:
     assert list(document)[:7] == HEAD
     assert (document["release"], document["schema"]) == (__version__, migrations.head())
     assert (document["exported_at"], document["user_id"]) == ("2026-11-23T12:00:00.000000Z", user_id)
-    assert set(list(document)[7:]) == TABLES
-    for table in TABLES:
+    assert list(document)[7:] == list(ORDER)
+    assert ORDER.keys() == TABLES | {"prompt_assignments"}
+    for table in ORDER:
         expected = stored(db, table, user_id)
         for row in expected:
             for name, value in row.items():
@@ -143,7 +145,7 @@ def test_somebody_never_seen_has_empty_tables(db: Engine) -> None:
     for user_id in [*AWKWARD, '"', "\\", "ada\u2028", "\ufeff"]:
         document = json.loads(exported(db, user_id))
         assert document["user_id"] == user_id
-        assert all(document[table] == [] for table in TABLES)
+        assert all(document[table] == [] for table in ORDER)
 
 
 def test_each_of_several_people_has_a_document(db: Engine) -> None:

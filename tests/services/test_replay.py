@@ -12,7 +12,7 @@ import pytest
 from sqlalchemy import Engine, text
 
 from oo_ml.errors import ExportFileError, OoMlError, ReplayRefusedError
-from oo_ml.export_files import TABLES, opened
+from oo_ml.export_files import opened
 from oo_ml.services.default_rewards import DefaultsCommand, give_defaults
 from oo_ml.services.erase import erase
 from oo_ml.services.replay import Replayed
@@ -32,10 +32,17 @@ from tests.services.lives import (
 )
 from tests.services.story import NOON, teach
 from tests.services.test_batches import rewards, score, scores
-from tests.services.test_export import stored
+from tests.services.test_export import ORDER, stored
 
 SELF = "The export contradicts itself: linucb-v1, "
-ADA = {"feature_history": 7, "generations": 2, "policy_state": 2, "reward_ledger": 10, "tips": 2}
+ADA = {
+    "feature_history": 7,
+    "generations": 2,
+    "policy_state": 2,
+    "prompt_assignments": 1,
+    "reward_ledger": 10,
+    "tips": 2,
+}
 
 
 @pytest.mark.parametrize("user_id", ["ada", "ben", "zoë"])
@@ -48,10 +55,13 @@ def test_another_database_holds_the_same_bit_for_bit(db: Engine, other_db: Engin
     before = exported(db, user_id)
     done = replayed(other_db, before)
     assert not done.unchanged
-    assert done.rows == {table: len(stored(db, table, user_id)) for table in sorted(TABLES)}
+    assert done.rows == {table: len(stored(db, table, user_id)) for table in sorted(ORDER)}
     after = exported(other_db, user_id)
     assert json.dumps(without_positions(after)) == json.dumps(without_positions(before))
     assert _bits(other_db, user_id) == _bits(db, user_id) != []
+    for table in ("feature_history", "reward_ledger"):
+        others = scalar(other_db, f"SELECT max(position) FROM {table} WHERE user_id = 'somebody'")  # noqa: S608
+        assert all(row["position"] > others for row in stored(other_db, table, user_id))
     with db.begin() as here, other_db.begin() as there:
         assert features(there, [user_id]) == features(here, [user_id])
     with other_db.begin() as connection:
@@ -98,7 +108,7 @@ def _places(db: Engine) -> list[Any]:
     with db.begin() as connection:
         return [
             connection.execute(text(f"SELECT ctid, xmin FROM {table} ORDER BY 1")).all()  # noqa: S608
-            for table in sorted(TABLES)
+            for table in sorted(ORDER)
         ]
 
 
@@ -205,8 +215,8 @@ def test_decisions_that_wait_get_their_default_here(db: Engine, other_db: Engine
 def test_nobody_is_nothing(db: Engine, other_db: Engine) -> None:
     """Of somebody never seen there is nothing to replay, once and again."""
     content = exported(db, "nobody")
-    assert replayed(other_db, content) == Replayed(dict.fromkeys(sorted(TABLES), 0), unchanged=False)
-    assert replayed(other_db, content) == Replayed(dict.fromkeys(sorted(TABLES), 0), unchanged=False)
+    assert replayed(other_db, content) == Replayed(dict.fromkeys(sorted(ORDER), 0), unchanged=False)
+    assert replayed(other_db, content) == Replayed(dict.fromkeys(sorted(ORDER), 0), unchanged=False)
 
 
 @pytest.mark.parametrize("known", ["state", "tips", "other reward", "less", "detached"])
@@ -414,6 +424,10 @@ TAMPERED: dict[str, tuple[Tampering, str]] = {
         lambda d: d.update(more=[]),
         "This database has no table 'more': migrate it to the release of the export",
     ),
+    "prompt version kept": (
+        lambda d: d["prompt_assignments"][0].update(prompt_version="v9"),
+        "The prompt version 'v9' is unknown here: publish it first",
+    ),
     "prompt version": (
         lambda d: d["generations"][0].update(prompt_version="v9"),
         "The prompt version 'v9' is unknown here: publish it first",
@@ -466,11 +480,16 @@ def test_a_column_that_was_not_exported_yet_has_its_default(db: Engine, other_db
     """A document of an older release fits a newer one; replaying it once more changes nothing."""
     live(db)
     document = json.loads(exported(db, "ada"))
+    del document["prompt_assignments"]
     for row in document["feature_history"]:
-        del row["request_digest"]
+        del row["request_digest"], row["pull"], row["prompt_probability"]
+    for row in document["reward_ledger"]:
+        del row["position"]
+    document["reward_ledger"].sort(key=lambda row: (row["policy"], row["epoch"], row["version"]))
     content = json.dumps(document).encode()
-    assert replayed(other_db, content) == Replayed(ADA, unchanged=False)
-    assert replayed(other_db, content) == Replayed(ADA, unchanged=True)
+    there = {table: count for table, count in ADA.items() if table != "prompt_assignments"}
+    assert replayed(other_db, content) == Replayed(there, unchanged=False)
+    assert replayed(other_db, content) == Replayed(ADA | {"prompt_assignments": 0}, unchanged=True)
 
 
 def test_a_reformatted_document_is_the_same(db: Engine, other_db: Engine) -> None:

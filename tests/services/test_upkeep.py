@@ -345,7 +345,7 @@ def test_a_service_stops_while_upkeep_waits_for_a_row(database_url: str, db: Eng
 def test_upkeep_comes_back_with_the_database(database_url: str, db: Engine, caplog: pytest.LogCaptureFixture) -> None:
     """Away when the service starts: one warning a task, and everything is done when it is there."""
     with not_yet(database_url) as (url, appear), serving(make_settings(**QUICK), url) as service:
-        until(lambda: len([one for one in caplog.records if "connection refused" in one.message.lower()]) > 4)
+        until(lambda: len([one for one in caplog.records if "connection refused" in one.message.lower()]) > 6)
         appear()
         until(lambda: service.client.post("/score", json=calls.score()).status_code == 200)
         until(lambda: reward_of(db) == "-0.5 default")
@@ -353,7 +353,7 @@ def test_upkeep_comes_back_with_the_database(database_url: str, db: Engine, capl
     assert {record.levelno for record in said} == {logging.WARNING}
     assert sorted(record.message for record in said) == [
         f"upkeep ({task}), which will be tried again: The database can't be reached"
-        for task in ("default rewards", "months")
+        for task in ("days", "default rewards", "months")
     ]
 
 
@@ -407,7 +407,9 @@ def clerk(database_url: str, tables: str = "ALL TABLES IN SCHEMA public") -> Ite
             f"""
             CREATE ROLE "{role}" LOGIN;
             GRANT SELECT, INSERT, UPDATE ON {tables} TO "{role}";
-            GRANT USAGE ON SEQUENCE feature_history_order TO "{role}";
+            GRANT USAGE ON SEQUENCE feature_history_order, reward_ledger_order TO "{role}";
+            GRANT USAGE ON SCHEMA rollup TO "{role}";
+            GRANT SELECT ON ALL TABLES IN SCHEMA rollup TO "{role}";
             """.encode()
         )
         try:

@@ -44,7 +44,9 @@ class GenerateRequest(Body):
     user_id: UserId
     context: GenerateContext = GenerateContext()
     n: int = Field(3, ge=1, le=MAX_TIPS, description="Tips wanted")
-    prompt_version: Identifier | None = Field(None, description="Default: as TIP_PROMPT_VERSION says")
+    prompt_version: Identifier | None = Field(
+        None, description="Default: as TIP_PROMPT_VERSION says, else by the registry's weights"
+    )
 
 
 class GeneratedCandidate(BaseModel):
@@ -62,6 +64,7 @@ class GenerateAnswer(BaseModel):
     candidates: list[GeneratedCandidate]
     model: str
     prompt_version: str = Field(description="The version actually used")
+    prompt_probability: float = Field(description="The probability with which it was picked: 1 if it was named")
     prompt_tokens: int
     completion_tokens: int
     generation_id: UUID

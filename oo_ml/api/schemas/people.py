@@ -120,13 +120,14 @@ class ExportAnswer(BaseModel):
                     "format": "oo-ml export",
                     "format_version": 1,
                     "release": "0.1.0",
-                    "schema": "0004",
+                    "schema": "0007",
                     "exported_at": "2026-11-23T09:30:00.000000Z",
                     "user_id": "ada",
                     "history_from": None,
                     "feature_history": [],
                     "generations": [],
                     "policy_state": [],
+                    "prompt_assignments": [],
                     "reward_ledger": [],
                     "tips": [],
                 }
@@ -146,5 +147,6 @@ class ExportAnswer(BaseModel):
     feature_history: list[dict[str, Any]] = Field(description="Decisions, in order, those past retention included")
     generations: list[dict[str, Any]]
     policy_state: list[dict[str, Any]]
+    prompt_assignments: list[dict[str, Any]]
     reward_ledger: list[dict[str, Any]]
     tips: list[dict[str, Any]]

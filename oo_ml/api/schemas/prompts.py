@@ -24,6 +24,7 @@ class PromptSummary(BaseModel):
 
     version: str
     status: Literal["active", "retired"]
+    weight: float = Field(description="Share of the calls that name no version, relative to the others; 0: none")
     published_at: UtcTime
     retired_at: UtcTime | None
     description: str

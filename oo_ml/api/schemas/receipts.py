@@ -54,6 +54,7 @@ class ReceiptAnswer(BaseModel):
                     "alpha": 1.0,
                     "draw": [0.643503973413226, 0.29773946117556893],
                     "prompt_version": None,
+                    "prompt_probability": None,
                     "generation_id": None,
                     "context": {"hour_of_day": 9, "day_of_week": 0},
                     "features": {"hour_of_day": 9, "is_overdue": True, "task_age_days": 3.0, "priority": 4},
@@ -118,8 +119,9 @@ class ReceiptAnswer(BaseModel):
         description="What the decision_id stands for: below `exploration` it explores, and then the candidate at"
         " the second number times their count is chosen"
     )
-    prompt_version: str | None
-    generation_id: UUID | None
+    prompt_version: str | None = Field(description="The one that wrote the tip, if a model did")
+    prompt_probability: float | None = Field(description="The probability with which that version was picked, if known")
+    generation_id: UUID | None = Field(description="The generation that wrote the tip")
     context: dict[str, Any]
     features: dict[str, Any] = Field(description="Raw features of the tip chosen")
     x: list[float] = Field(description="The same as the model saw them")
