@@ -17,7 +17,7 @@ import httpx
 
 from oo_ml.errors import OoMlError
 
-# The service gives calls under way 10 seconds and then stops its PostgreSQL.
+# A child that is asked to stop may be in the middle of something.
 STOP_SECONDS = 30.0
 
 

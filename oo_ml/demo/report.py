@@ -9,22 +9,24 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from oo_ml.demo.client import call
 from oo_ml.demo.people import Person, Reaction
 from oo_ml.demo.stage import Stage
 from oo_ml.demo.tips import VERSIONS, Written
 from oo_ml.demo.weeks import POLICIES, Shown
+from oo_ml.domain.features import LABELS
+from oo_ml.services.reports import stats
+from oo_ml.storage.states import StateKey
 
 LIKED = (Reaction.DONE, Reaction.HELPFUL)
 
 
-def report(stage: Stage, written: Written, decisions: Sequence[Shown]) -> None:
+async def report(stage: Stage, written: Written, decisions: Sequence[Shown]) -> None:
     """Print every table."""
     tables = (
         _who(stage.people),
         _written(written),
-        _learned(stage),
-        _worth(stage.people, decisions),
+        await _learned(stage),
+        _worth(stage, decisions),
         _reactions(decisions),
     )
     for table in tables:
@@ -74,44 +76,36 @@ def _written(written: Written) -> Table:
     return table
 
 
-def _learned(stage: Stage) -> Table:
-    rows = [
-        (person, policy, call(stage.http, "GET", f"/stats{policy.suffix}/{person.user_id}"))
-        for person in stage.people
-        for policy in POLICIES
-    ]
-    # Only epsilon-greedy's answer names its features: seven, and LinUCB's five are the first of them.
-    labels = next(stats["feature_labels"] for _, _, stats in rows if "feature_labels" in stats)
-    table = _table(
-        "What was learned: theta, from the service's /stats",
-        ("person", "policy"),
-        [label.replace("_", "\n") for label in labels],
-    )
-    for person, policy, stats in rows:
-        theta = [f"{weight:+.2f}" for weight in stats["theta"]]
-        table.add_row(person.name, policy.name, *theta, end_section=policy is POLICIES[-1])
+async def _learned(stage: Stage) -> Table:
+    keys = [StateKey(person.user_id, policy) for person in stage.people for policy in POLICIES]
+    names = {person.user_id: person.name for person in stage.people}
+    # LinUCB's five features are the first of epsilon-greedy's seven.
+    headings = [label.replace("_", "\n") for label in LABELS]
+    table = _table("What was learned: theta, as /stats has it", ("person", "policy"), headings)
+    for key, found in zip(keys, await stage.services.readers.run(stats, keys), strict=True):
+        theta = [f"{weight:+.2f}" for weight in found.theta]
+        table.add_row(names[key.user_id], key.policy, *theta, end_section=key.policy == POLICIES[-1])
     return table
 
 
-def _worth(people: Sequence[Person], decisions: Sequence[Shown]) -> Table:
+def _worth(stage: Stage, decisions: Sequence[Shown]) -> Table:
     table = _table(
         "Mean reward of a tip shown, counted by the caller",
         ("person", "policy"),
         ("first week", "last week", "all weeks", "by chance"),
         caption="by chance: the mean, had the tips been drawn at random from the same candidates",
     )
-    last_week = decisions[-1].moment.week
-    for person in people:
+    for person in stage.people:
+        first_days, last_days = stage.first_day(person) + 7, stage.days - 7
         for policy in POLICIES:
-            own = [shown for shown in decisions if shown.person is person and shown.policy is policy]
+            own = [shown for shown in decisions if shown.person is person and shown.policy == policy]
             means = (
-                _mean_reward([shown for shown in own if shown.moment.week == 0]),
-                _mean_reward([shown for shown in own if shown.moment.week == last_week]),
+                _mean_reward([shown for shown in own if shown.moment.day < first_days]),
+                _mean_reward([shown for shown in own if shown.moment.day >= last_days]),
                 _mean_reward(own),
-                float(np.mean([shown.by_chance for shown in own])),
+                _signed([shown.by_chance for shown in own]),
             )
-            numbers = [f"{mean:+.2f}" for mean in means]
-            table.add_row(person.name, policy.name, *numbers, end_section=policy is POLICIES[-1])
+            table.add_row(person.name, policy, *means, end_section=policy == POLICIES[-1])
     return table
 
 
@@ -120,17 +114,22 @@ def _reactions(decisions: Sequence[Shown]) -> Table:
         "Reactions to each prompt version, counted by the caller",
         ("prompt version",),
         ("shown", *(reaction.name.lower().replace("_", "\n") for reaction in Reaction), "rate", "mean\nreward"),
-        caption="rate: share of done or helpful; people here prefer a version by construction, not for its words",
+        caption="the rest: no reaction; rate: share of done or helpful; people here prefer a version by construction,"
+        " not for its words",
     )
     for version in (*VERSIONS, None):
         shown = [decision for decision in decisions if decision.tip.prompt_version == version]
         counts = Counter(decision.reaction for decision in shown)
         liked = sum(counts[reaction] for reaction in LIKED)
-        rates = (f"{liked / len(shown):.0%}", f"{_mean_reward(shown):+.2f}") if shown else ("", "")
+        rates = (f"{liked / len(shown):.0%}" if shown else "", _mean_reward(shown))
         numbers = (len(shown), *(counts[reaction] for reaction in Reaction))
         table.add_row(version or "(own task)", *map(str, numbers), *rates)
     return table
 
 
-def _mean_reward(decisions: Sequence[Shown]) -> float:
-    return float(np.mean([shown.reaction.value for shown in decisions]))
+def _mean_reward(decisions: Sequence[Shown]) -> str:
+    return _signed([shown.reaction.value for shown in decisions if shown.reaction is not None])
+
+
+def _signed(values: Sequence[float]) -> str:
+    return f"{np.mean(values):+.2f}" if values else ""

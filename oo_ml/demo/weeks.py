@@ -1,105 +1,133 @@
-"""The simulated weeks: at each moment of each day a tip is chosen, shown, reacted to, and the reaction sent back."""
+"""The simulated weeks, on the days on which they would have been: tips are chosen, shown and, in time, reacted to.
 
-from collections.abc import Mapping, Sequence
+Everything goes through the services, as the calls of /score/batch and /reward/batch do, but for their clock: what
+comes in by HTTP happens now.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 
 import numpy as np
+import uuid_utils.compat as uuid_utils
 
-from oo_ml.demo.client import Json, call
-from oo_ml.demo.people import Moment, Offer, Person, Reaction, expected_reward, react, tasks_on
+from oo_ml.demo.people import Moment, Offer, Person, Reaction, expected_reward, hesitate, react, tasks_on
 from oo_ml.demo.stage import Stage, steps
-from oo_ml.demo.tips import VERSIONS, Written, offer_tip
+from oo_ml.demo.tips import VERSIONS, Written, offer_tips
+from oo_ml.domain import features
+from oo_ml.domain.policies import EPSILON_GREEDY, LINUCB
+from oo_ml.services.outcomes import only
+from oo_ml.services.reward import DecisionRewardCommand, learn
+from oo_ml.services.score import DecideCommand
 
-HOURS = (7, 9, 12, 15, 19, 22)
-
-
-@dataclass(frozen=True, slots=True)
-class Policy:
-    """A policy, and what the paths of its calls end in."""
-
-    name: str
-    suffix: str
-
-
-POLICIES = (Policy("linucb-v1", ""), Policy("egreedy-v1", "/egreedy"))
+# Of a person's own, in each decision: the fewer candidates, the more a tip drawn at random tells.
+TASKS = 3
+HOURS = (7, 9, 11, 13, 15, 17, 19, 22)
+POLICIES = (LINUCB, EPSILON_GREEDY)
 
 
 @dataclass(frozen=True, slots=True)
 class Shown:
-    """One decision as the caller saw it. `by_chance` is the mean reward had the tip been drawn from the candidates."""
+    """One decision, and the reaction to it so far.
+
+    `by_chance` is the mean reward had the tip been drawn from the candidates.
+    """
 
     person: Person
-    policy: Policy
+    policy: str
     moment: Moment
     tip: Offer
-    reaction: Reaction
+    reaction: Reaction | None
     by_chance: float
 
 
-def live(stage: Stage, written: Written, weeks: int) -> list[Shown]:
-    """Live `weeks` weeks, each day a decision for each person at each of HOURS, the two policies taking turns."""
+@dataclass(frozen=True, slots=True)
+class _Look:
+    """Somebody who looks for a tip, and what there is for them."""
+
+    person: Person
+    moment: Moment
+    offers: Sequence[Offer]
+
+
+async def live(stage: Stage, written: Written) -> list[Shown]:
+    """Live the days up to now: at each of HOURS a decision for everybody, the two policies taking turns."""
     decisions: list[Shown] = []
+    coming: list[DecisionRewardCommand] = []
     last_done: dict[str, int] = {}
-    for day in steps(stage.console, "Living the days", range(7 * weeks)):
-        for turn, hour in enumerate(HOURS, start=day * len(HOURS)):
-            for person in stage.people:
-                offers = _offers(stage.rng, person, written, day, last_done)
-                shown = _decide(stage, person, offers, Moment(day, hour), POLICIES[turn % 2])
+    for day in steps(stage.console, "Living the days", range(stage.days)):
+        for place, hour in enumerate(HOURS):
+            # The other one each day, so that neither has all the mornings.
+            policy = POLICIES[(day + place) % len(POLICIES)]
+            looks = list(_looks(stage, written, day, hour, last_done))
+            coming = await _learn(stage, coming, {look.person.user_id: look.moment.at for look in looks})
+            commands = [_command(look, policy) for look in looks]
+            answers = await stage.services.together(stage.services.decide, commands)
+            for look, command, answer in zip(looks, commands, answers, strict=True):
+                shown, at = _show(stage, look, policy, only([answer]).content["tip_id"])
+                decisions.append(shown)
+                if shown.reaction is not None:
+                    coming.append(_reward(command, shown, shown.reaction, at))
                 if shown.reaction is Reaction.DONE:
                     last_done[shown.tip.task_id] = day
-                decisions.append(shown)
+    await _learn(stage, coming, {person.user_id: stage.now for person in stage.people})
     return decisions
+
+
+def _looks(stage: Stage, written: Written, day: int, hour: int, last_done: Mapping[str, int]) -> Iterator[_Look]:
+    """Yield who looks in an hour, each at a minute of their own; what is yet to be is left out."""
+    for person in stage.people:
+        moment = stage.moment(day, hour, float(stage.rng.uniform(0, 60)))
+        if day >= stage.first_day(person) and moment.at <= stage.now:
+            yield _Look(person, moment, _offers(stage.rng, person, written, day, last_done))
 
 
 def _offers(
     rng: np.random.Generator, person: Person, written: Written, day: int, last_done: Mapping[str, int]
 ) -> list[Offer]:
+    """Return some of a person's tasks, and a tip of each version: all about one task, so that none is liked for it."""
     tasks = tasks_on(person, day, last_done)
-    offers = {task.id: task for task in tasks}
-    # The versions' tips about one and the same task, so that a version is not liked for its subject.
-    subjects = sorted({task_id for task_id, _ in written.tips} & offers.keys())
-    subject = str(rng.choice(subjects)) if subjects else ""
+    offers = {tasks[place].id: tasks[place] for place in rng.permutation(len(tasks))[:TASKS]}
+    tips = offer_tips(written, person, tasks)
     for version in rng.permutation(VERSIONS):
-        if tips := written.tips.get((subject, version)):
-            tip = tips[int(rng.integers(len(tips)))]
-            # A generation may use an id that another has used: then the first of the two is offered.
-            offers.setdefault(tip.id, offer_tip(tip, tasks))
+        # A generation may use an id that another has used.
+        if free := [tip for tip in tips[version] if tip.id not in offers]:
+            tip = free[int(rng.integers(len(free)))]
+            offers[tip.id] = tip
     # Shuffled, because among equals the policies take the first.
     in_order = list(offers.values())
-    return [in_order[i] for i in rng.permutation(len(in_order))]
+    return [in_order[place] for place in rng.permutation(len(in_order))]
 
 
-def _decide(stage: Stage, person: Person, offers: Sequence[Offer], moment: Moment, policy: Policy) -> Shown:
-    score = {
-        "user_id": person.user_id,
-        "candidates": [_candidate(offer, moment) for offer in offers],
-        "context": {"hour_of_day": moment.hour, "day_of_week": moment.weekday},
-    }
-    decision = call(stage.http, "POST", f"/score{policy.suffix}", score)
-    tip = next(offer for offer in offers if offer.id == decision["tip_id"])
-    reaction = react(person, tip, moment, stage.rng)
-    reward = {
-        "user_id": person.user_id,
-        "tip_id": tip.id,
-        "reward": reaction.value,
-        "decision_id": decision["decision_id"],
-    }
-    call(stage.http, "POST", f"/reward{policy.suffix}", reward)
-    by_chance = float(np.mean([expected_reward(person, offer, moment) for offer in offers]))
-    return Shown(person, policy, moment, tip, reaction, by_chance)
+def _command(look: _Look, policy: str) -> DecideCommand:
+    return DecideCommand(
+        user_id=look.person.user_id,
+        policy=policy,
+        decision_id=uuid_utils.uuid7(nanoseconds=int(look.moment.at.timestamp() * 1000) * 10**6),
+        decided_at=look.moment.at,
+        moment=features.Moment(look.moment.hour, look.moment.weekday),
+        candidates=look.offers,
+    )
 
 
-def _candidate(offer: Offer, moment: Moment) -> Json:
-    candidate: Json = {"id": offer.id, "content": offer.content, "features": _features(offer, moment)}
-    if offer.prompt_version is None:
-        return {**candidate, "source": "todoist", "source_id": offer.task_id}
-    return {**candidate, "source": "llm", "prompt_version": offer.prompt_version}
+def _show(stage: Stage, look: _Look, policy: str, tip_id: str) -> tuple[Shown, datetime]:
+    """Return what becomes of it when somebody is shown a tip, and when."""
+    person, moment = look.person, look.moment
+    tip = next(offer for offer in look.offers if offer.id == tip_id)
+    reaction, at = react(person, tip, moment, stage.rng), moment.at + hesitate(stage.rng)
+    by_chance = float(np.mean([expected_reward(person, offer, moment) for offer in look.offers]))
+    return Shown(person, policy, moment, tip, reaction if at <= stage.now else None, by_chance), at
 
 
-def _features(offer: Offer, moment: Moment) -> Json:
-    return {
-        "hour_of_day": moment.hour,
-        "is_overdue": offer.is_overdue,
-        "task_age_days": offer.task_age_days,
-        "priority": offer.priority,
-    }
+def _reward(command: DecideCommand, shown: Shown, reaction: Reaction, at: datetime) -> DecisionRewardCommand:
+    return DecisionRewardCommand(command.user_id, command.decision_id, shown.tip.id, reaction.value, at)
+
+
+async def _learn(
+    stage: Stage, coming: Sequence[DecisionRewardCommand], until: Mapping[str, datetime]
+) -> list[DecisionRewardCommand]:
+    """Send the rewards that have come by each person's moment, in their order; return those still to come."""
+    come = [reward for reward in coming if reward.user_id in until and reward.received_at <= until[reward.user_id]]
+    for outcome in await stage.services.together(learn, sorted(come, key=lambda reward: reward.received_at)):
+        only([outcome])
+    return [reward for reward in coming if reward not in come]

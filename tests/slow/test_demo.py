@@ -5,10 +5,12 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from datetime import date, timedelta
 from pathlib import Path
 
 import pytest
 
+from tests.commands import served
 from tests.slow.environments import install_offline_model
 
 pytestmark = pytest.mark.slow
@@ -23,19 +25,31 @@ def command(announce: Callable[[str], None], tmp_path: Path) -> list[str]:
 
 
 def test_a_week(command: list[str], tmp_path: Path) -> None:
-    """It ends with the tables and says where the data is, a second time in the same directory too."""
+    """It ends with the tables and says where to look; what is there is the same week if it runs a second time."""
     for _ in range(2):
         demo = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603
         assert (demo.returncode, demo.stderr) == (0, ""), demo.stdout
         for heading in ("What was learned", "Mean reward of a tip shown", "Reactions to each prompt version"):
             assert heading in demo.stdout
-        assert f"The data is in {tmp_path}" in demo.stdout
+        assert "Verified: " in demo.stdout
+        assert f"OO_ML_DATA_DIR={tmp_path} " in demo.stdout
+        assert "http://127.0.0.1:8000/dashboard\n" in demo.stdout
         assert is_stopped(tmp_path)
+    with served(tmp_path / "service.log", OO_ML_DATA_DIR=tmp_path) as service:
+        assert service.client.get("/dashboard").status_code == 200
+        known = service.client.get("/analytics/filters").json()
+        lived = date.fromisoformat(known["last_day"]) - date.fromisoformat(known["first_day"])
+        # Before seven in the morning today has no decision yet.
+        assert timedelta(days=5) <= lived <= timedelta(days=6)
+        rates = service.client.get("/analytics/reaction-rates").json()["items"]
+        shown = sum(row["shown"] for row in rates if row["policy"] is None)
+        assert shown == len(service.client.get("/users/demo-ada/decisions").json()["decisions"]) >= 6 * 8
+        assert service.stop(signal.SIGTERM) == 0
 
 
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_interrupted(command: list[str], tmp_path: Path, number: signal.Signals, status: int) -> None:
-    """Ctrl-C and kill stop the model, the service and its PostgreSQL."""
+    """Ctrl-C and kill stop the model and the PostgreSQL."""
     environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as demo:  # noqa: S603
         assert demo.stdout is not None
@@ -48,5 +62,5 @@ def test_interrupted(command: list[str], tmp_path: Path, number: signal.Signals,
 
 def is_stopped(data_dir: Path) -> bool:
     """Tell whether what the demo started was there, and the database, the last of it to go, is gone."""
-    logs = [(data_dir / log).exists() for log in ("offline-model.log", "service.log")]
-    return all(logs) and (data_dir / "postgres").exists() and not (data_dir / "postgres/postmaster.pid").exists()
+    was_there = (data_dir / "offline-model.log").exists() and (data_dir / "postgres").exists()
+    return was_there and not (data_dir / "postgres/postmaster.pid").exists()
