@@ -6,7 +6,7 @@ Durations are in seconds and sizes in bytes unless the name says otherwise.
 
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Self
+from typing import Annotated, Final, Self
 from urllib.parse import urlsplit
 
 import platformdirs
@@ -16,6 +16,8 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 # More than anybody means, and times before it can still be told.
 _YEARS = 100
 _DAY = 86_400.0
+# What TIP_PROMPT_VERSION is where versions are judged by their rewards; no version may be called so.
+AUTO: Final = "auto"
 
 
 class ResponseFormat(StrEnum):
@@ -71,13 +73,19 @@ class Settings(BaseSettings):
         str,
         Field(
             validation_alias="TIP_PROMPT_VERSION",
-            description="Version used when a request names none; a comma list is drawn from uniformly",
+            description="Version used when a request names none; of a comma list one at random; auto: by their rewards",
         ),
     ] = ""
     default_prompt_version: Annotated[
         str,
-        Field(validation_alias="DEFAULT_PROMPT_VERSION", description="Version used when TIP_PROMPT_VERSION is empty"),
+        Field(
+            validation_alias="DEFAULT_PROMPT_VERSION",
+            description="Version used when TIP_PROMPT_VERSION is empty and no version has a weight",
+        ),
     ] = "v1"
+    prompt_sticky: Annotated[
+        bool, Field(description="Whether a person keeps the prompt version that the registry's weights gave them")
+    ] = False
 
     # Language model gateway
     litellm_url: Annotated[
@@ -168,6 +176,14 @@ class Settings(BaseSettings):
     migration_lock_timeout: Annotated[
         PositiveFloat, Field(description="Longest wait of a migration's statement for a table lock")
     ] = 5.0
+    analyst_statement_timeout: Annotated[
+        float,
+        Field(
+            gt=0,
+            le=_DAY,
+            description="Longest run of a statement of an analyst, as `oo-ml db grant-analyst` sets it for the role",
+        ),
+    ] = 60.0
 
     # HTTP
     processes: Annotated[
@@ -198,6 +214,14 @@ class Settings(BaseSettings):
         """Return a setting for people to read; of a secret, only whether there is one."""
         value = getattr(self, name)
         return "" if value is None else str(value)
+
+    @field_validator("tip_prompt_version")
+    @classmethod
+    def _auto_stands_alone(cls, configured: str) -> str:
+        names = {entry.strip() for entry in configured.split(",")} - {""}
+        if AUTO in names and len(names) > 1:
+            raise ValueError(f"{AUTO} means every version in use and stands alone")
+        return configured
 
     @field_validator("litellm_url")
     @classmethod

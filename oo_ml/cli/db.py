@@ -6,7 +6,9 @@ from typing import Annotated
 
 import typer
 
+from oo_ml.domain.identifiers import is_identifier
 from oo_ml.observability import configure_logging
+from oo_ml.services import analysts
 from oo_ml.services.startup import database
 from oo_ml.settings import Settings
 from oo_ml.storage import migrations
@@ -58,6 +60,36 @@ def sql(
 ) -> None:
     """Print the migrations as SQL, for a database that only its administrators may change."""
     typer.echo(migrations.sql(revision), nl=False)
+
+
+def _role(name: str) -> str:
+    if not is_identifier(name):
+        raise typer.BadParameter("no role can be called so")
+    return name
+
+
+@app.command("grant-analyst")
+def grant_analyst(
+    name: Annotated[str, typer.Argument(help="The role; one that is not there is made", callback=_role)],
+) -> None:
+    """Let a role read schema analytics and nothing else, each statement within OO_ML_ANALYST_STATEMENT_TIMEOUT.
+
+    As the owner of the database, who may make roles, or as a superuser. Done twice it is as if done once.
+    """
+    with _database() as (url, settings):
+        granted = analysts.grant(url, settings, name)
+    if granted.is_new:
+        typer.echo(f"Made {granted.role}, which has no password yet: in psql, \\password {granted.role} sets one")
+    if granted.is_temporary_revoked:
+        typer.echo(
+            f"Took TEMPORARY on {granted.database} from PUBLIC: temporary tables are for roles that are granted it"
+        )
+    if not granted.can_login:
+        typer.echo(f"{granted.role} can't log in: its members read what it may, with limits of their own")
+    typer.echo(
+        f"{granted.role} reads schema analytics and nothing else, each statement within "
+        f"{settings.analyst_statement_timeout:g} s"
+    )
 
 
 @contextmanager

@@ -1,21 +1,24 @@
 """The service needs no more rights than docs/operations.md says."""
 
+import re
+from pathlib import Path
 from typing import Any
 
 import psycopg
 import pytest
-from sqlalchemy import make_url
+from sqlalchemy import Engine, make_url, text
 
 from tests import calls
 from tests import gateway as behave
 from tests.conftest import make_settings
 from tests.gateway import running_gateway
 from tests.serving import serving
+from tests.waiting import until
 
-GRANTS = """
-    GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO {role};
-    GRANT USAGE ON SEQUENCE feature_history_order TO {role};
-"""
+REPORTS = ("reaction-rates", "rewards-by-day", "learning-curve", "prompt-costs", "loop-health", "filters")
+
+OPERATIONS = (Path(__file__).parents[2] / "docs" / "operations.md").read_text("utf-8")
+GRANTS = re.findall(r"^    (GRANT .*) TO clerk;$", OPERATIONS, re.MULTILINE)
 
 
 @pytest.fixture
@@ -24,29 +27,81 @@ def clerk(postgresql: psycopg.Connection[Any], database_url: str) -> Any:  # noq
     role = f"clerk_{postgresql.info.dbname}"
     with psycopg.connect(database_url, autocommit=True) as connection:
         connection.execute(f'CREATE ROLE "{role}" LOGIN'.encode())
-        connection.execute(GRANTS.format(role=f'"{role}"').encode())
+        assert len(GRANTS) == 5
+        for grant in GRANTS:
+            connection.execute(f'{grant} TO "{role}"'.encode())
         yield make_url(database_url).set(username=role).render_as_string()
         connection.execute(f'DROP OWNED BY "{role}"; DROP ROLE "{role}"'.encode())
 
 
 def test_every_call_works_with_the_rights_documented(clerk: str) -> None:
-    """Deciding, learning, generating, resetting, reading, publishing, exporting and erasing."""
+    """Deciding, learning, generating, resetting, reading, publishing, reporting, exporting, erasing: all there is."""
+    tried: set[tuple[str, str]] = set()
+
+    def call(method: str, path: str, json: object = None, **parts: str) -> Any:  # noqa: ANN401 - JSON
+        answer = service.client.request(method, path.format(**parts), json=json)
+        assert answer.status_code in {200, 201}, (method, path, answer.text)
+        tried.add((method.lower(), path))
+        return answer.json()
+
     with running_gateway() as gateway, serving(make_settings(litellm_url=gateway.url), clerk) as service:
         gateway.script(behave.tips("Drink water."))
-        prompt = {"version": "v4", "system_template": "Be brief.", "user_template": "{{ n }} tips."}
-        answers = [
-            service.client.get("/readyz"),
-            service.client.post("/score", json=calls.score()),
-            service.client.post("/reward", json=calls.reward()),
-            service.client.post("/generate", json={"user_id": "ada", "context": {}, "n": 1}),
-            service.client.get("/stats/ada"),
-            service.client.get("/features/ada"),
-            service.client.post("/reset/ada"),
-            service.client.get("/users/ada/export"),
-            service.client.delete("/users/ada"),
-            service.client.post("/prompts", json=prompt),
-        ]
-    assert [answer.status_code for answer in answers] == [200] * 9 + [201]
+        ada = {"user_id": "ada"}
+        for policy in ("", "/egreedy"):
+            call("POST", f"/score{policy}", calls.score())
+            call("POST", f"/reward{policy}", calls.reward())
+        for path, item in (("/score/batch", calls.score()), ("/reward/batch", calls.reward())):
+            [outcome] = call("POST", path, {"items": [item]})["outcomes"]
+            assert outcome["status"] == 200, outcome
+        call("POST", "/generate", {"user_id": "ada", "context": {}, "n": 1})
+        call("POST", "/prompts", {"version": "v9", "system_template": "Be brief.", "user_template": "{{ n }} tips."})
+        call("GET", "/prompts/{version}", version="v9")
+        for path in ("/prompts", "/livez", "/health", "/readyz"):
+            call("GET", path)
+        for path in ("/stats/{user_id}", "/stats/egreedy/{user_id}", "/features/{user_id}", "/users/{user_id}/verify"):
+            call("GET", path, **ada)
+        for report in REPORTS:
+            call("GET", f"/analytics/{report}")
+        [decision, *_] = call("GET", "/users/{user_id}/decisions", **ada)["decisions"]
+        one = {**ada, "decision_id": decision["decision_id"]}
+        call("GET", "/users/{user_id}/decisions/{decision_id}", **one)
+        call("PUT", "/users/{user_id}/decisions/{decision_id}/reward", {"reward": 0.5}, **one)
+        call("DELETE", "/users/{user_id}/decisions/{decision_id}/reward", **one)
+        call("POST", "/reset/{user_id}", **ada)
+        call("GET", "/users/{user_id}/export", **ada)
+        call("DELETE", "/users/{user_id}", **ada)
+        paths = service.client.get("/openapi.json").json()["paths"]
+    assert tried == {(method, path) for path, methods in paths.items() for method in methods}
+
+
+def test_upkeep_works_with_them(clerk: str, db: Engine) -> None:
+    """The service adds up days and gives default rewards; whoever is erased is taken away from the sums."""
+    with serving(make_settings(upkeep_interval=0.1, reward_wait=0.1), clerk) as service:
+        for user_id in ("ada", "ben"):
+            service.client.post("/score", json=calls.score(user_id))
+        until(lambda: counted(db) == [("default", 2)])
+        assert service.client.delete("/users/ada").status_code == 200
+        until(lambda: counted(db) == [("default", 1)])
+
+
+def counted(db: Engine) -> list[tuple[str, int]]:
+    """Return which reactions are added up already, and how many."""
+    with db.begin() as connection:
+        statement = "SELECT reaction, CAST(sum(decisions) AS integer) FROM daily_reactions GROUP BY reaction"
+        rows = connection.execute(text(f"{statement} HAVING sum(decisions) > 0"))
+        return [(reaction, decisions) for reaction, decisions in rows]
+
+
+@pytest.mark.parametrize("settings", [{"tip_prompt_version": "auto"}, {"prompt_sticky": True}], ids=str)
+def test_every_way_of_picking_a_prompt_version_works_with_them(
+    clerk: str, postgresql: psycopg.Connection[Any], settings: dict[str, Any]
+) -> None:
+    """By rewards, which are looked up in the rollup; and for good, which is written down."""
+    postgresql.execute("UPDATE prompt_versions SET weight = 1")
+    postgresql.commit()
+    with running_gateway() as gateway, serving(make_settings(litellm_url=gateway.url, **settings), clerk) as service:
+        answer = service.client.post("/generate", json={"user_id": "ada", "context": {}, "n": 1})
+    assert (answer.status_code, answer.json()["prompt_probability"] < 1) == (200, True)
 
 
 def test_nothing_is_erased_where_not_everything_can_be(clerk: str, postgresql: psycopg.Connection[Any]) -> None:

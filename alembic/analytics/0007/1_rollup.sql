@@ -10,6 +10,12 @@ RETURN 1 / greatest(propensity * coalesce(prompt_probability, 1), 1e-100);
 COMMENT ON FUNCTION rollup.weight IS
     'Inverse of the probability that just this tip, by just this prompt version, was shown; unknown counts as 1';
 
+CREATE FUNCTION rollup.amount(reward float8) RETURNS float8
+LANGUAGE sql IMMUTABLE PARALLEL SAFE
+-- PostgreSQL refuses a product that is too small for a float8: one such reward would be the end of every sum.
+RETURN CASE WHEN abs(reward) >= 1e-30 THEN reward ELSE 0 END;
+COMMENT ON FUNCTION rollup.amount IS 'A reward as it is added up: 0 where there is none, or next to none';
+
 CREATE FUNCTION rollup.reaction(reward float8, kind text) RETURNS text
 LANGUAGE sql IMMUTABLE PARALLEL SAFE
 RETURN CASE
@@ -42,6 +48,27 @@ RETURN CAST(ceil(round(
     CAST(20 * ln(1 + greatest(CAST(extract(epoch FROM delay) AS float8), 0)) / ln(2::float8) AS numeric), 9
 )) AS smallint);
 COMMENT ON FUNCTION rollup.delay_step IS 'ceil(20 log2(1 + seconds)): up to 3.5 % more than the delay';
+
+CREATE FUNCTION rollup.count_z(found float8, expected float8, variance float8) RETURNS float8
+LANGUAGE sql IMMUTABLE PARALLEL SAFE
+BEGIN ATOMIC
+    -- Of n things with probability p each, where n p = expected and n p (1 - p) = variance. A difference over its
+    -- standard deviation would cry wolf where few are expected; this has nearly the tails of the binomial distribution.
+    SELECT CASE
+        WHEN variance > 0 AND found > s.n * 1.000000001 THEN 'Infinity'
+        WHEN variance > 0 THEN sign(found - expected) * sqrt(greatest(2 * (
+            CASE WHEN found > 0 THEN found * ln(found / expected) ELSE 0 END
+            + CASE WHEN s.n IS NULL THEN expected - found
+                WHEN found < s.n THEN (s.n - found) * ln((s.n - found) / (s.n - expected)) ELSE 0 END
+        ), 0))
+    END
+    FROM (
+        -- So rare that there is no telling among how many: Poisson's.
+        SELECT CASE WHEN expected - variance > 1e-9 * expected THEN expected / (1 - variance / expected) END AS n
+    ) AS s;
+END;
+COMMENT ON FUNCTION rollup.count_z IS
+    'How far a count of independent draws is off, in standard deviations: the signed root of its deviance (McCullagh and Nelder 1989); null if variance is 0';
 
 -- A decision is made, and is without a reaction (+1); a reward comes, is corrected or taken back: the decision leaves
 -- the cell that it was in (-1) and comes into another (+1). Whatever rows are taken, their sum is what they have changed.
@@ -76,7 +103,7 @@ FROM (
     UNION ALL
     SELECT
         'reward_ledger', l.position, -1,
-        before.reward, before.kind, before.recorded_at, coalesce(before.reward, 0),
+        before.reward, before.kind, before.recorded_at, rollup.amount(before.reward),
         rollup.weight(h.propensity, h.prompt_probability),
         h.user_id, h.decided_at, h.policy, h.prompt_version, h.exploring, h.pull
     FROM reward_ledger AS l
@@ -87,7 +114,7 @@ FROM (
     UNION ALL
     SELECT
         'reward_ledger', l.position, 1,
-        l.reward, l.kind, l.recorded_at, coalesce(l.reward, 0),
+        l.reward, l.kind, l.recorded_at, rollup.amount(l.reward),
         rollup.weight(h.propensity, h.prompt_probability),
         h.user_id, h.decided_at, h.policy, h.prompt_version, h.exploring, h.pull
     FROM reward_ledger AS l
@@ -112,9 +139,14 @@ FROM feature_history AS h
 CROSS JOIN LATERAL (
     SELECT rollup.weight(h.propensity, NULL) / CASE
         WHEN h.exploration = 0 THEN 1
-        -- Clients may offer a tip twice.
-        ELSE (SELECT count(DISTINCT candidate ->> 'id') FROM jsonb_array_elements(h.candidates) AS candidate)
+        -- Clients may offer a tip twice: then it counts as much as two. So no share is above 1 / exploration.
+        ELSE (
+            SELECT CAST(greatest(count(*), 1) AS float8) / greatest(count(*) FILTER (WHERE o.tip ->> 'id' = h.tip_id), 1)
+            FROM jsonb_array_elements(h.candidates) AS o (tip)
+        )
     END AS share
+    -- So that candidates are counted once, and not each time that the share is named.
+    OFFSET 0
 ) AS s
 WHERE h.exploration IS NOT NULL;
 COMMENT ON VIEW rollup.exploration_cells IS 'What each decision adds to daily_exploration';
@@ -173,3 +205,44 @@ FROM rollup.exploration_cells
 WHERE position > (SELECT counted_until FROM counted WHERE source = 'feature_history')
     AND position <= 9223372036854775807;
 COMMENT ON VIEW rollup.exploration IS 'daily_exploration as of now: rows to be summed up';
+
+DO $$
+DECLARE
+    described text[];
+    found record;
+BEGIN
+    FOREACH described SLICE 1 IN ARRAY ARRAY[
+        ['source', 'The table that the row comes from: feature_history or reward_ledger'],
+        ['position', 'Its position there'],
+        ['user_id', 'The person'],
+        ['day', 'Day of the decision, UTC'],
+        ['policy', 'The policy that decided'],
+        ['prompt_version', 'Prompt version that wrote the tip, if a model did'],
+        ['exploring', 'Whether the tip was drawn at random'],
+        ['first_pull', 'First of the pulls taken together with this one, if known'],
+        ['delay_step', 'ceil(20 log2(1 + seconds)) from decision to reaction; null: none'],
+        ['reaction', 'done, helpful, snooze, not_helpful, dismiss, other; none so far; default: one was assumed'],
+        ['decisions', 'How many come; below 0: leave'],
+        ['rewarded', 'Of them, those with a reward that counts'],
+        ['rewards', 'Of them, the sum of r, their rewards'],
+        ['rewards_squared', 'Of them, the sum of r^2'],
+        ['weights', 'Of them, the sum of w = 1 / (propensity x prompt_probability)'],
+        ['weights_squared', 'Of them, the sum of w^2'],
+        ['weighted_rewards', 'Of them, the sum of w r'],
+        ['squared_weights_rewards', 'Of them, the sum of w^2 r'],
+        ['weighted_rewards_squared', 'Of them, the sum of w^2 r^2'],
+        ['explored', 'Of them, those drawn at random'],
+        ['expected', 'Of them, the sum of e, the share that was to be drawn at random'],
+        ['expected_variance', 'Of them, the sum of e (1 - e)'],
+        ['shares', 'Of them, the sum of u = 1 / (n propensity), n the tips that could be chosen'],
+        ['shares_squared', 'Of them, the sum of u^2']
+    ] LOOP
+        FOR found IN
+            SELECT a.attrelid, a.attname FROM pg_attribute AS a JOIN pg_class AS c ON c.oid = a.attrelid
+            WHERE c.relnamespace = CAST('rollup' AS regnamespace) AND c.relkind = 'v' AND a.attname = described[1]
+        LOOP
+            EXECUTE format('COMMENT ON COLUMN %s.%I IS %L', CAST(found.attrelid AS regclass), found.attname, described[2]);
+        END LOOP;
+    END LOOP;
+END
+$$;

@@ -50,13 +50,22 @@ COMMENT ON FUNCTION analytics.weighted_margin IS
     'Half the width of the 95 % interval of sum(w r) / sum(w), linearised, from the sums of w, w^2, w r, w^2 r, w^2 r^2';
 
 CREATE FUNCTION analytics.two_sided_p(z float8) RETURNS float8
-LANGUAGE plpgsql IMMUTABLE STRICT PARALLEL SAFE AS $$
+LANGUAGE plpgsql IMMUTABLE STRICT PARALLEL SAFE
+-- Unlike the others it is resolved when it runs, and functions run it that have their owner's rights.
+SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     x float8 := abs(z) / sqrt(2::float8);
     term float8 := x;
     series float8 := x;
     fraction float8 := 0;
 BEGIN
+    IF x = 'NaN' THEN
+        RETURN x;
+    END IF;
+    IF x < 1e-20 THEN
+        RETURN 1;
+    END IF;
+    -- Below 1e-270, and soon below what a float8 can hold.
     IF x > 25 THEN
         RETURN 0;
     END IF;
@@ -65,6 +74,8 @@ BEGIN
         FOR k IN 1 .. 60 LOOP
             term := term * 2 * x * x / (2 * k + 1);
             series := series + term;
+            -- Before it becomes so small that PostgreSQL refuses it.
+            EXIT WHEN term < 1e-17 * series;
         END LOOP;
         RETURN greatest(1 - 2 / sqrt(pi()) * exp(-x * x) * series, 0);
     END IF;

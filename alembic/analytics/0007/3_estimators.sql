@@ -3,30 +3,24 @@
 CREATE TYPE analytics.estimate AS (n bigint, estimate float8, variance float8, low float8, high float8);
 COMMENT ON TYPE analytics.estimate IS
     'Rows with every value, the estimate, its variance, and its 95 % interval; null below two rows';
+COMMENT ON COLUMN analytics.estimate.n IS 'Rows without a null';
+COMMENT ON COLUMN analytics.estimate.estimate IS 'The estimate; null without rows, or where every weight that it divides by is 0';
+COMMENT ON COLUMN analytics.estimate.variance IS 'Variance of the estimate; null below two rows';
+COMMENT ON COLUMN analytics.estimate.low IS 'Lower end of its 95 % interval, by the normal distribution';
+COMMENT ON COLUMN analytics.estimate.high IS 'Upper end of its 95 % interval';
 
--- Sums of x and y, and of their products about the means, kept so that nothing cancels (Youngs and Cramer 1971).
-CREATE FUNCTION analytics.estimator_add(state float8[], x float8, y float8) RETURNS float8[]
+-- n, the sum of y, and of its squares about the mean, kept so that nothing cancels (Youngs and Cramer 1971).
+CREATE FUNCTION analytics.estimator_add(state float8[], y float8) RETURNS float8[]
 LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE AS $$
 DECLARE
     n float8 := state[1] + 1;
-    sum_x float8 := state[2] + x;
-    sum_y float8 := state[4] + y;
-    x_off float8 := x * n - sum_x;
-    y_off float8 := y * n - sum_y;
-    scale float8 := n * (n - 1);
+    total float8 := state[2] + y;
+    off float8 := y * n - total;
 BEGIN
-    IF n = 1 THEN
-        RETURN ARRAY[n, sum_x, 0, sum_y, 0, 0];
-    END IF;
-    RETURN ARRAY[
-        n,
-        sum_x, state[3] + x_off * x_off / scale,
-        sum_y, state[5] + y_off * y_off / scale,
-        state[6] + x_off * y_off / scale
-    ];
+    RETURN ARRAY[n, total, CASE WHEN n > 1 THEN state[3] + off * off / (n * (n - 1)) ELSE 0 END];
 END
 $$;
-COMMENT ON FUNCTION analytics.estimator_add IS 'Of the aggregates: count x and y in';
+COMMENT ON FUNCTION analytics.estimator_add IS 'Of the aggregates ips and dr: count y in';
 
 CREATE FUNCTION analytics.importance_weight(p_target float8, p_logged float8) RETURNS float8
 LANGUAGE plpgsql IMMUTABLE STRICT PARALLEL SAFE AS $$
@@ -39,20 +33,19 @@ BEGIN
         RAISE EXCEPTION 'p_target is a probability from 0 to 1, not %', p_target
             USING ERRCODE = 'numeric_value_out_of_range';
     END IF;
-    RETURN p_target / p_logged;
+    -- PostgreSQL refuses a square that is too small for a float8; what is next to nothing is nothing.
+    RETURN CASE WHEN p_target < 1e-60 THEN 0 ELSE p_target / p_logged END;
 END
 $$;
-COMMENT ON FUNCTION analytics.importance_weight IS 'p_target / p_logged, both checked to be probabilities';
+COMMENT ON FUNCTION analytics.importance_weight IS 'p_target / p_logged, both checked to be probabilities; 0 if p_target is below 1e-60';
 
 CREATE FUNCTION analytics.estimator_ips_step(state float8[], reward float8, p_target float8, p_logged float8)
 RETURNS float8[] LANGUAGE plpgsql IMMUTABLE STRICT PARALLEL SAFE AS $$
-DECLARE
-    w float8 := analytics.importance_weight(p_target, p_logged);
 BEGIN
-    RETURN analytics.estimator_add(state, w, w * reward);
+    RETURN analytics.estimator_add(state, analytics.importance_weight(p_target, p_logged) * reward);
 END
 $$;
-COMMENT ON FUNCTION analytics.estimator_ips_step IS 'Of the aggregates ips and snips: count a row in';
+COMMENT ON FUNCTION analytics.estimator_ips_step IS 'Of the aggregate ips: count a row in';
 
 CREATE FUNCTION analytics.estimator_dr_step(
     state float8[], reward float8, q_logged_action float8, q_target float8, p_target float8, p_logged float8
@@ -60,15 +53,40 @@ CREATE FUNCTION analytics.estimator_dr_step(
 DECLARE
     w float8 := analytics.importance_weight(p_target, p_logged);
 BEGIN
-    RETURN analytics.estimator_add(state, w, q_target + w * (reward - q_logged_action));
+    RETURN analytics.estimator_add(state, q_target + w * (reward - q_logged_action));
 END
 $$;
 COMMENT ON FUNCTION analytics.estimator_dr_step IS 'Of the aggregate dr: count a row in';
 
+-- n, the sums of w and of w r, the mean m of r so far, where each counts w times; the sums of w^2, of w^2 (r - m) and of
+-- w^2 (r - m)^2, which are moved along with m: nothing cancels, however far from zero rewards lie.
+CREATE FUNCTION analytics.estimator_snips_step(state float8[], reward float8, p_target float8, p_logged float8)
+RETURNS float8[] LANGUAGE plpgsql IMMUTABLE STRICT PARALLEL SAFE AS $$
+DECLARE
+    w float8 := analytics.importance_weight(p_target, p_logged);
+    total float8 := state[2] + w;
+    shift float8 := CASE WHEN total > 0 THEN w * (reward - state[4]) / total ELSE 0 END;
+    off float8 := reward - (state[4] + shift);
+BEGIN
+    RETURN ARRAY[
+        state[1] + 1,
+        total,
+        state[3] + w * reward,
+        state[4] + shift,
+        state[5] + w * w,
+        state[6] - shift * state[5] + w * w * off,
+        state[7] - 2 * shift * state[6] + shift * shift * state[5] + w * w * off * off
+    ];
+END
+$$;
+COMMENT ON FUNCTION analytics.estimator_snips_step IS 'Of the aggregate snips: count a row in';
+
 CREATE FUNCTION analytics.estimator_ess_step(state float8[], p_target float8, p_logged float8)
 RETURNS float8[] LANGUAGE plpgsql IMMUTABLE STRICT PARALLEL SAFE AS $$
+DECLARE
+    w float8 := analytics.importance_weight(p_target, p_logged);
 BEGIN
-    RETURN analytics.estimator_add(state, analytics.importance_weight(p_target, p_logged), 0);
+    RETURN ARRAY[state[1] + w, state[2] + w * w];
 END
 $$;
 COMMENT ON FUNCTION analytics.estimator_ess_step IS 'Of the aggregate ess: count a row in';
@@ -84,40 +102,36 @@ CREATE FUNCTION analytics.estimator_mean(state float8[]) RETURNS analytics.estim
 LANGUAGE sql IMMUTABLE PARALLEL SAFE
 RETURN analytics.as_estimate(
     state[1],
-    state[4] / nullif(state[1], 0),
-    CASE WHEN state[1] > 1 THEN state[5] / (state[1] - 1) / state[1] END
+    state[2] / nullif(state[1], 0),
+    CASE WHEN state[1] > 1 THEN state[3] / (state[1] - 1) / state[1] END
 );
-COMMENT ON FUNCTION analytics.estimator_mean IS 'Of the aggregates ips and dr: the mean of what was counted in';
+COMMENT ON FUNCTION analytics.estimator_mean IS
+    'Of the aggregates ips and dr: the mean of what was counted in, its variance as of a sample (n - 1)';
 
 CREATE FUNCTION analytics.estimator_ratio(state float8[]) RETURNS analytics.estimate
 LANGUAGE sql IMMUTABLE PARALLEL SAFE
--- The sum of (w r - estimate w)^2, about the means, which cancel: sum(w r) = estimate sum(w).
 RETURN analytics.as_estimate(
     state[1],
-    state[4] / nullif(state[2], 0),
-    CASE WHEN state[1] > 1 AND state[2] > 0 THEN greatest(
-        state[5]
-        - 2 * state[4] / state[2] * state[6]
-        + state[4] / state[2] * (state[4] / state[2]) * state[3],
-        0
-    ) / (state[2] * state[2]) END
+    state[3] / nullif(state[2], 0),
+    CASE WHEN state[1] > 1 AND state[2] > 0 THEN greatest(state[7], 0) / (state[2] * state[2]) END
 );
-COMMENT ON FUNCTION analytics.estimator_ratio IS 'Of the aggregate snips: sum(w r) / sum(w), its variance linearised';
+COMMENT ON FUNCTION analytics.estimator_ratio IS
+    'Of the aggregate snips: sum(w r) / sum(w), its variance linearised: sum(w^2 (r - snips)^2) / sum(w)^2';
 
 CREATE FUNCTION analytics.estimator_size(state float8[]) RETURNS float8
 LANGUAGE sql IMMUTABLE PARALLEL SAFE
-RETURN state[2] * state[2] / nullif(state[3] + state[2] * state[2] / nullif(state[1], 0), 0);
+RETURN coalesce(state[1] * state[1] / nullif(state[2], 0), 0);
 COMMENT ON FUNCTION analytics.estimator_size IS 'Of the aggregate ess: sum(w)^2 / sum(w^2)';
 
 CREATE AGGREGATE analytics.ips(reward float8, p_target float8, p_logged float8) (
-    SFUNC = analytics.estimator_ips_step, STYPE = float8[], INITCOND = '{0,0,0,0,0,0}',
+    SFUNC = analytics.estimator_ips_step, STYPE = float8[], INITCOND = '{0,0,0}',
     FINALFUNC = analytics.estimator_mean, PARALLEL = SAFE
 );
 COMMENT ON AGGREGATE analytics.ips(float8, float8, float8) IS
     'Inverse propensity score: mean of w r (Horvitz and Thompson 1952). Rows with a null are left out';
 
 CREATE AGGREGATE analytics.snips(reward float8, p_target float8, p_logged float8) (
-    SFUNC = analytics.estimator_ips_step, STYPE = float8[], INITCOND = '{0,0,0,0,0,0}',
+    SFUNC = analytics.estimator_snips_step, STYPE = float8[], INITCOND = '{0,0,0,0,0,0,0}',
     FINALFUNC = analytics.estimator_ratio, PARALLEL = SAFE
 );
 COMMENT ON AGGREGATE analytics.snips(float8, float8, float8) IS
@@ -126,15 +140,15 @@ COMMENT ON AGGREGATE analytics.snips(float8, float8, float8) IS
 CREATE AGGREGATE analytics.dr(
     reward float8, q_logged_action float8, q_target float8, p_target float8, p_logged float8
 ) (
-    SFUNC = analytics.estimator_dr_step, STYPE = float8[], INITCOND = '{0,0,0,0,0,0}',
+    SFUNC = analytics.estimator_dr_step, STYPE = float8[], INITCOND = '{0,0,0}',
     FINALFUNC = analytics.estimator_mean, PARALLEL = SAFE
 );
 COMMENT ON AGGREGATE analytics.dr(float8, float8, float8, float8, float8) IS
     'Doubly robust: mean of q_target + w (r - q_logged_action) (Dudik, Langford, Li 2011). Rows with a null are left out';
 
 CREATE AGGREGATE analytics.ess(p_target float8, p_logged float8) (
-    SFUNC = analytics.estimator_ess_step, STYPE = float8[], INITCOND = '{0,0,0,0,0,0}',
+    SFUNC = analytics.estimator_ess_step, STYPE = float8[], INITCOND = '{0,0}',
     FINALFUNC = analytics.estimator_size, PARALLEL = SAFE
 );
 COMMENT ON AGGREGATE analytics.ess(float8, float8) IS
-    'Effective sample size: sum(w)^2 / sum(w^2) (Kong 1992). Rows with a null are left out';
+    'Effective sample size: sum(w)^2 / sum(w^2) (Kong 1992), 0 of no row. Rows with a null are left out';

@@ -142,6 +142,7 @@ BEGIN ATOMIC
 END;
 COMMENT ON FUNCTION analytics.reaction_rates_between IS
     'reaction_rates of the decisions of some days, both included, null: no bound; by_day: a row a day';
+REVOKE EXECUTE ON FUNCTION analytics.reaction_rates_between FROM PUBLIC;
 
 CREATE VIEW analytics.reaction_rates_by_day AS
 SELECT * FROM analytics.reaction_rates_between(NULL, NULL, true);

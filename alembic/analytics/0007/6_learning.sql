@@ -30,6 +30,7 @@ BEGIN ATOMIC
 END;
 COMMENT ON FUNCTION analytics.learning_curve_between IS
     'learning_curve of the decisions of some days, both included; null: no bound';
+REVOKE EXECUTE ON FUNCTION analytics.learning_curve_between FROM PUBLIC;
 
 CREATE VIEW analytics.learning_curve AS
 SELECT policy, first_decision, last_decision, decisions, rewarded, mean_reward, mean_reward_low, mean_reward_high
@@ -80,6 +81,7 @@ BEGIN ATOMIC
 END;
 COMMENT ON FUNCTION analytics.rewards_by_day_between IS
     'rewards_by_day of some days, both included, and of one policy or prompt version; null: all';
+REVOKE EXECUTE ON FUNCTION analytics.rewards_by_day_between FROM PUBLIC;
 
 CREATE VIEW analytics.rewards_by_day AS
 SELECT day, exploring, shown, rewarded, mean_reward, mean_reward_low, mean_reward_high

@@ -41,6 +41,7 @@ BEGIN ATOMIC
 END;
 COMMENT ON FUNCTION analytics.prompt_costs_between IS
     'prompt_costs of the calls and decisions of some days, both included; null: no bound';
+REVOKE EXECUTE ON FUNCTION analytics.prompt_costs_between FROM PUBLIC;
 
 CREATE VIEW analytics.prompt_costs AS
 SELECT

@@ -4,13 +4,14 @@ RETURNS TABLE (
 )
 LANGUAGE sql STABLE SECURITY DEFINER ROWS 10
 BEGIN ATOMIC
-    WITH delays AS (
+    -- MATERIALIZED where a number is named more than once: each time it would be worked out anew.
+    WITH delays AS MATERIALIZED (
         SELECT d.delay_step, sum(sum(d.decisions)) OVER (ORDER BY d.delay_step) AS until_here,
             sum(sum(d.decisions)) OVER () AS total
         FROM rollup.delays AS d
         WHERE (since IS NULL OR d.day >= since) AND (until IS NULL OR d.day <= until)
         GROUP BY d.delay_step
-    ), quantiles AS (
+    ), quantiles AS MATERIALIZED (
         SELECT q.check_name, (
             SELECT power(2::float8, d.delay_step / 20.0::float8) - 1 FROM delays AS d
             WHERE d.until_here >= q.share * d.total AND d.total > 0 ORDER BY d.delay_step LIMIT 1
@@ -22,7 +23,7 @@ BEGIN ATOMIC
         WHERE (since IS NULL OR r.day >= since) AND (until IS NULL OR r.day <= until)
             -- Today's may still come.
             AND r.day < CAST(now() AT TIME ZONE 'UTC' AS date)
-    ), explored AS (
+    ), explored_by_day AS (
         SELECT
             e.policy,
             CAST(sum(e.decisions) AS float8) AS n,
@@ -33,24 +34,53 @@ BEGIN ATOMIC
             CAST(sum(e.shares_squared) AS float8) AS shares_squared
         FROM rollup.exploration AS e
         WHERE (since IS NULL OR e.day >= since) AND (until IS NULL OR e.day <= until)
-        GROUP BY e.policy
+        GROUP BY e.policy, e.day
         HAVING sum(e.decisions) > 0
+    ), explored AS (
+        SELECT
+            d.policy,
+            sum(d.n) AS n,
+            sum(d.explored) AS explored,
+            sum(d.expected) AS expected,
+            sum(d.variance) AS variance,
+            sum(d.shares) AS shares,
+            -- Of 1 / (n propensity) it is at most 1 / e - 1, which it comes near to where there are many candidates. What
+            -- was seen to vary says little: as long as nothing was drawn at random, nothing varies. But on a day on which
+            -- e was changed (as sum(e)^2 < n sum(e^2) tells) it may be more than that.
+            sum(CASE
+                -- Hardly ever is never.
+                WHEN d.expected < 1e-12 * d.n THEN 0
+                WHEN d.expected * d.expected < d.n * (d.expected - d.variance) * 0.999999
+                    THEN greatest(d.n * (d.n / d.expected - 1), d.shares_squared - d.shares * d.shares / d.n)
+                ELSE d.n * (d.n / d.expected - 1)
+            END) AS shares_variance
+        FROM explored_by_day AS d
+        GROUP BY d.policy
     ), chances AS (
         SELECT
             e.*,
-            (e.explored - e.expected) / nullif(sqrt(e.variance), 0) AS explored_z,
-            -- Where all shares are alike but for rounding there is nothing to test.
-            (e.shares / e.n - 1) / nullif(
-                CASE WHEN e.n > 1 AND e.shares_squared - e.shares * e.shares / e.n > 1e-9 * e.shares_squared
-                    THEN sqrt((e.shares_squared - e.shares * e.shares / e.n) / (e.n - 1) / e.n) END,
-                0
-            ) AS shares_z
+            rollup.count_z(e.explored, e.expected, e.variance) AS explored_z,
+            -- As if the sum of shares were made of draws that count 1 / p each, with probability p.
+            rollup.count_z(e.shares * p.p, e.n * p.p, e.n * p.p * (1 - p.p)) AS shares_z
         FROM explored AS e
+        CROSS JOIN LATERAL (SELECT e.n / (e.n + e.shares_variance) AS p) AS p
+    ), states AS MATERIALIZED (
+        -- Where the table's own checks are in force there can be none, and a million models need not be read.
+        SELECT CASE WHEN (
+            SELECT count(*) FROM pg_constraint AS k
+            WHERE k.conrelid = CAST('policy_state' AS regclass) AND k.convalidated
+                AND k.conname IN ('ck_policy_state_a_finite', 'ck_policy_state_b_finite')
+        ) = 2 THEN 0 ELSE (
+            SELECT CAST(count(*) AS float8) FROM policy_state AS p
+            WHERE NOT ('-Infinity' < ALL (p.a) AND 'Infinity' > ALL (p.a)
+                AND '-Infinity' < ALL (p.b) AND 'Infinity' > ALL (p.b))
+        ) END AS value
     ), found AS (
         SELECT q.check_name, NULL::text AS policy, q.value, NULL::float8 AS expected, NULL::float8 AS p_value,
-            CASE WHEN q.value IS NULL THEN 'unknown' WHEN q.value > 2592000 THEN 'red' WHEN q.value > 604800 THEN 'amber'
+            CASE WHEN q.value IS NULL THEN 'unknown' WHEN q.value > 1209600 THEN 'red' WHEN q.value > 604800 THEN 'amber'
                 ELSE 'green' END AS status,
             CASE WHEN q.value IS NULL THEN 'nobody has reacted in this period'
+                WHEN q.value > 1209600 THEN 'rewards come more than two weeks after their decision: what is learned is old'
                 WHEN q.value > 604800 THEN 'rewards come more than a week after their decision: what is learned is old'
                 ELSE 'rewards come soon enough to be learned from' END AS reason
         FROM quantiles AS q
@@ -86,18 +116,7 @@ BEGIN ATOMIC
         SELECT 'states_not_finite', NULL, s.value, 0, NULL, CASE WHEN s.value > 0 THEN 'red' ELSE 'green' END,
             CASE WHEN s.value > 0 THEN 'models hold numbers that are none: run oo-ml verify'
                 ELSE 'every model holds finite numbers' END
-        FROM (
-            -- Where the table's own checks are in force there can be none, and a million models need not be read.
-            SELECT CASE WHEN (
-                SELECT count(*) FROM pg_constraint AS k
-                WHERE k.conrelid = CAST('policy_state' AS regclass) AND k.convalidated
-                    AND k.conname IN ('ck_policy_state_a_finite', 'ck_policy_state_b_finite')
-            ) = 2 THEN 0 ELSE (
-                SELECT CAST(count(*) AS float8) FROM policy_state AS p
-                WHERE NOT ('-Infinity' < ALL (p.a) AND 'Infinity' > ALL (p.a)
-                    AND '-Infinity' < ALL (p.b) AND 'Infinity' > ALL (p.b))
-            ) END AS value
-        ) AS s
+        FROM states AS s
         UNION ALL
         SELECT 'partitions_ahead', NULL, m.value, 3, NULL,
             CASE WHEN m.value < 1 THEN 'red' WHEN m.value < 2 THEN 'amber' ELSE 'green' END,
@@ -113,28 +132,35 @@ BEGIN ATOMIC
         ) AS m
         UNION ALL
         SELECT 'uncounted', NULL, u.value, NULL, NULL,
-            CASE WHEN u.value > 10000000 THEN 'red' WHEN u.value > 1000000 THEN 'amber' ELSE 'green' END,
-            CASE WHEN u.value > 1000000 THEN 'upkeep is behind: these pages are right, and slow'
+            CASE WHEN u.value > 1000000 THEN 'red' WHEN u.value > 100000 THEN 'amber' ELSE 'green' END,
+            CASE WHEN u.value > 100000 THEN 'upkeep is behind: these pages are right, and slow'
                 ELSE 'upkeep has added up nearly all there is' END
         FROM (
-            SELECT CAST(count(*) AS float8) AS value FROM rollup.uncounted AS c WHERE c.source = 'feature_history'
+            -- Told by positions: to count rows would take longest when there is something to tell.
+            SELECT CAST(sum(greatest(o.last_position - greatest(coalesce(c.counted_until, 0), 0), 0)) AS float8) AS value
+            FROM (VALUES
+                ('feature_history', coalesce(pg_sequence_last_value('feature_history_order'), 0)),
+                ('reward_ledger', coalesce(pg_sequence_last_value('reward_ledger_order'), 0))
+            ) AS o (source, last_position)
+            LEFT JOIN counted AS c ON c.source = o.source
         ) AS u
     )
     SELECT f.check_name, f.policy, f.value, f.expected, f.p_value, f.status, f.reason FROM found AS f;
 END;
 COMMENT ON FUNCTION analytics.loop_health_between IS
     'loop_health of the decisions of some days, both included; null: no bound';
+REVOKE EXECUTE ON FUNCTION analytics.loop_health_between FROM PUBLIC;
 
 CREATE VIEW analytics.loop_health AS
 SELECT check_name, policy, value, expected, p_value, status, reason
 FROM analytics.loop_health_between(CAST(now() AT TIME ZONE 'UTC' AS date) - 27, NULL);
 COMMENT ON VIEW analytics.loop_health IS 'Whether the loop of decision and reward is sound, over the last 28 days';
 COMMENT ON COLUMN analytics.loop_health.check_name IS
-    'reward_delay_p50, reward_delay_p95 (seconds, to 3.5 %), never_rewarded (share of the decisions before today), explored_share, propensity_calibration (mean of 1 / (candidates x propensity), to be 1), states_not_finite, partitions_ahead (months), uncounted (decisions that upkeep has yet to add up)';
+    'reward_delay_p50, reward_delay_p95 (seconds, to 3.5 %), never_rewarded (share of the decisions before today), explored_share, propensity_calibration (mean of 1 / (candidates x propensity), to be 1), states_not_finite, partitions_ahead (months), uncounted (decisions and changes of rewards that upkeep has yet to add up, by their positions)';
 COMMENT ON COLUMN analytics.loop_health.policy IS 'The policy that is meant; null: all';
 COMMENT ON COLUMN analytics.loop_health.value IS 'What was found';
 COMMENT ON COLUMN analytics.loop_health.expected IS 'What it is to be, where that is known';
 COMMENT ON COLUMN analytics.loop_health.p_value IS
-    'How likely it is to be this far off by chance: below a thousandth is amber, below a millionth red';
+    'How likely it is to be this far off by chance (at most, for propensity_calibration): below a thousandth is amber, below a millionth red';
 COMMENT ON COLUMN analytics.loop_health.status IS 'green, amber, red, or unknown where there is nothing to judge';
 COMMENT ON COLUMN analytics.loop_health.reason IS 'What that means, in a sentence';

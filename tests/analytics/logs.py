@@ -1,0 +1,71 @@
+"""Logs of decisions as analysts have them: columns of any table."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sqlalchemy import Engine, text
+
+Numbers = NDArray[np.float64]
+# What a row of analytics.estimate has.
+Row = tuple[int, float | None, float | None, float | None, float | None]
+
+LOG = """
+    unnest(
+        CAST(:r AS float8[]), CAST(:q_logged AS float8[]), CAST(:q_target AS float8[]),
+        CAST(:p_target AS float8[]), CAST(:p_logged AS float8[])
+    ) WITH ORDINALITY AS log (r, q_logged, q_target, p_target, p_logged, place)
+"""
+ARGUMENTS = {
+    "ips": "r, p_target, p_logged",
+    "snips": "r, p_target, p_logged",
+    "dr": "r, q_logged, q_target, p_target, p_logged",
+}
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Log:
+    """n decisions: rewards, what a model expects, and the probabilities of what was chosen."""
+
+    r: Numbers
+    q_logged: Numbers
+    q_target: Numbers
+    p_target: Numbers
+    p_logged: Numbers
+
+    @property
+    def w(self) -> Numbers:
+        """How much more likely the target is to choose what was chosen."""
+        return self.p_target / self.p_logged
+
+    @property
+    def columns(self) -> dict[str, list[float | None]]:
+        """The columns, as parameters of a query."""
+        return {name: getattr(self, name).tolist() for name in self.__dataclass_fields__}
+
+
+def random_log(seed: int, n: int, offset: float = 0.0) -> Log:
+    """Return n decisions whose rewards lie around `offset`; some weights are 0, some are large."""
+    rng = np.random.default_rng(seed)
+    return Log(
+        r=offset + rng.uniform(-1, 1, n),
+        q_logged=offset + rng.normal(size=n),
+        q_target=offset + rng.normal(size=n),
+        p_target=rng.random(n) * (rng.random(n) < 0.8),
+        p_logged=np.clip(rng.random(n) ** 2, 1e-3, 1),
+    )
+
+
+def estimate(db: Engine, name: str, columns: dict[str, list[Any]]) -> Row:
+    """Return what an aggregate makes of a log."""
+    with db.begin() as connection:
+        statement = f"SELECT (analytics.{name}({ARGUMENTS[name]})).* FROM {LOG}"  # noqa: S608 - names of ours
+        n, value, variance, low, high = connection.execute(text(statement), columns).one()
+        return n, value, variance, low, high
+
+
+def ess(db: Engine, columns: dict[str, list[Any]]) -> float:
+    """Return the effective sample size of a log."""
+    with db.begin() as connection:
+        return float(connection.scalar(text(f"SELECT analytics.ess(p_target, p_logged) FROM {LOG}"), columns) or 0)  # noqa: S608

@@ -1,0 +1,150 @@
+"""Schema analytics is a contract: tables may change, these views may not. A release may add to them, at their ends."""
+
+import re
+
+from sqlalchemy import Engine, text
+
+from oo_ml.storage import migrations
+from tests.conftest import make_settings
+from tests.migrations.programs import dump
+
+REACTIONS = ("reacted", "done", "helpful", "snooze", "not_helpful", "dismiss", "other")
+REACTION_RATES = f"""
+    grouped_by text, prompt_version text, policy text, shown bigint,
+    {
+    ''' '''.join(
+        f'''{reaction} bigint, {reaction}_rate float8, {reaction}_low float8, {reaction}_high float8,
+        {reaction}_weighted_rate float8, {reaction}_weighted_low float8, {reaction}_weighted_high float8,'''
+        for reaction in REACTIONS
+    )
+}
+    rewarded bigint, mean_reward float8, mean_reward_low float8, mean_reward_high float8,
+    weighted_mean_reward float8, weighted_mean_reward_low float8, weighted_mean_reward_high float8,
+    effective_sample_size float8
+"""
+
+VIEWS = {
+    "tip_scores": """
+        user_id text, decision_id uuid, tip_id text, policy text, prompt_version text, generation_id uuid,
+        prompt_probability float8, score float8, propensity float8, exploring boolean, candidates integer,
+        decision_number bigint, served_at timestamptz, reward float8, reaction text, rewarded_at timestamptz
+    """,
+    "reaction_rates": REACTION_RATES,
+    "reaction_rates_by_day": f"day date, {REACTION_RATES}",
+    "learning_curve": """
+        policy text, first_decision bigint, last_decision bigint, decisions bigint, rewarded bigint,
+        mean_reward float8, mean_reward_low float8, mean_reward_high float8
+    """,
+    "rewards_by_day": """
+        day date, exploring boolean, shown bigint, rewarded bigint,
+        mean_reward float8, mean_reward_low float8, mean_reward_high float8
+    """,
+    "prompt_costs": """
+        prompt_version text, calls bigint, failed bigint, retries bigint, prompt_tokens bigint,
+        completion_tokens bigint, latency_p50_ms float8, latency_p95_ms float8, done bigint, tokens_per_done float8
+    """,
+    "loop_health": """
+        check_name text, policy text, value float8, expected float8, p_value float8, status text, reason text
+    """,
+}
+
+FUNCTIONS = {
+    "ips": "reward float8, p_target float8, p_logged float8 -> analytics.estimate",
+    "snips": "reward float8, p_target float8, p_logged float8 -> analytics.estimate",
+    "dr": (
+        "reward float8, q_logged_action float8, q_target float8, p_target float8, p_logged float8 -> analytics.estimate"
+    ),
+    "ess": "p_target float8, p_logged float8 -> float8",
+    "wilson_low": "rate float8, n float8 -> float8",
+    "wilson_high": "rate float8, n float8 -> float8",
+    "mean_margin": "n float8, sum float8, sum_squared float8 -> float8",
+    "weighted_margin": (
+        "weights float8, weights_squared float8, weighted_sum float8, squared_weights_sum float8,"
+        " weighted_sum_squared float8 -> float8"
+    ),
+    "two_sided_p": "z float8 -> float8",
+}
+ESTIMATE = "n bigint, estimate float8, variance float8, low float8, high float8"
+
+COLUMNS = """
+    SELECT
+        c.relname,
+        string_agg(format('%s %s', a.attname, format_type(a.atttypid, a.atttypmod)), ', ' ORDER BY a.attnum)
+    FROM pg_class AS c
+    JOIN pg_attribute AS a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
+    WHERE c.relnamespace = 'analytics'::regnamespace AND c.relkind = :kind
+    GROUP BY c.relname
+"""
+SIGNATURES = """
+    SELECT proname, format('%s -> %s', pg_get_function_arguments(oid), pg_get_function_result(oid))
+    FROM pg_proc
+    WHERE pronamespace = 'analytics'::regnamespace
+"""
+WITHOUT_COMMENT = """
+    SELECT format('%s.%s', n.nspname, o.name)
+    FROM pg_namespace AS n
+    CROSS JOIN LATERAL (
+        SELECT c.relname AS name, c.oid, 'pg_class' AS catalog, 0 AS part
+        FROM pg_class AS c WHERE c.relnamespace = n.oid AND c.relkind <> 'c'
+        UNION ALL
+        SELECT format('%s.%s', c.relname, a.attname), c.oid, 'pg_class', a.attnum
+        FROM pg_class AS c JOIN pg_attribute AS a ON a.attrelid = c.oid AND a.attnum > 0
+        WHERE c.relnamespace = n.oid
+        UNION ALL
+        SELECT p.proname, p.oid, 'pg_proc', 0 FROM pg_proc AS p WHERE p.pronamespace = n.oid
+        UNION ALL
+        SELECT t.typname, t.oid, 'pg_type', 0
+        FROM pg_type AS t JOIN pg_class AS c ON c.oid = t.typrelid
+        WHERE t.typnamespace = n.oid AND c.relkind = 'c'
+        UNION ALL
+        SELECT 'itself', n.oid, 'pg_namespace', 0
+    ) AS o
+    WHERE n.nspname IN ('analytics', 'rollup') AND NOT EXISTS (
+        SELECT FROM pg_description AS d
+        WHERE d.objoid = o.oid AND d.classoid = o.catalog::regclass AND d.objsubid = o.part AND d.description <> ''
+    )
+"""
+
+
+def test_the_views_are_these(db: Engine) -> None:
+    """Each with its columns and their types, in order."""
+    assert found(db, COLUMNS, kind="v") == {name: words(columns) for name, columns in VIEWS.items()}
+
+
+def test_the_functions_for_statistics_are_these(db: Engine) -> None:
+    """What they take and give, by name."""
+    signatures = found(db, SIGNATURES)
+    assert {name: signatures[name] for name in FUNCTIONS} == {name: words(one) for name, one in FUNCTIONS.items()}
+    assert found(db, COLUMNS, kind="c") == {"estimate": words(ESTIMATE)}
+
+
+def test_everything_says_what_it_is(db: Engine) -> None:
+    """Views, columns, functions, aggregates and types of both schemas have a comment."""
+    with db.begin() as connection:
+        assert connection.scalars(text(WITHOUT_COMMENT)).all() == []
+
+
+def test_up_down_up_leaves_nothing_behind(database_url: str) -> None:
+    """Below 0007 nothing is left of them; above it all is as before."""
+    settings = make_settings()
+    migrated = dump(database_url)
+    migrations.downgrade(database_url, settings, "0006")
+    below = dump(database_url)
+    assert re.findall(r"SCHEMA analytics|SCHEMA rollup|analytics\.|rollup\.", below) == []
+    migrations.upgrade(database_url, settings)
+    assert dump(database_url) == migrated
+
+
+def found(db: Engine, statement: str, **parameters: object) -> dict[str, str]:
+    """Names and what belongs to them, types as short as people write them."""
+    with db.begin() as connection:
+        rows = connection.execute(text(statement), parameters).all()
+    return {
+        name: what.replace("double precision", "float8").replace("timestamp with time zone", "timestamptz")
+        for name, what in rows
+    }
+
+
+def words(text: str) -> str:
+    """The same on one line."""
+    return " ".join(text.split())

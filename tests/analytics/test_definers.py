@@ -1,0 +1,92 @@
+"""The reports run with their owner's rights, so nobody may slip anything into them."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import psycopg
+import pytest
+from psycopg.sql import SQL, Identifier
+from sqlalchemy import Engine, text
+
+from tests.analytics.test_contract import VIEWS
+from tests.services.test_days import People
+
+# In a search path before pg_catalog. Whichever of them a report took for PostgreSQL's own would say so.
+TRAPS = """
+    CREATE FUNCTION traps.caught(float8) RETURNS float8 LANGUAGE plpgsql AS
+        $$ BEGIN RAISE EXCEPTION 'caught as %', current_user; END $$;
+    CREATE FUNCTION traps.caught(float8, float8) RETURNS float8 LANGUAGE sql RETURN traps.caught($1);
+    CREATE FUNCTION traps.caught(float8, integer) RETURNS float8 LANGUAGE sql RETURN traps.caught($1);
+    CREATE FUNCTION traps.caught(integer, float8) RETURNS float8 LANGUAGE sql RETURN traps.caught($2);
+    CREATE FUNCTION traps.is_caught(float8, float8) RETURNS boolean LANGUAGE sql RETURN traps.caught($1) > 0;
+    CREATE FUNCTION traps.is_caught(float8, integer) RETURNS boolean LANGUAGE sql RETURN traps.caught($1) > 0;
+    CREATE FUNCTION traps.is_caught_text(text, text) RETURNS boolean LANGUAGE sql RETURN traps.caught(0) > 0;
+"""
+FUNCTIONS = ("abs", "sqrt", "exp", "ln", "sign")
+OPERATORS = ("+", "-", "*", "/")
+COMPARISONS = ("<", ">", "=", "<>", "<=", ">=")
+PAIRS = (("float8", "float8"), ("float8", "integer"), ("integer", "float8"))
+
+
+@pytest.fixture
+def stranger(postgresql: psycopg.Connection[Any]) -> Iterator[psycopg.Connection[Any]]:
+    """Somebody who may read the reports, and who has laid traps wherever they can."""
+    role = f"stranger_{postgresql.info.dbname}"
+    name = Identifier(role)
+    with psycopg.connect(postgresql.info.dsn, autocommit=True) as owner:
+        owner.execute(SQL("CREATE ROLE {} LOGIN").format(name))
+        owner.execute(SQL("CREATE SCHEMA traps AUTHORIZATION {}").format(name))
+        owner.execute(SQL("GRANT USAGE ON SCHEMA analytics TO {}").format(name))
+        owner.execute(SQL("GRANT SELECT ON ALL TABLES IN SCHEMA analytics TO {}").format(name))
+        owner.execute(SQL("GRANT EXECUTE ON ALL ROUTINES IN SCHEMA analytics TO {}").format(name))
+        with psycopg.connect(postgresql.info.dsn, user=role, autocommit=True) as connection:
+            connection.execute(TRAPS)
+            for statement in traps():
+                connection.execute(statement.encode())
+            connection.execute("SET search_path = pg_temp, traps, pg_catalog")
+            yield connection
+        owner.execute(SQL("DROP OWNED BY {}").format(name))
+        owner.execute(SQL("DROP ROLE {}").format(name))
+
+
+def traps() -> Iterator[str]:
+    """Return statements that lay a trap each: functions, operators, tables."""
+    for function in FUNCTIONS:
+        yield f"CREATE FUNCTION traps.{function}(float8) RETURNS float8 LANGUAGE sql RETURN traps.caught($1)"
+    for left, right in PAIRS:
+        for operator in OPERATORS:
+            yield f"CREATE OPERATOR traps.{operator} (FUNCTION = traps.caught, LEFTARG = {left}, RIGHTARG = {right})"
+    for left, right in PAIRS[:2]:
+        for operator in COMPARISONS:
+            yield f"CREATE OPERATOR traps.{operator} (FUNCTION = traps.is_caught, LEFTARG = {left}, RIGHTARG = {right})"
+    yield "CREATE OPERATOR traps.= (FUNCTION = traps.is_caught_text, LEFTARG = text, RIGHTARG = text)"
+    for table in ("policy_state", "feature_history", "counted", "daily_reactions", "daily_exploration"):
+        yield f"CREATE TEMPORARY TABLE {table} (trap integer)"
+
+
+def test_nobody_slips_anything_into_a_report(db: Engine, stranger: psycopg.Connection[Any]) -> None:
+    """Names and operators mean what they meant when the reports were made, whatever the search path of the reader."""
+    People(db, 21).live(60)
+    with pytest.raises(psycopg.errors.RaiseException, match="caught as stranger"):
+        stranger.execute("SELECT 1::float8 + 1::float8")
+    for view in VIEWS:
+        with db.begin() as connection:
+            expected = connection.scalar(text(f"SELECT count(*) FROM analytics.{view}"))  # noqa: S608 - names of ours
+        found = stranger.execute(SQL("SELECT count(*) FROM analytics.{}").format(Identifier(view))).fetchone()
+        assert found == (expected,)
+    # Its rows are all that is asked for, so that every number is worked out.
+    assert len(stranger.execute("SELECT * FROM analytics.loop_health").fetchall()) > 6
+
+
+def test_the_reports_are_not_everybodys(db: Engine) -> None:
+    """What runs with its owner's rights is for those who were granted it, even where the schema is opened to all."""
+    with db.begin() as connection:
+        found = connection.execute(
+            text("""
+                SELECT p.proname, has_function_privilege('public', p.oid, 'EXECUTE') AS is_everybodys
+                FROM pg_proc AS p
+                WHERE p.pronamespace IN ('analytics'::regnamespace, 'rollup'::regnamespace) AND p.prosecdef
+            """)
+        ).all()
+    assert found
+    assert [row.proname for row in found if row.is_everybodys] == []

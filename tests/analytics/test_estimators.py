@@ -1,0 +1,205 @@
+"""analytics.ips, snips, dr and ess: against naive numpy, against `oo-ml evaluate`, and where they have to be exact."""
+
+import math
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import numpy as np
+import psycopg
+import pytest
+from sqlalchemy import Engine, text
+from sqlalchemy.exc import DBAPIError
+
+from oo_ml.domain import estimators
+from oo_ml.domain.estimators import Z95, summarise
+from tests.analytics.logs import ARGUMENTS, LOG, Log, Row, ess, estimate, random_log
+
+EMPTY: Row = (0, None, None, None, None)
+
+
+def assert_is(row: Row, n: int, mean: float, variance: float) -> None:
+    """It is of n rows and has this estimate, this variance, and the interval that follows."""
+    half = Z95 * math.sqrt(variance)
+    assert row == pytest.approx((n, mean, variance, mean - half, mean + half), rel=1e-9, abs=1e-12)
+
+
+@pytest.mark.parametrize("offset", [0.0, 1000.0, -1e6])
+def test_each_is_what_naive_numpy_gives(db: Engine, offset: float) -> None:
+    """However far from zero the rewards lie."""
+    for seed in range(20):
+        n = 2 + seed * seed
+        log = random_log(seed, n, offset)
+        w, r = log.w.astype(np.longdouble), log.r.astype(np.longdouble)
+        if not w.any():
+            continue
+        d = log.q_target + w * (r - log.q_logged)
+        s = (w * r).sum() / w.sum()
+        columns = log.columns
+        assert_is(estimate(db, "ips", columns), n, (w * r).mean(), (w * r).var(ddof=1) / n)
+        assert_is(estimate(db, "snips", columns), n, s, (w**2 * (r - s) ** 2).sum() / w.sum() ** 2)
+        assert_is(estimate(db, "dr", columns), n, d.mean(), d.var(ddof=1) / n)
+        assert ess(db, columns) == pytest.approx(float(w.sum() ** 2 / (w**2).sum()), rel=1e-9)
+
+
+def test_each_is_what_python_estimates(db: Engine) -> None:
+    """The same formulas as in domain/estimators.py, by which `oo-ml evaluate` judges."""
+    for seed in range(20):
+        log = random_log(seed, 3 + 20 * seed)
+        summary = summarise(log.w, log.r, log.q_logged, log.q_target)
+        for name, python in (("ips", estimators.ips), ("snips", estimators.snips), ("dr", estimators.dr)):
+            expected = python(summary)
+            assert expected is not None
+            assert expected.variance is not None
+            assert_is(estimate(db, name, log.columns), summary.n, expected.estimate, expected.variance)
+        assert ess(db, log.columns) == pytest.approx(estimators.effective_sample_size(summary), rel=1e-9)
+
+
+def test_where_all_weights_are_one_it_is_the_mean_of_rewards(db: Engine) -> None:
+    """To the last bit: whoever judges the log's own policy gets what it earned."""
+    statement = f"""
+        SELECT
+            avg(r),
+            (analytics.ips(r, p_logged, p_logged)).estimate,
+            (analytics.snips(r, p_logged, p_logged)).estimate
+        FROM {LOG}
+    """  # noqa: S608 - constants of ours
+    for seed in range(20):
+        log = random_log(seed, 1 + 30 * seed, offset=seed)
+        with db.begin() as connection:
+            mean, ips, snips = connection.execute(text(statement), log.columns).one()
+        assert ips == snips == mean
+
+
+def test_of_no_row_there_is_no_estimate(db: Engine) -> None:
+    """Only that it is of none."""
+    columns = random_log(0, 0).columns
+    assert {name: estimate(db, name, columns) for name in ARGUMENTS} == dict.fromkeys(ARGUMENTS, EMPTY)
+    assert ess(db, columns) == estimators.effective_sample_size(summarise(*[np.zeros(0)] * 4)) == 0
+
+
+def test_of_one_row_there_is_no_variance(db: Engine) -> None:
+    """And so no interval."""
+    columns: dict[str, list[Any]] = {
+        "r": [0.5],
+        "q_logged": [0.25],
+        "q_target": [0.125],
+        "p_target": [0.5],
+        "p_logged": [0.25],
+    }
+    assert estimate(db, "ips", columns) == (1, 1.0, None, None, None)
+    assert estimate(db, "snips", columns) == (1, 0.5, None, None, None)
+    assert estimate(db, "dr", columns) == (1, 0.625, None, None, None)
+    assert ess(db, columns) == 1
+
+
+def test_weights_that_are_all_zero(db: Engine) -> None:
+    """What the target never chooses says that it earns nothing, by ips; what it earns, nobody knows, by snips."""
+    log = random_log(1, 5)
+    columns: dict[str, list[Any]] = {**log.columns, "p_target": [0.0] * 5}
+    assert estimate(db, "ips", columns) == (5, 0, 0, 0, 0)
+    assert estimate(db, "snips", columns) == (5, None, None, None, None)
+    assert estimate(db, "dr", columns)[1] == pytest.approx(log.q_target.mean())
+    assert ess(db, columns) == 0
+
+
+@pytest.mark.parametrize("missing", ["r", "q_logged", "q_target", "p_target", "p_logged"])
+def test_a_row_with_a_null_is_left_out(db: Engine, missing: str) -> None:
+    """In whatever argument: as if it were not there; where the argument isn't one, it is there."""
+    log = random_log(2, 40)
+    columns = log.columns
+    columns[missing] = [None if place % 3 == 1 else value for place, value in enumerate(columns[missing])]
+    rest = {name: [value for place, value in enumerate(one) if place % 3 != 1] for name, one in log.columns.items()}
+    for name, arguments in ARGUMENTS.items():
+        expected = rest if missing in arguments.split(", ") else log.columns
+        assert estimate(db, name, columns) == estimate(db, name, expected)
+    assert ess(db, columns) == ess(db, rest if missing.startswith("p_") else log.columns)
+    assert estimate(db, "dr", {**columns, missing: [None] * 40}) == EMPTY
+
+
+@pytest.mark.parametrize(
+    ("what", "value", "sentence"),
+    [
+        ("p_logged", 0.0, "p_logged is a probability above 0 and at most 1, not 0"),
+        ("p_logged", -0.5, "p_logged is a probability above 0 and at most 1, not -0.5"),
+        ("p_logged", 1.5, "p_logged is a probability above 0 and at most 1, not 1.5"),
+        ("p_logged", math.nan, "p_logged is a probability above 0 and at most 1, not NaN"),
+        ("p_logged", math.inf, "p_logged is a probability above 0 and at most 1, not Infinity"),
+        ("p_target", -0.1, "p_target is a probability from 0 to 1, not -0.1"),
+        ("p_target", 1.001, "p_target is a probability from 0 to 1, not 1.001"),
+        ("p_target", math.nan, "p_target is a probability from 0 to 1, not NaN"),
+        ("p_target", -math.inf, "p_target is a probability from 0 to 1, not -Infinity"),
+    ],
+)
+def test_what_is_no_probability_is_an_error(db: Engine, what: str, value: float, sentence: str) -> None:
+    """One that says which argument, and what it was; not an estimate."""
+    columns = random_log(3, 4).columns
+    columns[what][2] = value
+    looks: list[Callable[[], object]] = [partial(estimate, db, name, columns) for name in ARGUMENTS]
+    looks.append(partial(ess, db, columns))
+    for look in looks:
+        with pytest.raises(DBAPIError) as raised:
+            look()
+        assert isinstance(raised.value.orig, psycopg.errors.NumericValueOutOfRange)
+        assert raised.value.orig.diag.message_primary == sentence
+
+
+def test_any_table_by_group(db: Engine) -> None:
+    """Columns of any number type, whatever they are called."""
+    rows = query(
+        db,
+        """
+        CREATE TEMPORARY TABLE bets (who text, won integer, ours numeric, theirs real);
+        INSERT INTO bets VALUES ('ada', 1, 0.5, 0.25), ('ada', 0, 0.5, 0.5), ('ben', 1, 1, 0.5), ('ben', NULL, 1, 1);
+        """,
+        """
+        SELECT who, (analytics.ips(won, ours, theirs)).estimate, (analytics.snips(won, ours, theirs)).n,
+            analytics.ess(ours, theirs)
+        FROM bets
+        GROUP BY who
+        ORDER BY who
+        """,
+    )
+    assert rows == [("ada", 1.0, 2, pytest.approx(1.8)), ("ben", 2.0, 1, pytest.approx(1.8))]
+
+
+def test_over_a_window(db: Engine) -> None:
+    """Up to each row, or of the last ten: as if the others were not there."""
+    log = random_log(4, 30)
+    statement = f"""
+        SELECT (analytics.snips(r, p_target, p_logged) OVER sofar).estimate,
+            (analytics.ips(r, p_target, p_logged) OVER (sofar ROWS BETWEEN 9 PRECEDING AND CURRENT ROW)).variance
+        FROM {LOG}
+        WINDOW sofar AS (ORDER BY place)
+    """  # noqa: S608 - constants of ours
+    with db.begin() as connection:
+        rows = connection.execute(text(statement), log.columns).all()
+    for place, row in enumerate(rows, 1):
+        assert row[0] == estimate(db, "snips", part(log, 0, place))[1]
+        assert row[1] == estimate(db, "ips", part(log, max(0, place - 10), place))[2]
+
+
+def test_beside_each_other_and_filtered(db: Engine) -> None:
+    """As aggregates are."""
+    log = random_log(5, 50)
+    statement = f"""
+        SELECT (analytics.ips(r, p_target, p_logged) FILTER (WHERE place <= 20)).estimate, count(*) FROM {LOG}
+    """  # noqa: S608 - constants of ours
+    with db.begin() as connection:
+        assert connection.execute(text(statement), log.columns).one() == (
+            estimate(db, "ips", part(log, 0, 20))[1],
+            50,
+        )
+
+
+def part(log: Log, begin: int, end: int) -> dict[str, list[Any]]:
+    """Some rows of a log."""
+    return {name: column[begin:end] for name, column in log.columns.items()}
+
+
+def query(db: Engine, before: str, statement: str) -> list[Any]:
+    """Return what a query gives after something else was done in the same transaction."""
+    with db.begin() as connection:
+        for one in before.split(";")[:-1]:
+            connection.execute(text(one))
+        return [tuple(row) for row in connection.execute(text(statement))]

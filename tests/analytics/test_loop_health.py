@@ -1,0 +1,321 @@
+"""loop_health: each check is green while all is well, and amber, then red, when it isn't."""
+
+import math
+from collections.abc import Iterator
+from datetime import timedelta
+from random import Random
+from typing import Any
+from uuid import UUID
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from sqlalchemy import Engine, text
+
+from oo_ml.domain.features import Moment, Task
+from oo_ml.domain.policies import DIMENSIONS, EPSILON_GREEDY, LINUCB
+from oo_ml.services.reward import DecisionRewardCommand, learn
+from oo_ml.services.score import Answer, DecideCommand, Parameters, decide
+from tests.candidates import Candidate
+from tests.services.test_days import NOW, count_all
+
+PARAMETERS = Parameters(alpha=1.0, epsilon=0.1, exploration=0.3)
+CHANCE = ("explored_share", "propensity_calibration")
+
+
+def test_all_is_green_while_all_is_well(db: Engine, database_url: str) -> None:
+    """Two policies that explore, tips offered twice, prompt reactions; whether upkeep has counted or not."""
+    live(db, 400)
+    for _ in range(2):
+        found = health(db)
+        assert set(found.values()) == {"green"}
+        assert len(found) == 10
+        count_all(db, database_url)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_few_decisions_are_no_alarm(db: Engine, seed: int) -> None:
+    """As long as nothing has been drawn at random yet, or one tip has been against the odds, that says little."""
+    for decisions in (1, 2, 3, 5):
+        live(db, decisions, seed=100 * seed + decisions)
+        found = health(db)
+        assert {found[check, policy] for check in CHANCE for policy in DIMENSIONS if (check, policy) in found} == {
+            "green"
+        }
+
+
+@pytest.mark.parametrize("flag", ["true", "false"])
+def test_flags_that_do_not_fit_their_share(db: Engine, flag: str) -> None:
+    """More and more tips are said to have been drawn at random, or chosen: of one policy, and it alone is to blame."""
+    live(db, 600)
+    statuses = list(tampering(db, f"exploring = {flag}", f"policy = '{LINUCB}' AND exploring <> {flag}", 8))
+    assert rises([found["explored_share", LINUCB] for found in statuses])
+    assert {found["explored_share", EPSILON_GREEDY] for found in statuses} == {"green"}
+
+
+@pytest.mark.parametrize("factor", [0.3, 2.5])
+def test_propensities_that_do_not_add_up(db: Engine, factor: float) -> None:
+    """More and more tips are said to be less likely, or likelier, than they were."""
+    live(db, 1200)
+    change = f"propensity = least(propensity * {factor}, 1)"
+    statuses = list(tampering(db, change, f"policy = '{LINUCB}' AND propensity < 0.9 AND exploration < 1", 15))
+    assert rises([found["propensity_calibration", LINUCB] for found in statuses])
+    assert {found["propensity_calibration", EPSILON_GREEDY] for found in statuses} == {"green"}
+
+
+@pytest.mark.parametrize(
+    ("parameters", "change", "check"),
+    [
+        (Parameters(1.0, 0.0, 0.0), "exploring = true", "explored_share"),
+        (Parameters(1.0, 0.0, 0.0), "propensity = 0.5", "propensity_calibration"),
+        (Parameters(1.0, 1.0, 1.0), "exploring = false", "explored_share"),
+        (Parameters(1.0, 1.0, 1.0), "propensity = 0.9", "propensity_calibration"),
+    ],
+)
+def test_where_nothing_is_left_to_chance_one_is_too_many(
+    db: Engine, parameters: Parameters, change: str, check: str
+) -> None:
+    """Nothing, or everything, is drawn at random: a single decision that says otherwise is red."""
+    live(db, 20, parameters=parameters)
+    assert {status for (name, _), status in health(db).items() if name in CHANCE} == {"green"}
+    tamper(db, change, f"policy = '{LINUCB}'", 1)
+    assert health(db)[check, LINUCB] == "red"
+    assert health(db)[check, EPSILON_GREEDY] == "green"
+
+
+def test_a_share_that_was_changed_is_no_alarm(db: Engine, database_url: str) -> None:
+    """From one day to the next, or within a day, also to hardly ever."""
+    shares = (0.5, 0.02, 0.3, 1e-200, 0.0)
+    for seed, share in enumerate(shares):
+        live(db, 150, seed=seed, parameters=Parameters(1.0, share, share), days=1)
+    for _ in range(2):
+        assert {status for (name, _), status in health(db).items() if name in CHANCE} == {"green"}
+        count_all(db, database_url)
+
+
+def test_p_values_are_what_chance_gives(db: Engine) -> None:
+    """Of 20,000 logs a tenth has a p-value below 0.1, and so on: amber is as rare as it says, red rarer still."""
+    rng = np.random.default_rng(5)
+    logs = [simulated(rng, decisions, share) for decisions in (200, 2000) for share in (0.1, 0.3) for _ in range(5000)]
+    found = p_values(db, logs)
+    explored = found["explored_share"]
+    for level in (0.5, 0.2, 0.1, 0.01):
+        # Counts are whole numbers, so the p-values of a short log go in steps.
+        assert (explored < level).mean() == pytest.approx(level, rel=0.15 if level > 0.05 else 0.3)
+    for check in CHANCE:
+        assert (found[check] < 1e-3).mean() < 2e-3
+        assert (found[check] < 1e-6).sum() == 0
+    # That of propensities is careful: it does not know how many candidates there were.
+    assert ((found["propensity_calibration"] < 0.1).mean()) == pytest.approx(0.06, abs=0.04)
+
+
+def test_short_logs_are_no_alarm_of_chance(db: Engine) -> None:
+    """With few expected draws the tails are far from the normal distribution's, and yet amber is as rare as it says."""
+    rng = np.random.default_rng(6)
+    cases = [(1, 0.01), (5, 0.1), (10, 0.001), (50, 0.01), (50, 0.1)]
+    found = p_values(db, [simulated(rng, *case) for case in cases for _ in range(4000)])
+    for check in CHANCE:
+        assert (found[check] < 1e-3).mean() < 2e-3
+        assert (found[check] < 1e-6).sum() == 0
+
+
+@pytest.mark.parametrize(
+    ("late", "checks"), [(0.1, {"reward_delay_p95"}), (0.7, {"reward_delay_p50", "reward_delay_p95"})]
+)
+def test_late_rewards(db: Engine, late: float, checks: set[str]) -> None:
+    """After a week amber, after two red; of some, the 95th percentile tells, of most the median too."""
+    live(db, 100)
+    for days, status in ((6, "green"), (8, "amber"), (13, "amber"), (15, "red")):
+        run(
+            db,
+            """
+            UPDATE reward_ledger AS l SET recorded_at = h.decided_at + make_interval(days => :days)
+            FROM feature_history AS h
+            WHERE h.decision_id = l.decision_id AND l.position % 100 < 100 * :late
+            """,
+            days=days,
+            late=late,
+        )
+        found = health(db)
+        assert {name: found[name, None] for name in ("reward_delay_p50", "reward_delay_p95")} == {
+            name: status if name in checks else "green" for name in ("reward_delay_p50", "reward_delay_p95")
+        }
+
+
+def test_rewards_that_never_come(db: Engine) -> None:
+    """Of decisions of earlier days: half of them are amber, nearly all of them red; today's may still come."""
+    live(db, 100, rewarded=60)
+    assert health(db)["never_rewarded", None] == "green"
+    live(db, 40, seed=1, rewarded=0)
+    assert health(db)["never_rewarded", None] == "amber"
+    live(db, 600, seed=2, rewarded=0)
+    assert health(db)["never_rewarded", None] == "red"
+    run(db, "DELETE FROM reward_ledger")
+    run(db, "UPDATE feature_history SET decided_at = now()")
+    assert health(db)["never_rewarded", None] == "unknown"
+
+
+def test_months_that_are_missing(db: Engine) -> None:
+    """Three ahead are as it should be; one is amber, none red."""
+    statuses = [health(db)["partitions_ahead", None]]
+    with db.begin() as connection:
+        names = connection.scalars(
+            text("SELECT relname FROM pg_class WHERE relname ~ '^feature_history_[0-9_]+$' ORDER BY relname DESC")
+        ).all()
+    for name in names[:3]:
+        run(db, f"DROP TABLE {name}")
+        statuses.append(health(db)["partitions_ahead", None])
+    assert statuses == ["green", "green", "amber", "red"]
+
+
+@pytest.mark.parametrize(("column", "place", "number"), [("a", "[2][1]", "NaN"), ("b", "[3]", "-Infinity")])
+def test_models_with_numbers_that_are_none(db: Engine, column: str, place: str, number: str) -> None:
+    """The table's own checks forbid them; where those are gone, somebody looks."""
+    live(db, 10)
+    run(db, f"ALTER TABLE policy_state DROP CONSTRAINT ck_policy_state_{column}_finite")
+    assert health(db)["states_not_finite", None] == "green"
+    run(db, f"UPDATE policy_state SET {column}{place} = '{number}' WHERE policy = '{LINUCB}'")  # noqa: S608 - ours
+    assert value(db, "states_not_finite") == 3
+    assert health(db)["states_not_finite", None] == "red"
+
+
+def test_upkeep_that_is_behind(db: Engine, database_url: str) -> None:
+    """Told by positions, not by counting what takes long to count; at once green again when it has caught up."""
+    live(db, 20)
+    assert value(db, "uncounted") == 30
+    count_all(db, database_url)
+    assert value(db, "uncounted") == 0
+    for last, status in ((100_000, "green"), (100_100, "amber"), (1_100_000, "red")):
+        run(db, "SELECT setval('feature_history_order', :last)", last=last)
+        assert health(db)["uncounted", None] == status
+    run(db, "DELETE FROM counted")
+    assert health(db)["uncounted", None] == "red"
+
+
+def live(
+    db: Engine,
+    decisions: int,
+    seed: int = 0,
+    rewarded: int | None = None,
+    parameters: Parameters = PARAMETERS,
+    days: int = 6,
+) -> None:
+    """Make decisions by both policies among one to six tips, a tenth of them offered twice; reward half of them."""
+    rng = Random(seed)  # noqa: S311 - lives, not secrets
+    commands = [
+        DecideCommand(
+            rng.choice(["ada", "ben", "zoë"]),
+            rng.choice(list(DIMENSIONS)),
+            UUID(int=rng.getrandbits(128)),
+            NOW - timedelta(days=rng.randint(1, days), seconds=rng.randint(0, 80_000)),
+            Moment(9, 2),
+            [
+                Candidate(f"t{place % rng.choice([2, 7, 7, 7])}", "s", Task(True, rng.random(), 1 + place % 4))
+                for place in range(rng.randint(1, 6))
+            ],
+        )
+        for _ in range(decisions)
+    ]
+    rewarded = decisions // 2 if rewarded is None else rewarded
+    with db.begin() as connection:
+        answers = decide(connection, commands, parameters=parameters)
+        learn(
+            connection,
+            [
+                DecisionRewardCommand(
+                    one.user_id, one.decision_id, tip_of(answer), rng.choice([1.0, 0.0, -1.0]), one.decided_at
+                )
+                for one, answer in zip(commands[:rewarded], answers, strict=False)
+            ],
+        )
+
+
+def tip_of(answer: object) -> str:
+    """Return the tip that was chosen."""
+    assert isinstance(answer, Answer)
+    return str(answer.content["tip_id"])
+
+
+def health(db: Engine) -> dict[tuple[str, str | None], str]:
+    """Return the status of each check, by its name and policy; whatever isn't green says why."""
+    with db.begin() as connection:
+        rows = connection.execute(text("SELECT check_name, policy, status, reason FROM analytics.loop_health")).all()
+    assert len({(row.check_name, row.policy) for row in rows}) == len(rows)
+    assert all(row.reason for row in rows)
+    return {(row.check_name, row.policy): row.status for row in rows}
+
+
+def value(db: Engine, check: str) -> float:
+    """Return what a check has found."""
+    with db.begin() as connection:
+        statement = text("SELECT value FROM analytics.loop_health WHERE check_name = :check")
+        return float(connection.scalar(statement, {"check": check}) or 0)
+
+
+def run(db: Engine, statement: str, **parameters: object) -> None:
+    """Do something to the tables."""
+    with db.begin() as connection:
+        connection.execute(text(statement), parameters)
+
+
+def tamper(db: Engine, change: str, whose: str, rows: int) -> bool:
+    """Change some decisions; return whether there were any."""
+    with db.begin() as connection:
+        found = connection.execute(
+            text(f"""
+                UPDATE feature_history SET {change}, answer = '{{}}'
+                WHERE decision_id IN (
+                    SELECT decision_id FROM feature_history WHERE {whose} AND answer <> '{{}}'
+                    ORDER BY position LIMIT :rows
+                )
+            """),  # noqa: S608 - conditions of ours
+            {"rows": rows},
+        )
+        return bool(found.rowcount)
+
+
+def tampering(db: Engine, change: str, whose: str, rows: int) -> Iterator[dict[tuple[str, str | None], str]]:
+    """Change some decisions more each time; yield the statuses before, and after each."""
+    yield health(db)
+    while tamper(db, change, whose, rows):
+        yield health(db)
+
+
+def rises(statuses: list[str]) -> bool:
+    """Tell whether it was green, then amber, then red."""
+    return list(dict.fromkeys(statuses)) == ["green", "amber", "red"] and statuses == sorted(
+        statuses, key=["green", "amber", "red"].index
+    )
+
+
+def simulated(rng: np.random.Generator, decisions: int, share: float) -> tuple[float, ...]:
+    """Return a row of daily_exploration, as chance gives it, of decisions among two to ten tips."""
+    n = rng.integers(2, 11, decisions)
+    exploring = rng.random(decisions) < share
+    is_other = exploring & (rng.random(decisions) < (n - 1) / n)
+    shares = 1 / (n * np.where(is_other, share / n, 1 - share + share / n))
+    expected = decisions * share
+    return decisions, exploring.sum(), expected, expected * (1 - share), shares.sum(), (shares**2).sum()
+
+
+def p_values(db: Engine, logs: list[tuple[float, ...]]) -> dict[str, NDArray[np.float64]]:
+    """Return the p-values of both checks of chance: each log is a policy's."""
+    columns = np.array(logs).T.tolist()
+    with db.begin() as connection:
+        connection.execute(
+            text("""
+                INSERT INTO daily_exploration
+                SELECT CAST(now() AS date), CAST(l.number AS text), l.n, l.explored, l.expected, l.variance, l.s, l.ss
+                FROM unnest(
+                    CAST(:n AS float8[]), CAST(:explored AS float8[]), CAST(:expected AS float8[]),
+                    CAST(:variance AS float8[]), CAST(:s AS float8[]), CAST(:ss AS float8[])
+                ) WITH ORDINALITY AS l (n, explored, expected, variance, s, ss, number)
+            """),
+            dict(zip(("n", "explored", "expected", "variance", "s", "ss"), columns, strict=True)),
+        )
+        rows: list[Any] = list(
+            connection.execute(text("SELECT check_name, p_value FROM analytics.loop_health WHERE policy IS NOT NULL"))
+        )
+    found = {check: np.array([row.p_value for row in rows if row.check_name == check]) for check in CHANCE}
+    assert all(len(one) == len(logs) and not math.isnan(one.sum()) for one in found.values())
+    return found

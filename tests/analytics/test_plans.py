@@ -1,0 +1,90 @@
+"""What is asked often is found by index, however many decisions there are."""
+
+import re
+from typing import Any
+
+import pytest
+from sqlalchemy import Engine, text
+
+DECISIONS = 200_000
+REWARDS = 40_000
+COUNTED = DECISIONS - 1000
+
+# All of this month, whose partition is there; positions are the sequence's.
+FILL = (
+    """
+    INSERT INTO feature_history (
+        user_id, decision_id, policy, epoch, version, decided_at, score, propensity, exploring, tip_id, x,
+        context, features, candidates, answer, exploration, alpha, exploit, explore, propensities, pull
+    )
+    SELECT
+        'user' || i % 2000,
+        CAST(
+            lpad(to_hex(CAST(extract(epoch FROM date_trunc('month', now(), 'UTC')) * 1000 AS bigint) + i), 12, '0')
+            || '70008000' || lpad(to_hex(i), 12, '0') AS uuid
+        ),
+        'linucb-v1', 0, 0, now(), 1, 1, false, 't1', '{1,2,3,4,5}', '{}', '{}', '[{"id": "t1"}]', '{}',
+        0.1, 1, '{1}', '{0}', '{1}', i / 2000 + 1
+    FROM generate_series(1, :decisions) AS i
+    """,
+    """
+    INSERT INTO reward_ledger (
+        user_id, policy, epoch, version, recorded_at, kind, reward, x, tip_id, decision_id, position
+    )
+    SELECT
+        user_id, policy, epoch, position, decided_at, 'reward', 1, x, tip_id, decision_id, position
+    FROM feature_history
+    WHERE position > :decisions - CAST(:rewards AS bigint)
+    ORDER BY position
+    """,
+    "UPDATE counted SET counted_until = :counted, settled_until = :counted",
+)
+
+
+@pytest.fixture
+def large(db: Engine) -> Engine:
+    """A database with many decisions, of which upkeep has counted nearly all."""
+    with db.begin() as connection:
+        # Its time goes into nothing that is looked at here.
+        connection.execute(text("SET LOCAL statement_timeout = '600s'"))
+        for statement in FILL:
+            names = {"decisions": DECISIONS, "rewards": REWARDS, "counted": COUNTED}
+            used = {name: value for name, value in names.items() if f":{name}" in statement}
+            connection.execute(text(statement), used)
+    with db.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        connection.execute(text("SET statement_timeout = '600s'"))
+        connection.execute(text("VACUUM (ANALYZE) feature_history, reward_ledger"))
+        connection.invalidate()
+    return db
+
+
+def test_what_is_asked_often_is_found_by_index(large: Engine) -> None:
+    """A person's latest decisions by the primary key; what upkeep has not counted yet by position."""
+    latest = plan(
+        large,
+        "SELECT * FROM analytics.tip_scores WHERE user_id = 'user7' ORDER BY decision_id DESC LIMIT 100",
+    )
+    assert re.search(r"Index Scan (Backward )?(using|on) feature_history_\d{4}_\d\d_pkey", latest)
+    assert rows_read(latest) <= 200
+    tail = plan(large, "SELECT * FROM rollup.uncounted")
+    assert re.search(r"Bitmap Index Scan on feature_history_\d{4}_\d\d_position_idx", tail)
+    assert "Bitmap Index Scan on ix_reward_ledger_position" in tail
+    # Blocks of the index are of 64 pages, so a few more are looked at.
+    assert rows_read(tail) < 10_000
+    exploration = plan(large, "SELECT * FROM rollup.exploration")
+    assert re.search(r"Bitmap Index Scan on feature_history_\d{4}_\d\d_position_idx", exploration)
+    # Candidates are looked at once for each decision, not once for each number that is made of them.
+    assert exploration.count("Function Scan on jsonb_array_elements") == 1
+
+
+def plan(db: Engine, statement: str) -> str:
+    """Return how a statement was executed."""
+    with db.begin() as connection:
+        rows: Any = connection.scalars(text(f"EXPLAIN (ANALYZE, COSTS OFF, TIMING OFF, BUFFERS OFF) {statement}"))
+        return "\n".join(rows)
+
+
+def rows_read(plan: str) -> int:
+    """Return the most rows that a step has read, those that it found to be none of its own included."""
+    numbers = re.findall(r"(?:rows=([0-9.]+) loops=|Rows Removed by \S+(?: Recheck)?: ([0-9]+))", plan)
+    return int(max(float(kept or removed) for kept, removed in numbers))

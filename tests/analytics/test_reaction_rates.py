@@ -1,0 +1,138 @@
+"""reaction_rates: every number is what a naive reading of the decisions gives, counted by upkeep or not."""
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import numpy as np
+import pytest
+from sqlalchemy import Engine, text
+
+from oo_ml.errors import OoMlError
+from oo_ml.services.reward import CorrectCommand, correct
+from tests.analytics.test_contract import REACTIONS, VIEWS
+from tests.services.test_days import People, count_all
+
+Z95 = 1.959963984540054
+NAMES = {1.0: "done", 0.5: "helpful", 0.0: "snooze", -0.5: "not_helpful", -1.0: "dismiss"}
+Row = Mapping[Any, Any]
+
+
+def test_every_number_is_what_the_decisions_give(db: Engine, database_url: str) -> None:
+    """By version, policy, both, all, and by day; with tips drawn at random and versions picked at random."""
+    people = People(db, 11)
+    people.live(250)
+    with db.begin() as connection:
+        # As if a weight had picked some of the versions.
+        connection.execute(
+            text("UPDATE feature_history SET prompt_probability = 0.3 + 0.1 * (pull % 5) WHERE prompt_version = 'v1'")
+        )
+    assert_right(db)
+    count_all(db, database_url)
+    assert_right(db)
+    people.live(60)
+    assert_right(db)
+
+
+def test_a_reward_next_to_nothing_is_no_poison(db: Engine, database_url: str) -> None:
+    """PostgreSQL has no square of it, and yet everything is added up, by upkeep and by every report."""
+    people = People(db, 12)
+    people.live(20)
+    user_id, decision_id = people.made[0]
+    for reward in (5e-324, -1e-200, None, 1e-31):
+        with db.begin() as connection:
+            [outcome] = correct(connection, [CorrectCommand(user_id, decision_id, reward, people.later())])
+        assert not isinstance(outcome, OoMlError)
+        for view in VIEWS:
+            with db.begin() as connection:
+                connection.execute(text(f"SELECT * FROM analytics.{view}")).all()  # noqa: S608 - names of ours
+        assert_right(db)
+    count_all(db, database_url)
+    assert_right(db)
+
+
+def assert_right(db: Engine) -> None:
+    """Both views say what numpy says."""
+    with db.begin() as connection:
+        seen, rates, by_day = (
+            [dict(row) for row in connection.execute(text(statement)).mappings()]
+            for statement in (
+                "SELECT *, CAST(decided_at AT TIME ZONE 'UTC' AS date) AS day FROM feature_history",
+                "SELECT NULL AS day, * FROM analytics.reaction_rates",
+                "SELECT * FROM analytics.reaction_rates_by_day",
+            )
+        )
+    assert len({one["exploring"] for one in seen}) == len({one["policy"] for one in seen}) == 2
+    for found, is_by_day in ((rates, False), (by_day, True)):
+        expected = {key: naive(group) for key, group in groups(seen, is_by_day=is_by_day).items()}
+        assert {key_of(row) for row in found} == expected.keys()
+        assert len(found) == len(expected)
+        for row in found:
+            assert_same(row, expected[key_of(row)])
+
+
+def assert_same(row: Row, expected: Mapping[str, Any]) -> None:
+    """Each number is as expected, and there is none where none is expected."""
+    known = {name: number for name, number in expected.items() if number is not None}
+    assert {name for name in expected if row[name] is not None} == known.keys(), key_of(row)
+    # A margin that is nothing is nothing but for the rounding of its square.
+    assert {name: row[name] for name in known} == pytest.approx(known, rel=1e-9, abs=1e-7), key_of(row)
+
+
+def key_of(row: Row) -> tuple[Any, ...]:
+    """What a row of a view is about."""
+    return row["day"], row["grouped_by"], row["prompt_version"], row["policy"]
+
+
+def groups(seen: Iterable[Row], *, is_by_day: bool) -> dict[tuple[Any, ...], list[Row]]:
+    """Return the decisions that each row is about."""
+    found: dict[tuple[Any, ...], list[Row]] = defaultdict(list)
+    for one in seen:
+        day, version, policy = one["day"] if is_by_day else None, one["prompt_version"], one["policy"]
+        for key in (("both", version, policy), ("prompt_version", version, None), ("policy", None, policy)):
+            found[day, *key].append(one)
+        found[day, "all", None, None].append(one)
+    return found
+
+
+def reaction_of(one: Row) -> str | None:
+    """Return the name of a reaction, None where nobody reacted."""
+    if one["reward"] is None or one["reward_kind"] == "default":
+        return None
+    return NAMES.get(one["reward"], "other")
+
+
+def naive(group: list[Row]) -> dict[str, Any]:
+    """Return all numbers of a row by the formulas as one would write them down."""
+    w = np.array([1 / (one["propensity"] * (one["prompt_probability"] or 1)) for one in group])
+    size = w.sum() ** 2 / (w**2).sum()
+    reactions = [reaction_of(one) for one in group]
+    numbers: dict[str, Any] = {"shown": len(group), "effective_sample_size": size}
+    for name in REACTIONS:
+        is_so = np.array([one is not None if name == "reacted" else one == name for one in reactions])
+        numbers[name] = int(is_so.sum())
+        for part, rate, n in (("", is_so.mean(), len(group)), ("_weighted", (w * is_so).sum() / w.sum(), size)):
+            numbers[f"{name}{part}_rate"] = rate
+            numbers[f"{name}{part}_low"], numbers[f"{name}{part}_high"] = wilson(rate, n)
+    has_reward = np.array([one["reward"] is not None for one in group])
+    r, w = np.array([one["reward"] for one in group if one["reward"] is not None]), w[has_reward]
+    numbers["rewarded"] = n = len(r)
+    mean = r.mean() if n else None
+    margin = Z95 * r.std(ddof=1) / np.sqrt(n) if n > 1 else None
+    numbers |= interval("mean_reward", mean, margin)
+    weighted = (w * r).sum() / w.sum() if n else None
+    margin = Z95 * np.sqrt((w**2 * (r - weighted) ** 2).sum()) / w.sum() if n > 1 else None
+    return numbers | interval("weighted_mean_reward", weighted, margin)
+
+
+def wilson(rate: float, n: float) -> tuple[float, float]:
+    """Return both ends of Wilson's interval."""
+    low, high = np.sort(np.roots([1 + Z95**2 / n, -2 * rate - Z95**2 / n, rate**2]).real)
+    return max(low, 0), min(high, 1)
+
+
+def interval(name: str, mean: float | None, margin: float | None) -> dict[str, float | None]:
+    """Return a mean and the ends of its interval."""
+    if mean is None or margin is None:
+        return {name: mean, f"{name}_low": None, f"{name}_high": None}
+    return {name: mean, f"{name}_low": mean - margin, f"{name}_high": mean + margin}
