@@ -37,7 +37,7 @@ def test_every_number_is_what_the_decisions_give(db: Engine, database_url: str) 
 def test_a_reward_next_to_nothing_is_no_poison(db: Engine, database_url: str) -> None:
     """PostgreSQL has no square of it, and yet everything is added up, by upkeep and by every report."""
     people = People(db, 12)
-    people.live(20)
+    people.live(40)
     user_id, decision_id = people.made[0]
     for reward in (5e-324, -1e-200, None, 1e-31):
         with db.begin() as connection:
