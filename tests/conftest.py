@@ -17,6 +17,7 @@ from oo_ml import embedded_postgres
 from oo_ml.settings import Settings
 from oo_ml.storage import engine, migrations
 from tests.gateway import Gateway, running_gateway
+from tests.run_directory import new_run_directory, run_directory
 from tests.serving import Service, serving
 
 # A busy machine must not make a test fail.
@@ -26,6 +27,14 @@ hypothesis.settings.load_profile("patient")
 # Settings of whoever runs the tests are not the tests'.
 for _variable in map(Settings.variable, Settings.model_fields):
     os.environ.pop(_variable, None)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Give the run a directory for its servers' data, which goes when all its processes have ended."""
+    if not hasattr(config, "workerinput"):
+        held = ExitStack()
+        held.enter_context(new_run_directory())
+        config.add_cleanup(held.close)
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,13 +51,17 @@ class _Server:
 
 
 @pytest.fixture(scope="session")
-def pg_server(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Iterator[_Server]:
+def pg_server() -> Iterator[_Server]:
     """A server that the first test process starts and the last one stops; it forgets what it should sync."""
-    base = tmp_path_factory.getbasetemp()
-    shared = base if worker_id == "master" else base.parent
-    with embedded_postgres.running(shared / "pg", bin_dir=None, start_timeout=60, fsync=False) as server:
+    data_dir = run_directory() / "pg"
+    with embedded_postgres.running(data_dir, bin_dir=None, start_timeout=60, fsync=False) as server:
         # The superuser: whoever clones the template has to send autovacuum away from it first.
-        yield _Server(str(server.socket_dir), server.port, "postgres")
+        superuser = _Server(str(server.socket_dir), server.port, "postgres")
+        with psycopg.connect(_url(superuser.host, superuser.port, superuser.user, "postgres"), autocommit=True) as one:
+            # The log is never read again, and memory is what it takes up.
+            one.execute("ALTER SYSTEM SET max_wal_size = '128MB'")
+            one.execute("SELECT pg_reload_conf()")
+        yield superuser
 
 
 def _migrate(*, host: str, port: int, user: str, dbname: str, **_: object) -> None:

@@ -18,13 +18,13 @@ FILL = (
         context, features, candidates, answer, exploration, alpha, exploit, explore, propensities, pull
     )
     SELECT
-        'user' || i % 2000,
+        'user' || i % 200,
         CAST(
             lpad(to_hex(CAST(extract(epoch FROM date_trunc('month', now(), 'UTC')) * 1000 AS bigint) + i), 12, '0')
             || '70008000' || lpad(to_hex(i), 12, '0') AS uuid
         ),
         'linucb-v1', 0, 0, now(), 1, 1, false, 't1', '{1,2,3,4,5}', '{}', '{}', '[{"id": "t1"}]', '{}',
-        0.1, 1, '{1}', '{0}', '{1}', i / 2000 + 1
+        0.1, 1, '{1}', '{0}', '{1}', i / 200 + 1
     FROM generate_series(1, :decisions) AS i
     """,
     """

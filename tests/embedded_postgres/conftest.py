@@ -13,6 +13,7 @@ import pytest
 
 from oo_ml.embedded_postgres import binaries, running
 from tests.embedded_postgres.processes import TIMEOUT, User, pid
+from tests.run_directory import run_directory
 from tests.waiting import until
 
 
@@ -61,7 +62,7 @@ def shared_dir() -> Iterator[Path]:
 
 @contextmanager
 def _open_directory() -> Iterator[Path]:
-    directory = Path(tempfile.mkdtemp(prefix="oo-ml-test-", dir="/tmp"))
+    directory = Path(tempfile.mkdtemp(prefix="oo-ml-test-", dir=run_directory()))
     directory.chmod(0o755)
     yield directory
     for lock in directory.rglob("start.lock"):
