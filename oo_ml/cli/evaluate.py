@@ -17,9 +17,9 @@ from oo_ml.domain.targets import POSSIBLE, describe, parse
 from oo_ml.errors import EvaluationRefusedError
 from oo_ml.observability import configure_logging
 from oo_ml.progress import progress
-from oo_ml.services.evaluate import Question, everybody
-from oo_ml.services.evaluate_file import TARGET, evaluate_file
-from oo_ml.services.evaluation import Evaluation, Part, conclude
+from oo_ml.services.evaluation.file import TARGET, evaluate_file
+from oo_ml.services.evaluation.findings import Evaluation, Part, conclude
+from oo_ml.services.evaluation.log import Question, everybody
 from oo_ml.services.startup import database, single_connection
 from oo_ml.settings import LogLevel, Settings
 

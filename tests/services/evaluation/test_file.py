@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from oo_ml.errors import EvaluationRefusedError, LogFileError, NothingToEvaluateError
-from oo_ml.services.evaluate_file import evaluate_file
-from oo_ml.services.evaluation import Evaluation
+from oo_ml.services.evaluation.file import evaluate_file
+from oo_ml.services.evaluation.findings import Evaluation
 
 HEADER = "action,reward,propensity,p_target"
 MODELLED = f"{HEADER},q_logged,q_target"

@@ -10,7 +10,7 @@ from oo_ml.domain.policies import DIMENSIONS, EPSILON_GREEDY, LINUCB, Rule
 from oo_ml.domain.targets import Prompt, Ruled, Uniform, describe
 from oo_ml.errors import EvaluationRefusedError, LogContradictedError, NothingToEvaluateError
 from oo_ml.storage.audit import People
-from tests.services.evaluating import found_of, look, run
+from tests.services.evaluation.evaluating import found_of, look, run
 from tests.services.world import CERTAIN, EXPLORING, NOON, World, bring_in
 
 

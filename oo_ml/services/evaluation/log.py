@@ -1,4 +1,4 @@
-"""Off-policy evaluation: what another policy would have earned, from the decisions of the one that was at work.
+"""The service's own log, looked at part by part.
 
 Each decision is judged by the model that it was made from, put together again from the ledger. Some hundred states
 share a snapshot, so that nothing is held open for long; a person is in one alone.
@@ -16,9 +16,10 @@ from sqlalchemy import Connection, Engine
 
 from oo_ml.domain.policies import DIMENSIONS
 from oo_ml.domain.targets import Prompt, Target
-from oo_ml.services import rebuild, transactions
-from oo_ml.services.evaluation import Part
-from oo_ml.services.judge import judge
+from oo_ml.services import transactions
+from oo_ml.services.evaluation import rebuild
+from oo_ml.services.evaluation.findings import Part
+from oo_ml.services.evaluation.judge import judge
 from oo_ml.services.transactions import Command, Outcome, Service
 from oo_ml.settings import Settings
 from oo_ml.storage import audit, log

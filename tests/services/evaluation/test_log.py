@@ -11,12 +11,12 @@ from sqlalchemy import Engine, text
 from oo_ml.domain.policies import EPSILON_GREEDY, LINUCB, Rule
 from oo_ml.domain.targets import AlwaysFirst, Prompt, Ruled, Target, Uniform, describe
 from oo_ml.services.erase import erase
-from oo_ml.services.evaluate import Question, everybody
-from oo_ml.services.evaluation import Part
+from oo_ml.services.evaluation.findings import Part
+from oo_ml.services.evaluation.log import Question, everybody
 from oo_ml.services.score import Parameters
 from oo_ml.storage.audit import EVERYBODY, People
 from tests.conftest import make_settings
-from tests.services.evaluating import found_of, look, rows, run
+from tests.services.evaluation.evaluating import found_of, look, rows, run
 from tests.services.world import CERTAIN, NOON, World, bring_in
 
 REWARDED: Final = "SELECT reward FROM feature_history WHERE policy = '{}' AND reward IS NOT NULL"
@@ -232,7 +232,7 @@ def test_however_it_is_parted_it_is_the_same(
     world = World(db, 14)
     world.live(120, ("ada", "adam", "zoe", "Ödön"))
     [whole] = found_of(db, Uniform(), People(*EVERYBODY))
-    monkeypatch.setattr("oo_ml.services.judge._CANDIDATES", candidates)
+    monkeypatch.setattr("oo_ml.services.evaluation.judge._CANDIDATES", candidates)
     users = ("ada", "adam", "zoe", "Ödön")
     parts = found_of(db, Uniform(), *(People(one, one) for one in users), page_size=page)
     together = sum(parts, Part())

@@ -4,7 +4,7 @@ from typing import IO
 
 from oo_ml.domain import estimators
 from oo_ml.errors import EvaluationRefusedError, NothingToEvaluateError
-from oo_ml.services.evaluation import Evaluation, Part, evaluation
+from oo_ml.services.evaluation.findings import Evaluation, Part, evaluation
 from oo_ml.storage import log_files
 
 TARGET = "the target"

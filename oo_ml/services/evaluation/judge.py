@@ -11,8 +11,8 @@ from oo_ml.domain.offers import Offers, contradicted, first_places
 from oo_ml.domain.policies import DIMENSIONS
 from oo_ml.domain.ridge import Ridge, stack
 from oo_ml.domain.targets import Prompt, Target
-from oo_ml.services import rebuild
-from oo_ml.services.evaluation import Part
+from oo_ml.services.evaluation import rebuild
+from oo_ml.services.evaluation.findings import Part
 from oo_ml.storage.log import Logged
 
 Made = tuple[Logged, Ridge]
