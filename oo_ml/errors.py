@@ -206,3 +206,9 @@ class LogFileError(OoMlError):
     """This file is no log that can be evaluated."""
 
     code = "log_file"
+
+
+class GrantRefusedError(OoMlError):
+    """This role can't be made an analyst."""
+
+    code = "grant_refused"

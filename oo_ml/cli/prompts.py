@@ -103,9 +103,13 @@ def weight(
     version: Version,
     weight: Annotated[float, typer.Argument(help="Relative to the others'; 0: none of them", callback=_weight)],
 ) -> None:
-    """Give a version a share of the calls that name none, where TIP_PROMPT_VERSION is empty."""
-    only(_run(prompts.weigh, prompts.WeighCommand(version, weight)))
-    typer.echo(f"{version} has the weight {weight:.15g}")
+    """Give a version a share of the calls that name none, where TIP_PROMPT_VERSION is empty.
+
+    Says which share that is of all, for a service with the settings of this command.
+    """
+    command = prompts.WeighCommand(version, weight)
+    offer = only(_run(partial(experiments.weighed, settings=Settings()), command))
+    typer.echo(f"{version} has the weight {weight:.15g}: {offer.probability:.1%} of the calls that name no version")
 
 
 @app.command()

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from sqlalchemy import Connection
 
-from oo_ml.errors import OoMlError, SchemaNotReadyError
+from oo_ml.errors import GrantRefusedError, SchemaNotReadyError
 from oo_ml.settings import Settings
 from oo_ml.storage import analysts, migrations
 from oo_ml.storage.engine import milliseconds
@@ -33,7 +33,7 @@ def grant(url: str, settings: Settings, name: str) -> Granted:
     """Let the role `name`, made if there is none, read schema analytics; all of it, or nothing has happened.
 
     Raises:
-        OoMlError: it may do more than an analyst may, or the caller may not do this.
+        GrantRefusedError: it may do more than an analyst may, or the caller may not do this.
         SchemaNotReadyError: the database is older than this release.
     """
     # Beside a migration some of the views might be missed.
@@ -49,14 +49,14 @@ def _grant(connection: Connection, name: str, statement_timeout: int) -> Granted
         raise SchemaNotReadyError
     role, caller = analysts.quoted(name), analysts.quoted(where.caller)
     if len(name.encode()) > where.longest_name:
-        raise OoMlError(f"The name of a role has at most {where.longest_name} bytes")
+        raise GrantRefusedError(f"The name of a role has at most {where.longest_name} bytes")
     if not where.is_owner:
         owner = analysts.quoted(where.owner)
-        raise OoMlError(f"{caller} may not grant anything in schema analytics: do this as {owner}, its owner")
+        raise GrantRefusedError(f"{caller} may not grant anything in schema analytics: do this as {owner}, its owner")
     if not migrations.is_ready(connection):
         raise SchemaNotReadyError
     if not where.may_make_roles:
-        raise OoMlError(
+        raise GrantRefusedError(
             f"{caller} may neither make roles nor limit them: do this as a superuser, "
             f"or have one say ALTER ROLE {caller} CREATEROLE"
         )
@@ -66,9 +66,9 @@ def _grant(connection: Connection, name: str, statement_timeout: int) -> Granted
     is_temporary_revoked = analysts.allow(connection, name, where)
     if (excess := analysts.excess(connection, name)) is not None:
         via = "" if excess.via == name else f" as a member of {analysts.quoted(excess.via)}"
-        raise OoMlError(f"{role}{via} {excess.what}; an analyst reads schema analytics and may do nothing else")
+        raise GrantRefusedError(f"{role}{via} {excess.what}; an analyst reads schema analytics and may do nothing else")
     if not analysts.limit(connection, name, where, statement_timeout):
-        raise OoMlError(
+        raise GrantRefusedError(
             f"{caller} may not limit {role}, which somebody else has made: do this as a superuser, "
             f"or have one say GRANT {role} TO {caller} WITH ADMIN OPTION"
         )

@@ -18,7 +18,7 @@ from oo_ml.domain.experiments import Evidence
 from oo_ml.domain.prompts import listed_versions
 from oo_ml.errors import OoMlError
 from oo_ml.services.outcomes import only
-from oo_ml.services.prompts import retired, show
+from oo_ml.services.prompts import WeighCommand, retired, show, weigh
 from oo_ml.services.startup import Services
 from oo_ml.settings import AUTO, Settings
 from oo_ml.storage import prompts
@@ -82,6 +82,14 @@ def traffic(connection: Connection, _: Sequence[None], *, settings: Settings) ->
     # Such calls are refused where no version is in use.
     found = {} if isinstance(offers, OoMlError) else {one.prompt.version: one.probability for one in offers}
     return [[Offer(prompt, found.get(prompt.version, 0.0)) for prompt in prompts.listing(connection)]]
+
+
+def weighed(connection: Connection, commands: Sequence[WeighCommand], *, settings: Settings) -> list[Offer | OoMlError]:
+    """Give versions in use their weights; return each with the share of the calls that name none which it now has."""
+    outcomes = weigh(connection, commands)
+    [listing] = traffic(connection, [None], settings=settings)
+    found = {one.prompt.version: one for one in listing}
+    return [one if isinstance(one, OoMlError) else found[one.version] for one in outcomes]
 
 
 def _pick(connection: Connection, command: PickCommand, settings: Settings) -> Offer | OoMlError:

@@ -61,15 +61,19 @@ def shares(url: str, **settings: str) -> list[tuple[str, str]]:
 def test_a_weight_is_a_share_of_the_traffic(database_url: str, db: Engine) -> None:
     """The list shows both; retired, a version has no share; with nobody's weight the default has it all."""
     assert shares(database_url) == [("0", "100.0%"), ("0", "0.0%"), ("0", "0.0%")]
-    assert prompts(database_url, "weight", "v2-mentor", "0.3") == Done(0, "v2-mentor has the weight 0.3\n", "")
+    assert prompts(database_url, "weight", "v2-mentor", "0.3") == Done(
+        0, "v2-mentor has the weight 0.3: 100.0% of the calls that name no version\n", ""
+    )
     assert shares(database_url) == [("0", "0.0%"), ("0.3", "100.0%"), ("0", "0.0%")]
-    prompts(database_url, "weight", "v3-few-shot", "0.9")
+    assert prompts(database_url, "weight", "v3-few-shot", "0.9").out.endswith(
+        " 0.9: 75.0% of the calls that name no version\n"
+    )
     prompts(database_url, "weight", "v1", "2")
     stored = "SELECT array_agg(weight::text ORDER BY version) FROM prompt_versions"
     assert scalar(db, stored) == ["2", "0.3", "0.9"]
     prompts(database_url, "retire", "v1")
     assert shares(database_url) == [("2", "0.0%"), ("0.3", "25.0%"), ("0.9", "75.0%")]
-    assert prompts(database_url, "weight", "v3-few-shot", "-0.0").out == "v3-few-shot has the weight 0\n"
+    assert prompts(database_url, "weight", "v3-few-shot", "-0.0").out.startswith("v3-few-shot has the weight 0: 0.0% ")
     assert shares(database_url) == [("2", "0.0%"), ("0.3", "100.0%"), ("0", "0.0%")]
 
 
