@@ -35,7 +35,7 @@ test: setup ## Run the test suite (starts its own PostgreSQL)
 test-slow: setup .venv/.offline-model ## Run the tests that take minutes: the real gateway, the real model, the page (needs Chromium)
 	$(BIN)/pytest -m slow
 
-bench: setup ## Measure against pgbench, half an hour (needs wrk; BENCH=--quick: two minutes)
+bench: setup ## Measure against pgbench, twenty minutes (needs wrk; BENCH=--quick: two minutes)
 	@$(BIN)/python -m tests.bench $(BENCH)
 
 lint: setup ## Check style, types and which floor imports which

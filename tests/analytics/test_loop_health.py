@@ -17,7 +17,8 @@ from oo_ml.domain.policies import DIMENSIONS, EPSILON_GREEDY, LINUCB
 from oo_ml.services.reward import DecisionRewardCommand, learn
 from oo_ml.services.score import Answer, DecideCommand, Parameters, decide
 from tests.candidates import Candidate
-from tests.services.test_days import NOW, count_all
+from tests.services.days.counting import count_all
+from tests.services.days.people import NOW
 
 PARAMETERS = Parameters(alpha=1.0, epsilon=0.1, exploration=0.3)
 CHANCE = ("explored_share", "propensity_calibration")

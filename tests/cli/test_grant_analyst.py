@@ -14,7 +14,7 @@ from oo_ml.storage import migrations
 from tests.analytics.test_contract import VIEWS
 from tests.commands import Done, oo_ml
 from tests.conftest import make_settings, url_of
-from tests.services.test_days import People
+from tests.services.days.people import People
 
 READS = '"{}" reads schema analytics and nothing else, each statement within {} s\n'
 WRITES = (

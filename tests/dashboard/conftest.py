@@ -59,14 +59,19 @@ class Visits:
 
     def open(self, service: Service, path: str = "/dashboard", **context: Any) -> Page:  # noqa: ANN401 - Playwright's
         """Open a page, in a window of its own, and wait until it shows what it has to show."""
+        page = self.window(service, **context)
+        page.goto(service.url + path)
+        settled(page)
+        return page
+
+    def window(self, service: Service, **context: Any) -> Page:  # noqa: ANN401
+        """Open an empty window, for pages of a service."""
         page = self.chromium.new_context(**{"viewport": {"width": 1280, "height": 900}, **context}).new_page()
         page.set_default_timeout(PATIENCE * 1000)
         page.on("console", self._console)
         page.on("pageerror", lambda error: self.problems.append(f"error: {error}"))
         page.on("dialog", self._dialog)
         page.on("request", lambda request: self._request(request, service.url))
-        page.goto(service.url + path)
-        settled(page)
         return page
 
     def _console(self, message: ConsoleMessage) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 
 import psycopg
 import pytest
-from playwright.sync_api import Locator, Page, expect
+from playwright.sync_api import Locator, Page, Route, expect
 from psycopg import sql
 from psycopg.conninfo import make_conninfo
 from sqlalchemy import Engine
@@ -188,6 +188,53 @@ def test_the_database_goes_away_and_comes_back(serve: Serve, db: Engine, databas
     expect(page.locator("#rewards .failure")).to_be_visible()
     stranger.get_by_role("button", name="Try again").click()
     expect(stranger.locator("#totals .big").first).to_have_text("54")
+
+
+def test_a_service_that_does_not_answer(service: Service, visits: Visits) -> None:
+    """Is waited for no longer than two minutes; then it is said, and can be tried again."""
+    page = visits.window(service)
+    page.clock.install()
+    page.route("**/analytics/filters", lambda _: None)
+    page.goto(f"{service.url}/dashboard")
+    expect(page.locator("#start")).to_have_text("Loading")
+    page.clock.fast_forward(119_000)
+    expect(page.locator("#start")).to_have_text("Loading")
+    page.clock.fast_forward(2_000)
+    expect(page.locator("#start")).to_contain_text("The service doesn\N{RIGHT SINGLE QUOTATION MARK}t answer.")
+    page.unroute("**/analytics/filters")
+    page.get_by_role("button", name="Try again").click()
+    expect(page.locator("#start")).to_contain_text("No tip has been shown yet.")
+
+
+def test_behind_a_prefix(lived: Service, visits: Visits) -> None:
+    """A proxy may put something before every path: no link and no call leads past it."""
+    page = visits.window(lived)
+    prefix = f"{lived.url}/behind/a/proxy"
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url))
+    page.route(f"{prefix}/**", lambda route: through_proxy(route, prefix))
+    page.goto(f"{prefix}/dashboard")
+    settled(page)
+    shown = lived.client.get("/analytics/reaction-rates", params={"since": "2026-10-27"}).json()["items"]
+    assert tile(page, "Tips shown") == f"{sum(item['shown'] for item in shown):,}"
+    for part in ("health", "rates", "rewards", "learning", "costs"):
+        assert page.locator(f"#{part} a.csv").evaluate("link => link.href").startswith(f"{prefix}/analytics/")
+    page.get_by_role("textbox", name="Person").fill("ada")
+    page.get_by_role("button", name="Open").click()
+    expect(page.locator("#decisions tbody tr").first).to_be_visible()
+    settled(page)
+    page.get_by_role("button", name="Verify").click()
+    expect(page.locator("#verify .verdict")).to_contain_text("Verified")
+    page.get_by_role("link", name="Dashboard").click()
+    expect(page).to_have_url(f"{prefix}/dashboard")
+    settled(page)
+    assert [url for url in asked if not url.startswith(prefix)] == []
+
+
+def through_proxy(route: Route, prefix: str) -> None:
+    """Ask the service for what a browser asks a proxy for that adds /behind/a/proxy to its paths."""
+    service = prefix.removesuffix("/behind/a/proxy")
+    route.fulfill(response=route.fetch(url=service + route.request.url.removeprefix(prefix)))
 
 
 def test_two_hundred_prompt_versions(service: Service, visit: Visit) -> None:

@@ -2,6 +2,8 @@
 
 const ROOT = new URL("../../", import.meta.url);
 const PAGE = 1000;
+// Twice what the service gives its longest calls, in milliseconds; after that nobody is there.
+const PATIENCE = 120_000;
 
 /** What the service said instead of an answer, as a sentence. */
 export class Refusal extends Error {}
@@ -24,13 +26,20 @@ export function segment(id) {
 
 /** Return the answer to a GET. Throws a Refusal, or an AbortError once `signal` says so. */
 export async function get(path, parameters, signal) {
+  const late = new AbortController();
+  const timer = setTimeout(() => late.abort(new Refusal("The service doesn’t answer.")), PATIENCE);
   let response;
   try {
-    response = await fetch(address(path, parameters), { signal, headers: { Accept: "application/json" } });
+    response = await fetch(address(path, parameters), {
+      signal: AbortSignal.any([signal, late.signal]),
+      headers: { Accept: "application/json" },
+    });
     if (response.ok) return await response.json();
   } catch (error) {
-    if (error.name === "AbortError") throw error;
+    if (error.name === "AbortError" || error instanceof Refusal) throw error;
     throw new Refusal("The service can’t be reached.");
+  } finally {
+    clearTimeout(timer);
   }
   throw new Refusal(sentence(await response.json().catch(() => ({})), response));
 }

@@ -1,0 +1,33 @@
+"""Counting by day, as upkeep does it."""
+
+import asyncio
+
+from sqlalchemy import Engine, text
+
+from oo_ml.services.days import Days, count_days
+from oo_ml.services.startup import single_worker
+from tests.conftest import make_settings
+from tests.services.days.people import NOW
+from tests.waiting import until
+
+
+def count(url: str, **limits: int) -> Days:
+    """Count, as upkeep does."""
+    with single_worker(make_settings(), url) as worker:
+        return asyncio.run(count_days(worker, NOW, **limits))
+
+
+def count_all(db: Engine, url: str, **limits: int) -> None:
+    """Count until all is counted: other tests' transactions on this server hold it up."""
+
+    def is_done() -> bool:
+        count(url, **limits)
+        return waiting(db) == 0
+
+    until(is_done)
+
+
+def waiting(db: Engine) -> int:
+    """How much is not counted yet."""
+    with db.begin() as connection:
+        return int(connection.scalar(text("SELECT count(*) FROM rollup.uncounted")) or 0)

@@ -1,0 +1,94 @@
+"""What the daily tables are to hold, read from the decisions as they are now, without a word about changes."""
+
+from typing import Any
+
+from sqlalchemy import Engine, text
+
+SCRATCH = {
+    "reactions": """
+        SELECT
+            day, policy, prompt_version, exploring, reaction, count(*), sum(r), sum(r * r),
+            sum(w), sum(ww), sum(wr), sum(wwr), sum(wwrr)
+        FROM (
+            SELECT
+                *, CAST(1 / p AS numeric) AS w, CAST(1 / p * (1 / p) AS numeric) AS ww,
+                CAST(1 / p * reward AS numeric) AS wr, CAST(1 / p * (1 / p) * reward AS numeric) AS wwr,
+                CAST(1 / p * (1 / p) * reward * reward AS numeric) AS wwrr, CAST(reward AS numeric) AS r
+            FROM seen
+        ) AS weighed
+        GROUP BY day, policy, prompt_version, exploring, reaction
+    """,
+    "learning": """
+        SELECT
+            day, policy, first_pull, count(*), count(reward),
+            sum(CAST(reward AS numeric)), sum(CAST(reward * reward AS numeric))
+        FROM (
+            SELECT *, CASE WHEN pull < 100 THEN pull ELSE pull - pull % 10 END AS first_pull FROM seen WHERE pull > 0
+        ) AS numbered
+        GROUP BY day, policy, first_pull
+    """,
+    "delays": """
+        SELECT day, policy, ceil(20 * log(2, CAST(1 + greatest(delay, 0) AS numeric))), count(*)
+        FROM seen WHERE reaction NOT IN ('none', 'default') GROUP BY 1, 2, 3
+    """,
+    "exploration": """
+        SELECT
+            day, policy, count(*), count(*) FILTER (WHERE exploring), sum(CAST(exploration AS numeric)),
+            sum(CAST(exploration * (1 - exploration) AS numeric)),
+            sum(CAST(1 / propensity / n AS numeric)), sum(CAST(1 / propensity / n * (1 / propensity / n) AS numeric))
+        FROM seen
+        GROUP BY day, policy
+    """,
+}
+SEEN = """
+    WITH seen AS (
+        SELECT
+            *,
+            CAST(decided_at AT TIME ZONE 'UTC' AS date) AS day,
+            extract(epoch FROM rewarded_at - decided_at) AS delay,
+            propensity * coalesce(prompt_probability, 1) AS p,
+            CASE WHEN exploration > 0 THEN jsonb_array_length(candidates) ELSE 1 END AS n,
+            CASE
+                WHEN reward IS NULL THEN 'none' WHEN reward_kind = 'default' THEN 'default'
+                WHEN reward = 1 THEN 'done' WHEN reward = 0.5 THEN 'helpful' WHEN reward = 0 THEN 'snooze'
+                WHEN reward = -0.5 THEN 'not_helpful' WHEN reward = -1 THEN 'dismiss' ELSE 'other'
+            END AS reaction
+        FROM feature_history
+    )
+"""
+KEYS = {"reactions": 5, "learning": 3, "delays": 3, "exploration": 2}
+
+
+def from_scratch(db: Engine, table: str) -> list[tuple[Any, ...]]:
+    """What a table is to hold; sums of no reward are 0."""
+    with db.begin() as connection:
+        rows = connection.execute(text(SEEN + SCRATCH[table]))
+        return sorted(
+            (tuple(value if value is not None or place == 2 else 0 for place, value in enumerate(row)) for row in rows),
+            key=repr,
+        )
+
+
+def counted(db: Engine, table: str, source: str) -> list[tuple[Any, ...]]:
+    """What a table or view holds, cells that were left by everybody apart."""
+    keys = KEYS[table]
+    with db.begin() as connection:
+        rows = [tuple(row) for row in connection.execute(text(f"SELECT * FROM {source}"))]  # noqa: S608 - a name of ours
+    cells: dict[Any, list[Any]] = {}
+    for row in rows:
+        cell = cells.setdefault(row[:keys], [0] * (len(row) - keys))
+        for place, value in enumerate(row[keys:]):
+            cell[place] += value
+    assert all(not any(sums) for sums in cells.values() if not sums[0]), "a cell without decisions has sums"
+    return sorted(((*key, *sums) for key, sums in cells.items() if sums[0]), key=repr)
+
+
+def assert_right(db: Engine, prefix: str = "rollup.") -> None:
+    """Every table, or with what is not counted yet, is what the decisions add up to, to the last digit."""
+    for table in SCRATCH:
+        assert normal(counted(db, table, prefix + table)) == normal(from_scratch(db, table)), table
+
+
+def normal(rows: list[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
+    """Numbers by value: 1.0 and 1.00 are one."""
+    return [tuple(str(value) if isinstance(value, str | bool) else value for value in row) for row in rows]
