@@ -23,7 +23,8 @@ CSV = "action,reward,propensity,p_target\na,1,0.5,0.25\nb,0,0.5,0.75\nb,1,0.25,0
 MODELLED = "action,reward,propensity,p_target,q_logged,q_target\na,1,0.5,0.25,0.5,0.25\nb,0,0.5,0.75,0,0.5\n"
 DETERMINISTIC = (
     "The log can't tell what the target would earn: its policy is deterministic, since every propensity is 1, and what"
-    " others would show had no chance to be shown there"
+    " others would show had no chance to be shown there (what this service decides is random with OO_ML_EXPLORATION and"
+    " OO_ML_EPSILON above 0)"
 )
 ESTIMATE = {"estimate", "variance", "low", "high"}
 

@@ -5,6 +5,7 @@ from typing import IO
 from oo_ml.domain import estimators
 from oo_ml.errors import EvaluationRefusedError, NothingToEvaluateError
 from oo_ml.services.evaluation.findings import Evaluation, Part, evaluation
+from oo_ml.settings import Settings
 from oo_ml.storage import log_files
 
 TARGET = "the target"
@@ -32,6 +33,7 @@ def evaluate_file(source: IO[bytes]) -> Evaluation:
     if not (found.is_random or is_same):
         raise EvaluationRefusedError(
             f"The log can't tell what {TARGET} would earn: its policy is deterministic, since every propensity is 1,"
-            " and what others would show had no chance to be shown there"
+            " and what others would show had no chance to be shown there (what this service decides is random with"
+            f" {Settings.variable('exploration')} and {Settings.variable('epsilon')} above 0)"
         )
     return evaluation(TARGET, found, None)
