@@ -1,4 +1,4 @@
-"""Counting: decisions and rewards are added to the daily tables, each once, a step a transaction.
+"""Counting: decisions, rewards and calls of the model are added to the daily tables, each once, a step a transaction.
 
 A row is counted when none before it can come any more. Two looks tell: positions given out by the first are settled as
 soon as the second finds every transaction ended that was under way after it. Nothing is locked but the task itself.
@@ -13,7 +13,7 @@ from sqlalchemy import Connection
 
 from oo_ml.services.workers import Workers
 from oo_ml.storage import days, upkeep
-from oo_ml.storage.days import DECISIONS, REWARDS, Counted, Range
+from oo_ml.storage.days import Counted, Range
 
 # Of each source: about a second's work, which an erasure has to wait for.
 LIMIT: Final = 20_000
@@ -21,7 +21,7 @@ LIMIT: Final = 20_000
 
 @dataclass(frozen=True, slots=True)
 class CountCommand:
-    """Take a step: look at `limit` positions of decisions and as many of rewards, at most."""
+    """Take a step: look at `limit` positions of each source at most."""
 
     now: datetime
     limit: int = LIMIT
@@ -87,7 +87,7 @@ def _step(connection: Connection, command: CountCommand) -> Step:
     }
     passed = sum(one.until - one.after for one in ranges.values())
     if passed:
-        days.add(connection, ranges[DECISIONS], ranges[REWARDS])
+        days.add(connection, ranges)
     for source, one in settled.items():
         days.save(connection, source, replace(one, counted_until=ranges[source].until))
     upkeep.save(connection, upkeep.DAYS, claim.done_until, command.now)

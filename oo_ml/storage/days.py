@@ -1,10 +1,11 @@
-"""The daily tables: sums by day of decisions and of what became of them, and how far they have come.
+"""The daily tables: sums by day of decisions, of what became of them and of calls of the model; how far they have come.
 
 What a row adds is written down once, in the views of schema rollup (alembic/analytics). Every sum is exact, so whatever
 was added can be taken away again. A row is counted when no row before it can come any more: positions are given out in
 order and committed in any.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
@@ -12,7 +13,12 @@ from sqlalchemy import Connection, text
 
 DECISIONS: Final = "feature_history"
 REWARDS: Final = "reward_ledger"
-_ORDERS: Final = {DECISIONS: "feature_history_order", REWARDS: "reward_ledger_order"}
+GENERATIONS: Final = "generations"
+_ORDERS: Final = {
+    DECISIONS: "feature_history_order",
+    REWARDS: "reward_ledger_order",
+    GENERATIONS: "generations_order",
+}
 # Below every position.
 _NOTHING: Final = -1
 
@@ -39,6 +45,7 @@ _COUNTED = text("SELECT source, counted_until, settled_until, next_until, next_x
 _START = text("""
     WITH reactions AS (DELETE FROM daily_reactions), learning AS (DELETE FROM daily_learning),
         delays AS (DELETE FROM daily_delays), exploration AS (DELETE FROM daily_exploration),
+        costs AS (DELETE FROM daily_costs), latencies AS (DELETE FROM daily_latencies),
         gone AS (DELETE FROM counted WHERE source <> ALL (CAST(:sources AS text[])))
     INSERT INTO counted (source, counted_until, settled_until)
     SELECT source, :nothing, :nothing FROM unnest(CAST(:sources AS text[])) AS source
@@ -127,6 +134,31 @@ def _added(cells: str, exploration_cells: str) -> str:
     """.replace(":sign", "CAST(:sign AS integer)")
 
 
+def _costs_added(cells: str) -> str:
+    """Return the statement that adds cells, :sign times, to the daily tables of calls of the model."""
+    return f"""
+        WITH cells AS MATERIALIZED ({cells}), latencies AS (
+            INSERT INTO daily_latencies AS d (day, prompt_version, latency_step, calls)
+            SELECT day, prompt_version, latency_step, :sign * sum(calls)
+            FROM cells
+            GROUP BY day, prompt_version, latency_step
+            ON CONFLICT (day, prompt_version, latency_step) DO UPDATE SET calls = d.calls + excluded.calls
+        )
+        INSERT INTO daily_costs AS d (day, prompt_version, calls, failed, retries, prompt_tokens, completion_tokens)
+        SELECT
+            day, prompt_version, :sign * sum(calls), :sign * sum(failed), :sign * sum(retries),
+            :sign * sum(prompt_tokens), :sign * sum(completion_tokens)
+        FROM cells
+        GROUP BY day, prompt_version
+        ON CONFLICT (day, prompt_version) DO UPDATE SET
+            calls = d.calls + excluded.calls,
+            failed = d.failed + excluded.failed,
+            retries = d.retries + excluded.retries,
+            prompt_tokens = d.prompt_tokens + excluded.prompt_tokens,
+            completion_tokens = d.completion_tokens + excluded.completion_tokens
+    """.replace(":sign", "CAST(:sign AS integer)")
+
+
 _CELLS: Final = """
     SELECT * FROM rollup.reaction_cells WHERE source = 'feature_history' AND {decisions}
     UNION ALL
@@ -143,6 +175,8 @@ _ADD = text(
     )
 )
 
+_ADD_COSTS = text(_costs_added("SELECT * FROM rollup.cost_cells WHERE position > :after AND position <= :until"))
+
 _OF_PERSON: Final = (
     "user_id = :user_id AND position <= (SELECT counted_until FROM counted WHERE counted.source = '{source}')"
 )
@@ -153,6 +187,8 @@ _TAKE_AWAY = text(
         f"SELECT * FROM rollup.exploration_cells WHERE {_OF_PERSON.format(source=DECISIONS)}",
     )
 )
+
+_TAKE_COSTS_AWAY = text(_costs_added(f"SELECT * FROM rollup.cost_cells WHERE {_OF_PERSON.format(source=GENERATIONS)}"))
 
 
 def counted(connection: Connection) -> dict[str, Counted]:
@@ -194,8 +230,9 @@ def transactions(connection: Connection) -> tuple[int, int]:
     return first, next_one
 
 
-def add(connection: Connection, decisions: Range, rewards: Range) -> None:
-    """Add what the decisions and the changes of rewards in two ranges of positions have changed."""
+def add(connection: Connection, ranges: Mapping[str, Range]) -> None:
+    """Add what the rows in a range of positions of each source have changed."""
+    decisions, rewards, generations = (ranges[source] for source in (DECISIONS, REWARDS, GENERATIONS))
     connection.execute(
         _ADD,
         {
@@ -206,8 +243,10 @@ def add(connection: Connection, decisions: Range, rewards: Range) -> None:
             "rewards_until": rewards.until,
         },
     )
+    connection.execute(_ADD_COSTS, {"sign": 1, "after": generations.after, "until": generations.until})
 
 
 def take_away(connection: Connection, user_id: str) -> None:
-    """Take a person's decisions away from the sums, as far as they are in them; nobody may be adding meanwhile."""
-    connection.execute(_TAKE_AWAY, {"sign": -1, "user_id": user_id})
+    """Take what a person did away from the sums, as far as it is in them; nobody may be adding meanwhile."""
+    for statement in (_TAKE_AWAY, _TAKE_COSTS_AWAY):
+        connection.execute(statement, {"sign": -1, "user_id": user_id})

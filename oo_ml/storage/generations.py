@@ -7,6 +7,7 @@ from uuid import UUID
 
 from sqlalchemy import Connection, insert
 
+from oo_ml.storage import days
 from oo_ml.storage.tables import generations, tips
 
 
@@ -51,6 +52,7 @@ class TipRow:
 
 def save(connection: Connection, generation: GenerationRow, written: Sequence[TipRow]) -> None:
     """Write a generation and the tips it gave, none if it failed."""
+    days.take_number(connection)
     connection.execute(insert(generations), asdict(generation))
     if written:
         connection.execute(insert(tips), [asdict(tip) for tip in written])

@@ -30,9 +30,10 @@ from sqlalchemy import (
 HISTORY: Final = "feature_history"
 STATE: Final = "policy_state"
 LEDGER: Final = "reward_ledger"
-# These two give out positions of their own; elsewhere they only say in which order rows belong.
+GENERATIONS: Final = "generations"
+# These give out positions of their own; elsewhere they only say in which order rows belong.
 POSITION: Final = "position"
-ORDERED: Final = frozenset({HISTORY, LEDGER})
+ORDERED: Final = frozenset({HISTORY, LEDGER, GENERATIONS})
 
 _DETACHED_MONTH: Final = re.compile(r"feature_history_\d{4}_\d{2}")
 _ROWS_AT_ONCE: Final = 100

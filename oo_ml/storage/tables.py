@@ -290,6 +290,8 @@ prompt_versions = Table(
     comment="The prompt registry. A published text never changes; a trigger holds it.",
 )
 
+generation_order = Sequence("generations_order", metadata=metadata, data_type=BigInteger)
+
 generations = Table(
     "generations",
     metadata,
@@ -312,6 +314,14 @@ generations = Table(
     name("model", "The model that answered, as the gateway names it", nullable=True),
     Column("error", Text, comment="What went wrong, as answered"),
     probability("prompt_probability", "Probability with which the version was picked: 1 if the client named it"),
+    Column(
+        "position",
+        BigInteger,
+        generation_order,
+        server_default=generation_order.next_value(),
+        nullable=False,
+        comment="Order in which generations were written; 0: before there were positions",
+    ),
     length("user_id", 200),
     CheckConstraint("latency_ms >= 0", name="latency_ms_range"),
     CheckConstraint("prompt_tokens >= 0", name="prompt_tokens_range"),
@@ -323,6 +333,7 @@ generations = Table(
     CheckConstraint("(outcome = 'ok') = (error IS NULL)", name="error_present"),
     CheckConstraint("octet_length(error) <= 8192", name="error_length"),
     is_probability("prompt_probability"),
+    by_position("generations"),
     comment="One row a call of /generate that asked the model, failed ones included.",
 )
 

@@ -6,7 +6,7 @@ from sqlalchemy import Engine, text
 
 from oo_ml.storage import migrations
 from tests.conftest import make_settings
-from tests.migrations.programs import dump
+from tests.migrations.programs import dump, psql
 
 REACTIONS = ("reacted", "done", "helpful", "snooze", "not_helpful", "dismiss", "other")
 REACTION_RATES = f"""
@@ -133,6 +133,18 @@ def test_up_down_up_leaves_nothing_behind(database_url: str) -> None:
     assert re.findall(r"SCHEMA analytics|SCHEMA rollup|analytics\.|rollup\.", below) == []
     migrations.upgrade(database_url, settings)
     assert dump(database_url) == migrated
+
+
+def test_down_to_0007_is_what_it_was(empty_database_url: str) -> None:
+    """What 0008 has replaced is put back in its place, with the rights of whoever was let in."""
+    settings = make_settings()
+    migrations.upgrade(empty_database_url, settings, "0007")
+    psql(empty_database_url, "GRANT SELECT ON analytics.loop_health TO pg_monitor")
+    psql(empty_database_url, "GRANT EXECUTE ON FUNCTION analytics.loop_health_between TO pg_monitor")
+    before = dump(empty_database_url)
+    migrations.upgrade(empty_database_url, settings, "0008")
+    migrations.downgrade(empty_database_url, settings, "0007")
+    assert dump(empty_database_url) == before
 
 
 def found(db: Engine, statement: str, **parameters: object) -> dict[str, str]:

@@ -52,6 +52,7 @@ def test_flags_that_do_not_fit_their_share(db: Engine, flag: str) -> None:
     statuses = list(tampering(db, f"exploring = {flag}", f"policy = '{LINUCB}' AND exploring <> {flag}", 8))
     assert rises([found["explored_share", LINUCB] for found in statuses])
     assert {found["explored_share", EPSILON_GREEDY] for found in statuses} == {"green"}
+    assert reason(db, "explored_share").startswith("more tips" if flag == "true" else "fewer tips")
 
 
 @pytest.mark.parametrize("factor", [0.3, 2.5])
@@ -186,6 +187,9 @@ def test_upkeep_that_is_behind(db: Engine, database_url: str) -> None:
     assert value(db, "uncounted") == 30
     count_all(db, database_url)
     assert value(db, "uncounted") == 0
+    run(db, "SELECT setval('generations_order', 100100)")
+    assert health(db)["uncounted", None] == "amber"
+    run(db, "SELECT setval('generations_order', 1, false)")
     for last, status in ((100_000, "green"), (100_100, "amber"), (1_100_000, "red")):
         run(db, "SELECT setval('feature_history_order', :last)", last=last)
         assert health(db)["uncounted", None] == status
@@ -244,6 +248,13 @@ def health(db: Engine) -> dict[tuple[str, str | None], str]:
     assert len({(row.check_name, row.policy) for row in rows}) == len(rows)
     assert all(row.reason for row in rows)
     return {(row.check_name, row.policy): row.status for row in rows}
+
+
+def reason(db: Engine, check: str) -> str:
+    """Return why a check of linucb-v1 has its status."""
+    with db.begin() as connection:
+        statement = text("SELECT reason FROM analytics.loop_health WHERE check_name = :check AND policy = :policy")
+        return str(connection.scalar(statement, {"check": check, "policy": LINUCB}))
 
 
 def value(db: Engine, check: str) -> float:

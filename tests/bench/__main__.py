@@ -38,7 +38,7 @@ def main(
         Path | None, typer.Option(help="Where to make the databases, for as long as it takes; default: as $TMPDIR says")
     ] = None,
 ) -> None:
-    """Measure the service beside pgbench: throughput, latency, memory, start. About half an hour and 30 GB of disk."""
+    """Measure the service beside pgbench: throughput, latency, memory, start. Twenty minutes and 30 GB of disk."""
     console = Console(stderr=True)
     plan = QUICK if quick else FULL
     try:

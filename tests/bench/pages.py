@@ -37,6 +37,20 @@ _REACT: Final = """
     WHERE position % 5 < 3 AND reward IS NULL
 """
 
+# One call of the model for every five decisions, most of which took half a second to five.
+_CALL: Final = """
+    INSERT INTO generations (
+        user_id, generation_id, prompt_version, created_at, latency_ms, prompt_tokens, completion_tokens, requested,
+        attempts, outcome
+    )
+    SELECT
+        user_id, gen_random_uuid(), (ARRAY['v1', 'v2-mentor', 'v3-few-shot'])[1 + position / 5 %% 3], decided_at,
+        500 + position * 7919 %% 4500, 300 + position %% 50, 100 + position %% 30, 3,
+        1 + CAST(position %% 50 = 0 AS integer),
+        'ok'
+    FROM (SELECT user_id, decided_at, position FROM feature_history WHERE position %% 5 = 0 LIMIT %s) AS every_fifth
+"""
+
 _PAGES: Final = (
     "/analytics/filters",
     "/analytics/reaction-rates{}",
@@ -45,6 +59,7 @@ _PAGES: Final = (
     "/analytics/learning-curve{}",
     "/analytics/prompt-costs{}",
     "/analytics/loop-health{}",
+    "/analytics/prompt-costs?limit=1000",
     "/users/{user}/decisions",
 )
 
@@ -54,10 +69,10 @@ class Pages:
     """What came of it.
 
     Attributes:
-        rows: decisions and changes of rewards counted.
+        rows: decisions, changes of rewards and calls of the model counted.
         seconds: that counting them took.
         questions: what was asked, and the median and the longest time of an answer in milliseconds: with everything
-            counted, and with `waiting` decisions not counted yet.
+            counted, and with `waiting` decisions, and a fifth as many calls, not counted yet.
     """
 
     rows: int
@@ -74,14 +89,20 @@ def measure(target: Target, plan: Plan, console: Console) -> Pages:
     service, database, user = target.service, target.database, target.people.first_user
     with database.connect() as connection:
         connection.execute(_REACT)
+        connection.execute(_CALL, [None])
     with database.connect_as_superuser() as connection:
-        connection.execute("VACUUM (ANALYZE) reward_ledger")
+        connection.execute("VACUUM (ANALYZE) reward_ledger, generations")
     rows, seconds = _count(database, console)
     with database.connect_as_superuser() as connection:
-        connection.execute("VACUUM (ANALYZE) daily_reactions, daily_learning, daily_delays, daily_exploration")
+        connection.execute(
+            "VACUUM (ANALYZE) daily_reactions, daily_learning, daily_delays, daily_exploration, daily_costs,"
+            " daily_latencies"
+        )
     questions = _questions(database, user)
     counted = [_ask(service, question, plan.asked) for question in questions]
     _decide(service, user, plan.uncounted)
+    with database.connect() as connection:
+        connection.execute(_CALL, [plan.uncounted // 5])
     before = [_ask(service, question, plan.asked) for question in questions]
     return Pages(rows, seconds, plan.uncounted, list(zip(questions, counted, before, strict=True)))
 
@@ -91,6 +112,7 @@ def _count(database: Database, console: Console) -> tuple[int, float]:
     with database.connect() as connection:
         total = one(connection, "SELECT count(*) FROM feature_history")
         total += one(connection, "SELECT count(*) FROM reward_ledger")
+        total += one(connection, "SELECT count(*) FROM generations")
     started = time.monotonic()
     with single_worker(Settings(), database.url) as worker, progress(console, "Counting", 1, lines=_LINES) as advance:
         asyncio.run(count_days(worker, datetime.now(UTC)))

@@ -108,7 +108,7 @@ def test_a_role_that_owns_nothing_does_what_it_can(database_url: str, db: Engine
     run(db, f'CREATE ROLE "{role}" LOGIN')
     try:
         run(db, f'GRANT SELECT, INSERT, UPDATE ON ALL TABLES IN SCHEMA public TO "{role}"')
-        run(db, f'GRANT USAGE ON SEQUENCE feature_history_order, reward_ledger_order TO "{role}"')
+        run(db, f'GRANT USAGE ON SEQUENCE feature_history_order, reward_ledger_order, generations_order TO "{role}"')
         run(db, f'GRANT USAGE ON SCHEMA rollup TO "{role}"')
         run(db, f'GRANT SELECT ON ALL TABLES IN SCHEMA rollup TO "{role}"')
         clerk = make_url(database_url).set(username=role).render_as_string()

@@ -92,7 +92,7 @@ def replay_document(db: Engine, document: Document) -> Replayed:
 def without_positions(content: bytes) -> dict[str, Any]:
     """Return a document as values, without what every database counts for itself."""
     document: dict[str, Any] = json.loads(content)
-    for table in ("feature_history", "reward_ledger"):
+    for table in ("feature_history", "reward_ledger", "generations"):
         for row in document[table]:
             del row["position"]
     return document

@@ -407,7 +407,7 @@ def clerk(database_url: str, tables: str = "ALL TABLES IN SCHEMA public") -> Ite
             f"""
             CREATE ROLE "{role}" LOGIN;
             GRANT SELECT, INSERT, UPDATE ON {tables} TO "{role}";
-            GRANT USAGE ON SEQUENCE feature_history_order, reward_ledger_order TO "{role}";
+            GRANT USAGE ON SEQUENCE feature_history_order, reward_ledger_order, generations_order TO "{role}";
             GRANT USAGE ON SCHEMA rollup TO "{role}";
             GRANT SELECT ON ALL TABLES IN SCHEMA rollup TO "{role}";
             """.encode()

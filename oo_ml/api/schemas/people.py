@@ -120,7 +120,7 @@ class ExportAnswer(BaseModel):
                     "format": "oo-ml export",
                     "format_version": 1,
                     "release": "0.1.0",
-                    "schema": "0007",
+                    "schema": "0009",
                     "exported_at": "2026-11-23T09:30:00.000000Z",
                     "user_id": "ada",
                     "history_from": None,

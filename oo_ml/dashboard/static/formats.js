@@ -31,6 +31,8 @@ export const score = known((number) => fixed.format(number).replace("-", "−"))
 export const probability = known((number) => (number < 0.001 ? plain : precise).format(number));
 /** 0.1234, 1,234 */
 export const decimal = known((number) => plain.format(number).replace("-", "−"));
+/** 0.1234; < 0.0001, below which it makes no difference */
+export const chance = known((p) => (p < 0.0001 ? "< 0.0001" : plain.format(p)));
 /** 23 Nov 2026, of an ISO date; what is none, as an address may say, is shown as it is */
 export const day = known((iso) => (Number.isNaN(Date.parse(iso)) ? iso : dayOf.format(new Date(iso))));
 /** 23 Nov, of an ISO date or of milliseconds */

@@ -1,7 +1,7 @@
 // Loop health: what is wrong first, with the reason; what is well is folded up.
 
 import { el, name } from "./dom.js";
-import { UNKNOWN, count, decimal, duration, percent, plural } from "./formats.js";
+import { chance, count, decimal, duration, percent, plural } from "./formats.js";
 import { status } from "./icons.js";
 import { nothing } from "./panels.js";
 import { folded, table } from "./tables.js";
@@ -64,7 +64,7 @@ function listed(checks) {
     { title: "Status", cell: (one) => status(one.status, word(one.status)) },
     { title: "Found", number: true, cell: (one) => described(one.check)[1](one.value) },
     { title: "Expected", number: true, cell: (one) => described(one.check)[1](one.expected) },
-    { title: "p-value", number: true, cell: (one) => (one.p_value === null ? UNKNOWN : decimal(one.p_value)) },
+    { title: "p-value", number: true, cell: (one) => chance(one.p_value) },
     { title: "Reason", cell: (one) => el("span", { class: "prose" }, sentence(one.reason)) },
   ], checks);
 }

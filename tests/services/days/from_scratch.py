@@ -39,6 +39,21 @@ SCRATCH = {
         FROM seen
         GROUP BY day, policy
     """,
+    "costs": """
+        SELECT
+            CAST(created_at AT TIME ZONE 'UTC' AS date) AS day, prompt_version, count(*),
+            count(*) FILTER (WHERE outcome <> 'ok'), sum(attempts - 1) FILTER (WHERE attempts > 1),
+            sum(prompt_tokens), sum(completion_tokens)
+        FROM generations
+        GROUP BY 1, 2
+    """,
+    "latencies": """
+        SELECT
+            CAST(created_at AT TIME ZONE 'UTC' AS date) AS day, prompt_version,
+            CAST(round(20 * log(2, CAST(1 + latency_ms AS numeric))) AS integer), count(*)
+        FROM generations
+        GROUP BY 1, 2, 3
+    """,
 }
 SEEN = """
     WITH seen AS (
@@ -56,7 +71,7 @@ SEEN = """
         FROM feature_history
     )
 """
-KEYS = {"reactions": 5, "learning": 3, "delays": 3, "exploration": 2}
+KEYS = {"reactions": 5, "learning": 3, "delays": 3, "exploration": 2, "costs": 2, "latencies": 3}
 
 
 def from_scratch(db: Engine, table: str) -> list[tuple[Any, ...]]:

@@ -13,6 +13,8 @@ from oo_ml.services.book import Book
 from oo_ml.services.reset import reset
 from oo_ml.services.reward import CorrectCommand, DecisionRewardCommand, correct, learn
 from oo_ml.services.score import DecideCommand, Parameters, decide
+from oo_ml.storage import generations
+from oo_ml.storage.generations import GenerationRow
 from oo_ml.storage.history import DecisionKey
 from tests.candidates import Candidate
 
@@ -31,7 +33,16 @@ class People:
         """Do so many things."""
         for _ in range(moments):
             self.random.choice(
-                [self.decide, self.decide, self.react, self.react, self.correct, self.assume, self.reset]
+                [
+                    self.decide,
+                    self.decide,
+                    self.react,
+                    self.react,
+                    self.correct,
+                    self.assume,
+                    self.reset,
+                    self.generate,
+                ]
             )()
 
     def decide(self) -> None:
@@ -85,6 +96,30 @@ class People:
         if self.random.random() < 0.2:
             with self.db.begin() as connection:
                 reset(connection, [self.random.choice(["ada", "ben"])])
+
+    def generate(self) -> None:
+        """Have tips written, or try to, some days ago."""
+        with self.db.begin() as connection:
+            generations.save(connection, self.generation(self.random.choice(["ada", "ben", "zoë"])), [])
+
+    def generation(self, user_id: str) -> GenerationRow:
+        """A call of the model that took anything from no time to a minute, at the first attempt or a later one."""
+        error = self.random.choice([None, "The model's reply is no JSON array"])
+        return GenerationRow(
+            user_id=user_id,
+            generation_id=UUID(int=self.random.getrandbits(128)),
+            prompt_version=self.random.choice(["v1", "v2-mentor"]),
+            prompt_probability=0.5,
+            created_at=NOW - timedelta(days=self.random.randint(0, 3)),
+            latency_ms=self.random.choice([0, 1, 2, self.random.randint(3, 60_000)]),
+            prompt_tokens=self.random.randint(0, 5000),
+            completion_tokens=self.random.randint(0, 500),
+            requested=3,
+            attempts=self.random.randint(0, 3),
+            outcome="ok" if error is None else "invalid_reply",
+            model=None,
+            error=error,
+        )
 
     def later(self) -> datetime:
         """A moment after every decision, or on a clock that is behind."""

@@ -11,6 +11,7 @@ from oo_ml.domain.policies import EPSILON_GREEDY
 from oo_ml.services.days import Days
 from oo_ml.services.erase import erase
 from oo_ml.services.score import DecideCommand, decide
+from oo_ml.storage import generations
 from tests.candidates import Candidate
 from tests.conftest import Serve
 from tests.services import story
@@ -64,7 +65,8 @@ def test_a_transaction_under_way_is_not_overtaken(db: Engine, database_url: str)
         tip = [Candidate("t", "s", Task(is_overdue=True, task_age_days=1.0, priority=2))]
         command = DecideCommand("slow", EPSILON_GREEDY, UUID(int=1), NOW, Moment(9, 2), tip)
         decide(slow, [command], parameters=PARAMETERS)
-        people.live(20)
+        generations.save(slow, people.generation("slow"), [])
+        people.live(30)
         count(database_url)
         assert_right(db)
         assert waiting(db) > 5
@@ -117,11 +119,12 @@ def test_whoever_doubts_the_tables_has_them_made_anew(db: Engine, database_url: 
     assert_right(db, "daily_")
 
 
-def test_rewards_from_before_there_were_positions_count(db: Engine, database_url: str) -> None:
+def test_what_is_from_before_there_were_positions_counts(db: Engine, database_url: str) -> None:
     """They all have position 0."""
     People(db, 5).live(40)
     with db.begin() as connection:
         connection.execute(text("UPDATE reward_ledger SET position = 0"))
+        connection.execute(text("UPDATE generations SET position = 0"))
     assert_right(db)
     count_all(db, database_url, limit=5)
     assert_right(db, "daily_")

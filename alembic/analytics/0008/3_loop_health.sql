@@ -1,0 +1,155 @@
+-- As in 0007, but explored_share says whether too many or too few, and generations are counted too.
+
+CREATE OR REPLACE FUNCTION analytics.loop_health_between(since date, until date)
+RETURNS TABLE (
+    check_name text, policy text, value float8, expected float8, p_value float8, status text, reason text
+)
+LANGUAGE sql STABLE SECURITY DEFINER ROWS 10
+BEGIN ATOMIC
+    -- MATERIALIZED where a number is named more than once: each time it would be worked out anew.
+    WITH delays AS MATERIALIZED (
+        SELECT d.delay_step, sum(sum(d.decisions)) OVER (ORDER BY d.delay_step) AS until_here,
+            sum(sum(d.decisions)) OVER () AS total
+        FROM rollup.delays AS d
+        WHERE (since IS NULL OR d.day >= since) AND (until IS NULL OR d.day <= until)
+        GROUP BY d.delay_step
+    ), quantiles AS MATERIALIZED (
+        SELECT q.check_name, (
+            SELECT power(2::float8, d.delay_step / 20.0::float8) - 1 FROM delays AS d
+            WHERE d.until_here >= q.share * d.total AND d.total > 0 ORDER BY d.delay_step LIMIT 1
+        ) AS value
+        FROM (VALUES ('reward_delay_p50', 0.5), ('reward_delay_p95', 0.95)) AS q (check_name, share)
+    ), waiting AS (
+        SELECT CAST(sum(r.decisions) FILTER (WHERE r.reaction = 'none') AS float8) / nullif(sum(r.decisions), 0) AS value
+        FROM rollup.reactions AS r
+        WHERE (since IS NULL OR r.day >= since) AND (until IS NULL OR r.day <= until)
+            -- Today's may still come.
+            AND r.day < CAST(now() AT TIME ZONE 'UTC' AS date)
+    ), explored_by_day AS (
+        SELECT
+            e.policy,
+            CAST(sum(e.decisions) AS float8) AS n,
+            CAST(sum(e.explored) AS float8) AS explored,
+            CAST(sum(e.expected) AS float8) AS expected,
+            CAST(sum(e.expected_variance) AS float8) AS variance,
+            CAST(sum(e.shares) AS float8) AS shares,
+            CAST(sum(e.shares_squared) AS float8) AS shares_squared
+        FROM rollup.exploration AS e
+        WHERE (since IS NULL OR e.day >= since) AND (until IS NULL OR e.day <= until)
+        GROUP BY e.policy, e.day
+        HAVING sum(e.decisions) > 0
+    ), explored AS (
+        SELECT
+            d.policy,
+            sum(d.n) AS n,
+            sum(d.explored) AS explored,
+            sum(d.expected) AS expected,
+            sum(d.variance) AS variance,
+            sum(d.shares) AS shares,
+            -- Of 1 / (n propensity) it is at most 1 / e - 1, which it comes near to where there are many candidates. What
+            -- was seen to vary says little: as long as nothing was drawn at random, nothing varies. But on a day on which
+            -- e was changed (as sum(e)^2 < n sum(e^2) tells) it may be more than that.
+            sum(CASE
+                -- Hardly ever is never.
+                WHEN d.expected < 1e-12 * d.n THEN 0
+                WHEN d.expected * d.expected < d.n * (d.expected - d.variance) * 0.999999
+                    THEN greatest(d.n * (d.n / d.expected - 1), d.shares_squared - d.shares * d.shares / d.n)
+                ELSE d.n * (d.n / d.expected - 1)
+            END) AS shares_variance
+        FROM explored_by_day AS d
+        GROUP BY d.policy
+    ), chances AS (
+        SELECT
+            e.*,
+            rollup.count_z(e.explored, e.expected, e.variance) AS explored_z,
+            -- As if the sum of shares were made of draws that count 1 / p each, with probability p.
+            rollup.count_z(e.shares * p.p, e.n * p.p, e.n * p.p * (1 - p.p)) AS shares_z
+        FROM explored AS e
+        CROSS JOIN LATERAL (SELECT e.n / (e.n + e.shares_variance) AS p) AS p
+    ), states AS MATERIALIZED (
+        -- Where the table's own checks are in force there can be none, and a million models need not be read.
+        SELECT CASE WHEN (
+            SELECT count(*) FROM pg_constraint AS k
+            WHERE k.conrelid = CAST('policy_state' AS regclass) AND k.convalidated
+                AND k.conname IN ('ck_policy_state_a_finite', 'ck_policy_state_b_finite')
+        ) = 2 THEN 0 ELSE (
+            SELECT CAST(count(*) AS float8) FROM policy_state AS p
+            WHERE NOT ('-Infinity' < ALL (p.a) AND 'Infinity' > ALL (p.a)
+                AND '-Infinity' < ALL (p.b) AND 'Infinity' > ALL (p.b))
+        ) END AS value
+    ), found AS (
+        SELECT q.check_name, NULL::text AS policy, q.value, NULL::float8 AS expected, NULL::float8 AS p_value,
+            CASE WHEN q.value IS NULL THEN 'unknown' WHEN q.value > 1209600 THEN 'red' WHEN q.value > 604800 THEN 'amber'
+                ELSE 'green' END AS status,
+            CASE WHEN q.value IS NULL THEN 'nobody has reacted in this period'
+                WHEN q.value > 1209600 THEN 'rewards come more than two weeks after their decision: what is learned is old'
+                WHEN q.value > 604800 THEN 'rewards come more than a week after their decision: what is learned is old'
+                ELSE 'rewards come soon enough to be learned from' END AS reason
+        FROM quantiles AS q
+        UNION ALL
+        SELECT 'never_rewarded', NULL, w.value, NULL, NULL,
+            CASE WHEN w.value IS NULL THEN 'unknown' WHEN w.value > 0.9 THEN 'red' WHEN w.value > 0.5 THEN 'amber'
+                ELSE 'green' END,
+            CASE WHEN w.value IS NULL THEN 'no decision of an earlier day in this period'
+                WHEN w.value > 0.9 THEN 'hardly any decision before today got a reward: are rewards sent?'
+                WHEN w.value > 0.5 THEN 'most decisions before today got no reward: nothing is learned from them'
+                ELSE 'most decisions before today got a reward' END
+        FROM waiting AS w
+        UNION ALL
+        SELECT 'explored_share', c.policy, c.explored / c.n, c.expected / c.n, analytics.two_sided_p(c.explored_z),
+            CASE WHEN c.explored_z IS NULL AND c.explored <> c.expected THEN 'red'
+                WHEN analytics.two_sided_p(c.explored_z) < 1e-6 THEN 'red'
+                WHEN analytics.two_sided_p(c.explored_z) < 1e-3 THEN 'amber' ELSE 'green' END,
+            CASE WHEN analytics.two_sided_p(c.explored_z) < 1e-3 OR c.explored_z IS NULL AND c.explored <> c.expected
+                THEN CASE WHEN c.explored > c.expected THEN 'more' ELSE 'fewer' END
+                    || ' tips were drawn at random than were to be: propensities can''t be trusted'
+                WHEN c.expected = 0 THEN 'nothing is drawn at random: no other policy can be judged from this log'
+                ELSE 'as many tips were drawn at random as were to be' END
+        FROM chances AS c
+        UNION ALL
+        SELECT 'propensity_calibration', c.policy, c.shares / c.n, 1, analytics.two_sided_p(c.shares_z),
+            CASE WHEN c.shares_z IS NULL AND abs(c.shares / c.n - 1) > 1e-6 THEN 'red'
+                WHEN analytics.two_sided_p(c.shares_z) < 1e-6 THEN 'red'
+                WHEN analytics.two_sided_p(c.shares_z) < 1e-3 THEN 'amber' ELSE 'green' END,
+            CASE WHEN analytics.two_sided_p(c.shares_z) < 1e-3 OR c.shares_z IS NULL AND abs(c.shares / c.n - 1) > 1e-6
+                THEN 'the inverse propensities don''t add up to the candidates: weighted numbers can''t be trusted'
+                ELSE 'the inverse propensities add up to the candidates' END
+        FROM chances AS c
+        UNION ALL
+        SELECT 'states_not_finite', NULL, s.value, 0, NULL, CASE WHEN s.value > 0 THEN 'red' ELSE 'green' END,
+            CASE WHEN s.value > 0 THEN 'models hold numbers that are none: run oo-ml verify'
+                ELSE 'every model holds finite numbers' END
+        FROM states AS s
+        UNION ALL
+        SELECT 'partitions_ahead', NULL, m.value, 3, NULL,
+            CASE WHEN m.value < 1 THEN 'red' WHEN m.value < 2 THEN 'amber' ELSE 'green' END,
+            CASE WHEN m.value < 2 THEN 'months to come have no partition: run oo-ml upkeep as the owner of the tables'
+                ELSE 'months to come have their partitions' END
+        FROM (
+            SELECT CAST(count(*) AS float8) AS value
+            FROM pg_inherits AS i
+            JOIN pg_class AS c ON c.oid = i.inhrelid
+            WHERE i.inhparent = CAST('feature_history' AS regclass)
+                AND c.relname ~ '^feature_history_[0-9]{4}_[0-9]{2}$'
+                AND right(c.relname, 7) > to_char(now() AT TIME ZONE 'UTC', 'YYYY_MM')
+        ) AS m
+        UNION ALL
+        SELECT 'uncounted', NULL, u.value, NULL, NULL,
+            CASE WHEN u.value > 1000000 THEN 'red' WHEN u.value > 100000 THEN 'amber' ELSE 'green' END,
+            CASE WHEN u.value > 100000 THEN 'upkeep is behind: these pages are right, and slow'
+                ELSE 'upkeep has added up nearly all there is' END
+        FROM (
+            -- Told by positions: to count rows would take longest when there is something to tell.
+            SELECT CAST(sum(greatest(o.last_position - greatest(coalesce(c.counted_until, 0), 0), 0)) AS float8) AS value
+            FROM (VALUES
+                ('feature_history', coalesce(pg_sequence_last_value('feature_history_order'), 0)),
+                ('reward_ledger', coalesce(pg_sequence_last_value('reward_ledger_order'), 0)),
+                ('generations', coalesce(pg_sequence_last_value('generations_order'), 0))
+            ) AS o (source, last_position)
+            LEFT JOIN counted AS c ON c.source = o.source
+        ) AS u
+    )
+    SELECT f.check_name, f.policy, f.value, f.expected, f.p_value, f.status, f.reason FROM found AS f;
+END;
+COMMENT ON COLUMN analytics.loop_health.check_name IS
+    'reward_delay_p50, reward_delay_p95 (seconds, to 3.5 %), never_rewarded (share of the decisions before today), explored_share, propensity_calibration (mean of 1 / (candidates x propensity), to be 1), states_not_finite, partitions_ahead (months), uncounted (decisions, changes of rewards and calls of the model that upkeep has yet to add up, by their positions)';

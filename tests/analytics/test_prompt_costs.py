@@ -1,0 +1,82 @@
+"""prompt_costs: every number is what a naive reading of the calls gives, counted by upkeep or not."""
+
+from datetime import date, timedelta
+
+import numpy as np
+import pytest
+from sqlalchemy import Engine, text
+
+from oo_ml.services.erase import erase
+from tests.services.days.counting import count_all
+from tests.services.days.people import NOW, People
+
+EVER = date(2000, 1, 1)
+YESTERDAY = NOW.date() - timedelta(days=1)
+VIEW = "analytics.prompt_costs"
+REPORT = "analytics.prompt_costs_between(:since, NULL)"
+CALLS = """
+    SELECT prompt_version, outcome, attempts, prompt_tokens, completion_tokens, latency_ms
+    FROM generations
+    WHERE CAST(created_at AT TIME ZONE 'UTC' AS date) >= :since
+"""
+DONE = """
+    SELECT count(*) FROM feature_history
+    WHERE reward = 1 AND reward_kind IS DISTINCT FROM 'default' AND prompt_version = :version
+        AND CAST(decided_at AT TIME ZONE 'UTC' AS date) >= :since
+"""
+
+
+def test_every_number_is_what_the_calls_give(db: Engine, database_url: str) -> None:
+    """Of all days and of some; with people erased; latencies to 1.8 %."""
+    people = People(db, 21)
+    people.live(150)
+    for _ in range(200):
+        people.generate()
+    assert_right(db)
+    count_all(db, database_url)
+    assert_right(db)
+    assert_right(db, since=YESTERDAY)
+    people.live(50)
+    people.generate()
+    with db.begin() as connection:
+        erase(connection, ["ada"])
+    assert_right(db)
+    assert_right(db, since=YESTERDAY)
+
+
+def test_a_version_without_calls_is_not_there(db: Engine, database_url: str) -> None:
+    """Nor one whose only caller is erased, though upkeep has counted them."""
+    people = People(db, 22)
+    for _ in range(30):
+        people.generate()
+    count_all(db, database_url)
+    with db.begin() as connection:
+        erase(connection, ["ada", "ben", "zoë"])
+        assert connection.execute(text("SELECT * FROM analytics.prompt_costs")).all() == []
+
+
+def assert_right(db: Engine, since: date = EVER) -> None:
+    """What was called and done from that day on is what numpy says."""
+    with db.begin() as connection:
+        calls = connection.execute(text(CALLS), {"since": since}).all()
+        source = REPORT if since > EVER else VIEW
+        rows = connection.execute(text(f"SELECT * FROM {source}"), {"since": since}).all()  # noqa: S608 - names of ours
+        done = [connection.scalar(text(DONE), {"since": since, "version": row.prompt_version}) for row in rows]
+    assert {row.prompt_version for row in rows} == {call.prompt_version for call in calls}
+    assert len(rows) == 2
+    for row, count in zip(rows, done, strict=True):
+        own = [call for call in calls if call.prompt_version == row.prompt_version]
+        tokens = sum(call.prompt_tokens for call in own), sum(call.completion_tokens for call in own)
+        assert (row.calls, row.failed, row.retries, row.prompt_tokens, row.completion_tokens, row.done) == (
+            len(own),
+            sum(call.outcome != "ok" for call in own),
+            sum(max(call.attempts - 1, 0) for call in own),
+            *tokens,
+            count,
+        )
+        assert row.tokens_per_done == (pytest.approx(sum(tokens) / row.done) if row.done else None)
+        latencies = [call.latency_ms for call in own]
+        for share, found in ((0.5, row.latency_p50_ms), (0.95, row.latency_p95_ms)):
+            assert 1 + found == pytest.approx(
+                1 + np.percentile(latencies, 100 * share, method="inverted_cdf"), rel=0.018
+            )
