@@ -144,8 +144,7 @@ def snips(summary: Summary) -> Estimate | None:
     if not summary.mean_weight:
         return None
     estimate = float(summary.mean[_WEIGHTED]) / summary.mean_weight
-    share = 1 / summary.mean_weight
-    return _of_columns(summary, estimate, {_WEIGHT: -estimate * share, _WEIGHTED: share}, ddof=0)
+    return _of_columns(summary, estimate, _linearised(summary, estimate), ddof=0)
 
 
 def dr(summary: Summary) -> Estimate | None:
@@ -169,8 +168,7 @@ def gain(summary: Summary) -> Estimate | None:
     target = snips(summary)
     if target is None:
         return None
-    share = 1 / summary.mean_weight
-    columns = {_WEIGHT: -target.estimate * share, _WEIGHTED: share, _REWARD: -1.0}
+    columns = {**_linearised(summary, target.estimate), _REWARD: -1.0}
     return _of_columns(summary, target.estimate - own, columns)
 
 
@@ -185,6 +183,12 @@ def weight_off(summary: Summary) -> float | None:
     if variance is None or not away:
         return None if variance is None else 0.0
     return away / math.sqrt(variance) if variance else math.inf
+
+
+def _linearised(summary: Summary, ratio: float) -> dict[int, float]:
+    """Return the columns whose sum varies as `ratio`, sum of w r / sum of w, does to first order: the delta method."""
+    share = 1 / summary.mean_weight
+    return {_WEIGHT: -ratio * share, _WEIGHTED: share}
 
 
 def _of_columns(summary: Summary, estimate: float, columns: Mapping[int, float], ddof: int = 1) -> Estimate:
