@@ -33,7 +33,7 @@ def downgrade() -> None:
         op.execute(former)
     op.execute(
         """
-        DROP VIEW rollup.costs, rollup.latencies, rollup.cost_cells;
+        DROP VIEW rollup.costs, rollup.latencies, rollup.uncounted_costs, rollup.cost_cells;
         DROP FUNCTION rollup.latency_step;
         DELETE FROM counted WHERE source = 'generations';
         COMMENT ON COLUMN counted.source IS 'feature_history or reward_ledger';

@@ -21,14 +21,18 @@ FROM generations AS g;
 COMMENT ON VIEW rollup.cost_cells IS 'What each call of the language model adds to daily_costs and daily_latencies';
 
 -- The upper bound tells the planner that the rows are few, as in rollup.uncounted.
+CREATE VIEW rollup.uncounted_costs AS
+SELECT * FROM rollup.cost_cells
+WHERE position > (SELECT counted_until FROM counted WHERE source = 'generations')
+    AND position <= 9223372036854775807;
+COMMENT ON VIEW rollup.uncounted_costs IS 'What daily_costs and daily_latencies lack still';
+
 CREATE VIEW rollup.costs AS
 SELECT day, prompt_version, calls, failed, retries, prompt_tokens, completion_tokens
 FROM daily_costs
 UNION ALL
 SELECT day, prompt_version, calls, failed, retries, prompt_tokens, completion_tokens
-FROM rollup.cost_cells
-WHERE position > (SELECT counted_until FROM counted WHERE source = 'generations')
-    AND position <= 9223372036854775807;
+FROM rollup.uncounted_costs;
 COMMENT ON VIEW rollup.costs IS 'daily_costs as of now: rows to be summed up';
 
 CREATE VIEW rollup.latencies AS
@@ -36,9 +40,7 @@ SELECT day, prompt_version, latency_step, calls
 FROM daily_latencies
 UNION ALL
 SELECT day, prompt_version, latency_step, calls
-FROM rollup.cost_cells
-WHERE position > (SELECT counted_until FROM counted WHERE source = 'generations')
-    AND position <= 9223372036854775807;
+FROM rollup.uncounted_costs;
 COMMENT ON VIEW rollup.latencies IS 'daily_latencies as of now: rows to be summed up';
 
 DO $$
@@ -46,7 +48,7 @@ DECLARE
     described text[];
     view_name text;
 BEGIN
-    FOREACH view_name IN ARRAY ARRAY['cost_cells', 'costs', 'latencies'] LOOP
+    FOREACH view_name IN ARRAY ARRAY['cost_cells', 'uncounted_costs', 'costs', 'latencies'] LOOP
         FOREACH described SLICE 1 IN ARRAY ARRAY[
             ['position', 'Position of the call in generations'],
             ['user_id', 'The person that tips were asked for'],

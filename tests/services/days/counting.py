@@ -14,8 +14,7 @@ _WAITING = """
     SELECT count(*) FROM (
         SELECT position FROM rollup.uncounted
         UNION ALL
-        SELECT position FROM generations
-        WHERE position > (SELECT counted_until FROM counted WHERE source = 'generations')
+        SELECT position FROM rollup.uncounted_costs
     ) AS left_over
 """
 
