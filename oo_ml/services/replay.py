@@ -20,8 +20,9 @@ from oo_ml.services import verify
 from oo_ml.services.differences import Difference
 from oo_ml.storage import arrivals, audit, days, failures, people, plain, prompts, states
 from oo_ml.storage.audit import People
-from oo_ml.storage.people import HISTORY, ORDERED, POSITION, PersonalTable
+from oo_ml.storage.people import HISTORY, POSITION, PersonalTable
 from oo_ml.storage.states import StateKey
+from oo_ml.storage.tables import ORDERS
 
 # Their rows refer to the prompt registry, which is not a person's.
 _NAMING_VERSIONS: Final = ("generations", "prompt_assignments")
@@ -98,7 +99,7 @@ def _comparable(row: Mapping[str, Any], table: str) -> str:
 
 def _without_position(row: Mapping[str, Any], table: str) -> dict[str, Any]:
     """Return a row without what each database gives it anew."""
-    return {name: value for name, value in row.items() if table not in ORDERED or name != POSITION}
+    return {name: value for name, value in row.items() if table not in ORDERS or name != POSITION}
 
 
 def _check_prompt_versions(connection: Connection, document: Document) -> None:

@@ -11,11 +11,9 @@ from sqlalchemy import Connection, text
 from sqlalchemy.exc import DBAPIError
 
 from oo_ml.storage import failures
-from oo_ml.storage.tables import generation_order, history_order, ledger_order, metadata
+from oo_ml.storage.tables import ORDERS, metadata
 
-_OURS: Final = sorted(
-    [*metadata.tables, *(one.name for one in (history_order, ledger_order, generation_order)), "alembic_version"]
-)
+_OURS: Final = sorted([*metadata.tables, *ORDERS.values(), "alembic_version"])
 _MISSING_RIGHT: Final = "42501"
 
 

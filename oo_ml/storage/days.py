@@ -11,14 +11,11 @@ from typing import Final, NamedTuple
 
 from sqlalchemy import Connection, text
 
+from oo_ml.storage.tables import ORDERS
+
 DECISIONS: Final = "feature_history"
 REWARDS: Final = "reward_ledger"
 GENERATIONS: Final = "generations"
-_ORDERS: Final = {
-    DECISIONS: "feature_history_order",
-    REWARDS: "reward_ledger_order",
-    GENERATIONS: "generations_order",
-}
 # Below every position.
 _NOTHING: Final = -1
 
@@ -194,9 +191,9 @@ _TAKE_COSTS_AWAY = text(_costs_added(f"SELECT * FROM rollup.cost_cells WHERE {_O
 def counted(connection: Connection) -> dict[str, Counted]:
     """Return how far each source has come; where that isn't known the daily tables begin anew, with nothing."""
     rows = {row.source: Counted(*row[1:]) for row in connection.execute(_COUNTED)}
-    if rows.keys() != _ORDERS.keys():
-        connection.execute(_START, {"sources": list(_ORDERS), "nothing": _NOTHING})
-        rows = {source: Counted(_NOTHING, _NOTHING, None, None) for source in _ORDERS}
+    if rows.keys() != ORDERS.keys():
+        connection.execute(_START, {"sources": list(ORDERS), "nothing": _NOTHING})
+        rows = {source: Counted(_NOTHING, _NOTHING, None, None) for source in ORDERS}
     return rows
 
 
@@ -221,7 +218,7 @@ def take_number(connection: Connection) -> None:
 
 def last_positions(connection: Connection) -> dict[str, int]:
     """Return the last position that each source has given out; who has it may not have committed yet."""
-    return {source: connection.scalar(_LAST, {"sequence": order}) or 0 for source, order in _ORDERS.items()}
+    return {source: connection.scalar(_LAST, {"sequence": order}) or 0 for source, order in ORDERS.items()}
 
 
 def transactions(connection: Connection) -> tuple[int, int]:

@@ -27,13 +27,13 @@ from sqlalchemy import (
     union_all,
 )
 
+from oo_ml.storage.tables import ORDERS
+
 HISTORY: Final = "feature_history"
 STATE: Final = "policy_state"
 LEDGER: Final = "reward_ledger"
-GENERATIONS: Final = "generations"
-# These give out positions of their own; elsewhere they only say in which order rows belong.
+# Each database gives out positions of its own; elsewhere they only say in which order rows belong.
 POSITION: Final = "position"
-ORDERED: Final = frozenset({HISTORY, LEDGER, GENERATIONS})
 
 _DETACHED_MONTH: Final = re.compile(r"feature_history_\d{4}_\d{2}")
 _ROWS_AT_ONCE: Final = 100
@@ -147,7 +147,7 @@ def rows(connection: Connection, parts: Sequence[PersonalTable], user_id: str) -
         )
         selects.append(select(*values).where(clause.c.user_id == user_id))
     every = union_all(*selects).subquery()
-    order = (POSITION, *parts[0].key) if parts[0].name in ORDERED else parts[0].key
+    order = (POSITION, *parts[0].key) if parts[0].name in ORDERS else parts[0].key
     statement = select(*every.c).order_by(*(every.c[name] for name in order))
     # Closed before the transaction ends, even by whoever does not want them all: its cursor lives no longer.
     with connection.execute(statement, execution_options={"yield_per": _ROWS_AT_ONCE}) as result:

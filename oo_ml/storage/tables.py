@@ -4,6 +4,8 @@ tests/migrations compares a dump of one with a dump of the other, so neither can
 Tables that hold a user's data have user_id first in their primary key: it is what a sharded database distributes by.
 """
 
+from typing import Final
+
 from sqlalchemy import (
     BigInteger,
     Boolean,
@@ -391,3 +393,10 @@ _after_create(feature_history, HISTORY_MONTHS)
 _after_create(feature_history, HISTORY_RETENTION)
 _after_create(prompt_versions, PROMPTS_IMMUTABLE)
 _after_create(prompt_versions, PROMPTS_IMMUTABLE_TRIGGER)
+
+# The tables that number their rows, and the sequences that the numbers come from.
+ORDERS: Final = {
+    "feature_history": history_order.name,
+    "reward_ledger": ledger_order.name,
+    "generations": generation_order.name,
+}
