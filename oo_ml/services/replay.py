@@ -39,7 +39,7 @@ class Replayed:
 def replay(connection: Connection, documents: Sequence[Document]) -> list[Replayed]:
     """Write down each person as exported; one who is here already has to be exactly so.
 
-    Positions in the history and the ledger are given anew, in the same order. Upkeep comes to know of decisions that
+    Positions are given anew, in the same order. Upkeep comes to know of decisions that
     retention had taken out where the person comes from, and goes back to those that still wait for a reward.
 
     Raises:

@@ -134,7 +134,7 @@ def is_known(connection: Connection, found: Sequence[PersonalTable], user_id: st
 def rows(connection: Connection, parts: Sequence[PersonalTable], user_id: str) -> Generator[dict[str, Any]]:
     """Yield the person's rows of a table that is in one or more parts, all columns by name, a few at a time.
 
-    Sorted by primary key, the history and the ledger by their positions. A column that a part does not have is None.
+    Sorted by primary key, rows that have positions by those. A column that a part does not have is None.
     To be closed before the transaction ends.
     """
     types = {name: type_ for part in parts for name, type_ in part.columns.items()}
