@@ -1,11 +1,27 @@
 """${message}
 
-pre: runs before the new release starts; the old one must go on working with it. (Or post: after the last old one stopped.)
+Rules; delete them once they are kept:
+- pre or post, in the file's name and here. pre: runs before the new release starts, and the old release goes on working
+  with the result, so it only adds. post: runs after the last process of the old release has stopped; it may take away.
+- lock_timeout is set (OO_ML_MIGRATION_LOCK_TIMEOUT). Name each table that the migration locks, and for how long. A
+  statement that reads or rewrites all rows of a table in use must not lock it meanwhile.
+- A constraint on a table in use: ADD ... NOT VALID, and VALIDATE CONSTRAINT in a later migration. A column with a
+  default: a constant one.
+- An index on a table in use: CREATE INDEX CONCURRENTLY IF NOT EXISTS in an autocommit block, after drop_invalid_index;
+  on feature_history by index_history.
+- SQL goes through run or run_directory of migration_helpers: one statement at a time, every name with its schema, one
+  subcommand in an ALTER TABLE.
+- A table says where it lives (oo_ml/storage/declarations.py: USERS, REFERENCE or LOCAL). user_id comes first in every
+  key of a users' table. No UPDATE sets a column to a volatile function, a subquery or an array slice.
+- Import nothing of oo_ml. A view that changes gets a new file in alembic/sql/REVISION/; the old file stays as it is.
+- downgrade refuses, and loses nothing, while there is data that the older schema has no place for.
+
 Revises: ${down_revision | comma,n}
-Locks: name each table it locks, how, and for how long.
+Locks:
 """
 
 from alembic import op
+from migration_helpers import run
 
 revision = ${repr(up_revision)}
 down_revision = ${repr(down_revision)}
@@ -15,9 +31,9 @@ depends_on = ${repr(depends_on)}
 
 def upgrade() -> None:
     """${message}"""
-    ${upgrades if upgrades else "pass"}
+    ${upgrades if upgrades else 'run("")'}
 
 
 def downgrade() -> None:
     """Undo it."""
-    ${downgrades if downgrades else "pass"}
+    ${downgrades if downgrades else 'run("")'}

@@ -72,6 +72,12 @@ class SchemaNotReadyError(UnavailableError):
     code = "schema_not_ready"
 
 
+class UnsuitableDatabaseError(UnavailableError):
+    """This database can't hold the service's tables."""
+
+    code = "unsuitable_database"
+
+
 class GatewayUnreachableError(UnavailableError):
     """The language model gateway can't be reached."""
 

@@ -4,6 +4,7 @@ Names carry the prefix OO_ML_; the four that the HTTP contract names are read as
 Durations are in seconds and sizes in bytes unless the name says otherwise.
 """
 
+import re
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Final, Self
@@ -16,6 +17,8 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 # More than anybody means, and times before it can still be told.
 _YEARS = 100
 _DAY = 86_400.0
+# A name that SQL need not quote.
+_SCHEMA_NAME: Final = re.compile(r"(?!pg_)[a-z_][a-z0-9_]{0,62}")
 # What TIP_PROMPT_VERSION is where versions are judged by their rewards; no version may be called so.
 AUTO: Final = "auto"
 
@@ -109,6 +112,12 @@ class Settings(BaseSettings):
         SecretStr | None,
         Field(description="postgresql://... ; without it a private PostgreSQL is started in the data directory"),
     ] = None
+    analytics_schema: Annotated[
+        str, Field(description="PostgreSQL schema of the reports, if another application has a schema analytics")
+    ] = "analytics"
+    rollup_schema: Annotated[
+        str, Field(description="PostgreSQL schema of the views behind the reports, if rollup is taken")
+    ] = "rollup"
     data_dir: Annotated[Path, Field(description="Where the private PostgreSQL keeps its data")] = Field(
         default_factory=_default_data_dir
     )
@@ -176,14 +185,6 @@ class Settings(BaseSettings):
     migration_lock_timeout: Annotated[
         PositiveFloat, Field(description="Longest wait of a migration's statement for a table lock")
     ] = 5.0
-    analyst_statement_timeout: Annotated[
-        float,
-        Field(
-            gt=0,
-            le=_DAY,
-            description="Longest run of a statement of an analyst, as `oo-ml db grant-analyst` sets it for the role",
-        ),
-    ] = 60.0
 
     # HTTP
     processes: Annotated[
@@ -223,6 +224,13 @@ class Settings(BaseSettings):
             raise ValueError(f"{AUTO} means every version in use and stands alone")
         return configured
 
+    @field_validator("analytics_schema", "rollup_schema")
+    @classmethod
+    def _is_schema_name(cls, name: str) -> str:
+        if not _SCHEMA_NAME.fullmatch(name):
+            raise ValueError("must be 1 to 63 lower-case letters, digits and _, and not begin with a digit or pg_")
+        return name
+
     @field_validator("litellm_url")
     @classmethod
     def _is_http_address(cls, url: str) -> str:
@@ -242,6 +250,12 @@ class Settings(BaseSettings):
         if not (value and value.isascii() and value.isprintable()):
             raise ValueError("must be printable ASCII, and not empty")
         return key
+
+    @model_validator(mode="after")
+    def _schemas_differ(self) -> Self:
+        if len({"oo_ml", "public", "information_schema", self.analytics_schema, self.rollup_schema}) < 5:  # noqa: PLR2004
+            raise ValueError("OO_ML_ANALYTICS_SCHEMA and OO_ML_ROLLUP_SCHEMA must each name a schema of its own")
+        return self
 
     @model_validator(mode="after")
     def _timeouts_nest(self) -> Self:

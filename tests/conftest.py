@@ -1,8 +1,12 @@
-"""One PostgreSQL for the whole run, shared by its processes; a migrated database of its own for each test."""
+"""One PostgreSQL for the whole run, shared by its processes; a migrated database of its own for each test.
+
+As in production three roles work with a database: one migrates and owns the tables, one runs the service, one reads
+schema analytics. Tests themselves look at tables, and tamper with them, as a superuser.
+"""
 
 import os
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, ExitStack
+from contextlib import AbstractContextManager, ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,12 +14,15 @@ from typing import Any
 import hypothesis
 import psycopg
 import pytest
+from psycopg.sql import SQL, Identifier
 from pytest_postgresql import factories
-from sqlalchemy import Engine
+from sqlalchemy import Engine, make_url
 
 from oo_ml import embedded_postgres
+from oo_ml.services import roles
 from oo_ml.settings import Settings
 from oo_ml.storage import engine, migrations
+from oo_ml.storage.roles import Rights
 from tests.gateway import Gateway, running_gateway
 from tests.run_directory import new_run_directory, run_directory
 from tests.serving import Service, serving
@@ -27,6 +34,10 @@ hypothesis.settings.load_profile("patient")
 # Settings of whoever runs the tests are not the tests'.
 for _variable in map(Settings.variable, Settings.model_fields):
     os.environ.pop(_variable, None)
+
+
+MIGRATOR, SERVICE, ANALYST = "migrator", "service", "analyst"
+ROLES = (MIGRATOR, SERVICE, ANALYST)
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -61,11 +72,26 @@ def pg_server() -> Iterator[_Server]:
             # The log is never read again, and memory is what it takes up.
             one.execute("ALTER SYSTEM SET max_wal_size = '128MB'")
             one.execute("SELECT pg_reload_conf()")
+            for role in ROLES:
+                # Another process of the run may have made it.
+                with suppress(psycopg.errors.DuplicateObject, psycopg.errors.UniqueViolation):
+                    one.execute(SQL("CREATE ROLE {} LOGIN").format(Identifier(role)))
         yield superuser
 
 
 def _migrate(*, host: str, port: int, user: str, dbname: str, **_: object) -> None:
-    migrations.upgrade(_url(host, port, user, dbname), make_settings())
+    with psycopg.connect(_url(host, port, user, dbname), autocommit=True) as superuser:
+        allow_migrations(superuser)
+    owner = _url(host, port, MIGRATOR, dbname)
+    migrations.upgrade(owner, make_settings())
+    roles.grant(owner, make_settings(), SERVICE, Rights.SERVICE)
+    roles.grant(owner, make_settings(), ANALYST, Rights.ANALYST)
+
+
+def allow_migrations(superuser: psycopg.Connection[Any]) -> None:
+    """Give the migrating role the one right that it needs: to create schemas in this database."""
+    name = Identifier(superuser.info.dbname)
+    superuser.execute(SQL("GRANT CREATE ON DATABASE {} TO {}").format(name, Identifier(MIGRATOR)))
 
 
 postgresql_noproc = factories.postgresql_noproc(depends_on="pg_server", load=[_migrate])
@@ -78,8 +104,20 @@ other_postgresql = factories.postgresql("other_postgresql_noproc")
 
 @pytest.fixture
 def database_url(postgresql: psycopg.Connection[Any]) -> str:
-    """The address of a migrated database that no other test sees."""
+    """The address of a migrated database that no other test sees, for a superuser."""
     return url_of(postgresql)
+
+
+@pytest.fixture
+def service_url(database_url: str) -> str:
+    """The same for the service's role."""
+    return as_role(database_url, SERVICE)
+
+
+@pytest.fixture
+def analyst_url(database_url: str) -> str:
+    """The same for an analyst's role."""
+    return as_role(database_url, ANALYST)
 
 
 @pytest.fixture
@@ -95,8 +133,16 @@ def other_database_url(other_postgresql: psycopg.Connection[Any]) -> str:
 
 
 @pytest.fixture
-def db(database_url: str) -> Iterator[Engine]:
-    """The service's own kind of engine, on a migrated database."""
+def db(service_url: str) -> Iterator[Engine]:
+    """The service's own kind of engine, with the service's role, on a migrated database."""
+    created = engine.create(service_url, make_settings(), threads=8)
+    yield created
+    created.dispose()
+
+
+@pytest.fixture
+def admin(database_url: str) -> Iterator[Engine]:
+    """The same for a superuser, who may change the tables themselves."""
     created = engine.create(database_url, make_settings(), threads=8)
     yield created
     created.dispose()
@@ -104,8 +150,8 @@ def db(database_url: str) -> Iterator[Engine]:
 
 @pytest.fixture
 def other_db(other_database_url: str) -> Iterator[Engine]:
-    """The same on the other database."""
-    created = engine.create(other_database_url, make_settings(), threads=8)
+    """The service's engine on the other database."""
+    created = engine.create(as_role(other_database_url, SERVICE), make_settings(), threads=8)
     yield created
     created.dispose()
 
@@ -114,12 +160,12 @@ Serve = Callable[..., Service]
 
 
 @pytest.fixture
-def serve(database_url: str) -> Iterator[Serve]:
+def serve(service_url: str) -> Iterator[Serve]:
     """Start services over HTTP, each with settings of its own; all of them stop after the test."""
     with ExitStack() as running:
 
         def start(**overrides: Any) -> Service:  # noqa: ANN401 - settings have many types
-            one: AbstractContextManager[Service] = serving(make_settings(**overrides), database_url)
+            one: AbstractContextManager[Service] = serving(make_settings(**overrides), service_url)
             return running.enter_context(one)
 
         yield start
@@ -165,6 +211,11 @@ def url_of(connection: psycopg.Connection[Any]) -> str:
     """Return the address of the database that a connection leads to."""
     info = connection.info
     return _url(info.host, info.port, info.user, info.dbname)
+
+
+def as_role(url: str, role: str) -> str:
+    """Return the address for another role."""
+    return make_url(url).set(username=role).render_as_string()
 
 
 def _url(host: str, port: int, user: str, dbname: str) -> str:

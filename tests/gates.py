@@ -13,7 +13,7 @@ def holding_state(db: Engine, user_id: str, policy: str) -> Iterator[Connection]
     """Lock a state row as the service would, until the block ends or the connection commits."""
     with db.connect() as holder:
         locked = holder.execute(
-            text("SELECT 1 FROM policy_state WHERE user_id = :user AND policy = :policy FOR NO KEY UPDATE"),
+            text("SELECT 1 FROM oo_ml.policy_state WHERE user_id = :user AND policy = :policy FOR NO KEY UPDATE"),
             {"user": user_id, "policy": policy},
         ).all()
         assert len(locked) == 1

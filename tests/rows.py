@@ -18,7 +18,7 @@ def everything(db: Engine) -> list[Any]:
         rows = [
             dict(row) | {"position": None}
             for table, order in tables.items()
-            for row in connection.execute(text(f"SELECT * FROM {table} ORDER BY {order}")).mappings()  # noqa: S608
+            for row in connection.execute(text(f"SELECT * FROM oo_ml.{table} ORDER BY {order}")).mappings()  # noqa: S608
         ]
     return [
         {name: value.tobytes() if isinstance(value, np.ndarray) else value for name, value in row.items()}
@@ -29,8 +29,8 @@ def everything(db: Engine) -> list[Any]:
 def assert_folded(db: Engine) -> None:
     """Each state is the fold of its epoch's ledger, bit for bit, and no version is missing or there twice."""
     with db.begin() as connection:
-        states = connection.execute(text("SELECT * FROM policy_state")).all()
-        ledger = connection.execute(text("SELECT * FROM reward_ledger ORDER BY version")).all()
+        states = connection.execute(text("SELECT * FROM oo_ml.policy_state")).all()
+        ledger = connection.execute(text("SELECT * FROM oo_ml.reward_ledger ORDER BY version")).all()
     for state in states:
         rows = [
             row for row in ledger if (row.user_id, row.policy, row.epoch) == (state.user_id, state.policy, state.epoch)

@@ -20,12 +20,11 @@ from pytest_postgresql.janitor import DatabaseJanitor
 from sqlalchemy import Engine, text
 
 from oo_ml.embedded_postgres import binaries
-from oo_ml.services import analysts
 from oo_ml.services.days import count_days
 from oo_ml.services.startup import single_worker
 from oo_ml.storage import engine
 from tests.analytics_docs import weeks
-from tests.conftest import make_settings
+from tests.conftest import ANALYST, make_settings
 from tests.waiting import until
 
 DOCS: Final = Path(__file__).parent.parent / "docs" / "analytics.md"
@@ -43,7 +42,7 @@ class Lived:
 
 @pytest.fixture(scope="module")
 def lived(postgresql_noproc: Any, worker_id: str) -> Iterator[Lived]:  # noqa: ANN401 - of pytest-postgresql
-    """The weeks lived and counted, and a role that was let in."""
+    """The weeks lived and counted."""
     server, name = postgresql_noproc, f"docs_{worker_id}"
     janitor = DatabaseJanitor(
         user=server.user, host=server.host, port=server.port, dbname=name, template_dbname=server.template_dbname
@@ -55,11 +54,7 @@ def lived(postgresql_noproc: Any, worker_id: str) -> Iterator[Lived]:  # noqa: A
         try:
             weeks.live(db)
             until(partial(_is_counted, db, url))
-            analysts.grant(url, make_settings(), name)
-            yield Lived(url, f"postgresql://{name}@/{address}")
-            with db.begin() as connection:
-                connection.execute(text(f"DROP OWNED BY {name}"))
-                connection.execute(text(f"DROP ROLE {name}"))
+            yield Lived(url, f"postgresql://{ANALYST}@/{address}")
         finally:
             db.dispose()
 

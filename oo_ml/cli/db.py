@@ -8,10 +8,11 @@ import typer
 
 from oo_ml.domain.identifiers import is_identifier
 from oo_ml.observability import configure_logging
-from oo_ml.services import analysts
+from oo_ml.services import roles
 from oo_ml.services.startup import database
 from oo_ml.settings import Settings
 from oo_ml.storage import migrations
+from oo_ml.storage.roles import Rights
 
 app = typer.Typer(help="Migrate the database. Several processes may do so at once.", no_args_is_help=True)
 
@@ -55,6 +56,12 @@ def check() -> None:
 
 
 @app.command()
+def history() -> None:
+    """Print the migrations of this release, one a line, the latest first."""
+    typer.echo(migrations.history(), nl=False)
+
+
+@app.command()
 def sql(
     revision: Annotated[str, typer.Argument(help="From and to, as FROM:TO, or only to")] = "head",
 ) -> None:
@@ -64,32 +71,38 @@ def sql(
 
 def _role(name: str) -> str:
     if not is_identifier(name):
-        raise typer.BadParameter("no role can be called so")
+        raise typer.BadParameter("no role can have this name")
     return name
 
 
-@app.command("grant-analyst")
-def grant_analyst(
-    name: Annotated[str, typer.Argument(help="The role; one that is not there is made", callback=_role)],
-) -> None:
-    """Let a role read schema analytics and nothing else, each statement within OO_ML_ANALYST_STATEMENT_TIMEOUT.
+Role = Annotated[str, typer.Argument(help="The role; it is made if it does not exist", callback=_role)]
 
-    As the owner of the database, who may make roles, or as a superuser. Done twice it is as if done once.
+
+@app.command("grant-service")
+def grant_service(name: Role) -> None:
+    """Grant a role what `oo-ml serve` needs: to read and write rows, and to keep the months of feature_history.
+
+    Run it once, as the owner of the tables; what later migrations make is granted too.
     """
+    _grant(name, Rights.SERVICE)
+    typer.echo("The role may run the service")
+
+
+@app.command("grant-analyst")
+def grant_analyst(name: Role) -> None:
+    """Grant a role to read the views of schema analytics, and nothing else.
+
+    Run it once, as the owner of the tables; the views of later migrations are granted too.
+    """
+    _grant(name, Rights.ANALYST)
+    typer.echo("The role may read schema analytics")
+
+
+def _grant(name: str, rights: Rights) -> None:
     with _database() as (url, settings):
-        granted = analysts.grant(url, settings, name)
+        granted = roles.grant(url, settings, name, rights)
     if granted.is_new:
-        typer.echo(f"Made {granted.role}, which has no password yet: in psql, \\password {granted.role} sets one")
-    if granted.is_temporary_revoked:
-        typer.echo(
-            f"Took TEMPORARY on {granted.database} from PUBLIC: temporary tables are for roles that are granted it"
-        )
-    if not granted.can_login:
-        typer.echo(f"{granted.role} can't log in: its members read what it may, with limits of their own")
-    typer.echo(
-        f"{granted.role} reads schema analytics and nothing else, each statement within "
-        f"{settings.analyst_statement_timeout:g} s"
-    )
+        typer.echo(f"Made {granted.role}. It has no password yet: \\password {granted.role} in psql sets one")
 
 
 @contextmanager

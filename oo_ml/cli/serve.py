@@ -14,7 +14,7 @@ from uvicorn.supervisors import Multiprocess
 from oo_ml.api.app import create_app
 from oo_ml.errors import ConfigurationError
 from oo_ml.observability import configure_logging
-from oo_ml.services.startup import database
+from oo_ml.services.startup import database, refuse_encoding
 from oo_ml.settings import Settings
 
 
@@ -30,6 +30,7 @@ def serve(
     signal.signal(signal.SIGTERM, _leave)
     signal.signal(signal.SIGHUP, lambda *_: signal.raise_signal(signal.SIGTERM))
     with database(settings) as url:
+        refuse_encoding(settings, url)
         # Where the processes find it.
         os.environ[Settings.variable("database_url")] = url
         config = uvicorn.Config(

@@ -133,8 +133,8 @@ def _compare(state: StateRow, replayed: _Replayed) -> str | None:
     return found and f"version {state.version}: {found}"
 
 
-def _compare_numbers(name: str, expected: Numbers, found: Numbers | None) -> str | None:
-    if found is None or found.shape != expected.shape:
+def _compare_numbers(name: str, expected: Numbers, found: Numbers) -> str | None:
+    if found.shape != expected.shape:
         return f"expected {name} to be {_shape(expected)}, found {_shape(found)}"
     # As bits: 0 and -0 are equal, and not the same.
     different = np.argwhere(expected.view(np.uint64) != found.view(np.uint64))
@@ -205,8 +205,7 @@ def _contradicted(found: Contradiction) -> str:
     if not found.in_history:
         return f"{where}: expected it in the history, since version {found.ledger_version} is for it, found no such row"
     if found.dimension is not None:
-        length = "something else" if found.x_length is None else f"{found.x_length} finite numbers"
-        return f"{where}: expected x to be {found.dimension} finite numbers, found {length}"
+        return f"{where}: expected x to be {found.dimension} finite numbers, found {found.x_length} finite numbers"
     shown = _shown(found.reward, found.kind)
     if found.ledger_version is None:
         return f"{where}: expected no reward, since the ledger has none for it, found {shown}"

@@ -4,7 +4,7 @@ import asyncio
 import logging
 import time
 from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import Protocol, TypeVar
@@ -13,7 +13,7 @@ import httpx
 from sqlalchemy import Connection, Engine
 
 from oo_ml import embedded_postgres, llm
-from oo_ml.errors import OoMlError, SchemaNotReadyError
+from oo_ml.errors import ConfigurationError, OoMlError, UnavailableError, UnsuitableDatabaseError
 from oo_ml.services import transactions, upkeep
 from oo_ml.services.lanes import Lanes, Limits
 from oo_ml.services.outcomes import only
@@ -21,7 +21,7 @@ from oo_ml.services.score import Answer, DecideCommand, Parameters, decide
 from oo_ml.services.transactions import Command, Outcome, Service
 from oo_ml.services.workers import Workers
 from oo_ml.settings import Settings
-from oo_ml.storage import engine, migrations
+from oo_ml.storage import engine, migrations, suitability
 
 logger = logging.getLogger(__name__)
 
@@ -151,7 +151,7 @@ def create_services(settings: Settings, database_url: str) -> Services:
         ConfigurationError: a setting makes no sense.
     """
     queue, timeout = settings.database_queue, settings.request_timeout
-    lanes = engine.create(database_url, settings, threads=settings.lanes, lock_timeout=settings.lane_lock_timeout)
+    lanes = engine.create(database_url, settings, threads=settings.lanes, lanes=True)
     writers = engine.create(database_url, settings, threads=settings.database_workers)
     readers = engine.create(database_url, settings, threads=settings.database_readers, read_only=True)
     long = engine.create(database_url, settings, threads=settings.long_workers, long=True)
@@ -191,8 +191,28 @@ async def running(services: Services) -> AsyncIterator[None]:
 
 
 def ready(connection: Connection, _: Sequence[None]) -> list[OoMlError | None]:
-    """Say whether this release can work on the database."""
-    return [None if migrations.is_ready(connection) else SchemaNotReadyError()]
+    """Return why this release can't work on the database; None if it can."""
+    return [migrations.readiness(connection)]
+
+
+def refuse_encoding(settings: Settings, database_url: str) -> None:
+    """Make sure that the database stores every text, if it answers. One that is away may be back soon: see ADR 5.
+
+    Raises:
+        ConfigurationError: its encoding is not UTF8.
+    """
+    with suppress(UnavailableError):
+        [problem] = run_once(settings, database_url, _encoding_problem, [None], read_only=True)
+        if problem is not None:
+            raise ConfigurationError(problem.message)
+
+
+def _encoding_problem(connection: Connection, _: Sequence[None]) -> list[OoMlError | None]:
+    try:
+        suitability.check_encoding(connection)
+    except UnsuitableDatabaseError as error:
+        return [error]
+    return [None]
 
 
 async def _report_readiness(services: Services) -> None:

@@ -32,7 +32,7 @@ logger = logging.getLogger(__name__)
 
 # So that replicas that were started together don't march in step.
 _JITTER: Final = 0.1
-_OWNER: Final = "run `oo-ml upkeep` or `oo-ml db upgrade` as its owner"
+_OWNER: Final = "run `oo-ml db grant-service` for this role, or `oo-ml upkeep` as the owner of the tables"
 # After a step that failed: so few tries that each can be logged.
 _FEWER: Final = 10
 
@@ -98,7 +98,9 @@ async def keep_months(
         [month for month in missing if month not in crowded],
     )
     detached, others = await attempt(
-        "detaching months of feature_history", partial(_detach, is_patient=is_patient), _due(layout, settings, now)
+        "detaching months of feature_history",
+        partial(_detach, is_patient=is_patient, now=now),
+        _due(layout, settings, now),
     )
     [(layout, stray)] = await workers.run(_look, [now])
     missing = partitions.missing(layout.months, now, ahead=2)
@@ -246,7 +248,7 @@ def _alarms(missing: Sequence[datetime], stray: datetime | None, crowded: Sequen
     if stray and stray not in crowded:
         yield (
             f"decisions of {stray:%Y-%m} lie in feature_history_default: as the owner of feature_history run"
-            f" SELECT create_feature_history_months('{stray:%Y-%m-%d}Z', 1)"
+            f" SELECT oo_ml.create_feature_history_months('{stray:%Y-%m-%d}Z', 1)"
         )
 
 
@@ -298,7 +300,7 @@ def _make(connection: Connection, moments: Sequence[datetime], *, is_patient: bo
     return [partitions.make(connection, month) for month in moments]
 
 
-def _detach(connection: Connection, moments: Sequence[datetime], *, is_patient: bool) -> list[list[str]]:
+def _detach(connection: Connection, moments: Sequence[datetime], *, is_patient: bool, now: datetime) -> list[list[str]]:
     if not is_patient:
         partitions.briefly(connection)
-    return [partitions.detach(connection, before) for before in moments]
+    return [partitions.detach(connection, before, now) for before in moments]

@@ -4,24 +4,22 @@ from datetime import datetime
 
 from sqlalchemy import Connection, text
 
-from oo_ml.storage.people import HISTORY
-
 _IS_PAST = text("SELECT CAST(:moment AS timestamptz) <= now()")
 
 # The row may be missing from a database that was restored.
 _RETAINED = text("""
-    INSERT INTO upkeep AS u (task, done_until)
+    INSERT INTO oo_ml.upkeep AS u (task, done_until)
     VALUES ('retention', :moment)
     ON CONFLICT (task) DO UPDATE SET done_until = greatest(u.done_until, EXCLUDED.done_until)
 """)
 
 # Open as default-rewards sees it, see upkeep.py.
-_WAITING = text(f"""
-    UPDATE upkeep AS u
+_WAITING = text("""
+    UPDATE oo_ml.upkeep AS u
     SET done_until = h.decided_at
     FROM (
         SELECT min(decided_at) AS decided_at
-        FROM {HISTORY}
+        FROM oo_ml.feature_history
         WHERE user_id = :user_id AND reward IS NULL AND reward_kind IS NULL
     ) AS h
     WHERE u.task = 'default-rewards' AND u.done_until > h.decided_at

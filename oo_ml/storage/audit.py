@@ -30,7 +30,7 @@ EVERYBODY: Final = People("", "\U0010ffff" * 50)
 
 
 class StateRow(NamedTuple):
-    """A row of policy_state; `a` and `b` are None if any element is not a finite number."""
+    """A row of policy_state."""
 
     user_id: str
     policy: str
@@ -40,8 +40,8 @@ class StateRow(NamedTuple):
     explore_count: int
     reward_count: int
     cumulative_reward: float
-    a: Numbers | None
-    b: Numbers | None
+    a: Numbers
+    b: Numbers
 
     @property
     def key(self) -> StateKey:
@@ -50,7 +50,7 @@ class StateRow(NamedTuple):
 
 
 class ChangeRow(NamedTuple):
-    """A row of reward_ledger; an array is None if any element is not a finite number."""
+    """A row of reward_ledger."""
 
     user_id: str
     policy: str
@@ -95,47 +95,42 @@ class Decisions(NamedTuple):
         return StateKey(self.user_id, self.policy)
 
 
-def _numbers(column: str) -> str:
-    # A CHECK lets elements pass that are null, and no constraint looks into what an import brought along.
-    return f"CASE WHEN '-Infinity' < ALL ({column}) AND 'Infinity' > ALL ({column}) THEN {column} END AS {column}"
-
-
 WITHIN: Final = "user_id BETWEEN CAST(:first AS text) AND CAST(:last AS text)"
 
 # Retention takes whole partitions out of the history. It waits for whoever has locked the history, and what it has
 # done by then is in the snapshot: this lock, unlike a query, takes none.
-_LOCK = text("LOCK TABLE feature_history IN ACCESS SHARE MODE")
+_LOCK = text("LOCK TABLE oo_ml.feature_history IN ACCESS SHARE MODE")
 
-_HISTORY_FROM = text("SELECT done_until FROM upkeep WHERE task = 'retention'")
+_HISTORY_FROM = text("SELECT done_until FROM oo_ml.upkeep WHERE task = 'retention'")
 
-_COUNT_STATES = text(f"SELECT count(*) FROM policy_state WHERE {WITHIN}")
+_COUNT_STATES = text(f"SELECT count(*) FROM oo_ml.policy_state WHERE {WITHIN}")
 
 _LAST_OF = text("""
     SELECT user_id
-    FROM policy_state
+    FROM oo_ml.policy_state
     WHERE user_id >= CAST(:first AS text)
     ORDER BY user_id, policy
     OFFSET :before
     LIMIT 1
 """)
 
-_SAMPLE = text("SELECT user_id FROM policy_state GROUP BY user_id ORDER BY random() LIMIT :size")
+_SAMPLE = text("SELECT user_id FROM oo_ml.policy_state GROUP BY user_id ORDER BY random() LIMIT :size")
 
 _STATES = text(f"""
     SELECT
         user_id, policy, epoch, version, pulls, explore_count, reward_count, cumulative_reward,
-        {_numbers("a")}, {_numbers("b")}
-    FROM policy_state
+        a, b
+    FROM oo_ml.policy_state
     WHERE {WITHIN}
     ORDER BY user_id, policy
 """)
 
-_LEDGER = text(f"""
+_LEDGER = text("""
     SELECT
-        user_id, policy, epoch, version, kind, reward, previous_reward, {_numbers("x")},
+        user_id, policy, epoch, version, kind, reward, previous_reward, x,
         start_pulls, start_explore_count, start_reward_count, start_cumulative_reward,
-        {_numbers("start_a")}, {_numbers("start_b")}
-    FROM reward_ledger
+        start_a, start_b
+    FROM oo_ml.reward_ledger
     WHERE (user_id, policy, epoch, version)
             > (CAST(:user_id AS text), CAST(:policy AS text), CAST(:epoch AS integer), CAST(:version AS bigint))
         AND user_id <= CAST(:last AS text)
@@ -147,8 +142,8 @@ _DECISIONS = text(f"""
     SELECT
         h.user_id, h.policy, max(h.epoch), count(*), count(*) FILTER (WHERE h.epoch = s.epoch),
         count(*) FILTER (WHERE h.epoch = s.epoch AND h.exploring)
-    FROM feature_history AS h
-    LEFT JOIN policy_state AS s ON s.user_id = h.user_id AND s.policy = h.policy
+    FROM oo_ml.feature_history AS h
+    LEFT JOIN oo_ml.policy_state AS s ON s.user_id = h.user_id AND s.policy = h.policy
     WHERE h.{WITHIN}
     GROUP BY h.user_id, h.policy
     ORDER BY h.user_id, h.policy

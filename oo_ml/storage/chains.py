@@ -45,7 +45,7 @@ class Contradiction(NamedTuple):
         user_id, policy, epoch: the decision's, or the ledger's if the history does not hold it.
         in_history: whether the history holds the decision.
         dimension: how many numbers its x must have, if it has not.
-        x_length: how many it has; None if that isn't known, or they are no finite numbers.
+        x_length: how many it has; None if the history does not hold the decision.
         ledger_version: of the last change; None if the ledger holds none.
     """
 
@@ -77,7 +77,7 @@ _BROKEN_LINK = text(f"""
             lag(policy) OVER chain AS before_policy, lag(epoch) OVER chain AS before_epoch,
             lag(version) OVER chain AS before_version, lag(kind) OVER chain AS before_kind,
             lag(reward) OVER chain AS before_reward, lag(x) OVER chain AS before_x
-        FROM reward_ledger
+        FROM oo_ml.reward_ledger
         WHERE {WITHIN} AND decision_id IS NOT NULL
         WINDOW chain AS (PARTITION BY user_id, decision_id ORDER BY policy, epoch, version)
     ) AS c
@@ -113,22 +113,21 @@ _CONTRADICTION = text(f"""
     FROM (
         SELECT
             user_id, decision_id, policy, epoch, reward, reward_kind, d.dimension,
-            -- A CHECK lets elements pass that are null.
-            CASE WHEN '-Infinity' < ALL (x) AND 'Infinity' > ALL (x) THEN cardinality(x) END AS x_length
-        FROM feature_history
+            cardinality(x) AS x_length
+        FROM oo_ml.feature_history
         LEFT JOIN unnest(CAST(:policies AS text[]), CAST(:dimensions AS integer[])) AS d (name, dimension)
             ON d.name = policy
         WHERE {WITHIN}
     ) AS h
     FULL JOIN (
         SELECT DISTINCT ON (user_id, decision_id) user_id, decision_id, policy, epoch, version, reward, kind
-        FROM reward_ledger
+        FROM oo_ml.reward_ledger
         WHERE {WITHIN} AND decision_id IS NOT NULL
         ORDER BY user_id, decision_id, policy DESC, epoch DESC, version DESC
     ) AS l ON l.user_id = h.user_id AND l.decision_id = h.decision_id
     WHERE CASE
         WHEN h.decision_id IS NULL THEN l.decision_id >= CAST(:first_kept AS uuid)
-        WHEN h.dimension IS NOT NULL AND (h.x_length = h.dimension) IS NOT true THEN true
+        WHEN h.x_length <> h.dimension THEN true
         WHEN l.decision_id IS NULL THEN num_nonnulls(h.reward, h.reward_kind) > 0
         ELSE (h.policy, h.epoch) <> (l.policy, l.epoch)
             OR float8send(h.reward) IS DISTINCT FROM float8send(l.reward)

@@ -1,6 +1,6 @@
-"""Sums by day of decisions and what became of them: rows that upkeep adds to (storage/days.py), nobody's data.
+"""Declarations of the sums by day. Upkeep adds to them (storage/days.py); they hold no data of single users.
 
-Schema rollup completes them with what is newer; schema analytics shows them.
+Schema rollup adds the rows that are not counted yet; schema analytics shows the result.
 """
 
 from typing import Any
@@ -17,18 +17,26 @@ from sqlalchemy import (
     UniqueConstraint,
 )
 
-from oo_ml.storage.declarations import metadata, name
+from oo_ml.storage.declarations import REFERENCE, metadata, name
 
 counted = Table(
     "counted",
     metadata,
     name("source", "feature_history, reward_ledger or generations", primary_key=True),
-    Column("counted_until", BigInteger, nullable=False, comment="The daily tables hold every row up to this position"),
-    Column("settled_until", BigInteger, nullable=False, comment="No row up to this position is yet to be committed"),
-    Column("next_until", BigInteger, comment="The next settled_until, once no transaction below next_xid is under way"),
-    Column("next_xid", BigInteger, comment="The first transaction that can have no row up to next_until"),
+    Column(
+        "counted_until", BigInteger, nullable=False, comment="The daily tables include all rows up to this position"
+    ),
+    Column(
+        "settled_until",
+        BigInteger,
+        nullable=False,
+        comment="All transactions with a row up to this position have ended",
+    ),
+    Column("next_until", BigInteger, comment="The next settled_until, once all transactions below next_xid have ended"),
+    Column("next_xid", BigInteger, comment="No transaction from this number on has a row up to next_until"),
     CheckConstraint("counted_until <= settled_until", name="counted_range"),
-    comment="How far the daily tables have come. One row a source. Without any, upkeep counts everything anew",
+    comment="Progress of the daily tables, one row for each source. If it is empty, upkeep counts everything again",
+    info=REFERENCE,
 )
 
 
@@ -37,7 +45,7 @@ def _count(name: str, comment: str) -> Column[Any]:
 
 
 def _sum(name: str, comment: str) -> Column[Any]:
-    # numeric: a sum that is exact comes out the same whatever it is added up in, and can be taken back.
+    # numeric is exact: the order of additions does not matter, and a sum can be subtracted again.
     return Column(name, Numeric, nullable=False, comment=comment)
 
 
@@ -48,9 +56,12 @@ daily_reactions = Table(
     name("policy", "The policy that decided"),
     name("prompt_version", "Prompt version that wrote the tip, if a model did", nullable=True),
     Column("exploring", Boolean, nullable=False, comment="Whether the tip was drawn at random"),
-    name("reaction", "done, helpful, snooze, not_helpful, dismiss, other; none so far; default: one was assumed"),
-    _count("decisions", "How many there are"),
-    _sum("rewards", "Sum of r, their rewards"),
+    name(
+        "reaction",
+        "done, helpful, snooze, not_helpful, dismiss, other; none: no reward; default: an assumed one",
+    ),
+    _count("decisions", "Number of decisions"),
+    _sum("rewards", "Sum of the rewards r"),
     _sum("rewards_squared", "Sum of r^2"),
     _sum("weights", "Sum of w = 1 / (propensity x prompt_probability)"),
     _sum("weights_squared", "Sum of w^2"),
@@ -66,7 +77,8 @@ daily_reactions = Table(
         name="uq_daily_reactions",
         postgresql_nulls_not_distinct=True,
     ),
-    comment="Decisions by day and by the reaction that counts now. Kept by upkeep; schema analytics adds what is newer",
+    comment="Decisions by day and by the reaction that counts. Upkeep adds to it; schema analytics adds newer rows",
+    info=REFERENCE,
 )
 
 daily_learning = Table(
@@ -75,13 +87,14 @@ daily_learning = Table(
     Column("day", Date, primary_key=True, comment="Day of the decisions, UTC"),
     name("policy", "The policy that decided", primary_key=True),
     Column(
-        "first_pull", BigInteger, primary_key=True, autoincrement=False, comment="First of the pulls taken together"
+        "first_pull", BigInteger, primary_key=True, autoincrement=False, comment="First decision number of the group"
     ),
-    _count("decisions", "How many there are"),
-    _count("rewarded", "Those with a reward that counts"),
-    _sum("rewards", "Sum of r, their rewards"),
+    _count("decisions", "Number of decisions"),
+    _count("rewarded", "Number of decisions with a reward that counts"),
+    _sum("rewards", "Sum of the rewards r"),
     _sum("rewards_squared", "Sum of r^2"),
-    comment="Decisions by day and by their number in the epoch: up to 99 one by one, then in steps of a tenth.",
+    comment="Decisions by day and by their number in the epoch: one by one up to 99, then in groups of a tenth",
+    info=REFERENCE,
 )
 
 daily_delays = Table(
@@ -94,10 +107,11 @@ daily_delays = Table(
         SmallInteger,
         primary_key=True,
         autoincrement=False,
-        comment="ceil(20 log2(1 + seconds)) from decision to reaction",
+        comment="ceil(20 log2(1 + seconds)) from the decision to the reaction",
     ),
-    _count("decisions", "How many there are"),
-    comment="Decisions with a reaction, by day and by how long it took. Each step is 3.5 % longer than the one before.",
+    _count("decisions", "Number of decisions"),
+    comment="Decisions with a reaction, by day and by the delay of the reaction. A step is 3.5 % longer than the last",
+    info=REFERENCE,
 )
 
 daily_exploration = Table(
@@ -105,34 +119,35 @@ daily_exploration = Table(
     metadata,
     Column("day", Date, primary_key=True, comment="Day of the decisions, UTC"),
     name("policy", "The policy that decided", primary_key=True),
-    _count("decisions", "How many there are whose exploration is known"),
-    _count("explored", "Those drawn at random"),
-    _sum("expected", "Sum of e, the share that was to be drawn at random"),
+    _count("decisions", "Number of decisions whose exploration is known"),
+    _count("explored", "Number of decisions drawn at random"),
+    _sum("expected", "Sum of e, the probability of a draw at random"),
     _sum("expected_variance", "Sum of e (1 - e)"),
-    _sum("shares", "Sum of u = 1 / (n propensity), n the tips that could be chosen; its mean is to be 1"),
+    _sum("shares", "Sum of u = 1 / (n propensity), n the number of candidates; the mean of u should be 1"),
     _sum("shares_squared", "Sum of u^2"),
-    comment="What was explored against what was to be, by day.",
+    comment="Random draws by day, beside the number that was expected",
+    info=REFERENCE,
 )
-
 
 daily_costs = Table(
     "daily_costs",
     metadata,
     Column("day", Date, primary_key=True, comment="Day of the calls, UTC"),
-    name("prompt_version", "The version used", primary_key=True),
-    _count("calls", "How many there are"),
-    _count("failed", "Those that gave no tips"),
-    _count("retries", "Times that the model was asked again in a call"),
-    _count("prompt_tokens", "Tokens of their prompts"),
+    name("prompt_version", "The prompt version used", primary_key=True),
+    _count("calls", "Number of calls"),
+    _count("failed", "Number of calls that gave no tips"),
+    _count("retries", "Number of further requests to the model within a call"),
+    _count("prompt_tokens", "Tokens of the prompts"),
     _count("completion_tokens", "Tokens of the replies"),
-    comment="Calls of the language model, by day and version. Kept by upkeep; schema analytics adds what is newer",
+    comment="Calls of the language model by day and version. Upkeep adds to it; schema analytics adds newer rows",
+    info=REFERENCE,
 )
 
 daily_latencies = Table(
     "daily_latencies",
     metadata,
     Column("day", Date, primary_key=True, comment="Day of the calls, UTC"),
-    name("prompt_version", "The version used", primary_key=True),
+    name("prompt_version", "The prompt version used", primary_key=True),
     Column(
         "latency_step",
         SmallInteger,
@@ -140,6 +155,7 @@ daily_latencies = Table(
         autoincrement=False,
         comment="round(20 log2(1 + milliseconds)) spent waiting",
     ),
-    _count("calls", "How many there are"),
-    comment="Calls of the language model, by day and how long they took. A step is 3.5 % longer than the one before.",
+    _count("calls", "Number of calls"),
+    comment="Calls of the language model by day and by latency. A step is 3.5 % longer than the last",
+    info=REFERENCE,
 )

@@ -1,6 +1,6 @@
 """The daily tables: sums by day of decisions, of what became of them and of calls of the model; how far they have come.
 
-What a row adds is written down once, in the views of schema rollup (alembic/analytics). Every sum is exact, so whatever
+The views of schema rollup (alembic/sql) define what a row adds. Every sum is exact, so whatever
 was added can be taken away again. A row is counted when no row before it can come any more: positions are given out in
 order and committed in any.
 """
@@ -11,6 +11,7 @@ from typing import Final, NamedTuple
 
 from sqlalchemy import Connection, text
 
+from oo_ml.storage.declarations import SCHEMA
 from oo_ml.storage.tables import ORDERS
 
 DECISIONS: Final = "feature_history"
@@ -37,20 +38,20 @@ class Range(NamedTuple):
     until: int
 
 
-_COUNTED = text("SELECT source, counted_until, settled_until, next_until, next_xid FROM counted")
+_COUNTED = text("SELECT source, counted_until, settled_until, next_until, next_xid FROM oo_ml.counted")
 
 _START = text("""
-    WITH reactions AS (DELETE FROM daily_reactions), learning AS (DELETE FROM daily_learning),
-        delays AS (DELETE FROM daily_delays), exploration AS (DELETE FROM daily_exploration),
-        costs AS (DELETE FROM daily_costs), latencies AS (DELETE FROM daily_latencies),
-        gone AS (DELETE FROM counted WHERE source <> ALL (CAST(:sources AS text[])))
-    INSERT INTO counted (source, counted_until, settled_until)
+    WITH reactions AS (DELETE FROM oo_ml.daily_reactions), learning AS (DELETE FROM oo_ml.daily_learning),
+        delays AS (DELETE FROM oo_ml.daily_delays), exploration AS (DELETE FROM oo_ml.daily_exploration),
+        costs AS (DELETE FROM oo_ml.daily_costs), latencies AS (DELETE FROM oo_ml.daily_latencies),
+        gone AS (DELETE FROM oo_ml.counted WHERE source <> ALL (CAST(:sources AS text[])))
+    INSERT INTO oo_ml.counted (source, counted_until, settled_until)
     SELECT source, :nothing, :nothing FROM unnest(CAST(:sources AS text[])) AS source
     ON CONFLICT (source) DO UPDATE SET counted_until = excluded.counted_until
 """)
 
 _SAVE = text("""
-    UPDATE counted
+    UPDATE oo_ml.counted
     SET counted_until = :counted_until, settled_until = :settled_until, next_until = :next_until, next_xid = :next_xid
     WHERE source = :source
 """)
@@ -63,7 +64,6 @@ _TRANSACTIONS = text("""
     FROM pg_current_snapshot() AS s
 """)
 
-
 _NUMBER = text("SELECT pg_current_xact_id()")
 
 
@@ -71,7 +71,7 @@ def _added(cells: str, exploration_cells: str) -> str:
     """Return the statement that adds cells, :sign times, to the daily tables."""
     return f"""
         WITH cells AS MATERIALIZED ({cells}), reactions AS (
-            INSERT INTO daily_reactions AS d (
+            INSERT INTO oo_ml.daily_reactions AS d (
                 day, policy, prompt_version, exploring, reaction, decisions, rewards, rewards_squared, weights,
                 weights_squared, weighted_rewards, squared_weights_rewards, weighted_rewards_squared
             )
@@ -92,7 +92,9 @@ def _added(cells: str, exploration_cells: str) -> str:
                 squared_weights_rewards = d.squared_weights_rewards + excluded.squared_weights_rewards,
                 weighted_rewards_squared = d.weighted_rewards_squared + excluded.weighted_rewards_squared
         ), learning AS (
-            INSERT INTO daily_learning AS d (day, policy, first_pull, decisions, rewarded, rewards, rewards_squared)
+            INSERT INTO oo_ml.daily_learning AS d (
+                day, policy, first_pull, decisions, rewarded, rewards, rewards_squared
+            )
             SELECT
                 day, policy, first_pull, :sign * sum(decisions),
                 :sign * coalesce(sum(decisions) FILTER (WHERE reaction <> 'none'), 0),
@@ -106,14 +108,14 @@ def _added(cells: str, exploration_cells: str) -> str:
                 rewards = d.rewards + excluded.rewards,
                 rewards_squared = d.rewards_squared + excluded.rewards_squared
         ), delays AS (
-            INSERT INTO daily_delays AS d (day, policy, delay_step, decisions)
+            INSERT INTO oo_ml.daily_delays AS d (day, policy, delay_step, decisions)
             SELECT day, policy, delay_step, :sign * sum(decisions)
             FROM cells
             WHERE delay_step IS NOT NULL
             GROUP BY day, policy, delay_step
             ON CONFLICT (day, policy, delay_step) DO UPDATE SET decisions = d.decisions + excluded.decisions
         )
-        INSERT INTO daily_exploration AS d (
+        INSERT INTO oo_ml.daily_exploration AS d (
             day, policy, decisions, explored, expected, expected_variance, shares, shares_squared
         )
         SELECT
@@ -135,13 +137,15 @@ def _costs_added(cells: str) -> str:
     """Return the statement that adds cells, :sign times, to the daily tables of calls of the model."""
     return f"""
         WITH cells AS MATERIALIZED ({cells}), latencies AS (
-            INSERT INTO daily_latencies AS d (day, prompt_version, latency_step, calls)
+            INSERT INTO oo_ml.daily_latencies AS d (day, prompt_version, latency_step, calls)
             SELECT day, prompt_version, latency_step, :sign * sum(calls)
             FROM cells
             GROUP BY day, prompt_version, latency_step
             ON CONFLICT (day, prompt_version, latency_step) DO UPDATE SET calls = d.calls + excluded.calls
         )
-        INSERT INTO daily_costs AS d (day, prompt_version, calls, failed, retries, prompt_tokens, completion_tokens)
+        INSERT INTO oo_ml.daily_costs AS d (
+            day, prompt_version, calls, failed, retries, prompt_tokens, completion_tokens
+        )
         SELECT
             day, prompt_version, :sign * sum(calls), :sign * sum(failed), :sign * sum(retries),
             :sign * sum(prompt_tokens), :sign * sum(completion_tokens)
@@ -156,17 +160,34 @@ def _costs_added(cells: str) -> str:
     """.replace(":sign", "CAST(:sign AS integer)")
 
 
-_CELLS: Final = """
-    SELECT * FROM rollup.reaction_cells WHERE source = 'feature_history' AND {decisions}
-    UNION ALL
-    SELECT * FROM rollup.reaction_cells WHERE source = 'reward_ledger' AND {rewards}
-"""
+# Each view by itself, summed up by cell: see alembic/sql/0001/06_rollup.sql.
+_CELL: Final = "day, policy, prompt_version, exploring, first_pull, delay_step, reaction"
+_SUMS: Final = (
+    "decisions",
+    "rewards",
+    "rewards_squared",
+    "weights",
+    "weights_squared",
+    "weighted_rewards",
+    "squared_weights_rewards",
+    "weighted_rewards_squared",
+)
+
+
+def _cells(decisions: str, rewards: str) -> str:
+    """Return the query for cells of the decisions and ledger entries that meet these conditions."""
+    sums = ", ".join(f"sum({name}) AS {name}" for name in _SUMS)
+    return " UNION ALL ".join(
+        f"SELECT {_CELL}, {sums} FROM rollup.{view} WHERE {condition} GROUP BY {_CELL}"
+        for view, condition in (("decision_cells", decisions), ("departure_cells", rewards), ("arrival_cells", rewards))
+    )
+
 
 _ADD = text(
     _added(
-        _CELLS.format(
-            decisions="position > :decisions_after AND position <= :decisions_until",
-            rewards="position > :rewards_after AND position <= :rewards_until",
+        _cells(
+            "position > :decisions_after AND position <= :decisions_until",
+            "position > :rewards_after AND position <= :rewards_until",
         ),
         "SELECT * FROM rollup.exploration_cells WHERE position > :decisions_after AND position <= :decisions_until",
     )
@@ -174,18 +195,23 @@ _ADD = text(
 
 _ADD_COSTS = text(_costs_added("SELECT * FROM rollup.cost_cells WHERE position > :after AND position <= :until"))
 
-_OF_PERSON: Final = (
-    "user_id = :user_id AND position <= (SELECT counted_until FROM counted WHERE counted.source = '{source}')"
-)
+
+def _of_user(source: str) -> str:
+    """Return the condition for the rows of one user that the daily tables include."""
+    return f"""
+        user_id = :user_id
+        AND position <= (SELECT c.counted_until FROM oo_ml.counted AS c WHERE c.source = '{source}')
+    """
+
 
 _TAKE_AWAY = text(
     _added(
-        _CELLS.format(decisions=_OF_PERSON.format(source=DECISIONS), rewards=_OF_PERSON.format(source=REWARDS)),
-        f"SELECT * FROM rollup.exploration_cells WHERE {_OF_PERSON.format(source=DECISIONS)}",
+        _cells(_of_user(DECISIONS), _of_user(REWARDS)),
+        f"SELECT * FROM rollup.exploration_cells WHERE {_of_user(DECISIONS)}",
     )
 )
 
-_TAKE_COSTS_AWAY = text(_costs_added(f"SELECT * FROM rollup.cost_cells WHERE {_OF_PERSON.format(source=GENERATIONS)}"))
+_TAKE_COSTS_AWAY = text(_costs_added(f"SELECT * FROM rollup.cost_cells WHERE {_of_user(GENERATIONS)}"))
 
 
 def counted(connection: Connection) -> dict[str, Counted]:
@@ -218,7 +244,10 @@ def take_number(connection: Connection) -> None:
 
 def last_positions(connection: Connection) -> dict[str, int]:
     """Return the last position that each source has given out; who has it may not have committed yet."""
-    return {source: connection.scalar(_LAST, {"sequence": order}) or 0 for source, order in ORDERS.items()}
+    return {
+        source: connection.scalar(_LAST, {"sequence": f"{SCHEMA}.{order.name}"}) or 0
+        for source, order in ORDERS.items()
+    }
 
 
 def transactions(connection: Connection) -> tuple[int, int]:

@@ -75,7 +75,7 @@ class Answered:
 # of the batch.
 _INSERT = Statement(f"""
     WITH counted AS ({states.COUNT})
-    INSERT INTO feature_history (
+    INSERT INTO oo_ml.feature_history (
         user_id, decision_id, policy, epoch, version, pull, decided_at, score, propensity, exploring, tip_id,
         prompt_version, prompt_probability, generation_id, x, context, features, candidates, answer, request_digest,
         exploration, alpha, exploit, explore, propensities
@@ -106,7 +106,7 @@ _INSERT = Statement(f"""
     )
     LEFT JOIN LATERAL (
         SELECT t.prompt_version, t.prompt_probability, t.generation_id
-        FROM tips AS t
+        FROM oo_ml.tips AS t
         WHERE t.user_id = k.user_id AND t.tip_id = k.tip_id
             AND (k.prompt_version IS NULL OR t.prompt_version = k.prompt_version)
         ORDER BY t.generation_id DESC
@@ -118,7 +118,7 @@ _INSERT = Statement(f"""
 _ANSWERED = Statement("""
     SELECT h.user_id, h.decision_id, h.request_digest, h.answer
     FROM unnest(CAST(:user_ids AS text[]), CAST(:decision_ids AS uuid[])) AS k (user_id, decision_id)
-    JOIN feature_history AS h ON h.user_id = k.user_id AND h.decision_id = k.decision_id
+    JOIN oo_ml.feature_history AS h ON h.user_id = k.user_id AND h.decision_id = k.decision_id
 """)
 
 

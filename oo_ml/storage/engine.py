@@ -5,13 +5,16 @@ from typing import Any, Final
 
 import psycopg
 from psycopg.pq import Format
-from sqlalchemy import Connection, Engine, create_engine, event, make_url, text
-from sqlalchemy.engine import URL
+from sqlalchemy import Connection, Engine, create_engine, event, text
+from sqlalchemy.dialects import registry
+from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg
+from sqlalchemy.engine import URL, make_url
+from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.exc import ArgumentError
 
 from oo_ml.errors import ConfigurationError
 from oo_ml.settings import Settings
-from oo_ml.storage import arrays, columns
+from oo_ml.storage import arrays, columns, schema_names
 
 
 class _BinaryCursor(psycopg.Cursor[Any]):
@@ -25,6 +28,28 @@ class _BinaryServerCursor(psycopg.ServerCursor[Any]):
         super().__init__(*args, **kwargs)
         self.format = Format.BINARY
 
+
+class Dialect(PGDialect_psycopg):
+    """SQLAlchemy's dialect for psycopg, whose BEGIN sets limits of the transaction in the same round trip.
+
+    A limit of the session does not reach the other servers of a distributed database, and gets lost behind PgBouncer.
+    """
+
+    supports_statement_cache = True
+
+    def __init__(self, begin: str, **arguments: Any) -> None:  # noqa: ANN401 - the base class's own, passed on
+        """Keep `begin`, the statements that begin a transaction."""
+        super().__init__(**arguments)  # type: ignore[no-untyped-call]
+        self._begin = begin
+
+    def do_begin(self, dbapi_connection: DBAPIConnection) -> None:
+        """Begin a transaction."""
+        driver: Any = dbapi_connection
+        # A plain cursor: PostgreSQL takes several statements at once only if the result is asked for as text.
+        psycopg.Cursor[Any](driver.driver_connection).execute(self._begin)
+
+
+registry.register("postgresql.oo_ml", __name__, "Dialect")
 
 _SNAPSHOT: Final = text("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
 _LOCK_WAIT: Final = text("SELECT set_config('lock_timeout', :limit, true)")
@@ -58,46 +83,52 @@ def create(  # noqa: PLR0913 - where, and how it differs from the others
     threads: int,
     read_only: bool = False,
     long: bool = False,
-    lock_timeout: float | None = None,
+    lanes: bool = False,
 ) -> Engine:
-    """Return an engine whose pool holds one connection a thread.
+    """Return an engine whose pool holds one connection for each thread.
 
     Args:
         url: the database.
         settings: every limit.
-        threads: how many may use it at once.
-        read_only: whether its transactions may write.
+        threads: how many threads may use it at once.
+        read_only: whether its transactions may only read.
         long: whether its statements have OO_ML_LONG_TIMEOUT rather than OO_ML_STATEMENT_TIMEOUT.
-        lock_timeout: longest wait for a lock, if it isn't OO_ML_LOCK_TIMEOUT.
+        lanes: whether it is the lanes' engine, which waits OO_ML_LANE_LOCK_TIMEOUT for a lock, not OO_ML_LOCK_TIMEOUT.
 
     Raises:
         ConfigurationError: `url` isn't an address of a PostgreSQL server.
     """
     options: dict[str, object] = {
         "statement_timeout": milliseconds(settings.long_timeout if long else settings.statement_timeout),
-        "lock_timeout": milliseconds(settings.lock_timeout if lock_timeout is None else lock_timeout),
         # A worker that dies between two statements must not keep its row locks.
         "idle_in_transaction_session_timeout": milliseconds(
             settings.long_timeout if long else settings.request_timeout
         ),
         "timezone": "UTC",
-        # Statements take whole batches, so what they do is the same for one row and a thousand: planned once.
-        "plan_cache_mode": "force_generic_plan",
-        # No statement runs long enough to win back what compiling it, or starting processes for it, costs.
+        # No statement runs long enough to win back the cost of compiling it, or of starting processes for it.
         "jit": "off",
         "max_parallel_workers_per_gather": "0",
     }
     if read_only:
         options["default_transaction_read_only"] = "on"
+    if lanes:
+        # A lane's statements take whole batches. They do the same for one row and a thousand, so one plan is enough.
+        options["plan_cache_mode"] = "force_generic_plan"
+    lock_timeout = settings.lane_lock_timeout if lanes else settings.lock_timeout
     engine = create_engine(
-        parse_url(url),
-        # Ids and tips are people's: they don't belong into a log.
+        parse_url(url).set(drivername="postgresql+oo_ml"),
+        begin=f"BEGIN; SET LOCAL lock_timeout = {milliseconds(lock_timeout)}",
+        # Ids and tips are users' data and don't belong in a log.
         hide_parameters=True,
         pool_size=threads,
         max_overflow=0,
         pool_timeout=settings.request_timeout,
         connect_args={
             "application_name": "oo-ml",
+            # psycopg itself begins no transaction: the dialect does.
+            "autocommit": True,
+            # Whatever PGCLIENTENCODING says: ids and tips are text in any language.
+            "client_encoding": "UTF8",
             "connect_timeout": settings.database_connect_timeout,
             "cursor_factory": _BinaryCursor,
             "options": " ".join(f"-c {name}={value}" for name, value in options.items()),
@@ -107,6 +138,7 @@ def create(  # noqa: PLR0913 - where, and how it differs from the others
         },
     )
     event.listen(engine, "connect", _prepare)
+    schema_names.translate_statements(engine, settings)
     return engine
 
 

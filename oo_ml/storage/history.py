@@ -117,7 +117,7 @@ _DECIDED_COLUMNS = "h.user_id, h.decision_id, h.policy, h.epoch, h.tip_id, h.x, 
 _DECIDED = Statement(f"""
     SELECT {_DECIDED_COLUMNS}
     FROM unnest(CAST(:user_ids AS text[]), CAST(:decision_ids AS uuid[])) AS k (user_id, decision_id)
-    JOIN feature_history AS h ON h.user_id = k.user_id AND h.decision_id = k.decision_id
+    JOIN oo_ml.feature_history AS h ON h.user_id = k.user_id AND h.decision_id = k.decision_id
 """)
 
 _LATEST = Statement(f"""
@@ -128,7 +128,7 @@ _LATEST = Statement(f"""
     ) AS k (user_id, policy, epoch, tip_id, count)
     CROSS JOIN LATERAL (
         SELECT *
-        FROM feature_history AS u
+        FROM oo_ml.feature_history AS u
         WHERE u.user_id = k.user_id AND u.policy = k.policy AND u.epoch = k.epoch AND u.tip_id = k.tip_id
             AND (u.reward IS NULL AND u.reward_kind IS NULL OR u.reward_kind = 'default')
         ORDER BY u.position DESC
@@ -139,16 +139,16 @@ _LATEST = Statement(f"""
 
 _STORED = text(f"""
     SELECT {", ".join(field.name for field in fields(StoredDecision))}
-    FROM feature_history
+    FROM oo_ml.feature_history
     WHERE user_id = :user_id AND decision_id = :decision_id
 """)
 
 _RECENT = text("""
     SELECT h.decided_at, h.features, h.score, h.tip_id, h.policy
-    FROM policy_state AS s
+    FROM oo_ml.policy_state AS s
     CROSS JOIN LATERAL (
         SELECT *
-        FROM feature_history AS f
+        FROM oo_ml.feature_history AS f
         WHERE f.user_id = s.user_id AND f.policy = s.policy AND f.epoch = s.epoch
         ORDER BY f.position DESC
         LIMIT :length

@@ -80,7 +80,7 @@ class Latest:
 # changes themselves.
 _INSERT = Statement(f"""
     WITH saved AS ({states.SAVE}), rewarded AS (
-        UPDATE feature_history AS h
+        UPDATE oo_ml.feature_history AS h
         SET reward = d.reward, rewarded_at = d.rewarded_at, reward_kind = d.reward_kind
         FROM unnest(
             CAST(:decided_user_ids AS text[]), CAST(:decided_ids AS uuid[]), CAST(:decided_rewards AS float8[]),
@@ -88,7 +88,7 @@ _INSERT = Statement(f"""
         ) AS d (user_id, decision_id, reward, rewarded_at, reward_kind)
         WHERE h.user_id = d.user_id AND h.decision_id = d.decision_id
     )
-    INSERT INTO reward_ledger (
+    INSERT INTO oo_ml.reward_ledger (
         user_id, policy, epoch, version, recorded_at, kind, reward, previous_reward, x, tip_id, decision_id, corrects,
         idempotency_key, request_digest
     )
@@ -113,7 +113,7 @@ _LATEST = Statement("""
     FROM unnest(CAST(:user_ids AS text[]), CAST(:decision_ids AS uuid[])) AS k (user_id, decision_id)
     CROSS JOIN LATERAL (
         SELECT r.version, r.x
-        FROM reward_ledger AS r
+        FROM oo_ml.reward_ledger AS r
         WHERE r.user_id = k.user_id AND r.decision_id = k.decision_id
         ORDER BY r.version DESC
         LIMIT 1
@@ -124,25 +124,25 @@ _LENGTHS = Statement("""
     SELECT k.user_id, k.policy, k.epoch, coalesce(max(l.version), 0)
     FROM unnest(CAST(:user_ids AS text[]), CAST(:policies AS text[]), CAST(:epochs AS integer[]))
         AS k (user_id, policy, epoch)
-    LEFT JOIN reward_ledger AS l ON l.user_id = k.user_id AND l.policy = k.policy AND l.epoch = k.epoch
+    LEFT JOIN oo_ml.reward_ledger AS l ON l.user_id = k.user_id AND l.policy = k.policy AND l.epoch = k.epoch
     GROUP BY k.user_id, k.policy, k.epoch
 """)
 
 _RECORDED = Statement("""
     SELECT l.user_id, l.idempotency_key, l.request_digest, l.reward, l.decision_id
     FROM unnest(CAST(:user_ids AS text[]), CAST(:idempotency_keys AS text[])) AS k (user_id, idempotency_key)
-    JOIN reward_ledger AS l ON l.user_id = k.user_id AND l.idempotency_key = k.idempotency_key
+    JOIN oo_ml.reward_ledger AS l ON l.user_id = k.user_id AND l.idempotency_key = k.idempotency_key
 """)
 
 _OF_DECISION = text("""
     SELECT version, kind, reward, previous_reward, recorded_at, idempotency_key
-    FROM reward_ledger
+    FROM oo_ml.reward_ledger
     WHERE user_id = :user_id AND decision_id = :decision_id
     ORDER BY version
 """)
 
 _INSERT_IMPORT = text("""
-    INSERT INTO reward_ledger (
+    INSERT INTO oo_ml.reward_ledger (
         user_id, policy, epoch, version, recorded_at, kind,
         start_pulls, start_explore_count, start_reward_count, start_cumulative_reward, start_a, start_b
     )
@@ -154,10 +154,10 @@ _INSERT_IMPORT = text("""
 
 _ONLY_IMPORTED = text("""
     SELECT s.user_id, s.policy
-    FROM policy_state AS s
+    FROM oo_ml.policy_state AS s
     JOIN unnest(CAST(:user_ids AS text[]), CAST(:policies AS text[])) AS k (user_id, policy)
         ON s.user_id = k.user_id AND s.policy = k.policy
-    JOIN reward_ledger AS l
+    JOIN oo_ml.reward_ledger AS l
         ON l.user_id = s.user_id AND l.policy = s.policy AND l.epoch = s.epoch AND l.version = s.version
     WHERE l.kind = 'import' AND l.start_pulls = s.pulls
 """)

@@ -15,7 +15,7 @@ _ROWS_AT_ONCE: Final = 100
 
 
 class Logged(NamedTuple):
-    """A decision with a reward that counts; an array is None if any element is missing.
+    """A decision with a reward that counts.
 
     Attributes:
         x: features of the tip that was chosen, shape (d,).
@@ -32,13 +32,13 @@ class Logged(NamedTuple):
     version: int
     decision_id: UUID
     tip_id: str
-    x: NDArray[np.float64] | None
+    x: NDArray[np.float64]
     context: dict[str, Any]
     candidates: list[dict[str, Any]]
     reward: float
     propensity: float
-    propensities: NDArray[np.float64] | None
-    exploit: NDArray[np.float64] | None
+    propensities: NDArray[np.float64]
+    exploit: NDArray[np.float64]
     versions: list[str | None] | None
     prompt_probability: float | None
 
@@ -63,7 +63,7 @@ _VERSIONS: Final = """
             c.value ->> 'prompt_version',
             (
                 SELECT t.prompt_version
-                FROM tips AS t
+                FROM oo_ml.tips AS t
                 WHERE t.user_id = h.user_id AND t.tip_id = c.value ->> 'id' AND t.created_at <= h.decided_at
                 ORDER BY t.generation_id DESC
                 LIMIT 1
@@ -75,18 +75,13 @@ _VERSIONS: Final = """
 """
 
 
-def _numbers(column: str) -> str:
-    # A CHECK lets elements pass that are null.
-    return f"CASE WHEN '-Infinity' < ALL ({column}) THEN {column} END"
-
-
 def _decisions(versions: str) -> str:
     return f"""
         SELECT
-            h.user_id, h.policy, h.epoch, h.version, h.decision_id, h.tip_id, {_numbers("h.x")}, h.context,
-            h.candidates, h.reward, h.propensity, {_numbers("h.propensities")}, {_numbers("h.exploit")},
+            h.user_id, h.policy, h.epoch, h.version, h.decision_id, h.tip_id, h.x, h.context,
+            h.candidates, h.reward, h.propensity, h.propensities, h.exploit,
             {versions}, nullif(h.prompt_probability, 1)
-        FROM feature_history AS h
+        FROM oo_ml.feature_history AS h
         WHERE {_ASKED} AND h.reward IS NOT NULL AND h.propensities IS NOT NULL
         ORDER BY h.user_id, h.policy, h.epoch, h.position
     """
@@ -97,7 +92,7 @@ _WITHOUT_VERSIONS = text(_decisions("CAST(NULL AS text[])"))
 
 _LEFT_OUT = text(f"""
     SELECT count(*) FILTER (WHERE h.reward IS NULL), count(*) FILTER (WHERE h.reward IS NOT NULL)
-    FROM feature_history AS h
+    FROM oo_ml.feature_history AS h
     WHERE {_ASKED} AND (h.reward IS NULL OR h.propensities IS NULL)
 """)
 

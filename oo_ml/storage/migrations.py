@@ -20,10 +20,17 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import NullPool
 from sqlalchemy.types import TypeEngine
 
-from oo_ml.errors import ConfigurationError, DatabaseTimeoutError, OoMlError, SchemaNotReadyError
+from oo_ml.errors import (
+    ConfigurationError,
+    DatabaseTimeoutError,
+    OoMlError,
+    SchemaNotReadyError,
+    UnavailableError,
+    UnsuitableDatabaseError,
+)
 from oo_ml.settings import Settings
-from oo_ml.storage import failures, partitions
-from oo_ml.storage.declarations import Float8Array
+from oo_ml.storage import failures, partitions, schema_names, suitability
+from oo_ml.storage.declarations import SCHEMA, Float8Array
 from oo_ml.storage.engine import milliseconds, parse_url
 
 logger = logging.getLogger(__name__)
@@ -31,6 +38,13 @@ logger = logging.getLogger(__name__)
 # Any number will do, as long as every release uses the same one.
 ADVISORY_LOCK: Final = 7_021_943_116
 _PAUSE: Final = 0.1
+
+# CREATE SCHEMA IF NOT EXISTS needs the right to create schemas even if the schema exists.
+CREATE_SCHEMA: Final = """
+    DO $$ BEGIN IF to_regnamespace('oo_ml') IS NULL THEN CREATE SCHEMA oo_ml; END IF; END $$
+"""
+_HAS_VERSION: Final = text("SELECT to_regclass('oo_ml.alembic_version') IS NOT NULL")
+_VERSION: Final = text("SELECT version_num FROM oo_ml.alembic_version")
 
 
 def configured_url(settings: Settings) -> str:
@@ -62,8 +76,12 @@ def migration_connection(database: str | Engine | Connection, settings: Settings
     engine = database if isinstance(database, Engine) else _engine(database, settings)
     with _connected(engine) as connection:
         _wait_for_others(connection, settings.migration_wait)
-        _set(connection, "statement_timeout", 0)
-        _set(connection, "lock_timeout", settings.migration_lock_timeout)
+        _set(connection, "statement_timeout", "0")
+        _set(connection, "lock_timeout", f"{milliseconds(settings.migration_lock_timeout)}ms")
+        # Every name is qualified. A role called oo_ml would otherwise have the schema of that name in its path, and
+        # autogenerate would take its tables for tables without a schema.
+        _set(connection, "search_path", "pg_catalog")
+        connection.dialect.default_schema_name = "pg_catalog"
         connection.commit()
         yield connection
         connection.rollback()
@@ -73,14 +91,9 @@ def migration_connection(database: str | Engine | Connection, settings: Settings
 
 
 def upgrade(url: str, settings: Settings, revision: str = "head") -> None:
-    """Migrate up to `revision` and make sure that the coming months have partitions; nothing to do is fine."""
+    """Migrate up to `revision`. At head, also make the partitions of the coming months."""
     with migration_connection(url, settings) as connection:
         command.upgrade(_config(connection), revision)
-        if revision == "head":
-            months = partitions.make_ahead(connection, datetime.now(UTC))
-            connection.commit()
-            if months:
-                logger.info("made partitions %s", ", ".join(months))
 
 
 def downgrade(url: str, settings: Settings, revision: str) -> None:
@@ -90,13 +103,20 @@ def downgrade(url: str, settings: Settings, revision: str) -> None:
 
 
 def check(url: str, settings: Settings) -> None:
-    """Compare the database with what the code declares.
+    """Compare the database with the declarations of this release.
 
     Raises:
         CommandError: they differ, or the database isn't at head.
     """
     with migration_connection(url, settings) as connection:
         command.check(_config(connection))
+
+
+def history() -> str:
+    """Return one line for each migration, the latest first."""
+    output = io.StringIO()
+    command.history(_config(None, stdout=output))
+    return output.getvalue()
 
 
 def sql(revision: str = "head") -> str:
@@ -120,19 +140,59 @@ def current(url: str, settings: Settings) -> str | None:
 
 
 def revision(connection: Connection) -> str | None:
-    """Return the revision that a connection finds; None before the first migration."""
-    return MigrationContext.configure(connection).get_current_revision()
+    """Return the revision in oo_ml.alembic_version; None before the first migration."""
+    if not connection.scalar(_HAS_VERSION):
+        return None
+    found: str | None = connection.scalar(_VERSION)
+    return found
 
 
-def is_ready(connection: Connection) -> bool:
-    """Whether this release can work on the database: it is at head, or ahead of it after a newer release's upgrade."""
-    here = revision(connection)
-    # A revision that this release has never heard of is a newer one's.
-    return here is not None and here not in _older()
+def prepare(connection: Connection, settings: Settings) -> None:
+    """Make sure that the database can be migrated, before anything is changed; then create schema oo_ml if need be.
+
+    Raises:
+        UnsuitableDatabaseError: it can't be; the message says why and what to do.
+    """
+    here = suitability.revision_of_ours(connection, revision(connection), known())
+    if here is None:
+        suitability.check_room(connection, settings)
+        connection.execute(text(CREATE_SCHEMA))
+    connection.commit()
+
+
+def make_months_ahead(connection: Connection) -> None:
+    """Make sure that the coming months have partitions."""
+    months = partitions.make_ahead(connection, datetime.now(UTC))
+    connection.commit()
+    if months:
+        logger.info("made partitions %s", ", ".join(months))
+
+
+def readiness(connection: Connection) -> UnavailableError | None:
+    """Return why this release can't work on the database; None if it can.
+
+    It can if the database is at head, or ahead of it after the upgrade of a newer release.
+    """
+    try:
+        here = suitability.revision_of_ours(connection, revision(connection), known())
+    except UnsuitableDatabaseError as error:
+        return error
+    if here is None or here in known() - {head()}:
+        return SchemaNotReadyError()
+    return suitability.missing_reports(connection)
+
+
+@cache
+def known() -> frozenset[str]:
+    """Return the revisions that this release knows."""
+    scripts = ScriptDirectory.from_config(_config(None))
+    return frozenset(script.revision for script in scripts.walk_revisions())
 
 
 def is_compared(name: str | None, type_: str, _parents: object) -> bool:
-    """Whether autogenerate looks at a table: the partitions of the history are its own, not the code's."""
+    """Whether autogenerate looks at a schema or table: only at oo_ml, and not at the partitions of feature_history."""
+    if type_ == "schema":
+        return name == SCHEMA
     return type_ != "table" or not (name or "").startswith("feature_history_")
 
 
@@ -147,12 +207,6 @@ def compare_type(
     if isinstance(metadata_type, Float8Array):
         return not (isinstance(inspected_type, ARRAY) and isinstance(inspected_type.item_type, DOUBLE_PRECISION))
     return None
-
-
-@cache
-def _older() -> frozenset[str]:
-    scripts = ScriptDirectory.from_config(_config(None))
-    return frozenset(script.revision for script in scripts.walk_revisions()) - {head()}
 
 
 @contextmanager
@@ -190,22 +244,32 @@ def _wait_for_others(connection: Connection, seconds: float) -> None:
 
 
 def _engine(url: str, settings: Settings) -> Engine:
-    return create_engine(
+    engine = create_engine(
         parse_url(url),
         poolclass=NullPool,
-        connect_args={"connect_timeout": settings.database_connect_timeout, "application_name": "oo-ml migration"},
+        connect_args={
+            "application_name": "oo-ml migration",
+            "client_encoding": "UTF8",
+            "connect_timeout": settings.database_connect_timeout,
+        },
     )
+    schema_names.translate_statements(engine, settings)
+    return engine
 
 
-def _set(connection: Connection, name: str, seconds: float) -> None:
-    value = f"{milliseconds(seconds) if seconds else 0}ms"
+def _set(connection: Connection, name: str, value: str) -> None:
     connection.execute(text("SELECT set_config(:name, :value, false)"), {"name": name, "value": value})
 
 
-def _config(connection: Connection | None, output: io.StringIO | None = None) -> Config:
-    # alembic's own remarks go nowhere: what there is to say is said by the caller.
-    config = Config(output_buffer=output, stdout=io.StringIO())
-    config.set_main_option("script_location", str(_scripts()).replace("%", "%%"))
+def _config(
+    connection: Connection | None, output: io.StringIO | None = None, stdout: io.StringIO | None = None
+) -> Config:
+    # alembic's own remarks go nowhere: the caller says what there is to say.
+    config = Config(output_buffer=output, stdout=stdout or io.StringIO())
+    scripts = str(_scripts()).replace("%", "%%")
+    config.set_main_option("script_location", scripts)
+    # For migration_helpers.py, as in alembic.ini.
+    config.set_main_option("prepend_sys_path", scripts)
     config.set_main_option("path_separator", "os")
     config.attributes["connection"] = connection
     return config

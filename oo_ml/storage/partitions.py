@@ -1,6 +1,7 @@
 """The months of feature_history: which there are, which are missing, which are past retention.
 
-Months are UTC's and are named by their first moment. The functions that make and detach them are in routines.py.
+Months are UTC's and are named by their first moment. alembic/sql/0001/05_months.sql has the functions that make and
+detach them, with the rights of the tables' owner.
 """
 
 import re
@@ -23,36 +24,35 @@ _UNMOVED: Final = 10
 
 _NAME: Final = re.compile(r"feature_history_(\d{4})_(\d\d)")
 
-# What PostgreSQL asks of whoever makes or detaches a month.
 _LAYOUT = text("""
     SELECT
-        pg_has_role(h.relowner, 'USAGE') AND has_schema_privilege(h.relnamespace, 'CREATE') AS is_changeable,
+        has_function_privilege('oo_ml.create_feature_history_months(timestamptz, integer)', 'EXECUTE')
+        AND has_function_privilege('oo_ml.detach_feature_history_months(timestamptz, timestamptz)', 'EXECUTE')
+        AS is_changeable,
         ARRAY(
             SELECT p.relname::text
             FROM pg_inherits AS i
             JOIN pg_class AS p ON p.oid = i.inhrelid
-            WHERE i.inhparent = h.oid
+            WHERE i.inhparent = 'oo_ml.feature_history'::regclass
             ORDER BY p.relname
         ) AS partitions
-    FROM pg_class AS h
-    WHERE h.oid = 'feature_history'::regclass
 """)
 
-_MAKE = text("SELECT create_feature_history_months(:first, :months)")
+_MAKE = text("SELECT oo_ml.create_feature_history_months(:first, :months)")
 
 _WAITING = text("""
     SELECT count(*) FILTER (WHERE decision_id >= :first AND decision_id < :last) AS of_month, count(*) AS of_all
-    FROM (SELECT decision_id FROM feature_history_default LIMIT :limit) AS waiting
+    FROM (SELECT decision_id FROM oo_ml.feature_history_default LIMIT :limit) AS waiting
 """)
 
-_DETACH = text("SELECT detach_feature_history_months(:before)")
+_DETACH = text("SELECT oo_ml.detach_feature_history_months(:before, :detached_at)")
 
 # Whoever waits for a whole table keeps everybody waiting who comes after it; so this one would rather come again.
 _BRIEFLY = text("SET LOCAL lock_timeout = '200ms'")
 
 _STRAY = text("""
     SELECT decision_id
-    FROM feature_history
+    FROM oo_ml.feature_history
     WHERE decision_id >= :first AND decision_id < :last
     ORDER BY decision_id
     LIMIT 1
@@ -94,7 +94,7 @@ def missing(months: Sequence[datetime], now: datetime, ahead: int = MONTHS_AHEAD
 def is_crowded(connection: Connection, month: datetime, movable: int = MOVABLE) -> bool:
     """Whether so many decisions wait in the default partition that making a month would keep calls from it too long.
 
-    Asked of that partition itself, so that no more than the rows that matter are read: whoever may make months owns it.
+    The query names that partition, so that only rows in it are read.
     """
     limit = movable * _UNMOVED
     names = {"first": first_id(month), "last": first_id(month_of(month, 1)), "limit": limit + 1}
@@ -112,11 +112,11 @@ def make_ahead(connection: Connection, now: datetime) -> list[str]:
     return list(connection.scalars(_MAKE, {"first": now, "months": MONTHS_AHEAD}))
 
 
-def detach(connection: Connection, before: datetime) -> list[str]:
+def detach(connection: Connection, before: datetime, detached_at: datetime) -> list[str]:
     """Detach the months that end by `before`; return the names of the tables, which stay."""
     # The function holds this row, so that two don't detach at once.
     upkeep.create(connection, upkeep.RETENTION)
-    return list(connection.scalars(_DETACH, {"before": before}))
+    return list(connection.scalars(_DETACH, {"before": before, "detached_at": detached_at}))
 
 
 def briefly(connection: Connection) -> None:

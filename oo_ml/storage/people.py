@@ -1,7 +1,6 @@
-"""Everything that is kept of a person, wherever it is: each table that has a user_id, as the catalog knows them.
+"""All rows of a user: in the tables declared to hold users' data, and in detached months of feature_history.
 
-There is no list of such tables: one that a later release adds, or a month of the history that retention has detached,
-is found like the others. Names that aren't ours never become SQL but through SQLAlchemy, which quotes them.
+Columns are read from the catalog, so that those that a newer release has added are exported too.
 """
 
 import re
@@ -27,7 +26,8 @@ from sqlalchemy import (
     union_all,
 )
 
-from oo_ml.storage.tables import ORDERS
+from oo_ml.storage.declarations import SCHEMA, USERS
+from oo_ml.storage.tables import ORDERS, metadata
 
 HISTORY: Final = "feature_history"
 STATE: Final = "policy_state"
@@ -39,9 +39,13 @@ _DETACHED_MONTH: Final = re.compile(r"feature_history_\d{4}_\d{2}")
 _ROWS_AT_ONCE: Final = 100
 
 
+# Every table that a user's rows can be in.
+_DECLARED: Final = sorted(one.name for one in metadata.tables.values() if one.info == USERS)
+
+
 @dataclass(frozen=True, slots=True)
 class PersonalTable:
-    """A table that holds rows of people.
+    """A table that holds rows of users.
 
     Attributes:
         columns: the type of each, as PostgreSQL calls it, in the table's order.
@@ -56,7 +60,7 @@ class PersonalTable:
 
 
 # A partition is reached through its parent.
-_TABLES = text("""
+_TABLES = text(r"""
     SELECT
         c.relname AS name,
         ARRAY(
@@ -80,20 +84,18 @@ _TABLES = text("""
             WHERE f.conrelid = c.oid AND f.contype = 'f' ORDER BY r.relname
         ) AS refers_to
     FROM pg_class AS c
-    JOIN pg_attribute AS u ON u.attrelid = c.oid AND u.attname = 'user_id' AND NOT u.attisdropped
-    WHERE c.relkind IN ('r', 'p')
-        AND u.atttypid IN ('text'::regtype, 'varchar'::regtype)
-        AND NOT c.relispartition
-        AND pg_table_is_visible(c.oid)
+    JOIN pg_namespace AS n ON n.oid = c.relnamespace
+    WHERE n.nspname = 'oo_ml' AND c.relkind IN ('r', 'p') AND NOT c.relispartition
+        AND (c.relname = ANY (CAST(:declared AS text[])) OR c.relname ~ '^feature_history_\d{4}_\d{2}$')
     ORDER BY c.relname
 """)
 
 
 def tables(connection: Connection) -> list[PersonalTable]:
-    """Return every table that holds rows of people, sorted by name."""
+    """Return every table that holds rows of users, sorted by name."""
     return [
         PersonalTable(row.name, dict(zip(row.columns, row.types, strict=True)), row.key, row.refers_to)
-        for row in connection.execute(_TABLES)
+        for row in connection.execute(_TABLES, {"declared": _DECLARED})
     ]
 
 
@@ -113,16 +115,18 @@ def referred_first(found: Sequence[PersonalTable]) -> list[PersonalTable]:
 
 
 def erase(connection: Connection, found: Sequence[PersonalTable], user_id: str) -> dict[str, int]:
-    """Delete the person's rows; return how many there were in each table.
+    """Delete the user's rows; return how many there were in each table.
 
-    One statement, so that all tables are seen as they are at one moment, and foreign keys are checked at its end.
+    One statement, so that it sees all tables as they are at one moment. A table comes before those that it refers to:
+    a distributed database runs the parts of the statement one after another, and checks foreign keys after each.
     """
+    ordered = referred_first(found)[::-1]
     gone = [
         delete(one).where(one.c.user_id == user_id).returning(one.c.user_id).cte(f"gone_{place}")
-        for place, one in enumerate(map(_clause, found))
+        for place, one in enumerate(map(_clause, ordered))
     ]
     counts = connection.execute(select(*(select(func.count()).select_from(one).scalar_subquery() for one in gone)))
-    return dict(zip((one.name for one in found), counts.one(), strict=True))
+    return dict(zip((one.name for one in ordered), counts.one(), strict=True))
 
 
 def is_known(connection: Connection, found: Sequence[PersonalTable], user_id: str) -> bool:
@@ -165,4 +169,4 @@ def insert_rows(connection: Connection, into: PersonalTable, new: Iterable[Mappi
 
 
 def _clause(of: PersonalTable) -> TableClause:
-    return table(of.name, *map(column, of.columns))
+    return table(of.name, *map(column, of.columns), schema=SCHEMA)

@@ -34,12 +34,13 @@ _LIST = select(*_COLUMNS).order_by(prompt_versions.c.published_at, prompt_versio
 _INSERT = upsert(prompt_versions).on_conflict_do_nothing().returning(prompt_versions.c.version)
 
 _IN_USE = """EXISTS (
-    SELECT FROM prompt_versions AS v WHERE v.version = kept.prompt_version AND v.status = 'active' AND v.weight > 0
+    SELECT FROM oo_ml.prompt_versions AS v
+    WHERE v.version = kept.prompt_version AND v.status = 'active' AND v.weight > 0
 )"""
 
 # One statement: of several at once the first one's version is kept by the others, who wait for its row.
 _KEEP = text(f"""
-    INSERT INTO prompt_assignments AS kept (user_id, prompt_version, probability, assigned_at)
+    INSERT INTO oo_ml.prompt_assignments AS kept (user_id, prompt_version, probability, assigned_at)
     VALUES (:user_id, :version, :probability, :assigned_at)
     ON CONFLICT (user_id) DO UPDATE SET
         prompt_version = CASE WHEN {_IN_USE} THEN kept.prompt_version ELSE excluded.prompt_version END,

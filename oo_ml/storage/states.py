@@ -60,7 +60,7 @@ _COLUMNS = """
 
 _LOCK = f"""
     SELECT {_COLUMNS}
-    FROM policy_state AS s
+    FROM oo_ml.policy_state AS s
     JOIN unnest(CAST(:user_ids AS text[]), CAST(:policies AS text[])) AS k (user_id, policy)
         ON s.user_id = k.user_id AND s.policy = k.policy
     WHERE {{condition}}
@@ -71,14 +71,14 @@ _LOCK = f"""
 # A decision's policy never changes, so it may be looked up before the row that it leads to is locked.
 _LOCK_DECIDED = f"""
     SELECT {_COLUMNS}
-    FROM policy_state AS s
+    FROM oo_ml.policy_state AS s
     JOIN (
         SELECT k.user_id, k.policy
         FROM unnest(CAST(:user_ids AS text[]), CAST(:policies AS text[])) AS k (user_id, policy)
         UNION
         SELECT h.user_id, h.policy
         FROM unnest(CAST(:decided_user_ids AS text[]), CAST(:decision_ids AS uuid[])) AS d (user_id, decision_id)
-        JOIN feature_history AS h ON h.user_id = d.user_id AND h.decision_id = d.decision_id
+        JOIN oo_ml.feature_history AS h ON h.user_id = d.user_id AND h.decision_id = d.decision_id
     ) AS k ON s.user_id = k.user_id AND s.policy = k.policy
     WHERE {{condition}}
     ORDER BY s.user_id, s.policy
@@ -90,7 +90,7 @@ _ALL_THERE = """
     cardinality(CAST(:user_ids AS text[])) = (
         SELECT count(*)
         FROM unnest(CAST(:user_ids AS text[]), CAST(:policies AS text[])) AS k (user_id, policy)
-        JOIN policy_state AS p ON p.user_id = k.user_id AND p.policy = k.policy
+        JOIN oo_ml.policy_state AS p ON p.user_id = k.user_id AND p.policy = k.policy
     )
 """
 
@@ -103,7 +103,7 @@ _LOCKS = {
     for all_or_none in (False, True)
 }
 
-_READ = text(f"SELECT {_COLUMNS} FROM policy_state AS s WHERE s.user_id = :user_id")
+_READ = text(f"SELECT {_COLUMNS} FROM oo_ml.policy_state AS s WHERE s.user_id = :user_id")
 
 _ROWS = f"""
     SELECT
@@ -124,7 +124,7 @@ _ROWS = f"""
 """
 
 _INSERT = text(f"""
-    INSERT INTO policy_state AS s (
+    INSERT INTO oo_ml.policy_state AS s (
         user_id, policy, epoch, version, pulls, explore_count, reward_count, cumulative_reward, last_updated, a, b
     )
     {_ROWS}
@@ -133,7 +133,7 @@ _INSERT = text(f"""
 
 # These two are statements of their own and parts of others; their parameters are those of `saved` and `counted`.
 SAVE: Final = f"""
-    UPDATE policy_state AS s
+    UPDATE oo_ml.policy_state AS s
     SET epoch = r.epoch, version = r.version, pulls = r.pulls, explore_count = r.explore_count,
         reward_count = r.reward_count, cumulative_reward = r.cumulative_reward, last_updated = r.last_updated,
         a = r.a, b = r.b
@@ -142,7 +142,7 @@ SAVE: Final = f"""
 """
 
 COUNT: Final = """
-    UPDATE policy_state AS s
+    UPDATE oo_ml.policy_state AS s
     SET pulls = r.pulls, explore_count = r.explore_count, last_updated = r.last_updated
     FROM unnest(
         CAST(:state_user_ids AS text[]), CAST(:state_policies AS text[]), CAST(:state_pulls AS bigint[]),

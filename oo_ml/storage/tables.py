@@ -1,7 +1,6 @@
-"""The schema on one page, as the code sees it; alembic/versions/ carries the same as migrations.
+"""Declarations of the tables; alembic/sql/ creates the same tables, and a test compares the two.
 
-tests/migrations compares a dump of one with a dump of the other, so neither can drift.
-Tables that hold a user's data have user_id first in their primary key: it is what a sharded database distributes by.
+Views, functions and triggers exist in alembic/sql/ alone, because no code builds statements from them.
 """
 
 from typing import Final
@@ -11,7 +10,6 @@ from sqlalchemy import (
     Boolean,
     CheckConstraint,
     Column,
-    Connection,
     ForeignKey,
     ForeignKeyConstraint,
     Index,
@@ -21,13 +19,15 @@ from sqlalchemy import (
     Table,
     Text,
     Uuid,
-    event,
     text,
 )
 from sqlalchemy.dialects.postgresql import BYTEA, DOUBLE_PRECISION, JSONB
 
-from oo_ml.storage import day_tables  # noqa: F401 - a part of the schema, on a page of its own
+from oo_ml.storage import day_tables  # noqa: F401 - declares the tables of sums by day
 from oo_ml.storage.declarations import (
+    LOCAL,
+    REFERENCE,
+    USERS,
     Float8Array,
     by_position,
     finite,
@@ -38,13 +38,7 @@ from oo_ml.storage.declarations import (
     moment,
     name,
     probability,
-)
-from oo_ml.storage.routines import (
-    HISTORY_DEFAULT_PARTITION,
-    HISTORY_MONTHS,
-    HISTORY_RETENTION,
-    PROMPTS_IMMUTABLE,
-    PROMPTS_IMMUTABLE_TRIGGER,
+    vector,
 )
 
 __all__ = [
@@ -62,17 +56,17 @@ __all__ = [
 policy_state = Table(
     "policy_state",
     metadata,
-    name("user_id", "The person, as the client names them", primary_key=True),
+    name("user_id", "The user, as the client names them", primary_key=True),
     name("policy", "linucb-v1 or egreedy-v1", primary_key=True),
-    Column("epoch", Integer, nullable=False, comment="Grows by one with each reset or import over older state"),
-    Column("version", BigInteger, nullable=False, comment="Rows of reward_ledger in this epoch"),
-    Column("pulls", BigInteger, nullable=False, comment="Decisions made"),
-    Column("explore_count", BigInteger, nullable=False, comment="Decisions drawn at random"),
-    Column("reward_count", BigInteger, nullable=False, comment="Rewards received"),
-    Column("cumulative_reward", DOUBLE_PRECISION, nullable=False, comment="Sum of rewards received"),
-    moment("last_updated", "Last decision or reward; null after a reset", nullable=True),
-    Column("a", Float8Array, nullable=False, comment="A = I + sum of x x^T over rewards, d rows of d numbers"),
-    Column("b", Float8Array, nullable=False, comment="b = sum of reward times x, d numbers"),
+    Column("epoch", Integer, nullable=False, comment="Grows by one with each reset, and each import over older state"),
+    Column("version", BigInteger, nullable=False, comment="Number of ledger entries in this epoch"),
+    Column("pulls", BigInteger, nullable=False, comment="Number of decisions in this epoch"),
+    Column("explore_count", BigInteger, nullable=False, comment="Number of these decisions that were drawn at random"),
+    Column("reward_count", BigInteger, nullable=False, comment="Number of rewards that count"),
+    Column("cumulative_reward", DOUBLE_PRECISION, nullable=False, comment="Sum of the rewards that count"),
+    moment("last_updated", "Time of the last decision or reward; null after a reset", nullable=True),
+    Column("a", Float8Array, nullable=False, comment="A = I + sum of x x^T over rewards; d rows of d numbers"),
+    Column("b", Float8Array, nullable=False, comment="b = sum of reward times x; d numbers"),
     length("user_id", 200),
     length("policy", 100),
     CheckConstraint("epoch >= 0", name="epoch_range"),
@@ -82,15 +76,16 @@ policy_state = Table(
     CheckConstraint("reward_count >= 0", name="reward_count_range"),
     finite("cumulative_reward"),
     CheckConstraint(
-        "array_ndims(b) = 1 AND array_ndims(a) = 2"
-        " AND array_length(a, 1) = array_length(b, 1) AND array_length(a, 2) = array_length(b, 1)",
+        "(array_ndims(b) = 1 AND array_ndims(a) = 2"
+        " AND array_length(a, 1) = array_length(b, 1) AND array_length(a, 2) = array_length(b, 1)) IS TRUE",
         name="dimensions",
     ),
     finite_elements("a"),
     finite_elements("b"),
-    comment="One row a user and policy: the model A, b and its counters. The only row that is locked.",
-    # Room on each page for the new version of a row, so that an update stays on it and touches no index (HOT);
-    # dead versions are many and small, so they are swept early.
+    comment="State: one row for each user and policy, with A, b and counters. The only row that is locked",
+    info=USERS,
+    # Each page keeps room for the new version of a row, so that an update stays on its page and touches no index (HOT).
+    # Dead versions are many and small, so vacuum comes early.
     postgresql_with={"fillfactor": 70, "autovacuum_vacuum_scale_factor": 0.02, "autovacuum_vacuum_cost_delay": 0},
 )
 
@@ -99,55 +94,57 @@ history_order = Sequence("feature_history_order", metadata=metadata, data_type=B
 feature_history = Table(
     "feature_history",
     metadata,
-    name("user_id", "The person", primary_key=True),
-    Column("decision_id", Uuid, primary_key=True, comment="UUIDv7 of the decision; its time part picks the partition"),
+    name("user_id", "The user", primary_key=True),
+    Column("decision_id", Uuid, primary_key=True, comment="UUIDv7 of the decision; its time selects the partition"),
     name("policy", "The policy that decided"),
     Column("epoch", Integer, nullable=False, comment="policy_state.epoch at the decision"),
     Column("version", BigInteger, nullable=False, comment="policy_state.version at the decision"),
+    Column("pull", BigInteger, comment="Number of the decision in its epoch, from 1"),
     Column(
         "position",
         BigInteger,
         history_order,
         server_default=history_order.next_value(),
         nullable=False,
-        comment="Order in which decisions were made, whatever their ids and clocks",
+        comment="Order in which decisions were made, independent of ids and clocks",
     ),
-    moment("decided_at", "When it was decided"),
+    moment("decided_at", "Time of the decision"),
+    name("tip_id", "The tip that was chosen"),
+    Column("content", Text, comment="Text of the chosen tip, if the client sent it; cut after 2,000 characters"),
+    name("prompt_version", "Prompt version that wrote the tip, if a model did", nullable=True),
+    probability("prompt_probability", "Probability with which the prompt version was drawn, if known"),
+    Column("generation_id", Uuid, comment="Generation that the tip came from, if known"),
     Column("score", DOUBLE_PRECISION, nullable=False, comment="Score of the chosen tip, as answered"),
     Column("propensity", DOUBLE_PRECISION, nullable=False, comment="Probability with which this tip was chosen"),
     Column("exploring", Boolean, nullable=False, comment="Whether the tip was drawn at random"),
-    name("tip_id", "The tip that was chosen"),
-    name("prompt_version", "Prompt version that wrote the tip, if a model did", nullable=True),
-    Column("generation_id", Uuid, comment="Generation that the tip came from, if known"),
-    Column("x", Float8Array, nullable=False, comment="Feature vector of the chosen tip, d numbers"),
-    Column("context", JSONB, nullable=False, comment="The moment: hour_of_day and day_of_week"),
+    Column("exploration", DOUBLE_PRECISION, comment="Probability of a draw at random when this decision was made"),
+    Column("alpha", DOUBLE_PRECISION, comment="Width of the confidence bound; null for egreedy-v1"),
+    Column("x", Float8Array, nullable=False, comment="Feature vector of the chosen tip; d numbers"),
+    Column("context", JSONB, nullable=False, comment="Context of the decision: hour_of_day and day_of_week"),
     Column("features", JSONB, nullable=False, comment="Raw features of the chosen tip, as /features shows them"),
-    Column("candidates", JSONB, nullable=False, comment="The candidates considered, in the order given"),
+    Column("candidates", JSONB, nullable=False, comment="The candidates, in the order of the request"),
+    Column("exploit", Float8Array, comment="theta.x of each candidate"),
+    Column("explore", Float8Array, comment="alpha sqrt(x^T A^-1 x) of each candidate; 0 for egreedy-v1"),
+    Column("propensities", Float8Array, comment="Probability of each candidate to be chosen"),
     Column("answer", JSONB, nullable=False, comment="The answer as sent"),
-    Column("reward", DOUBLE_PRECISION, comment="The reward that counts, null so far or retracted"),
-    moment("rewarded_at", "When the reward that counts came", nullable=True),
+    Column("request_digest", BYTEA, comment="SHA-256 of the request, if the client named the decision"),
+    Column("reward", DOUBLE_PRECISION, comment="The reward that counts; null before the first and after a retraction"),
+    moment("rewarded_at", "Time of the reward that counts", nullable=True),
     Column(
         "reward_kind",
         Text(collation="C"),
-        comment="Where it is not as first received: default (assumed), amend (corrected) or retract (taken back)",
+        comment="default (assumed), amend (corrected) or retract (taken back); null: as first received, or none yet",
     ),
-    Column("request_digest", BYTEA, comment="SHA-256 of the request, where the client named the decision"),
-    Column("exploration", DOUBLE_PRECISION, comment="Share of decisions drawn at random when this one was made"),
-    Column("alpha", DOUBLE_PRECISION, comment="Width of the confidence bound; null for egreedy-v1"),
-    Column("exploit", Float8Array, comment="theta.x of each candidate"),
-    Column("explore", Float8Array, comment="alpha sqrt(x^T A^-1 x) of each candidate; 0 for egreedy-v1"),
-    Column("propensities", Float8Array, comment="Probability with which each candidate was to be chosen"),
-    Column("pull", BigInteger, comment="policy_state.pulls with this decision: its number in the epoch, from 1"),
-    probability("prompt_probability", "Probability with which the tip's prompt version was picked, if known"),
     length("user_id", 200),
     length("policy", 100),
     length("tip_id", 200),
+    CheckConstraint("char_length(content) <= 2000", name="content_length"),
     length("prompt_version", 200),
     CheckConstraint("epoch >= 0", name="epoch_range"),
     CheckConstraint("version >= 0", name="version_range"),
     finite("score"),
     CheckConstraint("propensity > 0 AND propensity <= 1", name="propensity_range"),
-    CheckConstraint("array_ndims(x) = 1", name="dimensions"),
+    vector("x"),
     finite_elements("x"),
     CheckConstraint("reward BETWEEN -1 AND 1", name="reward_range"),
     CheckConstraint("(reward IS NULL) = (rewarded_at IS NULL)", name="rewarded_at_present"),
@@ -157,24 +154,29 @@ feature_history = Table(
     CheckConstraint("exploration BETWEEN 0 AND 1", name="exploration_range"),
     CheckConstraint("alpha >= 0 AND alpha < 'Infinity'", name="alpha_range"),
     CheckConstraint(
-        "num_nonnulls(exploration, exploit, explore, propensities) IN (0, 4)"
+        "num_nonnulls(exploration, exploit, explore, propensities) = 0"
+        " OR (array_ndims(propensities) = 1 AND array_ndims(exploit) = 1 AND array_ndims(explore) = 1"
         " AND array_length(exploit, 1) = array_length(propensities, 1)"
-        " AND array_length(explore, 1) = array_length(propensities, 1)",
+        " AND array_length(explore, 1) = array_length(propensities, 1)"
+        " AND exploration IS NOT NULL) IS TRUE",
         name="candidate_dimensions",
     ),
-    finite_elements("exploit"),
-    finite_elements("explore"),
-    CheckConstraint("0 <= ALL (propensities) AND 1 >= ALL (propensities)", name="propensities_range"),
+    finite_elements("exploit", nullable=True),
+    finite_elements("explore", nullable=True),
+    CheckConstraint(
+        "propensities IS NULL OR (0 <= ALL (propensities) AND 1 >= ALL (propensities)) IS TRUE",
+        name="propensities_range",
+    ),
     CheckConstraint("pull >= 1", name="pull_range"),
     is_probability("prompt_probability"),
-    # tip_id last: the search for a tip's latest decision walks the index alone.
+    # tip_id is last: the search for a tip's latest decision reads the index alone.
     Index(None, "user_id", "policy", "epoch", "position", "tip_id"),
-    # What is asked for by time, such as decisions whose wait for a reward is over. Neither partial nor BRIN: were it
-    # bound to `reward`, no reward could be written in place (HOT); and rows that rewards move lie scattered in time.
+    # For queries by time, such as the decisions that have waited too long for a reward. Not partial: an index that
+    # names `reward` would make every reward write to it (no HOT update). Not BRIN: updated rows lie scattered in time.
     Index(None, "decided_at"),
-    # What came after a position. Positions lie in the order of the pages, so a note for every 64 of them is enough.
     by_position("feature_history"),
-    comment="One row a decision, never changed but for its reward. Partitioned by month of decision_id.",
+    comment="One row for each decision; only its reward changes. Partitioned by the month of decision_id",
+    info=USERS,
     postgresql_partition_by="RANGE (decision_id)",
 )
 
@@ -183,38 +185,38 @@ ledger_order = Sequence("reward_ledger_order", metadata=metadata, data_type=BigI
 reward_ledger = Table(
     "reward_ledger",
     metadata,
-    name("user_id", "The person", primary_key=True),
+    name("user_id", "The user", primary_key=True),
     name("policy", "The policy that learned", primary_key=True),
-    Column("epoch", Integer, primary_key=True, autoincrement=False, comment="policy_state.epoch at the change"),
+    Column("epoch", Integer, primary_key=True, autoincrement=False, comment="policy_state.epoch of the entry"),
     Column("version", BigInteger, primary_key=True, autoincrement=False, comment="1, 2, 3, ... within the epoch"),
-    moment("recorded_at", "When it was applied"),
-    name(
-        "kind",
-        "reward: a reaction came in; default: none came in time; amend: another one counts from now on; retract: none"
-        " does any more; import: the state starts from that of another service",
-    ),
-    Column("reward", DOUBLE_PRECISION, comment="The reward that counts from now on"),
-    Column("x", Float8Array, comment="Feature vector it was applied with, d numbers"),
-    name("tip_id", "The tip it was for", nullable=True),
-    Column("decision_id", Uuid, comment="The decision it was for, if known"),
-    name("idempotency_key", "The client's key for the call, if it sent one", nullable=True),
-    Column("start_pulls", BigInteger, comment="import: pulls brought along"),
-    Column("start_explore_count", BigInteger, comment="import: explore_count brought along"),
-    Column("start_reward_count", BigInteger, comment="import: reward_count brought along"),
-    Column("start_cumulative_reward", DOUBLE_PRECISION, comment="import: cumulative_reward brought along"),
-    Column("start_a", Float8Array, comment="import: the whole of A"),
-    Column("start_b", Float8Array, comment="import: the whole of b"),
-    Column("previous_reward", DOUBLE_PRECISION, comment="amend, retract: the reward that counted until now"),
-    Column("corrects", BigInteger, comment="Version of the row before this one of the same decision"),
-    Column("request_digest", BYTEA, comment="SHA-256 of the call that idempotency_key came with"),
     Column(
         "position",
         BigInteger,
         ledger_order,
         server_default=ledger_order.next_value(),
         nullable=False,
-        comment="Order in which changes were made; 0: before there were positions",
+        comment="Order in which entries were written",
     ),
+    moment("recorded_at", "Time at which the entry was applied"),
+    name(
+        "kind",
+        "reward: a reaction came in; default: no reaction came in time; amend: another reward counts from now on;"
+        " retract: no reward counts any more; import: the epoch starts from the state of another service",
+    ),
+    Column("reward", DOUBLE_PRECISION, comment="The reward that counts from now on"),
+    Column("previous_reward", DOUBLE_PRECISION, comment="amend, retract: the reward that counted before"),
+    Column("x", Float8Array, comment="Feature vector that the reward was applied with; d numbers"),
+    name("tip_id", "The tip that the reward is for", nullable=True),
+    Column("decision_id", Uuid, comment="The decision that the reward is for, if known"),
+    Column("corrects", BigInteger, comment="Version of the previous entry for the same decision"),
+    name("idempotency_key", "Idempotency-Key of the call, if it had one", nullable=True),
+    Column("request_digest", BYTEA, comment="SHA-256 of the call that had idempotency_key"),
+    Column("start_pulls", BigInteger, comment="import: pulls of the imported state"),
+    Column("start_explore_count", BigInteger, comment="import: explore_count of the imported state"),
+    Column("start_reward_count", BigInteger, comment="import: reward_count of the imported state"),
+    Column("start_cumulative_reward", DOUBLE_PRECISION, comment="import: cumulative_reward of the imported state"),
+    Column("start_a", Float8Array, comment="import: A of the imported state"),
+    Column("start_b", Float8Array, comment="import: b of the imported state"),
     length("user_id", 200),
     length("policy", 100),
     length("tip_id", 200),
@@ -223,8 +225,8 @@ reward_ledger = Table(
     CheckConstraint("version >= 1", name="version_range"),
     CheckConstraint("kind IN ('reward', 'default', 'amend', 'retract', 'import')", name="kind_known"),
     CheckConstraint("reward BETWEEN -1 AND 1", name="reward_range"),
-    CheckConstraint("array_ndims(x) = 1", name="dimensions"),
-    finite_elements("x"),
+    vector("x", nullable=True),
+    finite_elements("x", nullable=True),
     CheckConstraint("(reward IS NULL) = (kind IN ('retract', 'import'))", name="reward_present"),
     CheckConstraint("num_nulls(x, tip_id) = CASE kind WHEN 'import' THEN 2 ELSE 0 END", name="x_present"),
     CheckConstraint(
@@ -232,6 +234,14 @@ reward_ledger = Table(
         " = CASE kind WHEN 'import' THEN 6 ELSE 0 END",
         name="start_present",
     ),
+    CheckConstraint(
+        "start_b IS NULL OR (array_ndims(start_b) = 1 AND array_ndims(start_a) = 2"
+        " AND array_length(start_a, 1) = array_length(start_b, 1)"
+        " AND array_length(start_a, 2) = array_length(start_b, 1)) IS TRUE",
+        name="start_dimensions",
+    ),
+    finite_elements("start_a", nullable=True),
+    finite_elements("start_b", nullable=True),
     CheckConstraint("previous_reward BETWEEN -1 AND 1", name="previous_reward_range"),
     CheckConstraint("(previous_reward IS NOT NULL) = (kind IN ('amend', 'retract'))", name="previous_reward_present"),
     CheckConstraint(
@@ -241,7 +251,7 @@ reward_ledger = Table(
     ),
     CheckConstraint("corrects BETWEEN 1 AND version - 1", name="corrects_range"),
     CheckConstraint("octet_length(request_digest) = 32", name="request_digest_length"),
-    # A decision has one first reward, and each of its rows is corrected by one other at most: it can't count twice.
+    # A decision has one first reward, and at most one entry corrects each of its entries: a reward can't count twice.
     Index(
         None,
         "user_id",
@@ -253,16 +263,18 @@ reward_ledger = Table(
     ),
     Index(None, "user_id", "idempotency_key", unique=True, postgresql_where=text("idempotency_key IS NOT NULL")),
     by_position("reward_ledger"),
-    comment="One row for each change of A and b, append only: policy_state is the fold of it.",
+    comment="One entry for each time that A and b were changed; append only. policy_state is the fold of these entries",
+    info=USERS,
 )
 
 upkeep = Table(
     "upkeep",
     metadata,
     name("task", "days, default-rewards or retention", primary_key=True),
-    moment("done_until", "Everything decided before this has been seen to; null: nothing yet", nullable=True),
-    moment("ran_at", "When it last ran", nullable=True),
-    comment="One row a task of upkeep. Whoever runs it holds the row, so that no two processes do at once.",
+    moment("done_until", "Decisions before this time are done; null: none is", nullable=True),
+    moment("ran_at", "Time of the last run", nullable=True),
+    comment="One row for each task of upkeep. A process locks the row while it runs the task, so only one process does",
+    info=LOCAL,
 )
 
 prompt_versions = Table(
@@ -275,11 +287,11 @@ prompt_versions = Table(
         DOUBLE_PRECISION,
         nullable=False,
         server_default=text("0"),
-        comment="Share of the calls that name no version, relative to the others; 0: none",
+        comment="Share of the calls that name no version, relative to the other versions; 0: no calls",
     ),
-    moment("published_at", "When it was published"),
-    moment("retired_at", "When it was retired", nullable=True),
-    Column("description", Text, nullable=False, comment="What is special about it"),
+    moment("published_at", "Time of publication"),
+    moment("retired_at", "Time of retirement", nullable=True),
+    Column("description", Text, nullable=False, comment="What is special about the version"),
     Column("system_template", Text, nullable=False, comment="Jinja2 template of the system message"),
     Column("user_template", Text, nullable=False, comment="Jinja2 template of the user message"),
     length("version", 100),
@@ -289,7 +301,8 @@ prompt_versions = Table(
     CheckConstraint("octet_length(description) <= 1000", name="description_length"),
     length("system_template", 65536),
     length("user_template", 65536),
-    comment="The prompt registry. A published text never changes; a trigger holds it.",
+    comment="Registry of prompt versions. A trigger refuses every change of a published text",
+    info=REFERENCE,
 )
 
 generation_order = Sequence("generations_order", metadata=metadata, data_type=BigInteger)
@@ -297,33 +310,33 @@ generation_order = Sequence("generations_order", metadata=metadata, data_type=Bi
 generations = Table(
     "generations",
     metadata,
-    name("user_id", "The person that tips were asked for", primary_key=True),
+    name("user_id", "The user that tips were requested for", primary_key=True),
     Column("generation_id", Uuid, primary_key=True, comment="UUIDv7 of the generation"),
-    Column(
-        "prompt_version",
-        Text(collation="C"),
-        ForeignKey(prompt_versions.c.version),
-        nullable=False,
-        comment="The version used",
-    ),
-    moment("created_at", "When the call came in"),
-    Column("latency_ms", Integer, nullable=False, comment="Time spent waiting for the gateway, all attempts"),
-    Column("prompt_tokens", Integer, nullable=False, comment="Summed over the attempts"),
-    Column("completion_tokens", Integer, nullable=False, comment="Summed over the attempts"),
-    Column("requested", SmallInteger, nullable=False, comment="Tips asked for"),
-    Column("attempts", SmallInteger, nullable=False, comment="Times the model was asked"),
-    name("outcome", "ok, or the code of the error that was answered"),
-    name("model", "The model that answered, as the gateway names it", nullable=True),
-    Column("error", Text, comment="What went wrong, as answered"),
-    probability("prompt_probability", "Probability with which the version was picked: 1 if the client named it"),
     Column(
         "position",
         BigInteger,
         generation_order,
         server_default=generation_order.next_value(),
         nullable=False,
-        comment="Order in which generations were written; 0: before there were positions",
+        comment="Order in which generations were written",
     ),
+    Column(
+        "prompt_version",
+        Text(collation="C"),
+        ForeignKey(prompt_versions.c.version),
+        nullable=False,
+        comment="The prompt version used",
+    ),
+    probability("prompt_probability", "Probability with which the version was drawn; 1 if the client named it"),
+    moment("created_at", "Time of the call"),
+    Column("latency_ms", Integer, nullable=False, comment="Time spent waiting for the gateway, over all attempts"),
+    Column("prompt_tokens", Integer, nullable=False, comment="Sum over the attempts"),
+    Column("completion_tokens", Integer, nullable=False, comment="Sum over the attempts"),
+    Column("requested", SmallInteger, nullable=False, comment="Number of tips requested"),
+    Column("attempts", SmallInteger, nullable=False, comment="Number of requests to the model"),
+    name("outcome", "ok, or the code of the error in the answer"),
+    name("model", "The model that answered, as the gateway names it", nullable=True),
+    Column("error", Text, comment="The error message in the answer"),
     length("user_id", 200),
     CheckConstraint("latency_ms >= 0", name="latency_ms_range"),
     CheckConstraint("prompt_tokens >= 0", name="prompt_tokens_range"),
@@ -336,21 +349,22 @@ generations = Table(
     CheckConstraint("octet_length(error) <= 8192", name="error_length"),
     is_probability("prompt_probability"),
     by_position("generations"),
-    comment="One row a call of /generate that asked the model, failed ones included.",
+    comment="One row for each call of /generate that reached the model, failed calls included",
+    info=USERS,
 )
 
 tips = Table(
     "tips",
     metadata,
-    name("user_id", "The person it was written for", primary_key=True),
-    name("tip_id", "Id of the tip; another generation may use it again", primary_key=True),
-    Column("generation_id", Uuid, primary_key=True, comment="The generation that wrote it"),
-    name("prompt_version", "The prompt version that wrote it"),
-    moment("created_at", "When it was written"),
-    Column("place", SmallInteger, nullable=False, comment="Its place in the model's reply, from 0"),
-    Column("content", Text, nullable=False, comment="The text shown"),
-    Column("rationale", Text, comment="Why the model proposed it"),
-    probability("prompt_probability", "Probability with which the version was picked, as in its generation"),
+    name("user_id", "The user that the tip was written for", primary_key=True),
+    name("tip_id", "Id of the tip; a later generation may use the same id", primary_key=True),
+    Column("generation_id", Uuid, primary_key=True, comment="The generation that wrote the tip"),
+    name("prompt_version", "The prompt version that wrote the tip"),
+    probability("prompt_probability", "prompt_probability of the generation"),
+    moment("created_at", "Time of the generation"),
+    Column("place", SmallInteger, nullable=False, comment="Index of the tip in the model's reply, from 0"),
+    Column("content", Text, nullable=False, comment="Text of the tip"),
+    Column("rationale", Text, comment="The model's reason for the tip"),
     length("user_id", 200),
     length("tip_id", 200),
     length("prompt_version", 100),
@@ -359,44 +373,32 @@ tips = Table(
     CheckConstraint("octet_length(rationale) <= 16384", name="rationale_length"),
     is_probability("prompt_probability"),
     ForeignKeyConstraint(["user_id", "generation_id"], [generations.c.user_id, generations.c.generation_id]),
-    comment="One row a tip that a model wrote. The latest row of a tip_id is the one in use.",
+    comment="One row for each tip that a model wrote. The latest row of a tip_id is the one in use",
+    info=USERS,
 )
 
 prompt_assignments = Table(
     "prompt_assignments",
     metadata,
-    name("user_id", "The person", primary_key=True),
+    name("user_id", "The user", primary_key=True),
     Column(
         "prompt_version",
         Text(collation="C"),
         ForeignKey(prompt_versions.c.version),
         nullable=False,
-        comment="The version that they get as long as it is in use",
+        comment="The version that the user gets while it is active and has a weight",
     ),
-    Column("probability", DOUBLE_PRECISION, nullable=False, comment="Probability with which it was picked for them"),
-    moment("assigned_at", "When it was picked"),
+    Column("probability", DOUBLE_PRECISION, nullable=False, comment="Probability with which the version was drawn"),
+    moment("assigned_at", "Time of the draw"),
     length("user_id", 200),
     is_probability("probability"),
-    comment="Which prompt version a person keeps, where OO_ML_PROMPT_STICKY is on. One row a person.",
+    comment="The prompt version that a user keeps if OO_ML_PROMPT_STICKY is on. One row for each user",
+    info=USERS,
 )
-
-
-def _after_create(table: Table, statement: str) -> None:
-    def execute(_table: Table, connection: Connection, **_: object) -> None:
-        connection.execute(text(statement))
-
-    event.listen(table, "after_create", execute)
-
-
-_after_create(feature_history, HISTORY_DEFAULT_PARTITION)
-_after_create(feature_history, HISTORY_MONTHS)
-_after_create(feature_history, HISTORY_RETENTION)
-_after_create(prompt_versions, PROMPTS_IMMUTABLE)
-_after_create(prompt_versions, PROMPTS_IMMUTABLE_TRIGGER)
 
 # The tables that number their rows, and the sequences that the numbers come from.
 ORDERS: Final = {
-    "feature_history": history_order.name,
-    "reward_ledger": ledger_order.name,
-    "generations": generation_order.name,
+    "feature_history": history_order,
+    "reward_ledger": ledger_order,
+    "generations": generation_order,
 }

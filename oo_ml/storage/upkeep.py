@@ -29,21 +29,21 @@ class Claim:
     done_until: datetime | None
 
 
-_CLAIM = text("SELECT done_until FROM upkeep WHERE task = :task FOR UPDATE SKIP LOCKED")
+_CLAIM = text("SELECT done_until FROM oo_ml.upkeep WHERE task = :task FOR UPDATE SKIP LOCKED")
 
 # Nothing is inserted where the row is another transaction's, and that one is not waited for.
-_WAIT = text("SELECT FROM upkeep WHERE task = :task FOR UPDATE")
+_WAIT = text("SELECT FROM oo_ml.upkeep WHERE task = :task FOR UPDATE")
 
-_CREATE = text("INSERT INTO upkeep (task) VALUES (:task) ON CONFLICT DO NOTHING RETURNING task")
+_CREATE = text("INSERT INTO oo_ml.upkeep (task) VALUES (:task) ON CONFLICT DO NOTHING RETURNING task")
 
-_SAVE = text("UPDATE upkeep SET done_until = :done_until, ran_at = :ran_at WHERE task = :task")
+_SAVE = text("UPDATE oo_ml.upkeep SET done_until = :done_until, ran_at = :ran_at WHERE task = :task")
 
 # Both are what the index by time is for, see tables.py.
-_FIRST = text("SELECT min(decided_at) FROM feature_history")
+_FIRST = text("SELECT min(decided_at) FROM oo_ml.feature_history")
 
 _OVERDUE = text("""
     SELECT user_id, decision_id, decided_at
-    FROM feature_history
+    FROM oo_ml.feature_history
     WHERE decided_at >= :decided_at AND decided_at < :until AND (decided_at, decision_id) > (:decided_at, :decision_id)
         AND reward IS NULL AND reward_kind IS NULL
     ORDER BY decided_at, decision_id

@@ -19,6 +19,7 @@ from oo_ml.services.score import Answer, DecideCommand, Parameters, decide
 from tests.candidates import Candidate
 from tests.services.days.counting import count_all
 from tests.services.days.people import NOW
+from tests.superuser import superuser
 
 PARAMETERS = Parameters(alpha=1.0, epsilon=0.1, exploration=0.3)
 CHANCE = ("explored_share", "propensity_calibration")
@@ -131,8 +132,8 @@ def test_late_rewards(db: Engine, late: float, checks: set[str]) -> None:
         run(
             db,
             """
-            UPDATE reward_ledger AS l SET recorded_at = h.decided_at + make_interval(days => :days)
-            FROM feature_history AS h
+            UPDATE oo_ml.reward_ledger AS l SET recorded_at = h.decided_at + make_interval(days => :days)
+            FROM oo_ml.feature_history AS h
             WHERE h.decision_id = l.decision_id AND l.position % 100 < 100 * :late
             """,
             days=days,
@@ -152,8 +153,8 @@ def test_rewards_that_never_come(db: Engine) -> None:
     assert health(db)["never_rewarded", None] == "amber"
     live(db, 600, seed=2, rewarded=0)
     assert health(db)["never_rewarded", None] == "red"
-    run(db, "DELETE FROM reward_ledger")
-    run(db, "UPDATE feature_history SET decided_at = now()")
+    run(db, "DELETE FROM oo_ml.reward_ledger")
+    run(db, "UPDATE oo_ml.feature_history SET decided_at = now()")
     assert health(db)["never_rewarded", None] == "unknown"
 
 
@@ -165,7 +166,7 @@ def test_months_that_are_missing(db: Engine) -> None:
             text("SELECT relname FROM pg_class WHERE relname ~ '^feature_history_[0-9_]+$' ORDER BY relname DESC")
         ).all()
     for name in names[:3]:
-        run(db, f"DROP TABLE {name}")
+        run(db, f"DROP TABLE oo_ml.{name}")
         statuses.append(health(db)["partitions_ahead", None])
     assert statuses == ["green", "green", "amber", "red"]
 
@@ -174,9 +175,9 @@ def test_months_that_are_missing(db: Engine) -> None:
 def test_models_with_numbers_that_are_none(db: Engine, column: str, place: str, number: str) -> None:
     """The table's own checks forbid them; where those are gone, somebody looks."""
     live(db, 10)
-    run(db, f"ALTER TABLE policy_state DROP CONSTRAINT ck_policy_state_{column}_finite")
+    run(db, f"ALTER TABLE oo_ml.policy_state DROP CONSTRAINT ck_policy_state_{column}_finite")
     assert health(db)["states_not_finite", None] == "green"
-    run(db, f"UPDATE policy_state SET {column}{place} = '{number}' WHERE policy = '{LINUCB}'")  # noqa: S608 - ours
+    run(db, f"UPDATE oo_ml.policy_state SET {column}{place} = '{number}' WHERE policy = '{LINUCB}'")  # noqa: S608 - ours
     assert value(db, "states_not_finite") == 3
     assert health(db)["states_not_finite", None] == "red"
 
@@ -187,13 +188,13 @@ def test_upkeep_that_is_behind(db: Engine, database_url: str) -> None:
     assert value(db, "uncounted") == 30
     count_all(db, database_url)
     assert value(db, "uncounted") == 0
-    run(db, "SELECT setval('generations_order', 100100)")
+    run(db, "SELECT setval('oo_ml.generations_order', 100100)")
     assert health(db)["uncounted", None] == "amber"
-    run(db, "SELECT setval('generations_order', 1, false)")
+    run(db, "SELECT setval('oo_ml.generations_order', 1, false)")
     for last, status in ((100_000, "green"), (100_100, "amber"), (1_100_000, "red")):
-        run(db, "SELECT setval('feature_history_order', :last)", last=last)
+        run(db, "SELECT setval('oo_ml.feature_history_order', :last)", last=last)
         assert health(db)["uncounted", None] == status
-    run(db, "DELETE FROM counted")
+    run(db, "DELETE FROM oo_ml.counted")
     assert health(db)["uncounted", None] == "red"
 
 
@@ -266,7 +267,7 @@ def value(db: Engine, check: str) -> float:
 
 def run(db: Engine, statement: str, **parameters: object) -> None:
     """Do something to the tables."""
-    with db.begin() as connection:
+    with superuser(db) as connection:
         connection.execute(text(statement), parameters)
 
 
@@ -275,9 +276,9 @@ def tamper(db: Engine, change: str, whose: str, rows: int) -> bool:
     with db.begin() as connection:
         found = connection.execute(
             text(f"""
-                UPDATE feature_history SET {change}, answer = '{{}}'
+                UPDATE oo_ml.feature_history SET {change}, answer = '{{}}'
                 WHERE decision_id IN (
-                    SELECT decision_id FROM feature_history WHERE {whose} AND answer <> '{{}}'
+                    SELECT decision_id FROM oo_ml.feature_history WHERE {whose} AND answer <> '{{}}'
                     ORDER BY position LIMIT :rows
                 )
             """),  # noqa: S608 - conditions of ours
@@ -316,7 +317,7 @@ def p_values(db: Engine, logs: list[tuple[float, ...]]) -> dict[str, NDArray[np.
     with db.begin() as connection:
         connection.execute(
             text("""
-                INSERT INTO daily_exploration
+                INSERT INTO oo_ml.daily_exploration
                 SELECT CAST(now() AS date), CAST(l.number AS text), l.n, l.explored, l.expected, l.variance, l.s, l.ss
                 FROM unnest(
                     CAST(:n AS float8[]), CAST(:explored AS float8[]), CAST(:expected AS float8[]),

@@ -3,6 +3,7 @@
 import re
 from typing import Any
 
+import psycopg
 import pytest
 from sqlalchemy import Engine, text
 
@@ -13,7 +14,7 @@ COUNTED = DECISIONS - 1000
 # All of this month, whose partition is there; positions are the sequence's.
 FILL = (
     """
-    INSERT INTO feature_history (
+    INSERT INTO oo_ml.feature_history (
         user_id, decision_id, policy, epoch, version, decided_at, score, propensity, exploring, tip_id, x,
         context, features, candidates, answer, exploration, alpha, exploit, explore, propensities, pull
     )
@@ -28,21 +29,21 @@ FILL = (
     FROM generate_series(1, :decisions) AS i
     """,
     """
-    INSERT INTO reward_ledger (
+    INSERT INTO oo_ml.reward_ledger (
         user_id, policy, epoch, version, recorded_at, kind, reward, x, tip_id, decision_id, position
     )
     SELECT
         user_id, policy, epoch, position, decided_at, 'reward', 1, x, tip_id, decision_id, position
-    FROM feature_history
+    FROM oo_ml.feature_history
     WHERE position > :decisions - CAST(:rewards AS bigint)
     ORDER BY position
     """,
-    "UPDATE counted SET counted_until = :counted, settled_until = :counted",
+    "UPDATE oo_ml.counted SET counted_until = :counted, settled_until = :counted",
 )
 
 
 @pytest.fixture
-def large(db: Engine) -> Engine:
+def large(db: Engine, postgresql: psycopg.Connection[Any]) -> Engine:
     """A database with many decisions, of which upkeep has counted nearly all."""
     with db.begin() as connection:
         # Its time goes into nothing that is looked at here.
@@ -51,10 +52,8 @@ def large(db: Engine) -> Engine:
             names = {"decisions": DECISIONS, "rewards": REWARDS, "counted": COUNTED}
             used = {name: value for name, value in names.items() if f":{name}" in statement}
             connection.execute(text(statement), used)
-    with db.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
-        connection.execute(text("SET statement_timeout = '600s'"))
-        connection.execute(text("VACUUM (ANALYZE) feature_history, reward_ledger"))
-        connection.invalidate()
+    postgresql.autocommit = True
+    postgresql.execute("VACUUM (ANALYZE) oo_ml.feature_history, oo_ml.reward_ledger")
     return db
 
 

@@ -16,11 +16,11 @@ VIEW = "analytics.prompt_costs"
 REPORT = "analytics.prompt_costs_between(:since, NULL)"
 CALLS = """
     SELECT prompt_version, outcome, attempts, prompt_tokens, completion_tokens, latency_ms
-    FROM generations
+    FROM oo_ml.generations
     WHERE CAST(created_at AT TIME ZONE 'UTC' AS date) >= :since
 """
 DONE = """
-    SELECT count(*) FROM feature_history
+    SELECT count(*) FROM oo_ml.feature_history
     WHERE reward = 1 AND reward_kind IS DISTINCT FROM 'default' AND prompt_version = :version
         AND CAST(decided_at AT TIME ZONE 'UTC' AS date) >= :since
 """

@@ -26,7 +26,10 @@ def test_every_number_is_what_the_decisions_give(db: Engine, database_url: str) 
     with db.begin() as connection:
         # As if a weight had picked some of the versions.
         connection.execute(
-            text("UPDATE feature_history SET prompt_probability = 0.3 + 0.1 * (pull % 5) WHERE prompt_version = 'v1'")
+            text(
+                "UPDATE oo_ml.feature_history SET prompt_probability = 0.3 + 0.1 * (pull % 5)"
+                " WHERE prompt_version = 'v1'"
+            )
         )
     assert_right(db)
     count_all(db, database_url)
@@ -58,7 +61,7 @@ def assert_right(db: Engine) -> None:
         seen, rates, by_day = (
             [dict(row) for row in connection.execute(text(statement)).mappings()]
             for statement in (
-                "SELECT *, CAST(decided_at AT TIME ZONE 'UTC' AS date) AS day FROM feature_history",
+                "SELECT *, CAST(decided_at AT TIME ZONE 'UTC' AS date) AS day FROM oo_ml.feature_history",
                 "SELECT NULL AS day, * FROM analytics.reaction_rates",
                 "SELECT * FROM analytics.reaction_rates_by_day",
             )

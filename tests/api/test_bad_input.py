@@ -12,6 +12,7 @@ from tests import calls
 from tests.conftest import Serve
 from tests.gates import scalar
 from tests.serving import Service
+from tests.superuser import tamper
 
 ECHO = "do-not-echo-me"
 
@@ -57,7 +58,7 @@ def test_a_bad_score_is_a_422(service: Service, db: Engine, subtests: pytest.Sub
     for (name, body), path in product(BAD_SCORES.items(), ("/score", "/score/egreedy")):
         with subtests.test(f"{path}: {name}"):
             _assert_refused(service.client.post(path, content=json.dumps(body)))
-    assert scalar(db, "SELECT count(*) FROM policy_state") == 0
+    assert scalar(db, "SELECT count(*) FROM oo_ml.policy_state") == 0
 
 
 BAD_REWARDS: dict[str, dict[str, Any]] = {
@@ -81,7 +82,7 @@ def test_a_bad_reward_is_a_422(service: Service, db: Engine, subtests: pytest.Su
     for (name, body), path in product(BAD_REWARDS.items(), ("/reward", "/reward/egreedy")):
         with subtests.test(f"{path}: {name}"):
             _assert_refused(service.client.post(path, content=json.dumps(body)))
-    assert scalar(db, "SELECT count(*) FROM reward_ledger") == 0
+    assert scalar(db, "SELECT count(*) FROM oo_ml.reward_ledger") == 0
 
 
 NO_OBJECTS = {
@@ -142,8 +143,7 @@ def test_an_unknown_door_is_told_so(service: Service, path: str, status: int, co
 
 def test_a_bug_is_a_500_that_tells_nothing(service: Service, db: Engine, caplog: pytest.LogCaptureFixture) -> None:
     """The log says which rule was broken, the client doesn't hear of it, and neither names the person."""
-    with db.begin() as connection:
-        connection.exec_driver_sql("ALTER TABLE policy_state ADD CHECK (user_id <> 'eve') NOT VALID")
+    tamper(db, "ALTER TABLE oo_ml.policy_state ADD CHECK (user_id <> 'eve') NOT VALID")
     answer = service.client.post("/score", json=calls.score("eve"))
     assert (answer.status_code, answer.json()["code"]) == (500, "error")
     assert "policy_state" not in answer.text

@@ -103,7 +103,7 @@ def test_outcomes_come_in_the_order_of_the_items(service: Service, db: Engine) -
     ]
     with db.begin() as connection:
         stored = connection.execute(
-            text("SELECT user_id, decision_id::text, policy, answer FROM feature_history ORDER BY position")
+            text("SELECT user_id, decision_id::text, policy, answer FROM oo_ml.feature_history ORDER BY position")
         ).all()
     assert stored == [
         (item["user_id"], item["decision_id"], item.get("policy", LINUCB), outcome["body"])
@@ -122,9 +122,9 @@ def test_decisions_that_nobody_named_get_names(service: Service) -> None:
 def test_a_batch_is_one_transaction(service: Service, db: Engine) -> None:
     """All rows of it were written by the same one."""
     send(service, SCORE, [calls.score(user_id) for user_id in ("ada", "ben", "cleo")])
-    assert scalar(db, "SELECT (count(*), count(DISTINCT xmin::text))::text FROM feature_history") == "(3,1)"
+    assert scalar(db, "SELECT (count(*), count(DISTINCT xmin::text))::text FROM oo_ml.feature_history") == "(3,1)"
     send(service, REWARD, [calls.reward(user_id) for user_id in ("ada", "ben", "cleo")])
-    assert scalar(db, "SELECT (count(*), count(DISTINCT xmin::text))::text FROM reward_ledger") == "(3,1)"
+    assert scalar(db, "SELECT (count(*), count(DISTINCT xmin::text))::text FROM oo_ml.reward_ledger") == "(3,1)"
 
 
 def test_the_next_batch_has_learned(service: Service) -> None:
@@ -274,7 +274,9 @@ def test_a_name_twice_in_a_batch_is_made_once(service: Service) -> None:
 def test_an_id_of_a_month_past_retention_is_its_item_s_fault(service: Service, db: Engine) -> None:
     """Its neighbours are decided."""
     with db.begin() as connection:
-        connection.execute(text("UPDATE upkeep SET done_until = now() - interval '10 days' WHERE task = 'retention'"))
+        connection.execute(
+            text("UPDATE oo_ml.upkeep SET done_until = now() - interval '10 days' WHERE task = 'retention'")
+        )
     old = str(uuid7(NOW - timedelta(days=20)))
     outcomes = send(service, SCORE, [calls.score(), calls.score(decision_id=old), calls.score()])
     assert codes(outcomes) == [(200, ""), (422, "decision_too_old"), (200, "")]
@@ -352,7 +354,7 @@ def test_what_is_no_batch_is_refused_as_a_whole(
             assert (response.status_code, response.json()["code"]) == (422, "invalid")
             [problem] = response.json()["detail"]
             assert problem["loc"] in (["body"], ["body", "items"])
-    assert scalar(db, "SELECT count(*) FROM policy_state") == 0
+    assert scalar(db, "SELECT count(*) FROM oo_ml.policy_state") == 0
 
 
 @pytest.mark.parametrize(("path", "item"), [(SCORE, calls.score()), (REWARD, calls.reward())])
@@ -400,7 +402,7 @@ def test_a_thousand_items_with_ten_candidates_fit(service: Service, db: Engine) 
         calls.score(f"user-{number % 700}", candidates=candidates, decision_id=name(number)) for number in range(1000)
     ]
     assert codes(send(service, SCORE, items)) == [(200, "")] * 1000
-    assert scalar(db, "SELECT count(*) FROM feature_history") == 1000
+    assert scalar(db, "SELECT count(*) FROM oo_ml.feature_history") == 1000
     reactions = [calls.reward(f"user-{number % 700}", decision_id=name(number), tip_id="x") for number in range(1000)]
     assert codes(send(service, REWARD, reactions)) == [(409, "other_tip")] * 1000
 
@@ -411,7 +413,7 @@ def test_a_batch_over_the_limit_is_a_413(serve: Serve, db: Engine, path: str, it
     service = serve(max_body_bytes=1000)
     response = service.client.post(path, json={"items": [item] * 10})
     assert response.status_code == 413
-    assert scalar(db, "SELECT count(*) FROM policy_state") == 0
+    assert scalar(db, "SELECT count(*) FROM oo_ml.policy_state") == 0
 
 
 # Many at once, and when the database can't
@@ -447,7 +449,7 @@ def test_a_crowd_of_batches_loses_nothing(serve: Serve, db: Engine, known: bool)
     assert outcomes == [[(200, "")] * 120] * 32
     with db.begin() as connection:
         [counted] = connection.execute(
-            text("SELECT sum(pulls), sum(reward_count), sum(cumulative_reward) FROM policy_state")
+            text("SELECT sum(pulls), sum(reward_count), sum(cumulative_reward) FROM oo_ml.policy_state")
         ).all()
     assert tuple(counted) == (32 * 30, 32 * 30 + known * 60, sum(range(32)) / 64 * 30)
     assert_folded(db)

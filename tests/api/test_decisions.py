@@ -87,7 +87,7 @@ def test_the_same_id_for_another_request_is_a_conflict(service: Service, db: Eng
         answer = service.client.post(path, json=other)
         assert (answer.status_code, answer.json()["code"]) == (409, "decision_exists")
     assert counters(service)[0] == 2
-    assert scalar(db, "SELECT count(*) FROM feature_history") == 2
+    assert scalar(db, "SELECT count(*) FROM oo_ml.feature_history") == 2
 
 
 def test_the_same_request_may_be_written_another_way(service: Service) -> None:
@@ -140,7 +140,9 @@ def test_an_id_of_a_month_past_retention_makes_nothing(service: Service, db: Eng
     kept = calls.score(decision_id=new_id(-40 * DAY))
     first = service.client.post("/score", json=kept)
     with db.begin() as connection:
-        connection.execute(text("UPDATE upkeep SET done_until = now() - interval '10 days' WHERE task = 'retention'"))
+        connection.execute(
+            text("UPDATE oo_ml.upkeep SET done_until = now() - interval '10 days' WHERE task = 'retention'")
+        )
     answer = service.client.post("/score", json=calls.score(decision_id=new_id(-20 * DAY)))
     assert (answer.status_code, answer.json()["code"]) == (422, "decision_too_old")
     assert service.client.post("/score", json=calls.score(decision_id=new_id(-5 * DAY))).status_code == 200
@@ -156,7 +158,7 @@ def test_a_refusal_makes_nobody(service: Service, db: Engine) -> None:
     headers = {"Idempotency-Key": "a"}
     service.client.post("/reward", json=calls.reward(), headers=headers)
     assert service.client.post("/reward/egreedy", json=calls.reward(), headers=headers).status_code == 409
-    assert scalar(db, "SELECT array_agg(policy) FROM policy_state") == ["linucb-v1"]
+    assert scalar(db, "SELECT array_agg(policy) FROM oo_ml.policy_state") == ["linucb-v1"]
 
 
 def test_a_decision_has_its_number_in_the_epoch(service: Service, db: Engine) -> None:
@@ -170,7 +172,7 @@ def test_a_decision_has_its_number_in_the_epoch(service: Service, db: Engine) ->
     service.client.post("/reset/ada")
     service.client.post("/score", json=calls.score())
     counted = scalar(
-        db, "SELECT array_agg((user_id, policy, epoch, pull)::text ORDER BY position) FROM feature_history"
+        db, "SELECT array_agg((user_id, policy, epoch, pull)::text ORDER BY position) FROM oo_ml.feature_history"
     )
     assert counted == [
         "(ada,linucb-v1,0,1)",
@@ -198,7 +200,7 @@ def test_a_reward_counts_once(service: Service, db: Engine, value: float) -> Non
         again = service.client.post("/reward", json=reward_of(decision, repeated))
         assert (again.status_code, again.json()) == (200, said | {"applied": False})
     assert counters(service) == (1, 1, value)
-    assert scalar(db, "SELECT count(*) FROM reward_ledger") == 1
+    assert scalar(db, "SELECT count(*) FROM oo_ml.reward_ledger") == 1
 
 
 def test_a_reward_learns_with_what_was_decided(service: Service, db: Engine) -> None:
@@ -210,9 +212,9 @@ def test_a_reward_learns_with_what_was_decided(service: Service, db: Engine) -> 
     assert counters(service) == (0, 0, 0.0)
     assert service.client.get("/stats/egreedy/ada").json()["reward_count"] == 1
     with db.begin() as connection:
-        stored = connection.scalars(text("SELECT x FROM feature_history")).one()
-        learned = connection.scalars(text("SELECT x FROM reward_ledger")).one()
-        state = connection.execute(text("SELECT a, b FROM policy_state WHERE policy = 'egreedy-v1'")).one()
+        stored = connection.scalars(text("SELECT x FROM oo_ml.feature_history")).one()
+        learned = connection.scalars(text("SELECT x FROM oo_ml.reward_ledger")).one()
+        state = connection.execute(text("SELECT a, b FROM oo_ml.policy_state WHERE policy = 'egreedy-v1'")).one()
     assert stored.tobytes() == learned.tobytes()
     assert np.array_equal(state.a, np.eye(7) + np.outer(stored, stored))
     assert np.array_equal(state.b, stored)
@@ -231,8 +233,8 @@ def test_a_reward_for_nothing_is_refused(service: Service, db: Engine) -> None:
     ]:
         answer = service.client.post("/reward", json=body)
         assert (answer.status_code, answer.json()["code"]) == expected
-    assert scalar(db, "SELECT count(*) FROM reward_ledger") == 0
-    assert scalar(db, "SELECT count(*) FROM policy_state") == 1
+    assert scalar(db, "SELECT count(*) FROM oo_ml.reward_ledger") == 0
+    assert scalar(db, "SELECT count(*) FROM oo_ml.policy_state") == 1
 
 
 def test_features_may_be_left_out_only_with_a_decision(service: Service) -> None:
@@ -360,8 +362,8 @@ def test_a_reward_can_be_amended(service: Service, db: Engine) -> None:
     assert answers == [said | {"applied": True}, said | {"applied": False}]
     assert counters(service) == (1, 1, -0.5)
     with db.begin() as connection:
-        x = connection.scalars(text("SELECT x FROM feature_history")).one()
-        state = connection.execute(text("SELECT a, b, version FROM policy_state")).one()
+        x = connection.scalars(text("SELECT x FROM oo_ml.feature_history")).one()
+        state = connection.execute(text("SELECT a, b, version FROM oo_ml.policy_state")).one()
     np.testing.assert_allclose(state.a, np.eye(5) + np.outer(x, x), atol=1e-15)
     np.testing.assert_allclose(state.b, -0.5 * x, atol=1e-15)
     assert state.version == 2
@@ -380,7 +382,7 @@ def test_a_reward_can_be_retracted(service: Service, db: Engine) -> None:
     assert answers == [said | {"applied": True}, said | {"applied": False}]
     assert counters(service) == (1, 0, 0.0)
     with db.begin() as connection:
-        state = connection.execute(text("SELECT a, b FROM policy_state")).one()
+        state = connection.execute(text("SELECT a, b FROM oo_ml.policy_state")).one()
     np.testing.assert_allclose(state.a, np.eye(5), atol=1e-15)
     np.testing.assert_allclose(state.b, np.zeros(5), atol=1e-15)
     assert service.client.post("/reward", json=reward_of(decision, 1.0)).json() == said | {"applied": False}
@@ -409,9 +411,9 @@ def test_a_reward_that_named_no_decision_can_be_corrected_by_it(service: Service
     service.client.post("/reward", json=calls.reward(features={"hour_of_day": 3, "priority": 2}))
     service.client.delete(path_of(decision))
     with db.begin() as connection:
-        state = connection.execute(text("SELECT a, b FROM policy_state")).one()
+        state = connection.execute(text("SELECT a, b FROM oo_ml.policy_state")).one()
         decided_x, learned_x = connection.execute(
-            text("SELECT h.x, l.x FROM feature_history AS h, reward_ledger AS l WHERE l.kind = 'retract'")
+            text("SELECT h.x, l.x FROM oo_ml.feature_history AS h, reward_ledger AS l WHERE l.kind = 'retract'")
         ).one()
     assert not np.array_equal(decided_x, learned_x)
     np.testing.assert_allclose(state.a, np.eye(5), atol=1e-15)
@@ -425,7 +427,7 @@ def test_correcting_a_decision_that_nobody_made(service: Service, db: Engine) ->
         assert service.client.get(path).status_code == status
         assert service.client.put(f"{path}/reward", json={"reward": 1}).status_code == status
         assert service.client.delete(f"{path}/reward").status_code == status
-    assert scalar(db, "SELECT count(*) FROM policy_state") == 0
+    assert scalar(db, "SELECT count(*) FROM oo_ml.policy_state") == 0
 
 
 @pytest.mark.parametrize("body", [{}, {"reward": None}, {"reward": 1.01}, {"reward": "1"}, {"reward": True}, []])
@@ -451,8 +453,8 @@ def test_a_reward_after_a_reset_is_the_old_epochs(service: Service, db: Engine) 
     assert service.client.put(path_of(earlier), json={"reward": -1}).json()["applied"] is True
     assert service.client.delete(path_of(decision)).json()["applied"] is True
     assert counters(service) == (1, 0, 0.0)
-    assert scalar(db, "SELECT version FROM policy_state WHERE policy = 'linucb-v1'") == 0
-    assert scalar(db, "SELECT array_agg((epoch, version, kind)::text ORDER BY version) FROM reward_ledger") == [
+    assert scalar(db, "SELECT version FROM oo_ml.policy_state WHERE policy = 'linucb-v1'") == 0
+    assert scalar(db, "SELECT array_agg((epoch, version, kind)::text ORDER BY version) FROM oo_ml.reward_ledger") == [
         "(0,1,reward)",
         "(0,2,reward)",
         "(0,3,amend)",
@@ -511,7 +513,7 @@ def test_a_receipt_of_a_decision_by_an_older_release(service: Service, db: Engin
     with db.begin() as connection:
         connection.execute(
             text("""
-                UPDATE feature_history
+                UPDATE oo_ml.feature_history
                 SET exploration = NULL, alpha = NULL, exploit = NULL, explore = NULL, propensities = NULL
             """)
         )

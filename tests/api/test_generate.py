@@ -55,8 +55,8 @@ def test_good_tips_are_answered_and_stored(service: Service, gateway: Gateway, d
         "generation_id": str(generation_id),
     }
     with db.begin() as connection:
-        generation = connection.execute(text("SELECT * FROM generations")).mappings().one()
-        tips = connection.execute(text("SELECT tip_id, content, rationale, place FROM tips ORDER BY place")).all()
+        generation = connection.execute(text("SELECT * FROM oo_ml.generations")).mappings().one()
+        tips = connection.execute(text("SELECT tip_id, content, rationale, place FROM oo_ml.tips ORDER BY place")).all()
     assert generation["generation_id"] == generation_id
     assert (generation["outcome"], generation["attempts"], generation["requested"]) == ("ok", 1, 2)
     assert (generation["prompt_tokens"], generation["completion_tokens"]) == (11, 7)
@@ -97,7 +97,7 @@ def test_a_bad_reply_is_corrected_and_asked_again(
     assert (assistant["role"], correction["role"]) == ("assistant", "user")
     assert assistant["content"] == (first or "(nothing)")
     assert "JSON array" in correction["content"]
-    assert scalar(db, "SELECT attempts FROM generations") == 2
+    assert scalar(db, "SELECT attempts FROM oo_ml.generations") == 2
 
 
 def test_prose_always_is_a_502_with_its_beginning(service: Service, gateway: Gateway, db: Engine) -> None:
@@ -108,9 +108,11 @@ def test_prose_always_is_a_502_with_its_beginning(service: Service, gateway: Gat
     assert ("I would rather talk. " * 50)[:200] in answer.json()["detail"]
     assert ("I would rather talk. " * 50)[:201] not in answer.json()["detail"]
     assert len(gateway.requests) == 3
-    assert scalar(db, "SELECT (outcome, attempts, prompt_tokens)::text FROM generations") == "(invalid_reply,3,33)"
-    assert scalar(db, "SELECT error FROM generations") == answer.json()["detail"]
-    assert scalar(db, "SELECT count(*) FROM tips") == 0
+    assert (
+        scalar(db, "SELECT (outcome, attempts, prompt_tokens)::text FROM oo_ml.generations") == "(invalid_reply,3,33)"
+    )
+    assert scalar(db, "SELECT error FROM oo_ml.generations") == answer.json()["detail"]
+    assert scalar(db, "SELECT count(*) FROM oo_ml.tips") == 0
 
 
 @pytest.mark.parametrize(
@@ -138,7 +140,7 @@ def test_a_gateway_in_trouble_is_told_apart(
     assert says in answer.json()["detail"]
     assert ("Retry-After" in answer.headers) == (status == 503)
     assert len(gateway.requests) == 1
-    assert scalar(db, "SELECT (outcome, attempts)::text FROM generations") == f"({code},1)"
+    assert scalar(db, "SELECT (outcome, attempts)::text FROM oo_ml.generations") == f"({code},1)"
 
 
 def test_no_gateway_is_a_503(serve: Serve) -> None:
@@ -228,7 +230,7 @@ def weigh(db: Engine, *weights: float) -> None:
     with db.begin() as connection:
         for version, weight in zip(("v1", "v2-mentor", "v3-few-shot"), weights, strict=True):
             connection.execute(
-                text("UPDATE prompt_versions SET weight = :weight WHERE version = :version"),
+                text("UPDATE oo_ml.prompt_versions SET weight = :weight WHERE version = :version"),
                 {"weight": weight, "version": version},
             )
 
@@ -269,9 +271,9 @@ def test_a_probability_is_followed_from_the_draw_to_the_receipt(
         with db.begin() as connection:
             stored = connection.execute(
                 text("""
-                    SELECT prompt_version, prompt_probability, generation_id::text FROM generations
-                    UNION ALL SELECT prompt_version, prompt_probability, generation_id::text FROM tips
-                    UNION ALL SELECT prompt_version, prompt_probability, generation_id::text FROM feature_history
+                    SELECT prompt_version, prompt_probability, generation_id::text FROM oo_ml.generations
+                    UNION ALL SELECT prompt_version, prompt_probability, generation_id::text FROM oo_ml.tips
+                    UNION ALL SELECT prompt_version, prompt_probability, generation_id::text FROM oo_ml.feature_history
                 """)
             ).all()
         assert [tuple(row) for row in stored].count(expected) == 1 + len(TIPS) + 1
@@ -293,7 +295,7 @@ def test_rewards_decide_where_they_are_told_to(serve: Serve, gateway: Gateway, d
     shares = {"v1": 0.05, "v2-mentor": 0.9, "v3-few-shot": 0.05}
     for answer in answers:
         assert answer["prompt_probability"] == pytest.approx(shares[answer["prompt_version"]], abs=0.005)
-    assert scalar(db, "SELECT count(*) FROM generations WHERE prompt_probability < 1") == 10
+    assert scalar(db, "SELECT count(*) FROM oo_ml.generations WHERE prompt_probability < 1") == 10
 
 
 def test_a_failure_is_stored_with_its_probability(serve: Serve, gateway: Gateway, db: Engine) -> None:
@@ -301,8 +303,10 @@ def test_a_failure_is_stored_with_its_probability(serve: Serve, gateway: Gateway
     weigh(db, 1, 1, 2)
     gateway.script(behave.completion("No."))
     assert serve(litellm_url=gateway.url).client.post("/generate", json=BODY).status_code == 502
-    found = scalar(db, "SELECT prompt_probability FROM generations")
-    assert found == scalar(db, "SELECT weight / 4 FROM prompt_versions JOIN generations ON version = prompt_version")
+    found = scalar(db, "SELECT prompt_probability FROM oo_ml.generations")
+    assert found == scalar(
+        db, "SELECT weight / 4 FROM oo_ml.prompt_versions JOIN oo_ml.generations ON version = prompt_version"
+    )
 
 
 def test_a_retired_version_is_refused_when_named_and_left_out_of_a_list(
@@ -311,7 +315,7 @@ def test_a_retired_version_is_refused_when_named_and_left_out_of_a_list(
     """Its tips and decisions stay."""
     with db.begin() as connection:
         connection.execute(
-            text("UPDATE prompt_versions SET status = 'retired', retired_at = now() WHERE version = 'v1'")
+            text("UPDATE oo_ml.prompt_versions SET status = 'retired', retired_at = now() WHERE version = 'v1'")
         )
     gateway.script(behave.completion(GOOD))
     client = serve(litellm_url=gateway.url, tip_prompt_version="v1,v2-mentor").client
@@ -331,7 +335,7 @@ def test_a_decision_knows_the_version_that_wrote_its_tip(service: Service, gatew
         for version in ("v1", "v2-mentor")
     ]
     with db.begin() as connection:
-        connection.execute(text("UPDATE tips SET prompt_probability = 0.25 WHERE prompt_version = 'v1'"))
+        connection.execute(text("UPDATE oo_ml.tips SET prompt_probability = 0.25 WHERE prompt_version = 'v1'"))
     _score(service, {"id": "a"})
     assert _row(db) == ("v2-mentor", 1.0, generations[1])
     _score(service, {"id": "a", "prompt_version": "v2-mentor"})
@@ -345,7 +349,7 @@ def test_a_decision_knows_the_version_that_wrote_its_tip(service: Service, gatew
     _score(service, {"id": "a"}, user_id="ben")
     assert _row(db) == (None, None, None)
     with db.begin() as connection:
-        connection.execute(text("UPDATE tips SET prompt_probability = NULL"))
+        connection.execute(text("UPDATE oo_ml.tips SET prompt_probability = NULL"))
     _score(service, {"id": "a"})
     assert _row(db) == ("v2-mentor", None, generations[1])
 
@@ -368,7 +372,7 @@ def _row(db: Engine) -> tuple[Any, ...]:
             connection.execute(
                 text("""
                     SELECT prompt_version, prompt_probability, generation_id::text
-                    FROM feature_history ORDER BY position DESC LIMIT 1
+                    FROM oo_ml.feature_history ORDER BY position DESC LIMIT 1
                 """)
             ).one()
         )

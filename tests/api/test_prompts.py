@@ -68,7 +68,7 @@ def test_a_template_that_does_not_render_is_refused(service: Service, db: Engine
     refused = service.client.post("/prompts", json={**DRAFT, field: template})
     assert (refused.status_code, refused.json()["code"]) == (422, "invalid_template")
     assert refused.json()["detail"].startswith(field)
-    assert scalar(db, "SELECT count(*) FROM prompt_versions") == 3
+    assert scalar(db, "SELECT count(*) FROM oo_ml.prompt_versions") == 3
 
 
 @pytest.mark.parametrize("version", ["", "two words", "-v4", "v4/x", "v4\n", "x" * 101, "é"])
@@ -82,15 +82,15 @@ def test_no_version_can_be_called_auto(service: Service, db: Engine) -> None:
     refused = service.client.post("/prompts", json={**DRAFT, "version": "auto"})
     assert (refused.status_code, refused.json()["code"]) == (409, "prompt_version_reserved")
     assert "TIP_PROMPT_VERSION" in refused.json()["detail"]
-    assert scalar(db, "SELECT count(*) FROM prompt_versions") == 3
+    assert scalar(db, "SELECT count(*) FROM oo_ml.prompt_versions") == 3
 
 
 def test_weight_and_status_are_shown(service: Service, db: Engine) -> None:
     """As somebody has set them since."""
     with db.begin() as connection:
-        connection.execute(text("UPDATE prompt_versions SET weight = 0.3 WHERE version = 'v2-mentor'"))
+        connection.execute(text("UPDATE oo_ml.prompt_versions SET weight = 0.3 WHERE version = 'v2-mentor'"))
         connection.execute(
-            text("UPDATE prompt_versions SET status = 'retired', retired_at = now() WHERE version = 'v1'")
+            text("UPDATE oo_ml.prompt_versions SET status = 'retired', retired_at = now() WHERE version = 'v1'")
         )
     shown = [service.client.get(f"/prompts/{version}").json() for version in ("v1", "v2-mentor", "v3-few-shot")]
     listed = service.client.get("/prompts").json()["prompts"]

@@ -87,7 +87,7 @@ def test_upkeep_works_with_them(clerk: str, db: Engine) -> None:
 def counted(db: Engine) -> list[tuple[str, int]]:
     """Return which reactions are added up already, and how many."""
     with db.begin() as connection:
-        statement = "SELECT reaction, CAST(sum(decisions) AS integer) FROM daily_reactions GROUP BY reaction"
+        statement = "SELECT reaction, CAST(sum(decisions) AS integer) FROM oo_ml.daily_reactions GROUP BY reaction"
         rows = connection.execute(text(f"{statement} HAVING sum(decisions) > 0"))
         return [(reaction, decisions) for reaction, decisions in rows]
 
@@ -97,7 +97,7 @@ def test_every_way_of_picking_a_prompt_version_works_with_them(
     clerk: str, postgresql: psycopg.Connection[Any], settings: dict[str, Any]
 ) -> None:
     """By rewards, which are looked up in the rollup; and for good, which is written down."""
-    postgresql.execute("UPDATE prompt_versions SET weight = 1")
+    postgresql.execute("UPDATE oo_ml.prompt_versions SET weight = 1")
     postgresql.commit()
     with running_gateway() as gateway, serving(make_settings(litellm_url=gateway.url, **settings), clerk) as service:
         answer = service.client.post("/generate", json={"user_id": "ada", "context": {}, "n": 1})

@@ -34,7 +34,7 @@ def test_a_decision_is_stored_with_all_that_explains_it(service: Service, db: En
     service.client.post("/reward", json=calls.reward())
     answer = service.client.post("/score", json=calls.score()).json()
     with db.begin() as connection:
-        row = connection.execute(text("SELECT * FROM feature_history")).mappings().one()
+        row = connection.execute(text("SELECT * FROM oo_ml.feature_history")).mappings().one()
     assert row["answer"] == answer
     assert (str(row["decision_id"]), row["tip_id"]) == (answer["decision_id"], answer["tip_id"])
     assert (row["policy"], row["epoch"], row["version"], row["exploring"]) == ("linucb-v1", 0, 1, False)
@@ -48,7 +48,7 @@ def test_a_decision_is_stored_with_all_that_explains_it(service: Service, db: En
 def test_a_decision_lies_in_the_partition_of_its_month(service: Service, db: Engine) -> None:
     """Not in the default one, which is for what nobody made a partition for."""
     service.client.post("/score", json=calls.score())
-    found = scalar(db, "SELECT tableoid::regclass::text FROM feature_history")
+    found = scalar(db, "SELECT tableoid::regclass::text FROM oo_ml.feature_history")
     assert found == scalar(db, "SELECT 'feature_history_' || to_char(now() AT TIME ZONE 'UTC', 'YYYY_MM')")
 
 
@@ -59,10 +59,10 @@ def test_rewards_go_to_the_latest_decision_that_has_none(service: Service, db: E
         service.client.post("/reward", json=calls.reward(value=value))
     with db.begin() as connection:
         rewards = connection.execute(
-            text("SELECT decision_id::text, reward FROM feature_history ORDER BY position")
+            text("SELECT decision_id::text, reward FROM oo_ml.feature_history ORDER BY position")
         ).all()
         ledger = connection.execute(
-            text("SELECT version, decision_id::text, tip_id, reward FROM reward_ledger ORDER BY version")
+            text("SELECT version, decision_id::text, tip_id, reward FROM oo_ml.reward_ledger ORDER BY version")
         ).all()
     assert rewards == [(ids[0], 0.0), (ids[1], 1.0)]
     assert ledger == [(1, ids[1], "t1", 1.0), (2, ids[0], "t1", 0.0), (3, None, "t1", -1.0)]
@@ -72,7 +72,7 @@ def test_a_reward_stays_with_its_policy(service: Service, db: Engine) -> None:
     """Epsilon-greedy's reward is not for LinUCB's decision of the same tip."""
     service.client.post("/score", json=calls.score())
     service.client.post("/reward/egreedy", json=calls.reward())
-    assert scalar(db, "SELECT count(*) FROM feature_history WHERE reward IS NOT NULL") == 0
+    assert scalar(db, "SELECT count(*) FROM oo_ml.feature_history WHERE reward IS NOT NULL") == 0
 
 
 def test_exploring_is_counted_and_shown(serve: Serve) -> None:
@@ -117,17 +117,17 @@ def test_reset_starts_afresh_and_keeps_the_past_for_analysts(service: Service, d
     assert (stats["pulls"], stats["reward_count"], stats["last_updated"]) == (0, 0, None)
     service.client.post("/score", json=calls.score())
     service.client.post("/reward", json=calls.reward())
-    assert scalar(db, "SELECT array_agg((epoch, version)::text ORDER BY epoch) FROM reward_ledger") == [
+    assert scalar(db, "SELECT array_agg((epoch, version)::text ORDER BY epoch) FROM oo_ml.reward_ledger") == [
         "(0,1)",
         "(1,1)",
     ]
-    assert scalar(db, "SELECT count(*) FROM feature_history WHERE reward = 1") == 2
+    assert scalar(db, "SELECT count(*) FROM oo_ml.feature_history WHERE reward = 1") == 2
 
 
 def test_reset_of_somebody_unknown_makes_nobody(service: Service, db: Engine) -> None:
     """It is fine, and leaves no row."""
     assert service.client.post("/reset/nobody").json() == {"ok": True}
-    assert scalar(db, "SELECT count(*) FROM policy_state") == 0
+    assert scalar(db, "SELECT count(*) FROM oo_ml.policy_state") == 0
 
 
 def test_a_thousand_candidates_are_decided_among(service: Service) -> None:

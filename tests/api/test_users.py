@@ -31,7 +31,7 @@ AWKWARD = [
     "名前",
     "🙂" * 50,
     "x" * 200,
-    "ada'; DROP TABLE policy_state; --",
+    "ada'; DROP TABLE oo_ml.policy_state; --",
     "<script>alert(1)</script>",
     "\u202eada",
     "__proto__",
@@ -89,4 +89,4 @@ def test_users_are_rows_of_their_own(service: Service, db: Engine) -> None:
     for user in ("a.b", "a_b", "é", "\u0065\u0301"):
         service.client.post("/reward", json=calls.reward(user))
     with db.begin() as connection:
-        assert connection.scalars(text("SELECT count(*) FROM policy_state WHERE reward_count = 1")).one() == 4
+        assert connection.scalars(text("SELECT count(*) FROM oo_ml.policy_state WHERE reward_count = 1")).one() == 4

@@ -40,7 +40,7 @@ def test_a_difference_is_said(service: Service, db: Engine) -> None:
     """The answer is 200: verifying has worked."""
     service.client.post("/score", json=calls.score())
     with db.begin() as connection:
-        connection.execute(text("UPDATE policy_state SET pulls = 2"))
+        connection.execute(text("UPDATE oo_ml.policy_state SET pulls = 2"))
     assert verify(service) == {
         "user_id": "ada",
         "verified": False,
@@ -67,7 +67,7 @@ def test_it_waits_for_nobody(service: Service, db: Engine) -> None:
     """A state that is locked is read as it was."""
     service.client.post("/score", json=calls.score())
     with holding_state(db, "ada", "linucb-v1") as holder:
-        holder.execute(text("UPDATE policy_state SET pulls = 99"))
+        holder.execute(text("UPDATE oo_ml.policy_state SET pulls = 99"))
         assert verify(service)["verified"] is True
 
 
@@ -81,7 +81,7 @@ def test_it_has_the_long_timeout_and_no_more(serve: Serve, db: Engine) -> None:
     """A table that is in use for long is a 503, and the next call works."""
     service = serve(long_timeout=0.5, lock_timeout=20)
     with db.begin() as connection:
-        connection.execute(text("LOCK TABLE feature_history IN ACCESS EXCLUSIVE MODE"))
+        connection.execute(text("LOCK TABLE oo_ml.feature_history IN ACCESS EXCLUSIVE MODE"))
         answer = service.client.get("/users/ada/verify")
     assert (answer.status_code, answer.json()["code"]) == (503, "database_timeout")
     assert verify(service)["verified"] is True

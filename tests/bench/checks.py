@@ -14,11 +14,11 @@ _SECONDS: Final = 120
 
 _COUNTS: Final = """
     SELECT ARRAY[
-        (SELECT sum(pulls) FROM policy_state WHERE user_id BETWEEN '{first}' AND '{last}'),
-        (SELECT count(*) FROM feature_history WHERE user_id BETWEEN '{first}' AND '{last}'),
-        (SELECT sum(version) FROM policy_state WHERE user_id BETWEEN '{first}' AND '{last}'),
-        (SELECT count(*) FROM reward_ledger WHERE user_id BETWEEN '{first}' AND '{last}'),
-        (SELECT count(reward) FROM feature_history WHERE user_id BETWEEN '{first}' AND '{last}')
+        (SELECT sum(pulls) FROM oo_ml.policy_state WHERE user_id BETWEEN '{first}' AND '{last}'),
+        (SELECT count(*) FROM oo_ml.feature_history WHERE user_id BETWEEN '{first}' AND '{last}'),
+        (SELECT sum(version) FROM oo_ml.policy_state WHERE user_id BETWEEN '{first}' AND '{last}'),
+        (SELECT count(*) FROM oo_ml.reward_ledger WHERE user_id BETWEEN '{first}' AND '{last}'),
+        (SELECT count(reward) FROM oo_ml.feature_history WHERE user_id BETWEEN '{first}' AND '{last}')
     ]
 """
 

@@ -19,7 +19,7 @@ _LARGE: Final = "large"
 
 _SIZES: Final = """
     SELECT
-        (SELECT count(*) FROM policy_state),
+        (SELECT count(*) FROM oo_ml.policy_state),
         (SELECT sum(reltuples)::bigint FROM pg_class WHERE relname ~ '^feature_history_\\d{4}_\\d\\d$'),
         pg_database_size(current_database()),
         (SELECT n_tup_hot_upd / greatest(n_tup_upd, 1)::float8 FROM pg_stat_user_tables WHERE relname = 'policy_state')
@@ -66,7 +66,7 @@ class Database:
     def changes(self) -> int:
         """Return how many decisions and rewards the states know of."""
         with self.connect() as connection:
-            return int(one(connection, "SELECT coalesce(sum(pulls) + sum(version), 0) FROM policy_state"))
+            return int(one(connection, "SELECT coalesce(sum(pulls) + sum(version), 0) FROM oo_ml.policy_state"))
 
     def sizes(self) -> Sizes:
         """Return how large it is. Statistics are whole once everybody who worked in it has left."""

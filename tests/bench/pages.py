@@ -28,18 +28,18 @@ _BATCH: Final = 100
 
 # Three in five decisions, each with a reaction of its own that came within two days.
 _REACT: Final = """
-    INSERT INTO reward_ledger (user_id, policy, epoch, version, recorded_at, kind, reward, x, tip_id, decision_id)
+    INSERT INTO oo_ml.reward_ledger (user_id, policy, epoch, version, recorded_at, kind, reward, x, tip_id, decision_id)
     SELECT
         user_id, policy, epoch, row_number() OVER (PARTITION BY user_id, policy, epoch ORDER BY position),
         decided_at + interval '1 second' * (position * 7919 % 172800), 'reward',
         (ARRAY[1, 0.5, 0, -0.5, -1])[1 + position * 31 % 5], x, tip_id, decision_id
-    FROM feature_history
+    FROM oo_ml.feature_history
     WHERE position % 5 < 3 AND reward IS NULL
 """
 
 # One call of the model for every five decisions, most of which took half a second to five.
 _CALL: Final = """
-    INSERT INTO generations (
+    INSERT INTO oo_ml.generations (
         user_id, generation_id, prompt_version, created_at, latency_ms, prompt_tokens, completion_tokens, requested,
         attempts, outcome
     )
@@ -48,7 +48,9 @@ _CALL: Final = """
         500 + position * 7919 %% 4500, 300 + position %% 50, 100 + position %% 30, 3,
         1 + CAST(position %% 50 = 0 AS integer),
         'ok'
-    FROM (SELECT user_id, decided_at, position FROM feature_history WHERE position %% 5 = 0 LIMIT %s) AS every_fifth
+    FROM (
+        SELECT user_id, decided_at, position FROM oo_ml.feature_history WHERE position %% 5 = 0 LIMIT %s
+    ) AS every_fifth
 """
 
 _PAGES: Final = (
@@ -95,8 +97,8 @@ def measure(target: Target, plan: Plan, console: Console) -> Pages:
     rows, seconds = _count(database, console)
     with database.connect_as_superuser() as connection:
         connection.execute(
-            "VACUUM (ANALYZE) daily_reactions, daily_learning, daily_delays, daily_exploration, daily_costs,"
-            " daily_latencies"
+            "VACUUM (ANALYZE) oo_ml.daily_reactions, oo_ml.daily_learning, oo_ml.daily_delays, oo_ml.daily_exploration,"
+            " oo_ml.daily_costs, oo_ml.daily_latencies"
         )
     questions = _questions(database, user)
     counted = [_ask(service, question, plan.asked) for question in questions]
@@ -110,9 +112,9 @@ def measure(target: Target, plan: Plan, console: Console) -> Pages:
 def _count(database: Database, console: Console) -> tuple[int, float]:
     """Count as upkeep does; return how much there was, and how long it took."""
     with database.connect() as connection:
-        total = one(connection, "SELECT count(*) FROM feature_history")
-        total += one(connection, "SELECT count(*) FROM reward_ledger")
-        total += one(connection, "SELECT count(*) FROM generations")
+        total = one(connection, "SELECT count(*) FROM oo_ml.feature_history")
+        total += one(connection, "SELECT count(*) FROM oo_ml.reward_ledger")
+        total += one(connection, "SELECT count(*) FROM oo_ml.generations")
     started = time.monotonic()
     with single_worker(Settings(), database.url) as worker, progress(console, "Counting", 1, lines=_LINES) as advance:
         asyncio.run(count_days(worker, datetime.now(UTC)))
@@ -127,7 +129,7 @@ def _count(database: Database, console: Console) -> tuple[int, float]:
 def _questions(database: Database, user: int) -> list[str]:
     """Return what a page asks: of the last 28 days, and the rates of all time."""
     with database.connect() as connection:
-        last: date = one(connection, "SELECT max(day) FROM daily_reactions")
+        last: date = one(connection, "SELECT max(day) FROM oo_ml.daily_reactions")
     period = f"?since={date.fromordinal(last.toordinal() - 27)}&until={last}"
     return [page.format(period, user=user) for page in _PAGES] + ["/analytics/reaction-rates?limit=1000"]
 

@@ -59,10 +59,10 @@ def ask(service: Service, database: Database) -> list[Row]:
 
 
 def _rows(connection: psycopg.Connection[Any]) -> list[Row]:
-    described = connection.execute("SELECT * FROM feature_history LIMIT 0").description or ()
+    described = connection.execute("SELECT * FROM oo_ml.feature_history LIMIT 0").description or ()
     names = [column.name for column in described]
     as_text = sql.SQL(", ").join(sql.SQL("CAST({} AS text)").format(sql.Identifier(column)) for column in names)
-    query = sql.SQL("SELECT {} FROM feature_history WHERE user_id = {}").format(as_text, sql.Literal(_USER))
+    query = sql.SQL("SELECT {} FROM oo_ml.feature_history WHERE user_id = {}").format(as_text, sql.Literal(_USER))
     return [dict(zip(names, row, strict=True)) for row in connection.execute(query)]
 
 

@@ -11,22 +11,22 @@ SELECT
     CAST(
         lpad(to_hex(CAST(:time AS bigint)), 12, '0') || '70008000' || lpad(CAST(:place AS text), 12, '0') AS uuid
     ) AS decision_id
-FROM policy_state
+FROM oo_ml.policy_state
 WHERE user_id = :user AND policy = 'linucb-v1'
 FOR NO KEY UPDATE \gset
 WITH learned AS (
-    UPDATE policy_state
+    UPDATE oo_ml.policy_state
     SET version = version + 1, reward_count = reward_count + 1,
         cumulative_reward = cumulative_reward + CAST(:reward AS float8), last_updated = now(),
         a = CAST(:a AS float8[]), b = CAST(:b AS float8[])
     WHERE user_id = :user AND policy = 'linucb-v1'
     RETURNING user_id, policy, epoch, version
 ), rewarded AS (
-    UPDATE feature_history
+    UPDATE oo_ml.feature_history
     SET reward = CAST(:reward AS float8), rewarded_at = now(), reward_kind = NULL
     WHERE user_id = :user AND decision_id = CAST(:decision_id AS uuid)
 )
-INSERT INTO reward_ledger (
+INSERT INTO oo_ml.reward_ledger (
     user_id, policy, epoch, version, recorded_at, kind, reward, previous_reward, x, tip_id, decision_id, corrects,
     idempotency_key, request_digest
 )

@@ -3,16 +3,16 @@
 \set user random(:first_user, :last_user)
 BEGIN;
 SELECT epoch, version, pulls, explore_count, reward_count, cumulative_reward, last_updated, a, b
-FROM policy_state
+FROM oo_ml.policy_state
 WHERE user_id = :user AND policy = 'linucb-v1'
 FOR NO KEY UPDATE;
 WITH decided AS (
-    UPDATE policy_state
+    UPDATE oo_ml.policy_state
     SET pulls = pulls + 1, last_updated = now()
     WHERE user_id = :user AND policy = 'linucb-v1'
     RETURNING user_id, policy, epoch, version
 )
-INSERT INTO feature_history (
+INSERT INTO oo_ml.feature_history (
     user_id, decision_id, policy, epoch, version, decided_at, score, propensity, exploring, tip_id, prompt_version,
     generation_id, x, context, features, candidates, answer, request_digest, exploration, alpha, exploit, explore,
     propensities

@@ -30,7 +30,7 @@ _LINES: Final = 10
 
 # Nobody has been rewarded yet.
 _STATES: Final = """
-    INSERT INTO policy_state (
+    INSERT INTO oo_ml.policy_state (
         user_id, policy, epoch, version, pulls, explore_count, reward_count, cumulative_reward, last_updated, a, b
     )
     SELECT
@@ -66,7 +66,7 @@ def large(database: Database, rows: list[Row], plan: Plan, now: datetime, consol
     users = plan.large_users
     months = [month_of(now, later) for later in range(1 - len(_BY_MONTH), 1)]
     with database.connect() as connection:
-        connection.execute("SELECT create_feature_history_months(%s, %s)", [months[0], len(months)])
+        connection.execute("SELECT oo_ml.create_feature_history_months(%s, %s)", [months[0], len(months)])
     parts = {}
     for month, decisions in zip(months, _BY_MONTH, strict=True):
         first_time = _milliseconds(month)

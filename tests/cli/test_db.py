@@ -30,7 +30,7 @@ def test_check_finds_what_somebody_changed(postgresql: psycopg.Connection[Any], 
         0,
         "Tables, columns, indexes and comments are as this release declares them",
     )
-    postgresql.execute("ALTER TABLE tips DROP COLUMN rationale")
+    postgresql.execute("ALTER TABLE oo_ml.tips DROP COLUMN rationale")
     postgresql.commit()
     done = db("check", database_url)
     assert done.code == 1
@@ -42,7 +42,7 @@ def test_a_downgrade_asks_first(postgresql: psycopg.Connection[Any], database_ur
     """Without an answer everything stays as it is; a yes, or --yes, lets it go."""
     question = "Downgrade to base? Data that the older schema has no place for is lost [y/N]: "
     assert db("downgrade", database_url, "base") == Done(1, question, "Aborted.\n")
-    postgresql.execute("SELECT FROM policy_state")
+    postgresql.execute("SELECT FROM oo_ml.policy_state")
     postgresql.rollback()
     assert db("downgrade", database_url, "base", stdin="y\n").out == question + EMPTY
     assert db("downgrade", database_url, "base", "--yes") == Done(0, EMPTY, "")
@@ -54,7 +54,7 @@ def test_sql_needs_no_database() -> None:
     assert (done.code, done.err) == (0, "")
     assert done.out.startswith("SET lock_timeout = '5000ms';\n\nBEGIN;")
     assert done.out.rstrip().endswith("COMMIT;")
-    assert "CREATE TABLE policy_state" in done.out
+    assert "CREATE TABLE oo_ml.policy_state" in done.out
 
 
 def test_an_unknown_revision_is_one_line(empty_database_url: str) -> None:

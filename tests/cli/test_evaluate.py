@@ -123,7 +123,7 @@ def test_an_empty_log_is_said_so(database_url: str) -> None:
 def test_a_contradicted_log_is_said_so(database_url: str, db: Engine, world: World) -> None:
     """One line, and no JSON: it was not refused, it failed."""
     with db.begin() as connection:
-        connection.execute(text("DELETE FROM reward_ledger WHERE version = 7"))
+        connection.execute(text("DELETE FROM oo_ml.reward_ledger WHERE version = 7"))
     del world
     done = evaluate(database_url, "--target", "greedy", "--json")
     assert (done.code, done.out) == (1, "")

@@ -69,7 +69,7 @@ def test_a_weight_is_a_share_of_the_traffic(database_url: str, db: Engine) -> No
         " 0.9: 75.0% of the calls that name no version\n"
     )
     prompts(database_url, "weight", "v1", "2")
-    stored = "SELECT array_agg(weight::text ORDER BY version) FROM prompt_versions"
+    stored = "SELECT array_agg(weight::text ORDER BY version) FROM oo_ml.prompt_versions"
     assert scalar(db, stored) == ["2", "0.3", "0.9"]
     prompts(database_url, "retire", "v1")
     assert shares(database_url) == [("2", "0.0%"), ("0.3", "25.0%"), ("0.9", "75.0%")]
@@ -98,7 +98,7 @@ def test_only_a_version_in_use_has_a_weight(database_url: str, db: Engine, versi
     """One line, exit code 1, and nothing is changed."""
     prompts(database_url, "retire", "v1")
     assert prompts(database_url, "weight", version, "1") == Done(1, "", f"error: {message}\n")
-    assert scalar(db, "SELECT max(weight) FROM prompt_versions") == 0
+    assert scalar(db, "SELECT max(weight) FROM oo_ml.prompt_versions") == 0
 
 
 @pytest.mark.parametrize("weight", ["-1", "nan", "inf", "-inf", "1e999"])
@@ -121,7 +121,7 @@ def test_no_version_can_be_called_auto(database_url: str, system: Path, user: Pa
 
 def test_what_is_published_is_not_published_again(database_url: str, db: Engine, system: Path, user: Path) -> None:
     """The text that was there stays."""
-    text_of_v1 = "SELECT md5(prompt_versions::text) FROM prompt_versions WHERE version = 'v1'"
+    text_of_v1 = "SELECT md5(prompt_versions::text) FROM oo_ml.prompt_versions WHERE version = 'v1'"
     before = scalar(db, text_of_v1)
     assert prompts(database_url, "publish", "v1", *files(system, user)) == Done(
         1, "", "error: Prompt version v1 is published already; a published version never changes\n"
@@ -138,7 +138,7 @@ def test_a_template_that_does_not_render_is_refused(
     done = prompts(database_url, "publish", "v9", *files(system, user))
     assert (done.code, done.out, len(done.err.splitlines())) == (1, "", 1)
     assert done.err.startswith("error: user_template: ")
-    assert scalar(db, "SELECT count(*) FROM prompt_versions WHERE version = 'v9'") == 0
+    assert scalar(db, "SELECT count(*) FROM oo_ml.prompt_versions WHERE version = 'v9'") == 0
 
 
 def test_a_file_that_is_no_text_is_refused(database_url: str, system: Path, user: Path) -> None:

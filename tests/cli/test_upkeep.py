@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
-from sqlalchemy import Engine, make_url, text
+from sqlalchemy import Engine, text
 
 from oo_ml.domain.features import Moment, Task
 from oo_ml.domain.policies import LINUCB
@@ -15,10 +15,11 @@ from tests.candidates import Candidate
 from tests.commands import Done, oo_ml, start
 from tests.gates import scalar, wait_until_blocked
 from tests.migrations.rows import uuid7
+from tests.superuser import tamper
 from tests.waiting import PATIENCE
 
 NOW = datetime.now(UTC)
-ALARM = "run `oo-ml upkeep` or `oo-ml db upgrade` as its owner\n"
+ALARM = "run `oo-ml db grant-service` for this role, or `oo-ml upkeep` as the owner of the tables\n"
 
 
 @pytest.fixture
@@ -53,9 +54,8 @@ def upkeep(
 
 
 def run(db: Engine, statement: str) -> None:
-    """Run a statement in a transaction of its own."""
-    with db.begin() as connection:
-        connection.execute(text(statement))
+    """Do something to the tables."""
+    tamper(db, statement)
 
 
 def month(later: int) -> str:
@@ -71,12 +71,12 @@ def test_nothing_to_do_is_nothing_said(database_url: str) -> None:
 @pytest.mark.usefixtures("decided")
 def test_it_says_what_it_did(database_url: str, db: Engine) -> None:
     """A line a month, and the number of default rewards; the second time there is nothing left."""
-    run(db, f"DROP TABLE {month(3)}")
-    run(db, "SELECT create_feature_history_months('2001-05-01Z', 1)")
+    run(db, f"DROP TABLE oo_ml.{month(3)}")
+    run(db, "SELECT oo_ml.create_feature_history_months('2001-05-01Z', 1)")
     said = f"made {month(3)}\ndetached feature_history_2001_05\ndefault rewards given: 1200\n"
     assert upkeep(database_url, wait=0.001, reward=0.25, retention=6) == Done(0, said, "")
     assert upkeep(database_url, wait=0.001, reward=0.25, retention=6) == Done(0, "default rewards given: 0\n", "")
-    assert scalar(db, "SELECT array_agg(DISTINCT (reward, reward_kind)::text) FROM feature_history") == [
+    assert scalar(db, "SELECT array_agg(DISTINCT (reward, reward_kind)::text) FROM oo_ml.feature_history") == [
         "(0.25,default)"
     ]
 
@@ -89,48 +89,39 @@ def test_two_at_once_give_each_once(database_url: str, db: Engine) -> None:
     assert [(process.returncode, err) for process, (_, err) in zip(processes, said, strict=True)] == [(0, "")] * 2
     lines = [line for out, _ in said for line in out.splitlines() if line.startswith("default rewards given: ")]
     assert sum(int(line.rsplit(" ", 1)[1]) for line in lines) == 1200
-    assert scalar(db, "SELECT count(*) FROM reward_ledger") == 1200
-    assert scalar(db, "SELECT sum(reward_count)::integer FROM policy_state") == 1200
+    assert scalar(db, "SELECT count(*) FROM oo_ml.reward_ledger") == 1200
+    assert scalar(db, "SELECT sum(reward_count)::integer FROM oo_ml.policy_state") == 1200
 
 
 def test_another_one_at_it_is_no_failure(database_url: str, db: Engine) -> None:
     """It goes on without this one."""
     with db.begin() as other:
-        other.execute(text("SELECT FROM upkeep WHERE task = 'default-rewards' FOR UPDATE"))
+        other.execute(text("SELECT FROM oo_ml.upkeep WHERE task = 'default-rewards' FOR UPDATE"))
         done = upkeep(database_url, wait=60)
     assert done == Done(0, "default rewards given: 0\nanother process is giving default rewards\n", "")
 
 
 @pytest.mark.usefixtures("decided")
-def test_a_role_that_owns_nothing_does_what_it_can(database_url: str, db: Engine) -> None:
-    """With no month to make or detach that is all; else it fails, and names who may do the rest."""
-    role = f"clerk_for_{make_url(database_url).database}"
-    run(db, f'CREATE ROLE "{role}" LOGIN')
-    try:
-        run(db, f'GRANT SELECT, INSERT, UPDATE ON ALL TABLES IN SCHEMA public TO "{role}"')
-        run(db, f'GRANT USAGE ON SEQUENCE feature_history_order, reward_ledger_order, generations_order TO "{role}"')
-        run(db, f'GRANT USAGE ON SCHEMA rollup TO "{role}"')
-        run(db, f'GRANT SELECT ON ALL TABLES IN SCHEMA rollup TO "{role}"')
-        clerk = make_url(database_url).set(username=role).render_as_string()
-        assert upkeep(clerk) == Done(0, "", "")
-        run(db, f"DROP TABLE {month(3)}")
-        refused = f"error: making months of feature_history: this role may not do it; {ALARM}"
-        done = upkeep(clerk, wait=0.001)
-        assert done == Done(1, "default rewards given: 1200\n", refused)
-        run(db, f"DROP TABLE {month(1)}")
-        missing = f"error: feature_history has no partition for {month_of(NOW, 1):%Y-%m}: {ALARM}"
-        assert upkeep(clerk) == Done(1, "", refused + missing)
-        assert upkeep(database_url) == Done(0, f"made {month(1)}\nmade {month(3)}\n", "")
-    finally:
-        run(db, f'DROP OWNED BY "{role}"')
-        run(db, f'DROP ROLE "{role}"')
+def test_a_role_without_the_right_to_months_does_what_it_can(service_url: str, database_url: str, db: Engine) -> None:
+    """With no month to make or detach that is all; else it fails, and says which command helps."""
+    run(db, "REVOKE EXECUTE ON ALL FUNCTIONS IN SCHEMA oo_ml FROM service")
+    assert upkeep(service_url) == Done(0, "", "")
+    run(db, f"DROP TABLE oo_ml.{month(3)}")
+    refused = f"error: making months of feature_history: this role may not do it; {ALARM}"
+    done = upkeep(service_url, wait=0.001)
+    assert done == Done(1, "default rewards given: 1200\n", refused)
+    run(db, f"DROP TABLE oo_ml.{month(1)}")
+    missing = f"error: feature_history has no partition for {month_of(NOW, 1):%Y-%m}: {ALARM}"
+    assert upkeep(service_url) == Done(1, "", refused + missing)
+    assert oo_ml("db", "grant-service", "service", OO_ML_DATABASE_URL=database_url).code == 0
+    assert upkeep(service_url) == Done(0, f"made {month(1)}\nmade {month(3)}\n", "")
 
 
 def test_a_detach_that_is_refused_is_a_failure(database_url: str, db: Engine) -> None:
     """Whoever reads the table for longer than OO_ML_LOCK_TIMEOUT keeps it from being detached."""
-    run(db, "SELECT create_feature_history_months('2001-05-01Z', 1)")
+    run(db, "SELECT oo_ml.create_feature_history_months('2001-05-01Z', 1)")
     with db.connect() as reader:
-        reader.execute(text("SELECT FROM feature_history"))
+        reader.execute(text("SELECT FROM oo_ml.feature_history"))
         done = upkeep(database_url, retention=6, lock_timeout=0.1)
     assert (done.code, done.out) == (1, "")
     refused = (
@@ -142,10 +133,10 @@ def test_a_detach_that_is_refused_is_a_failure(database_url: str, db: Engine) ->
 
 def test_it_waits_for_a_table_as_long_as_it_may(database_url: str, db: Engine) -> None:
     """Unlike the service, which gives up at once."""
-    run(db, "SELECT create_feature_history_months('2001-05-01Z', 1)")
+    run(db, "SELECT oo_ml.create_feature_history_months('2001-05-01Z', 1)")
     patient = {"OO_ML_LOCK_TIMEOUT": PATIENCE, "OO_ML_STATEMENT_TIMEOUT": PATIENCE, "OO_ML_REQUEST_TIMEOUT": PATIENCE}
     with db.connect() as reader:
-        reader.execute(text("SELECT FROM feature_history"))
+        reader.execute(text("SELECT FROM oo_ml.feature_history"))
         process = start("upkeep", OO_ML_DATABASE_URL=database_url, OO_ML_HISTORY_RETENTION=6, **patient)
         wait_until_blocked(db, 1)
         with pytest.raises(subprocess.TimeoutExpired):
@@ -157,12 +148,12 @@ def test_it_waits_for_a_table_as_long_as_it_may(database_url: str, db: Engine) -
 
 def test_too_many_decisions_without_a_month_are_a_failure(database_url: str, db: Engine) -> None:
     """They are not moved beside a service at work; `oo-ml db upgrade` moves them."""
-    run(db, f"DROP TABLE {month(3)}")
+    run(db, f"DROP TABLE oo_ml.{month(3)}")
     first = uuid7(month_of(NOW, 3)).hex
     run(
         db,
         f"""
-        INSERT INTO feature_history (
+        INSERT INTO oo_ml.feature_history (
             user_id, decision_id, policy, epoch, version, decided_at, score, propensity, exploring, tip_id,
             x, context, features, candidates, answer
         )
@@ -183,8 +174,8 @@ def test_too_many_decisions_without_a_month_are_a_failure(database_url: str, db:
 @pytest.mark.usefixtures("decided")
 def test_a_default_that_can_not_be_given_is_a_failure(database_url: str, db: Engine) -> None:
     """All the others are given."""
-    broken = scalar(db, "SELECT decision_id::text FROM feature_history ORDER BY decision_id OFFSET 700 LIMIT 1")
-    run(db, f"UPDATE feature_history SET x = '{{1,2}}' WHERE decision_id = '{broken}'")  # noqa: S608 - an id
+    broken = scalar(db, "SELECT decision_id::text FROM oo_ml.feature_history ORDER BY decision_id OFFSET 700 LIMIT 1")
+    run(db, f"UPDATE oo_ml.feature_history SET x = '{{1,2}}' WHERE decision_id = '{broken}'")  # noqa: S608 - an id
     done = upkeep(database_url, wait=0.001)
     assert (done.code, done.out) == (1, "default rewards given: 1199\n")
     assert f"decision {broken} can't be given the default reward and is stepped over\n" in done.err

@@ -67,7 +67,7 @@ def test_verify(service: Service, db: Engine, visit: Visit) -> None:
     expect(page.locator("#verify .green")).to_contain_text("Verified")
     expect(page.locator("#verify")).to_contain_text("12 decisions")
     with db.begin() as connection:
-        connection.execute(text("UPDATE policy_state SET reward_count = reward_count + 1"))
+        connection.execute(text("UPDATE oo_ml.policy_state SET reward_count = reward_count + 1"))
     page.get_by_role("button", name="Verify").click()
     expect(page.locator("#verify .red")).to_contain_text("Not verified")
     difference = service.client.get("/users/ada/verify").json()["difference"]

@@ -7,6 +7,8 @@ from typing import Any
 
 from sqlalchemy import Connection, Engine, event, text
 
+from tests.superuser import superuser
+
 
 @dataclass(slots=True)
 class Step:
@@ -25,8 +27,9 @@ class Step:
 
 def prepare(db: Engine) -> None:
     """Make what it takes to fail at COMMIT: a row whose constraint is looked at no sooner."""
-    with db.begin() as connection:
+    with superuser(db) as connection:
         connection.execute(text("CREATE TABLE doom (sqlstate text)"))
+        connection.execute(text("GRANT INSERT ON doom TO PUBLIC"))
         connection.execute(
             text("""
                 CREATE FUNCTION doom() RETURNS trigger LANGUAGE plpgsql AS $$

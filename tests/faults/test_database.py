@@ -13,6 +13,7 @@ from tests.conftest import Serve, make_settings
 from tests.faults.proxy import proxied
 from tests.gates import holding_state, scalar, wait_until_blocked
 from tests.serving import Service, serving
+from tests.superuser import superuser
 
 HURRIED = {"lock_timeout": 0.3, "statement_timeout": 0.5, "request_timeout": 1.0, "database_connect_timeout": 2}
 
@@ -37,7 +38,7 @@ def test_a_silent_database_is_a_503_in_time_and_costs_no_worker(database_url: st
         # Nobody has let the silent connections go: the service has got rid of them by itself.
         assert [call(service).status_code for call in (_score, _score_batch)] == [200, 200]
         answered = 4 + sum(answer.status_code == 200 for answer in answers)
-    assert scalar(db, "SELECT sum(pulls)::int FROM policy_state") == answered
+    assert scalar(db, "SELECT sum(pulls)::int FROM oo_ml.policy_state") == answered
 
 
 def _score(service: Service, user_id: str = "ada") -> httpx.Response:
@@ -75,7 +76,7 @@ def test_a_lock_that_is_never_let_go_is_a_503(serve: Serve, db: Engine, lane_loc
     with holding_state(db, "ada", LINUCB):
         answer = service.client.post("/reward", json=calls.reward())
     assert (answer.status_code, answer.json()["code"]) == (503, "database_timeout")
-    assert scalar(db, "SELECT count(*) FROM reward_ledger") == 0
+    assert scalar(db, "SELECT count(*) FROM oo_ml.reward_ledger") == 0
 
 
 @pytest.mark.parametrize(
@@ -96,7 +97,7 @@ def test_a_full_queue_is_a_503_at_once(serve: Serve, db: Engine, path: str, sett
         assert (refused.status_code, refused.json()["code"]) == (503, "overloaded")
         assert not first.done()
     assert sorted(call.result().status_code for call in (first, second, third)) == [200, 200, 503]
-    assert scalar(db, "SELECT reward_count FROM policy_state") == 2
+    assert scalar(db, "SELECT reward_count FROM oo_ml.policy_state") == 2
 
 
 @pytest.mark.parametrize("sqlstate", ["40001", "40P01"])
@@ -107,8 +108,8 @@ def test_a_transaction_aborted_for_another_is_run_again(
     """Three aborts in a row, wherever they hit: the reward counts exactly once."""
     _abort(db, table, sqlstate, times=3)
     assert service.client.post("/reward", json=calls.reward()).status_code == 200
-    assert scalar(db, "SELECT (reward_count, version)::text FROM policy_state") == "(1,1)"
-    assert scalar(db, "SELECT count(*) FROM reward_ledger") == 1
+    assert scalar(db, "SELECT (reward_count, version)::text FROM oo_ml.policy_state") == "(1,1)"
+    assert scalar(db, "SELECT count(*) FROM oo_ml.reward_ledger") == 1
 
 
 def test_a_transaction_that_is_always_aborted_ends_in_a_503(service: Service, db: Engine) -> None:
@@ -117,14 +118,14 @@ def test_a_transaction_that_is_always_aborted_ends_in_a_503(service: Service, db
     answer = service.client.post("/reward", json=calls.reward())
     assert (answer.status_code, answer.json()["code"]) == (503, "database_timeout")
     assert scalar(db, "SELECT last_value FROM aborts") == 4
-    assert scalar(db, "SELECT count(*) FROM policy_state") == 0
+    assert scalar(db, "SELECT count(*) FROM oo_ml.policy_state") == 0
 
 
 def test_a_read_only_database_is_a_503(service: Service, db: Engine) -> None:
     """As after a failover: writes are refused until the primary is back, reads go on."""
     service.client.post("/score", json=calls.score())
     name = db.url.database
-    with db.begin() as connection:
+    with superuser(db) as connection:
         connection.execute(text(f'ALTER DATABASE "{name}" SET default_transaction_read_only = on'))
         others = (
             "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = :name AND pid <> pg_backend_pid()"
@@ -140,8 +141,9 @@ def test_a_read_only_database_is_a_503(service: Service, db: Engine) -> None:
 
 def _abort(db: Engine, table: str, sqlstate: str, *, times: int) -> None:
     """Make the next `times` inserts or updates of a table fail; a sequence counts, since it survives a rollback."""
-    with db.begin() as connection:
+    with superuser(db) as connection:
         connection.execute(text("CREATE SEQUENCE aborts"))
+        connection.execute(text("GRANT USAGE ON SEQUENCE aborts TO PUBLIC"))
         connection.execute(
             text(f"""
                 CREATE FUNCTION abort() RETURNS trigger LANGUAGE plpgsql AS $$
@@ -154,5 +156,7 @@ def _abort(db: Engine, table: str, sqlstate: str, *, times: int) -> None:
             """)
         )
         connection.execute(
-            text(f"CREATE TRIGGER aborts BEFORE INSERT OR UPDATE ON {table} FOR EACH ROW EXECUTE FUNCTION abort()")
+            text(
+                f"CREATE TRIGGER aborts BEFORE INSERT OR UPDATE ON oo_ml.{table} FOR EACH ROW EXECUTE FUNCTION abort()"
+            )
         )

@@ -114,8 +114,8 @@ def empty(db: Engine) -> None:
     """Forget everybody."""
     with db.begin() as connection:
         for table in ("policy_state", "feature_history", "reward_ledger"):
-            connection.execute(text(f"DELETE FROM {table}"))  # noqa: S608
-        connection.execute(text("UPDATE upkeep SET done_until = NULL, ran_at = NULL"))
+            connection.execute(text(f"DELETE FROM oo_ml.{table}"))  # noqa: S608
+        connection.execute(text("UPDATE oo_ml.upkeep SET done_until = NULL, ran_at = NULL"))
 
 
 @CODES

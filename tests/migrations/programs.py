@@ -9,10 +9,8 @@ from oo_ml.embedded_postgres import binaries
 
 
 def dump(url: str, *options: str) -> str:
-    """Return what pg_dump says of a database, but for alembic's own table."""
-    return _run(
-        [f"{binaries.find(None)}/pg_dump", "--restrict-key=same", "--exclude-table=alembic_version", *options, url]
-    )
+    """Return what pg_dump says of a database."""
+    return _run([f"{binaries.find(None)}/pg_dump", "--restrict-key=same", *options, url])
 
 
 def psql(url: str, script: str) -> None:

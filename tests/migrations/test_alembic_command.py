@@ -1,22 +1,71 @@
 """`alembic` itself, in a checkout, as developers and pipelines use it."""
 
+import shutil
 import subprocess
 import sysconfig
+from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import psycopg
 
 from oo_ml.storage import migrations
-from tests.commands import Done, environment
+from oo_ml.storage.partitions import MONTHS_AHEAD, month_of
+from tests.commands import Done, environment, oo_ml
+from tests.conftest import make_settings
 from tests.migrations.conftest import CHECKOUT
+from tests.migrations.programs import dump
 
 
-def test_it_migrates_the_database_of_the_environment(
-    empty_postgresql: psycopg.Connection[Any], empty_database_url: str
-) -> None:
-    """OO_ML_DATABASE_URL is all it needs."""
-    assert alembic("upgrade", "head", OO_ML_DATABASE_URL=empty_database_url) == Done(0, "", "")
-    assert empty_postgresql.execute("SELECT version_num FROM alembic_version").fetchall() == [(migrations.head(),)]
+def test_it_does_what_the_command_does(empty_database_url: str, second_database_url: str) -> None:
+    """upgrade, check, current, history and downgrade: the same databases, and the same words about them."""
+    ours: dict[str, Any] = {"OO_ML_DATABASE_URL": empty_database_url}
+    its: dict[str, Any] = {"OO_ML_DATABASE_URL": second_database_url}
+    assert oo_ml("db", "upgrade", **ours).code == 0
+    assert alembic("upgrade", "head", **its) == Done(0, "", "")
+    assert dump(second_database_url) == dump(empty_database_url)
+    assert alembic("check", **its) == Done(0, "No new upgrade operations detected.\n", "")
+    assert alembic("current", **its) == Done(0, f"{migrations.head()} (head)\n", "")
+    assert oo_ml("db", "history") == alembic("history", **its)
+    for url, done in (
+        (empty_database_url, oo_ml("db", "downgrade", "base", "--yes", **ours)),
+        (second_database_url, alembic("downgrade", "base", **its)),
+    ):
+        assert (done.code, migrations.current(url, make_settings())) == (0, None)
+    assert dump(second_database_url) == dump(empty_database_url)
+
+
+def test_it_makes_the_coming_months(postgresql: psycopg.Connection[Any], database_url: str) -> None:
+    """At head already, as `oo-ml db upgrade` does."""
+    postgresql.execute(f"DROP TABLE oo_ml.feature_history_{month_of(datetime.now(UTC), 2):%Y_%m}".encode())
+    postgresql.commit()
+    assert alembic("upgrade", "head", OO_ML_DATABASE_URL=database_url).code == 0
+    with psycopg.connect(database_url) as connection:
+        parts = connection.execute(
+            "SELECT count(*) FROM pg_inherits WHERE inhparent = 'oo_ml.feature_history'::regclass"
+        ).fetchone()
+    assert parts == (MONTHS_AHEAD + 1,)
+
+
+def test_looking_changes_nothing(empty_postgresql: psycopg.Connection[Any], empty_database_url: str) -> None:
+    """`check` and `current` make no schema, and no version table."""
+    assert alembic("check", OO_ML_DATABASE_URL=empty_database_url).code != 0
+    assert alembic("current", OO_ML_DATABASE_URL=empty_database_url) == Done(0, "", "")
+    assert empty_postgresql.execute("SELECT to_regnamespace('oo_ml')").fetchone() == (None,)
+
+
+def test_the_template_carries_the_rules(tmp_path: Path) -> None:
+    """`alembic revision` makes a file that passes the linter and says what to keep in mind."""
+    scripts = shutil.copytree(CHECKOUT / "alembic", tmp_path / "alembic")
+    shutil.copy(CHECKOUT / "alembic.ini", tmp_path)
+    done = alembic("revision", "--message", "a new thing", "--rev-id", "0002", cwd=tmp_path)
+    assert (done.code, done.err) == (0, "")
+    [made] = (scripts / "versions").glob("*_0002_a_new_thing.py")
+    written = made.read_text("utf-8")
+    compile(written, made.name, "exec")
+    for rule in ("pre or post", "lock_timeout", "NOT VALID", "VALIDATE", "CONCURRENTLY", "one statement at a time"):
+        assert rule in written
+    assert "\nLocks:" in written
 
 
 def test_without_an_address_it_says_what_to_set() -> None:
@@ -26,11 +75,11 @@ def test_without_an_address_it_says_what_to_set() -> None:
     assert done.out == "FAILED: Set OO_ML_DATABASE_URL, or use `oo-ml db` for the private PostgreSQL\n"
 
 
-def alembic(*words: str, **variables: object) -> Done:
-    """Run `alembic` in the checkout."""
+def alembic(*words: str, cwd: Path = CHECKOUT, **variables: object) -> Done:
+    """Run `alembic` in a checkout."""
     done = subprocess.run(  # noqa: S603 - our own tool
         [f"{sysconfig.get_path('scripts')}/alembic", *words],
-        cwd=CHECKOUT,
+        cwd=cwd,
         env=environment(**variables),
         capture_output=True,
         text=True,

@@ -29,7 +29,7 @@ def test_replicas_that_start_at_once_migrate_once(
         until(lambda: len(waiting(empty_postgresql)) == 4)
         assert tables(empty_postgresql) == 0
     assert [finished(replica) for replica in replicas] == [Done(0, AT_HEAD, "")] * 4
-    assert empty_postgresql.execute("SELECT version_num FROM alembic_version").fetchall() == [(HEAD,)]
+    assert empty_postgresql.execute("SELECT version_num FROM oo_ml.alembic_version").fetchall() == [(HEAD,)]
 
 
 def test_the_wait_for_another_one_is_not_a_wait_for_a_table(
@@ -89,8 +89,8 @@ def test_a_table_in_use_makes_a_migration_give_up(postgresql: psycopg.Connection
         "",
         "error: A table was in use for longer than OO_ML_MIGRATION_LOCK_TIMEOUT; what was begun is undone: try again\n",
     )
-    assert postgresql.execute("SELECT version_num FROM alembic_version").fetchall() == [("0003",)]
-    assert postgresql.execute("SELECT count(*) FROM policy_state").fetchone() == (0,)
+    assert postgresql.execute("SELECT version_num FROM oo_ml.alembic_version").fetchall() == [("0003",)]
+    assert postgresql.execute("SELECT count(*) FROM oo_ml.policy_state").fetchone() == (0,)
     postgresql.rollback()
     migrations.downgrade(database_url, make_settings(), "base")
     assert tables(postgresql) == 1
@@ -100,7 +100,7 @@ def test_a_table_in_use_makes_a_migration_give_up(postgresql: psycopg.Connection
     ("begin", "at_work"),
     [
         ("READ COMMITTED", INSERT_DECISION),
-        ("REPEATABLE READ", "SELECT count(*) FROM feature_history WHERE user_id = 'ada' AND decision_id <> %s"),
+        ("REPEATABLE READ", "SELECT count(*) FROM oo_ml.feature_history WHERE user_id = 'ada' AND decision_id <> %s"),
     ],
 )
 def test_an_index_by_time_is_built_beside_a_service_at_work(
@@ -118,7 +118,7 @@ def test_an_index_by_time_is_built_beside_a_service_at_work(
                 insert_decision(writer, uuid7(made, number))
             until(lambda: is_waiting(empty_postgresql))
         assert replica.poll() is None
-        assert empty_postgresql.execute("SELECT version_num FROM alembic_version").fetchall() == [("0002",)]
+        assert empty_postgresql.execute("SELECT version_num FROM oo_ml.alembic_version").fetchall() == [("0002",)]
         empty_postgresql.rollback()
     assert finished(replica) == Done(0, AT_HEAD, "")
     assert invalid_indexes(empty_postgresql) == []
@@ -135,10 +135,10 @@ def test_a_migration_that_waited_in_vain_can_be_run_again(
     assert (done.code, done.err.startswith("error: A table was in use for longer than ")) == (1, True)
     # As CREATE INDEX CONCURRENTLY leaves them: some that it did not finish, and one that it had not attached yet.
     statements = """
-        CREATE INDEX ix_feature_history_decided_at ON ONLY feature_history (decided_at);
-        CREATE INDEX feature_history_default_decided_at_idx ON feature_history_default (decided_at);
-        CREATE INDEX feature_history_2031_10_decided_at_idx ON feature_history_2031_10 (decided_at);
-        CREATE INDEX ix_reward_ledger_user_id_idempotency_key ON reward_ledger (user_id);
+        CREATE INDEX ix_feature_history_decided_at ON ONLY oo_ml.feature_history (decided_at);
+        CREATE INDEX feature_history_default_decided_at_idx ON oo_ml.feature_history_default (decided_at);
+        CREATE INDEX feature_history_2031_10_decided_at_idx ON oo_ml.feature_history_2031_10 (decided_at);
+        CREATE INDEX ix_reward_ledger_user_id_idempotency_key ON oo_ml.reward_ledger (user_id);
         UPDATE pg_index SET indisvalid = false WHERE indexrelid IN (
             'feature_history_2031_10_decided_at_idx'::regclass,
             'ix_reward_ledger_user_id_idempotency_key'::regclass
@@ -155,7 +155,7 @@ def test_a_migration_that_waited_in_vain_can_be_run_again(
 def migrated_with_months(url: str, connection: psycopg.Connection[Any]) -> datetime:
     """Migrate to where decisions are not indexed by time yet; return a moment of a month that is there."""
     migrations.upgrade(url, make_settings(), "0002")
-    connection.execute("SELECT create_feature_history_months('2031-10-01Z', 2)")
+    connection.execute("SELECT oo_ml.create_feature_history_months('2031-10-01Z', 2)")
     connection.commit()
     return datetime(2031, 10, 15, tzinfo=UTC)
 

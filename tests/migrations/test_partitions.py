@@ -29,7 +29,7 @@ def test_a_decision_lands_in_its_month(
 ) -> None:
     """The last id of the last millisecond belongs to the old month, the next one to the new; months are UTC's."""
     postgresql.execute("SELECT set_config('timezone', %s, false)", [zone])
-    postgresql.execute("SELECT create_feature_history_months('2031-10-31 12:00Z', 6)")
+    postgresql.execute("SELECT oo_ml.create_feature_history_months('2031-10-31 12:00Z', 6)")
     last = uuid7(first_of_month - MILLISECOND, LAST)
     first = uuid7(first_of_month)
     for decision_id in (last, first):
@@ -43,9 +43,9 @@ def test_a_decision_without_a_month_waits_for_it(postgresql: psycopg.Connection[
     for decision_id in (early, late):
         insert_decision(postgresql, decision_id)
     assert {partition_of(postgresql, decision_id) for decision_id in (early, late)} == {"feature_history_default"}
-    whole_row = "SELECT feature_history::text FROM feature_history WHERE decision_id = %s"
+    whole_row = "SELECT feature_history::text FROM oo_ml.feature_history WHERE decision_id = %s"
     before = postgresql.execute(whole_row, [early]).fetchall()
-    made = postgresql.execute("SELECT create_feature_history_months('2031-10-01Z', 1)").fetchall()
+    made = postgresql.execute("SELECT oo_ml.create_feature_history_months('2031-10-01Z', 1)").fetchall()
     assert made == [("feature_history_2031_10",)]
     assert partition_of(postgresql, early) == "feature_history_2031_10"
     assert partition_of(postgresql, late) == "feature_history_default"
@@ -58,7 +58,7 @@ def test_a_month_is_made_while_decisions_come_in(postgresql: psycopg.Connection[
     with ThreadPoolExecutor(1) as other:
         with psycopg.connect(url_of(postgresql)) as writer:
             writer.execute(INSERT_DECISION, [decision_id])
-            made = other.submit(scalar, db, "SELECT create_feature_history_months('2031-10-01Z', 1)")
+            made = other.submit(scalar, db, "SELECT oo_ml.create_feature_history_months('2031-10-01Z', 1)")
             wait_until_blocked(db, 1)
             writer.commit()
         assert made.result() == "feature_history_2031_10"
@@ -67,7 +67,7 @@ def test_a_month_is_made_while_decisions_come_in(postgresql: psycopg.Connection[
 
 def test_months_that_are_there_are_not_made_again(postgresql: psycopg.Connection[Any]) -> None:
     """A second call makes nothing, a longer one only what is missing."""
-    make = "SELECT create_feature_history_months('2031-11-30 23:59:59Z', %s)"
+    make = "SELECT oo_ml.create_feature_history_months('2031-11-30 23:59:59Z', %s)"
     assert postgresql.execute(make, [2]).fetchall() == [("feature_history_2031_11",), ("feature_history_2031_12",)]
     assert postgresql.execute(make, [2]).fetchall() == []
     assert postgresql.execute(make, [3]).fetchall() == [("feature_history_2032_01",)]
@@ -75,7 +75,7 @@ def test_months_that_are_there_are_not_made_again(postgresql: psycopg.Connection
 
 def test_months_have_what_the_history_has(postgresql: psycopg.Connection[Any]) -> None:
     """CHECKs, primary key, indexes and room on the page; a decision twice is refused in each."""
-    postgresql.execute("SELECT create_feature_history_months('2031-10-01Z', 1)")
+    postgresql.execute("SELECT oo_ml.create_feature_history_months('2031-10-01Z', 1)")
     postgresql.commit()
     decision_id = uuid7(datetime(2031, 10, 15, tzinfo=UTC))
     insert_decision(postgresql, decision_id)
@@ -83,7 +83,7 @@ def test_months_have_what_the_history_has(postgresql: psycopg.Connection[Any]) -
         insert_decision(postgresql, decision_id)
     postgresql.rollback()
     with pytest.raises(psycopg.errors.CheckViolation):
-        postgresql.execute("UPDATE feature_history SET reward = 2, rewarded_at = now()")
+        postgresql.execute("UPDATE oo_ml.feature_history SET reward = 2, rewarded_at = now()")
     postgresql.rollback()
     indexes = "SELECT count(*) FROM pg_indexes WHERE tablename = %s"
     [options] = postgresql.execute("SELECT reloptions FROM pg_class WHERE relname = 'feature_history_2031_10'")

@@ -40,7 +40,7 @@ def test_a_schema_that_was_taken_away_is_noticed(database_url: str, serve: Serve
 
 def test_a_newer_release_may_have_migrated(postgresql: psycopg.Connection[Any], serve: Serve) -> None:
     """During an upgrade without downtime the old release goes on working on the new one's schema."""
-    postgresql.execute("UPDATE alembic_version SET version_num = '9999'")
+    postgresql.execute("UPDATE oo_ml.alembic_version SET version_num = '9999'")
     postgresql.commit()
     client = serve().client
     assert client.get("/readyz").status_code == 200

@@ -1,39 +1,55 @@
 """What the migrations make is what the code declares, to the last comment, however they are run."""
 
+from datetime import UTC, datetime
+
 import pytest
 from sqlalchemy import create_engine, text
 
 from oo_ml.storage import engine, migrations
-from oo_ml.storage.partitions import MONTHS_AHEAD
+from oo_ml.storage.partitions import MONTHS_AHEAD, month_of
 from oo_ml.storage.tables import metadata
 from tests.conftest import make_settings
 from tests.migrations.programs import dump, psql, squawk
 
+# What the migrations alone write down: everything that is no table, no index and no sequence.
+NOT_DECLARED = """
+    DROP SCHEMA analytics, rollup CASCADE;
+    DROP TABLE oo_ml.alembic_version, oo_ml.feature_history_default, {months};
+    DROP TRIGGER prompt_versions_immutable ON oo_ml.prompt_versions;
+    DROP FUNCTION
+        oo_ml.create_feature_history_months, oo_ml.detach_feature_history_months, oo_ml.refuse_change_of_prompt_version;
+"""
+
 
 def test_the_migrated_schema_is_the_declared_one(empty_database_url: str, second_database_url: str) -> None:
-    """A dump of `upgrade head` equals one of `create_all`."""
+    """A dump of `upgrade head` equals one of `create_all`: tables, constraints, indexes, sequences, comments."""
     migrations.upgrade(empty_database_url, make_settings())
     declared = create_engine(engine.parse_url(second_database_url))
     with declared.begin() as connection:
+        connection.execute(text("CREATE SCHEMA oo_ml"))
         metadata.create_all(connection)
-        connection.execute(text("SELECT create_feature_history_months(now(), :months)"), {"months": MONTHS_AHEAD})
+        comment = (
+            "COMMENT ON SCHEMA oo_ml IS 'Tables of oO ML: states, decisions, ledger, prompt versions, sums by day'"
+        )
+        connection.execute(text(comment))
     declared.dispose()
-    # What is made of views and functions alone is written down in the migrations alone.
-    psql(empty_database_url, "SET client_min_messages = warning; DROP SCHEMA analytics, rollup CASCADE")
+    now = datetime.now(UTC)
+    months = ", ".join(f"oo_ml.feature_history_{month_of(now, later):%Y_%m}" for later in range(MONTHS_AHEAD))
+    psql(empty_database_url, f"SET client_min_messages = warning; {NOT_DECLARED.format(months=months)}")
     assert dump(empty_database_url, "--schema-only") == dump(second_database_url, "--schema-only")
 
 
 @pytest.mark.parametrize(
     "change",
     [
-        "ALTER TABLE policy_state SET (fillfactor = 80)",
-        "ALTER TABLE feature_history_default RESET (fillfactor)",
-        "ALTER TABLE policy_state DROP CONSTRAINT ck_policy_state_pulls_range",
-        "COMMENT ON COLUMN tips.content IS 'The text'",
-        "ALTER TABLE tips ALTER user_id TYPE text COLLATE pg_catalog.default",
-        "ALTER SEQUENCE feature_history_order CACHE 10",
-        "DROP TRIGGER prompt_versions_immutable ON prompt_versions",
-        "ALTER TABLE feature_history DETACH PARTITION feature_history_default",
+        "ALTER TABLE oo_ml.policy_state SET (fillfactor = 80)",
+        "ALTER TABLE oo_ml.feature_history_default RESET (fillfactor)",
+        "ALTER TABLE oo_ml.policy_state DROP CONSTRAINT ck_policy_state_pulls_range",
+        "COMMENT ON COLUMN oo_ml.tips.content IS 'The text'",
+        "ALTER TABLE oo_ml.tips ALTER user_id TYPE text COLLATE pg_catalog.default",
+        "ALTER SEQUENCE oo_ml.feature_history_order CACHE 10",
+        "DROP TRIGGER prompt_versions_immutable ON oo_ml.prompt_versions",
+        "ALTER TABLE oo_ml.feature_history DETACH PARTITION feature_history_default",
     ],
 )
 def test_the_comparison_sees_it(database_url: str, change: str) -> None:
@@ -62,9 +78,9 @@ def test_the_linter_of_migrations_has_nothing_to_say() -> None:
 @pytest.mark.parametrize(
     ("addition", "finding"),
     [
-        ("CREATE INDEX ON policy_state (last_updated);", "require-concurrent-index-creation"),
-        ("ALTER TABLE policy_state ADD COLUMN added boolean NOT NULL;", "adding-required-field"),
-        ("ALTER TABLE policy_state RENAME COLUMN pulls TO decisions;", "renaming-column"),
+        ("CREATE INDEX ON oo_ml.policy_state (last_updated);", "require-concurrent-index-creation"),
+        ("ALTER TABLE oo_ml.policy_state ADD COLUMN added boolean NOT NULL;", "adding-required-field"),
+        ("ALTER TABLE oo_ml.policy_state RENAME COLUMN pulls TO decisions;", "renaming-column"),
     ],
 )
 def test_the_linter_finds_what_would_stop_a_service(addition: str, finding: str) -> None:

@@ -126,6 +126,6 @@ def _rows(db: Engine, condition: str, **parameters: str) -> dict[str, list[str]]
 def detach_the_past(db: Engine) -> None:
     """Make the month that the story's decisions belong to, by their ids, and detach it as retention does."""
     with db.begin() as connection:
-        connection.execute(text("SELECT create_feature_history_months('1970-01-01Z', 1)"))
-        detached = connection.scalars(text("SELECT detach_feature_history_months('1970-02-01Z')")).all()
+        connection.execute(text("SELECT oo_ml.create_feature_history_months('1970-01-01Z', 1)"))
+        detached = connection.scalars(text("SELECT oo_ml.detach_feature_history_months('1970-02-01Z', now())")).all()
     assert detached == ["feature_history_1970_01"]

@@ -13,6 +13,7 @@ from oo_ml.errors import UnavailableError
 from oo_ml.services.lanes import Lanes, Limits
 from oo_ml.storage import engine
 from tests.conftest import make_settings
+from tests.superuser import superuser
 from tests.waiting import PATIENCE
 
 # What no note may have: its row is refused by the database.
@@ -41,7 +42,7 @@ def notes(user_ids: str) -> list[Note]:
 
 def prepare(db: Engine) -> None:
     """Make the table that scribes write into."""
-    with db.begin() as connection:
+    with superuser(db) as connection:
         connection.execute(
             text(f"""
                 CREATE TABLE notes (
@@ -53,6 +54,7 @@ def prepare(db: Engine) -> None:
                 )
             """)
         )
+        connection.execute(text("GRANT ALL ON notes TO PUBLIC"))
 
 
 def written(db: Engine) -> list[list[Note]]:
@@ -122,16 +124,15 @@ def running(
 ) -> Iterator[tuple[Lanes, Engine]]:
     """Lanes of a test's own, patient with locked rows unless `settings` say otherwise, and the engine they use."""
     given = make_settings(**settings)
-    lane_lock_timeout = settings.get("lane_lock_timeout", given.lock_timeout)
     limits = Limits(
         batch=batch,
         queue=queue,
         timeout=given.request_timeout,
         lock_timeout=given.lock_timeout,
-        lane_lock_timeout=lane_lock_timeout,
+        lane_lock_timeout=given.lane_lock_timeout,
         one_user=one_user,
     )
-    own = engine.create(url, given, threads=lanes, lock_timeout=lane_lock_timeout)
+    own = engine.create(url, given, threads=lanes, lanes=True)
     some = Lanes(own, lanes, limits)
     try:
         yield some, own

@@ -127,7 +127,8 @@ def test_a_batch_is_the_same_as_one_by_one(db: Engine) -> None:
         batched = [list(map(told, service(connection, commands))) for service, commands in run]
     in_a_batch = everything(db)
     with db.begin() as connection:
-        connection.execute(text("TRUNCATE policy_state, feature_history, reward_ledger"))
+        for table in ("policy_state", "feature_history", "reward_ledger"):
+            connection.execute(text(f"DELETE FROM oo_ml.{table}"))  # noqa: S608
         one_by_one = [
             [told(outcome) for command in commands for outcome in service(connection, [command])]
             for service, commands in run
@@ -155,7 +156,7 @@ def test_decisions_are_numbered_as_the_state_counts_them(db: Engine) -> None:
         found = connection.execute(
             text("""
                 SELECT s.user_id, s.pulls, array_agg(h.pull ORDER BY h.position)
-                FROM policy_state AS s JOIN feature_history AS h USING (user_id, policy, epoch)
+                FROM oo_ml.policy_state AS s JOIN oo_ml.feature_history AS h USING (user_id, policy, epoch)
                 GROUP BY s.user_id, s.policy
             """)
         ).all()
@@ -178,7 +179,7 @@ def test_the_state_is_the_fold_of_the_ledger(db: Engine) -> None:
             for policy, state in states.read(connection, user).items():
                 ledger = connection.execute(
                     text("""
-                        SELECT version, reward, x FROM reward_ledger
+                        SELECT version, reward, x FROM oo_ml.reward_ledger
                         WHERE user_id = :user AND policy = :policy AND epoch = :epoch ORDER BY version
                     """),
                     {"user": user, "policy": policy, "epoch": state.epoch},
@@ -249,7 +250,7 @@ def test_what_is_stored_as_propensity_is_how_often_it_happens(db: Engine, policy
             )
     with db.begin() as connection:
         found = connection.execute(
-            text("SELECT tip_id, count(*), min(propensity), max(propensity) FROM feature_history GROUP BY tip_id")
+            text("SELECT tip_id, count(*), min(propensity), max(propensity) FROM oo_ml.feature_history GROUP BY tip_id")
         ).all()
     assert all(least == most for _, _, least, most in found)
     stated = {tip: propensity for tip, _, propensity, _ in found}
@@ -279,4 +280,4 @@ def test_an_empty_batch_does_nothing(db: Engine) -> None:
         assert score(connection, []) == []
         assert learn(connection, []) == []
         assert reset(connection, []) == []
-    assert scalar(db, "SELECT count(*) FROM policy_state") == 0
+    assert scalar(db, "SELECT count(*) FROM oo_ml.policy_state") == 0

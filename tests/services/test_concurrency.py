@@ -22,6 +22,7 @@ from tests.commands import served
 from tests.conftest import Serve
 from tests.gates import holding_state, scalar, wait_until_blocked
 from tests.serving import Service
+from tests.superuser import superuser
 
 ADA = StateKey("ada", LINUCB)
 
@@ -39,8 +40,8 @@ def test_two_rewards_at_once_both_count(service: Service, second_service: Servic
         assert [answer.result().status_code for answer in answers] == [200, 200]
     with db.begin() as connection:
         state = states.read(connection, "ada")[LINUCB]
-        versions = connection.scalars(text("SELECT version FROM reward_ledger ORDER BY version")).all()
-        x = connection.scalars(text("SELECT x FROM reward_ledger LIMIT 1")).one()
+        versions = connection.scalars(text("SELECT version FROM oo_ml.reward_ledger ORDER BY version")).all()
+        x = connection.scalars(text("SELECT x FROM oo_ml.reward_ledger LIMIT 1")).one()
     assert (state.reward_count, state.version, state.cumulative_reward) == (2, 2, 1.5)
     assert versions == [1, 2]
     assert np.array_equal(state.model.A, np.eye(5) + np.outer(x, x) + np.outer(x, x))
@@ -69,7 +70,7 @@ def test_a_reset_waits_for_a_reward_under_way(service: Service, second_service: 
             erased = clients.submit(second_service.client.post, "/reset/ada")
             wait_until_blocked(db, 2)
         assert (rewarded.result().status_code, erased.result().status_code) == (200, 200)
-    assert scalar(db, "SELECT array_agg((epoch, version)::text) FROM reward_ledger") == ["(0,1)"]
+    assert scalar(db, "SELECT array_agg((epoch, version)::text) FROM oo_ml.reward_ledger") == ["(0,1)"]
     assert service.client.get("/stats/ada").json()["reward_count"] == 0
 
 
@@ -103,7 +104,7 @@ def test_the_calls_of_a_user_wait_in_their_lane(serve: Serve, db: Engine) -> Non
             wait_until_blocked(db, 1)
             assert not any(call.done() for call in (first, *waiting))
         assert [call.result().status_code for call in (first, *waiting)] == [200, 200, 200]
-    counted = "SELECT array_agg((policy, reward_count)::text ORDER BY policy) FROM policy_state"
+    counted = "SELECT array_agg((policy, reward_count)::text ORDER BY policy) FROM oo_ml.policy_state"
     assert scalar(db, counted) == ["(egreedy-v1,2)", "(linucb-v1,1)"]
 
 
@@ -130,9 +131,9 @@ def test_fifty_first_calls_at_once_make_one_row(
             wait_until_blocked(db, at_once)
             creator.rollback()
         assert {answer.result().status_code for answer in answers} == {200}
-    assert scalar(db, "SELECT count(*) FROM policy_state") == 1
-    assert scalar(db, "SELECT pulls FROM policy_state") == 50
-    assert scalar(db, "SELECT count(DISTINCT decision_id) FROM feature_history") == 50
+    assert scalar(db, "SELECT count(*) FROM oo_ml.policy_state") == 1
+    assert scalar(db, "SELECT pulls FROM oo_ml.policy_state") == 50
+    assert scalar(db, "SELECT count(DISTINCT decision_id) FROM oo_ml.feature_history") == 50
 
 
 def test_rewards_from_several_processes_all_count(database_url: str, db: Engine, tmp_path: Path) -> None:
@@ -146,7 +147,7 @@ def test_rewards_from_several_processes_all_count(database_url: str, db: Engine,
         assert {answer.result().status_code for answer in answers} == {200}
     with db.begin() as connection:
         state = states.read(connection, "ada")[EPSILON_GREEDY]
-        versions = connection.scalars(text("SELECT version FROM reward_ledger ORDER BY version")).all()
+        versions = connection.scalars(text("SELECT version FROM oo_ml.reward_ledger ORDER BY version")).all()
     assert (state.reward_count, state.cumulative_reward) == (60, 15.0)
     assert versions == list(range(1, 61))
 
@@ -154,12 +155,12 @@ def test_rewards_from_several_processes_all_count(database_url: str, db: Engine,
 def test_a_row_that_comes_and_goes_is_made_again(database_url: str, db: Engine) -> None:
     """Made by another transaction just before this one would, erased just after: this one begins afresh."""
     steps = [
-        "INSERT INTO policy_state VALUES ('ada', 'linucb-v1', 0, 7, 0, 0, 0, 0, NULL, '{{1}}', '{0}')",
-        "DELETE FROM policy_state",
+        "INSERT INTO oo_ml.policy_state VALUES ('ada', 'linucb-v1', 0, 7, 0, 0, 0, 0, NULL, '{{1}}', '{0}')",
+        "DELETE FROM oo_ml.policy_state",
     ]
 
     def step(_connection: object, _cursor: object, statement: str, *_: object) -> None:
-        if "INSERT INTO policy_state" in statement and steps:
+        if "INSERT INTO oo_ml.policy_state" in statement and steps:
             with psycopg.connect(database_url, autocommit=True) as other:
                 other.execute(steps.pop(0).encode())
 
@@ -168,7 +169,7 @@ def test_a_row_that_comes_and_goes_is_made_again(database_url: str, db: Engine) 
     with db.begin() as connection:
         assert states.lock_or_create(connection, [ADA])[ADA].version == 0
     assert steps == []
-    assert scalar(db, "SELECT array_agg(version) FROM policy_state") == [0]
+    assert scalar(db, "SELECT array_agg(version) FROM oo_ml.policy_state") == [0]
 
 
 def test_rows_are_locked_in_key_order(db: Engine) -> None:
@@ -183,7 +184,7 @@ def test_rows_are_locked_in_key_order(db: Engine) -> None:
             assert (
                 scalar(
                     db,
-                    "SELECT user_id FROM policy_state WHERE user_id = :user FOR NO KEY UPDATE NOWAIT",
+                    "SELECT user_id FROM oo_ml.policy_state WHERE user_id = :user FOR NO KEY UPDATE NOWAIT",
                     user=user,
                 )
                 == user
@@ -215,14 +216,14 @@ def test_a_client_that_disconnects_changes_nothing(service: Service, db: Engine)
 def test_nothing_is_acknowledged_before_commit(service: Service, db: Engine, path: str) -> None:
     """A transaction that fails at COMMIT itself is no success, and leaves nothing."""
     service.client.post("/score", json=calls.score())
-    before = scalar(db, "SELECT to_jsonb(s) FROM policy_state AS s")
+    before = scalar(db, "SELECT to_jsonb(s) FROM oo_ml.policy_state AS s")
     fail_at_commit(db, "ada")
     body = {"/score": calls.score(), "/reward": calls.reward()}.get(path)
     answer = service.client.post(path, json=body)
     assert (answer.status_code, answer.headers["Retry-After"]) == (503, "1")
-    assert scalar(db, "SELECT to_jsonb(s) FROM policy_state AS s") == before
-    assert scalar(db, "SELECT count(*) FROM feature_history") == 1
-    assert scalar(db, "SELECT count(*) FROM reward_ledger") == 0
+    assert scalar(db, "SELECT to_jsonb(s) FROM oo_ml.policy_state AS s") == before
+    assert scalar(db, "SELECT count(*) FROM oo_ml.feature_history") == 1
+    assert scalar(db, "SELECT count(*) FROM oo_ml.reward_ledger") == 0
 
 
 def test_only_what_fails_at_commit_is_refused(serve: Serve, db: Engine) -> None:
@@ -248,13 +249,13 @@ def test_only_what_fails_at_commit_is_refused(serve: Serve, db: Engine) -> None:
             assert call.result().status_code == {"ben": 503, "cleo": 200}[user_id]
     for user_id, expected in [("ada", 1), ("ben", 0), ("cleo", list(behind.values()).count("cleo"))]:
         assert service.client.get(f"/stats/{user_id}").json()["reward_count"] == expected
-        counted = "SELECT count(*) FROM reward_ledger WHERE user_id = :user"
+        counted = "SELECT count(*) FROM oo_ml.reward_ledger WHERE user_id = :user"
         assert scalar(db, counted, user=user_id) == expected
 
 
 def fail_at_commit(db: Engine, user_id: str) -> None:
-    """Make every transaction that changes somebody's state fail, at COMMIT itself."""
-    with db.begin() as connection:
+    """Make every transaction that changes this user's state fail, at COMMIT itself."""
+    with superuser(db) as connection:
         connection.execute(
             text("""
                 CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$
@@ -263,7 +264,7 @@ def fail_at_commit(db: Engine, user_id: str) -> None:
         )
         connection.execute(
             text(f"""
-                CREATE CONSTRAINT TRIGGER at_commit AFTER UPDATE ON policy_state DEFERRABLE INITIALLY DEFERRED
+                CREATE CONSTRAINT TRIGGER at_commit AFTER UPDATE ON oo_ml.policy_state DEFERRABLE INITIALLY DEFERRED
                 FOR EACH ROW WHEN (NEW.user_id = '{user_id}') EXECUTE FUNCTION refuse()
             """)
         )

@@ -64,8 +64,8 @@ def test_a_hundred_rewards_for_one_decision_count_once(serve: Serve, db: Engine)
     said = {"ok": True, "reward": VALUES[first], "decision_id": decision["decision_id"]}
     assert answers == [said | {"applied": place == first} for place in range(CROWD)]
     assert state(db) == (1, 1, 1, VALUES[first])
-    assert scalar(db, "SELECT reward FROM feature_history") == VALUES[first]
-    assert scalar(db, "SELECT array_agg(reward) FROM reward_ledger") == [VALUES[first]]
+    assert scalar(db, "SELECT reward FROM oo_ml.feature_history") == VALUES[first]
+    assert scalar(db, "SELECT array_agg(reward) FROM oo_ml.reward_ledger") == [VALUES[first]]
     assert_folded(db)
 
 
@@ -92,7 +92,7 @@ def test_a_hundred_rewards_for_one_user_are_all_counted(processes: list[httpx.Cl
     assert [[answer["reward"] for answer in both] for both in answers] == [[value, value] for value in VALUES]
     assert state(db) == (CROWD, CROWD, CROWD, sum(VALUES))
     with db.begin() as connection:
-        rewards = connection.execute(text("SELECT decision_id, reward FROM feature_history")).all()
+        rewards = connection.execute(text("SELECT decision_id, reward FROM oo_ml.feature_history")).all()
     assert {str(name): reward for name, reward in rewards} == {
         decision["decision_id"]: decision["reward"] for decision in decisions
     }
@@ -114,7 +114,7 @@ def test_a_hundred_requests_for_one_decision_make_one(processes: list[httpx.Clie
         answers = [call.result() for call in sent]
     assert answers == [answers[0]] * CROWD
     assert state(db) == (1, 0, 0, 0.0)
-    assert scalar(db, "SELECT array_agg(decision_id) FROM feature_history") == [UUID(body["decision_id"])]
+    assert scalar(db, "SELECT array_agg(decision_id) FROM oo_ml.feature_history") == [UUID(body["decision_id"])]
 
 
 @pytest.mark.parametrize(
@@ -143,8 +143,8 @@ def test_fifty_calls_with_one_key_count_once(serve: Serve, db: Engine, kinds: li
             assert (status, answer["reward"]) == (200, first[1])
         else:
             assert (status, answer["code"]) == (409, "idempotency_key_reused")
-    assert scalar(db, "SELECT array_agg(reward) FROM reward_ledger") == [first[1]]
-    assert scalar(db, "SELECT sum(reward_count) FROM policy_state") == 1
+    assert scalar(db, "SELECT array_agg(reward) FROM oo_ml.reward_ledger") == [first[1]]
+    assert scalar(db, "SELECT sum(reward_count) FROM oo_ml.policy_state") == 1
     assert_folded(db)
 
 
@@ -186,7 +186,9 @@ def state(db: Engine) -> tuple[object, ...]:
     """Return pulls, version, number and sum of rewards of ada's linucb-v1."""
     with db.begin() as connection:
         row = connection.execute(
-            text("SELECT pulls, version, reward_count, cumulative_reward FROM policy_state WHERE policy = :policy"),
+            text(
+                "SELECT pulls, version, reward_count, cumulative_reward FROM oo_ml.policy_state WHERE policy = :policy"
+            ),
             {"policy": LINUCB},
         ).one()
     return tuple(row)

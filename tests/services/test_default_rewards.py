@@ -27,6 +27,7 @@ from tests.candidates import Candidate
 from tests.conftest import make_settings
 from tests.gates import holding_state, scalar, wait_until_blocked
 from tests.migrations.rows import uuid7
+from tests.superuser import tamper
 
 HOUR = timedelta(hours=1)
 SECOND = timedelta(seconds=1)
@@ -91,20 +92,20 @@ def give(
 def kinds(db: Engine) -> dict[UUID, tuple[float | None, str | None]]:
     """The reward of each decision, and its kind."""
     with db.begin() as connection:
-        rows = connection.execute(text("SELECT decision_id, reward, reward_kind FROM feature_history"))
+        rows = connection.execute(text("SELECT decision_id, reward, reward_kind FROM oo_ml.feature_history"))
         return {row.decision_id: (row.reward, row.reward_kind) for row in rows}
 
 
 def done_until(db: Engine) -> Any:  # noqa: ANN401 - a time, or none
     """How far the task has come."""
-    return scalar(db, "SELECT done_until FROM upkeep WHERE task = 'default-rewards'")
+    return scalar(db, "SELECT done_until FROM oo_ml.upkeep WHERE task = 'default-rewards'")
 
 
 @contextmanager
 def held(db: Engine) -> Iterator[None]:
     """Be at the task, as another process is."""
     with db.begin() as connection:
-        connection.execute(text("SELECT FROM upkeep WHERE task = 'default-rewards' FOR UPDATE"))
+        connection.execute(text("SELECT FROM oo_ml.upkeep WHERE task = 'default-rewards' FOR UPDATE"))
         yield
 
 
@@ -127,7 +128,7 @@ def test_who_gets_it_and_who_does_not(database_url: str, db: Engine, decider: De
         greedy.decision_id: (-0.25, "default"),
         young.decision_id: (None, None),
     }
-    counts = "SELECT array_agg(concat_ws(' ', user_id, policy, reward_count, version)) FROM policy_state"
+    counts = "SELECT array_agg(concat_ws(' ', user_id, policy, reward_count, version)) FROM oo_ml.policy_state"
     assert sorted(scalar(db, counts)) == ["ada linucb-v1 3 5", "ben egreedy-v1 1 1", "ben linucb-v1 0 0"]  # type: ignore[call-overload]
     assert give(database_url) == Defaults(0)
 
@@ -147,11 +148,11 @@ def test_a_reaction_that_comes_later_amends_it(database_url: str, db: Engine, de
     give(database_url)
     react(db, made, 0.5)
     assert kinds(db) == {made.decision_id: (0.5, "amend")}
-    assert scalar(db, "SELECT array_agg(concat_ws(' ', kind, reward) ORDER BY version) FROM reward_ledger") == [
+    assert scalar(db, "SELECT array_agg(concat_ws(' ', kind, reward) ORDER BY version) FROM oo_ml.reward_ledger") == [
         "default -0.25",
         "amend 0.5",
     ]
-    assert scalar(db, "SELECT (reward_count, cumulative_reward)::text FROM policy_state") == "(1,0.5)"
+    assert scalar(db, "SELECT (reward_count, cumulative_reward)::text FROM oo_ml.policy_state") == "(1,0.5)"
     assert give(database_url) == Defaults(0)
     assert kinds(db) == {made.decision_id: (0.5, "amend")}
 
@@ -163,7 +164,7 @@ def test_a_backlog_is_given_step_by_step(database_url: str, db: Engine, decider:
     decider.decide_many([6 * HOUR + number * SECOND for number in range(20)], ["ada"] * 20)
     assert give(database_url, limit=10) == Defaults(58)
     assert set(kinds(db).values()) == {(-0.25, "default")}
-    assert scalar(db, "SELECT count(*) FROM reward_ledger WHERE kind = 'default'") == 58
+    assert scalar(db, "SELECT count(*) FROM oo_ml.reward_ledger WHERE kind = 'default'") == 58
     assert done_until(db) == NOW - WAIT - HOUR
     assert give(database_url, limit=10) == Defaults(0)
 
@@ -191,10 +192,11 @@ def test_a_wait_that_grows_or_shrinks_takes_nothing_back(database_url: str, db: 
 def test_nothing_decided_is_nothing_to_do(database_url: str, db: Engine) -> None:
     """Not even where no month has a partition."""
     with db.begin() as connection:
-        for month in partitions.layout(connection).months:
-            connection.execute(text(f"DROP TABLE feature_history_{month:%Y_%m}"))
+        months = partitions.layout(connection).months
+    for month in months:
+        tamper(db, f"DROP TABLE oo_ml.feature_history_{month:%Y_%m}")
     assert give(database_url) == Defaults(0)
-    assert scalar(db, "SELECT ran_at FROM upkeep WHERE task = 'default-rewards'") == NOW
+    assert scalar(db, "SELECT ran_at FROM oo_ml.upkeep WHERE task = 'default-rewards'") == NOW
 
 
 def test_one_process_at_a_time(database_url: str, db: Engine, decider: Decider) -> None:
@@ -228,8 +230,8 @@ def test_a_decision_from_before_a_reset_counts_for_its_own_epoch(
         reset(connection, ["ada"])
     assert give(database_url) == Defaults(1)
     assert kinds(db) == {made.decision_id: (-0.25, "default")}
-    assert scalar(db, "SELECT array_agg((epoch, version, kind)::text) FROM reward_ledger") == ["(0,1,default)"]
-    assert scalar(db, "SELECT (epoch, version, reward_count)::text FROM policy_state") == "(1,0,0)"
+    assert scalar(db, "SELECT array_agg((epoch, version, kind)::text) FROM oo_ml.reward_ledger") == ["(0,1,default)"]
+    assert scalar(db, "SELECT (epoch, version, reward_count)::text FROM oo_ml.policy_state") == "(1,0,0)"
 
 
 def test_a_decision_that_has_lost_its_state_is_left_alone(database_url: str, db: Engine, decider: Decider) -> None:
@@ -237,17 +239,17 @@ def test_a_decision_that_has_lost_its_state_is_left_alone(database_url: str, db:
     lost = decider.decide_many([3 * HOUR] * 7, ["ada"] * 7)
     decider.decide(3 * HOUR, "ben")
     with db.begin() as connection:
-        connection.execute(text("DELETE FROM policy_state WHERE user_id = 'ada'"))
+        connection.execute(text("DELETE FROM oo_ml.policy_state WHERE user_id = 'ada'"))
     assert give(database_url, limit=3) == Defaults(1)
     assert {kinds(db)[made.decision_id] for made in lost} == {(None, None)}
 
 
 BROKEN = [
-    "UPDATE feature_history SET x = '{1,2}' WHERE decision_id = :broken",
+    "UPDATE oo_ml.feature_history SET x = '{1,2}' WHERE decision_id = :broken",
     """
-    INSERT INTO reward_ledger (user_id, policy, epoch, version, recorded_at, kind, reward, x, tip_id, decision_id)
+    INSERT INTO oo_ml.reward_ledger (user_id, policy, epoch, version, recorded_at, kind, reward, x, tip_id, decision_id)
     SELECT user_id, policy, epoch, 99, now(), 'reward', 0.5, x, tip_id, decision_id
-    FROM feature_history
+    FROM oo_ml.feature_history
     WHERE decision_id = :broken
     """,
 ]
@@ -284,13 +286,13 @@ def test_what_was_mended_gets_it_when_everything_is_looked_at_again(
     """As the manual of operations says: nothing of a decision that was stepped over is lost."""
     made = decider.decide(30 * HOUR)
     with db.begin() as connection:
-        connection.execute(text("UPDATE feature_history SET x = '{1,2}'"))
+        connection.execute(text("UPDATE oo_ml.feature_history SET x = '{1,2}'"))
     assert give(database_url) == Defaults(0, failed=(made.decision_id,))
     with db.begin() as connection:
-        connection.execute(text("UPDATE feature_history SET x = '{1,2,3,4,5}'"))
+        connection.execute(text("UPDATE oo_ml.feature_history SET x = '{1,2,3,4,5}'"))
     assert give(database_url) == Defaults(0)
     with db.begin() as connection:
-        connection.execute(text("UPDATE upkeep SET done_until = NULL WHERE task = 'default-rewards'"))
+        connection.execute(text("UPDATE oo_ml.upkeep SET done_until = NULL WHERE task = 'default-rewards'"))
     assert give(database_url) == Defaults(1)
     assert kinds(db) == {made.decision_id: (-0.25, "default")}
 
@@ -298,8 +300,7 @@ def test_what_was_mended_gets_it_when_everything_is_looked_at_again(
 def test_a_step_that_can_not_even_look_is_a_failure(database_url: str, db: Engine, decider: Decider) -> None:
     """Nothing is stepped over unseen, and nothing is tried for ever."""
     decider.decide(3 * HOUR)
-    with db.begin() as connection:
-        connection.execute(text("ALTER TABLE upkeep ADD CHECK (done_until IS NULL)"))
+    tamper(db, "ALTER TABLE oo_ml.upkeep ADD CHECK (done_until IS NULL)")
     with pytest.raises(UnexpectedError):
         give(database_url)
 
@@ -308,7 +309,7 @@ def test_a_row_that_a_restored_database_lacks_is_made(database_url: str, db: Eng
     """Rows alone were restored, and this one was not: that is nobody else at it."""
     made = decider.decide(3 * HOUR)
     with db.begin() as connection:
-        connection.execute(text("DELETE FROM upkeep"))
+        connection.execute(text("DELETE FROM oo_ml.upkeep"))
     assert give(database_url) == Defaults(1)
     assert kinds(db) == {made.decision_id: (-0.25, "default")}
     assert done_until(db) == NOW - WAIT - HOUR
@@ -321,7 +322,7 @@ def test_a_step_is_so_many_statements(db: Engine, decider: Decider) -> None:
     command = default_rewards.DefaultsCommand(NOW, WAIT, 0.0)
     decider.decide_many([3 * HOUR] * 40, [f"user {number % 20}" for number in range(40)])
     with db.begin() as connection:
-        connection.execute(text("UPDATE upkeep SET done_until = :then"), {"then": NOW - WAIT - HOUR})
+        connection.execute(text("UPDATE oo_ml.upkeep SET done_until = :then"), {"then": NOW - WAIT - HOUR})
     statements: list[str] = []
     event.listen(db, "before_cursor_execute", lambda *args: statements.append(args[2]))
     with db.begin() as connection:

@@ -74,21 +74,30 @@ def test_months_past_retention_are_erased_too(db: Engine) -> None:
     assert rows_of_others(db, "ada") == before
 
 
-def test_a_table_that_nobody_here_has_heard_of_is_searched(db: Engine, postgresql: psycopg.Connection[Any]) -> None:
-    """Whatever it is called and whatever it refers to, if its user_id is text; a number is another service's."""
+def test_tables_of_other_applications_are_left_alone(db: Engine, postgresql: psycopg.Connection[Any]) -> None:
+    """Only declared tables are erased, whatever others have a user_id: in public, and in schema oo_ml too."""
     live(db)
-    postgresql.execute("""
-        CREATE TABLE "Odd: ""%(name)s" (
-            user_id varchar(50), generation_id uuid, FOREIGN KEY (user_id, generation_id) REFERENCES generations
-        );
-        INSERT INTO "Odd: ""%(name)s" SELECT user_id, generation_id FROM generations;
-        CREATE TABLE theirs (user_id integer);
-        INSERT INTO theirs VALUES (1);
-    """)
+    for table in ("public.orders", "oo_ml.orders", "oo_ml.feature_history_of_mine"):
+        postgresql.execute(f"CREATE TABLE {table} (user_id text, amount numeric)".encode())
+        postgresql.execute(f"INSERT INTO {table} VALUES ('ada', 12.50)".encode())  # noqa: S608
+    postgresql.execute("GRANT ALL ON ALL TABLES IN SCHEMA public, oo_ml TO PUBLIC")
     postgresql.commit()
-    assert erased(db, "ada") == [{**ADA, 'Odd: "%(name)s': 2}]
-    assert rows_of(db, "ada") == {}
-    assert scalar(db, "SELECT count(*) FROM theirs") == 1
+    assert erased(db, "ada") == [ADA]
+    assert {table: len(rows) for table, rows in rows_of(db, "ada").items()} == {
+        "orders": 1,
+        "oo_ml.orders": 1,
+        "oo_ml.feature_history_of_mine": 1,
+    }
+
+
+def test_a_table_goes_before_those_that_it_refers_to(db: Engine) -> None:
+    """A distributed database checks foreign keys after each part of the statement: tips before generations."""
+    live(db)
+    statements: list[str] = []
+    event.listen(db, "before_cursor_execute", lambda *arguments: statements.append(arguments[2]))
+    erased(db, "ada")
+    [first, *_] = [statement for statement in statements if "DELETE FROM" in statement]
+    assert first.index("DELETE FROM oo_ml.tips") < first.index("DELETE FROM oo_ml.generations")
 
 
 def test_what_comes_in_between_is_found_by_another_look(db: Engine) -> None:
@@ -143,8 +152,8 @@ def test_a_decision_that_waits_for_the_erasure_begins_a_new_life(
             wait_until_blocked(db, 2)
         assert gone.result().json()["total"] == 2
         assert scored.result().status_code == 200
-    assert scalar(db, "SELECT array_agg((policy, epoch, pulls)::text) FROM policy_state") == [f"({policy},0,1)"]
-    assert scalar(db, "SELECT array_agg(epoch) FROM feature_history") == [0]
+    assert scalar(db, "SELECT array_agg((policy, epoch, pulls)::text) FROM oo_ml.policy_state") == [f"({policy},0,1)"]
+    assert scalar(db, "SELECT array_agg(epoch) FROM oo_ml.feature_history") == [0]
 
 
 def test_the_first_decision_of_somebody_is_waited_for_and_erased(db: Engine) -> None:
@@ -169,4 +178,4 @@ def test_whom_it_erases_is_locked_first(db: Engine) -> None:
         wait_until_blocked(db, 1)
         connection.commit()
         waiting.result()
-    assert scalar(db, "SELECT version FROM policy_state") == 1
+    assert scalar(db, "SELECT version FROM oo_ml.policy_state") == 1

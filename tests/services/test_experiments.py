@@ -97,7 +97,7 @@ def test_the_first_rule_that_says_anything_counts(
     if weighted:
         weights(db, v2=1, v3=3)
     assert set(picks(db, range(40), named=named, **settings)) == expected
-    assert scalar(db, "SELECT count(*) FROM prompt_assignments") == 0
+    assert scalar(db, "SELECT count(*) FROM oo_ml.prompt_assignments") == 0
 
 
 def test_a_version_that_is_not_in_use_is_in_no_draw(db: Engine) -> None:
@@ -151,7 +151,9 @@ def test_traffic_is_what_a_call_gets(db: Engine) -> None:
 def kept(db: Engine) -> list[Any]:
     """Return who keeps what."""
     with db.begin() as connection:
-        return [tuple(row) for row in connection.execute(text("SELECT * FROM prompt_assignments ORDER BY user_id"))]
+        return [
+            tuple(row) for row in connection.execute(text("SELECT * FROM oo_ml.prompt_assignments ORDER BY user_id"))
+        ]
 
 
 def test_a_person_keeps_a_version_as_long_as_it_has_a_weight(db: Engine) -> None:
@@ -314,7 +316,9 @@ def test_evidence_is_the_weighted_mean_and_what_it_is_worth(world: World) -> Non
         ],
     )
     rows = world.connection.execute(
-        text("SELECT prompt_version, propensity, prompt_probability, reward FROM feature_history ORDER BY position")
+        text(
+            "SELECT prompt_version, propensity, prompt_probability, reward FROM oo_ml.feature_history ORDER BY position"
+        )
     ).all()
     assert [tuple(row)[::2] for row in rows] == drawn
     found = prompts.evidence(world.connection, [V1, V2, V3])
@@ -350,7 +354,7 @@ def test_by_rewards_the_best_version_gets_most_and_none_is_given_up(world: World
     assert shares[V3] > 0.5
     assert picked[V3] > 200
     assert picked[V1] >= 10
-    stored = world.connection.scalars(text("SELECT min(prompt_probability) FROM feature_history")).one()
+    stored = world.connection.scalars(text("SELECT min(prompt_probability) FROM oo_ml.feature_history")).one()
     assert stored >= FLOOR
 
 

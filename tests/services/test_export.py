@@ -40,7 +40,7 @@ def stored(db: Engine, table: str, user_id: str) -> list[dict[str, Any]]:
     """Return a person's rows as PostgreSQL writes them: text that loses nothing, in the order that is promised."""
     with db.begin() as connection:
         rows = connection.scalars(
-            text(f"SELECT to_jsonb(t)::text FROM {table} AS t WHERE user_id = :user ORDER BY {ORDER[table]}"),  # noqa: S608
+            text(f"SELECT to_jsonb(t)::text FROM oo_ml.{table} AS t WHERE user_id = :user ORDER BY {ORDER[table]}"),  # noqa: S608
             {"user": user_id},
         )
         return [json.loads(row) for row in rows]
@@ -111,7 +111,7 @@ def test_the_history_goes_on_past_retention(db: Engine) -> None:
     detach_the_past(db)
     with db.begin() as connection:
         # Detached before the release that brought this column.
-        connection.execute(text("ALTER TABLE feature_history_1970_01 DROP COLUMN request_digest"))
+        connection.execute(text("ALTER TABLE oo_ml.feature_history_1970_01 DROP COLUMN request_digest"))
         score(connection, scores(1, 3, ["ada"]))
     after = json.loads(exported(db, "ada"))
     assert (before["history_from"], after["history_from"]) == (None, "1970-02-01T00:00:00.000000Z")

@@ -61,7 +61,7 @@ def everything(connection: psycopg.Connection[Any]) -> list[Any]:
     """Every row of state and ledger, with where it lies and which transaction wrote it."""
     rows: list[Any] = []
     for table in ("policy_state", "reward_ledger"):
-        rows += connection.execute(f"SELECT ctid, xmin, t.* FROM {table} AS t ORDER BY 3, 4, 5, 6").fetchall()  # noqa: S608
+        rows += connection.execute(f"SELECT ctid, xmin, t.* FROM oo_ml.{table} AS t ORDER BY 3, 4, 5, 6").fetchall()  # noqa: S608
     connection.rollback()
     return rows
 
@@ -105,7 +105,7 @@ def test_the_ledger_carries_the_whole_of_what_was_imported(
         SELECT l.kind, l.epoch, l.version, l.recorded_at, l.start_pulls, l.start_explore_count, l.start_reward_count,
             l.start_cumulative_reward, l.start_a = s.a AND l.start_b = s.b, s.epoch, s.version, s.pulls,
             s.explore_count, s.reward_count, s.cumulative_reward
-        FROM reward_ledger AS l JOIN policy_state AS s USING (user_id, policy)
+        FROM oo_ml.reward_ledger AS l JOIN oo_ml.policy_state AS s USING (user_id, policy)
     """).fetchall()
     counters = (meta["pulls"], meta["explore_count"], meta["reward_count"], meta["cumulative_reward"])
     assert row == ("import", 0, 1, NOW, *counters, True, 0, 1, *counters)
@@ -153,7 +153,7 @@ def test_a_final_import_follows_a_rehearsal(
     assert verdicts(outcomes) == expected
     assert outcomes["bob.json"].reason == "linucb-v1 of 'bob' was imported from a file that is no older"
     assert service.client.get("/stats/ada").json()["theta"] == np.linalg.solve(later["A"], later["b"]).tolist()
-    epochs = postgresql.execute("SELECT user_id, epoch, version FROM reward_ledger ORDER BY 1, 2").fetchall()
+    epochs = postgresql.execute("SELECT user_id, epoch, version FROM oo_ml.reward_ledger ORDER BY 1, 2").fetchall()
     assert epochs == [("ada", 0, 1), ("ada", 1, 1), ("bob", 0, 1), ("eve", 0, 1), ("eve", 1, 1)]
     postgresql.rollback()
     before = everything(postgresql)
@@ -237,7 +237,7 @@ def test_whose_a_file_is_is_never_guessed(db: Engine, postgresql: psycopg.Connec
         "x_egreedy.json": Outcome(Verdict.IMPORTED),
         "y_egreedy.json": Outcome(Verdict.IMPORTED),
     }
-    rows = postgresql.execute("SELECT user_id, policy FROM policy_state ORDER BY 1").fetchall()
+    rows = postgresql.execute("SELECT user_id, policy FROM oo_ml.policy_state ORDER BY 1").fetchall()
     assert rows == [("me@home.org", LINUCB), ("x", EPSILON_GREEDY), ("y egreedy", LINUCB)]
 
 
@@ -266,7 +266,7 @@ def test_a_failure_in_the_middle_leaves_whole_batches_and_is_gone_on_from(
     last = f"u{BATCH + 19:04}"
     source = import_state.find(tmp_path, None)
     postgresql.execute(
-        "INSERT INTO policy_state VALUES (%s, 'linucb-v1', 0, 0, 1, 0, 0, 0, now(), '{{1}}', '{0}')", [last]
+        "INSERT INTO oo_ml.policy_state VALUES (%s, 'linucb-v1', 0, 0, 1, 0, 0, 0, now(), '{{1}}', '{0}')", [last]
     )
     hurried = make_settings(lock_timeout=0.05)
     impatient = engines.create(database_url, hurried, threads=1)
@@ -276,7 +276,7 @@ def test_a_failure_in_the_middle_leaves_whole_batches_and_is_gone_on_from(
         next(batches)
     impatient.dispose()
     postgresql.rollback()
-    assert postgresql.execute("SELECT count(*) FROM policy_state").fetchall() == [(BATCH,)]
+    assert postgresql.execute("SELECT count(*) FROM oo_ml.policy_state").fetchall() == [(BATCH,)]
     postgresql.rollback()
     found = list(verdicts(run(db, tmp_path)).values())
     assert (found.count("unchanged"), found.count("imported")) == (BATCH, 20)

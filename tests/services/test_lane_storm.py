@@ -241,10 +241,10 @@ def test_what_was_acknowledged_in_a_storm_is_there_once(database_url: str, db: E
     assert [report.difference for report in survey.reports if report.difference] == []
     assert_folded(db)
     with db.begin() as connection:
-        history = connection.execute(text("SELECT decision_id, user_id, reward FROM feature_history")).all()
-        ledger = connection.execute(text("SELECT decision_id, tip_id FROM reward_ledger")).all()
+        history = connection.execute(text("SELECT decision_id, user_id, reward FROM oo_ml.feature_history")).all()
+        ledger = connection.execute(text("SELECT decision_id, tip_id FROM oo_ml.reward_ledger")).all()
         pulls: dict[str, int] = dict(
-            connection.execute(text("SELECT user_id, sum(pulls)::int FROM policy_state GROUP BY 1")).all()
+            connection.execute(text("SELECT user_id, sum(pulls)::int FROM oo_ml.policy_state GROUP BY 1")).all()
         )
     made = {name: (user_id, reward) for name, user_id, reward in history}
     assert len(made) == len(history)

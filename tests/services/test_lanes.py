@@ -214,7 +214,7 @@ def test_the_services_leave_what_they_would_leave_one_by_one(database_url: str, 
     assert_folded(db)
     with db.begin() as connection:
         for table in ("policy_state", "feature_history", "reward_ledger"):
-            connection.execute(text(f"DELETE FROM {table}"))  # noqa: S608
+            connection.execute(text(f"DELETE FROM oo_ml.{table}"))  # noqa: S608
     for (service, _, command), outcome in zip(queue, in_lanes, strict=True):
         with db.begin() as connection:
             assert told(service(connection, [command])[0]) == outcome
@@ -299,4 +299,4 @@ def test_a_full_lane_is_a_503_at_once(serve: Serve, db: Engine) -> None:
         assert service.client.get("/stats/ada").json()["pulls"] == 1
         assert not first.done()
     assert sorted(call.result().status_code for call in (first, *others)) == [200, 200, 503]
-    assert scalar(db, "SELECT cumulative_reward FROM policy_state") == 1.0
+    assert scalar(db, "SELECT cumulative_reward FROM oo_ml.policy_state") == 1.0

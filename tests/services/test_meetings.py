@@ -63,7 +63,7 @@ def test_a_reaction_to_a_decision_that_is_not_committed_yet(
         deciding.commit()
     answer = react(service, reaction).json()
     assert (answer["applied"], answer["reward"]) == (True, 1.0)
-    assert scalar(db, "SELECT array_agg((kind, reward)::text) FROM reward_ledger") == ["(reward,1)"]
+    assert scalar(db, "SELECT array_agg((kind, reward)::text) FROM oo_ml.reward_ledger") == ["(reward,1)"]
     assert differences(db) == []
 
 
@@ -83,7 +83,7 @@ def test_a_reaction_to_a_decision_that_comes_into_being_meanwhile(db: Engine, co
     assert not isinstance(again, Exception)
     assert again.applied == isinstance(outcome, UnknownDecisionError)
     assert again.reward == 1.0
-    assert scalar(db, "SELECT array_agg((version, kind)::text) FROM reward_ledger") == ["(1,reward)"]
+    assert scalar(db, "SELECT array_agg((version, kind)::text) FROM oo_ml.reward_ledger") == ["(1,reward)"]
     assert differences(db) == []
 
 
@@ -128,7 +128,7 @@ def test_a_decision_id_that_another_door_is_about_to_use(
     else:
         assert (answer[0], answer[1]["policy"]) == (200, policy)
     assert pulls(db) == {other if goes_through else policy: 1}
-    assert scalar(db, "SELECT count(*) FROM feature_history") == 1
+    assert scalar(db, "SELECT count(*) FROM oo_ml.feature_history") == 1
     assert differences(db) == []
 
 
@@ -146,7 +146,7 @@ def test_a_decision_id_at_two_doors_at_once(service: Service, second_service: Se
         statuses = {policy: answer.result().status_code for policy, answer in zip(DOORS, answers, strict=True)}
     assert sorted(statuses.values()) == [200, 409]
     assert pulls(db) == {policy: 2 if status == 200 else 1 for policy, status in statuses.items()}
-    assert scalar(db, "SELECT count(*) FROM feature_history") == 3
+    assert scalar(db, "SELECT count(*) FROM oo_ml.feature_history") == 3
     assert differences(db) == []
 
 
@@ -168,7 +168,7 @@ def test_an_idempotency_key_that_another_door_is_about_to_use(
     assert (status, answer if goes_through else answer["applied"]) == (
         (409, "idempotency_key_reused") if goes_through else (200, True)
     )
-    assert scalar(db, "SELECT array_agg((policy, version)::text) FROM reward_ledger") == [
+    assert scalar(db, "SELECT array_agg((policy, version)::text) FROM oo_ml.reward_ledger") == [
         f"({other if goes_through else policy},1)"
     ]
     assert differences(db) == []
@@ -190,7 +190,7 @@ def test_an_idempotency_key_at_two_doors_at_once(service: Service, second_servic
     for policy, status in statuses.items():
         stats = service.client.get(f"/stats{DOORS[policy]}/ada").json()
         assert (stats["reward_count"], stats["cumulative_reward"]) == ((2, 2.0) if status == 200 else (1, 1.0))
-    assert scalar(db, "SELECT count(*) FROM reward_ledger") == 3
+    assert scalar(db, "SELECT count(*) FROM oo_ml.reward_ledger") == 3
     assert differences(db) == []
 
 
@@ -224,7 +224,7 @@ def test_two_first_calls(
     if second == "score by the same name":
         assert answers[0].result().content == answers[1].result().content
     assert pulls(db) == {LINUCB: 2 if second == "score" else 1}
-    assert scalar(db, "SELECT array_agg((epoch, reward_count, version)::text) FROM policy_state") == [
+    assert scalar(db, "SELECT array_agg((epoch, reward_count, version)::text) FROM oo_ml.policy_state") == [
         "(0,1,1)" if second == "reward" else "(0,0,0)"
     ]
     assert differences(db) == []
@@ -244,7 +244,7 @@ def test_a_first_call_and_an_erasure(service: Service, db: Engine, *, goes_throu
         assert scored.result().status_code == 200
         gone = erased.result().json()["erased"]["feature_history"]
     assert pulls(db) == ({} if gone else {LINUCB: 1})
-    assert scalar(db, "SELECT count(*) FROM feature_history") == 1 - gone
+    assert scalar(db, "SELECT count(*) FROM oo_ml.feature_history") == 1 - gone
     assert differences(db) == []
 
 
@@ -261,7 +261,7 @@ def test_two_first_rewards(service: Service, second_service: Service, db: Engine
             wait_until_blocked(db, 2)
             creating.commit() if goes_through else creating.rollback()
         assert [answer.result().json()["applied"] for answer in answers] == [True, True]
-    assert scalar(db, "SELECT (reward_count, cumulative_reward, version)::text FROM policy_state") == "(2,0.5,2)"
+    assert scalar(db, "SELECT (reward_count, cumulative_reward, version)::text FROM oo_ml.policy_state") == "(2,0.5,2)"
     assert differences(db) == []
 
 
@@ -324,8 +324,8 @@ def holding_name(db: Engine, table: str, name: dict[str, Any]) -> Iterator[None]
     with db.connect() as holder:
         holder.execute(
             text(
-                f"INSERT INTO {table} SELECT (jsonb_populate_record(t, CAST(:name AS jsonb))).*"  # noqa: S608
-                f" FROM {table} AS t LIMIT 1"
+                f"INSERT INTO oo_ml.{table} SELECT (jsonb_populate_record(t, CAST(:name AS jsonb))).*"  # noqa: S608
+                f" FROM oo_ml.{table} AS t LIMIT 1"
             ),
             {"name": json.dumps(name)},
         )

@@ -27,10 +27,11 @@ from tests.faults.proxy import Proxy
 from tests.gates import holding_state, scalar, wait_until_blocked
 from tests.migrations.rows import insert_decision, partition_of, uuid7
 from tests.serving import serving
+from tests.superuser import tamper
 from tests.waiting import until
 
 NOW = datetime.now(UTC)
-OWNER = "run `oo-ml upkeep` or `oo-ml db upgrade` as its owner"
+OWNER = "run `oo-ml db grant-service` for this role, or `oo-ml upkeep` as the owner of the tables"
 CROWDED = (
     "feature_history gets no partition for {:%Y-%m} while calls go on, too many decisions lie in"
     " feature_history_default: run `oo-ml db upgrade` as its owner at a quiet hour"
@@ -64,14 +65,13 @@ def attached(db: Engine) -> list[str]:
 
 
 def run(db: Engine, statement: str) -> None:
-    """Run a statement in a transaction of its own."""
-    with db.begin() as connection:
-        connection.execute(text(statement))
+    """Do something to the tables."""
+    tamper(db, statement)
 
 
 def reward_of(db: Engine) -> object:
     """The reward of the only decision, and its kind."""
-    return scalar(db, "SELECT concat_ws(' ', reward, reward_kind) FROM feature_history")
+    return scalar(db, "SELECT concat_ws(' ', reward, reward_kind) FROM oo_ml.feature_history")
 
 
 def test_months_are_made_before_they_are_needed(database_url: str, db: Engine) -> None:
@@ -102,21 +102,21 @@ def test_months_past_retention_are_detached_with_their_rights(
     role = f"Reader of {postgresql.info.dbname}"
     run(db, f'CREATE ROLE "{role}"')
     try:
-        run(db, f'GRANT SELECT, DELETE ON feature_history TO "{role}"')
-        run(db, "GRANT SELECT ON feature_history TO PUBLIC")
-        run(db, "SELECT create_feature_history_months('2031-05-01Z', 10)")
+        run(db, f'GRANT SELECT, DELETE ON oo_ml.feature_history TO "{role}"')
+        run(db, "GRANT SELECT ON oo_ml.feature_history TO PUBLIC")
+        run(db, "SELECT oo_ml.create_feature_history_months('2031-05-01Z', 10)")
         insert_decision(postgresql, uuid7(datetime(2031, 7, 31, 23, 59, 59, tzinfo=UTC)))
         months = keep(database_url, now=datetime(2031, 11, 23, tzinfo=UTC), retention=3)
         gone = [*(name(month_of(NOW, ahead)) for ahead in range(4)), *(f"feature_history_2031_0{n}" for n in (5, 6, 7))]
         assert months == Months([], gone, [], [])
         assert attached(db)[0] == "feature_history_2031_08"
-        assert scalar(db, "SELECT count(*) FROM feature_history") == 0
-        assert scalar(db, "SELECT count(*) FROM feature_history_2031_07") == 1
-        rights = "SELECT has_table_privilege(:role, 'feature_history_2031_07', :privilege)"
+        assert scalar(db, "SELECT count(*) FROM oo_ml.feature_history") == 0
+        assert scalar(db, "SELECT count(*) FROM oo_ml.feature_history_2031_07") == 1
+        rights = "SELECT has_table_privilege(:role, 'oo_ml.feature_history_2031_07', :privilege)"
         granted = [scalar(db, rights, role=role, privilege=right) for right in ("SELECT", "DELETE", "UPDATE")]
         assert granted == [True, True, False]
-        assert scalar(db, "SELECT has_table_privilege('oo_ml', 'feature_history_2031_07', 'SELECT')") is True
-        done_until = "SELECT done_until FROM upkeep WHERE task = 'retention'"
+        assert scalar(db, "SELECT has_table_privilege('oo_ml', 'oo_ml.feature_history_2031_07', 'SELECT')") is True
+        done_until = "SELECT done_until FROM oo_ml.upkeep WHERE task = 'retention'"
         assert scalar(db, done_until) == datetime(2031, 8, 1, tzinfo=UTC)
     finally:
         run(db, f'DROP OWNED BY "{role}"')
@@ -130,14 +130,14 @@ def test_a_month_is_kept_for_as_long_as_it_should_be(
     """Besides the one that is going on; and where nothing is detached, nothing is said to be."""
     now = month_of(NOW, 3) - timedelta(microseconds=1)
     assert keep(database_url, now=now, retention=retention).detached == [name(month_of(NOW, n)) for n in detached]
-    assert (scalar(db, "SELECT done_until FROM upkeep WHERE task = 'retention'") is None) == (not detached)
+    assert (scalar(db, "SELECT done_until FROM oo_ml.upkeep WHERE task = 'retention'") is None) == (not detached)
 
 
 def test_a_table_in_use_is_left_for_the_next_time(database_url: str, db: Engine) -> None:
     """Whoever waits for a whole table keeps others waiting: this gives up at once, whatever OO_ML_LOCK_TIMEOUT says."""
     now = month_of(NOW, 1)
     with db.connect() as reader:
-        reader.execute(text("SELECT FROM feature_history"))
+        reader.execute(text("SELECT FROM oo_ml.feature_history"))
         months = keep(database_url, now=now, retention=1)
         assert months.made == []
         [problem] = months.problems
@@ -147,9 +147,9 @@ def test_a_table_in_use_is_left_for_the_next_time(database_url: str, db: Engine)
 
 def test_a_command_waits_for_a_table_in_use(database_url: str, db: Engine) -> None:
     """Nobody but its caller waits for a command to end: it takes its turn, within OO_ML_LOCK_TIMEOUT."""
-    run(db, f"DROP TABLE {name(month_of(NOW, 3))}")
+    run(db, f"DROP TABLE oo_ml.{name(month_of(NOW, 3))}")
     with ThreadPoolExecutor(1) as elsewhere, db.connect() as reader:
-        reader.execute(text("SELECT FROM feature_history"))
+        reader.execute(text("SELECT FROM oo_ml.feature_history"))
         command = elsewhere.submit(keep, database_url, is_patient=True)
         # Longer than the service would.
         assert wait([command], timeout=0.5).not_done
@@ -171,7 +171,7 @@ def test_a_month_that_many_decisions_wait_for_is_left_to_its_owner(
     postgresql.rollback()
     # Not even with a table in use is it tried.
     with db.connect() as reader:
-        reader.execute(text("SELECT FROM feature_history"))
+        reader.execute(text("SELECT FROM oo_ml.feature_history"))
         assert keep(database_url, now=later, movable=3).problems == []
     assert keep(database_url, now=later, movable=4).made == [name(later)]
     assert keep(database_url, now=later, movable=3) == Months([], [], [], [])
@@ -182,7 +182,7 @@ def test_a_crowded_default_partition_is_left_to_its_owner(
 ) -> None:
     """Whoever makes a month has PostgreSQL read all that lies there; decisions with old ids of a client do too."""
     missing = month_of(NOW, 3)
-    run(db, f"DROP TABLE {name(missing)}")
+    run(db, f"DROP TABLE oo_ml.{name(missing)}")
     for number in range(11):
         insert_decision(postgresql, uuid7(datetime(2001, 5, 31, tzinfo=UTC), number))
     assert keep(database_url, movable=1) == Months([], [], [], [CROWDED.format(missing)])
@@ -192,16 +192,16 @@ def test_a_crowded_default_partition_is_left_to_its_owner(
 
 def test_a_detach_makes_the_row_that_it_is_written_down_in(database_url: str, db: Engine) -> None:
     """A restored database may come without it."""
-    run(db, "DELETE FROM upkeep")
+    run(db, "DELETE FROM oo_ml.upkeep")
     assert keep(database_url, now=month_of(NOW, 2), retention=1).detached == [name(month_of(NOW, 0))]
-    done_until = "SELECT done_until FROM upkeep WHERE task = 'retention'"
+    done_until = "SELECT done_until FROM oo_ml.upkeep WHERE task = 'retention'"
     assert scalar(db, done_until) == month_of(NOW, 1)
 
 
 def test_two_that_make_a_month_at_once_make_one(db: Engine) -> None:
     """The second waits for the first, and finds it made."""
-    run(db, f"DROP TABLE {name(month_of(NOW, 3))}")
-    make = text("SELECT create_feature_history_months(now(), 4)")
+    run(db, f"DROP TABLE oo_ml.{name(month_of(NOW, 3))}")
+    make = text("SELECT oo_ml.create_feature_history_months(now(), 4)")
     with db.connect() as first:
         assert first.scalars(make).all() == [name(month_of(NOW, 3))]
 
@@ -219,16 +219,16 @@ def _made(db: Engine) -> list[str]:
         return partitions.make_ahead(connection, NOW)
 
 
-def test_a_role_that_may_not_make_months_says_who_may(database_url: str, db: Engine) -> None:
+def test_a_role_that_may_not_make_months_says_who_may(db: Engine) -> None:
     """Not while all is well; then what could not be done; and an alarm when it can't wait any longer."""
-    with clerk(database_url) as url:
+    with clerk(db) as url:
         assert keep(url) == Months([], [], [], [])
-        run(db, f"DROP TABLE {name(month_of(NOW, 3))}")
+        run(db, f"DROP TABLE oo_ml.{name(month_of(NOW, 3))}")
         making = (DatabaseRefusedError, f"making months of feature_history: this role may not do it; {OWNER}")
         detaching = (DatabaseRefusedError, f"detaching months of feature_history: this role may not do it; {OWNER}")
         months = keep(url)
         assert (messages(months), months.alarms) == ([making], [])
-        run(db, f"DROP TABLE {name(month_of(NOW, 1))}")
+        run(db, f"DROP TABLE oo_ml.{name(month_of(NOW, 1))}")
         months = keep(url)
         assert messages(months) == [making]
         assert months.alarms == [f"feature_history has no partition for {month_of(NOW, 1):%Y-%m}: {OWNER}"]
@@ -244,13 +244,13 @@ def test_decisions_without_a_month_are_an_alarm(
     insert_decision(postgresql, uuid7(forgotten))
     assert keep(database_url, now=NOW).alarms == []
     keep(database_url, now=later)
-    statement = f"SELECT create_feature_history_months('{forgotten:%Y-%m-%d}Z', 1)"
+    statement = f"SELECT oo_ml.create_feature_history_months('{forgotten:%Y-%m-%d}Z', 1)"
     alarm = (
         f"decisions of {forgotten:%Y-%m} lie in feature_history_default: as the owner of feature_history run"
         f" {statement}"
     )
     assert keep(database_url, now=later).alarms == [alarm]
-    with clerk(database_url, "feature_history, upkeep") as url:
+    with clerk(db) as url:
         assert keep(url, now=later).alarms == [alarm]
     run(db, statement)
     assert keep(database_url, now=later).alarms == []
@@ -274,17 +274,17 @@ def test_a_service_gives_default_rewards_by_itself(serve: Serve, db: Engine) -> 
 def test_a_service_that_is_told_not_to_does_nothing(serve: Serve, db: Engine) -> None:
     """`oo-ml upkeep` is for that, then."""
     serve(upkeep_interval=0, reward_wait=0.1).client.post("/score", json=calls.score())
-    assert scalar(db, "SELECT count(ran_at) FROM upkeep") == 0
+    assert scalar(db, "SELECT count(ran_at) FROM oo_ml.upkeep") == 0
 
 
 def test_a_service_makes_months_and_alarms(serve: Serve, db: Engine, caplog: pytest.LogCaptureFixture) -> None:
     """What it can do it does; what it can't it says, again and again."""
     missing = name(month_of(NOW, 3))
-    run(db, f"DROP TABLE {missing}")
+    run(db, f"DROP TABLE oo_ml.{missing}")
     with caplog.at_level(logging.INFO, "oo_ml.services.upkeep"):
         serve(**QUICK)
         until(lambda: missing in attached(db))
-        run(db, f"ALTER TABLE feature_history DETACH PARTITION {name(month_of(NOW, 1))}")
+        run(db, f"ALTER TABLE oo_ml.feature_history DETACH PARTITION oo_ml.{name(month_of(NOW, 1))}")
         until(lambda: len([one for one in caplog.records if one.levelno == logging.ERROR]) > 2)
     said = [record.message for record in caplog.records]
     assert f"made partitions {missing}" in said
@@ -307,21 +307,19 @@ def test_a_long_backlog_of_defaults_delays_no_month(
     monkeypatch.setattr(upkeep, "give_default_rewards", endless)
     with serving(make_settings(**QUICK), database_url):
         until(lambda: came_and_went == ["came"])
-        run(db, f"DROP TABLE {name(month_of(NOW, 3))}")
+        run(db, f"DROP TABLE oo_ml.{name(month_of(NOW, 3))}")
         until(lambda: name(month_of(NOW, 3)) in attached(db))
         assert came_and_went == ["came"]
     assert came_and_went == ["came", "went"]
 
 
-def test_a_service_without_rights_goes_on_and_says_so_once(
-    database_url: str, db: Engine, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_service_without_rights_goes_on_and_says_so_once(db: Engine, caplog: pytest.LogCaptureFixture) -> None:
     """Default rewards need no more than a service has."""
-    run(db, f"DROP TABLE {name(month_of(NOW, 3))}")
-    with clerk(database_url) as url, serving(make_settings(**QUICK), url) as service:
+    run(db, f"DROP TABLE oo_ml.{name(month_of(NOW, 3))}")
+    with clerk(db) as url, serving(make_settings(**QUICK), url) as service:
         for user in ("ada", "ben"):
             service.client.post("/score", json=calls.score(user))
-            until(lambda: scalar(db, "SELECT count(*) FROM feature_history WHERE reward IS NULL") == 0)
+            until(lambda: scalar(db, "SELECT count(*) FROM oo_ml.feature_history WHERE reward IS NULL") == 0)
     refused = [record for record in caplog.records if "may not do it" in record.message]
     assert [record.levelno for record in refused] == [logging.ERROR]
 
@@ -333,7 +331,7 @@ def test_a_service_stops_while_upkeep_waits_for_a_row(database_url: str, db: Eng
         with serving(settings, database_url) as service:
             # So that no default is given before the person's state is held.
             with db.begin() as other:
-                other.execute(text("SELECT FROM upkeep WHERE task = 'default-rewards' FOR UPDATE"))
+                other.execute(text("SELECT FROM oo_ml.upkeep WHERE task = 'default-rewards' FOR UPDATE"))
                 service.client.post("/score", json=calls.score())
                 until_stopped.enter_context(holding_state(db, "ada", LINUCB))
             wait_until_blocked(db, 1)
@@ -377,7 +375,7 @@ def test_upkeep_waits_for_its_schema(empty_database_url: str, caplog: pytest.Log
         migrations.upgrade(empty_database_url, make_settings())
         assert service.client.post("/score", json=calls.score()).status_code == 200
         with psycopg.connect(empty_database_url, autocommit=True) as connection:
-            kinds = "SELECT reward_kind FROM feature_history"
+            kinds = "SELECT reward_kind FROM oo_ml.feature_history"
             until(lambda: connection.execute(kinds).fetchall() == [("default",)])
 
 
@@ -399,20 +397,14 @@ def not_yet(database_url: str) -> Iterator[tuple[str, Callable[[], None]]]:
 
 
 @contextmanager
-def clerk(database_url: str, tables: str = "ALL TABLES IN SCHEMA public") -> Iterator[str]:
-    """The address of the database for a role that owns nothing."""
-    with psycopg.connect(database_url, autocommit=True) as connection:
-        role = f"clerk_of_{connection.info.dbname}"
-        connection.execute(
-            f"""
-            CREATE ROLE "{role}" LOGIN;
-            GRANT SELECT, INSERT, UPDATE ON {tables} TO "{role}";
-            GRANT USAGE ON SEQUENCE feature_history_order, reward_ledger_order, generations_order TO "{role}";
-            GRANT USAGE ON SCHEMA rollup TO "{role}";
-            GRANT SELECT ON ALL TABLES IN SCHEMA rollup TO "{role}";
-            """.encode()
-        )
-        try:
-            yield database_url.replace("postgres@", f"{role}@")
-        finally:
-            connection.execute(f'DROP OWNED BY "{role}"; DROP ROLE "{role}"'.encode())
+def clerk(db: Engine) -> Iterator[str]:
+    """The address for the service's role, as long as it may neither make months nor look into the default partition."""
+    rights = (
+        "{} EXECUTE ON ALL FUNCTIONS IN SCHEMA oo_ml {} service",
+        "{} SELECT ON oo_ml.feature_history_default {} service",
+    )
+    for right in rights:
+        run(db, right.format("REVOKE", "FROM"))
+    yield db.url.set(drivername="postgresql").render_as_string()
+    for right in rights:
+        run(db, right.format("GRANT", "TO"))

@@ -17,6 +17,7 @@ from oo_ml.storage.audit import EVERYBODY
 from tests.conftest import make_settings
 from tests.services.story import decision, teach, tell
 from tests.services.test_batches import counted, rewards, score, scores
+from tests.superuser import superuser
 
 ALL = VerifyCommand(*EVERYBODY)
 
@@ -31,7 +32,7 @@ _NAMES = {
 TAMPERING = tomllib.loads(
     Template((Path(__file__).parent.parent / "data" / "tampering.toml").read_text("utf-8")).substitute(_NAMES)
 )
-RETAINED = "UPDATE upkeep SET done_until = now() WHERE task = 'retention'"
+RETAINED = "UPDATE oo_ml.upkeep SET done_until = now() WHERE task = 'retention'"
 
 
 @pytest.fixture
@@ -50,7 +51,7 @@ def look(db: Engine, command: VerifyCommand = ALL, **options: Any) -> Report:  #
 
 def run(db: Engine, statements: str) -> None:
     """Do something to the tables; each statement does."""
-    with db.begin() as connection:
+    with superuser(db) as connection:
         for statement in statements.split(";"):
             assert connection.execute(text(statement)).rowcount, statement
 
@@ -102,7 +103,7 @@ def test_whatever_was_tampered_with_is_said(told: Engine, what: str) -> None:
 def test_the_first_difference_is_reported(told: Engine) -> None:
     """People in order, then policies, whatever kind of difference it is."""
     for statement, first in (
-        ("UPDATE policy_state SET pulls = 99 WHERE user_id = 'ben'", ("ben", "linucb-v1")),
+        ("UPDATE oo_ml.policy_state SET pulls = 99 WHERE user_id = 'ben'", ("ben", "linucb-v1")),
         (TAMPERING["reward of a decision lost"]["sql"], ("ada", "linucb-v1")),
         (TAMPERING["explore_count"]["sql"], ("ada", "egreedy-v1")),
     ):
@@ -133,9 +134,10 @@ def test_what_came_after_retention_has_to_be_there(told: Engine, history_from: s
 def test_what_belongs_to_nobody_is_found(told: Engine, user_id: str, kept: str, lost: str) -> None:
     """Before, between and behind those who have a state, in the part that it lies in, and it is the only difference."""
     tables = {"ledger": "reward_ledger", "history": "feature_history"}
-    run(told, f"DELETE FROM policy_state WHERE user_id = 'ben'; DELETE FROM {tables[lost]} WHERE user_id = 'ben'")  # noqa: S608
+    for table in ("policy_state", tables[lost]):
+        run(told, f"DELETE FROM oo_ml.{table} WHERE user_id = 'ben'")  # noqa: S608
     with told.begin() as connection:
-        rename = f"UPDATE {tables[kept]} SET user_id = :user_id WHERE user_id = 'ben'"  # noqa: S608
+        rename = f"UPDATE oo_ml.{tables[kept]} SET user_id = :user_id WHERE user_id = 'ben'"  # noqa: S608
         connection.execute(text(rename), {"user_id": user_id})
     sentence = f"{user_id}: linucb-v1: expected a state, since the {kept} knows of one, found none"
     assert sentences(everybody(told, make_settings(), part_size=1)) == [sentence]
@@ -160,7 +162,7 @@ def test_a_sample_is_of_people_who_have_a_state(told: Engine) -> None:
     [report] = survey.reports
     assert (report.people, report.states) == (1, survey.states)
     assert [report.people for report in some(told, make_settings(), 9).reports] == [1, 1]
-    run(told, "UPDATE policy_state SET pulls = 99")
+    run(told, "UPDATE oo_ml.policy_state SET pulls = 99")
     assert len(sentences(some(told, make_settings(), 9))) == 2
 
 
@@ -221,7 +223,7 @@ def test_retention_waits_for_it(told: Engine, postgresql: psycopg.Connection[Any
         if not statement.startswith("SET"):
             teach(told, "ada")
             with pytest.raises(psycopg.errors.LockNotAvailable):
-                postgresql.execute("LOCK TABLE feature_history IN ACCESS EXCLUSIVE MODE NOWAIT")
+                postgresql.execute("LOCK TABLE oo_ml.feature_history IN ACCESS EXCLUSIVE MODE NOWAIT")
             postgresql.rollback()
             refused.append(statement)
 

@@ -48,7 +48,7 @@ def touch(connection: Connection, user_ids: Sequence[str]) -> list[None]:
 
 def users(db: Engine) -> object:
     """Who has a row."""
-    return scalar(db, "SELECT coalesce(array_agg(user_id ORDER BY user_id), '{}') FROM policy_state")
+    return scalar(db, "SELECT coalesce(array_agg(user_id ORDER BY user_id), '{}') FROM oo_ml.policy_state")
 
 
 def test_what_was_refused_while_it_connected_is_never_done(database_url: str, db: Engine) -> None:

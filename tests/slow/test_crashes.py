@@ -78,7 +78,7 @@ def assert_decisions(db: Engine, load: Load) -> None:
         stored = {
             (user_id, str(decision_id)): answer
             for user_id, decision_id, answer in connection.execute(
-                text("SELECT user_id, decision_id, answer FROM feature_history")
+                text("SELECT user_id, decision_id, answer FROM oo_ml.feature_history")
             )
         }
     told = {call.name: call.answer.json() for call in load.scores if call.answer}
@@ -91,12 +91,12 @@ def assert_rewards(db: Engine, load: Load) -> None:
     with db.begin() as connection:
         ledger = [
             ((row.user_id, str(row.decision_id or row.tip_id)), row.reward, row.idempotency_key)
-            for row in connection.execute(text("SELECT * FROM reward_ledger"))
+            for row in connection.execute(text("SELECT * FROM oo_ml.reward_ledger"))
         ]
         history = {
             (user_id, str(decision_id)): reward
             for user_id, decision_id, reward in connection.execute(
-                text("SELECT user_id, decision_id, reward FROM feature_history WHERE reward IS NOT NULL")
+                text("SELECT user_id, decision_id, reward FROM oo_ml.feature_history WHERE reward IS NOT NULL")
             )
         }
     sent = {call.name: (call.name, call.body["reward"], call.key) for call in load.rewards}
@@ -121,13 +121,13 @@ def assert_sums(db: Engine) -> None:
     """Each state has counted its decisions and its rewards, and their sum is exact."""
     with db.begin() as connection:
         states = connection.execute(
-            text("SELECT user_id, policy, pulls, version, reward_count, cumulative_reward FROM policy_state")
+            text("SELECT user_id, policy, pulls, version, reward_count, cumulative_reward FROM oo_ml.policy_state")
         ).all()
         decisions = Counter(
             (user_id, policy)
-            for user_id, policy in connection.execute(text("SELECT user_id, policy FROM feature_history"))
+            for user_id, policy in connection.execute(text("SELECT user_id, policy FROM oo_ml.feature_history"))
         )
-        rewards = connection.execute(text("SELECT user_id, policy, reward FROM reward_ledger")).all()
+        rewards = connection.execute(text("SELECT user_id, policy, reward FROM oo_ml.reward_ledger")).all()
     for state in states:
         values = [row.reward for row in rewards if (row.user_id, row.policy) == (state.user_id, state.policy)]
         assert state.pulls == decisions.pop((state.user_id, state.policy), 0)

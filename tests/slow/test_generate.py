@@ -41,7 +41,7 @@ def stored(db: Engine) -> list[Any]:
     """Return how each generation ended, in their order: outcome, attempts, tokens and number of tips stored."""
     rows = text(
         "SELECT outcome, attempts, prompt_tokens, completion_tokens, count(tip_id) AS tips "
-        "FROM generations LEFT JOIN tips USING (user_id, generation_id) GROUP BY user_id, generation_id "
+        "FROM oo_ml.generations LEFT JOIN oo_ml.tips USING (user_id, generation_id) GROUP BY user_id, generation_id "
         "ORDER BY generation_id"
     )
     with db.begin() as connection:

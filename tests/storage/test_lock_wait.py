@@ -79,7 +79,7 @@ def test_the_last_limit_counts(db: Engine) -> None:
 
 def test_a_pool_may_have_a_limit_of_its_own(database_url: str) -> None:
     """That of lanes is shorter than others'."""
-    engine = create(database_url, make_settings(lock_timeout=3), threads=1, lock_timeout=0.25)
+    engine = create(database_url, make_settings(lock_timeout=3, lane_lock_timeout=0.25), threads=1, lanes=True)
     with engine.connect() as connection:
         assert limit(connection) == "250ms"
     engine.dispose()

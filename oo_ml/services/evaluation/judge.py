@@ -46,9 +46,9 @@ def _blocks(made: Iterable[Made]) -> Iterator[list[Made]]:
     waiting: dict[str, list[Made]] = {policy: [] for policy in DIMENSIONS}
     candidates = dict.fromkeys(DIMENSIONS, 0)
     for one in made:
-        policy, propensities = one[0].policy, one[0].propensities
+        policy = one[0].policy
         waiting[policy].append(one)
-        candidates[policy] += 0 if propensities is None else len(propensities)
+        candidates[policy] += len(one[0].propensities)
         if len(waiting[policy]) >= _DECISIONS or candidates[policy] >= _CANDIDATES:
             yield waiting[policy]
             waiting[policy], candidates[policy] = [], 0

@@ -12,9 +12,9 @@ from tests.waiting import until
 
 _WAITING = """
     SELECT count(*) FROM (
-        SELECT position FROM rollup.uncounted
+        SELECT decisions FROM rollup.uncounted
         UNION ALL
-        SELECT position FROM rollup.uncounted_costs
+        SELECT calls FROM rollup.uncounted_costs
     ) AS left_over
 """
 

@@ -44,14 +44,14 @@ SCRATCH = {
             CAST(created_at AT TIME ZONE 'UTC' AS date) AS day, prompt_version, count(*),
             count(*) FILTER (WHERE outcome <> 'ok'), sum(attempts - 1) FILTER (WHERE attempts > 1),
             sum(prompt_tokens), sum(completion_tokens)
-        FROM generations
+        FROM oo_ml.generations
         GROUP BY 1, 2
     """,
     "latencies": """
         SELECT
             CAST(created_at AT TIME ZONE 'UTC' AS date) AS day, prompt_version,
             CAST(round(20 * log(2, CAST(1 + latency_ms AS numeric))) AS integer), count(*)
-        FROM generations
+        FROM oo_ml.generations
         GROUP BY 1, 2, 3
     """,
 }
@@ -68,7 +68,7 @@ SEEN = """
                 WHEN reward = 1 THEN 'done' WHEN reward = 0.5 THEN 'helpful' WHEN reward = 0 THEN 'snooze'
                 WHEN reward = -0.5 THEN 'not_helpful' WHEN reward = -1 THEN 'dismiss' ELSE 'other'
             END AS reaction
-        FROM feature_history
+        FROM oo_ml.feature_history
     )
 """
 KEYS = {"reactions": 5, "learning": 3, "delays": 3, "exploration": 2, "costs": 2, "latencies": 3}

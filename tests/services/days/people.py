@@ -130,7 +130,7 @@ class People:
         with self.db.begin() as connection:
             return str(
                 connection.scalar(
-                    text("SELECT tip_id FROM feature_history WHERE user_id = :u AND decision_id = :d"),
+                    text("SELECT tip_id FROM oo_ml.feature_history WHERE user_id = :u AND decision_id = :d"),
                     {"u": user_id, "d": decision_id},
                 )
             )

@@ -30,7 +30,7 @@ def test_counted_at_any_time_it_is_what_the_decisions_add_up_to(db: Engine, data
         assert_right(db)
         count_all(db, database_url, limit=limit)
         assert_right(db)
-        assert_right(db, "daily_")
+        assert_right(db, "oo_ml.daily_")
 
 
 def test_every_kind_of_change(db: Engine, database_url: str) -> None:
@@ -38,9 +38,9 @@ def test_every_kind_of_change(db: Engine, database_url: str) -> None:
     story.tell(db)
     assert_right(db)
     count_all(db, database_url)
-    assert_right(db, "daily_")
+    assert_right(db, "oo_ml.daily_")
     assert count(database_url) == Days(0)
-    assert_right(db, "daily_")
+    assert_right(db, "oo_ml.daily_")
 
 
 def test_whoever_is_erased_is_taken_away(db: Engine, database_url: str) -> None:
@@ -53,7 +53,7 @@ def test_whoever_is_erased_is_taken_away(db: Engine, database_url: str) -> None:
         erase(connection, ["ada", "nobody"])
     assert_right(db)
     count_all(db, database_url)
-    assert_right(db, "daily_")
+    assert_right(db, "oo_ml.daily_")
 
 
 def test_a_transaction_under_way_is_not_overtaken(db: Engine, database_url: str) -> None:
@@ -72,14 +72,14 @@ def test_a_transaction_under_way_is_not_overtaken(db: Engine, database_url: str)
         assert waiting(db) > 5
     assert_right(db)
     count_all(db, database_url)
-    assert_right(db, "daily_")
+    assert_right(db, "oo_ml.daily_")
 
 
 def test_a_step_under_way_is_nobody_elses(db: Engine, database_url: str) -> None:
     """The second does nothing and says so; an erasure waits."""
     People(db, 1).live(20)
     with db.connect() as first, first.begin():
-        first.execute(text("SELECT FROM upkeep WHERE task = 'days' FOR UPDATE"))
+        first.execute(text("SELECT FROM oo_ml.upkeep WHERE task = 'days' FOR UPDATE"))
         assert count(database_url) == Days(0, is_busy=True)
 
         def erase_ada() -> None:
@@ -92,7 +92,7 @@ def test_a_step_under_way_is_nobody_elses(db: Engine, database_url: str) -> None
         assert erasing.is_alive()
     erasing.join(20)
     count_all(db, database_url)
-    assert_right(db, "daily_")
+    assert_right(db, "oo_ml.daily_")
 
 
 def test_a_database_from_another_server_goes_on(db: Engine, database_url: str) -> None:
@@ -102,10 +102,10 @@ def test_a_database_from_another_server_goes_on(db: Engine, database_url: str) -
     count_all(db, database_url)
     people.live(20)
     with db.begin() as connection:
-        connection.execute(text("UPDATE counted SET next_xid = 1 << 40"))
+        connection.execute(text("UPDATE oo_ml.counted SET next_xid = 1 << 40"))
     count_all(db, database_url)
     count_all(db, database_url)
-    assert_right(db, "daily_")
+    assert_right(db, "oo_ml.daily_")
 
 
 def test_whoever_doubts_the_tables_has_them_made_anew(db: Engine, database_url: str) -> None:
@@ -113,26 +113,26 @@ def test_whoever_doubts_the_tables_has_them_made_anew(db: Engine, database_url: 
     People(db, 4).live(30)
     count_all(db, database_url)
     with db.begin() as connection:
-        connection.execute(text("UPDATE daily_reactions SET decisions = 7"))
-        connection.execute(text("DELETE FROM counted WHERE source = 'reward_ledger'"))
+        connection.execute(text("UPDATE oo_ml.daily_reactions SET decisions = 7"))
+        connection.execute(text("DELETE FROM oo_ml.counted WHERE source = 'reward_ledger'"))
     count_all(db, database_url)
-    assert_right(db, "daily_")
+    assert_right(db, "oo_ml.daily_")
 
 
 def test_what_is_from_before_there_were_positions_counts(db: Engine, database_url: str) -> None:
     """They all have position 0."""
     People(db, 5).live(40)
     with db.begin() as connection:
-        connection.execute(text("UPDATE reward_ledger SET position = 0"))
-        connection.execute(text("UPDATE generations SET position = 0"))
+        connection.execute(text("UPDATE oo_ml.reward_ledger SET position = 0"))
+        connection.execute(text("UPDATE oo_ml.generations SET position = 0"))
     assert_right(db)
     count_all(db, database_url, limit=5)
-    assert_right(db, "daily_")
+    assert_right(db, "oo_ml.daily_")
 
 
 def test_a_service_counts_by_itself(db: Engine, serve: Serve) -> None:
     """No command is needed."""
     People(db, 6).live(20)
     serve(upkeep_interval=0.1)
-    until(lambda: bool(counted(db, "reactions", "daily_reactions")))
+    until(lambda: bool(counted(db, "reactions", "oo_ml.daily_reactions")))
     assert_right(db)

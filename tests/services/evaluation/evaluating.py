@@ -9,6 +9,7 @@ from oo_ml.services.evaluation.findings import Evaluation, Part, conclude
 from oo_ml.services.evaluation.log import EvaluateCommand, Question, evaluate, everybody
 from oo_ml.storage.audit import People
 from tests.conftest import make_settings
+from tests.superuser import superuser
 
 
 def look(db: Engine, target: Target, **options: Any) -> Evaluation:  # noqa: ANN401 - as Question has them
@@ -21,15 +22,15 @@ def found(db: Engine, target: Target, **options: Any) -> Part:  # noqa: ANN401 -
     return sum(everybody(db, make_settings(), Question(target, **options)).parts, Part())
 
 
-def rows(db: Engine, statement: str) -> list[Any]:
+def rows(db: Engine, statement: str, **parameters: object) -> list[Any]:
     """Return what a query gives."""
     with db.begin() as connection:
-        return list(connection.execute(text(statement)))
+        return list(connection.execute(text(statement), parameters))
 
 
 def run(db: Engine, statement: str, **parameters: object) -> None:
     """Do something to the tables."""
-    with db.begin() as connection:
+    with superuser(db) as connection:
         assert connection.execute(text(statement), parameters).rowcount, statement
 
 

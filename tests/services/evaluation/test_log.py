@@ -19,7 +19,7 @@ from tests.conftest import make_settings
 from tests.services.evaluation.evaluating import found_of, look, rows, run
 from tests.services.world import CERTAIN, NOON, World, bring_in
 
-REWARDED: Final = "SELECT reward FROM feature_history WHERE policy = '{}' AND reward IS NOT NULL"
+REWARDED: Final = "SELECT reward FROM oo_ml.feature_history WHERE policy = '{}' AND reward IS NOT NULL"
 
 
 @pytest.mark.parametrize(
@@ -39,9 +39,9 @@ def test_the_logs_own_policy_earned_what_it_earned(db: Engine, policy: str, rule
     assert evaluation.ips.estimate == evaluation.snips.estimate == evaluation.observed.estimate
     assert evaluation.observed.estimate == pytest.approx(np.mean(rewards), rel=1e-12)
     assert (evaluation.share_without_support, evaluation.is_off) == (0.0, False)
-    kinds = {kind for (kind,) in rows(db, "SELECT kind FROM reward_ledger")}
+    kinds = {kind for (kind,) in rows(db, "SELECT kind FROM oo_ml.reward_ledger")}
     assert kinds == {"reward", "default", "amend", "retract", "import"}
-    assert {kind for (kind,) in rows(db, "SELECT reward_kind FROM feature_history WHERE reward IS NOT NULL")} == {
+    assert {kind for (kind,) in rows(db, "SELECT reward_kind FROM oo_ml.feature_history WHERE reward IS NOT NULL")} == {
         None,
         "default",
         "amend",
@@ -95,7 +95,8 @@ def test_the_model_has_not_seen_the_reward_that_it_is_judged_by(db: Engine) -> N
         world.react(decision_id)
         [(exploit, propensity, chosen, reward)] = rows(
             db,
-            f"SELECT exploit, propensity, tip_id, reward FROM feature_history WHERE decision_id = '{decision_id}'",  # noqa: S608
+            "SELECT exploit, propensity, tip_id, reward FROM oo_ml.feature_history WHERE decision_id = :decision_id",
+            decision_id=decision_id,
         )
         expected.append(exploit.mean() + 0.5 / propensity * (reward - exploit["ab".index(chosen)]))
     [part] = found_of(db, Uniform(), People("ben", "ben"))
@@ -110,7 +111,7 @@ def test_decisions_that_explain_nothing_are_left_out(db: Engine) -> None:
     run(
         db,
         """
-        UPDATE feature_history SET exploration = NULL, exploit = NULL, explore = NULL, propensities = NULL
+        UPDATE oo_ml.feature_history SET exploration = NULL, exploit = NULL, explore = NULL, propensities = NULL
         WHERE version < 4
         """,
     )
@@ -136,7 +137,9 @@ def test_a_prompt_version_earns_what_its_tips_do(db: Engine) -> None:
     world = World(db, 12)
     for version in ("w1", "w2"):
         publish = """
-            INSERT INTO prompt_versions (version, status, published_at, description, system_template, user_template)
+            INSERT INTO oo_ml.prompt_versions (
+                version, status, published_at, description, system_template, user_template
+            )
             VALUES (:version, 'active', now(), '', 's', 'u')
         """
         run(db, publish, version=version)
@@ -151,7 +154,7 @@ def test_a_prompt_version_earns_what_its_tips_do(db: Engine) -> None:
             db,
             f"""
             SELECT tip_id, reward, propensities, prompt_version
-            FROM feature_history WHERE decision_id = '{decision_id}'
+            FROM oo_ml.feature_history WHERE decision_id = '{decision_id}'
             """,  # noqa: S608
         )
         assert version == {"a": "w2", "b": "w1", "c": "w2", "d": None}[chosen]
@@ -171,13 +174,13 @@ def write(db: Engine, tip_id: str, version: str, at: datetime) -> None:
     with db.begin() as connection:
         for statement in (
             """
-            INSERT INTO generations (
+            INSERT INTO oo_ml.generations (
                 user_id, generation_id, prompt_version, created_at, latency_ms, prompt_tokens, completion_tokens,
                 requested, attempts, outcome
             ) VALUES ('ada', :generation, :version, :at, 1, 1, 1, 1, 1, 'ok') ON CONFLICT DO NOTHING
             """,
             """
-            INSERT INTO tips (user_id, tip_id, generation_id, prompt_version, created_at, place, content)
+            INSERT INTO oo_ml.tips (user_id, tip_id, generation_id, prompt_version, created_at, place, content)
             VALUES ('ada', :tip_id, :generation, :version, :at, 0, 'text')
             """,
         ):
@@ -205,7 +208,7 @@ def test_where_a_version_was_drawn_every_decision_counts(db: Engine) -> None:
     assert (certain.n, certain.left_out) == (81, 1)
     assert certain.ips.estimate == pytest.approx(np.mean(expected), rel=1e-9)
     # As if v1 had had the same chance.
-    run(db, "UPDATE feature_history SET prompt_probability = 0.25")
+    run(db, "UPDATE oo_ml.feature_history SET prompt_probability = 0.25")
     assert look(db, Prompt("v1")).is_off
 
 
@@ -215,11 +218,11 @@ def draw(world: World, version: str, probability: float) -> float:
     world.react(decision_id)
     run(
         world.db,
-        "UPDATE feature_history SET prompt_probability = :probability WHERE decision_id = :decision_id",
+        "UPDATE oo_ml.feature_history SET prompt_probability = :probability WHERE decision_id = :decision_id",
         probability=probability,
         decision_id=decision_id,
     )
-    [(reward,)] = rows(world.db, f"SELECT reward FROM feature_history WHERE decision_id = '{decision_id}'")  # noqa: S608
+    [(reward,)] = rows(world.db, f"SELECT reward FROM oo_ml.feature_history WHERE decision_id = '{decision_id}'")  # noqa: S608
     return float(reward)
 
 

@@ -96,32 +96,34 @@ def test_what_no_decision_says_is_not_made_up(db: Engine) -> None:
 
 
 TAMPERED: Final = {
-    "x": "UPDATE feature_history SET x = x[1:4] || float8 '0.25' WHERE {one}",
-    "length of x": "UPDATE feature_history SET x = x[1:4] WHERE {one}",
-    "no number in x": "UPDATE feature_history SET x[5] = NULL WHERE {one}",
-    "no number in propensities": "UPDATE feature_history SET propensities[1] = NULL WHERE {one}",
-    "no number in exploit": "UPDATE feature_history SET exploit[2] = NULL WHERE {one}",
-    "moment": """UPDATE feature_history SET context = '{{"hour_of_day": 25, "day_of_week": 1}}' WHERE {one}""",
-    "context": "UPDATE feature_history SET context = '{{}}' WHERE {one}",
-    "candidates": "UPDATE feature_history SET candidates = candidates - 0 WHERE {one}",
-    "no candidates": "UPDATE feature_history SET candidates = '[]' WHERE {one}",
-    "other candidates": """UPDATE feature_history SET candidates = '[{{"id": "a"}}, 1]' WHERE {one}""",
-    "tip": "UPDATE feature_history SET tip_id = 'c' WHERE {one}",
-    "propensity": "UPDATE feature_history SET propensity = propensity / 2 WHERE {one}",
-    "propensities": "UPDATE feature_history SET propensities = '{{0.1, 0.2}}' WHERE {one}",
-    "exploit": "UPDATE feature_history SET exploit = '{{0.1, 0.2}}' WHERE {one}",
-    "version": "UPDATE feature_history SET version = 5 WHERE {one}",
-    "version beyond the ledger": "UPDATE feature_history SET version = 99 WHERE {one}",
-    "epoch": "UPDATE feature_history SET epoch = 0 WHERE {one}",
-    "reward in the ledger": "UPDATE reward_ledger SET reward = -1 WHERE {own} AND version = 4",
-    "x in the ledger": "UPDATE reward_ledger SET x = x[1:4] WHERE {own} AND version = 4",
-    "no number in the ledger": "UPDATE reward_ledger SET x[5] = NULL WHERE {own} AND version = 4",
-    "change lost": "DELETE FROM reward_ledger WHERE {own} AND version = 4",
-    "last change lost": "DELETE FROM reward_ledger WHERE {own} AND version = 10",
-    "import lost": "DELETE FROM reward_ledger WHERE {own} AND kind = 'import'",
-    "import": "UPDATE reward_ledger SET start_a = start_a[1:4][1:4] WHERE {own} AND kind = 'import'",
-    "import without a model": "UPDATE reward_ledger SET start_a = '{{}}' WHERE {own} AND kind = 'import'",
-    "import of zeros": "UPDATE reward_ledger SET start_a = array_fill(0.0, '{{5,5}}') WHERE {own} AND kind = 'import'",
+    "x": "UPDATE oo_ml.feature_history SET x = x[1:4] || float8 '0.25' WHERE {one}",
+    "length of x": "UPDATE oo_ml.feature_history SET x = x[1:4] WHERE {one}",
+    "no number in x": "UPDATE oo_ml.feature_history SET x[5] = NULL WHERE {one}",
+    "no number in propensities": "UPDATE oo_ml.feature_history SET propensities[1] = NULL WHERE {one}",
+    "no number in exploit": "UPDATE oo_ml.feature_history SET exploit[2] = NULL WHERE {one}",
+    "moment": """UPDATE oo_ml.feature_history SET context = '{{"hour_of_day": 25, "day_of_week": 1}}' WHERE {one}""",
+    "context": "UPDATE oo_ml.feature_history SET context = '{{}}' WHERE {one}",
+    "candidates": "UPDATE oo_ml.feature_history SET candidates = candidates - 0 WHERE {one}",
+    "no candidates": "UPDATE oo_ml.feature_history SET candidates = '[]' WHERE {one}",
+    "other candidates": """UPDATE oo_ml.feature_history SET candidates = '[{{"id": "a"}}, 1]' WHERE {one}""",
+    "tip": "UPDATE oo_ml.feature_history SET tip_id = 'c' WHERE {one}",
+    "propensity": "UPDATE oo_ml.feature_history SET propensity = propensity / 2 WHERE {one}",
+    "propensities": "UPDATE oo_ml.feature_history SET propensities = '{{0.1, 0.2}}' WHERE {one}",
+    "exploit": "UPDATE oo_ml.feature_history SET exploit = '{{0.1, 0.2}}' WHERE {one}",
+    "version": "UPDATE oo_ml.feature_history SET version = 5 WHERE {one}",
+    "version beyond the ledger": "UPDATE oo_ml.feature_history SET version = 99 WHERE {one}",
+    "epoch": "UPDATE oo_ml.feature_history SET epoch = 0 WHERE {one}",
+    "reward in the ledger": "UPDATE oo_ml.reward_ledger SET reward = -1 WHERE {own} AND version = 4",
+    "x in the ledger": "UPDATE oo_ml.reward_ledger SET x = x[1:4] WHERE {own} AND version = 4",
+    "no number in the ledger": "UPDATE oo_ml.reward_ledger SET x[5] = NULL WHERE {own} AND version = 4",
+    "change lost": "DELETE FROM oo_ml.reward_ledger WHERE {own} AND version = 4",
+    "last change lost": "DELETE FROM oo_ml.reward_ledger WHERE {own} AND version = 10",
+    "import lost": "DELETE FROM oo_ml.reward_ledger WHERE {own} AND kind = 'import'",
+    "import": "UPDATE oo_ml.reward_ledger SET start_a = start_a[1:4][1:4] WHERE {own} AND kind = 'import'",
+    "import without a model": "UPDATE oo_ml.reward_ledger SET start_a = '{{}}' WHERE {own} AND kind = 'import'",
+    "import of zeros": (
+        "UPDATE oo_ml.reward_ledger SET start_a = array_fill(0.0, '{{5,5}}') WHERE {own} AND kind = 'import'"
+    ),
 }
 
 
@@ -148,9 +150,9 @@ def test_a_change_that_changed_no_score_is_missed(db: Engine) -> None:
     world = World(db, 15)
     for _ in range(4):
         world.react(world.show(ids=["a", "b"]), 0.0)
-    run(db, "DELETE FROM reward_ledger WHERE version = 2")
+    run(db, "DELETE FROM oo_ml.reward_ledger WHERE version = 2")
     with pytest.raises(LogContradictedError, match=r"decision .*, version 2:"):
         look(db, Uniform())
-    run(db, "DELETE FROM feature_history WHERE version = 2")
+    run(db, "DELETE FROM oo_ml.feature_history WHERE version = 2")
     with pytest.raises(LogContradictedError, match="epoch 0, version 3:"):
         look(db, Uniform())

@@ -1,3 +1,5 @@
+-- Mean rewards: by number of the decision, and by day.
+
 CREATE FUNCTION analytics.learning_curve_between(since date, until date)
 RETURNS TABLE (
     policy text, first_decision bigint, last_decision bigint, decisions bigint,
@@ -29,20 +31,19 @@ BEGIN ATOMIC
     ) AS s;
 END;
 COMMENT ON FUNCTION analytics.learning_curve_between IS
-    'learning_curve of the decisions of some days, both included; null: no bound';
-REVOKE EXECUTE ON FUNCTION analytics.learning_curve_between FROM PUBLIC;
+    'learning_curve of the decisions from day `since` to day `until`, both included; null: no bound';
 
 CREATE VIEW analytics.learning_curve AS
 SELECT policy, first_decision, last_decision, decisions, rewarded, mean_reward, mean_reward_low, mean_reward_high
 FROM analytics.learning_curve_between(NULL, NULL);
 COMMENT ON VIEW analytics.learning_curve IS
-    'Mean reward of a person''s nth decision since their last reset: rising if the policy learns';
+    'Mean reward of a user''s nth decision since the last reset: it rises if the policy learns';
 COMMENT ON COLUMN analytics.learning_curve.policy IS 'The policy';
-COMMENT ON COLUMN analytics.learning_curve.first_decision IS 'n, or the first n of those taken together, from 100 on';
-COMMENT ON COLUMN analytics.learning_curve.last_decision IS 'The last of them';
-COMMENT ON COLUMN analytics.learning_curve.decisions IS 'Decisions: below 100, of as many people';
-COMMENT ON COLUMN analytics.learning_curve.rewarded IS 'Decisions with a reward that counts';
-COMMENT ON COLUMN analytics.learning_curve.mean_reward IS 'Mean of their rewards';
+COMMENT ON COLUMN analytics.learning_curve.first_decision IS 'n; from 100 on the first n of a group';
+COMMENT ON COLUMN analytics.learning_curve.last_decision IS 'The last n of the group';
+COMMENT ON COLUMN analytics.learning_curve.decisions IS 'Number of decisions; below 100 also the number of users';
+COMMENT ON COLUMN analytics.learning_curve.rewarded IS 'Number of decisions with a reward that counts';
+COMMENT ON COLUMN analytics.learning_curve.mean_reward IS 'Mean of these rewards';
 COMMENT ON COLUMN analytics.learning_curve.mean_reward_low IS 'Lower end of its 95 % interval';
 COMMENT ON COLUMN analytics.learning_curve.mean_reward_high IS 'Upper end of its 95 % interval';
 
@@ -80,17 +81,16 @@ BEGIN ATOMIC
     ) AS s;
 END;
 COMMENT ON FUNCTION analytics.rewards_by_day_between IS
-    'rewards_by_day of some days, both included, and of one policy or prompt version; null: all';
-REVOKE EXECUTE ON FUNCTION analytics.rewards_by_day_between FROM PUBLIC;
+    'rewards_by_day from day `since` to day `until`, both included, of one policy or prompt version; null: all';
 
 CREATE VIEW analytics.rewards_by_day AS
 SELECT day, exploring, shown, rewarded, mean_reward, mean_reward_low, mean_reward_high
 FROM analytics.rewards_by_day_between(NULL, NULL);
-COMMENT ON VIEW analytics.rewards_by_day IS 'Mean reward by day, of tips drawn at random and of those chosen';
+COMMENT ON VIEW analytics.rewards_by_day IS 'Mean reward by day, of tips drawn at random and of tips chosen by score';
 COMMENT ON COLUMN analytics.rewards_by_day.day IS 'Day of the decisions, UTC';
 COMMENT ON COLUMN analytics.rewards_by_day.exploring IS 'Whether the tips were drawn at random';
-COMMENT ON COLUMN analytics.rewards_by_day.shown IS 'Decisions';
-COMMENT ON COLUMN analytics.rewards_by_day.rewarded IS 'Decisions with a reward that counts';
-COMMENT ON COLUMN analytics.rewards_by_day.mean_reward IS 'Mean of their rewards';
+COMMENT ON COLUMN analytics.rewards_by_day.shown IS 'Number of decisions';
+COMMENT ON COLUMN analytics.rewards_by_day.rewarded IS 'Number of decisions with a reward that counts';
+COMMENT ON COLUMN analytics.rewards_by_day.mean_reward IS 'Mean of these rewards';
 COMMENT ON COLUMN analytics.rewards_by_day.mean_reward_low IS 'Lower end of its 95 % interval';
 COMMENT ON COLUMN analytics.rewards_by_day.mean_reward_high IS 'Upper end of its 95 % interval';

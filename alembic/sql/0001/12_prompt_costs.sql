@@ -1,6 +1,6 @@
--- As in 0007, but from sums by day: latencies are told to 1.8 %.
+-- Costs of prompt versions, from the sums by day: latencies are within 1.8 %.
 
-CREATE OR REPLACE FUNCTION analytics.prompt_costs_between(since date, until date)
+CREATE FUNCTION analytics.prompt_costs_between(since date, until date)
 RETURNS TABLE (
     prompt_version text, calls bigint, failed bigint, retries bigint, prompt_tokens bigint, completion_tokens bigint,
     latency_p50_ms float8, latency_p95_ms float8, done bigint, tokens_per_done float8
@@ -58,5 +58,22 @@ BEGIN ATOMIC
     LEFT JOIN quantiles AS q ON q.prompt_version = m.prompt_version
     LEFT JOIN achieved AS a ON a.prompt_version = m.prompt_version;
 END;
+COMMENT ON FUNCTION analytics.prompt_costs_between IS
+    'prompt_costs of the calls and decisions from day `since` to day `until`, both included; null: no bound';
 
-COMMENT ON COLUMN analytics.prompt_costs.latency_p50_ms IS 'Median of the time spent waiting in a call, to 1.8 %';
+CREATE VIEW analytics.prompt_costs AS
+SELECT
+    prompt_version, calls, failed, retries, prompt_tokens, completion_tokens,
+    latency_p50_ms, latency_p95_ms, done, tokens_per_done
+FROM analytics.prompt_costs_between(NULL, NULL);
+COMMENT ON VIEW analytics.prompt_costs IS 'Tokens and latency of each prompt version, beside the number of its tips that were done';
+COMMENT ON COLUMN analytics.prompt_costs.prompt_version IS 'The prompt version';
+COMMENT ON COLUMN analytics.prompt_costs.calls IS 'Number of calls of /generate that reached the model, failed calls included';
+COMMENT ON COLUMN analytics.prompt_costs.failed IS 'Number of calls that gave no tips';
+COMMENT ON COLUMN analytics.prompt_costs.retries IS 'Number of further requests to the model within a call';
+COMMENT ON COLUMN analytics.prompt_costs.prompt_tokens IS 'Tokens of the prompts, over all attempts';
+COMMENT ON COLUMN analytics.prompt_costs.completion_tokens IS 'Tokens of the replies, over all attempts';
+COMMENT ON COLUMN analytics.prompt_costs.latency_p50_ms IS 'Median of the time that a call spent waiting for the gateway, within 1.8 %';
+COMMENT ON COLUMN analytics.prompt_costs.latency_p95_ms IS '95th percentile of that time';
+COMMENT ON COLUMN analytics.prompt_costs.done IS 'Number of decisions for tips of the version with reaction done';
+COMMENT ON COLUMN analytics.prompt_costs.tokens_per_done IS 'Tokens of prompts and replies for each of these decisions';

@@ -1,7 +1,7 @@
--- The contract with analysts: tables may change, what is in this schema may not.
+-- The contract with analysts begins here: tables may change, this schema only grows. An analyst needs USAGE on it and
+-- SELECT on its views. Functions that read tables run with their owner's rights, and so do views.
 
-CREATE SCHEMA analytics;
-COMMENT ON SCHEMA analytics IS 'What analysts can rely on: views, and functions for statistics. docs/analytics.md';
+COMMENT ON SCHEMA analytics IS 'Contract with analysts: views, and functions for statistics. See docs/analytics.md';
 
 CREATE FUNCTION analytics.wilson_low(rate float8, n float8) RETURNS float8
 LANGUAGE sql IMMUTABLE PARALLEL SAFE
@@ -12,7 +12,7 @@ RETURN CASE WHEN n > 0 THEN greatest(
     0
 ) END;
 COMMENT ON FUNCTION analytics.wilson_low IS
-    'Lower end of the 95 % interval of a rate that was seen in n cases (Wilson 1927); null if n is 0';
+    'Lower end of the 95 % interval of a rate observed in n cases (Wilson 1927); null if n is 0';
 
 CREATE FUNCTION analytics.wilson_high(rate float8, n float8) RETURNS float8
 LANGUAGE sql IMMUTABLE PARALLEL SAFE
@@ -30,14 +30,14 @@ RETURN CASE WHEN n > 1 THEN
     1.959963984540054 * sqrt(greatest(sum_squared - sum * sum / n, 0) / (n - 1) / n)
 END;
 COMMENT ON FUNCTION analytics.mean_margin IS
-    'Half the width of the 95 % interval of a mean, from the count, the sum and the sum of squares; null below two';
+    'Half the width of the 95 % interval of a mean, from the count, the sum and the sum of squares; null if n is below 2';
 
 CREATE FUNCTION analytics.weighted_margin(
     weights float8, weights_squared float8,
     weighted_sum float8, squared_weights_sum float8, weighted_sum_squared float8
 ) RETURNS float8
 LANGUAGE sql IMMUTABLE PARALLEL SAFE
--- Below two: one weight has all there is.
+-- NULL if one weight is nearly the whole sum: the interval needs at least two.
 RETURN CASE WHEN weights > 0 AND weights * weights > weights_squared * 1.000000001 THEN
     1.959963984540054 * sqrt(greatest(
         weighted_sum_squared
@@ -51,7 +51,7 @@ COMMENT ON FUNCTION analytics.weighted_margin IS
 
 CREATE FUNCTION analytics.two_sided_p(z float8) RETURNS float8
 LANGUAGE plpgsql IMMUTABLE STRICT PARALLEL SAFE
--- Unlike the others it is resolved when it runs, and functions run it that have their owner's rights.
+-- A plpgsql body is resolved when it runs, and functions with their owner's rights call this one.
 SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     x float8 := abs(z) / sqrt(2::float8);
@@ -65,7 +65,7 @@ BEGIN
     IF x < 1e-20 THEN
         RETURN 1;
     END IF;
-    -- Below 1e-270, and soon below what a float8 can hold.
+    -- The probability is below 1e-270, close to the smallest float8.
     IF x > 25 THEN
         RETURN 0;
     END IF;
@@ -74,7 +74,7 @@ BEGIN
         FOR k IN 1 .. 60 LOOP
             term := term * 2 * x * x / (2 * k + 1);
             series := series + term;
-            -- Before it becomes so small that PostgreSQL refuses it.
+            -- Stops before the term is so small that PostgreSQL refuses it.
             EXIT WHEN term < 1e-17 * series;
         END LOOP;
         RETURN greatest(1 - 2 / sqrt(pi()) * exp(-x * x) * series, 0);
@@ -86,4 +86,4 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION analytics.two_sided_p IS
-    'Probability that a standard normal number is as far from zero as z, or further';
+    'Probability that a standard normal number is at least as far from zero as z';

@@ -1,12 +1,12 @@
--- As in 0007, but explored_share says whether too many or too few, and generations are counted too.
+-- Whether the loop of decisions and rewards is sound.
 
-CREATE OR REPLACE FUNCTION analytics.loop_health_between(since date, until date)
+CREATE FUNCTION analytics.loop_health_between(since date, until date)
 RETURNS TABLE (
     check_name text, policy text, value float8, expected float8, p_value float8, status text, reason text
 )
 LANGUAGE sql STABLE SECURITY DEFINER ROWS 10
 BEGIN ATOMIC
-    -- MATERIALIZED where a number is named more than once: each time it would be worked out anew.
+    -- MATERIALIZED where a number is used more than once: it would be computed each time.
     WITH delays AS MATERIALIZED (
         SELECT d.delay_step, sum(sum(d.decisions)) OVER (ORDER BY d.delay_step) AS until_here,
             sum(sum(d.decisions)) OVER () AS total
@@ -23,7 +23,7 @@ BEGIN ATOMIC
         SELECT CAST(sum(r.decisions) FILTER (WHERE r.reaction = 'none') AS float8) / nullif(sum(r.decisions), 0) AS value
         FROM rollup.reactions AS r
         WHERE (since IS NULL OR r.day >= since) AND (until IS NULL OR r.day <= until)
-            -- Today's may still come.
+            -- Rewards for today's decisions may still come.
             AND r.day < CAST(now() AT TIME ZONE 'UTC' AS date)
     ), explored_by_day AS (
         SELECT
@@ -46,11 +46,11 @@ BEGIN ATOMIC
             sum(d.expected) AS expected,
             sum(d.variance) AS variance,
             sum(d.shares) AS shares,
-            -- Of 1 / (n propensity) it is at most 1 / e - 1, which it comes near to where there are many candidates. What
-            -- was seen to vary says little: as long as nothing was drawn at random, nothing varies. But on a day on which
-            -- e was changed (as sum(e)^2 < n sum(e^2) tells) it may be more than that.
+            -- The variance of 1 / (n propensity) is at most 1 / e - 1, and close to it if there are many candidates. The
+            -- observed variance says little: until the first draw at random it is 0. On a day on which e was changed
+            -- (sum(e)^2 < n sum(e^2) shows it) the variance may be larger than this bound.
             sum(CASE
-                -- Hardly ever is never.
+                -- A probability below 1e-12 counts as 0.
                 WHEN d.expected < 1e-12 * d.n THEN 0
                 WHEN d.expected * d.expected < d.n * (d.expected - d.variance) * 0.999999
                     THEN greatest(d.n * (d.n / d.expected - 1), d.shares_squared - d.shares * d.shares / d.n)
@@ -62,26 +62,25 @@ BEGIN ATOMIC
         SELECT
             e.*,
             rollup.count_z(e.explored, e.expected, e.variance) AS explored_z,
-            -- As if the sum of shares were made of draws that count 1 / p each, with probability p.
-            rollup.count_z(e.shares * p.p, e.n * p.p, e.n * p.p * (1 - p.p)) AS shares_z
-        FROM explored AS e
-        CROSS JOIN LATERAL (SELECT e.n / (e.n + e.shares_variance) AS p) AS p
+            -- As if the sum of shares consisted of draws that count 1 / p each, with probability p.
+            rollup.count_z(e.shares * e.p, e.n * e.p, e.n * e.p * (1 - e.p)) AS shares_z
+        FROM (SELECT x.*, x.n / (x.n + x.shares_variance) AS p FROM explored AS x) AS e
     ), states AS MATERIALIZED (
-        -- Where the table's own checks are in force there can be none, and a million models need not be read.
+        -- If the table's own CHECKs are in force there can be none, and a million models need not be read.
         SELECT CASE WHEN (
             SELECT count(*) FROM pg_constraint AS k
-            WHERE k.conrelid = CAST('policy_state' AS regclass) AND k.convalidated
+            WHERE k.conrelid = CAST('oo_ml.policy_state' AS regclass) AND k.convalidated
                 AND k.conname IN ('ck_policy_state_a_finite', 'ck_policy_state_b_finite')
         ) = 2 THEN 0 ELSE (
-            SELECT CAST(count(*) AS float8) FROM policy_state AS p
-            WHERE NOT ('-Infinity' < ALL (p.a) AND 'Infinity' > ALL (p.a)
-                AND '-Infinity' < ALL (p.b) AND 'Infinity' > ALL (p.b))
+            SELECT CAST(count(*) AS float8) FROM oo_ml.policy_state AS p
+            WHERE ('-Infinity' < ALL (p.a) AND 'Infinity' > ALL (p.a)
+                AND '-Infinity' < ALL (p.b) AND 'Infinity' > ALL (p.b)) IS NOT TRUE
         ) END AS value
     ), found AS (
         SELECT q.check_name, NULL::text AS policy, q.value, NULL::float8 AS expected, NULL::float8 AS p_value,
             CASE WHEN q.value IS NULL THEN 'unknown' WHEN q.value > 1209600 THEN 'red' WHEN q.value > 604800 THEN 'amber'
                 ELSE 'green' END AS status,
-            CASE WHEN q.value IS NULL THEN 'nobody has reacted in this period'
+            CASE WHEN q.value IS NULL THEN 'no reaction in this period'
                 WHEN q.value > 1209600 THEN 'rewards come more than two weeks after their decision: what is learned is old'
                 WHEN q.value > 604800 THEN 'rewards come more than a week after their decision: what is learned is old'
                 ELSE 'rewards come soon enough to be learned from' END AS reason
@@ -129,7 +128,7 @@ BEGIN ATOMIC
             SELECT CAST(count(*) AS float8) AS value
             FROM pg_inherits AS i
             JOIN pg_class AS c ON c.oid = i.inhrelid
-            WHERE i.inhparent = CAST('feature_history' AS regclass)
+            WHERE i.inhparent = CAST('oo_ml.feature_history' AS regclass)
                 AND c.relname ~ '^feature_history_[0-9]{4}_[0-9]{2}$'
                 AND right(c.relname, 7) > to_char(now() AT TIME ZONE 'UTC', 'YYYY_MM')
         ) AS m
@@ -139,17 +138,31 @@ BEGIN ATOMIC
             CASE WHEN u.value > 100000 THEN 'upkeep is behind: these pages are right, and slow'
                 ELSE 'upkeep has added up nearly all there is' END
         FROM (
-            -- Told by positions: to count rows would take longest when there is something to tell.
+            -- The difference of positions, because counting rows takes long exactly when upkeep is behind.
             SELECT CAST(sum(greatest(o.last_position - greatest(coalesce(c.counted_until, 0), 0), 0)) AS float8) AS value
             FROM (VALUES
-                ('feature_history', coalesce(pg_sequence_last_value('feature_history_order'), 0)),
-                ('reward_ledger', coalesce(pg_sequence_last_value('reward_ledger_order'), 0)),
-                ('generations', coalesce(pg_sequence_last_value('generations_order'), 0))
+                ('feature_history', coalesce(pg_sequence_last_value('oo_ml.feature_history_order'), 0)),
+                ('reward_ledger', coalesce(pg_sequence_last_value('oo_ml.reward_ledger_order'), 0)),
+                ('generations', coalesce(pg_sequence_last_value('oo_ml.generations_order'), 0))
             ) AS o (source, last_position)
-            LEFT JOIN counted AS c ON c.source = o.source
+            LEFT JOIN oo_ml.counted AS c ON c.source = o.source
         ) AS u
     )
     SELECT f.check_name, f.policy, f.value, f.expected, f.p_value, f.status, f.reason FROM found AS f;
 END;
+COMMENT ON FUNCTION analytics.loop_health_between IS
+    'loop_health of the decisions from day `since` to day `until`, both included; null: no bound';
+
+CREATE VIEW analytics.loop_health AS
+SELECT check_name, policy, value, expected, p_value, status, reason
+FROM analytics.loop_health_between(CAST(now() AT TIME ZONE 'UTC' AS date) - 27, NULL);
+COMMENT ON VIEW analytics.loop_health IS 'Checks of the loop of decisions and rewards, over the last 28 days';
 COMMENT ON COLUMN analytics.loop_health.check_name IS
-    'reward_delay_p50, reward_delay_p95 (seconds, to 3.5 %), never_rewarded (share of the decisions before today), explored_share, propensity_calibration (mean of 1 / (candidates x propensity), to be 1), states_not_finite, partitions_ahead (months), uncounted (decisions, changes of rewards and calls of the model that upkeep has yet to add up, by their positions)';
+    'reward_delay_p50, reward_delay_p95 (seconds, within 3.5 %), never_rewarded (share of the decisions before today), explored_share, propensity_calibration (mean of 1 / (candidates x propensity), should be 1), states_not_finite, partitions_ahead (months), uncounted (decisions, ledger entries and calls of the model that upkeep has not added up yet)';
+COMMENT ON COLUMN analytics.loop_health.policy IS 'The policy that was checked; null: all policies';
+COMMENT ON COLUMN analytics.loop_health.value IS 'Observed value';
+COMMENT ON COLUMN analytics.loop_health.expected IS 'Expected value, if there is one';
+COMMENT ON COLUMN analytics.loop_health.p_value IS
+    'Probability of a value this far off by chance (an upper bound for propensity_calibration): amber below 1e-3, red below 1e-6';
+COMMENT ON COLUMN analytics.loop_health.status IS 'green, amber, red, or unknown if there is no data';
+COMMENT ON COLUMN analytics.loop_health.reason IS 'Meaning of the value, in a sentence';

@@ -1,15 +1,16 @@
--- Off-policy evaluation: what another policy would have earned, from the log of this one. w = p_target / p_logged.
+-- Off-policy evaluation: the mean reward that another policy would have earned, estimated from the log of this one.
+-- w = p_target / p_logged.
 
 CREATE TYPE analytics.estimate AS (n bigint, estimate float8, variance float8, low float8, high float8);
 COMMENT ON TYPE analytics.estimate IS
-    'Rows with every value, the estimate, its variance, and its 95 % interval; null below two rows';
-COMMENT ON COLUMN analytics.estimate.n IS 'Rows without a null';
-COMMENT ON COLUMN analytics.estimate.estimate IS 'The estimate; null without rows, or where every weight that it divides by is 0';
+    'Number of rows, the estimate, its variance and its 95 % interval (null below two rows)';
+COMMENT ON COLUMN analytics.estimate.n IS 'Number of rows without a null';
+COMMENT ON COLUMN analytics.estimate.estimate IS 'The estimate; null without rows, or if it would divide by a sum of weights that is 0';
 COMMENT ON COLUMN analytics.estimate.variance IS 'Variance of the estimate; null below two rows';
 COMMENT ON COLUMN analytics.estimate.low IS 'Lower end of its 95 % interval, by the normal distribution';
 COMMENT ON COLUMN analytics.estimate.high IS 'Upper end of its 95 % interval';
 
--- n, the sum of y, and of its squares about the mean, kept so that nothing cancels (Youngs and Cramer 1971).
+-- State: n, the sum of y, and the sum of squares about the mean, updated without cancellation (Youngs and Cramer 1971).
 CREATE FUNCTION analytics.estimator_add(state float8[], y float8) RETURNS float8[]
 LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE AS $$
 DECLARE
@@ -20,7 +21,7 @@ BEGIN
     RETURN ARRAY[n, total, CASE WHEN n > 1 THEN state[3] + off * off / (n * (n - 1)) ELSE 0 END];
 END
 $$;
-COMMENT ON FUNCTION analytics.estimator_add IS 'Of the aggregates ips and dr: count y in';
+COMMENT ON FUNCTION analytics.estimator_add IS 'Step of the aggregates ips and dr: adds y';
 
 CREATE FUNCTION analytics.importance_weight(p_target float8, p_logged float8) RETURNS float8
 LANGUAGE plpgsql IMMUTABLE STRICT PARALLEL SAFE AS $$
@@ -33,11 +34,11 @@ BEGIN
         RAISE EXCEPTION 'p_target is a probability from 0 to 1, not %', p_target
             USING ERRCODE = 'numeric_value_out_of_range';
     END IF;
-    -- PostgreSQL refuses a square that is too small for a float8; what is next to nothing is nothing.
+    -- PostgreSQL refuses a square that is too small for a float8, so a tiny weight is 0.
     RETURN CASE WHEN p_target < 1e-60 THEN 0 ELSE p_target / p_logged END;
 END
 $$;
-COMMENT ON FUNCTION analytics.importance_weight IS 'p_target / p_logged, both checked to be probabilities; 0 if p_target is below 1e-60';
+COMMENT ON FUNCTION analytics.importance_weight IS 'p_target / p_logged; an error if one of them is no probability; 0 if p_target is below 1e-60';
 
 CREATE FUNCTION analytics.estimator_ips_step(state float8[], reward float8, p_target float8, p_logged float8)
 RETURNS float8[] LANGUAGE plpgsql IMMUTABLE STRICT PARALLEL SAFE AS $$
@@ -45,7 +46,7 @@ BEGIN
     RETURN analytics.estimator_add(state, analytics.importance_weight(p_target, p_logged) * reward);
 END
 $$;
-COMMENT ON FUNCTION analytics.estimator_ips_step IS 'Of the aggregate ips: count a row in';
+COMMENT ON FUNCTION analytics.estimator_ips_step IS 'Step of the aggregate ips';
 
 CREATE FUNCTION analytics.estimator_dr_step(
     state float8[], reward float8, q_logged_action float8, q_target float8, p_target float8, p_logged float8
@@ -56,10 +57,10 @@ BEGIN
     RETURN analytics.estimator_add(state, q_target + w * (reward - q_logged_action));
 END
 $$;
-COMMENT ON FUNCTION analytics.estimator_dr_step IS 'Of the aggregate dr: count a row in';
+COMMENT ON FUNCTION analytics.estimator_dr_step IS 'Step of the aggregate dr';
 
--- n, the sums of w and of w r, the mean m of r so far, where each counts w times; the sums of w^2, of w^2 (r - m) and of
--- w^2 (r - m)^2, which are moved along with m: nothing cancels, however far from zero rewards lie.
+-- State: n, the sums of w and of w r, the weighted mean m of r so far, and the sums of w^2, of w^2 (r - m) and of
+-- w^2 (r - m)^2. The last two are shifted whenever m changes, so nothing cancels, however far rewards are from zero.
 CREATE FUNCTION analytics.estimator_snips_step(state float8[], reward float8, p_target float8, p_logged float8)
 RETURNS float8[] LANGUAGE plpgsql IMMUTABLE STRICT PARALLEL SAFE AS $$
 DECLARE
@@ -79,7 +80,7 @@ BEGIN
     ];
 END
 $$;
-COMMENT ON FUNCTION analytics.estimator_snips_step IS 'Of the aggregate snips: count a row in';
+COMMENT ON FUNCTION analytics.estimator_snips_step IS 'Step of the aggregate snips';
 
 CREATE FUNCTION analytics.estimator_ess_step(state float8[], p_target float8, p_logged float8)
 RETURNS float8[] LANGUAGE plpgsql IMMUTABLE STRICT PARALLEL SAFE AS $$
@@ -89,7 +90,7 @@ BEGIN
     RETURN ARRAY[state[1] + w, state[2] + w * w];
 END
 $$;
-COMMENT ON FUNCTION analytics.estimator_ess_step IS 'Of the aggregate ess: count a row in';
+COMMENT ON FUNCTION analytics.estimator_ess_step IS 'Step of the aggregate ess';
 
 CREATE FUNCTION analytics.as_estimate(n float8, estimate float8, variance float8) RETURNS analytics.estimate
 LANGUAGE sql IMMUTABLE PARALLEL SAFE
@@ -106,7 +107,7 @@ RETURN analytics.as_estimate(
     CASE WHEN state[1] > 1 THEN state[3] / (state[1] - 1) / state[1] END
 );
 COMMENT ON FUNCTION analytics.estimator_mean IS
-    'Of the aggregates ips and dr: the mean of what was counted in, its variance as of a sample (n - 1)';
+    'Result of the aggregates ips and dr: the mean of y, with the sample variance (n - 1)';
 
 CREATE FUNCTION analytics.estimator_ratio(state float8[]) RETURNS analytics.estimate
 LANGUAGE sql IMMUTABLE PARALLEL SAFE
@@ -116,26 +117,26 @@ RETURN analytics.as_estimate(
     CASE WHEN state[1] > 1 AND state[2] > 0 THEN greatest(state[7], 0) / (state[2] * state[2]) END
 );
 COMMENT ON FUNCTION analytics.estimator_ratio IS
-    'Of the aggregate snips: sum(w r) / sum(w), its variance linearised: sum(w^2 (r - snips)^2) / sum(w)^2';
+    'Result of the aggregate snips: sum(w r) / sum(w), with the linearised variance sum(w^2 (r - snips)^2) / sum(w)^2';
 
 CREATE FUNCTION analytics.estimator_size(state float8[]) RETURNS float8
 LANGUAGE sql IMMUTABLE PARALLEL SAFE
 RETURN coalesce(state[1] * state[1] / nullif(state[2], 0), 0);
-COMMENT ON FUNCTION analytics.estimator_size IS 'Of the aggregate ess: sum(w)^2 / sum(w^2)';
+COMMENT ON FUNCTION analytics.estimator_size IS 'Result of the aggregate ess: sum(w)^2 / sum(w^2)';
 
 CREATE AGGREGATE analytics.ips(reward float8, p_target float8, p_logged float8) (
     SFUNC = analytics.estimator_ips_step, STYPE = float8[], INITCOND = '{0,0,0}',
     FINALFUNC = analytics.estimator_mean, PARALLEL = SAFE
 );
 COMMENT ON AGGREGATE analytics.ips(float8, float8, float8) IS
-    'Inverse propensity score: mean of w r (Horvitz and Thompson 1952). Rows with a null are left out';
+    'Inverse propensity score: mean of w r (Horvitz and Thompson 1952). Rows with a null are skipped';
 
 CREATE AGGREGATE analytics.snips(reward float8, p_target float8, p_logged float8) (
     SFUNC = analytics.estimator_snips_step, STYPE = float8[], INITCOND = '{0,0,0,0,0,0,0}',
     FINALFUNC = analytics.estimator_ratio, PARALLEL = SAFE
 );
 COMMENT ON AGGREGATE analytics.snips(float8, float8, float8) IS
-    'Self-normalised: sum(w r) / sum(w) (Swaminathan and Joachims 2015). Rows with a null are left out';
+    'Self-normalised: sum(w r) / sum(w) (Swaminathan and Joachims 2015). Rows with a null are skipped';
 
 CREATE AGGREGATE analytics.dr(
     reward float8, q_logged_action float8, q_target float8, p_target float8, p_logged float8
@@ -144,11 +145,11 @@ CREATE AGGREGATE analytics.dr(
     FINALFUNC = analytics.estimator_mean, PARALLEL = SAFE
 );
 COMMENT ON AGGREGATE analytics.dr(float8, float8, float8, float8, float8) IS
-    'Doubly robust: mean of q_target + w (r - q_logged_action) (Dudik, Langford, Li 2011). Rows with a null are left out';
+    'Doubly robust: mean of q_target + w (r - q_logged_action) (Dudik, Langford, Li 2011). Rows with a null are skipped';
 
 CREATE AGGREGATE analytics.ess(p_target float8, p_logged float8) (
     SFUNC = analytics.estimator_ess_step, STYPE = float8[], INITCOND = '{0,0}',
     FINALFUNC = analytics.estimator_size, PARALLEL = SAFE
 );
 COMMENT ON AGGREGATE analytics.ess(float8, float8) IS
-    'Effective sample size: sum(w)^2 / sum(w^2) (Kong 1992), 0 of no row. Rows with a null are left out';
+    'Effective sample size: sum(w)^2 / sum(w^2) (Kong 1992); 0 without rows. Rows with a null are skipped';

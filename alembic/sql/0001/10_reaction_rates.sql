@@ -1,5 +1,5 @@
--- Rates are of decisions shown; means are of rewards that count, assumed ones too. Weighted: each decision counts
--- rollup.weight times, so that a tip counts as if every candidate of every decision had been shown alike often.
+-- A rate is a share of the decisions shown; a mean is of rewards that count, received or assumed. In weighted numbers
+-- each decision counts rollup.weight times: the result is as if every candidate had been shown equally often.
 
 CREATE FUNCTION analytics.reaction_rates_between(since date, until date, by_day boolean DEFAULT false)
 RETURNS TABLE (
@@ -141,8 +141,7 @@ BEGIN ATOMIC
     FROM means AS m;
 END;
 COMMENT ON FUNCTION analytics.reaction_rates_between IS
-    'reaction_rates of the decisions of some days, both included, null: no bound; by_day: a row a day';
-REVOKE EXECUTE ON FUNCTION analytics.reaction_rates_between FROM PUBLIC;
+    'reaction_rates of the decisions from day `since` to day `until`, both included; null: no bound. by_day: one row a day';
 
 CREATE VIEW analytics.reaction_rates_by_day AS
 SELECT * FROM analytics.reaction_rates_between(NULL, NULL, true);
@@ -162,7 +161,7 @@ SELECT
     weighted_mean_reward, weighted_mean_reward_low, weighted_mean_reward_high, effective_sample_size
 FROM analytics.reaction_rates_between(NULL, NULL);
 COMMENT ON VIEW analytics.reaction_rates IS
-    'How people reacted: a row a prompt version, a policy, both, and one of all. Choose by grouped_by';
+    'Reactions of users: one row for each prompt version, each policy, each pair of both, and one for all. Filter by grouped_by';
 
 COMMENT ON COLUMN analytics.reaction_rates_by_day.day IS 'Day of the decisions, UTC';
 DO $$
@@ -174,30 +173,30 @@ BEGIN
     FOREACH view_name IN ARRAY ARRAY['reaction_rates', 'reaction_rates_by_day'] LOOP
         FOREACH reaction IN ARRAY ARRAY['reacted', 'done', 'helpful', 'snooze', 'not_helpful', 'dismiss', 'other'] LOOP
             FOREACH place SLICE 1 IN ARRAY ARRAY[
-                ['', 'Decisions with this reaction (reacted: any, other: a reward that the product has no name for)'],
-                ['_rate', 'Their share of shown'],
-                ['_low', 'Lower end of its 95 % interval (Wilson)'],
+                ['', 'Number of decisions with this reaction (reacted: with any; other: with a reward that has no name)'],
+                ['_rate', 'Share of shown'],
+                ['_low', 'Lower end of the 95 % interval of the share (Wilson)'],
                 ['_high', 'Upper end of its 95 % interval'],
-                ['_weighted_rate', 'Their share where each decision counts 1 / (propensity x prompt_probability) times'],
-                ['_weighted_low', 'Lower end of its 95 % interval (Wilson, of effective_sample_size cases)'],
+                ['_weighted_rate', 'Weighted share: each decision counts 1 / (propensity x prompt_probability) times'],
+                ['_weighted_low', 'Lower end of its 95 % interval (Wilson, with n = effective_sample_size)'],
                 ['_weighted_high', 'Upper end of its 95 % interval']
             ] LOOP
                 EXECUTE format('COMMENT ON COLUMN analytics.%I.%I IS %L', view_name, reaction || place[1], place[2]);
             END LOOP;
         END LOOP;
         FOREACH place SLICE 1 IN ARRAY ARRAY[
-            ['grouped_by', 'prompt_version, policy, both or all: what the row is one of'],
-            ['prompt_version', 'The prompt version; null: tips that no model wrote, or all where it is not grouped by'],
+            ['grouped_by', 'prompt_version, policy, both or all: the columns that the row is grouped by'],
+            ['prompt_version', 'The prompt version; null: tips that no model wrote, or the row is not grouped by it'],
             ['policy', 'The policy; null: all'],
-            ['shown', 'Decisions'],
-            ['rewarded', 'Decisions with a reward that counts, assumed ones too'],
-            ['mean_reward', 'Mean of their rewards'],
+            ['shown', 'Number of decisions'],
+            ['rewarded', 'Number of decisions with a reward that counts, received or assumed'],
+            ['mean_reward', 'Mean of these rewards'],
             ['mean_reward_low', 'Lower end of its 95 % interval'],
             ['mean_reward_high', 'Upper end of its 95 % interval'],
-            ['weighted_mean_reward', 'The mean where each counts 1 / (propensity x prompt_probability) times'],
+            ['weighted_mean_reward', 'Weighted mean: each reward counts 1 / (propensity x prompt_probability) times'],
             ['weighted_mean_reward_low', 'Lower end of its 95 % interval'],
             ['weighted_mean_reward_high', 'Upper end of its 95 % interval'],
-            ['effective_sample_size', 'How many decisions of equal weight would tell as much: sum(w)^2 / sum(w^2)']
+            ['effective_sample_size', 'Number of decisions of equal weight with the same information: sum(w)^2 / sum(w^2)']
         ] LOOP
             EXECUTE format('COMMENT ON COLUMN analytics.%I.%I IS %L', view_name, place[1], place[2]);
         END LOOP;

@@ -1,4 +1,4 @@
-"""The baseline: every table of the first release, and the prompt versions it comes with.
+"""The baseline: the schemas, every table, the reports, and the first prompt versions.
 
 pre: runs before the service starts for the first time.
 Revises: nothing
@@ -11,6 +11,7 @@ from pathlib import Path
 
 import sqlalchemy as sa
 from alembic import op
+from migration_helpers import run, run_directory
 
 revision = "0001"
 down_revision = None
@@ -22,8 +23,8 @@ _PUBLISHED_AT = datetime(2026, 11, 23, tzinfo=UTC)
 
 
 def upgrade() -> None:
-    """Create the schema, publish v1, v2-mentor and v3-few-shot, and make partitions for the next months."""
-    op.execute(Path(__file__).with_suffix(".sql").read_text("utf-8"))
+    """Create the tables and reports, publish v1, v2-mentor and v3-few-shot, and make partitions for four months."""
+    run_directory("0001")
     prompts = tomllib.loads((_PROMPTS / "prompts.toml").read_text("utf-8"))
     op.bulk_insert(
         sa.table(
@@ -34,6 +35,7 @@ def upgrade() -> None:
             sa.column("description", sa.Text),
             sa.column("system_template", sa.Text),
             sa.column("user_template", sa.Text),
+            schema="oo_ml",
         ),
         [
             {
@@ -47,15 +49,9 @@ def upgrade() -> None:
             for version, prompt in prompts.items()
         ],
     )
-    op.execute("SELECT create_feature_history_months(now(), 4)")
+    run("SELECT oo_ml.create_feature_history_months(now(), 4)")
 
 
 def downgrade() -> None:
-    """Drop everything, data included."""
-    op.execute(
-        """
-        DROP TABLE tips, generations, prompt_versions, reward_ledger, feature_history, policy_state;
-        DROP FUNCTION refuse_change_of_prompt_version, create_feature_history_months;
-        DROP SEQUENCE feature_history_order;
-        """
-    )
+    """Drop everything, data included. Objects of others that depend on it make PostgreSQL refuse."""
+    run_directory("0001_down")

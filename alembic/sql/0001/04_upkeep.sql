@@ -1,0 +1,160 @@
+-- Progress of upkeep, and the sums by day that it adds to. A sum is numeric, which is exact: the order of additions
+-- does not matter, and a sum can be subtracted again.
+
+CREATE TABLE oo_ml.upkeep (
+    task text COLLATE "C" NOT NULL,
+    done_until timestamptz,
+    ran_at timestamptz,
+    CONSTRAINT pk_upkeep PRIMARY KEY (task)
+);
+COMMENT ON TABLE oo_ml.upkeep IS
+    'One row for each task of upkeep. A process locks the row while it runs the task, so only one process does';
+COMMENT ON COLUMN oo_ml.upkeep.task IS 'days, default-rewards or retention';
+COMMENT ON COLUMN oo_ml.upkeep.done_until IS 'Decisions before this time are done; null: none is';
+COMMENT ON COLUMN oo_ml.upkeep.ran_at IS 'Time of the last run';
+
+INSERT INTO oo_ml.upkeep (task) VALUES ('days'), ('default-rewards'), ('retention');
+
+CREATE TABLE oo_ml.counted (
+    source text COLLATE "C" NOT NULL,
+    counted_until bigint NOT NULL,
+    settled_until bigint NOT NULL,
+    next_until bigint,
+    next_xid bigint,
+    CONSTRAINT pk_counted PRIMARY KEY (source),
+    CONSTRAINT ck_counted_counted_range CHECK (counted_until <= settled_until)
+);
+COMMENT ON TABLE oo_ml.counted IS
+    'Progress of the daily tables, one row for each source. If it is empty, upkeep counts everything again';
+COMMENT ON COLUMN oo_ml.counted.source IS 'feature_history, reward_ledger or generations';
+COMMENT ON COLUMN oo_ml.counted.counted_until IS 'The daily tables include all rows up to this position';
+COMMENT ON COLUMN oo_ml.counted.settled_until IS 'All transactions with a row up to this position have ended';
+COMMENT ON COLUMN oo_ml.counted.next_until IS 'The next settled_until, once all transactions below next_xid have ended';
+COMMENT ON COLUMN oo_ml.counted.next_xid IS 'No transaction from this number on has a row up to next_until';
+
+-- -1 is below every position.
+INSERT INTO oo_ml.counted (source, counted_until, settled_until)
+VALUES ('feature_history', -1, -1), ('reward_ledger', -1, -1), ('generations', -1, -1);
+
+CREATE TABLE oo_ml.daily_reactions (
+    day date NOT NULL,
+    policy text COLLATE "C" NOT NULL,
+    prompt_version text COLLATE "C",
+    exploring boolean NOT NULL,
+    reaction text COLLATE "C" NOT NULL,
+    decisions bigint NOT NULL,
+    rewards numeric NOT NULL,
+    rewards_squared numeric NOT NULL,
+    weights numeric NOT NULL,
+    weights_squared numeric NOT NULL,
+    weighted_rewards numeric NOT NULL,
+    squared_weights_rewards numeric NOT NULL,
+    weighted_rewards_squared numeric NOT NULL,
+    CONSTRAINT uq_daily_reactions UNIQUE NULLS NOT DISTINCT (day, policy, prompt_version, exploring, reaction)
+);
+COMMENT ON TABLE oo_ml.daily_reactions IS
+    'Decisions by day and by the reaction that counts. Upkeep adds to it; schema analytics adds newer rows';
+COMMENT ON COLUMN oo_ml.daily_reactions.day IS 'Day of the decisions, UTC';
+COMMENT ON COLUMN oo_ml.daily_reactions.policy IS 'The policy that decided';
+COMMENT ON COLUMN oo_ml.daily_reactions.prompt_version IS 'Prompt version that wrote the tip, if a model did';
+COMMENT ON COLUMN oo_ml.daily_reactions.exploring IS 'Whether the tip was drawn at random';
+COMMENT ON COLUMN oo_ml.daily_reactions.reaction IS
+    'done, helpful, snooze, not_helpful, dismiss, other; none: no reward; default: an assumed one';
+COMMENT ON COLUMN oo_ml.daily_reactions.decisions IS 'Number of decisions';
+COMMENT ON COLUMN oo_ml.daily_reactions.rewards IS 'Sum of the rewards r';
+COMMENT ON COLUMN oo_ml.daily_reactions.rewards_squared IS 'Sum of r^2';
+COMMENT ON COLUMN oo_ml.daily_reactions.weights IS 'Sum of w = 1 / (propensity x prompt_probability)';
+COMMENT ON COLUMN oo_ml.daily_reactions.weights_squared IS 'Sum of w^2';
+COMMENT ON COLUMN oo_ml.daily_reactions.weighted_rewards IS 'Sum of w r';
+COMMENT ON COLUMN oo_ml.daily_reactions.squared_weights_rewards IS 'Sum of w^2 r';
+COMMENT ON COLUMN oo_ml.daily_reactions.weighted_rewards_squared IS 'Sum of w^2 r^2';
+
+CREATE TABLE oo_ml.daily_learning (
+    day date NOT NULL,
+    policy text COLLATE "C" NOT NULL,
+    first_pull bigint NOT NULL,
+    decisions bigint NOT NULL,
+    rewarded bigint NOT NULL,
+    rewards numeric NOT NULL,
+    rewards_squared numeric NOT NULL,
+    CONSTRAINT pk_daily_learning PRIMARY KEY (day, policy, first_pull)
+);
+COMMENT ON TABLE oo_ml.daily_learning IS
+    'Decisions by day and by their number in the epoch: one by one up to 99, then in groups of a tenth';
+COMMENT ON COLUMN oo_ml.daily_learning.day IS 'Day of the decisions, UTC';
+COMMENT ON COLUMN oo_ml.daily_learning.policy IS 'The policy that decided';
+COMMENT ON COLUMN oo_ml.daily_learning.first_pull IS 'First decision number of the group';
+COMMENT ON COLUMN oo_ml.daily_learning.decisions IS 'Number of decisions';
+COMMENT ON COLUMN oo_ml.daily_learning.rewarded IS 'Number of decisions with a reward that counts';
+COMMENT ON COLUMN oo_ml.daily_learning.rewards IS 'Sum of the rewards r';
+COMMENT ON COLUMN oo_ml.daily_learning.rewards_squared IS 'Sum of r^2';
+
+CREATE TABLE oo_ml.daily_delays (
+    day date NOT NULL,
+    policy text COLLATE "C" NOT NULL,
+    delay_step smallint NOT NULL,
+    decisions bigint NOT NULL,
+    CONSTRAINT pk_daily_delays PRIMARY KEY (day, policy, delay_step)
+);
+COMMENT ON TABLE oo_ml.daily_delays IS
+    'Decisions with a reaction, by day and by the delay of the reaction. A step is 3.5 % longer than the last';
+COMMENT ON COLUMN oo_ml.daily_delays.day IS 'Day of the decisions, UTC';
+COMMENT ON COLUMN oo_ml.daily_delays.policy IS 'The policy that decided';
+COMMENT ON COLUMN oo_ml.daily_delays.delay_step IS 'ceil(20 log2(1 + seconds)) from the decision to the reaction';
+COMMENT ON COLUMN oo_ml.daily_delays.decisions IS 'Number of decisions';
+
+CREATE TABLE oo_ml.daily_exploration (
+    day date NOT NULL,
+    policy text COLLATE "C" NOT NULL,
+    decisions bigint NOT NULL,
+    explored bigint NOT NULL,
+    expected numeric NOT NULL,
+    expected_variance numeric NOT NULL,
+    shares numeric NOT NULL,
+    shares_squared numeric NOT NULL,
+    CONSTRAINT pk_daily_exploration PRIMARY KEY (day, policy)
+);
+COMMENT ON TABLE oo_ml.daily_exploration IS 'Random draws by day, beside the number that was expected';
+COMMENT ON COLUMN oo_ml.daily_exploration.day IS 'Day of the decisions, UTC';
+COMMENT ON COLUMN oo_ml.daily_exploration.policy IS 'The policy that decided';
+COMMENT ON COLUMN oo_ml.daily_exploration.decisions IS 'Number of decisions whose exploration is known';
+COMMENT ON COLUMN oo_ml.daily_exploration.explored IS 'Number of decisions drawn at random';
+COMMENT ON COLUMN oo_ml.daily_exploration.expected IS 'Sum of e, the probability of a draw at random';
+COMMENT ON COLUMN oo_ml.daily_exploration.expected_variance IS 'Sum of e (1 - e)';
+COMMENT ON COLUMN oo_ml.daily_exploration.shares IS
+    'Sum of u = 1 / (n propensity), n the number of candidates; the mean of u should be 1';
+COMMENT ON COLUMN oo_ml.daily_exploration.shares_squared IS 'Sum of u^2';
+
+CREATE TABLE oo_ml.daily_costs (
+    day date NOT NULL,
+    prompt_version text COLLATE "C" NOT NULL,
+    calls bigint NOT NULL,
+    failed bigint NOT NULL,
+    retries bigint NOT NULL,
+    prompt_tokens bigint NOT NULL,
+    completion_tokens bigint NOT NULL,
+    CONSTRAINT pk_daily_costs PRIMARY KEY (day, prompt_version)
+);
+COMMENT ON TABLE oo_ml.daily_costs IS
+    'Calls of the language model by day and version. Upkeep adds to it; schema analytics adds newer rows';
+COMMENT ON COLUMN oo_ml.daily_costs.day IS 'Day of the calls, UTC';
+COMMENT ON COLUMN oo_ml.daily_costs.prompt_version IS 'The prompt version used';
+COMMENT ON COLUMN oo_ml.daily_costs.calls IS 'Number of calls';
+COMMENT ON COLUMN oo_ml.daily_costs.failed IS 'Number of calls that gave no tips';
+COMMENT ON COLUMN oo_ml.daily_costs.retries IS 'Number of further requests to the model within a call';
+COMMENT ON COLUMN oo_ml.daily_costs.prompt_tokens IS 'Tokens of the prompts';
+COMMENT ON COLUMN oo_ml.daily_costs.completion_tokens IS 'Tokens of the replies';
+
+CREATE TABLE oo_ml.daily_latencies (
+    day date NOT NULL,
+    prompt_version text COLLATE "C" NOT NULL,
+    latency_step smallint NOT NULL,
+    calls bigint NOT NULL,
+    CONSTRAINT pk_daily_latencies PRIMARY KEY (day, prompt_version, latency_step)
+);
+COMMENT ON TABLE oo_ml.daily_latencies IS
+    'Calls of the language model by day and by latency. A step is 3.5 % longer than the last';
+COMMENT ON COLUMN oo_ml.daily_latencies.day IS 'Day of the calls, UTC';
+COMMENT ON COLUMN oo_ml.daily_latencies.prompt_version IS 'The prompt version used';
+COMMENT ON COLUMN oo_ml.daily_latencies.latency_step IS 'round(20 log2(1 + milliseconds)) spent waiting';
+COMMENT ON COLUMN oo_ml.daily_latencies.calls IS 'Number of calls';

@@ -1,0 +1,71 @@
+-- Drop what 0001 has made, by name and without CASCADE: if another application's object depends on one of these,
+-- PostgreSQL refuses and nothing is dropped. Schema oo_ml stays, with alembic_version and with detached months.
+
+DROP VIEW
+    analytics.loop_health, analytics.prompt_costs, analytics.rewards_by_day, analytics.learning_curve,
+    analytics.reaction_rates, analytics.reaction_rates_by_day, analytics.tip_scores;
+
+DROP ROUTINE
+    analytics.loop_health_between, analytics.prompt_costs_between, analytics.rewards_by_day_between,
+    analytics.learning_curve_between, analytics.reaction_rates_between,
+    analytics.ess, analytics.dr, analytics.snips, analytics.ips,
+    analytics.estimator_size, analytics.estimator_ratio, analytics.estimator_mean, analytics.as_estimate,
+    analytics.estimator_ess_step, analytics.estimator_snips_step, analytics.estimator_dr_step,
+    analytics.estimator_ips_step, analytics.importance_weight, analytics.estimator_add,
+    analytics.two_sided_p, analytics.weighted_margin, analytics.mean_margin,
+    analytics.wilson_high, analytics.wilson_low;
+
+DROP TYPE analytics.estimate;
+
+DROP VIEW
+    rollup.latencies, rollup.costs, rollup.uncounted_costs, rollup.exploration, rollup.delays, rollup.learning,
+    rollup.reactions, rollup.uncounted, rollup.cost_cells, rollup.exploration_cells,
+    rollup.arrival_cells, rollup.departure_cells, rollup.decision_cells;
+
+DROP FUNCTION
+    rollup.count_z, rollup.latency_step, rollup.delay_step, rollup.pull_step, rollup.reaction, rollup.amount,
+    rollup.weight;
+
+DROP TABLE
+    oo_ml.daily_latencies, oo_ml.daily_costs, oo_ml.daily_exploration, oo_ml.daily_delays, oo_ml.daily_learning,
+    oo_ml.daily_reactions, oo_ml.counted, oo_ml.upkeep;
+
+DROP TABLE
+    oo_ml.prompt_assignments, oo_ml.tips, oo_ml.generations, oo_ml.prompt_versions,
+    oo_ml.reward_ledger, oo_ml.feature_history, oo_ml.policy_state;
+
+DROP FUNCTION
+    oo_ml.detach_feature_history_months, oo_ml.create_feature_history_months, oo_ml.refuse_change_of_prompt_version;
+
+-- A detached month takes its positions from the sequence no more.
+DO $$
+DECLARE
+    detached regclass;
+BEGIN
+    FOR detached IN
+        SELECT c.oid FROM pg_class AS c
+        WHERE c.relnamespace = 'oo_ml'::regnamespace AND c.relname ~ '^feature_history_[0-9]{4}_[0-9]{2}$'
+    LOOP
+        EXECUTE format('ALTER TABLE %s ALTER COLUMN position DROP DEFAULT', detached);
+    END LOOP;
+END
+$$;
+
+DROP SEQUENCE oo_ml.generations_order, oo_ml.reward_ledger_order, oo_ml.feature_history_order;
+
+-- Both are left if another application uses them too.
+DO $$
+BEGIN
+    DROP SCHEMA analytics;
+EXCEPTION WHEN dependent_objects_still_exist OR insufficient_privilege THEN
+    NULL;
+END
+$$;
+
+DO $$
+BEGIN
+    DROP SCHEMA rollup;
+EXCEPTION WHEN dependent_objects_still_exist OR insufficient_privilege THEN
+    NULL;
+END
+$$;

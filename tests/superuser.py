@@ -1,0 +1,21 @@
+"""What only a superuser may do to a database: change its tables, or tamper with them."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from sqlalchemy import Connection, Engine, create_engine, text
+from sqlalchemy.pool import NullPool
+
+
+@contextmanager
+def superuser(db: Engine) -> Iterator[Connection]:
+    """A superuser's transaction on the database that an engine leads to."""
+    url = db.url.set(drivername="postgresql+psycopg", username="postgres")
+    with create_engine(url, poolclass=NullPool).begin() as connection:
+        yield connection
+
+
+def tamper(db: Engine, statement: str, **parameters: object) -> None:
+    """Run one statement as a superuser."""
+    with superuser(db) as connection:
+        connection.execute(text(statement), parameters)
