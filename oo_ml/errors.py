@@ -23,11 +23,37 @@ class OoMlError(Exception):
 
 
 class UnexpectedError(OoMlError):
-    """Something went wrong on our side; the log has the details."""
+    """Internal error; the log of the service has the details."""
+
+    code = "unexpected"
+
+
+class InvalidRequestError(OoMlError):
+    """A field of the request is invalid: `detail` says which, and why."""
+
+    code = "invalid"
+
+
+class NotFoundError(OoMlError):
+    """Nothing is served at this path."""
+
+    code = "not_found"
+
+
+class MethodNotAllowedError(OoMlError):
+    """This path is not served with this method."""
+
+    code = "method_not_allowed"
+
+
+class ContentTooLargeError(OoMlError):
+    """The body is larger than OO_ML_MAX_BODY_BYTES."""
+
+    code = "content_too_large"
 
 
 class UnavailableError(OoMlError):
-    """The service can't answer right now, and may in a moment."""
+    """The service cannot answer at the moment; retry."""
 
     code = "unavailable"
 
@@ -103,13 +129,13 @@ class NoCandidatesError(OoMlError):
 
 
 class UnknownDecisionError(OoMlError):
-    """This person has no such decision."""
+    """This user has no such decision."""
 
     code = "unknown_decision"
 
 
 class DecisionExistsError(OoMlError):
-    """This decision_id stands for another request already."""
+    """This decision_id belongs to another request."""
 
     code = "decision_exists"
 
@@ -127,7 +153,7 @@ class OtherTipError(OoMlError):
 
 
 class IdempotencyKeyReusedError(OoMlError):
-    """This Idempotency-Key came with another request before."""
+    """This Idempotency-Key belongs to another request."""
 
     code = "idempotency_key_reused"
 
@@ -136,6 +162,10 @@ class UnknownPromptVersionError(OoMlError):
     """Unknown prompt_version."""
 
     code = "unknown_prompt_version"
+
+
+class PromptVersionNotFoundError(UnknownPromptVersionError):
+    """The registry holds no such prompt version."""
 
 
 class RetiredPromptVersionError(OoMlError):

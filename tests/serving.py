@@ -4,21 +4,31 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import httpx
 import uvicorn
 
 from oo_ml.api.app import create_app
 from oo_ml.settings import Settings
+from tests import openapi
 from tests.waiting import PATIENCE, until
 
 
 @dataclass(frozen=True, slots=True)
 class Service:
-    """A running service: its address and a client of it."""
+    """A running service: its address, and a client of it that holds every answer to the OpenAPI document."""
 
     url: str
     client: httpx.Client
+
+
+class _Client(httpx.Client):
+    def send(self, request: httpx.Request, *, stream: bool = False, **options: Any) -> httpx.Response:  # noqa: ANN401
+        response = super().send(request, stream=stream, **options)
+        if not stream:
+            openapi.check(response)
+        return response
 
 
 @contextmanager
@@ -31,7 +41,7 @@ def serving(settings: Settings, database_url: str) -> Iterator[Service]:
     thread.start()
     try:
         url = f"http://127.0.0.1:{_port(server, thread)}"
-        with httpx.Client(base_url=url, timeout=PATIENCE, trust_env=False) as client:
+        with _Client(base_url=url, timeout=PATIENCE, trust_env=False) as client:
             yield Service(url, client)
     finally:
         server.should_exit = True

@@ -1,78 +1,99 @@
-"""/analytics: the numbers of the dashboard, as JSON and as CSV; and a person's decisions one by one."""
+"""/analytics: the numbers of the dashboard, as JSON and as CSV; and the decisions of a user."""
 
 import csv
 import io
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Annotated, Any, Final
-from uuid import UUID
 
 from fastapi import APIRouter, Query, Request, Response
-from pydantic import BaseModel
 
-from oo_ml.api.bodies import answer, documented
+from oo_ml.api.bodies import answer, page_of
 from oo_ml.api.dependencies import services
-from oo_ml.api.paths import PROBLEMS, EncodedUserId, decode_user_id
+from oo_ml.api.openapi import documented
+from oo_ml.api.paths import REFUSALS, EncodedUserId, decode_user_id
 from oo_ml.api.schemas.analytics import (
     ChoicesAnswer,
-    DecisionsAnswer,
-    DecisionSummary,
+    DecisionsPage,
     Grouping,
     LearningCurve,
+    LearningCurvePage,
     LoopHealth,
-    PageAnswer,
+    LoopHealthPage,
     PagedRatesSelection,
     PagedSelection,
     PromptCosts,
+    PromptCostsPage,
     RatesSelection,
     ReactionRates,
+    ReactionRatesPage,
     RewardsByDay,
+    RewardsByDayPage,
     Selection,
 )
+from oo_ml.api.schemas.base import Answer, Page
+from oo_ml.api.schemas.pages import DecisionPaging
+from oo_ml.api.statuses import DATABASE
+from oo_ml.errors import InvalidRequestError
 from oo_ml.services.analytics import DecisionsCommand, ReportCommand, choices, decisions, report
-from oo_ml.storage.analytics import Filters, Page, Report
+from oo_ml.services.pages import Found, PageCommand
+from oo_ml.storage.analytics import Filters, Report
 
 router = APIRouter(tags=["analytics"])
 
-_PROBLEMS: Final = {422: "A filter makes no sense", 503: "The database can't say now; try again"}
-_ROWS: Final[dict[Report, type[BaseModel]]] = {
-    Report.REACTION_RATES: ReactionRates,
-    Report.REWARDS_BY_DAY: RewardsByDay,
-    Report.LEARNING_CURVE: LearningCurve,
-    Report.PROMPT_COSTS: PromptCosts,
-    Report.LOOP_HEALTH: LoopHealth,
-}
-_SUMMARIES: Final = {
-    Report.REACTION_RATES: "How people reacted, by prompt version or policy",
-    Report.REWARDS_BY_DAY: "Mean reward by day, explored and not",
-    Report.LEARNING_CURVE: "Mean reward of people's nth decision",
-    Report.PROMPT_COSTS: "What each prompt version costs",
-    Report.LOOP_HEALTH: "Whether the loop of decision and reward is sound",
+
+@dataclass(frozen=True, slots=True)
+class _Shape:
+    """How a report stands in the OpenAPI document."""
+
+    name: str
+    summary: str
+    row: type[Answer]
+    page: type[Page[Any]]
+
+
+_SHAPES: Final = {
+    Report.REACTION_RATES: _Shape(
+        "getReactionRates", "Get reaction rates by prompt version or policy", ReactionRates, ReactionRatesPage
+    ),
+    Report.REWARDS_BY_DAY: _Shape(
+        "getRewardsByDay", "Get the mean reward by day, explored and not", RewardsByDay, RewardsByDayPage
+    ),
+    Report.LEARNING_CURVE: _Shape(
+        "getLearningCurve", "Get the mean reward of users' nth decision", LearningCurve, LearningCurvePage
+    ),
+    Report.PROMPT_COSTS: _Shape("getPromptCosts", "Get the costs of prompt versions", PromptCosts, PromptCostsPage),
+    Report.LOOP_HEALTH: _Shape(
+        "getLoopHealth", "Get the health of the loop of decision and reward", LoopHealth, LoopHealthPage
+    ),
 }
 
 
 def _add_routes(which: Report) -> None:
     """Add a report: a page of it as JSON, and the whole of it as CSV."""
-    path, row = f"/analytics/{which}", _ROWS[which]
+    path, shape = f"/analytics/{which}", _SHAPES[which]
     paged = PagedRatesSelection if which is Report.REACTION_RATES else PagedSelection
     whole = RatesSelection if which is Report.REACTION_RATES else Selection
 
     async def page(request: Request, selection: PagedSelection) -> Response:
-        found = await _found(request, which, selection, selection.limit, selection.offset)
-        items = [row.model_validate(item) for item in found.rows]
-        return answer(PageAnswer[row](items=items, total=found.total, limit=selection.limit, offset=selection.offset))  # type: ignore[valid-type]
+        found = await _found(request, which, selection, PageCommand(selection.limit, selection.cursor or 0))
+        return answer(page_of(shape.page, found))
 
     async def table(request: Request, selection: Selection) -> Response:
-        found = await _found(request, which, selection, None, 0)
-        return _csv(which, [row.model_validate(item).model_dump(mode="json") for item in found.rows])
+        found = await _found(request, which, selection)
+        return _csv(which, [shape.row.model_validate(row).model_dump(mode="json") for row in found.rows])
 
     page.__annotations__["selection"] = Annotated[paged, Query()]
     table.__annotations__["selection"] = Annotated[whole, Query()]
-    gives: Any = PageAnswer[row]  # type: ignore[valid-type]
-    said = f"{row.__doc__} The path with `.csv` at its end gives every row as CSV."
-    router.get(path, summary=_SUMMARIES[which], description=said, **documented(None, gives, _PROBLEMS))(page)
+    said = f"{shape.row.__doc__} The same path with `.csv` at its end returns every row as CSV."
+    told = documented(shape.name, gives=shape.page, raises=(InvalidRequestError, *DATABASE))
+    router.get(path, summary=shape.summary, description=said, **told)(page)
     router.get(f"{path}.csv", include_in_schema=False)(table)
 
 
-async def _found(request: Request, which: Report, selection: Selection, limit: int | None, offset: int) -> Page:
+async def _found(
+    request: Request, which: Report, selection: Selection, page: PageCommand | None = None
+) -> Found[Mapping[str, Any], int]:
     filters = Filters(
         since=selection.since,
         until=selection.until,
@@ -80,13 +101,13 @@ async def _found(request: Request, which: Report, selection: Selection, limit: i
         prompt_version=selection.prompt_version,
         by=selection.by if isinstance(selection, Grouping) else "prompt_version",
     )
-    [found] = await services(request).readers.run(report, [ReportCommand(which, filters, limit, offset)])
+    [found] = await services(request).readers.run(report, [ReportCommand(which, filters, page)])
     return found
 
 
 def _csv(which: Report, rows: list[dict[str, Any]]) -> Response:
     text = io.StringIO()
-    writer = csv.DictWriter(text, list(_ROWS[which].model_fields), lineterminator="\r\n")
+    writer = csv.DictWriter(text, list(_SHAPES[which].row.model_fields), lineterminator="\r\n")
     writer.writeheader()
     writer.writerows(rows)
     headers = {"Content-Disposition": f'attachment; filename="{which}.csv"'}
@@ -97,9 +118,13 @@ for _report in Report:
     _add_routes(_report)
 
 
-@router.get("/analytics/filters", summary="What there is to filter by", **documented(None, ChoicesAnswer, _PROBLEMS))
+@router.get(
+    "/analytics/filters",
+    summary="Get the values of the filters",
+    **documented("getFilters", gives=ChoicesAnswer, raises=DATABASE),
+)
 async def filters_of(request: Request) -> Response:
-    """Return the policies, prompt versions and days that there are decisions of."""
+    """Return the policies, prompt versions and days of the decisions so far."""
     [found] = await services(request).readers.run(choices, [None])
     return answer(ChoicesAnswer.model_validate(found, from_attributes=True))
 
@@ -107,17 +132,13 @@ async def filters_of(request: Request) -> Response:
 @router.get(
     "/users/{user_id}/decisions",
     tags=["people"],
-    summary="A person's decisions",
-    **documented(None, DecisionsAnswer, PROBLEMS),
+    summary="List a user's decisions",
+    **documented("listDecisions", gives=DecisionsPage, raises=REFUSALS),
 )
 async def decisions_of(
-    request: Request,
-    user_id: EncodedUserId,
-    before: Annotated[UUID | None, Query(description="`next` of the page before")] = None,
-    limit: Annotated[int, Query(ge=1, le=1000)] = 100,
+    request: Request, user_id: EncodedUserId, paging: Annotated[DecisionPaging, Query()]
 ) -> Response:
-    """Return a person's decisions since the first, resets notwithstanding, the latest first."""
-    name = decode_user_id(user_id)
-    [found] = await services(request).readers.run(decisions, [DecisionsCommand(name, before, limit)])
-    rows = [DecisionSummary.model_validate(row) for row in found.rows]
-    return answer(DecisionsAnswer(user_id=name, decisions=rows, next=found.next))
+    """Return a user's decisions, the latest first, those before a reset too."""
+    command = DecisionsCommand(decode_user_id(user_id), paging.cursor, paging.limit)
+    [found] = await services(request).readers.run(decisions, [command])
+    return answer(page_of(DecisionsPage, found))

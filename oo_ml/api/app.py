@@ -3,11 +3,11 @@
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from functools import partial
-from typing import Any, Final
+from typing import Final
 
 from fastapi import FastAPI, Request, Response
 from fastapi_offline import FastAPIOffline
-from starlette.types import ASGIApp
+from starlette.types import ASGIApp, Lifespan
 
 from oo_ml import __version__
 from oo_ml.api import (
@@ -17,6 +17,7 @@ from oo_ml.api import (
     errors,
     generate,
     health,
+    openapi,
     people,
     prompts,
     reward,
@@ -24,26 +25,17 @@ from oo_ml.api import (
     users,
     verify,
 )
-from oo_ml.api.bodies import add_schemas
 from oo_ml.api.paths import EncodedPath
-from oo_ml.api.schemas.batches import RewardBatch, ScoreBatch
-from oo_ml.api.schemas.decisions import CorrectionRequest, RewardRequest, ScoreRequest
-from oo_ml.api.schemas.generate import GenerateRequest
-from oo_ml.api.schemas.prompts import PublishRequest
 from oo_ml.api.shortcut import Shortcut
 from oo_ml.dashboard import pages
 from oo_ml.services.startup import create_services, running
 from oo_ml.settings import Settings
 
-_BODIES: Final = (
-    ScoreRequest,
-    ScoreBatch,
-    RewardRequest,
-    RewardBatch,
-    CorrectionRequest,
-    GenerateRequest,
-    PublishRequest,
-)
+_DESCRIPTION: Final = """Which tip to show next, for each user, learned from their reactions.
+
+Every error is a `Problem`: match its `code`, show its `detail`. A path that is not served is a 404 `not_found`, another
+method a 405 `method_not_allowed`. After a 503 the call can be sent again. A list comes in pages: send `next_cursor` as
+`cursor` until it is null."""
 
 
 def create_app(settings: Settings, database_url: str) -> ASGIApp:
@@ -59,23 +51,8 @@ def create_app(settings: Settings, database_url: str) -> ASGIApp:
         async with running(services):
             yield
 
-    # /docs with all it needs, which FastAPI itself would load from somewhere else.
-    app = FastAPIOffline(
-        redoc_url=None,
-        title="oO ML",
-        version=__version__,
-        description="Which tip to show next, for each person, learned from their reactions.",
-        lifespan=lifespan,
-        max_body_size=settings.max_body_bytes,
-        redirect_slashes=False,
-    )
+    app = create_api(settings, lifespan)
     app.state.services = services
-    app.add_middleware(EncodedPath)
-    errors.install(app)
-    for noun in (score, reward, batches, generate, users, people, decisions, verify, analytics, prompts, health):
-        app.include_router(noun.router)
-    pages.install(app)
-    _document_bodies(app)
     return errors.Bugs(
         Shortcut(
             app,
@@ -90,16 +67,26 @@ def create_app(settings: Settings, database_url: str) -> ASGIApp:
     )
 
 
+def create_api(settings: Settings, lifespan: Lifespan[FastAPI] | None = None) -> FastAPI:
+    """Return every call and page, and the OpenAPI document, which needs neither services nor a database."""
+    # /docs with all it needs, which FastAPI itself would load from somewhere else.
+    app = FastAPIOffline(
+        redoc_url=None,
+        title="oO ML",
+        version=__version__,
+        description=_DESCRIPTION,
+        lifespan=lifespan,
+        max_body_size=settings.max_body_bytes,
+        redirect_slashes=False,
+    )
+    app.add_middleware(EncodedPath)
+    errors.install(app)
+    for noun in (score, reward, batches, generate, users, people, decisions, verify, analytics, prompts, health):
+        app.include_router(noun.router)
+    pages.install(app)
+    openapi.install(app)
+    return app
+
+
 async def _with_key(endpoint: Callable[[Request, str | None], Awaitable[Response]], request: Request) -> Response:
     return await endpoint(request, request.headers.get("idempotency-key"))
-
-
-def _document_bodies(app: FastAPI) -> None:
-    build = app.openapi
-
-    def openapi() -> dict[str, Any]:
-        if app.openapi_schema is None:
-            add_schemas(build(), _BODIES)
-        return build()
-
-    app.openapi = openapi  # type: ignore[method-assign]

@@ -6,14 +6,16 @@ Each item has the outcome that the call for it alone would have had, and does no
 import json
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
-from typing import TypeVar
+from typing import Final, TypeVar
 
 from fastapi import APIRouter, Request, Response
 from pydantic import ValidationError
 
-from oo_ml.api.bodies import answer, documented, invalid
+from oo_ml.api.bodies import answer, invalid
 from oo_ml.api.dependencies import services
-from oo_ml.api.errors import problem_of, problem_of_fields, status_of
+from oo_ml.api.errors import problem_of, problem_of_fields
+from oo_ml.api.openapi import documented
+from oo_ml.api.reward import REFUSALS as REWARD_REFUSALS
 from oo_ml.api.reward import reward_answer, reward_command
 from oo_ml.api.schemas.batches import (
     MAX_ITEMS,
@@ -29,8 +31,10 @@ from oo_ml.api.schemas.batches import (
     ScoreDone,
     ScoreItem,
 )
+from oo_ml.api.score import REFUSALS as SCORE_REFUSALS
 from oo_ml.api.score import decide_command, score_answer
-from oo_ml.errors import OoMlError
+from oo_ml.api.statuses import DATABASE, STATUSES
+from oo_ml.errors import InvalidRequestError, OoMlError, UnexpectedError
 from oo_ml.services.reward import learn
 
 router = APIRouter(tags=["decisions"])
@@ -39,18 +43,26 @@ Command = TypeVar("Command")
 Result = TypeVar("Result")
 Done = TypeVar("Done", ScoreDone, RewardDone)
 
-_PROBLEMS = {
-    422: f"Not `items` with a list of up to {MAX_ITEMS:,}; what is wrong with an item is its outcome",
-    503: "The database can't take it now, none of it; try again",
-}
+# With OO_ML_LANE_ONE_USER each item has a transaction of its own, which can fail alone.
+_OF_ITS_OWN: Final = (*DATABASE, UnexpectedError)
 
 
-@router.post("/score/batch", summary="Choose for many", **documented(ScoreBatch, ScoreBatchAnswer, _PROBLEMS))
+@router.post(
+    "/score/batch",
+    summary="Choose for many users",
+    **documented(
+        "scoreBatch",
+        takes=ScoreBatch,
+        gives=ScoreBatchAnswer,
+        raises=(InvalidRequestError, *DATABASE),
+        refuses=(*SCORE_REFUSALS, *_OF_ITS_OWN),
+    ),
+)
 async def score_batch(request: Request) -> Response:
-    """Do for each item, in their order, what /score or /score/egreedy does, all of it in one transaction.
+    """Decide for each item, in their order, as /score or /score/egreedy does, in one transaction.
 
-    An item that is refused (409, 422) says why in its place; the others are decided all the same. A body larger than
-    OO_ML_MAX_BODY_BYTES is a 413: send several.
+    A refused item says why in its place; the others are decided all the same. Only a body without `items`, or
+    with more than 1,000, is a 422 as a whole. A body larger than OO_ML_MAX_BODY_BYTES is a 413: send several.
     """
     items = _items(await request.body(), ScoreBatch, ScoreItem)
     app, now = services(request), datetime.now(UTC)
@@ -60,12 +72,22 @@ async def score_batch(request: Request) -> Response:
     return answer(ScoreBatchAnswer(outcomes=_in_place(commands, made, lambda one: ScoreDone(body=score_answer(one)))))
 
 
-@router.post("/reward/batch", summary="Teach many", **documented(RewardBatch, RewardBatchAnswer, _PROBLEMS))
+@router.post(
+    "/reward/batch",
+    summary="Learn from many reactions",
+    **documented(
+        "rewardBatch",
+        takes=RewardBatch,
+        gives=RewardBatchAnswer,
+        raises=(InvalidRequestError, *DATABASE),
+        refuses=(*REWARD_REFUSALS, *_OF_ITS_OWN),
+    ),
+)
 async def reward_batch(request: Request) -> Response:
-    """Do for each item, in their order, what /reward or /reward/egreedy does, all of it in one transaction.
+    """Learn from each item, in their order, as /reward or /reward/egreedy does, in one transaction.
 
-    An item that is refused (404, 409, 422) says why in its place; the others are learned all the same. A body larger
-    than OO_ML_MAX_BODY_BYTES is a 413: send several.
+    A refused item says why in its place; the others are learned all the same. Only a body without `items`, or
+    with more than 1,000, is a 422 as a whole. A body larger than OO_ML_MAX_BODY_BYTES is a 413: send several.
     """
     items = _items(await request.body(), RewardBatch, RewardItem)
     now = datetime.now(UTC)
@@ -126,7 +148,7 @@ def _command(item: Item, command: Callable[[Item], Command]) -> Command | Refusa
 
 
 def _refusal(error: OoMlError) -> Refusal:
-    return Refusal(status=status_of(error), error=problem_of(error))
+    return Refusal(status=STATUSES[type(error)], error=problem_of(error))
 
 
 def _in_place(

@@ -1,23 +1,21 @@
 """Bodies in and out, the short way: pydantic parses the bytes that came and writes the bytes that go.
 
 FastAPI's own way parses JSON first and validates then; besides its cost it lets NaN, lone surrogates and deep nesting
-through to the models. The calls still stand in the OpenAPI document: `documented` says for each what it takes.
+through to the models. The calls still stand in the OpenAPI document: see oo_ml/api/openapi.py.
 """
 
-from collections.abc import Sequence
 from hashlib import sha256
 from typing import Any, TypeVar
 
 from fastapi import Request, Response
 from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, ValidationError
-from pydantic.json_schema import models_json_schema
 
-from oo_ml.api.schemas.base import Problem
+from oo_ml.api.schemas.base import Page
+from oo_ml.services.pages import Found
 
 Model = TypeVar("Model", bound=BaseModel)
-
-_REF = "#/components/schemas/{model}"
+PageModel = TypeVar("PageModel", bound=Page[Any])
 
 
 async def parse(request: Request, model: type[Model]) -> Model:
@@ -46,32 +44,12 @@ def digest(body: BaseModel, policy: str) -> bytes:
     return sha256(f"{policy} {body.model_dump_json(exclude_unset=True)}".encode()).digest()
 
 
-def answer(model: BaseModel, status: int = 200, *, exclude_none: bool = False) -> Response:
+def page_of(model: type[PageModel], found: Found[Any, Any]) -> PageModel:
+    """Return a page of a list as the answer `model`."""
+    cursor = None if found.next_cursor is None else str(found.next_cursor)
+    return model.model_validate({"items": list(found.rows), "next_cursor": cursor}, from_attributes=True)
+
+
+def answer(model: BaseModel, status: int = 200) -> Response:
     """Return `model` as the body of a response."""
-    return Response(model.model_dump_json(exclude_none=exclude_none), status_code=status, media_type="application/json")
-
-
-def documented(
-    body: type[BaseModel] | None, gives: type[BaseModel], problems: dict[int, str], status: int = 200
-) -> dict[str, Any]:
-    """Return the arguments with which a route tells OpenAPI what it takes, gives and refuses."""
-    arguments: dict[str, Any] = {
-        "status_code": status,
-        "response_model": None,
-        "responses": {
-            status: {"model": gives},
-            **{code: {"model": Problem, "description": description} for code, description in problems.items()},
-        },
-    }
-    if body is not None:
-        schema = {"$ref": _REF.format(model=body.__name__)}
-        arguments["openapi_extra"] = {
-            "requestBody": {"required": True, "content": {"application/json": {"schema": schema}}}
-        }
-    return arguments
-
-
-def add_schemas(document: dict[str, Any], bodies: Sequence[type[BaseModel]]) -> None:
-    """Add the schemas of `bodies` to an OpenAPI document whose routes refer to them."""
-    _, definitions = models_json_schema([(body, "validation") for body in bodies], ref_template=_REF)
-    document.setdefault("components", {}).setdefault("schemas", {}).update(definitions["$defs"])
+    return Response(model.model_dump_json(), status_code=status, media_type="application/json")

@@ -1,17 +1,19 @@
 """A decision of a person: what explains it, and correcting its reward."""
 
 from datetime import UTC, datetime
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 from uuid import UUID
 
 from fastapi import APIRouter, Path, Request, Response
 
-from oo_ml.api.bodies import answer, documented, parse
+from oo_ml.api.bodies import answer, parse
 from oo_ml.api.dependencies import services
-from oo_ml.api.paths import EncodedUserId, decode_user_id
+from oo_ml.api.openapi import documented
+from oo_ml.api.paths import REFUSALS, EncodedUserId, decode_user_id
 from oo_ml.api.reward import reward_answer
 from oo_ml.api.schemas.decisions import CorrectionRequest, RewardAnswer
 from oo_ml.api.schemas.receipts import ReceiptAnswer, ReceiptCandidate, RewardChange
+from oo_ml.errors import OoMlError, UnknownDecisionError
 from oo_ml.services.outcomes import only
 from oo_ml.services.reports import Receipt, receipts
 from oo_ml.services.reward import CorrectCommand, correct
@@ -23,20 +25,16 @@ DecisionIdInPath = Annotated[
     UUID, Path(description="As /score answered it", examples=["01a207ac-5779-7446-ab27-aa4ca4d9dd7a"])
 ]
 
-_PROBLEMS = {
-    404: "This person has no such decision",
-    422: "No such id can exist, or a field is out of range",
-    503: "The database can't take it now; try again",
-}
+_RAISES: Final[tuple[type[OoMlError], ...]] = (UnknownDecisionError, *REFUSALS)
 
 
 @router.get(
     "/users/{user_id}/decisions/{decision_id}",
-    summary="A decision's receipt",
-    **documented(None, ReceiptAnswer, _PROBLEMS),
+    summary="Get the receipt of a decision",
+    **documented("getDecision", gives=ReceiptAnswer, raises=_RAISES),
 )
 async def decision(request: Request, user_id: EncodedUserId, decision_id: DecisionIdInPath) -> Response:
-    """Return how a decision was made, from what, with which probabilities, and what was said of its reward since."""
+    """Return what a decision was made from, the probability of each candidate, and every change of its reward."""
     key = DecisionKey(decode_user_id(user_id), decision_id)
     receipt = only(await services(request).readers.run(receipts, [key]))
     return answer(ReceiptAnswer(**_stored(receipt.decision), **_explained(receipt)))
@@ -44,13 +42,13 @@ async def decision(request: Request, user_id: EncodedUserId, decision_id: Decisi
 
 @router.put(
     "/users/{user_id}/decisions/{decision_id}/reward",
-    summary="Set the reward of a decision",
-    **documented(CorrectionRequest, RewardAnswer, _PROBLEMS),
+    summary="Amend the reward of a decision",
+    **documented("amendReward", takes=CorrectionRequest, gives=RewardAnswer, raises=_RAISES),
 )
 async def amend(request: Request, user_id: EncodedUserId, decision_id: DecisionIdInPath) -> Response:
-    """Make this the reward that counts, whatever counted before: b becomes what it would be had it come at first.
+    """Set the reward that counts: b becomes what it would be if this reward had come first.
 
-    A decision that had none gets it; sent again, it changes nothing. What counted before stays in the ledger.
+    A decision without a reward gets this one. Sent again, the call changes nothing. The ledger keeps earlier rewards.
     """
     body = await parse(request, CorrectionRequest)
     return await _correct(request, user_id, decision_id, body.reward)
@@ -59,12 +57,12 @@ async def amend(request: Request, user_id: EncodedUserId, decision_id: DecisionI
 @router.delete(
     "/users/{user_id}/decisions/{decision_id}/reward",
     summary="Retract the reward of a decision",
-    **documented(None, RewardAnswer, _PROBLEMS),
+    **documented("retractReward", gives=RewardAnswer, raises=_RAISES),
 )
 async def retract(request: Request, user_id: EncodedUserId, decision_id: DecisionIdInPath) -> Response:
-    """Take the reward back: A and b become what they would be had it never come.
+    """Take the reward back: A and b become what they would be if it had never come.
 
-    From then on only PUT gives the decision a reward: a late repetition of the one taken back does not.
+    From then on only PUT gives the decision a reward; a late repetition of the retracted one does not.
     """
     return await _correct(request, user_id, decision_id, None)
 

@@ -5,10 +5,11 @@ Whatever passes here can be stored, sent as JSON and named in a URL.
 
 import math
 from datetime import UTC, datetime, timedelta
-from typing import Annotated, Final
+from typing import Annotated, Final, Literal
 from uuid import UUID
 
-from pydantic import UUID7, AfterValidator, Field, JsonValue
+from pydantic import UUID7, AfterValidator, Field, JsonValue, WithJsonSchema
+from typing_extensions import TypeAliasType
 
 from oo_ml.domain.identifiers import MAX_IDENTIFIER_BYTES, is_identifier, is_storable, is_user_id, time_of
 
@@ -56,6 +57,22 @@ def _json_storable(value: JsonValue) -> JsonValue:
             raise ValueError("must hold finite numbers only")
     return value
 
+
+# Named types stand in the OpenAPI document under their names.
+Policy = TypeAliasType("Policy", Literal["linucb-v1", "egreedy-v1"])
+Reaction = TypeAliasType("Reaction", Literal["done", "helpful", "snooze", "not_helpful", "dismiss", "other", "none"])
+_CHECKS: Final = (
+    "reward_delay_p50",
+    "reward_delay_p95",
+    "never_rewarded",
+    "explored_share",
+    "propensity_calibration",
+    "states_not_finite",
+    "partitions_ahead",
+    "uncounted",
+)
+# Not enforced: during an upgrade the database may know a check that this release does not.
+Check = TypeAliasType("Check", Annotated[str, WithJsonSchema({"type": "string", "enum": list(_CHECKS)})])
 
 DecisionId = Annotated[UUID7, AfterValidator(_decision_id)]
 Identifier = Annotated[str, Field(min_length=1, max_length=MAX_IDENTIFIER_BYTES), AfterValidator(_identifier)]

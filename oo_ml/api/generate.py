@@ -5,23 +5,44 @@ from datetime import UTC, datetime
 import uuid_utils.compat as uuid_utils
 from fastapi import APIRouter, Request, Response
 
-from oo_ml.api.bodies import answer, documented, parse
+from oo_ml.api.bodies import answer, parse
 from oo_ml.api.dependencies import services
+from oo_ml.api.openapi import documented
 from oo_ml.api.schemas.generate import GenerateAnswer, GeneratedCandidate, GenerateRequest
+from oo_ml.api.statuses import DATABASE
+from oo_ml.errors import (
+    GatewayError,
+    GatewayUnreachableError,
+    InvalidReplyError,
+    InvalidRequestError,
+    RetiredPromptVersionError,
+    UnknownPromptVersionError,
+)
 from oo_ml.services.generate import GenerateCommand, generate
 
 router = APIRouter(tags=["generation"])
 
-_PROBLEMS = {
-    422: "Unknown prompt_version, or a field is out of range",
-    502: "The gateway answered with an error, or the model never gave the JSON asked for",
-    503: "The gateway or the database can't be reached; try again",
-}
 
-
-@router.post("/generate", summary="Generate tips", **documented(GenerateRequest, GenerateAnswer, _PROBLEMS))
+@router.post(
+    "/generate",
+    summary="Generate tips",
+    **documented(
+        "generate",
+        takes=GenerateRequest,
+        gives=GenerateAnswer,
+        raises=(
+            InvalidRequestError,
+            UnknownPromptVersionError,
+            RetiredPromptVersionError,
+            GatewayError,
+            InvalidReplyError,
+            GatewayUnreachableError,
+            *DATABASE,
+        ),
+    ),
+)
 async def generate_tips(request: Request) -> Response:
-    """Ask for `n` tips with a prompt version of the registry; what comes back is stored, failures included."""
+    """Ask the language model for `n` tips with a prompt version of the registry, and store its reply or its failure."""
     body = await parse(request, GenerateRequest)
     generated = await generate(
         services(request),
@@ -45,6 +66,5 @@ async def generate_tips(request: Request) -> Response:
             prompt_tokens=generated.prompt_tokens,
             completion_tokens=generated.completion_tokens,
             generation_id=generated.generation_id,
-        ),
-        exclude_none=True,
+        )
     )

@@ -2,26 +2,28 @@
 
 from fastapi import APIRouter, Request, Response
 
-from oo_ml.api.bodies import answer, documented
+from oo_ml.api.bodies import answer
 from oo_ml.api.dependencies import services
+from oo_ml.api.openapi import documented
 from oo_ml.api.schemas.base import Ok
+from oo_ml.api.statuses import DATABASE
 from oo_ml.services.outcomes import only
 from oo_ml.services.startup import ready
 
 router = APIRouter(tags=["probes"])
 
 
-@router.get("/health", summary="Is it up?", **documented(None, Ok, {}))
-@router.get("/livez", summary="Is the process alive?", **documented(None, Ok, {}))
+@router.get("/health", summary="Check that the service is up", **documented("getHealth", gives=Ok))
+@router.get("/livez", summary="Check that the process is alive", **documented("getLiveness", gives=Ok))
 async def alive() -> Response:
     """Answer without touching the database."""
     return answer(Ok())
 
 
 @router.get(
-    "/readyz", summary="Can it take calls?", **documented(None, Ok, {503: "The database is away or not migrated"})
+    "/readyz", summary="Check that calls can be served", **documented("getReadiness", gives=Ok, raises=DATABASE)
 )
 async def readiness(request: Request) -> Response:
-    """Answer 200 when the database answers and its schema is that of this release or a newer one."""
+    """Answer 200 if the database answers and has the schema of this release, or a newer one."""
     only(await services(request).readers.run(ready, [None]))
     return answer(Ok())

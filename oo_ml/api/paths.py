@@ -13,6 +13,8 @@ from pydantic import TypeAdapter, ValidationError
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from oo_ml.api.fields import UserId
+from oo_ml.api.statuses import DATABASE
+from oo_ml.errors import InvalidRequestError, OoMlError
 
 _user_id = TypeAdapter(UserId)
 
@@ -20,8 +22,8 @@ EncodedUserId = Annotated[
     str, Path(description="The user's id; percent-encode it, slashes too", examples=["ada", "team/ada"])
 ]
 
-# What a call that names a person in its path, and nothing else, is refused with.
-PROBLEMS: Final = {422: "No such id can exist", 503: "The database can't take it now; try again"}
+# What a call that names a user in its path, and nothing else, is refused with.
+REFUSALS: Final[tuple[type[OoMlError], ...]] = (InvalidRequestError, *DATABASE)
 
 
 class EncodedPath:

@@ -10,10 +10,12 @@ from typing import IO, Annotated, Final
 from fastapi import APIRouter, Depends, Request, Response
 from fastapi.responses import StreamingResponse
 
-from oo_ml.api.bodies import answer, documented
+from oo_ml.api.bodies import answer
 from oo_ml.api.dependencies import services
-from oo_ml.api.paths import PROBLEMS, EncodedUserId, decode_user_id
+from oo_ml.api.openapi import documented
+from oo_ml.api.paths import REFUSALS, EncodedUserId, decode_user_id
 from oo_ml.api.schemas.people import EraseAnswer, ExportAnswer
+from oo_ml.errors import ExportFileError
 from oo_ml.services.erase import erase
 from oo_ml.services.export import export
 
@@ -28,11 +30,15 @@ async def _until_answered() -> AsyncIterator[ExitStack]:
         yield files
 
 
-@router.delete("/users/{user_id}", summary="Erase a person", **documented(None, EraseAnswer, PROBLEMS))
+@router.delete(
+    "/users/{user_id}",
+    summary="Erase a user",
+    **documented("eraseUser", gives=EraseAnswer, raises=REFUSALS),
+)
 async def erase_user(request: Request, user_id: EncodedUserId) -> Response:
-    """Delete every row of theirs in every table, in one transaction. Fine for somebody never seen.
+    """Delete every row about a user from every table, in one transaction. An unknown user is no error.
 
-    Whoever comes back under this id is somebody new.
+    A later call with this id begins with a new user.
     """
     name = decode_user_id(user_id)
     [erased] = await services(request).long.run(erase, [name])
@@ -40,14 +46,16 @@ async def erase_user(request: Request, user_id: EncodedUserId) -> Response:
 
 
 @router.get(
-    "/users/{user_id}/export", summary="All that is known of a person", **documented(None, ExportAnswer, PROBLEMS)
+    "/users/{user_id}/export",
+    summary="Export a user",
+    **documented("exportUser", gives=ExportAnswer, raises=(*REFUSALS, ExportFileError)),
 )
 async def export_user(
     request: Request, user_id: EncodedUserId, files: Annotated[ExitStack, Depends(_until_answered)]
 ) -> Response:
-    """Return every row of theirs in every table, as one document that `oo-ml replay` reads.
+    """Return every row about a user from every table, as one document that `oo-ml replay` reads.
 
-    Empty tables for somebody never seen.
+    For an unknown user the tables are empty.
     """
     name = decode_user_id(user_id)
     service = partial(export, exported_at=datetime.now(UTC))

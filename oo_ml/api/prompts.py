@@ -1,33 +1,46 @@
 """The prompt registry over HTTP: list, show, publish."""
 
 from datetime import UTC, datetime
+from typing import Annotated
 
-from fastapi import APIRouter, Request, Response
+from fastapi import APIRouter, Query, Request, Response
 
-from oo_ml.api.bodies import answer, documented, parse
+from oo_ml.api.bodies import answer, page_of, parse
 from oo_ml.api.dependencies import services
-from oo_ml.api.errors import problem_of
-from oo_ml.api.schemas.prompts import PromptAnswer, PromptsAnswer, PromptSummary, PublishRequest
-from oo_ml.errors import UnknownPromptVersionError
+from oo_ml.api.openapi import documented
+from oo_ml.api.schemas.pages import Paging
+from oo_ml.api.schemas.prompts import PromptAnswer, PromptsPage, PublishRequest
+from oo_ml.api.statuses import DATABASE
+from oo_ml.errors import (
+    InvalidRequestError,
+    InvalidTemplateError,
+    PromptVersionExistsError,
+    PromptVersionNotFoundError,
+    ReservedPromptVersionError,
+    UnknownPromptVersionError,
+)
 from oo_ml.services import prompts
 from oo_ml.services.outcomes import only
+from oo_ml.services.pages import PageCommand
 
 router = APIRouter(prefix="/prompts", tags=["prompts"])
 
-_UNAVAILABLE = "The database can't take it now; try again"
 
-
-@router.get("", summary="List the prompt versions", **documented(None, PromptsAnswer, {503: _UNAVAILABLE}))
-async def list_prompts(request: Request) -> Response:
-    """Return every version without its text, retired ones included, the oldest first."""
-    [listing] = await services(request).readers.run(prompts.listing, [None])
-    return answer(PromptsAnswer(prompts=[PromptSummary.model_validate(prompt) for prompt in listing]))
+@router.get(
+    "",
+    summary="List the prompt versions",
+    **documented("listPrompts", gives=PromptsPage, raises=(InvalidRequestError, *DATABASE)),
+)
+async def list_prompts(request: Request, paging: Annotated[Paging, Query()]) -> Response:
+    """Return versions without their text, retired ones included, the oldest first."""
+    [found] = await services(request).readers.run(prompts.listing, [PageCommand(paging.limit, paging.cursor or 0)])
+    return answer(page_of(PromptsPage, found))
 
 
 @router.get(
     "/{version}",
-    summary="Show a prompt version",
-    **documented(None, PromptAnswer, {404: "No such version", 503: _UNAVAILABLE}),
+    summary="Get a prompt version",
+    **documented("getPrompt", gives=PromptAnswer, raises=(PromptVersionNotFoundError, *DATABASE)),
 )
 async def show_prompt(request: Request, version: str) -> Response:
     """Return a version with its templates."""
@@ -35,7 +48,7 @@ async def show_prompt(request: Request, version: str) -> Response:
         shown = only(await services(request).readers.run(prompts.show, [version]))
     except UnknownPromptVersionError as error:
         # In a body it is a mistake of the body's (422); here it is the thing that was asked for.
-        return answer(problem_of(error), 404)
+        raise PromptVersionNotFoundError(error.message) from None
     return answer(PromptAnswer.model_validate(shown))
 
 
@@ -43,14 +56,21 @@ async def show_prompt(request: Request, version: str) -> Response:
     "",
     summary="Publish a prompt version",
     **documented(
-        PublishRequest,
-        PromptAnswer,
-        {409: "The name is taken, or means something else", 422: "A template can't be rendered", 503: _UNAVAILABLE},
+        "publishPrompt",
+        takes=PublishRequest,
+        gives=PromptAnswer,
+        raises=(
+            InvalidRequestError,
+            InvalidTemplateError,
+            PromptVersionExistsError,
+            ReservedPromptVersionError,
+            *DATABASE,
+        ),
         status=201,
     ),
 )
 async def publish_prompt(request: Request) -> Response:
-    """Publish a new version. What is published never changes, so a template that can't be rendered is refused now."""
+    """Publish a new version. It never changes afterwards, so a template that cannot be rendered is refused here."""
     body = await parse(request, PublishRequest)
     draft = prompts.draft(
         version=body.version,

@@ -1,32 +1,31 @@
 """POST /reward and /reward/egreedy: learn from a reaction."""
 
 from datetime import UTC, datetime
-from typing import Annotated
+from typing import Annotated, Any, Final
 
 from fastapi import APIRouter, Header, Request, Response
 from fastapi.exceptions import RequestValidationError
 
-from oo_ml.api.bodies import answer, digest, documented, parse
+from oo_ml.api.bodies import answer, digest, parse
 from oo_ml.api.dependencies import services
+from oo_ml.api.openapi import documented
 from oo_ml.api.schemas.decisions import RewardAnswer, RewardRequest
+from oo_ml.api.statuses import DATABASE
 from oo_ml.domain.features import Moment, Task
 from oo_ml.domain.identifiers import MAX_IDENTIFIER_BYTES, is_identifier
 from oo_ml.domain.policies import EPSILON_GREEDY, LINUCB
+from oo_ml.errors import IdempotencyKeyReusedError, InvalidRequestError, OtherTipError, UnknownDecisionError
 from oo_ml.services.reward import DecisionRewardCommand, RewardCommand, Rewarded, learn
 from oo_ml.storage.ledger import Once
 
 router = APIRouter(tags=["decisions"])
 
-_PROBLEMS = {
-    404: "This person has no such decision",
-    409: "The decision was for another tip, or the Idempotency-Key came with another request before",
-    422: "A field is out of range",
-    503: "The database can't take it now; try again",
-}
+REFUSALS: Final = (InvalidRequestError, UnknownDecisionError, OtherTipError, IdempotencyKeyReusedError)
 
 IdempotencyKey = Annotated[
     str | None,
     Header(
+        alias="Idempotency-Key",
         description="Names this call, 1 to 200 bytes: sent again with the same body it counts once. Needs no"
         " decision_id; with one, a reward counts once anyway",
         examples=["9f0c7a1e-reaction-17"],
@@ -34,7 +33,11 @@ IdempotencyKey = Annotated[
 ]
 
 
-@router.post("/reward", summary="Teach LinUCB", **documented(RewardRequest, RewardAnswer, _PROBLEMS))
+def _documented(name: str) -> dict[str, Any]:
+    return documented(name, takes=RewardRequest, gives=RewardAnswer, raises=(*REFUSALS, *DATABASE))
+
+
+@router.post("/reward", summary="Reward LinUCB", **_documented("reward"))
 async def reward(request: Request, idempotency_key: IdempotencyKey = None) -> Response:
     """Add x x^T to A and reward times x to b of linucb-v1. The next decision for this user sees it.
 
@@ -43,7 +46,7 @@ async def reward(request: Request, idempotency_key: IdempotencyKey = None) -> Re
     return await _reward(request, LINUCB, idempotency_key)
 
 
-@router.post("/reward/egreedy", summary="Teach epsilon-greedy", **documented(RewardRequest, RewardAnswer, _PROBLEMS))
+@router.post("/reward/egreedy", summary="Reward epsilon-greedy", **_documented("rewardEgreedy"))
 async def reward_egreedy(request: Request, idempotency_key: IdempotencyKey = None) -> Response:
     """Add x x^T to A and reward times x to b of egreedy-v1. The next decision for this user sees it.
 

@@ -1,34 +1,37 @@
 """POST /score and /score/egreedy: choose one of the candidates."""
 
 from datetime import UTC, datetime
+from typing import Any, Final
 
 import uuid_utils.compat as uuid_utils
 from fastapi import APIRouter, Request, Response
 
-from oo_ml.api.bodies import answer, digest, documented, parse
+from oo_ml.api.bodies import answer, digest, parse
 from oo_ml.api.dependencies import services
+from oo_ml.api.openapi import documented
 from oo_ml.api.schemas.decisions import ScoreAnswer, ScoreRequest
+from oo_ml.api.statuses import DATABASE
 from oo_ml.domain.features import Moment
 from oo_ml.domain.policies import EPSILON_GREEDY, LINUCB
-from oo_ml.errors import NoCandidatesError
+from oo_ml.errors import DecisionExistsError, DecisionTooOldError, InvalidRequestError, NoCandidatesError
 from oo_ml.services.score import Answer, DecideCommand
 
 router = APIRouter(tags=["decisions"])
 
-_PROBLEMS = {
-    409: "This decision_id stands for another request already",
-    422: "No candidates, or a field is out of range",
-    503: "The database can't take it now; try again",
-}
+REFUSALS: Final = (InvalidRequestError, NoCandidatesError, DecisionExistsError, DecisionTooOldError)
 
 
-@router.post("/score", summary="Choose by LinUCB", **documented(ScoreRequest, ScoreAnswer, _PROBLEMS))
+def _documented(name: str) -> dict[str, Any]:
+    return documented(name, takes=ScoreRequest, gives=ScoreAnswer, raises=(*REFUSALS, *DATABASE))
+
+
+@router.post("/score", summary="Choose by LinUCB", **_documented("score"))
 async def score(request: Request) -> Response:
     """Choose the candidate with the highest theta.x + alpha sqrt(x^T A^-1 x), the first among equals."""
     return await _score(request, LINUCB)
 
 
-@router.post("/score/egreedy", summary="Choose by epsilon-greedy", **documented(ScoreRequest, ScoreAnswer, _PROBLEMS))
+@router.post("/score/egreedy", summary="Choose by epsilon-greedy", **_documented("scoreEgreedy"))
 async def score_egreedy(request: Request) -> Response:
     """Choose any candidate with probability epsilon, else the one with the highest theta.x, the first among equals."""
     return await _score(request, EPSILON_GREEDY)

@@ -4,9 +4,10 @@ from typing import Any
 
 from fastapi import APIRouter, Request, Response
 
-from oo_ml.api.bodies import answer, documented
+from oo_ml.api.bodies import answer
 from oo_ml.api.dependencies import services
-from oo_ml.api.paths import PROBLEMS, EncodedUserId, decode_user_id
+from oo_ml.api.openapi import documented
+from oo_ml.api.paths import REFUSALS, EncodedUserId, decode_user_id
 from oo_ml.api.schemas.base import Ok
 from oo_ml.api.schemas.people import EgreedyStatsAnswer, FeaturesAnswer, HistoryEntry, StatsAnswer
 from oo_ml.domain.features import LABELS
@@ -18,9 +19,13 @@ from oo_ml.storage.states import StateKey
 router = APIRouter(tags=["people"])
 
 
-@router.post("/reset/{user_id:path}", summary="Start a person afresh", **documented(None, Ok, PROBLEMS))
+@router.post(
+    "/reset/{user_id:path}",
+    summary="Reset a user",
+    **documented("reset", gives=Ok, raises=REFUSALS),
+)
 async def reset_user(request: Request, user_id: EncodedUserId) -> Response:
-    """Begin anew: both policies' state and counters, and the history. Fine for somebody never seen."""
+    """Start state, counters and history of both policies afresh. An unknown user is no error."""
     name = decode_user_id(user_id)
     await services(request).lanes.run(reset, name, name)
     return answer(Ok())
@@ -28,10 +33,12 @@ async def reset_user(request: Request, user_id: EncodedUserId) -> Response:
 
 # Before /stats/{user_id}, which would take it for a user whose id begins with egreedy/.
 @router.get(
-    "/stats/egreedy/{user_id:path}", summary="What egreedy-v1 knows", **documented(None, EgreedyStatsAnswer, PROBLEMS)
+    "/stats/egreedy/{user_id:path}",
+    summary="Get the stats of egreedy-v1",
+    **documented("getStatsEgreedy", gives=EgreedyStatsAnswer, raises=REFUSALS),
 )
 async def stats_egreedy(request: Request, user_id: EncodedUserId) -> Response:
-    """Return counters, exploration rate and theta (7 numbers); zeros for somebody never seen."""
+    """Return counters, exploration rate and theta (7 numbers) of a user; zeros for an unknown user."""
     name = decode_user_id(user_id)
     known = await _stats(request, name, EPSILON_GREEDY)
     return answer(
@@ -44,16 +51,24 @@ async def stats_egreedy(request: Request, user_id: EncodedUserId) -> Response:
     )
 
 
-@router.get("/stats/{user_id:path}", summary="What linucb-v1 knows", **documented(None, StatsAnswer, PROBLEMS))
+@router.get(
+    "/stats/{user_id:path}",
+    summary="Get the stats of linucb-v1",
+    **documented("getStats", gives=StatsAnswer, raises=REFUSALS),
+)
 async def stats_linucb(request: Request, user_id: EncodedUserId) -> Response:
-    """Return counters and theta (5 numbers); zeros for somebody never seen."""
+    """Return counters and theta (5 numbers) of a user; zeros for an unknown user."""
     name = decode_user_id(user_id)
     return answer(StatsAnswer(**_counters(name, await _stats(request, name, LINUCB))))
 
 
-@router.get("/features/{user_id:path}", summary="The latest decisions", **documented(None, FeaturesAnswer, PROBLEMS))
+@router.get(
+    "/features/{user_id:path}",
+    summary="Get the latest decisions",
+    **documented("getFeatures", gives=FeaturesAnswer, raises=REFUSALS),
+)
 async def features_of(request: Request, user_id: EncodedUserId) -> Response:
-    """Return the last 100 decisions of both policies since the last reset, oldest first."""
+    """Return the last 100 decisions of both policies since the last reset, the oldest first."""
     name = decode_user_id(user_id)
     [history] = await services(request).readers.run(features, [name])
     return answer(

@@ -2,9 +2,10 @@
 
 from fastapi import APIRouter, Request, Response
 
-from oo_ml.api.bodies import answer, documented
+from oo_ml.api.bodies import answer
 from oo_ml.api.dependencies import services
-from oo_ml.api.paths import PROBLEMS, EncodedUserId, decode_user_id
+from oo_ml.api.openapi import documented
+from oo_ml.api.paths import REFUSALS, EncodedUserId, decode_user_id
 from oo_ml.api.schemas.people import VerifyAnswer
 from oo_ml.services.verify import VerifyCommand, verify
 
@@ -12,12 +13,14 @@ router = APIRouter(tags=["people"])
 
 
 @router.get(
-    "/users/{user_id}/verify", summary="Is the state what the ledger says?", **documented(None, VerifyAnswer, PROBLEMS)
+    "/users/{user_id}/verify",
+    summary="Verify a user's state",
+    **documented("verifyUser", gives=VerifyAnswer, raises=REFUSALS),
 )
 async def verify_user(request: Request, user_id: EncodedUserId) -> Response:
     """Fold the ledger and compare with A, b and the counters bit for bit, and the ledger with the decisions.
 
-    Nothing is locked or written. Somebody never seen has no states, and is verified.
+    The call locks and writes nothing. An unknown user has no states and is verified.
     """
     name = decode_user_id(user_id)
     [report] = await services(request).long.run(verify, [VerifyCommand.person(name)])

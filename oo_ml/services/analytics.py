@@ -7,43 +7,32 @@ from uuid import UUID
 
 from sqlalchemy import Connection
 
+from oo_ml.services.pages import Found, PageCommand, by_offset
 from oo_ml.storage import analytics
-from oo_ml.storage.analytics import Choices, Filters, Page, Report
+from oo_ml.storage.analytics import Choices, Filters, Report
 
 
 @dataclass(frozen=True, slots=True)
 class ReportCommand:
-    """Ask for `limit` rows of a report, None for all, from the one with number `offset` on."""
+    """Ask for a page of a report; None: all of it."""
 
     report: Report
     filters: Filters
-    limit: int | None = None
-    offset: int = 0
+    page: PageCommand | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class DecisionsCommand:
-    """Ask for the last `limit` decisions of a person before the one named."""
+    """Ask for the last `limit` decisions of a user before the one named."""
 
     user_id: str
     before: UUID | None
     limit: int
 
 
-@dataclass(frozen=True, slots=True)
-class Decisions:
-    """Some decisions, the latest first, and the one to name for those before; None: there are none."""
-
-    rows: Sequence[Mapping[str, Any]]
-    next: UUID | None
-
-
-def report(connection: Connection, commands: Sequence[ReportCommand]) -> list[Page]:
+def report(connection: Connection, commands: Sequence[ReportCommand]) -> list[Found[Mapping[str, Any], int]]:
     """Return each report asked for."""
-    return [
-        analytics.report(connection, command.report, command.filters, command.limit, command.offset)
-        for command in commands
-    ]
+    return [_report(connection, command) for command in commands]
 
 
 def choices(connection: Connection, commands: Sequence[None]) -> list[Choices]:
@@ -51,13 +40,21 @@ def choices(connection: Connection, commands: Sequence[None]) -> list[Choices]:
     return [analytics.choices(connection) for _ in commands]
 
 
-def decisions(connection: Connection, commands: Sequence[DecisionsCommand]) -> list[Decisions]:
-    """Return the decisions of each person."""
+def decisions(connection: Connection, commands: Sequence[DecisionsCommand]) -> list[Found[Mapping[str, Any], UUID]]:
+    """Return decisions of each user, the latest first; the cursor is the last one of the page."""
     return [_decisions(connection, command) for command in commands]
 
 
-def _decisions(connection: Connection, command: DecisionsCommand) -> Decisions:
-    # One more than asked for tells whether there are more.
+def _report(connection: Connection, command: ReportCommand) -> Found[Mapping[str, Any], int]:
+    page = command.page
+    if page is None:
+        return Found(analytics.report(connection, command.report, command.filters))
+    # One row more than the page has tells whether another page follows.
+    rows = analytics.report(connection, command.report, command.filters, page.limit + 1, page.offset)
+    return by_offset(rows, page.limit, page.offset)
+
+
+def _decisions(connection: Connection, command: DecisionsCommand) -> Found[Mapping[str, Any], UUID]:
     rows = analytics.latest(connection, command.user_id, command.before, command.limit + 1)
     shown = rows[: command.limit]
-    return Decisions(shown, shown[-1]["decision_id"] if len(rows) > len(shown) else None)
+    return Found(shown, shown[-1]["decision_id"] if len(rows) > len(shown) else None)

@@ -18,6 +18,7 @@ from oo_ml.errors import (
     RetiredPromptVersionError,
     UnknownPromptVersionError,
 )
+from oo_ml.services.pages import Found, PageCommand, by_offset
 from oo_ml.settings import AUTO
 from oo_ml.storage import prompts
 from oo_ml.storage.prompts import PromptVersion
@@ -31,9 +32,12 @@ class WeighCommand:
     weight: float
 
 
-def listing(connection: Connection, _: Sequence[None]) -> list[list[PromptVersion]]:
-    """Return every version, retired ones included, the oldest first."""
-    return [prompts.listing(connection)]
+def listing(connection: Connection, commands: Sequence[PageCommand]) -> list[Found[PromptVersion, int]]:
+    """Return a page of the versions for each command, retired ones included, the oldest first."""
+    return [
+        by_offset(prompts.listing(connection, page.limit + 1, page.offset), page.limit, page.offset)
+        for page in commands
+    ]
 
 
 def show(connection: Connection, versions: Sequence[str]) -> list[PromptVersion | OoMlError]:

@@ -1,6 +1,6 @@
 """The reports behind /analytics: schema analytics, filtered, in an order, a page at a time."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date
 from enum import StrEnum
@@ -36,14 +36,6 @@ class Filters:
 
 
 @dataclass(frozen=True, slots=True)
-class Page:
-    """Some rows of a report, columns by name, and how many there are in all."""
-
-    rows: Sequence[Mapping[str, Any]]
-    total: int
-
-
-@dataclass(frozen=True, slots=True)
 class Choices:
     """What there is to filter by."""
 
@@ -59,15 +51,7 @@ _OF_VERSION: Final = "(CAST(:prompt_version AS text) IS NULL OR prompt_version =
 
 
 def _paged(statement: str, order: str) -> TextClause:
-    # The total is there even where the page is behind the last row.
-    return text(f"""
-        WITH found AS MATERIALIZED ({statement})
-        SELECT (SELECT count(*) FROM found) AS total, page.*
-        FROM (VALUES (1)) AS always (here)
-        LEFT JOIN LATERAL (
-            SELECT true AS there, found.* FROM found ORDER BY {order} LIMIT CAST(:limit AS bigint) OFFSET :offset
-        ) AS page ON true
-    """)
+    return text(f"SELECT * FROM ({statement}) AS found ORDER BY {order} LIMIT CAST(:limit AS bigint) OFFSET :offset")
 
 
 _REPORTS: Final = {
@@ -128,8 +112,10 @@ _LATEST = text("""
 """)
 
 
-def report(connection: Connection, which: Report, filters: Filters, limit: int | None, offset: int) -> Page:
-    """Return `limit` rows of a report, None for all, from the one with number `offset` on, counted from 0."""
+def report(
+    connection: Connection, which: Report, filters: Filters, limit: int | None = None, offset: int = 0
+) -> list[Mapping[str, Any]]:
+    """Return at most `limit` rows of a report, None for all, without its first `offset`; columns by name."""
     parameters = {
         "since": filters.since,
         "until": filters.until,
@@ -141,8 +127,7 @@ def report(connection: Connection, which: Report, filters: Filters, limit: int |
     }
     statement = _REPORTS[which]
     named = {name: value for name, value in parameters.items() if name in statement.compile().params}
-    rows = connection.execute(statement, named).mappings().all()
-    return Page([dict(row) for row in rows if row["there"]], rows[0]["total"])
+    return [dict(row) for row in connection.execute(statement, named).mappings()]
 
 
 def choices(connection: Connection) -> Choices:

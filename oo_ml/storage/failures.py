@@ -29,7 +29,8 @@ _MEANINGS: Final[dict[str, type[UnavailableError]]] = {
     "57014": DatabaseTimeoutError,
     "25P03": DatabaseTimeoutError,
     "25006": DatabaseReadOnlyError,
-    # A table, column or function of this release is missing.
+    # A schema, table, column or function of this release is missing.
+    "3F000": SchemaNotReadyError,
     "42P01": SchemaNotReadyError,
     "42703": SchemaNotReadyError,
     "42883": SchemaNotReadyError,

@@ -91,9 +91,9 @@ def find(connection: Connection, versions: Sequence[str]) -> dict[str, PromptVer
     return {row.version: PromptVersion(*row) for row in rows}
 
 
-def listing(connection: Connection) -> list[PromptVersion]:
-    """Return every version, the oldest first."""
-    return [PromptVersion(*row) for row in connection.execute(_LIST)]
+def listing(connection: Connection, limit: int | None = None, offset: int = 0) -> list[PromptVersion]:
+    """Return at most `limit` versions, None for all, the oldest first, without the first `offset`."""
+    return [PromptVersion(*row) for row in connection.execute(_LIST.limit(limit).offset(offset))]
 
 
 def insert(connection: Connection, prompt: PromptVersion) -> bool:

@@ -88,12 +88,15 @@ def test_what_there_is_to_filter_by(told: Service) -> None:
 
 
 def test_pages(told: Service) -> None:
-    """One after the other they are the whole; behind the last there is nothing, and the total is still known."""
+    """Page after page gives every item once, and no page is empty; a cursor past the end gives an empty page."""
     whole = get(told, "learning-curve")
-    pages = [get(told, "learning-curve", limit=4, offset=offset) for offset in (0, 4, 8, 12)]
+    pages = [get(told, "learning-curve", limit=5)]
+    while cursor := pages[-1]["next_cursor"]:
+        pages.append(get(told, "learning-curve", limit=5, cursor=cursor))
+    assert [len(page["items"]) for page in pages] == [5, 5]
     assert [item for page in pages for item in page["items"]] == whole["items"]
-    assert [page["total"] for page in pages] == [10] * 4
-    assert pages[3] == {"items": [], "total": 10, "limit": 4, "offset": 12}
+    assert whole["next_cursor"] is None
+    assert get(told, "learning-curve", cursor=12) == {"items": [], "next_cursor": None}
 
 
 @pytest.mark.parametrize("report", REPORTS)
@@ -110,7 +113,6 @@ def test_csv_is_the_same(told: Service, report: str) -> None:
 def test_an_empty_database(service: Service, report: str) -> None:
     """Nothing is known, and nothing is made up."""
     answer = get(service, report)
-    assert answer["total"] == len(answer["items"])
     if report == "loop-health":
         assert {item["check"]: item["status"] for item in answer["items"]} == {
             "reward_delay_p50": "unknown",
@@ -131,7 +133,9 @@ def test_an_empty_database(service: Service, report: str) -> None:
         ("reaction-rates", {"by": "user_id"}),
         ("learning-curve", {"limit": 0}),
         ("learning-curve", {"limit": 1001}),
-        ("learning-curve", {"offset": -1}),
+        ("learning-curve", {"cursor": -1}),
+        ("learning-curve", {"cursor": "x"}),
+        ("learning-curve", {"policy": "linucb-v2"}),
         ("prompt-costs", {"prompt_version": "a\x00b"}),
     ],
 )
@@ -147,14 +151,14 @@ def test_decisions_of_a_person(told: Service) -> None:
     told.client.post("/reset/ada")
     last = show(told, "v1", 0.5)
     first = told.client.get("/users/ada/decisions", params={"limit": 6}).json()
-    rest = told.client.get("/users/ada/decisions", params={"limit": 6, "before": first["next"]}).json()
-    decisions = first["decisions"] + rest["decisions"]
+    rest = told.client.get("/users/ada/decisions", params={"limit": 6, "cursor": first["next_cursor"]}).json()
+    decisions = first["items"] + rest["items"]
     assert decisions[0]["decision_id"] == last
     assert [decision["reaction"] for decision in decisions] == [
         "helpful", "dismiss", "done", "none", "other", "dismiss", "not_helpful", "snooze", "helpful", "done", "done",
     ]  # fmt: skip
-    assert rest["next"] is None
-    assert told.client.get("/users/nobody/decisions").json() == {"user_id": "nobody", "decisions": [], "next": None}
+    assert rest["next_cursor"] is None
+    assert told.client.get("/users/nobody/decisions").json() == {"items": [], "next_cursor": None}
 
 
 def test_assumed_rewards_are_no_reactions(serve: Serve) -> None:

@@ -51,8 +51,9 @@ def send_alone(service: Service, path: str, item: Item) -> dict[str, Any]:
     door = path.removesuffix("/batch") + ("/egreedy" if item.get("policy") == EPSILON_GREEDY else "")
     headers = {"Idempotency-Key": item["idempotency_key"]} if "idempotency_key" in item else {}
     response = service.client.post(door, content=json.dumps(body), headers=headers)
-    kind = "body" if response.status_code == 200 else "error"
-    return {"status": response.status_code, kind: response.json()}
+    if response.status_code == 200:
+        return {"kind": "done", "status": 200, "body": response.json()}
+    return {"kind": "refused", "status": response.status_code, "error": response.json()}
 
 
 def send_in_a_batch(service: Service, path: str, item: Item) -> dict[str, Any]:
@@ -250,7 +251,7 @@ def test_an_idempotency_key_is_found_again_through_every_door(service: Service, 
         named = item | {"policy": policy, "idempotency_key": "a"}
         made = DOORS[first](service, REWARD, named)
         assert made["body"]["applied"] is True
-        assert DOORS[second](service, REWARD, named) == {"status": 200, "body": made["body"] | {"applied": False}}
+        assert DOORS[second](service, REWARD, named) == made | {"body": made["body"] | {"applied": False}}
         changes: list[Item] = [{"reward": 0.5}, {"policy": other}]
         for door, change in product((first, second), changes):
             assert codes([DOORS[door](service, REWARD, named | change)]) == [(409, "idempotency_key_reused")]
@@ -308,7 +309,7 @@ def test_a_bad_item_is_refused_as_alone_and_its_neighbours_are_not(
     for kind, item, outcome in zip(kinds, kinds.values(), outcomes[::2], strict=True):
         alone = service.client.post(path.removesuffix("/batch"), content=json.dumps(item))
         assert alone.status_code == 422
-        assert outcome == {"status": 422, "error": alone.json()}, kind
+        assert outcome == {"kind": "refused", "status": 422, "error": alone.json()}, kind
 
 
 def test_what_an_item_has_more_than_the_single_call_is_checked_too(service: Service) -> None:

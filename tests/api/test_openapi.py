@@ -1,56 +1,108 @@
-"""The OpenAPI document: every call of the contract, with its body, its answer and an example."""
+"""The OpenAPI document: every call, what it takes and gives, its errors, and examples that are what they say."""
 
 import re
+from collections.abc import Iterator
+from typing import Any, get_args
 
 import pytest
+from jsonschema_rs import meta
 
+from oo_ml.api import statuses
+from oo_ml.api.fields import Policy
+from oo_ml.domain.policies import DIMENSIONS
+from tests import calls, openapi
 from tests.serving import Service
 
-BODIES = {
-    "/score": "ScoreRequest",
-    "/score/egreedy": "ScoreRequest",
-    "/score/batch": "ScoreBatch",
-    "/reward": "RewardRequest",
-    "/reward/egreedy": "RewardRequest",
-    "/reward/batch": "RewardBatch",
-    "/generate": "GenerateRequest",
-    "/prompts": "PublishRequest",
-}
+DOCUMENT = openapi.document()
+SCHEMAS = DOCUMENT["components"]["schemas"]
+OPERATIONS = {one["operationId"]: one for methods in DOCUMENT["paths"].values() for one in methods.values()}
+SENT = ["ScoreRequest", "ScoreBatch", "RewardRequest", "RewardBatch"]
 
 
-def test_every_call_of_the_contract_is_documented(service: Service) -> None:
-    """None is missing, and each says what it answers."""
-    document = service.client.get("/openapi.json").json()
-    assert document["paths"].keys() >= {
-        *BODIES,
+def test_the_document_is_served(service: Service) -> None:
+    """The one that these tests look at."""
+    assert service.client.get("/openapi.json").json() == DOCUMENT
+
+
+def test_every_call_of_the_contract_is_documented() -> None:
+    """None is missing; each has a body of its own name for 2xx, and a short name of its own."""
+    assert DOCUMENT["paths"].keys() >= {
+        "/score",
+        "/score/egreedy",
+        "/reward",
+        "/reward/egreedy",
         "/reset/{user_id}",
         "/stats/{user_id}",
         "/stats/egreedy/{user_id}",
         "/features/{user_id}",
+        "/generate",
         "/health",
-        "/prompts/{version}",
-        "/users/{user_id}",
-        "/users/{user_id}/export",
     }
-    for path, methods in document["paths"].items():
-        for operation in methods.values():
-            success = next(status for status in operation["responses"] if status.startswith("2"))
-            assert "$ref" in operation["responses"][success]["content"]["application/json"]["schema"], path
+    assert len(OPERATIONS) == sum(map(len, DOCUMENT["paths"].values()))
+    assert OPERATIONS.keys() == {*calls.EVERY, "getHealth", "getLiveness"}
+    for name, operation in OPERATIONS.items():
+        [success] = [response for status, response in operation["responses"].items() if status.startswith("2")]
+        assert success["content"]["application/json"]["schema"].keys() == {"$ref"}, name
+        assert operation["summary"], name
 
 
-@pytest.mark.parametrize(("path", "model"), BODIES.items())
-def test_bodies_are_described_though_the_routes_parse_them(service: Service, path: str, model: str) -> None:
-    """Every reference resolves, and the example is accepted by the call itself."""
-    document = service.client.get("/openapi.json").json()
-    schema = document["paths"][path]["post"]["requestBody"]["content"]["application/json"]["schema"]
-    assert schema == {"$ref": f"#/components/schemas/{model}"}
-    assert "properties" in document["components"]["schemas"][model]
+def test_every_reference_resolves_and_every_schema_is_used() -> None:
+    """From a call to its schemas, and from them to others; none has the name of a Python generic."""
+    used: set[str] = set()
+    new = references(DOCUMENT["paths"])
+    while new:
+        used |= new
+        new = {name for one in new for name in references(SCHEMAS[one])} - used
+    assert used == SCHEMAS.keys()
+    assert all(re.fullmatch(r"[A-Z][A-Za-z]+", name) for name in SCHEMAS)
 
 
-@pytest.mark.parametrize(("path", "model"), [(path, model) for path, model in BODIES.items() if path[1] in "sr"])
-def test_examples_work(service: Service, path: str, model: str) -> None:
+def references(part: object) -> set[str]:
+    """The names of the schemas that a part of the document refers to."""
+    return set(re.findall(r"'\$ref': '#/components/schemas/(\w+)'", str(part)))
+
+
+def test_every_schema_is_one() -> None:
+    """Of JSON Schema 2020-12, as OpenAPI 3.1 has it."""
+    assert DOCUMENT["openapi"].startswith("3.1")
+    for schema in SCHEMAS.values():
+        meta.validate({"$schema": "https://json-schema.org/draft/2020-12/schema", **schema})
+
+
+def examples(part: object, schema: dict[str, Any] | None = None) -> Iterator[tuple[Any, dict[str, Any]]]:
+    """Yield every example and every default in a part of the document, with the schema that it is of."""
+    match part:
+        case dict():
+            own = part["schema"] if isinstance(part.get("schema"), dict) else part if schema is None else schema
+            match part.get("examples"):
+                case list(values):
+                    yield from ((value, own) for value in values)
+                case dict(named):
+                    yield from ((one["value"], own) for one in named.values())
+            if "default" in part:
+                yield part["default"], part
+            for name, inner in part.items():
+                if name not in {"examples", "default"}:
+                    yield from examples(inner)
+        case list():
+            for inner in part:
+                yield from examples(inner)
+
+
+def test_every_example_is_what_it_stands_for() -> None:
+    """In schemas, in parameters and in responses, null and defaults included."""
+    found = list(examples(DOCUMENT))
+    assert len(found) > 100
+    assert any("difference" in value and value["difference"] is None for value, _ in found if isinstance(value, dict))
+    for value, schema in found:
+        openapi.validator({key: inner for key, inner in schema.items() if key != "examples"}).validate(value)
+
+
+@pytest.mark.parametrize("model", SENT)
+def test_examples_work(service: Service, model: str) -> None:
     """What the documentation shows can be sent as it stands, and each item of a batch is accepted."""
-    [example] = service.client.get("/openapi.json").json()["components"]["schemas"][model]["examples"]
+    path = {"S": "/score", "R": "/reward"}[model[0]] + ("/batch" if model.endswith("Batch") else "")
+    [example] = SCHEMAS[model]["examples"]
     answer = service.client.post(path, json=example)
     assert answer.status_code == 200
     assert {outcome["status"] for outcome in answer.json().get("outcomes", [])} <= {200}
@@ -59,6 +111,7 @@ def test_examples_work(service: Service, path: str, model: str) -> None:
 @pytest.mark.parametrize(
     "model",
     [
+        *SENT,
         "ScoreBatchAnswer",
         "RewardBatchAnswer",
         "CorrectionRequest",
@@ -69,12 +122,99 @@ def test_examples_work(service: Service, path: str, model: str) -> None:
         "ExportAnswer",
     ],
 )
-def test_what_is_said_of_a_person_has_an_example(service: Service, model: str) -> None:
-    """With fields that there are; the document leaves out those that are null."""
-    schema = service.client.get("/openapi.json").json()["components"]["schemas"][model]
-    assert schema["examples"]
-    for example in schema["examples"]:
-        assert example.keys() <= schema["properties"].keys()
+def test_large_bodies_have_an_example(model: str) -> None:
+    """One at least."""
+    assert SCHEMAS[model]["examples"]
+
+
+def test_enums() -> None:
+    """Policies, reactions, checks and codes have their values listed once, under a name."""
+    assert SCHEMAS["Policy"]["enum"] == list(DIMENSIONS) == list(get_args(Policy.__value__))
+    assert SCHEMAS["ProblemCode"]["enum"] == list(statuses.CODES)
+    for model, fields in {
+        "ScoreAnswer": {"policy": "Policy"},
+        "DecisionSummary": {"policy": "Policy", "reaction": "Reaction"},
+        "LoopHealth": {"check": "Check"},
+        "Problem": {"code": "ProblemCode"},
+    }.items():
+        for field, name in fields.items():
+            assert SCHEMAS[model]["properties"][field]["$ref"] == f"#/components/schemas/{name}"
+
+
+def test_every_check_is_listed(service: Service) -> None:
+    """Those of a service that has decided, of both policies, are all there are."""
+    for suffix in ("", "/egreedy"):
+        service.client.post(f"/score{suffix}", json=calls.score())
+    found = service.client.get("/analytics/loop-health").json()["items"]
+    assert {item["check"] for item in found} == set(SCHEMAS["Check"]["enum"])
+
+
+def test_outcomes_are_told_apart_by_their_kind() -> None:
+    """A text, since generators take the values of a discriminator for texts."""
+    for model, done in (("ScoreBatchAnswer", "ScoreDone"), ("RewardBatchAnswer", "RewardDone")):
+        outcome = SCHEMAS[model]["properties"]["outcomes"]["items"]
+        mapping = {"done": f"#/components/schemas/{done}", "refused": "#/components/schemas/Refusal"}
+        assert outcome["discriminator"] == {"propertyName": "kind", "mapping": mapping}
+        for kind, schema in (("done", done), ("refused", "Refusal")):
+            assert SCHEMAS[schema]["properties"]["kind"]["const"] == kind
+            assert "kind" in SCHEMAS[schema]["required"]
+
+
+def test_what_is_always_sent_is_required() -> None:
+    """In an answer only what the service leaves out is optional, and is never null."""
+    optional = {
+        (name, field)
+        for name in answers()
+        for field, schema in SCHEMAS[name].get("properties", {}).items()
+        if field not in SCHEMAS[name].get("required", [])
+    }
+    assert optional == {
+        ("GeneratedCandidate", "rationale"),
+        ("ShownFeatures", "day_of_week"),
+        ("ShownFeatures", "exploring"),
+    }
+    assert all("anyOf" not in SCHEMAS[name]["properties"][field] for name, field in optional)
+
+
+def answers() -> set[str]:
+    """The names of the schemas that answers are made of."""
+    found = references([one["responses"] for one in OPERATIONS.values()])
+    while (more := found | {name for one in found for name in references(SCHEMAS[one])}) != found:
+        found = more
+    return found
+
+
+def test_what_may_be_left_out_is_optional() -> None:
+    """A generator that takes a default for a promise finds none in a body; the description has it."""
+    for schema in SCHEMAS.values():
+        assert not any("default" in field for field in schema.get("properties", {}).values())
+    assert SCHEMAS["Candidate"]["required"] == ["id", "content", "source"]
+    assert "required" not in SCHEMAS["TaskFeatures"]
+    assert SCHEMAS["TaskFeatures"]["properties"]["hour_of_day"]["description"].endswith("Default: 12")
+
+
+def test_lists_come_in_pages_of_one_kind() -> None:
+    """Limit and cursor in, items and next_cursor out."""
+    pages = set()
+    for name, operation in OPERATIONS.items():
+        taken = {one["name"] for one in operation.get("parameters", []) if one["in"] == "query"}
+        given = SCHEMAS[
+            operation["responses"]
+            .get("200", operation["responses"].get("201"))["content"]["application/json"]["schema"]["$ref"]
+            .rpartition("/")[2]
+        ]["properties"]
+        assert not taken & {"offset", "before", "page"}
+        assert ({"limit", "cursor"} <= taken) == (given.keys() == {"items", "next_cursor"}), name
+        pages |= {name} if "cursor" in taken else set()
+    assert pages == {
+        "listDecisions",
+        "listPrompts",
+        "getReactionRates",
+        "getRewardsByDay",
+        "getLearningCurve",
+        "getPromptCosts",
+        "getLoopHealth",
+    }
 
 
 def test_the_page_needs_nothing_from_elsewhere(service: Service) -> None:

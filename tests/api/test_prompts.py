@@ -21,7 +21,7 @@ DRAFT = {
 
 def test_the_first_versions_are_there_from_the_start(service: Service) -> None:
     """Active, described, and without their text in the list."""
-    prompts = service.client.get("/prompts").json()["prompts"]
+    prompts = service.client.get("/prompts").json()["items"]
     assert [prompt["version"] for prompt in prompts] == ["v1", "v2-mentor", "v3-few-shot"]
     for prompt in prompts:
         assert (prompt["status"], prompt["weight"], prompt["retired_at"]) == ("active", 0.0, None)
@@ -93,7 +93,7 @@ def test_weight_and_status_are_shown(service: Service, db: Engine) -> None:
             text("UPDATE oo_ml.prompt_versions SET status = 'retired', retired_at = now() WHERE version = 'v1'")
         )
     shown = [service.client.get(f"/prompts/{version}").json() for version in ("v1", "v2-mentor", "v3-few-shot")]
-    listed = service.client.get("/prompts").json()["prompts"]
+    listed = service.client.get("/prompts").json()["items"]
     for prompts in (shown, listed):
         assert [(one["status"], one["weight"]) for one in prompts] == [("retired", 0), ("active", 0.3), ("active", 0)]
 

@@ -62,7 +62,7 @@ def test_every_call_works_with_the_rights_documented(clerk: str) -> None:
             call("GET", path, **ada)
         for report in REPORTS:
             call("GET", f"/analytics/{report}")
-        [decision, *_] = call("GET", "/users/{user_id}/decisions", **ada)["decisions"]
+        [decision, *_] = call("GET", "/users/{user_id}/decisions", **ada)["items"]
         one = {**ada, "decision_id": decision["decision_id"]}
         call("GET", "/users/{user_id}/decisions/{decision_id}", **one)
         call("PUT", "/users/{user_id}/decisions/{decision_id}/reward", {"reward": 0.5}, **one)

@@ -32,7 +32,7 @@ def past(service: Service, path: str, content: bytes, **headers: str) -> httpx.R
 
 
 @pytest.mark.parametrize(
-    ("method", "content", "status"), [("POST", b"0123456789", 200), ("POST", b"0123456789+", 404), ("GET", b"", 404)]
+    ("method", "content", "status"), [("POST", b"0123456789", 200), ("POST", b"0123456789+", 413), ("GET", b"", 404)]
 )
 def test_the_way_past_is_taken(method: str, content: bytes, status: int) -> None:
     """FastAPI knows nothing of this path, so only the shortcut can answer it."""
@@ -90,9 +90,12 @@ def test_other_methods_and_spellings_go_through(service: Service, path: str) -> 
     assert past(service, path.replace("s", "%73", 1).replace("r", "%72", 1), b"{}").status_code == 404
 
 
-def test_a_body_that_is_announced_too_large_goes_through(service: Service) -> None:
-    """FastAPI refuses it before it has been read."""
-    assert past(service, "/score", b" " * 3_000_000).status_code == 413
+@pytest.mark.parametrize("path", [*HOT, "/prompts"])
+def test_a_body_too_large_is_refused_alike(service: Service, path: str) -> None:
+    """By its announced length, or by its bytes as they come: the same 413."""
+    answers = [way(service, path, b" " * 3_000_000) for way in (through, past)]
+    assert [(answer.status_code, answer.json()["code"]) for answer in answers] == [(413, "content_too_large")] * 2
+    assert answers[0].content == answers[1].content
 
 
 @pytest.mark.parametrize("path", HOT)

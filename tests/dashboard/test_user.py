@@ -51,7 +51,7 @@ def test_decisions_and_receipts(service: Service, db: Engine, visits: Visits) ->
     assert page.evaluate("document.activeElement.id") == "decisions-title"
     times = [row.get_attribute("datetime") for row in page.locator("#decisions tbody th time").all()]
     assert times == sorted(times, key=str, reverse=True)
-    latest = service.client.get("/users/ada/decisions", params={"limit": 1}).json()["decisions"][0]
+    latest = service.client.get("/users/ada/decisions", params={"limit": 1}).json()["items"][0]
     link = rows.first.get_by_role("link", name="Receipt")
     assert link.get_attribute("href") == f"{service.url}/users/ada/decisions/{latest['decision_id']}"
     link.click()

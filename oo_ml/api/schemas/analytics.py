@@ -1,16 +1,15 @@
 """Reports: rows of numbers. A number is null where there is nothing to compute it from."""
 
 from datetime import date
-from typing import Annotated, Any, Final, Generic, Literal, TypeVar
+from typing import Annotated, Any, Final, Literal
 from uuid import UUID
 
 from pydantic import BaseModel, BeforeValidator, Field, create_model
 
-from oo_ml.api.fields import Identifier, UtcTime
+from oo_ml.api.fields import Check, Identifier, Policy, Reaction, UtcTime
+from oo_ml.api.schemas.base import Answer, Page
+from oo_ml.api.schemas.pages import Paging
 
-MAX_ROWS: Final = 1000
-
-Row = TypeVar("Row", bound=BaseModel)
 Number = float | None
 
 
@@ -28,15 +27,12 @@ class Selection(BaseModel):
 
     since: Day = Field(None, examples=["2026-11-01"])
     until: Day = Field(None, examples=["2026-11-28"])
-    policy: Name = Field(None, examples=["linucb-v1"])
+    policy: Annotated[Policy | None, BeforeValidator(_absent)] = Field(None, examples=["linucb-v1"])
     prompt_version: Name = Field(None, examples=["v2-mentor"])
 
 
-class PagedSelection(Selection):
+class PagedSelection(Selection, Paging):
     """The same, a page at a time."""
-
-    limit: int = Field(100, ge=1, le=MAX_ROWS)
-    offset: int = Field(0, ge=0, le=2**31)
 
 
 class Grouping(BaseModel):
@@ -53,22 +49,13 @@ class PagedRatesSelection(PagedSelection, Grouping):
     """The same, a page at a time."""
 
 
-class PageAnswer(BaseModel, Generic[Row]):
-    """Some rows of a report."""
-
-    items: list[Row]
-    total: int = Field(description="Rows in all")
-    limit: int
-    offset: int
-
-
-class _Group(BaseModel):
+class _Group(Answer):
     prompt_version: str | None = Field(description="null: tips that no model wrote, or all versions by policy")
-    policy: str | None = Field(description="null: all")
+    policy: Policy | None = Field(description="null: all")
     shown: int = Field(description="Decisions")
 
 
-class _Means(BaseModel):
+class _Means(Answer):
     rewarded: int = Field(description="Decisions with a reward that counts, assumed ones too")
     mean_reward: Number
     mean_reward_low: Number = Field(description="95 % interval")
@@ -96,16 +83,18 @@ def _of_reaction(name: str) -> dict[str, Any]:
 
 REACTIONS: Final = ("reacted", "done", "helpful", "snooze", "not_helpful", "dismiss", "other")
 _Reactions = create_model(
-    "_Reactions", **{name: field for reaction in REACTIONS for name, field in _of_reaction(reaction).items()}
+    "_Reactions",
+    __base__=Answer,
+    **{name: field for reaction in REACTIONS for name, field in _of_reaction(reaction).items()},
 )
 
 
 class ReactionRates(_WeightedMeans, _Reactions, _Group):
-    """How people reacted to tips of a prompt version, or of a policy: raw, and weighted by inverse propensity."""
+    """Reactions to the tips of a prompt version, or of a policy: raw, and weighted by inverse propensity."""
 
 
 class RewardsByDay(_Means):
-    """Mean reward of a day's tips, those drawn at random or the others."""
+    """Mean reward of a day's decisions: those drawn at random, or the others."""
 
     day: date
     exploring: bool
@@ -113,16 +102,16 @@ class RewardsByDay(_Means):
 
 
 class LearningCurve(_Means):
-    """Mean reward of people's nth decision since their last reset."""
+    """Mean reward of users' nth decision since their last reset."""
 
-    policy: str
+    policy: Policy
     first_decision: int = Field(description="n, or the first n of those taken together")
     last_decision: int
     decisions: int
 
 
-class PromptCosts(BaseModel):
-    """What the tips of a prompt version cost."""
+class PromptCosts(Answer):
+    """Calls, tokens and latency of a prompt version."""
 
     prompt_version: str
     calls: int
@@ -136,11 +125,11 @@ class PromptCosts(BaseModel):
     tokens_per_done: Number
 
 
-class LoopHealth(BaseModel):
-    """Whether something about the loop is as it should be."""
+class LoopHealth(Answer):
+    """A check of the loop of decision and reward."""
 
-    check: str = Field(validation_alias="check_name", examples=["explored_share"])
-    policy: str | None
+    check: Check = Field(validation_alias="check_name", examples=["explored_share"])
+    policy: Policy | None
     value: Number
     expected: Number
     p_value: Number = Field(description="How likely it is to be this far off by chance")
@@ -148,34 +137,50 @@ class LoopHealth(BaseModel):
     reason: str
 
 
-class ChoicesAnswer(BaseModel):
-    """What there is to filter by."""
+class ChoicesAnswer(Answer):
+    """The values that filters can have."""
 
-    policies: list[str]
+    policies: list[Policy]
     prompt_versions: list[str]
     first_day: date | None
     last_day: date | None
 
 
-class DecisionSummary(BaseModel):
+class DecisionSummary(Answer):
     """A decision; its receipt says more."""
 
     decision_id: UUID
     decided_at: UtcTime = Field(validation_alias="served_at")
-    policy: str
+    policy: Policy
     tip_id: str
     prompt_version: str | None
     score: float
     propensity: float
     exploring: bool
     reward: Number
-    reaction: str = Field(description="done, helpful, snooze, not_helpful, dismiss, other or none")
+    reaction: Reaction = Field(description="none: no reaction so far, or an assumed reward")
     rewarded_at: UtcTime | None
 
 
-class DecisionsAnswer(BaseModel):
-    """A person's decisions, the latest first."""
+class ReactionRatesPage(Page[ReactionRates]):
+    """Reaction rates, the group with the most decisions first."""
 
-    user_id: str
-    decisions: list[DecisionSummary]
-    next: UUID | None = Field(description="Send it as `before` for those before; null: there are none")
+
+class RewardsByDayPage(Page[RewardsByDay]):
+    """Mean rewards, the earliest day first."""
+
+
+class LearningCurvePage(Page[LearningCurve]):
+    """Mean rewards, a policy's first decision first."""
+
+
+class PromptCostsPage(Page[PromptCosts]):
+    """Costs, the prompt version with the most calls first."""
+
+
+class LoopHealthPage(Page[LoopHealth]):
+    """Checks of the loop of decision and reward."""
+
+
+class DecisionsPage(Page[DecisionSummary]):
+    """Decisions of a user, the latest first."""

@@ -1,8 +1,18 @@
-"""What bodies have in common, and the answers that many calls give."""
+"""The bases of all bodies and answers, and the answers that many calls give."""
 
-from typing import Literal
+from typing import TYPE_CHECKING, Generic, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
+from typing_extensions import TypeAliasType
+
+from oo_ml.api.statuses import CODES
+
+Item = TypeVar("Item", bound=BaseModel)
+
+if TYPE_CHECKING:
+    ProblemCode = str
+else:
+    ProblemCode = TypeAliasType("ProblemCode", Literal[CODES])
 
 
 class Body(BaseModel):
@@ -11,13 +21,26 @@ class Body(BaseModel):
     model_config = ConfigDict(strict=True, frozen=True, allow_inf_nan=False, hide_input_in_errors=True)
 
 
-class Ok(BaseModel):
+class Answer(BaseModel):
+    """The body of a response. A field with a default is always sent, so it is required."""
+
+    model_config = ConfigDict(json_schema_serialization_defaults_required=True)
+
+
+class Ok(Answer):
     """Done, and on disk."""
 
     ok: Literal[True] = True
 
 
-class FieldProblem(BaseModel):
+class Page(Answer, Generic[Item]):
+    """Items of a list, in order."""
+
+    items: list[Item]
+    next_cursor: str | None = Field(description="Send it as `cursor` to get the items that follow; null: the end")
+
+
+class FieldProblem(Answer):
     """What is wrong with a field: where it is, why it is refused, and what kind of mistake that is."""
 
     loc: list[str | int]
@@ -25,8 +48,8 @@ class FieldProblem(BaseModel):
     type: str
 
 
-class Problem(BaseModel):
+class Problem(Answer):
     """Why a call failed: a sentence, or the fields at fault, and a code that stays the same between releases."""
 
-    detail: str | list[FieldProblem]
-    code: str
+    detail: str | list[FieldProblem] = Field(description="A list for the code `invalid`, else a sentence")
+    code: ProblemCode

@@ -2,10 +2,10 @@
 
 from typing import Annotated, Final, Generic, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import ConfigDict, Field
 
-from oo_ml.api.fields import Identifier
-from oo_ml.api.schemas.base import Body, Problem
+from oo_ml.api.fields import Identifier, Policy
+from oo_ml.api.schemas.base import Answer, Body, Problem
 from oo_ml.api.schemas.decisions import RewardAnswer, RewardRequest, ScoreAnswer, ScoreRequest
 
 MAX_ITEMS: Final = 1000
@@ -14,9 +14,7 @@ Item = TypeVar("Item", bound=Body)
 
 # Fields that the single calls have elsewhere, in the path or a header, are excluded: what is asked, and so its
 # digest, is the same at every door.
-Policy = Annotated[
-    Literal["linucb-v1", "egreedy-v1"], Field(description="The policy that decides or learns", exclude=True)
-]
+ItemPolicy = Annotated[Policy, Field(description="The policy that decides or learns", exclude=True)]
 
 
 class Batch(Body, Generic[Item]):
@@ -28,7 +26,7 @@ class Batch(Body, Generic[Item]):
 class ScoreItem(ScoreRequest):
     """What /score takes, and the policy that decides."""
 
-    policy: Policy = "linucb-v1"
+    policy: ItemPolicy = "linucb-v1"
 
 
 class ScoreBatch(Batch[ScoreItem]):
@@ -62,7 +60,7 @@ class ScoreBatch(Batch[ScoreItem]):
 class RewardItem(RewardRequest):
     """What /reward takes, the policy that learns, and the name of the call."""
 
-    policy: Policy = "linucb-v1"
+    policy: ItemPolicy = "linucb-v1"
     idempotency_key: Identifier | None = Field(
         None,
         exclude=True,
@@ -101,21 +99,23 @@ class RewardBatch(Batch[RewardItem]):
     )
 
 
-class Refusal(BaseModel):
+class Refusal(Answer):
     """An item that was refused, and changed nothing: the status and the body that the single call would have had."""
 
+    kind: Literal["refused"] = "refused"
     status: int = Field(ge=400, examples=[404, 409, 422])
     error: Problem
 
 
-class ScoreDone(BaseModel):
+class ScoreDone(Answer):
     """A decision that was made: what /score would have answered."""
 
+    kind: Literal["done"] = "done"
     status: Literal[200] = 200
     body: ScoreAnswer
 
 
-class ScoreBatchAnswer(BaseModel):
+class ScoreBatchAnswer(Answer):
     """What came of each item, in their order."""
 
     model_config = ConfigDict(
@@ -124,6 +124,7 @@ class ScoreBatchAnswer(BaseModel):
                 {
                     "outcomes": [
                         {
+                            "kind": "done",
                             "status": 200,
                             "body": {
                                 "tip_id": "t1",
@@ -133,35 +134,10 @@ class ScoreBatchAnswer(BaseModel):
                                 "propensity": 1.0,
                             },
                         },
-                        {"status": 422, "error": {"detail": "No candidates", "code": "no_candidates"}},
-                    ]
-                }
-            ]
-        }
-    )
-
-    outcomes: list[ScoreDone | Refusal]
-
-
-class RewardDone(BaseModel):
-    """A reward that is in: what /reward would have answered."""
-
-    status: Literal[200] = 200
-    body: RewardAnswer
-
-
-class RewardBatchAnswer(BaseModel):
-    """What came of each item, in their order."""
-
-    model_config = ConfigDict(
-        json_schema_extra={
-            "examples": [
-                {
-                    "outcomes": [
-                        {"status": 200, "body": {"ok": True, "applied": True, "reward": 1.0, "decision_id": None}},
                         {
-                            "status": 404,
-                            "error": {"detail": "This person has no such decision", "code": "unknown_decision"},
+                            "kind": "refused",
+                            "status": 422,
+                            "error": {"detail": "No candidates", "code": "no_candidates"},
                         },
                     ]
                 }
@@ -169,4 +145,39 @@ class RewardBatchAnswer(BaseModel):
         }
     )
 
-    outcomes: list[RewardDone | Refusal]
+    outcomes: list[Annotated[ScoreDone | Refusal, Field(discriminator="kind")]]
+
+
+class RewardDone(Answer):
+    """A reward that is in: what /reward would have answered."""
+
+    kind: Literal["done"] = "done"
+    status: Literal[200] = 200
+    body: RewardAnswer
+
+
+class RewardBatchAnswer(Answer):
+    """What came of each item, in their order."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "outcomes": [
+                        {
+                            "kind": "done",
+                            "status": 200,
+                            "body": {"ok": True, "applied": True, "reward": 1.0, "decision_id": None},
+                        },
+                        {
+                            "kind": "refused",
+                            "status": 404,
+                            "error": {"detail": "This user has no such decision", "code": "unknown_decision"},
+                        },
+                    ]
+                }
+            ]
+        }
+    )
+
+    outcomes: list[Annotated[RewardDone | Refusal, Field(discriminator="kind")]]

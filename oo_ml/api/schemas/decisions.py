@@ -3,11 +3,11 @@
 from typing import Annotated, Literal
 from uuid import UUID
 
-from pydantic import BaseModel, ConfigDict, FailFast, Field, ValidationInfo, field_validator
+from pydantic import ConfigDict, FailFast, Field, ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError
 
-from oo_ml.api.fields import DecisionId, Hour, Identifier, Reward, Text, TipId, UserId, Weekday
-from oo_ml.api.schemas.base import Body
+from oo_ml.api.fields import DecisionId, Hour, Identifier, Policy, Reward, Text, TipId, UserId, Weekday
+from oo_ml.api.schemas.base import Answer, Body
 
 MAX_CANDIDATES = 1000
 
@@ -76,12 +76,12 @@ class ScoreRequest(Body):
     )
 
 
-class ScoreAnswer(BaseModel):
+class ScoreAnswer(Answer):
     """The candidate chosen."""
 
     tip_id: str
     score: float
-    policy: str
+    policy: Policy
     decision_id: UUID = Field(description="UUIDv7 of this decision")
     propensity: float = Field(description="The probability with which this candidate was chosen", gt=0, le=1)
 
@@ -135,7 +135,7 @@ class CorrectionRequest(Body):
     reward: Reward
 
 
-class RewardAnswer(BaseModel):
+class RewardAnswer(Answer):
     """Done, and on disk."""
 
     model_config = ConfigDict(

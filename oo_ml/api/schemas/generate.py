@@ -3,10 +3,11 @@
 from typing import Literal
 from uuid import UUID
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import ConfigDict, Field
+from pydantic.json_schema import SkipJsonSchema
 
 from oo_ml.api.fields import Identifier, JsonObject, UserId
-from oo_ml.api.schemas.base import Body
+from oo_ml.api.schemas.base import Answer, Body
 from oo_ml.api.schemas.decisions import Context
 
 MAX_TIPS = 20
@@ -49,16 +50,18 @@ class GenerateRequest(Body):
     )
 
 
-class GeneratedCandidate(BaseModel):
+class GeneratedCandidate(Answer):
     """A tip, ready to be a candidate of /score."""
 
     id: str
     content: str
     source: Literal["llm"] = "llm"
-    rationale: str | None = None
+    rationale: str | SkipJsonSchema[None] = Field(
+        None, exclude_if=lambda rationale: rationale is None, description="Left out if the model gave none"
+    )
 
 
-class GenerateAnswer(BaseModel):
+class GenerateAnswer(Answer):
     """The tips, and what they cost."""
 
     candidates: list[GeneratedCandidate]

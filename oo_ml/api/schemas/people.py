@@ -2,13 +2,14 @@
 
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import ConfigDict, Field
 
-from oo_ml.api.fields import UtcTime
-from oo_ml.api.schemas.base import Ok
+from oo_ml.api.fields import Policy, UtcTime
+from oo_ml.api.schemas.base import Answer, Ok
+from oo_ml.api.schemas.features import ShownFeatures
 
 
-class StatsAnswer(BaseModel):
+class StatsAnswer(Answer):
     """What linucb-v1 has learned of a person."""
 
     user_id: str
@@ -23,29 +24,29 @@ class StatsAnswer(BaseModel):
 class EgreedyStatsAnswer(StatsAnswer):
     """What egreedy-v1 has learned of a person."""
 
-    policy: str
+    policy: Policy
     exploration_rate: float
     feature_labels: list[str]
 
 
-class HistoryEntry(BaseModel):
+class HistoryEntry(Answer):
     """A decision."""
 
     ts: UtcTime
-    features: dict[str, Any]
+    features: ShownFeatures
     score: float
     tip_id: str
-    policy: str
+    policy: Policy
 
 
-class FeaturesAnswer(BaseModel):
+class FeaturesAnswer(Answer):
     """The last 100 decisions of both policies, oldest first."""
 
     user_id: str
     history: list[HistoryEntry]
 
 
-class VerifyAnswer(BaseModel):
+class VerifyAnswer(Answer):
     """What was compared, and the first thing that is not as it should be."""
 
     model_config = ConfigDict(
@@ -106,7 +107,7 @@ class EraseAnswer(Ok):
     total: int
 
 
-class ExportAnswer(BaseModel):
+class ExportAnswer(Answer):
     """All that is known of a person: a list of rows for each table that can hold any, columns by name.
 
     Timestamps are ISO 8601 in UTC, uuid is text, bytea lowercase hexadecimal, float8[] nested lists. Numbers are exact.

@@ -2,10 +2,10 @@
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import ConfigDict, Field
 
 from oo_ml.api.fields import Template, Text, UtcTime, Version
-from oo_ml.api.schemas.base import Body
+from oo_ml.api.schemas.base import Answer, Body, Page
 
 
 class PublishRequest(Body):
@@ -17,7 +17,7 @@ class PublishRequest(Body):
     user_template: Template
 
 
-class PromptSummary(BaseModel):
+class PromptSummary(Answer):
     """A prompt version without its text."""
 
     model_config = ConfigDict(from_attributes=True)
@@ -37,7 +37,5 @@ class PromptAnswer(PromptSummary):
     user_template: str
 
 
-class PromptsAnswer(BaseModel):
-    """Every prompt version, the oldest first."""
-
-    prompts: list[PromptSummary]
+class PromptsPage(Page[PromptSummary]):
+    """Prompt versions, the oldest first."""

@@ -1,26 +1,28 @@
 """What explains a decision."""
 
-from typing import Any, Literal
+from typing import Literal
 from uuid import UUID
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import ConfigDict, Field
 
-from oo_ml.api.fields import UtcTime
+from oo_ml.api.fields import Policy, UtcTime
+from oo_ml.api.schemas.base import Answer
+from oo_ml.api.schemas.features import Moment, ShownFeatures, TaskDescription
 
 
-class ReceiptCandidate(BaseModel):
+class ReceiptCandidate(Answer):
     """A candidate as the policy saw it; its score is exploit + explore."""
 
     id: str
     source: str
     prompt_version: str | None = Field(None, description="As the client named it")
-    features: dict[str, Any]
+    features: TaskDescription
     exploit: float | None = Field(description="theta.x; null where it was decided by a release that did not keep it")
     explore: float | None = Field(description="alpha sqrt(x^T A^-1 x); 0 for egreedy-v1")
     propensity: float | None = Field(description="The probability with which it was to be chosen")
 
 
-class RewardChange(BaseModel):
+class RewardChange(Answer):
     """What was said of a decision's reward: a row of the ledger."""
 
     model_config = ConfigDict(from_attributes=True)
@@ -33,7 +35,7 @@ class RewardChange(BaseModel):
     idempotency_key: str | None
 
 
-class ReceiptAnswer(BaseModel):
+class ReceiptAnswer(Answer):
     """A decision with all that explains it."""
 
     model_config = ConfigDict(
@@ -63,6 +65,7 @@ class ReceiptAnswer(BaseModel):
                         {
                             "id": "t1",
                             "source": "todoist",
+                            "prompt_version": None,
                             "features": {"is_overdue": True, "task_age_days": 3.0, "priority": 4},
                             "exploit": 0.0,
                             "explore": 1.7349351572897471,
@@ -71,6 +74,7 @@ class ReceiptAnswer(BaseModel):
                         {
                             "id": "t2",
                             "source": "todoist",
+                            "prompt_version": None,
                             "features": {"is_overdue": False, "task_age_days": 0.0, "priority": 1},
                             "exploit": 0.0,
                             "explore": 1.0,
@@ -105,7 +109,7 @@ class ReceiptAnswer(BaseModel):
 
     user_id: str
     decision_id: UUID
-    policy: str
+    policy: Policy
     decided_at: UtcTime
     epoch: int = Field(description="Epoch of the state it was made from")
     version: int = Field(description="Version of that state: changes of A and b in the epoch before it")
@@ -122,8 +126,8 @@ class ReceiptAnswer(BaseModel):
     prompt_version: str | None = Field(description="The one that wrote the tip, if a model did")
     prompt_probability: float | None = Field(description="The probability with which that version was picked, if known")
     generation_id: UUID | None = Field(description="The generation that wrote the tip")
-    context: dict[str, Any]
-    features: dict[str, Any] = Field(description="Raw features of the tip chosen")
+    context: Moment
+    features: ShownFeatures
     x: list[float] = Field(description="The same as the model saw them")
     candidates: list[ReceiptCandidate]
     reward: float | None = Field(description="The reward that counts")

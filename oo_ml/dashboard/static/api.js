@@ -44,14 +44,16 @@ export async function get(path, parameters, signal) {
   throw new Refusal(sentence(await response.json().catch(() => ({})), response));
 }
 
-/** Return all items of a paged list. */
+/** Return all items of a list, page by page. */
 export async function items(path, parameters, signal) {
   const found = [];
-  for (;;) {
-    const page = await get(path, { ...parameters, limit: PAGE, offset: found.length }, signal);
+  let cursor = null;
+  do {
+    const page = await get(path, { ...parameters, limit: PAGE, cursor }, signal);
     found.push(...page.items);
-    if (page.items.length === 0 || found.length >= page.total) return found;
-  }
+    cursor = page.next_cursor;
+  } while (cursor !== null);
+  return found;
 }
 
 function sentence(problem, response) {

@@ -9,9 +9,9 @@ import { table } from "./tables.js";
 
 const LIMIT = 100;
 
-/** Return up to a hundred decisions before a cursor, or the latest. */
-export function load(person, before, signal) {
-  return get(`${person}/decisions`, { limit: LIMIT, before }, signal);
+/** Return a page of up to a hundred decisions; without a cursor the latest. */
+export function load(person, cursor, signal) {
+  return get(`${person}/decisions`, { limit: LIMIT, cursor }, signal);
 }
 
 /** Return all that were loaded so far; `more` loads older ones, and is null if there are none. */

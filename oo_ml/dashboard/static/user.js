@@ -40,16 +40,16 @@ function states(person) {
   return fill(part("state"), load, ([linucb, egreedy]) => known(linucb, egreedy));
 }
 
-function latest(person, before = null, earlier = []) {
-  const load = (signal) => decisions.load(person, before, signal);
-  return fill(part("decisions"), load, (page) => {
-    const all = [...earlier, ...page.decisions];
-    return decisions.list(person, all, page.next === null ? null : () => older(person, page.next, all));
+function latest(person, cursor = null, earlier = []) {
+  const load = (signal) => decisions.load(person, cursor, signal);
+  return fill(part("decisions"), load, ({ items, next_cursor: next }) => {
+    const all = [...earlier, ...items];
+    return decisions.list(person, all, next === null ? null : () => older(person, next, all));
   });
 }
 
-async function older(person, before, earlier) {
-  const outcome = await latest(person, before, earlier);
+async function older(person, cursor, earlier) {
+  const outcome = await latest(person, cursor, earlier);
   announce(outcome === "shown" ? "Older decisions shown." : "Older decisions could not be loaded.");
   // The button that was pressed is gone. There is another, or the end is reached.
   const heading = part("decisions-title");

@@ -1,0 +1,149 @@
+"""The OpenAPI document: body, answer and errors of each call; the errors come from the error classes.
+
+Schemas come from pydantic directly. FastAPI's own way drops null from examples, and promises a body of errors that is
+never sent.
+"""
+
+import json
+from collections.abc import Iterator, Sequence
+from inspect import getdoc
+from typing import Any, Final
+
+from fastapi import FastAPI
+from pydantic import BaseModel
+from pydantic.json_schema import JsonSchemaMode, models_json_schema
+
+from oo_ml.api.schemas.base import Answer, Body, Problem
+from oo_ml.api.statuses import RETRY_AFTER_SECONDS, STATUSES
+from oo_ml.errors import ContentTooLargeError, InvalidRequestError, OoMlError, UnexpectedError
+
+Json = dict[str, Any]
+Errors = Sequence[type[OoMlError]]
+
+_SCHEMAS: Final = "#/components/schemas/"
+# FastAPI's schemas of a body that no call sends.
+_NEVER_SENT: Final = ("HTTPValidationError", "ValidationError")
+# Any request can have a body, and any code a bug.
+_ALWAYS: Final = (ContentTooLargeError, UnexpectedError)
+_WRONG_FIELD: Final = {"loc": ["body", "user_id"], "msg": "Field required", "type": "missing"}
+
+
+def documented(  # noqa: PLR0913 - what there is to say of a call
+    name: str,
+    *,
+    gives: type[Answer],
+    takes: type[Body] | None = None,
+    raises: Errors = (),
+    refuses: Errors = (),
+    status: int = 200,
+) -> Json:
+    """Return the arguments with which a route describes its body, answer and errors.
+
+    Args:
+        name: the operationId, after which generated clients name their function.
+        gives: the body of the answer.
+        takes: the body of the request.
+        raises: the errors that a call can be answered with, besides those of every call.
+        refuses: the errors that an item of a batch can be refused with.
+        status: the status of the answer.
+    """
+    description = getdoc(gives) or ""
+    if refuses:
+        reasons = [f"- {STATUSES[error]} `{code}`: {_sentence(error)}" for code, error in _by_code(refuses).items()]
+        description = "\n".join([description, "", "An item can be refused with:", "", *reasons])
+    arguments: Json = {
+        "operation_id": name,
+        "response_model": None,
+        "status_code": status,
+        "responses": {status: {"description": description} | _content(gives)} | _problems([*raises, *_ALWAYS]),
+    }
+    if takes is not None:
+        arguments["openapi_extra"] = {"requestBody": {"required": True, **_content(takes)}}
+    return arguments
+
+
+def install(app: FastAPI) -> None:
+    """Complete the document of an application."""
+    build = app.openapi
+
+    def openapi() -> Json:
+        if app.openapi_schema is None:
+            _complete(build())
+        return build()
+
+    app.openapi = openapi  # type: ignore[method-assign]
+
+
+def _content(model: type[BaseModel]) -> Json:
+    return {"content": {"application/json": {"schema": {"$ref": f"{_SCHEMAS}{model.__name__}"}}}}
+
+
+def _problems(errors: Errors) -> dict[int, Json]:
+    """Return a response for each status, with the codes that tell its errors apart."""
+    by_status: dict[int, list[type[OoMlError]]] = {}
+    for error in errors:
+        by_status.setdefault(STATUSES[error], []).append(error)
+    return {status: _problem(status, _by_code(by_status[status])) for status in sorted(by_status)}
+
+
+def _problem(status: int, by_code: dict[str, type[OoMlError]]) -> Json:
+    response = _content(Problem)
+    response["content"]["application/json"]["examples"] = {
+        code: {"value": {"detail": [_WRONG_FIELD] if error is InvalidRequestError else _sentence(error), "code": code}}
+        for code, error in by_code.items()
+    }
+    response["description"] = "\n".join(f"- `{code}`: {_sentence(error)}" for code, error in by_code.items())
+    if status == 503:  # noqa: PLR2004
+        schema = {"type": "integer", "const": RETRY_AFTER_SECONDS}
+        said = "Seconds to wait before the next try"
+        response["headers"] = {"Retry-After": {"description": said, "required": True, "schema": schema}}
+    return response
+
+
+def _by_code(errors: Errors) -> dict[str, type[OoMlError]]:
+    """Return the errors by their codes; of several with one code, the first."""
+    by_code: dict[str, type[OoMlError]] = {}
+    for error in errors:
+        by_code.setdefault(error.code, error)
+    return by_code
+
+
+def _sentence(error: type[OoMlError]) -> str:
+    return error().message
+
+
+def _complete(document: Json) -> None:
+    """Add the schemas that the calls refer to, and remove the 422 of FastAPI, which no call sends."""
+    calls = [call for methods in document["paths"].values() for call in methods.values()]
+    for call in calls:
+        if any(name in json.dumps(call["responses"].get("422")) for name in _NEVER_SENT):
+            del call["responses"]["422"]
+    schemas = document["components"]["schemas"]
+    for name in _NEVER_SENT:
+        schemas.pop(name, None)
+    schemas.update(_schemas(json.dumps(calls)))
+    document["components"]["schemas"] = dict(sorted(schemas.items()))
+
+
+def _schemas(calls: str) -> Json:
+    """Return the schemas of the bodies and answers that `calls` refers to."""
+    sides: tuple[tuple[type[BaseModel], JsonSchemaMode], ...] = ((Body, "validation"), (Answer, "serialization"))
+    models = [
+        (model, mode) for base, mode in sides for model in _subclasses(base) if f'"{_SCHEMAS}{model.__name__}"' in calls
+    ]
+    _, definitions = models_json_schema(models, ref_template=_SCHEMAS + "{model}")
+    schemas: Json = definitions["$defs"]
+    for schema in schemas.values():
+        for name, field in schema.get("properties", {}).items():
+            default = field.pop("default", None)
+            if name not in schema.get("required", ()) and isinstance(default, bool | int | float | str):
+                # Some generators take a field with a default for a required one, so only its description has it.
+                described = [field["description"]] if "description" in field else []
+                field["description"] = ". ".join([*described, f"Default: {json.dumps(default)}"])
+    return schemas
+
+
+def _subclasses(model: type[BaseModel]) -> Iterator[type[BaseModel]]:
+    for subclass in model.__subclasses__():
+        yield subclass
+        yield from _subclasses(subclass)

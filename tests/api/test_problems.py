@@ -1,0 +1,161 @@
+"""Every error is JSON of one shape, and promised by the OpenAPI document (tests/openapi.py looks at each answer)."""
+
+import ast
+import logging
+from pathlib import Path
+from typing import Any, NoReturn
+
+import psycopg
+import pytest
+from sqlalchemy import Engine
+from sqlalchemy.exc import DBAPIError
+
+import oo_ml
+from oo_ml import errors
+from oo_ml.api import statuses
+from oo_ml.errors import OoMlError
+from oo_ml.services.lanes import Lanes
+from oo_ml.services.workers import Workers
+from oo_ml.storage import failures
+from tests import calls, openapi
+from tests.conftest import Serve, make_settings
+from tests.serving import Service, serving
+
+# What the command line alone calls.
+NOT_OVER_HTTP = {"analysts", "import_state", "replay"}
+
+
+def call(service: Service, operation: str) -> tuple[int, dict[str, Any]]:
+    """Make a call; return its status and its body."""
+    method, path, body = calls.EVERY[operation]
+    answer = service.client.request(method, path, json=body)
+    return answer.status_code, answer.json()
+
+
+def test_every_call_that_uses_the_database_is_tried_here() -> None:
+    """The probes that use none are the only ones missing."""
+    operations = {one["operationId"] for methods in openapi.document()["paths"].values() for one in methods.values()}
+    assert operations == {*calls.EVERY, "getHealth", "getLiveness"}
+
+
+@pytest.mark.parametrize("announced", [True, False], ids=["past FastAPI", "through FastAPI"])
+def test_an_unexpected_exception_is_a_500(
+    service: Service, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, announced: bool
+) -> None:
+    """Answered as JSON, logged once by the service with its traceback, and not raised again for the server to log."""
+
+    async def fail(*_: object) -> NoReturn:
+        raise ZeroDivisionError("a bug")
+
+    monkeypatch.setattr(Lanes, "run", fail)
+    monkeypatch.setattr(Workers, "run", fail)
+    for method, path, body in calls.EVERY.values():
+        caplog.clear()
+        content = service.client.build_request(method, path, json=body).content
+        answer = service.client.request(method, path, content=content if announced else iter([content]))
+        assert (answer.status_code, answer.json()) == (
+            500,
+            {"detail": "Internal error; the log of the service has the details", "code": "unexpected"},
+        )
+        [record] = [one for one in caplog.records if one.levelno >= logging.ERROR]
+        assert (record.name, record.exc_info is not None) == ("oo_ml.api.errors", True)
+        assert "ada" not in record.getMessage()
+
+
+@pytest.mark.parametrize("schemas", [(), ("oo_ml", "analytics", "rollup")], ids=["without schemas", "empty schemas"])
+def test_a_database_before_its_migration_is_a_503(empty_database_url: str, schemas: tuple[str, ...]) -> None:
+    """For every call, reports too: the sentence says what to do."""
+    with psycopg.connect(empty_database_url, autocommit=True) as connection:
+        for schema in schemas:
+            connection.execute(f"CREATE SCHEMA {schema}".encode())
+    with serving(make_settings(), empty_database_url) as service:
+        for operation in calls.EVERY:
+            status, problem = call(service, operation)
+            assert (status, problem["code"]) == (503, "schema_not_ready"), operation
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "SELECT nowhere.f()",
+        "SELECT * FROM nowhere.t",
+        "SELECT CAST(NULL AS nowhere.t)",
+        "SELECT * FROM no_table",
+        "SELECT no_column FROM pg_class",
+        "SELECT no_function()",
+    ],
+)
+def test_what_is_missing_in_the_database_is_a_schema_not_ready(db: Engine, statement: str) -> None:
+    """A schema, table, column or function."""
+    with pytest.raises(DBAPIError) as raised, db.begin() as connection:
+        connection.exec_driver_sql(statement)
+    assert isinstance(failures.outcome(raised.value), errors.SchemaNotReadyError)
+
+
+def test_a_database_that_is_away_is_a_503() -> None:
+    """For every call."""
+    with serving(make_settings(), "postgresql://nobody@127.0.0.1:1/nothing") as service:
+        for operation in calls.EVERY:
+            status, problem = call(service, operation)
+            assert (status, problem["code"]) == (503, "database_unavailable"), operation
+
+
+def test_a_body_too_large_is_a_413(serve: Serve) -> None:
+    """By its announced length for every call, whatever it does with a body; in chunks for those that read one."""
+    service = serve(max_body_bytes=1000)
+    large = b" " * 1001
+    for method, path, body in calls.EVERY.values():
+        for announced in [True] if body is None else [True, False]:
+            answer = service.client.request(method, path, content=large if announced else iter([large]))
+            assert (answer.status_code, answer.json()) == (
+                413,
+                {"detail": "The body is larger than OO_ML_MAX_BODY_BYTES", "code": "content_too_large"},
+            )
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "expected"),
+    [
+        ("GET", "/nowhere", (404, "not_found")),
+        ("POST", "/score/", (404, "not_found")),
+        ("GET", "/dashboard/static/nothing.js", (404, "not_found")),
+        ("GET", "/score", (405, "method_not_allowed")),
+        ("DELETE", "/prompts", (405, "method_not_allowed")),
+        ("POST", "/dashboard/static/api.js", (405, "method_not_allowed")),
+        ("GET", "/prompts/v99", (404, "unknown_prompt_version")),
+        ("GET", "/analytics/loop-health.csv?since=x", (422, "invalid")),
+        ("GET", "/users/%ff/decisions", (422, "invalid")),
+        ("GET", "/prompts?limit=0", (422, "invalid")),
+    ],
+)
+def test_other_refusals(service: Service, method: str, path: str, expected: tuple[int, str]) -> None:
+    """Of the framework or of ours: the same shape."""
+    answer = service.client.request(method, path)
+    assert (answer.status_code, answer.json()["code"]) == expected
+    assert ("Allow" in answer.headers) == (answer.status_code == 405)
+
+
+def test_what_services_raise_is_promised() -> None:
+    """Each error class that is named where calls are served has a status, and some call promises its code."""
+    package = Path(oo_ml.__file__).parent
+    files = [*package.glob("api/*.py"), *package.glob("services/*.py"), package / "llm.py"]
+    named = {
+        error
+        for file in files
+        if file.stem not in NOT_OVER_HTTP
+        for node in ast.walk(ast.parse(file.read_text("utf-8")))
+        if isinstance(node, ast.Name)
+        and isinstance(error := getattr(errors, node.id, None), type)
+        and error is not OoMlError
+    }
+    assert errors.UnknownDecisionError in named
+    assert named <= statuses.STATUSES.keys()
+    promised = {
+        code
+        for methods in openapi.document()["paths"].values()
+        for one in methods.values()
+        for status, response in one["responses"].items()
+        if int(status) >= 400
+        for code in response["content"]["application/json"]["examples"]
+    }
+    assert promised == set(statuses.CODES) - {errors.NotFoundError.code, errors.MethodNotAllowedError.code}
