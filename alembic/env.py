@@ -67,7 +67,8 @@ def _destination() -> str | None:
     return revision if isinstance(revision, str) else ""
 
 
-_settings = Settings()
+# `oo-ml db` hands over its settings, too.
+_settings = context.config.attributes.get("settings") or Settings()
 context.config.attributes["translate"] = schema_names.translation(_settings)
 if context.is_offline_mode():
     _run_offline(_settings)

@@ -45,8 +45,8 @@ class Dialect(PGDialect_psycopg):
     def do_begin(self, dbapi_connection: DBAPIConnection) -> None:
         """Begin a transaction."""
         driver: Any = dbapi_connection
-        # A plain cursor: PostgreSQL takes several statements at once only if the result is asked for as text.
-        psycopg.Cursor[Any](driver.driver_connection).execute(self._begin)
+        # PostgreSQL takes several statements at once only unprepared, and if the result is asked for as text.
+        psycopg.Cursor[Any](driver.driver_connection).execute(self._begin, prepare=False)
 
 
 registry.register("postgresql.oo_ml", __name__, "Dialect")

@@ -93,13 +93,13 @@ def migration_connection(database: str | Engine | Connection, settings: Settings
 def upgrade(url: str, settings: Settings, revision: str = "head") -> None:
     """Migrate up to `revision`. At head, also make the partitions of the coming months."""
     with migration_connection(url, settings) as connection:
-        command.upgrade(_config(connection), revision)
+        command.upgrade(_config(connection, settings), revision)
 
 
 def downgrade(url: str, settings: Settings, revision: str) -> None:
     """Migrate down to `revision`; `base` drops everything."""
     with migration_connection(url, settings) as connection:
-        command.downgrade(_config(connection), revision)
+        command.downgrade(_config(connection, settings), revision)
 
 
 def check(url: str, settings: Settings) -> None:
@@ -109,26 +109,26 @@ def check(url: str, settings: Settings) -> None:
         CommandError: they differ, or the database isn't at head.
     """
     with migration_connection(url, settings) as connection:
-        command.check(_config(connection))
+        command.check(_config(connection, settings))
 
 
 def history() -> str:
     """Return one line for each migration, the latest first."""
     output = io.StringIO()
-    command.history(_config(None, stdout=output))
+    command.history(_config(stdout=output))
     return output.getvalue()
 
 
 def sql(revision: str = "head") -> str:
     """Return the migrations as one SQL script, for a database that only its administrators may change."""
     output = io.StringIO()
-    command.upgrade(_config(None, output), revision, sql=True)
+    command.upgrade(_config(output=output), revision, sql=True)
     return output.getvalue()
 
 
 def head() -> str:
     """Return the revision this release was built for."""
-    revision = ScriptDirectory.from_config(_config(None)).get_current_head()
+    revision = ScriptDirectory.from_config(_config()).get_current_head()
     assert revision is not None  # noqa: S101 - a release without migrations can't have been built
     return revision
 
@@ -185,7 +185,7 @@ def readiness(connection: Connection) -> UnavailableError | None:
 @cache
 def known() -> frozenset[str]:
     """Return the revisions that this release knows."""
-    scripts = ScriptDirectory.from_config(_config(None))
+    scripts = ScriptDirectory.from_config(_config())
     return frozenset(script.revision for script in scripts.walk_revisions())
 
 
@@ -262,7 +262,11 @@ def _set(connection: Connection, name: str, value: str) -> None:
 
 
 def _config(
-    connection: Connection | None, output: io.StringIO | None = None, stdout: io.StringIO | None = None
+    connection: Connection | None = None,
+    settings: Settings | None = None,
+    *,
+    output: io.StringIO | None = None,
+    stdout: io.StringIO | None = None,
 ) -> Config:
     # alembic's own remarks go nowhere: the caller says what there is to say.
     config = Config(output_buffer=output, stdout=stdout or io.StringIO())
@@ -272,6 +276,7 @@ def _config(
     config.set_main_option("prepend_sys_path", scripts)
     config.set_main_option("path_separator", "os")
     config.attributes["connection"] = connection
+    config.attributes["settings"] = settings
     return config
 
 

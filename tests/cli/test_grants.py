@@ -108,7 +108,7 @@ def test_what_later_migrations_make_is_granted_too(
         owner.execute("CREATE FUNCTION oo_ml.later() RETURNS integer RETURN 1")
     with psycopg.connect(service_url, autocommit=True) as service:
         service.execute("INSERT INTO oo_ml.later DEFAULT VALUES")
-        service.execute("SELECT FROM analytics.later, rollup.later, oo_ml.later()")
+        service.execute("SELECT FROM analytics.later AS a, rollup.later AS r, oo_ml.later()")
     with psycopg.connect(analyst_url, autocommit=True) as analyst:
         assert analyst.execute("SELECT n FROM analytics.later").fetchall() == [(1,)]
     assert postgresql.execute("SELECT count(*) FROM oo_ml.later").fetchone() == (1,)
@@ -117,14 +117,14 @@ def test_what_later_migrations_make_is_granted_too(
 def test_only_the_owner_grants(service_url: str, newcomer: str) -> None:
     """PostgreSQL would only warn, and grant nothing."""
     assert grant("analyst", service_url, newcomer) == Done(
-        1, "", "error: service does not own the tables: run this as migrator\n"
+        1, "", 'error: "service" does not own the tables: run this as "migrator"\n'
     )
 
 
 def test_an_owner_who_may_not_make_roles_is_told_how(database_url: str, newcomer: str) -> None:
     """With the statement for an administrator."""
     assert grant("analyst", as_role(database_url, MIGRATOR), newcomer) == Done(
-        1, "", f'error: There is no role "{newcomer}", and migrator may not make it: CREATE ROLE "{newcomer}" LOGIN\n'
+        1, "", f'error: There is no role "{newcomer}", and "migrator" may not make it: CREATE ROLE "{newcomer}" LOGIN\n'
     )
 
 

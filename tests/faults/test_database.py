@@ -143,7 +143,7 @@ def _abort(db: Engine, table: str, sqlstate: str, *, times: int) -> None:
     """Make the next `times` inserts or updates of a table fail; a sequence counts, since it survives a rollback."""
     with superuser(db) as connection:
         connection.execute(text("CREATE SEQUENCE aborts"))
-        connection.execute(text("GRANT USAGE ON SEQUENCE aborts TO PUBLIC"))
+        connection.execute(text("GRANT ALL ON SEQUENCE aborts TO PUBLIC"))
         connection.execute(
             text(f"""
                 CREATE FUNCTION abort() RETURNS trigger LANGUAGE plpgsql AS $$

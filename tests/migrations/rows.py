@@ -32,7 +32,8 @@ def insert_decision(connection: psycopg.Connection[Any], decision_id: uuid.UUID)
 def partition_of(connection: psycopg.Connection[Any], decision_id: uuid.UUID) -> str:
     """Return the table that a decision is in."""
     row = connection.execute(
-        "SELECT tableoid::regclass::text FROM oo_ml.feature_history WHERE user_id = 'ada' AND decision_id = %s",
+        "SELECT relname::text FROM oo_ml.feature_history AS h JOIN pg_class AS c ON c.oid = h.tableoid"
+        " WHERE user_id = 'ada' AND decision_id = %s",
         [decision_id],
     ).fetchone()
     assert row is not None

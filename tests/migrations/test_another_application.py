@@ -95,7 +95,7 @@ def test_it_is_migrated_served_and_downgraded(theirs: psycopg.Connection[Any], e
         assert service.client.get("/readyz").json() == {"ok": True}
         assert service.client.post("/score", json=calls.score()).status_code == 200
         assert service.client.post("/reward", json=calls.reward()).status_code == 200
-        assert service.client.get("/analytics/reaction-rates").json()["total"] == 1
+        assert service.client.get("/analytics/reaction-rates").json()["items"][0]["shown"] == 1
         assert service.client.get("/analytics/loop-health").status_code == 200
         assert {"orders", "tip_scores", "feature_history_2026_07"}.isdisjoint(
             service.client.get("/users/ada/export").json()

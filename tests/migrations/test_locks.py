@@ -1,9 +1,12 @@
 """Several processes may migrate at once, and none makes the service wait for long."""
 
+import shutil
 import subprocess
+import sysconfig
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import psycopg
@@ -11,8 +14,10 @@ import pytest
 from psycopg.sql import SQL, Identifier
 
 from oo_ml.storage import migrations
-from tests.commands import Done, oo_ml, start
+from oo_ml.storage.partitions import MONTHS_AHEAD
+from tests.commands import Done, environment, oo_ml, start
 from tests.conftest import make_settings
+from tests.migrations.conftest import CHECKOUT
 from tests.migrations.rows import INSERT_DECISION, insert_decision, uuid7
 from tests.waiting import PATIENCE, until
 
@@ -57,7 +62,7 @@ def test_the_wait_for_another_one_ends(empty_postgresql: psycopg.Connection[Any]
         assert tables(empty_postgresql) == 0
 
 
-def test_whoever_waits_does_not_hold_up_the_one_that_migrates(
+def test_another_waits_does_not_hold_up_the_one_that_migrates(
     empty_postgresql: psycopg.Connection[Any], empty_database_url: str
 ) -> None:
     """CREATE INDEX CONCURRENTLY waits for every snapshot: a waiting process that kept one would be a deadlock."""
@@ -79,7 +84,6 @@ def test_asking_where_a_database_is_waits_for_nobody(postgresql: psycopg.Connect
 
 def test_a_table_in_use_makes_a_migration_give_up(postgresql: psycopg.Connection[Any], database_url: str) -> None:
     """One line, exit code 1, and the database is where it was; once the table is free it works."""
-    migrations.downgrade(database_url, make_settings(), "0003")
     with reading(database_url, "reward_ledger"):
         done = oo_ml(
             "db", "downgrade", "base", "--yes", OO_ML_DATABASE_URL=database_url, OO_ML_MIGRATION_LOCK_TIMEOUT=0.05
@@ -89,11 +93,38 @@ def test_a_table_in_use_makes_a_migration_give_up(postgresql: psycopg.Connection
         "",
         "error: A table was in use for longer than OO_ML_MIGRATION_LOCK_TIMEOUT; what was begun is undone: try again\n",
     )
-    assert postgresql.execute("SELECT version_num FROM oo_ml.alembic_version").fetchall() == [("0003",)]
-    assert postgresql.execute("SELECT count(*) FROM oo_ml.policy_state").fetchone() == (0,)
+    assert postgresql.execute("SELECT version_num FROM oo_ml.alembic_version").fetchall() == [(HEAD,)]
     postgresql.rollback()
+    migrations.check(database_url, make_settings())
     migrations.downgrade(database_url, make_settings(), "base")
     assert tables(postgresql) == 1
+
+
+@pytest.fixture
+def next_release(tmp_path: Path) -> Path:
+    """A checkout of the migrations with one more, which indexes tables that are in use."""
+    scripts = shutil.copytree(CHECKOUT / "alembic", tmp_path / "alembic")
+    shutil.copy(CHECKOUT / "alembic.ini", tmp_path)
+    (scripts / "versions" / "2099_01_01_0002_pre_indexes.py").write_text(NEXT, "utf-8")
+    return tmp_path
+
+
+NEXT = """
+from alembic import op
+from migration_helpers import HistoryIndex, drop_invalid_index, index_history, run
+
+revision, down_revision, branch_labels, depends_on = "0002", "0001", None, None
+
+def upgrade():
+    with op.get_context().autocommit_block():
+        index_history(HistoryIndex("ix_feature_history_score", "_score_idx", "(score)"))
+        drop_invalid_index("oo_ml.ix_reward_ledger_tip_id")
+        run("CREATE INDEX CONCURRENTLY IF NOT EXISTS ix_reward_ledger_tip_id ON oo_ml.reward_ledger (tip_id)")
+"""
+INDEXED = """
+    SELECT count(*) FILTER (WHERE indexrelid::regclass::text ~ '_score_idx$'), count(*) FILTER (WHERE NOT indisvalid)
+    FROM pg_index
+"""
 
 
 @pytest.mark.parametrize(
@@ -103,61 +134,70 @@ def test_a_table_in_use_makes_a_migration_give_up(postgresql: psycopg.Connection
         ("REPEATABLE READ", "SELECT count(*) FROM oo_ml.feature_history WHERE user_id = 'ada' AND decision_id <> %s"),
     ],
 )
-def test_an_index_by_time_is_built_beside_a_service_at_work(
-    empty_postgresql: psycopg.Connection[Any], empty_database_url: str, begin: str, at_work: str
+def test_an_index_is_built_beside_a_service_at_work(
+    postgresql: psycopg.Connection[Any], database_url: str, next_release: Path, begin: str, at_work: str
 ) -> None:
-    """The migration waits for whoever has written decisions or looks at them; nobody waits for the migration."""
-    made = migrated_with_months(empty_database_url, empty_postgresql)
-    with psycopg.connect(empty_database_url) as holder:
+    """The migration waits for transactions that write decisions or look at them; nobody waits for the migration."""
+    made = datetime(2031, 10, 15, tzinfo=UTC)
+    postgresql.execute("SELECT oo_ml.create_feature_history_months('2031-10-01Z', 2)")
+    postgresql.commit()
+    with psycopg.connect(database_url) as holder:
         holder.execute(f"SET TRANSACTION ISOLATION LEVEL {begin}".encode())
         holder.execute(at_work, [uuid7(made)])
-        replica = upgrading(empty_database_url, OO_ML_MIGRATION_LOCK_TIMEOUT=PATIENCE)
-        until(lambda: is_waiting(empty_postgresql))
+        replica = upgrading_to(next_release, database_url, OO_ML_MIGRATION_LOCK_TIMEOUT=PATIENCE)
+        until(lambda: is_waiting(postgresql))
         for number in range(1, 4):
-            with psycopg.connect(empty_database_url, options="-c lock_timeout=10s") as writer:
+            with psycopg.connect(database_url, options="-c lock_timeout=10s") as writer:
                 insert_decision(writer, uuid7(made, number))
-            until(lambda: is_waiting(empty_postgresql))
+            until(lambda: is_waiting(postgresql))
         assert replica.poll() is None
-        assert empty_postgresql.execute("SELECT version_num FROM oo_ml.alembic_version").fetchall() == [("0002",)]
-        empty_postgresql.rollback()
-    assert finished(replica) == Done(0, AT_HEAD, "")
-    assert invalid_indexes(empty_postgresql) == []
+        assert postgresql.execute("SELECT version_num FROM oo_ml.alembic_version").fetchall() == [(HEAD,)]
+        postgresql.rollback()
+    assert finished(replica) == Done(0, "", "")
+    assert postgresql.execute(INDEXED).fetchone() == (MONTHS_AHEAD + 3, 0)
 
 
-def test_a_migration_that_waited_in_vain_can_be_run_again(
-    empty_postgresql: psycopg.Connection[Any], empty_database_url: str
+def test_an_index_that_an_interrupted_run_left_is_built_again(
+    postgresql: psycopg.Connection[Any], database_url: str, next_release: Path
 ) -> None:
-    """It says why; an index that it left half built is built anew, and in the end all are as declared."""
-    made = migrated_with_months(empty_database_url, empty_postgresql)
-    with psycopg.connect(empty_database_url) as holder:
+    """A run that waited in vain says why; the next one takes no half-built index for done."""
+    made = datetime(2031, 10, 15, tzinfo=UTC)
+    postgresql.execute("SELECT oo_ml.create_feature_history_months('2031-10-01Z', 1)")
+    postgresql.commit()
+    with psycopg.connect(database_url) as holder:
         holder.execute(INSERT_DECISION, [uuid7(made)])
-        done = oo_ml("db", "upgrade", OO_ML_DATABASE_URL=empty_database_url, OO_ML_MIGRATION_LOCK_TIMEOUT=0.5)
-    assert (done.code, done.err.startswith("error: A table was in use for longer than ")) == (1, True)
+        done = finished(upgrading_to(next_release, database_url, OO_ML_MIGRATION_LOCK_TIMEOUT=0.5))
+    assert done.code != 0
+    assert "A table was in use for longer than " in done.out + done.err
     # As CREATE INDEX CONCURRENTLY leaves them: some that it did not finish, and one that it had not attached yet.
     statements = """
-        CREATE INDEX ix_feature_history_decided_at ON ONLY oo_ml.feature_history (decided_at);
-        CREATE INDEX feature_history_default_decided_at_idx ON oo_ml.feature_history_default (decided_at);
-        CREATE INDEX feature_history_2031_10_decided_at_idx ON oo_ml.feature_history_2031_10 (decided_at);
-        CREATE INDEX ix_reward_ledger_user_id_idempotency_key ON oo_ml.reward_ledger (user_id);
+        CREATE INDEX IF NOT EXISTS ix_feature_history_score ON ONLY oo_ml.feature_history (score);
+        CREATE INDEX IF NOT EXISTS feature_history_default_score_idx ON oo_ml.feature_history_default (score);
+        CREATE INDEX IF NOT EXISTS feature_history_2031_10_score_idx ON oo_ml.feature_history_2031_10 (score);
+        CREATE INDEX IF NOT EXISTS ix_reward_ledger_tip_id ON oo_ml.reward_ledger (user_id);
         UPDATE pg_index SET indisvalid = false WHERE indexrelid IN (
-            'feature_history_2031_10_decided_at_idx'::regclass,
-            'ix_reward_ledger_user_id_idempotency_key'::regclass
+            'oo_ml.feature_history_2031_10_score_idx'::regclass,
+            'oo_ml.ix_reward_ledger_tip_id'::regclass
         );
     """
-    empty_postgresql.execute(statements)
-    empty_postgresql.commit()
-    finish = upgrading(empty_database_url)
-    assert finished(finish) == Done(0, AT_HEAD, "")
-    assert invalid_indexes(empty_postgresql) == []
-    migrations.check(empty_database_url, make_settings())
+    postgresql.execute(statements)
+    postgresql.commit()
+    assert finished(upgrading_to(next_release, database_url)) == Done(0, "", "")
+    assert postgresql.execute(INDEXED).fetchone() == (MONTHS_AHEAD + 2, 0)
+    [ledger] = postgresql.execute("SELECT pg_get_indexdef('oo_ml.ix_reward_ledger_tip_id'::regclass)")
+    assert ledger[0].endswith("(tip_id)")
 
 
-def migrated_with_months(url: str, connection: psycopg.Connection[Any]) -> datetime:
-    """Migrate to where decisions are not indexed by time yet; return a moment of a month that is there."""
-    migrations.upgrade(url, make_settings(), "0002")
-    connection.execute("SELECT oo_ml.create_feature_history_months('2031-10-01Z', 2)")
-    connection.commit()
-    return datetime(2031, 10, 15, tzinfo=UTC)
+def upgrading_to(checkout: Path, url: str, **variables: object) -> subprocess.Popen[str]:
+    """Start `alembic upgrade head` in a checkout."""
+    return subprocess.Popen(  # noqa: S603 - our own tool
+        [f"{sysconfig.get_path('scripts')}/alembic", "upgrade", "head"],
+        cwd=checkout,
+        env=environment(OO_ML_DATABASE_URL=url, **variables),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
 
 
 def is_waiting(connection: psycopg.Connection[Any]) -> bool:
@@ -168,13 +208,6 @@ def is_waiting(connection: psycopg.Connection[Any]) -> bool:
     ).fetchone()
     connection.commit()
     return row == (1,)
-
-
-def invalid_indexes(connection: psycopg.Connection[Any]) -> list[Any]:
-    """Return the indexes that no query would use."""
-    rows = connection.execute("SELECT indexrelid::regclass::text FROM pg_index WHERE NOT indisvalid").fetchall()
-    connection.commit()
-    return rows
 
 
 @contextmanager
@@ -194,7 +227,7 @@ def migrating(connection: psycopg.Connection[Any]) -> Iterator[None]:
 def reading(url: str, table: str) -> Iterator[None]:
     """Keep a table in use, as a transaction that has read it does."""
     with psycopg.connect(url) as connection:
-        connection.execute(SQL("SELECT FROM {}").format(Identifier(table)))
+        connection.execute(SQL("SELECT FROM oo_ml.{}").format(Identifier(table)))
         yield
 
 
@@ -210,7 +243,7 @@ def waiting(connection: psycopg.Connection[Any]) -> list[float]:
 
 def tables(connection: psycopg.Connection[Any]) -> int:
     """Return how many tables the database has."""
-    row = connection.execute("SELECT count(*) FROM pg_tables WHERE schemaname = 'public'").fetchone()
+    row = connection.execute("SELECT count(*) FROM pg_tables WHERE schemaname = 'oo_ml'").fetchone()
     connection.commit()
     assert row is not None
     return int(row[0])

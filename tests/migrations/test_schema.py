@@ -49,7 +49,7 @@ def test_the_migrated_schema_is_the_declared_one(empty_database_url: str, second
         "ALTER TABLE oo_ml.tips ALTER user_id TYPE text COLLATE pg_catalog.default",
         "ALTER SEQUENCE oo_ml.feature_history_order CACHE 10",
         "DROP TRIGGER prompt_versions_immutable ON oo_ml.prompt_versions",
-        "ALTER TABLE oo_ml.feature_history DETACH PARTITION feature_history_default",
+        "ALTER TABLE oo_ml.feature_history DETACH PARTITION oo_ml.feature_history_default",
     ],
 )
 def test_the_comparison_sees_it(database_url: str, change: str) -> None:
