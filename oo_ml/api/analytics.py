@@ -9,7 +9,7 @@ from fastapi import APIRouter, Query, Request, Response
 from pydantic import BaseModel
 
 from oo_ml.api.bodies import answer, documented
-from oo_ml.api.dependencies import services
+from oo_ml.api.dependencies import KNOWN_PARAMETERS_ONLY, services
 from oo_ml.api.paths import PROBLEMS, EncodedUserId, decode_user_id
 from oo_ml.api.schemas.analytics import (
     ChoicesAnswer,
@@ -30,7 +30,7 @@ from oo_ml.api.schemas.analytics import (
 from oo_ml.services.analytics import DecisionsCommand, ReportCommand, choices, decisions, report
 from oo_ml.storage.analytics import Filters, Page, Report
 
-router = APIRouter(tags=["analytics"])
+router = APIRouter(tags=["analytics"], dependencies=[KNOWN_PARAMETERS_ONLY])
 
 _PROBLEMS: Final = {422: "A filter makes no sense", 503: "The database can't say now; try again"}
 _ROWS: Final[dict[Report, type[BaseModel]]] = {

@@ -11,13 +11,13 @@ from fastapi import APIRouter, Depends, Request, Response
 from fastapi.responses import StreamingResponse
 
 from oo_ml.api.bodies import answer, documented
-from oo_ml.api.dependencies import services
+from oo_ml.api.dependencies import KNOWN_PARAMETERS_ONLY, services
 from oo_ml.api.paths import PROBLEMS, EncodedUserId, decode_user_id
 from oo_ml.api.schemas.people import EraseAnswer, ExportAnswer
 from oo_ml.services.erase import erase
 from oo_ml.services.export import export
 
-router = APIRouter(tags=["people"])
+router = APIRouter(tags=["people"], dependencies=[KNOWN_PARAMETERS_ONLY])
 
 _CHUNK: Final = 65_536
 

@@ -5,14 +5,14 @@ from datetime import UTC, datetime
 from fastapi import APIRouter, Request, Response
 
 from oo_ml.api.bodies import answer, documented, parse
-from oo_ml.api.dependencies import services
+from oo_ml.api.dependencies import KNOWN_PARAMETERS_ONLY, services
 from oo_ml.api.errors import problem_of
 from oo_ml.api.schemas.prompts import PromptAnswer, PromptsAnswer, PromptSummary, PublishRequest
 from oo_ml.errors import UnknownPromptVersionError
 from oo_ml.services import prompts
 from oo_ml.services.outcomes import only
 
-router = APIRouter(prefix="/prompts", tags=["prompts"])
+router = APIRouter(prefix="/prompts", tags=["prompts"], dependencies=[KNOWN_PARAMETERS_ONLY])
 
 _UNAVAILABLE = "The database can't take it now; try again"
 

@@ -3,12 +3,12 @@
 from fastapi import APIRouter, Request, Response
 
 from oo_ml.api.bodies import answer, documented
-from oo_ml.api.dependencies import services
+from oo_ml.api.dependencies import KNOWN_PARAMETERS_ONLY, services
 from oo_ml.api.paths import PROBLEMS, EncodedUserId, decode_user_id
 from oo_ml.api.schemas.people import VerifyAnswer
 from oo_ml.services.verify import VerifyCommand, verify
 
-router = APIRouter(tags=["people"])
+router = APIRouter(tags=["people"], dependencies=[KNOWN_PARAMETERS_ONLY])
 
 
 @router.get(
