@@ -40,6 +40,8 @@ _ROWS: Final[dict[Report, type[BaseModel]]] = {
     Report.PROMPT_COSTS: PromptCosts,
     Report.LOOP_HEALTH: LoopHealth,
 }
+# A cell that begins with one is a formula to a spreadsheet; the last four are =+-@ in full width.
+_FORMULA: Final = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20")
 _SUMMARIES: Final = {
     Report.REACTION_RATES: "How people reacted, by prompt version or policy",
     Report.REWARDS_BY_DAY: "Mean reward by day, explored and not",
@@ -88,9 +90,17 @@ def _csv(which: Report, rows: list[dict[str, Any]]) -> Response:
     text = io.StringIO()
     writer = csv.DictWriter(text, list(_ROWS[which].model_fields), lineterminator="\r\n")
     writer.writeheader()
-    writer.writerows(rows)
+    writer.writerows({name: _cell(value) for name, value in row.items()} for row in rows)
     headers = {"Content-Disposition": f'attachment; filename="{which}.csv"'}
     return Response(text.getvalue(), headers=headers, media_type="text/csv")
+
+
+def _cell(value: object) -> object:
+    """Return a value as a cell that no spreadsheet runs as a formula; numbers stay numbers.
+
+    The apostrophe and the list of characters are those that OWASP recommends against CSV injection.
+    """
+    return f"'{value}" if isinstance(value, str) and value.startswith(_FORMULA) else value
 
 
 for _report in Report:
