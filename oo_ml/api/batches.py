@@ -1,6 +1,7 @@
 """POST /score/batch and /reward/batch: many calls as one, of any people and policies, in one transaction.
 
-Each item has the outcome that the call for it alone would have had, and does not disturb its neighbours.
+Each item has the outcome that the call for it alone would have had, and does not disturb its neighbours. Only unknown
+fields, which the single calls ignore, are refused here.
 """
 
 import json
@@ -41,7 +42,7 @@ Result = TypeVar("Result")
 Done = TypeVar("Done", ScoreDone, RewardDone)
 
 _PROBLEMS = {
-    422: f"Not `items` with a list of up to {MAX_ITEMS:,}; what is wrong with an item is its outcome",
+    422: f"Not just `items` with a list of up to {MAX_ITEMS:,}; what is wrong with an item is its outcome",
     503: "The database can't take it now, none of it; try again",
 }
 
