@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import IO, Any, Final, NoReturn, TextIO
 
-from oo_ml.domain.identifiers import is_user_id
+from oo_ml.domain.identifiers import EPOCH, is_user_id
 from oo_ml.errors import ExportFileError
 
 FORMAT: Final = "oo-ml export"
@@ -121,8 +121,8 @@ def _check(name: str, value: object) -> None:
             raise ExportFileError("user_id: the service accepts no such id")
         case _ if name in _TEXTS and not isinstance(value, str):
             raise ExportFileError(f"{name}: must be text")
-        case "history_from" if value is not None and _time(value) is None:
-            raise ExportFileError(f"{name}: must be null or a time in ISO 8601 with its offset")
+        case "history_from" if value is not None and ((time := _time(value)) is None or time < EPOCH):
+            raise ExportFileError(f"{name}: must be null or a time in ISO 8601 with its offset, from 1970 on")
         case _ if name in TABLES:
             raise ExportFileError(f"{name}: must be a list of rows")
         case _ if name not in _HEAD | {_HISTORY_FROM}:

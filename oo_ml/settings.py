@@ -203,7 +203,10 @@ class Settings(BaseSettings):
         PositiveInt, Field(description="Time that calls under way get to finish when the service stops")
     ] = 10
 
-    log_level: Annotated[LogLevel, Field(description="debug, info, warning or error")] = LogLevel.INFO
+    log_level: Annotated[
+        LogLevel,
+        Field(description="debug, info, warning or error; if it is not set, most commands log errors only"),
+    ] = LogLevel.INFO
 
     @classmethod
     def variable(cls, name: str) -> str:

@@ -13,3 +13,4 @@ class Candidate:
     source: str
     features: Task
     prompt_version: str | None = None
+    content: str | None = None

@@ -88,6 +88,7 @@ def changed(**members: object) -> str:
 
 DEEP = "[" * 100_000
 
+TIME = "history_from: must be null or a time in ISO 8601 with its offset, from 1970 on"
 BAD = {
     "empty": ("", "line 1: this is not JSON: expected '{'"),
     "no object": ("[]", "line 1: this is not JSON: expected '{'"),
@@ -125,16 +126,25 @@ BAD = {
     ),
     "no time": (
         changed(history_from="noon"),
-        "history_from: must be null or a time in ISO 8601 with its offset",
+        TIME,
     ),
     "time of no place": (
         changed(history_from="2026-11-23T12:00:00"),
-        "history_from: must be null or a time in ISO 8601 with its offset",
+        TIME,
     ),
     "time of another type": (
         changed(history_from=0),
-        "history_from: must be null or a time in ISO 8601 with its offset",
+        TIME,
     ),
+    **{
+        f"time without a UUIDv7, {time}": (changed(history_from=time), TIME)
+        for time in (
+            "1969-12-31T23:59:59.999999Z",
+            "1970-01-01T00:59:59+01:00",
+            "0001-01-01T00:00:00+14:00",
+            "0001-01-01T00:00:00-14:00",
+        )
+    },
     "twice": (changed()[:-1] + ', "tips": []}', "'tips' is there twice"),
     "somebody else's": (changed(tips=[{"user_id": "ada"}, {"user_id": "ben"}]), "tips, row 2: not a row of 'ada'"),
     "nobody's": (changed(tips=[{}]), "tips, row 1: not a row of 'ada'"),
@@ -154,7 +164,12 @@ def test_what_is_no_export_is_refused(content: str | bytes, message: str | None)
 
 @pytest.mark.parametrize(
     ("history_from", "expected"),
-    [(..., None), (None, None), ("2026-11-01T00:00:00.000000Z", datetime(2026, 11, 1, tzinfo=UTC))],
+    [
+        (..., None),
+        (None, None),
+        ("2026-11-01T00:00:00.000000Z", datetime(2026, 11, 1, tzinfo=UTC)),
+        ("1970-01-01T01:00:00+01:00", datetime(1970, 1, 1, tzinfo=UTC)),
+    ],
 )
 def test_it_says_since_when_decisions_are_whole(history_from: object, expected: datetime | None) -> None:
     """The first documents did not, and none was missing."""

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Final
 from fastapi import APIRouter, Query, Request, Response
 
 from oo_ml.api.bodies import answer, page_of
-from oo_ml.api.dependencies import services
+from oo_ml.api.dependencies import KNOWN_PARAMETERS_ONLY, services
 from oo_ml.api.openapi import documented
 from oo_ml.api.paths import REFUSALS, EncodedUserId, decode_user_id
 from oo_ml.api.schemas.analytics import (
@@ -39,7 +39,10 @@ from oo_ml.services.analytics import DecisionsCommand, ReportCommand, choices, d
 from oo_ml.services.pages import Found, PageCommand
 from oo_ml.storage.analytics import Filters, Report
 
-router = APIRouter(tags=["analytics"])
+router = APIRouter(tags=["analytics"], dependencies=[KNOWN_PARAMETERS_ONLY])
+
+# A cell that begins with one is a formula to a spreadsheet; the last four are =+-@ in full width.
+_FORMULA: Final = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20")
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,9 +112,17 @@ def _csv(which: Report, rows: list[dict[str, Any]]) -> Response:
     text = io.StringIO()
     writer = csv.DictWriter(text, list(_SHAPES[which].row.model_fields), lineterminator="\r\n")
     writer.writeheader()
-    writer.writerows(rows)
+    writer.writerows({name: _cell(value) for name, value in row.items()} for row in rows)
     headers = {"Content-Disposition": f'attachment; filename="{which}.csv"'}
     return Response(text.getvalue(), headers=headers, media_type="text/csv")
+
+
+def _cell(value: object) -> object:
+    """Return a value as a cell that no spreadsheet runs as a formula; numbers stay numbers.
+
+    The apostrophe and the list of characters are those that OWASP recommends against CSV injection.
+    """
+    return f"'{value}" if isinstance(value, str) and value.startswith(_FORMULA) else value
 
 
 for _report in Report:

@@ -1,6 +1,7 @@
 """POST /score/batch and /reward/batch: many calls as one, of any people and policies, in one transaction.
 
-Each item has the outcome that the call for it alone would have had, and does not disturb its neighbours.
+Each item has the outcome that the call for it alone would have had, and does not disturb its neighbours. Only unknown
+fields, which the single calls ignore, are refused here.
 """
 
 import json
@@ -9,10 +10,11 @@ from datetime import UTC, datetime
 from typing import Final, TypeVar
 
 from fastapi import APIRouter, Request, Response
+from fastapi.exceptions import RequestValidationError
 from pydantic import ValidationError
 
-from oo_ml.api.bodies import answer, invalid
-from oo_ml.api.dependencies import services
+from oo_ml.api.bodies import answer, read
+from oo_ml.api.dependencies import KNOWN_PARAMETERS_ONLY, services
 from oo_ml.api.errors import problem_of, problem_of_fields
 from oo_ml.api.openapi import documented
 from oo_ml.api.reward import REFUSALS as REWARD_REFUSALS
@@ -37,7 +39,7 @@ from oo_ml.api.statuses import DATABASE, STATUSES
 from oo_ml.errors import InvalidRequestError, OoMlError, UnexpectedError
 from oo_ml.services.reward import learn
 
-router = APIRouter(tags=["decisions"])
+router = APIRouter(tags=["decisions"], dependencies=[KNOWN_PARAMETERS_ONLY])
 
 Command = TypeVar("Command")
 Result = TypeVar("Result")
@@ -103,15 +105,20 @@ def _items(body: bytes, batch: type[Batch[Item]], item: type[Item]) -> Sequence[
     """Return the items of a body, each or what it is refused with.
 
     Raises:
-        RequestValidationError: it holds no items, or too many.
+        RequestValidationError: it has no items, too many, or a field besides them.
     """
     try:
-        return batch.model_validate_json(body).items
-    except ValidationError as error:
+        return batch.model_validate_json(body, extra="forbid").items
+    except ValidationError:
         texts = _apart(body)
-        if texts is None:
-            raise invalid(error) from None
+    if texts is not None:
         return [_item(text, item) for text in texts]
+    try:
+        return read(batch, body).items
+    except RequestValidationError as error:
+        # Only the batch's own problems: a thousand items can have many thousands.
+        own = [problem for problem in error.errors() if len(problem["loc"]) <= len(("body", "items"))]
+        raise RequestValidationError(own) from None
 
 
 def _apart(body: bytes) -> list[str] | None:
@@ -122,7 +129,7 @@ def _apart(body: bytes) -> list[str] | None:
     """
     try:
         match json.loads(body.decode()):
-            case {"items": list(items)} if len(items) <= MAX_ITEMS:
+            case {"items": list(items), **others} if len(items) <= MAX_ITEMS and not others:
                 return [json.dumps(item) for item in items]
     except (ValueError, RecursionError):
         pass
@@ -131,9 +138,9 @@ def _apart(body: bytes) -> list[str] | None:
 
 def _item(text: str, item: type[Item]) -> Item | Refusal:
     try:
-        return item.model_validate_json(text)
-    except ValidationError as error:
-        return Refusal(status=422, error=problem_of_fields(invalid(error)))
+        return read(item, text)
+    except RequestValidationError as error:
+        return Refusal(status=422, error=problem_of_fields(error))
 
 
 def _each(items: Sequence[Item | Refusal], command: Callable[[Item], Command]) -> list[Command | Refusal]:

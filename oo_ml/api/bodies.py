@@ -11,10 +11,11 @@ from fastapi import Request, Response
 from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, ValidationError
 
-from oo_ml.api.schemas.base import Page
+from oo_ml.api.field_names import is_misspelled, problems_in_body
+from oo_ml.api.schemas.base import Body, Page
 from oo_ml.services.pages import Found
 
-Model = TypeVar("Model", bound=BaseModel)
+Model = TypeVar("Model", bound=Body)
 PageModel = TypeVar("PageModel", bound=Page[Any])
 
 
@@ -24,16 +25,30 @@ async def parse(request: Request, model: type[Model]) -> Model:
     Raises:
         RequestValidationError: it isn't one.
     """
+    return read(model, await request.body())
+
+
+def read(model: type[Model], content: bytes | str) -> Model:
+    """Return JSON as a `model`.
+
+    Raises:
+        RequestValidationError: it is invalid, or has a field that `model` neither knows nor ignores.
+    """
     try:
-        return model.model_validate_json(await request.body())
+        # Forbidding unknown fields costs almost nothing; only a body that has one, or is invalid, is read again below.
+        return model.model_validate_json(content, extra="forbid")
+    except ValidationError:
+        problems = problems_in_body(model, content)
+    try:
+        body = model.model_validate_json(content, extra="ignore")
     except ValidationError as error:
-        raise invalid(error) from None
-
-
-def invalid(error: ValidationError) -> RequestValidationError:
-    """Return what is wrong with a body: where and why, without the values."""
-    problems = error.errors(include_url=False, include_input=False, include_context=False)
-    return RequestValidationError([{**problem, "loc": ("body", *problem["loc"])} for problem in problems])
+        others = error.errors(include_url=False, include_input=False, include_context=False)
+        # A missing field may be the misspelled one.
+        is_sure = not any(map(is_misspelled, problems))
+        problems += [dict(other) for other in others if is_sure or other["type"] != "missing"]
+    if problems:
+        raise RequestValidationError([{**problem, "loc": ("body", *problem["loc"])} for problem in problems])
+    return body
 
 
 def digest(body: BaseModel, policy: str) -> bytes:

@@ -7,7 +7,8 @@ from uuid import UUID
 from fastapi import APIRouter, Path, Request, Response
 
 from oo_ml.api.bodies import answer, parse
-from oo_ml.api.dependencies import services
+from oo_ml.api.dependencies import KNOWN_PARAMETERS_ONLY, services
+from oo_ml.api.fields import DecisionId
 from oo_ml.api.openapi import documented
 from oo_ml.api.paths import REFUSALS, EncodedUserId, decode_user_id
 from oo_ml.api.reward import reward_answer
@@ -19,10 +20,10 @@ from oo_ml.services.reports import Receipt, receipts
 from oo_ml.services.reward import CorrectCommand, correct
 from oo_ml.storage.history import DecisionKey, StoredDecision
 
-router = APIRouter(tags=["people"])
+router = APIRouter(tags=["people"], dependencies=[KNOWN_PARAMETERS_ONLY])
 
 DecisionIdInPath = Annotated[
-    UUID, Path(description="As /score answered it", examples=["01a207ac-5779-7446-ab27-aa4ca4d9dd7a"])
+    DecisionId, Path(description="As /score answered it", examples=["01a207ac-5779-7446-ab27-aa4ca4d9dd7a"])
 ]
 
 _RAISES: Final[tuple[type[OoMlError], ...]] = (UnknownDecisionError, *REFUSALS)

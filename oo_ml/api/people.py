@@ -11,7 +11,7 @@ from fastapi import APIRouter, Depends, Request, Response
 from fastapi.responses import StreamingResponse
 
 from oo_ml.api.bodies import answer
-from oo_ml.api.dependencies import services
+from oo_ml.api.dependencies import KNOWN_PARAMETERS_ONLY, services
 from oo_ml.api.openapi import documented
 from oo_ml.api.paths import REFUSALS, EncodedUserId, decode_user_id
 from oo_ml.api.schemas.people import EraseAnswer, ExportAnswer
@@ -19,7 +19,7 @@ from oo_ml.errors import ExportFileError
 from oo_ml.services.erase import erase
 from oo_ml.services.export import export
 
-router = APIRouter(tags=["people"])
+router = APIRouter(tags=["people"], dependencies=[KNOWN_PARAMETERS_ONLY])
 
 _CHUNK: Final = 65_536
 

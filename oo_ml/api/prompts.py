@@ -6,7 +6,7 @@ from typing import Annotated
 from fastapi import APIRouter, Query, Request, Response
 
 from oo_ml.api.bodies import answer, page_of, parse
-from oo_ml.api.dependencies import services
+from oo_ml.api.dependencies import KNOWN_PARAMETERS_ONLY, services
 from oo_ml.api.openapi import documented
 from oo_ml.api.schemas.pages import Paging
 from oo_ml.api.schemas.prompts import PromptAnswer, PromptsPage, PublishRequest
@@ -23,7 +23,7 @@ from oo_ml.services import prompts
 from oo_ml.services.outcomes import only
 from oo_ml.services.pages import PageCommand
 
-router = APIRouter(prefix="/prompts", tags=["prompts"])
+router = APIRouter(prefix="/prompts", tags=["prompts"], dependencies=[KNOWN_PARAMETERS_ONLY])
 
 
 @router.get(

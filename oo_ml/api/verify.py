@@ -3,13 +3,13 @@
 from fastapi import APIRouter, Request, Response
 
 from oo_ml.api.bodies import answer
-from oo_ml.api.dependencies import services
+from oo_ml.api.dependencies import KNOWN_PARAMETERS_ONLY, services
 from oo_ml.api.openapi import documented
 from oo_ml.api.paths import REFUSALS, EncodedUserId, decode_user_id
 from oo_ml.api.schemas.people import VerifyAnswer
 from oo_ml.services.verify import VerifyCommand, verify
 
-router = APIRouter(tags=["people"])
+router = APIRouter(tags=["people"], dependencies=[KNOWN_PARAMETERS_ONLY])
 
 
 @router.get(

@@ -12,16 +12,16 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from oo_ml.cli.logs import configure_logs
 from oo_ml.domain.estimators import Estimate
 from oo_ml.domain.targets import POSSIBLE, describe, parse
 from oo_ml.errors import EvaluationRefusedError
-from oo_ml.observability import configure_logging
 from oo_ml.progress import progress
 from oo_ml.services.evaluation.file import TARGET, evaluate_file
 from oo_ml.services.evaluation.findings import Evaluation, Part, conclude
 from oo_ml.services.evaluation.log import Question, everybody
 from oo_ml.services.startup import database, single_connection
-from oo_ml.settings import LogLevel, Settings
+from oo_ml.settings import Settings
 
 
 def _target(text: str | None) -> str | None:
@@ -82,8 +82,7 @@ def evaluate(
 
 def _of_service(question: Question, name: str) -> Evaluation:
     settings = Settings()
-    # What goes wrong ends as one line of main's; a warning of the transaction would say it twice.
-    configure_logging(LogLevel.ERROR)
+    configure_logs(settings)
     with database(settings) as url, single_connection(settings, url, read_only=True, long=True) as engine:
         survey = everybody(engine, settings, question)
         found = Part()

@@ -11,12 +11,12 @@ from typing import IO, Annotated
 
 import typer
 
+from oo_ml.cli.logs import configure_logs
 from oo_ml.cli.options import user_id
 from oo_ml.errors import ExportFileError
-from oo_ml.observability import configure_logging
 from oo_ml.services.export import export
 from oo_ml.services.startup import database, run_once
-from oo_ml.settings import LogLevel, Settings
+from oo_ml.settings import Settings
 
 
 def export_person(
@@ -31,8 +31,7 @@ def export_person(
     Reads only, beside a service at work, and all of it as it is at one moment.
     """
     settings = Settings()
-    # What goes wrong ends as one line of main's; a warning of the transaction would say it twice.
-    configure_logging(LogLevel.ERROR)
+    configure_logs(settings)
     with database(settings) as url:
         service = partial(export, exported_at=datetime.now(UTC))
         [document] = run_once(settings, url, service, [user], read_only=True, long=True)

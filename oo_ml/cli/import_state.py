@@ -11,8 +11,8 @@ from typing import Annotated, Final
 import typer
 from rich.console import Console
 
+from oo_ml.cli.logs import configure_logs
 from oo_ml.errors import ImportSourceError, OoMlError
-from oo_ml.observability import configure_logging
 from oo_ml.progress import progress
 from oo_ml.services.import_state import Outcome, Verdict, find, import_files, refused
 from oo_ml.services.startup import database, single_connection
@@ -44,7 +44,7 @@ def import_state(
     if not source.listing.files and not source.listing.refused:
         raise ImportSourceError(f"{directory} holds no state files (NAME.json)")
     settings = Settings()
-    configure_logging(LogLevel.WARNING)
+    configure_logs(settings, LogLevel.WARNING)
     report = _Report(source.listing.ignored, dry_run)
     _add(report, refused(source))
     with database(settings) as url, single_connection(settings, url, read_only=dry_run) as engine:

@@ -12,14 +12,14 @@ from rich.console import Console
 from rich.table import Column, Table
 
 from oo_ml.api.schemas.prompts import PublishRequest
+from oo_ml.cli.logs import configure_logs
 from oo_ml.domain.identifiers import is_identifier
 from oo_ml.errors import InvalidTemplateError
-from oo_ml.observability import configure_logging
 from oo_ml.services import experiments, prompts
 from oo_ml.services.outcomes import only
 from oo_ml.services.startup import database, run_once
 from oo_ml.services.transactions import Command, Outcome, Service
-from oo_ml.settings import LogLevel, Settings
+from oo_ml.settings import Settings
 
 app = typer.Typer(help="List, show, publish, weigh and retire prompt versions.", no_args_is_help=True)
 
@@ -132,7 +132,6 @@ def _read(file: Path) -> str:
 
 def _run(service: Service[Command, Outcome], command: Command) -> list[Outcome]:
     settings = Settings()
-    # What goes wrong ends as one line of main's; a warning of the transaction would say it twice.
-    configure_logging(LogLevel.ERROR)
+    configure_logs(settings)
     with database(settings) as url:
         return run_once(settings, url, service, [command])

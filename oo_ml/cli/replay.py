@@ -4,11 +4,11 @@ from typing import Annotated
 
 import typer
 
+from oo_ml.cli.logs import configure_logs
 from oo_ml.export_files import opened
-from oo_ml.observability import configure_logging
 from oo_ml.services.replay import replay
 from oo_ml.services.startup import database, run_once
-from oo_ml.settings import LogLevel, Settings
+from oo_ml.settings import Settings
 
 
 def replay_file(
@@ -23,8 +23,7 @@ def replay_file(
     they are exactly as exported.
     """
     settings = Settings()
-    # What goes wrong ends as one line of main's; a warning of the transaction would say it twice.
-    configure_logging(LogLevel.ERROR)
+    configure_logs(settings)
     # Read to its end first: nobody holds a transaction open while somebody types.
     with opened(file) as document, database(settings) as url:
         [done] = run_once(settings, url, replay, [document], long=True)

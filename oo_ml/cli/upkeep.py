@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 
 import typer
 
-from oo_ml.observability import configure_logging
+from oo_ml.cli.logs import configure_logs
 from oo_ml.services.days import count_days
 from oo_ml.services.startup import database, single_worker
 from oo_ml.services.upkeep import give_default_rewards, keep_months
@@ -18,7 +18,7 @@ def upkeep() -> None:
     Exit code 1 if any can't be done.
     """
     settings = Settings()
-    configure_logging(LogLevel.WARNING)
+    configure_logs(settings, LogLevel.WARNING)
     with database(settings) as url, single_worker(settings, url) as worker:
         now = datetime.now(UTC)
         months = asyncio.run(keep_months(worker, settings, now, is_patient=True))

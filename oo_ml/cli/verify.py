@@ -5,13 +5,13 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from oo_ml.cli.logs import configure_logs
 from oo_ml.cli.options import user_id
 from oo_ml.errors import OoMlError
-from oo_ml.observability import configure_logging
 from oo_ml.progress import progress
 from oo_ml.services.startup import database, single_connection
 from oo_ml.services.verify import Report, Survey, everybody, person, some
-from oo_ml.settings import LogLevel, Settings
+from oo_ml.settings import Settings
 
 
 def verify(
@@ -28,8 +28,7 @@ def verify(
     if (user is not None) + (sample is not None) + all_ > 1:
         raise typer.BadParameter("--user, --sample and --all exclude each other")
     settings = Settings()
-    # What goes wrong ends as one line of main's; a warning of the transaction would say it twice.
-    configure_logging(LogLevel.ERROR)
+    configure_logs(settings)
     with database(settings) as url, single_connection(settings, url, read_only=True, long=True) as engine:
         if user is not None:
             survey = person(engine, settings, user)

@@ -11,7 +11,8 @@ MAX_IDENTIFIER_BYTES = 200
 # Unicode's categories Cc and Cs: control characters and surrogates.
 _UNNAMEABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 _UNSTORABLE = re.compile(r"[\x00\ud800-\udfff]")
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+# The first time that a UUIDv7 can hold.
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def is_identifier(text: str) -> bool:
@@ -45,11 +46,11 @@ def storable(text: str) -> str:
 def time_of(name: UUID) -> datetime:
     """Return the time in a UUIDv7, its first 48 bits, or the end of time if that is later."""
     try:
-        return _EPOCH + timedelta(milliseconds=name.int >> 80)
+        return EPOCH + timedelta(milliseconds=name.int >> 80)
     except OverflowError:
         return datetime.max.replace(tzinfo=UTC)
 
 
 def first_id(moment: datetime) -> UUID:
-    """Return the least UUID whose time, in milliseconds, is not before `moment`."""
-    return UUID(int=-((_EPOCH - moment) // timedelta(milliseconds=1)) << 80)
+    """Return the least UUID whose time, in milliseconds, is not before `moment`, which may be before 1970."""
+    return UUID(int=max(0, -((EPOCH - moment) // timedelta(milliseconds=1))) << 80)

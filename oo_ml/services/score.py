@@ -33,6 +33,10 @@ class Candidate(Protocol):
         """The tip."""
 
     @property
+    def content(self) -> str | None:
+        """What the user reads; None if the client did not send it."""
+
+    @property
     def source(self) -> str:
         """Where it comes from."""
 

@@ -17,7 +17,8 @@ class Statement:
     """A statement whose text is written once; parameters stand in it as :name, as in SQLAlchemy's text()."""
 
     def __init__(self, sql: str) -> None:
-        self._sql = _PARAMETER.sub(r"%(\1)s", sql)
+        # psycopg reads % as the start of a parameter, and %% as %.
+        self._sql = _PARAMETER.sub(r"%(\1)s", sql.replace("%", "%%"))
 
     def run(self, connection: Connection, parameters: Mapping[str, Any]) -> list[tuple[Any, ...]]:
         """Run it in the connection's transaction; return its rows, none of what returns none.

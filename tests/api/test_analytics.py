@@ -6,6 +6,8 @@ from typing import Any
 
 import pytest
 
+from oo_ml.api import analytics
+from oo_ml.storage.analytics import Report
 from tests import calls
 from tests.conftest import Serve
 from tests.serving import Service
@@ -168,3 +170,27 @@ def test_assumed_rewards_are_no_reactions(serve: Serve) -> None:
     while not (item := get(service, "reaction-rates")["items"][0])["rewarded"]:
         pass
     assert (item["shown"], item["reacted"], item["rewarded"], item["mean_reward"]) == (1, 0, 1, -0.25)
+
+
+FORMULAS = ("=1+1", "+1", "-1+2", "@SUM(A1)", '=LINK("x","y")', "-", "\uff1d1", "\uff0b1", "\uff0d1", "\uff20x")
+
+
+def test_no_cell_of_a_csv_is_a_formula(service: Service) -> None:
+    """A client's own text begins with an apostrophe then, other text and numbers below zero are as they are."""
+    for version in (*FORMULAS, "v1", "v-1=@+"):
+        show(service, version, -0.5)
+    rows = list(csv.DictReader(io.StringIO(service.client.get("/analytics/reaction-rates.csv").text)))
+    assert {row["prompt_version"] for row in rows} == {f"'{version}" for version in FORMULAS} | {"v1", "v-1=@+"}
+    assert {row["mean_reward"] for row in rows} == {"-0.5"}
+    items = get(service, "reaction-rates")["items"]
+    assert {item["prompt_version"] for item in items} == {*FORMULAS, "v1", "v-1=@+"}
+
+
+@pytest.mark.parametrize("first", ["=", "+", "-", "@", "\t", "\r", "\n"])
+def test_what_makes_a_cell_a_formula(first: str) -> None:
+    """Control characters too, which no client can send today."""
+    made = analytics._csv(  # noqa: SLF001
+        Report.PROMPT_COSTS, [{"prompt_version": f"{first}1", "done": -1, "latency_p50_ms": -0.5, "calls": None}]
+    )
+    [row] = csv.DictReader(io.StringIO(bytes(made.body).decode(), newline=""))
+    assert (row["prompt_version"], row["done"], row["latency_p50_ms"], row["calls"]) == (f"'{first}1", "-1", "-0.5", "")

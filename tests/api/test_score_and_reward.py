@@ -136,3 +136,14 @@ def test_a_thousand_candidates_are_decided_among(service: Service) -> None:
     candidates.append({"id": "best", "content": "x", "source": "s", "features": {"priority": 4}})
     answer = service.client.post("/score", json=calls.score(candidates=candidates))
     assert (answer.status_code, answer.json()["tip_id"]) == (200, "best")
+
+
+@pytest.mark.parametrize("path", ["/score", "/score/egreedy", "/score/batch"])
+def test_content_is_optional(service: Service, path: str) -> None:
+    """A candidate may come without it, with null, empty or up to 2,000 characters of any length in bytes."""
+    for content in ({}, {"content": None}, {"content": ""}, {"content": "😀" * 2000}):
+        body = calls.score(candidates=[{"id": "t1", "source": "todoist", **content}])
+        answer = service.client.post(path, json={"items": [body]} if "batch" in path else body)
+        assert answer.status_code == 200
+        done = answer.json()["outcomes"][0]["body"] if "batch" in path else answer.json()
+        assert done["tip_id"] == "t1"

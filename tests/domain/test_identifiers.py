@@ -57,5 +57,8 @@ def test_a_uuidv7_tells_its_time() -> None:
     assert time_of(UUID("01936f3e-0000-7000-8000-000000000000")) == datetime(2024, 11, 27, 20, 9, 14, 496000, UTC)
     assert time_of(first_id(datetime(2026, 12, 1, tzinfo=UTC))) == datetime(2026, 12, 1, tzinfo=UTC)
     assert first_id(datetime(1970, 1, 1, 0, 0, 0, 1, UTC)) == UUID(int=1 << 80)
+    for moment in (datetime(1969, 12, 31, 23, 59, 59, tzinfo=UTC), datetime.min.replace(tzinfo=UTC)):
+        assert first_id(moment) == UUID(int=0)
+    assert time_of(first_id(datetime.max.replace(tzinfo=UTC))) == datetime.max.replace(tzinfo=UTC)
     assert time_of(UUID(int=0)) == datetime(1970, 1, 1, tzinfo=UTC)
     assert time_of(UUID("ffffffff-ffff-7fff-bfff-ffffffffffff")) == datetime.max.replace(tzinfo=UTC)

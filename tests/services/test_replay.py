@@ -175,6 +175,7 @@ def test_what_came_along_whole_needs_no_leave(db: Engine, other_db: Engine) -> N
         (None, f"{SELF}epoch 1, version 4: expected pulls = 2, found 3"),
         ("1970-01-01T00:00:00Z", f"{SELF}epoch 1, decision .*: expected it in the history, since version 4 is .*"),
         ("9999-01-01T00:00:00Z", "history_from is yet to come: the clocks of the two databases differ"),
+        ("9999-12-31T23:59:59-14:00", "history_from is yet to come: the clocks of the two databases differ"),
     ],
 )
 def test_what_retention_did_not_take_is_missed(

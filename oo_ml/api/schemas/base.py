@@ -16,9 +16,15 @@ else:
 
 
 class Body(BaseModel):
-    """What a call takes: each value of its JSON type, numbers finite, and never echoed."""
+    """The body of a call, or a part of it: each value of its JSON type, numbers finite, no unknown fields."""
 
-    model_config = ConfigDict(strict=True, frozen=True, allow_inf_nan=False, hide_input_in_errors=True)
+    model_config = ConfigDict(strict=True, frozen=True, allow_inf_nan=False, hide_input_in_errors=True, extra="forbid")
+
+
+class ContractBody(Body):
+    """The body of one of the contract's calls, or a part of it: unknown fields are ignored."""
+
+    model_config = ConfigDict(extra="ignore")
 
 
 class Answer(BaseModel):

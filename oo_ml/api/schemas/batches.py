@@ -26,6 +26,8 @@ class Batch(Body, Generic[Item]):
 class ScoreItem(ScoreRequest):
     """What /score takes, and the policy that decides."""
 
+    model_config = ConfigDict(extra="forbid")
+
     policy: ItemPolicy = "linucb-v1"
 
 
@@ -59,6 +61,8 @@ class ScoreBatch(Batch[ScoreItem]):
 
 class RewardItem(RewardRequest):
     """What /reward takes, the policy that learns, and the name of the call."""
+
+    model_config = ConfigDict(extra="forbid")
 
     policy: ItemPolicy = "linucb-v1"
     idempotency_key: Identifier | None = Field(

@@ -6,26 +6,41 @@ from uuid import UUID
 from pydantic import ConfigDict, FailFast, Field, ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError
 
-from oo_ml.api.fields import DecisionId, Hour, Identifier, Policy, Reward, Text, TipId, UserId, Weekday
-from oo_ml.api.schemas.base import Answer, Body
+from oo_ml.api.fields import (
+    INTEGER,
+    Content,
+    DecisionId,
+    Hour,
+    Identifier,
+    NewDecisionId,
+    Policy,
+    Reward,
+    Text,
+    TipId,
+    UserId,
+    Weekday,
+)
+from oo_ml.api.schemas.base import Answer, Body, ContractBody
 
 MAX_CANDIDATES = 1000
 
 
-class TaskFeatures(Body):
+class TaskFeatures(ContractBody):
     """What is known of the task behind a candidate."""
 
     hour_of_day: Hour = Field(12, description="When scoring, the context's hour counts instead")
     is_overdue: bool = False
     task_age_days: float = Field(0.0, ge=-(2**63), lt=2**63, description="Days since due; counts from 0 to 30")
-    priority: int = Field(1, ge=1, le=4)
+    priority: Annotated[int, Field(ge=1, le=4), INTEGER] = 1
 
 
-class Candidate(Body):
+class Candidate(ContractBody):
     """A tip that may be shown."""
 
     id: TipId
-    content: Text
+    content: Content | None = Field(
+        None, description="What the user reads; that of the chosen candidate is stored with the decision"
+    )
     source: Text = Field(examples=["todoist", "llm"])
     source_id: str | None = None
     features: TaskFeatures = TaskFeatures()
@@ -34,14 +49,14 @@ class Candidate(Body):
     )
 
 
-class Context(Body):
+class Context(ContractBody):
     """The moment of the decision, in the person's own time."""
 
     hour_of_day: Hour = 12
     day_of_week: Weekday = 0
 
 
-class ScoreRequest(Body):
+class ScoreRequest(ContractBody):
     """The candidates to choose from."""
 
     model_config = ConfigDict(
@@ -68,7 +83,7 @@ class ScoreRequest(Body):
     # A thousand bad ones would make a long list of what is wrong, of which nobody reads more than the first.
     candidates: Annotated[list[Candidate], FailFast()] = Field(max_length=MAX_CANDIDATES)
     context: Context = Context()
-    decision_id: DecisionId | None = Field(
+    decision_id: NewDecisionId | None = Field(
         None,
         description="UUIDv7 that names this decision, at most a day from now: sent again, it gets the same answer and"
         " counts once. Default: the service makes one",
@@ -86,7 +101,7 @@ class ScoreAnswer(Answer):
     propensity: float = Field(description="The probability with which this candidate was chosen", gt=0, le=1)
 
 
-class RewardRequest(Body):
+class RewardRequest(ContractBody):
     """A reaction: +1 done, +0.5 helpful, 0 snooze, -0.5 not helpful, -1 dismiss.
 
     With decision_id it counts once, and is learned with the features that the decision was made with.
@@ -109,7 +124,7 @@ class RewardRequest(Body):
     user_id: UserId
     tip_id: TipId
     reward: Reward
-    decision_id: UUID | None = Field(
+    decision_id: DecisionId | None = Field(
         None,
         description="The decision it is for, as /score answered it",
         examples=["01a207ac-5779-7446-ab27-aa4ca4d9dd7a"],
@@ -122,7 +137,8 @@ class RewardRequest(Body):
     @field_validator("features")
     @classmethod
     def _something_to_learn_with(cls, features: TaskFeatures | None, info: ValidationInfo) -> TaskFeatures | None:
-        if features is None and info.data.get("decision_id") is None:
+        # A malformed decision_id is absent from info.data; its own error is the only one to report.
+        if features is None and info.data.get("decision_id", ...) is None:
             raise PydanticCustomError("missing", "Field required where no decision_id is given")
         return features
 

@@ -1,13 +1,13 @@
 """What asking the language model takes and gives."""
 
-from typing import Literal
+from typing import Annotated, Literal
 from uuid import UUID
 
 from pydantic import ConfigDict, Field
 from pydantic.json_schema import SkipJsonSchema
 
-from oo_ml.api.fields import Identifier, JsonObject, UserId
-from oo_ml.api.schemas.base import Answer, Body
+from oo_ml.api.fields import INTEGER, Identifier, JsonObject, UserId
+from oo_ml.api.schemas.base import Answer, ContractBody
 from oo_ml.api.schemas.decisions import Context
 
 MAX_TIPS = 20
@@ -23,7 +23,7 @@ class GenerateContext(Context):
     extra: JsonObject = Field(default_factory=dict, description="Anything else the prompt may use")
 
 
-class GenerateRequest(Body):
+class GenerateRequest(ContractBody):
     """Ask the language model for tips."""
 
     model_config = ConfigDict(
@@ -44,7 +44,7 @@ class GenerateRequest(Body):
 
     user_id: UserId
     context: GenerateContext = GenerateContext()
-    n: int = Field(3, ge=1, le=MAX_TIPS, description="Tips wanted")
+    n: Annotated[int, Field(ge=1, le=MAX_TIPS, description="Tips wanted"), INTEGER] = 3
     prompt_version: Identifier | None = Field(
         None, description="Default: as TIP_PROMPT_VERSION says, else by the registry's weights"
     )

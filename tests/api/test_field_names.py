@@ -1,0 +1,255 @@
+"""Field names: a misspelled one is refused with the right one; the contract's calls ignore other unknown ones."""
+
+import json
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from sqlalchemy import Engine
+
+from oo_ml.api.schemas.base import Body, ContractBody
+from oo_ml.api.schemas.batches import Batch
+from tests import calls
+from tests import gateway as behave
+from tests.api.full_bodies import BODIES, CANDIDATE, DECISION, REWARD, Place, changed, places, send
+from tests.api.test_decisions import new_id
+from tests.api.test_generate import GOOD
+from tests.conftest import Serve
+from tests.gateway import Gateway
+from tests.rows import everything
+from tests.serving import Service
+
+CONTRACT = ("/score", "/score/egreedy", "/reward", "/reward/egreedy", "/generate")
+SPELLINGS: dict[str, Callable[[str], str]] = {
+    "camelCase": lambda name: "".join(part.title() if place else part for place, part in enumerate(name.split("_"))),
+    "PascalCase": lambda name: name.title().replace("_", ""),
+    "kebab-case": lambda name: name.replace("_", "-"),
+    "SHOUTED": str.upper,
+    "squeezed": lambda name: name.replace("_", ""),
+    "decorated": lambda name: f"__{name}-",
+}
+
+
+@pytest.fixture
+def service(serve: Serve, gateway: Gateway) -> Service:
+    """The service, with a gateway that writes good tips."""
+    gateway.script(behave.completion(GOOD))
+    return serve(epsilon=0, litellm_url=gateway.url)
+
+
+def test_the_bodies_here_have_every_field() -> None:
+    """Of every model of a request: a new field is misspelled here too."""
+    models, found = set(), set()
+    for model, body in BODIES.values():
+        for owner, place in places(model, body):
+            models.add(owner)
+            found.add((owner, place[-1]))
+    assert {(model, name) for model in models for name in model.model_fields} == found
+
+    def below(base: type[Body]) -> Iterator[type[Body]]:
+        for model in base.__subclasses__():
+            yield model
+            yield from below(model)
+
+    abstract = {ContractBody, *(model for model in below(Body) if model.__name__.startswith("Batch"))}
+    assert set(below(Body)) - abstract == models
+    assert Batch in abstract
+
+
+@pytest.mark.parametrize("path", BODIES)
+def test_a_misspelled_name_is_refused_with_the_right_one(
+    service: Service, db: Engine, path: str, subtests: pytest.Subtests
+) -> None:
+    """At every level, however it is misspelled; nothing comes of the call, and the neighbours of an item are done."""
+    model, body = BODIES[path]
+    before = everything(db)
+    for owner, place in places(model, body):
+        right = str(place[-1])
+        for kind, spelling in SPELLINGS.items():
+            wrong = spelling(right)
+            if wrong == right:
+                continue
+            with subtests.test(f"{place}, {kind}"):
+                answer = send(service, path, changed(body, place, wrong))
+                problem, location = answer.json(), list(place[:-1])
+                if "batch" in path and location:
+                    assert answer.status_code == 200
+                    index = location[1]
+                    assert isinstance(index, int)
+                    refused = answer.json()["outcomes"][index]
+                    assert refused["status"] == 422
+                    assert answer.json()["outcomes"][1 - index]["status"] != 422
+                    problem, location = refused["error"], location[2:]
+                else:
+                    assert answer.status_code == 422
+                assert owner.model_fields[right]
+                assert problem["detail"] == [
+                    {"loc": ["body", *location, wrong], "msg": f"unknown field: use {right}", "type": "misspelled"}
+                ]
+                assert problem["code"] == "invalid"
+    if "batch" not in path:
+        assert everything(db) == before
+
+
+@pytest.mark.parametrize("path", BODIES)
+def test_a_misspelled_name_is_refused_beside_the_right_one(service: Service, path: str) -> None:
+    """It is not clear which of the two values counts."""
+    model, body = BODIES[path]
+    _, place = next(places(model, body))
+    wrong = str(place[-1]).title()
+    assert wrong != place[-1]
+    answer = send(service, path, body | {wrong: 1})
+    assert answer.status_code == 422
+    assert answer.json()["detail"][0]["loc"] == ["body", wrong]
+
+
+def beside(model: type[Body], body: dict[str, Any]) -> Iterator[tuple[Place, dict[str, Any]]]:
+    """Yield a body with an unknown field for each of its objects, and where that is."""
+    for place in {place[:-1]: place for _, place in places(model, body)}.values():
+        yield (*place[:-1], "colour"), changed(body, place, "colour", {"user-id": "x"})
+
+
+@pytest.mark.parametrize("path", CONTRACT)
+def test_the_contract_s_calls_ignore_other_unknown_fields(service: Service, path: str) -> None:
+    """At every level, and in what is compared when a call comes again: the same answer as without them."""
+    model, body = BODIES[path]
+    if path.startswith("/reward"):
+        body = REWARD | {"decision_id": service.client.post("/score", json=calls.score()).json()["decision_id"]}
+    plain = send(service, path, body)
+    assert plain.status_code == 200
+    for _, other in beside(model, body):
+        answer = send(service, path, other)
+        assert answer.status_code == 200, answer.text
+        if path.startswith("/score"):
+            assert answer.content == plain.content
+        if path.startswith("/reward"):
+            assert answer.json()["applied"] is False
+
+
+def test_an_idempotency_key_names_the_fields_that_are_known(service: Service) -> None:
+    """The same reward with an unknown field more is the same call."""
+    headers = {"Idempotency-Key": "k"}
+    for body, applied in ((REWARD, True), (REWARD | {"colour": "red"}, False)):
+        answer = service.client.post("/reward", json=body, headers=headers)
+        assert (answer.status_code, answer.json().get("applied")) == (200, applied)
+
+
+@pytest.mark.parametrize("path", [path for path in BODIES if path not in CONTRACT])
+def test_other_calls_refuse_unknown_fields(service: Service, db: Engine, path: str, subtests: pytest.Subtests) -> None:
+    """At every level; an item of a batch is refused in its place."""
+    model, body = BODIES[path]
+    before = everything(db)
+    for place, other in beside(model, body):
+        with subtests.test(str(place)):
+            answer = send(service, path, other)
+            problem, location = answer.json(), list(place)
+            if "batch" in path and len(place) > 1:
+                assert answer.status_code == 200
+                problem, location = answer.json()["outcomes"][int(place[1])]["error"], location[2:]
+            else:
+                assert answer.status_code == 422
+                assert everything(db) == before or "batch" in path
+            assert problem["detail"] == [
+                {"loc": ["body", *location], "msg": "unknown field", "type": "extra_forbidden"}
+            ]
+
+
+def test_what_else_is_wrong_is_told_too(service: Service) -> None:
+    """But for what is missing: it may be what was misspelled."""
+    body = {"userId": "ada", "tip_id": "", "reward": 2, "decisionId": new_id(), "colour": "red"}
+    answer = service.client.post("/reward", json=body)
+    assert {tuple(problem["loc"][1:]): problem["type"] for problem in answer.json()["detail"]} == {
+        ("userId",): "misspelled",
+        ("decisionId",): "misspelled",
+        ("tip_id",): "string_too_short",
+        ("reward",): "less_than_equal",
+    }
+    answer = service.client.put(f"/users/ada/decisions/{new_id()}/reward", json={"value": 1})
+    assert {tuple(problem["loc"][1:]): problem["type"] for problem in answer.json()["detail"]} == {
+        ("value",): "extra_forbidden",
+        ("reward",): "missing",
+    }
+
+
+def test_every_candidate_is_looked_at(service: Service) -> None:
+    """Also behind one that has an unknown field, which is ignored."""
+    candidates = [{**CANDIDATE, "colour": "red"} for _ in range(1000)]
+    assert service.client.post("/score", json=calls.score(candidates=candidates)).status_code == 200
+    candidates[999]["promptVersion"] = "v1"
+    answer = service.client.post("/score", json=calls.score(candidates=candidates))
+    assert [problem["loc"] for problem in answer.json()["detail"]] == [["body", "candidates", 999, "promptVersion"]]
+
+
+@pytest.mark.parametrize("path", ["/score", "/score/batch", "/prompts"])
+@pytest.mark.parametrize(
+    "names",
+    [[f"User-{'_' * 1_000_000}id"], [f"{'-' * number}Items" for number in range(1, 1500)]],
+    ids=["long", "many"],
+)
+def test_what_is_told_of_names_is_bounded(service: Service, path: str, names: list[str]) -> None:
+    """However long they are, and however many."""
+    answer = service.client.post(path, content=json.dumps(dict.fromkeys(names, 1)))
+    assert answer.status_code == 422
+    assert len(answer.content) < 25_000
+
+
+# Queries
+
+QUERIES = [
+    ("GET", "/analytics/reaction-rates", {"promptVersion": "prompt_version", "Since": "since", "BY": "by"}),
+    ("GET", "/analytics/reaction-rates.csv", {"prompt-version": "prompt_version", "lim_it": None}),
+    ("GET", "/analytics/learning-curve", {"Limit": "limit", "by": None}),
+    ("GET", "/analytics/prompt-costs.csv", {"limit": None}),
+    ("GET", "/analytics/filters", {"policy": None}),
+    ("GET", "/users/ada/decisions", {"Before": "before", "offset": None}),
+    ("GET", DECISION, {"x": None}),
+    ("DELETE", f"{DECISION}/reward", {"x": None}),
+    ("GET", "/users/ada/verify", {"x": None}),
+    ("GET", "/users/ada/export", {"x": None}),
+    ("DELETE", "/users/ada", {"dry_run": None}),
+    ("GET", "/prompts", {"x": None}),
+    ("GET", "/prompts/v1", {"x": None}),
+    ("POST", "/score/batch", {"x": None}),
+]
+
+
+@pytest.mark.parametrize(("method", "path", "query"), QUERIES, ids=[f"{method} {path}" for method, path, _ in QUERIES])
+def test_unknown_parameters_are_refused(
+    service: Service, db: Engine, method: str, path: str, query: dict[str, str | None]
+) -> None:
+    """In the query of a call that is not the contract's; a misspelled one with the right one, and nothing is done."""
+    service.client.post("/score", json=calls.score())
+    before = everything(db)
+    answer = service.client.request(method, path, params=dict.fromkeys(query, "1"))
+    assert answer.status_code == 422
+    assert answer.json() == {
+        "code": "invalid",
+        "detail": [
+            {"loc": ["query", name], "msg": "unknown parameter", "type": "extra_forbidden"}
+            if right is None
+            else {"loc": ["query", name], "msg": f"unknown parameter: use {right}", "type": "misspelled"}
+            for name, right in query.items()
+        ],
+    }
+    assert everything(db) == before
+
+
+def test_every_call_refuses_unknown_parameters_but_the_contract_s(service: Service) -> None:
+    """Whichever calls there are, as the OpenAPI document lists them; probes too take what a monitor adds."""
+    lenient = set()
+    for path, methods in service.client.get("/openapi.json").json()["paths"].items():
+        for method in methods:
+            here = path.replace("{decision_id}", new_id()).replace("{user_id}", "ada").replace("{version}", "v1")
+            answer = service.client.request(method, here, params={"_": "1"}, content=b"{}")
+            if answer.status_code != 422 or answer.json()["detail"][0]["loc"] != ["query", "_"]:
+                lenient.add(path)
+    assert lenient == {
+        *CONTRACT,
+        "/reset/{user_id}",
+        "/stats/{user_id}",
+        "/stats/egreedy/{user_id}",
+        "/features/{user_id}",
+        "/health",
+        "/livez",
+        "/readyz",
+    }

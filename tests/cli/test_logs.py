@@ -1,0 +1,82 @@
+"""OO_ML_LOG_LEVEL holds for every command; logs go to standard error, results to standard output."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer
+
+from oo_ml.cli.main import app
+from tests.commands import Done, oo_ml
+from tests.test_export_files import changed
+
+NOBODY = "postgresql://nobody@127.0.0.1:1/nothing"
+WARNING = "WARNING oo_ml.services.transactions: database_unavailable: "
+LINE = "error: The database can't be reached"
+# Those that run a transaction of their own; each warns of a database that is away.
+COMMANDS: dict[str, list[str]] = {
+    "evaluate": ["--target", "uniform"],
+    "export": ["--user", "ada"],
+    "import-state": ["states"],
+    "prompts list": [],
+    "prompts publish": ["v9", "--system", "template", "--user", "template"],
+    "prompts retire": ["v1"],
+    "prompts show": ["v1"],
+    "prompts weight": ["v1", "1"],
+    "replay": ["ada.json"],
+    "upkeep": [],
+    "verify": [],
+}
+# serve has its own tests; the others log nothing.
+OTHERS = {"serve", "settings", "version"}
+# They log errors only, if nothing else is set.
+QUIET = COMMANDS.keys() - {"import-state", "upkeep"}
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> Path:
+    """What the commands read."""
+    (tmp_path / "template").write_text("{{ n }}", "utf-8")
+    (tmp_path / "ada.json").write_text(changed(), "utf-8")
+    (tmp_path / "states").mkdir()
+    unity = [[float(row == column) for column in range(5)] for row in range(5)]
+    counters = {"pulls": 0, "reward_count": 0, "cumulative_reward": 0, "last_updated": None}
+    state = {"A": unity, "b": [0] * 5, "meta": counters}
+    (tmp_path / "states" / "ada.json").write_text(json.dumps(state), "utf-8")
+    return tmp_path
+
+
+def run(command: str, files: Path, **variables: Any) -> Done:  # noqa: ANN401
+    """Run a command on a database that is away."""
+    words = [str(files / word) if (files / word).exists() else word for word in COMMANDS[command]]
+    return oo_ml(*command.split(), *words, OO_ML_DATABASE_URL=NOBODY, **variables)
+
+
+def test_every_command_is_here() -> None:
+    """A new one has to obey the setting too."""
+    group = typer.main.get_command(app)
+    names: set[str] = set()
+    for name, command in group.commands.items():  # type: ignore[attr-defined]
+        inner = getattr(command, "commands", None)
+        names |= {f"{name} {one}" for one in inner} if inner else {name}
+    assert {name for name in names if not name.startswith("db ")} == COMMANDS.keys() | OTHERS
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_a_command_logs_from_the_level_that_is_set(files: Path, command: str) -> None:
+    """Whether a warning is on standard error is not the command's to say; the last line says how it ended."""
+    warns = command in QUIET
+    done = run(command, files, OO_ML_LOG_LEVEL="debug" if warns else "error")
+    assert (done.code, done.err.splitlines()[-1]) == (1, LINE)
+    assert (WARNING in done.err) == warns
+    assert WARNING not in done.out
+
+
+@pytest.mark.parametrize(("command", "warns"), [("prompts list", False), ("upkeep", True)])
+@pytest.mark.parametrize("unset", [None, ""], ids=["unset", "empty"])
+def test_a_failure_is_one_line_unless_more_is_wanted(files: Path, command: str, warns: bool, unset: str | None) -> None:
+    """Only commands that do many things one after the other warn of each of them."""
+    done = run(command, files, OO_ML_LOG_LEVEL=unset)
+    assert (done.code, done.err.splitlines()[-1]) == (1, LINE)
+    assert (WARNING in done.err) == warns
