@@ -25,7 +25,6 @@ from oo_ml.domain.identifiers import MAX_IDENTIFIER_BYTES, is_identifier, is_sto
 
 # Clocks differ; a decision of the far future would lie in a partition that nobody looks after.
 MAX_AHEAD: Final = timedelta(days=1)
-MAX_CONTENT: Final = 2000
 
 
 def _identifier(text: str) -> str:
@@ -137,7 +136,6 @@ Hour = Annotated[int, Field(ge=0, le=23), INTEGER]
 Weekday = Annotated[int, Field(ge=0, le=6), INTEGER]
 # What PostgreSQL can hold; a pattern, since pydantic calls no Python for it. Unpaired surrogates it refuses by itself.
 Text = Annotated[str, Field(pattern=r"^[^\x00]*$")]
-Content = Annotated[Text, Field(max_length=MAX_CONTENT)]
 # Whatever time zone a session of the database has: the contract's Z is UTC's.
 UtcTime = Annotated[datetime, AfterValidator(lambda time: time.astimezone(UTC))]
 JsonObject = Annotated[dict[str, JsonValue], AfterValidator(_json_storable)]

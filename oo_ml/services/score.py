@@ -23,6 +23,8 @@ from oo_ml.storage.history import DecisionKey
 from oo_ml.storage.states import PolicyState, StateKey, later
 
 _RECENT: Final = timedelta(days=1)
+# Characters of the chosen tip's text that are kept: enough to see what was shown.
+_MAX_CONTENT: Final = 2000
 
 
 class Candidate(Protocol):
@@ -217,6 +219,7 @@ def _row(  # noqa: PLR0913, PLR0917 - what a decision was made from
         propensity=propensity,
         exploring=choice.exploring,
         tip_id=chosen.id,
+        content=None if chosen.content is None else chosen.content[:_MAX_CONTENT],
         prompt_version=chosen.prompt_version,
         x=x,
         context={"hour_of_day": command.moment.hour_of_day, "day_of_week": command.moment.day_of_week},

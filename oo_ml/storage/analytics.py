@@ -103,7 +103,7 @@ _CHOICES = text("""
 # An id tells when a decision was made, and the primary key begins with the person and their ids.
 _LATEST = text("""
     SELECT
-        decision_id, served_at, policy, tip_id, prompt_version, score, propensity, exploring, reward, reaction,
+        decision_id, served_at, policy, tip_id, content, prompt_version, score, propensity, exploring, reward, reaction,
         rewarded_at
     FROM analytics.tip_scores
     WHERE user_id = :user_id AND decision_id < coalesce(CAST(:before AS uuid), 'ffffffff-ffff-ffff-ffff-ffffffffffff')

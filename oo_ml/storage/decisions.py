@@ -26,7 +26,8 @@ class DecisionRow:
         key: whose decision, by which policy.
         epoch, version: of the state it was made from.
         pull: the decision's number in the epoch, from 1.
-        prompt_version: as the client named it; None leaves it to the latest generated tip of that id.
+        content: text of the chosen tip, at most 2,000 characters; None leaves it to the latest generated tip of that id.
+        prompt_version: as the client named it; None leaves it to the same tip.
         x: features of the chosen tip, shape (d,).
         context: the moment it was made for.
         features: the chosen tip's, raw, as /features shows them.
@@ -48,6 +49,7 @@ class DecisionRow:
     propensity: float
     exploring: bool
     tip_id: str
+    content: str | None
     prompt_version: str | None
     x: NDArray[np.float64]
     context: dict[str, Any]
@@ -76,13 +78,14 @@ class Answered:
 _INSERT = Statement(f"""
     WITH counted AS ({states.COUNT})
     INSERT INTO oo_ml.feature_history (
-        user_id, decision_id, policy, epoch, version, pull, decided_at, score, propensity, exploring, tip_id,
+        user_id, decision_id, policy, epoch, version, pull, decided_at, score, propensity, exploring, tip_id, content,
         prompt_version, prompt_probability, generation_id, x, context, features, candidates, answer, request_digest,
         exploration, alpha, exploit, explore, propensities
     )
     SELECT
         k.user_id, k.decision_id, k.policy, k.epoch, k.version, k.pull, k.decided_at, k.score, k.propensity,
-        k.exploring, k.tip_id, coalesce(k.prompt_version, tip.prompt_version), tip.prompt_probability,
+        k.exploring, k.tip_id, coalesce(k.content, left(tip.content, 2000)),
+        coalesce(k.prompt_version, tip.prompt_version), tip.prompt_probability,
         tip.generation_id,
         {arrays.vector_sql("x", "k.x_offset", "k.dimension")},
         k.context, k.features, k.candidates, k.answer, k.request_digest, k.exploration, k.alpha,
@@ -94,18 +97,18 @@ _INSERT = Statement(f"""
         CAST(:epochs AS integer[]), CAST(:versions AS bigint[]), CAST(:pulls AS bigint[]),
         CAST(:decided_at AS timestamptz[]), CAST(:scores AS float8[]), CAST(:propensities AS float8[]),
         CAST(:exploring AS boolean[]),
-        CAST(:tip_ids AS text[]), CAST(:prompt_versions AS text[]),
+        CAST(:tip_ids AS text[]), CAST(:contents AS text[]), CAST(:prompt_versions AS text[]),
         CAST(:contexts AS jsonb[]), CAST(:features AS jsonb[]), CAST(:candidates AS jsonb[]), CAST(:answers AS jsonb[]),
         CAST(:request_digests AS bytea[]), CAST(:explorations AS float8[]), CAST(:alphas AS float8[]),
         CAST(:dimensions AS integer[]), CAST(:x_offsets AS integer[]),
         CAST(:counts AS integer[]), CAST(:n_offsets AS integer[])
     ) WITH ORDINALITY AS k (
-        user_id, decision_id, policy, epoch, version, pull, decided_at, score, propensity, exploring, tip_id,
+        user_id, decision_id, policy, epoch, version, pull, decided_at, score, propensity, exploring, tip_id, content,
         prompt_version, context, features, candidates, answer, request_digest, exploration, alpha,
         dimension, x_offset, n, n_offset, place
     )
     LEFT JOIN LATERAL (
-        SELECT t.prompt_version, t.prompt_probability, t.generation_id
+        SELECT t.prompt_version, t.prompt_probability, t.generation_id, t.content
         FROM oo_ml.tips AS t
         WHERE t.user_id = k.user_id AND t.tip_id = k.tip_id
             AND (k.prompt_version IS NULL OR t.prompt_version = k.prompt_version)
@@ -141,6 +144,7 @@ def insert(connection: Connection, decisions: Sequence[DecisionRow], counted: Se
             "propensities": Numbers.of(decision.propensity for decision in decisions),
             "exploring": Booleans.of(decision.exploring for decision in decisions),
             "tip_ids": Texts.of(decision.tip_id for decision in decisions),
+            "contents": Texts.of(decision.content for decision in decisions),
             "prompt_versions": Texts.of(decision.prompt_version for decision in decisions),
             "contexts": Jsons.of(to_json(decision.context) for decision in decisions),
             "features": Jsons.of(to_json(decision.features) for decision in decisions),

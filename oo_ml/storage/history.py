@@ -83,6 +83,7 @@ class StoredDecision:
     propensity: float
     exploring: bool
     tip_id: str
+    content: str | None
     prompt_version: str | None
     prompt_probability: float | None
     generation_id: UUID | None

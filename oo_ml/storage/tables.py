@@ -110,7 +110,11 @@ feature_history = Table(
     ),
     moment("decided_at", "Time of the decision"),
     name("tip_id", "The tip that was chosen"),
-    Column("content", Text, comment="Text of the chosen tip, if the client sent it; cut after 2,000 characters"),
+    Column(
+        "content",
+        Text,
+        comment="Text of the chosen tip, as sent or else as generated, if known; cut after 2,000 characters",
+    ),
     name("prompt_version", "Prompt version that wrote the tip, if a model did", nullable=True),
     probability("prompt_probability", "Probability with which the prompt version was drawn, if known"),
     Column("generation_id", Uuid, comment="Generation that the tip came from, if known"),

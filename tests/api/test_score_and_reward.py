@@ -9,6 +9,7 @@ from sqlalchemy import Engine, text
 from tests import calls
 from tests.conftest import Serve
 from tests.gates import scalar
+from tests.services.lives import write
 from tests.serving import Service
 
 
@@ -139,11 +140,36 @@ def test_a_thousand_candidates_are_decided_among(service: Service) -> None:
 
 
 @pytest.mark.parametrize("path", ["/score", "/score/egreedy", "/score/batch"])
-def test_content_is_optional(service: Service, path: str) -> None:
-    """A candidate may come without it, with null, empty or up to 2,000 characters of any length in bytes."""
-    for content in ({}, {"content": None}, {"content": ""}, {"content": "😀" * 2000}):
-        body = calls.score(candidates=[{"id": "t1", "source": "todoist", **content}])
-        answer = service.client.post(path, json={"items": [body]} if "batch" in path else body)
-        assert answer.status_code == 200
-        done = answer.json()["outcomes"][0]["body"] if "batch" in path else answer.json()
-        assert done["tip_id"] == "t1"
+@pytest.mark.parametrize(
+    ("sent", "kept"),
+    [
+        ({}, None),
+        ({"content": None}, None),
+        ({"content": ""}, ""),
+        ({"content": 'Call the "dentist"'}, 'Call the "dentist"'),
+        ({"content": "😀" * 2000}, "😀" * 2000),
+        ({"content": "😀" * 2001}, "😀" * 2000),
+    ],
+    ids=["none", "null", "empty", "short", "long", "too long"],
+)
+def test_content_of_the_chosen_candidate_is_kept(
+    service: Service, db: Engine, path: str, sent: dict[str, str | None], kept: str | None
+) -> None:
+    """It is optional; receipts, lists of decisions and analysts see what was shown, up to 2,000 characters."""
+    body = calls.score(candidates=[{"id": "t1", "source": "todoist", **sent}])
+    answer = service.client.post(path, json={"items": [body]} if "batch" in path else body)
+    assert answer.status_code == 200
+    done = answer.json()["outcomes"][0]["body"] if "batch" in path else answer.json()
+    assert done["tip_id"] == "t1"
+    assert service.client.get(f"/users/ada/decisions/{done['decision_id']}").json()["content"] == kept
+    assert [one["content"] for one in service.client.get("/users/ada/decisions").json()["items"]] == [kept]
+    assert scalar(db, "SELECT content FROM analytics.tip_scores") == kept
+
+
+def test_content_that_is_not_sent_is_that_of_the_generated_tip(service: Service, db: Engine) -> None:
+    """The latest one of that id, as for its prompt version; what the client sends counts more."""
+    write(db, "ada", 0)
+    for sent, kept in (({}, "plain"), ({"content": "other"}, "other")):
+        body = calls.score(candidates=[{"id": "tip-1", "source": "llm", **sent}])
+        decision_id = service.client.post("/score", json=body).json()["decision_id"]
+        assert service.client.get(f"/users/ada/decisions/{decision_id}").json()["content"] == kept

@@ -37,6 +37,17 @@ def test_state(service: Service, db: Engine, visit: Visit) -> None:
     assert [float(value) for _, value in rows[1:]] == stats["theta"]
 
 
+def test_a_decision_shows_the_text_of_its_tip(service: Service, visit: Visit) -> None:
+    """As text, whatever it holds; without it the tip's id alone."""
+    for content in ({"content": STRANGE}, {}):
+        candidate = {"id": "t1", "source": "todoist", **content}
+        assert service.client.post("/score", json=calls.score(candidates=[candidate])).status_code == 200
+    page = visit(service, "/dashboard/user?id=ada")
+    cells = page.locator("#decisions tbody tr td:nth-child(3)")
+    expect(cells).to_have_count(2)
+    assert [cell.inner_text().split("\n") for cell in cells.all()] == [["t1"], ["t1", STRANGE]]
+
+
 def test_decisions_and_receipts(service: Service, db: Engine, visits: Visits) -> None:
     """A hundred, then those before them; each leads to its receipt."""
     live(db, days=21, people=["ada"])

@@ -153,6 +153,7 @@ class DecisionSummary(Answer):
     decided_at: UtcTime = Field(validation_alias="served_at")
     policy: Policy
     tip_id: str
+    content: str | None = Field(description="Text of the tip, if known; at most 2,000 characters")
     prompt_version: str | None
     score: float
     propensity: float

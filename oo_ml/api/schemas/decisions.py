@@ -8,7 +8,6 @@ from pydantic_core import PydanticCustomError
 
 from oo_ml.api.fields import (
     INTEGER,
-    Content,
     DecisionId,
     Hour,
     Identifier,
@@ -38,8 +37,9 @@ class Candidate(ContractBody):
     """A tip that may be shown."""
 
     id: TipId
-    content: Content | None = Field(
-        None, description="What the user reads; that of the chosen candidate is stored with the decision"
+    content: Text | None = Field(
+        None,
+        description="What the user reads; of the chosen candidate's, 2,000 characters are stored with the decision",
     )
     source: Text = Field(examples=["todoist", "llm"])
     source_id: str | None = None

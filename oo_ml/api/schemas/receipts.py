@@ -58,6 +58,7 @@ class ReceiptAnswer(Answer):
                     "prompt_version": None,
                     "prompt_probability": None,
                     "generation_id": None,
+                    "content": "Call the dentist",
                     "context": {"hour_of_day": 9, "day_of_week": 0},
                     "features": {"hour_of_day": 9, "is_overdue": True, "task_age_days": 3.0, "priority": 4},
                     "x": [0.7071067811865476, -0.7071067811865475, 1.0, 0.1, 1.0],
@@ -114,6 +115,9 @@ class ReceiptAnswer(Answer):
     epoch: int = Field(description="Epoch of the state it was made from")
     version: int = Field(description="Version of that state: changes of A and b in the epoch before it")
     tip_id: str = Field(description="The candidate chosen")
+    content: str | None = Field(
+        description="Its text, as sent or else as generated, if known; at most 2,000 characters"
+    )
     score: float = Field(description="exploit + explore of the candidate chosen")
     propensity: float = Field(description="The probability with which this tip was chosen, all its places together")
     exploring: bool = Field(description="Whether it was drawn at random")

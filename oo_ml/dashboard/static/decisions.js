@@ -28,7 +28,7 @@ function columns(person) {
   return [
     { title: "Decided", cell: (one) => el("time", { datetime: one.decided_at }, time(one.decided_at)) },
     { title: "Policy", cell: (one) => name(one.policy) },
-    { title: "Tip", cell: (one) => name(one.tip_id) },
+    { title: "Tip", cell: tip },
     { title: "Prompt version", cell: (one) => (one.prompt_version === null ? muted("not written by a model") : name(one.prompt_version)) },
     { title: "Chosen", cell: (one) => (one.exploring ? "Explored" : "Exploited") },
     { title: "Score", number: true, cell: (one) => score(one.score) },
@@ -37,6 +37,10 @@ function columns(person) {
     { title: "Reward", number: true, cell: (one) => reward(one.reward) },
     { title: "Receipt", cell: (one) => receipt(person, one) },
   ];
+}
+
+function tip({ tip_id: id, content }) {
+  return content === null ? name(id) : el("span", {}, name(id), el("span", { class: "muted excerpt", title: content }, content));
 }
 
 function reaction({ reaction: kind, reward: value, rewarded_at: at }) {
