@@ -8,6 +8,7 @@ from uuid import UUID
 from sqlalchemy import Connection, text
 
 from oo_ml.storage.history import DecisionKey
+from oo_ml.storage.statements import Statement
 
 DAYS: Final = "days"
 DEFAULT_REWARDS: Final = "default-rewards"
@@ -29,10 +30,14 @@ class Claim:
     done_until: datetime | None
 
 
-_CLAIM = text("SELECT done_until FROM upkeep WHERE task = :task FOR UPDATE SKIP LOCKED")
+# Runs once for each user who gets default rewards.
+_CLAIM = Statement("SELECT done_until FROM upkeep WHERE task = :task FOR UPDATE SKIP LOCKED")
 
-# Nothing is inserted where the row is another transaction's, and that one is not waited for.
 _WAIT = text("SELECT FROM upkeep WHERE task = :task FOR UPDATE")
+
+_LOCK_TIMEOUT = text("SELECT current_setting('lock_timeout')")
+
+_SET_LOCK_TIMEOUT = text("SELECT set_config('lock_timeout', :limit, true)")
 
 _CREATE = text("INSERT INTO upkeep (task) VALUES (:task) ON CONFLICT DO NOTHING RETURNING task")
 
@@ -56,15 +61,20 @@ def claim(connection: Connection, task: str) -> Claim | None:
 
     A row that a restored database came without is made.
     """
-    row = connection.execute(_CLAIM, {"task": task}).one_or_none()
-    if row is None:
+    rows = _CLAIM.run(connection, {"task": task})
+    if not rows:
         return Claim(None) if create(connection, task) else None
-    return Claim(row.done_until)
+    [(done_until,)] = rows
+    return Claim(done_until)
 
 
 def exclude(connection: Connection, task: str) -> None:
-    """Keep everybody from a task until this transaction ends; whoever is at it is waited for."""
+    """Lock a task until this transaction ends; wait for a step of it as long as a statement of this session may run."""
+    limit = connection.scalar(_LOCK_TIMEOUT)
+    # A step may take longer than the lock timeout, which is meant for the rows of users.
+    connection.execute(_SET_LOCK_TIMEOUT, {"limit": "0"})
     connection.execute(_WAIT, {"task": task})
+    connection.execute(_SET_LOCK_TIMEOUT, {"limit": limit})
 
 
 def create(connection: Connection, task: str) -> bool:

@@ -16,7 +16,7 @@ from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invar
 from sqlalchemy import Engine
 
 from oo_ml.domain.policies import EPSILON_GREEDY, LINUCB
-from oo_ml.services.upkeep import give_default_rewards
+from oo_ml.services.default_rewards import give_default_rewards
 from oo_ml.services.verify import everybody
 from oo_ml.services.workers import Workers
 from oo_ml.storage import states
