@@ -16,7 +16,7 @@ from oo_ml.errors import ExportFileError, OoMlError, ReplayRefusedError
 from oo_ml.export_files import opened
 from oo_ml.services.default_rewards import Defaults, give_default_rewards
 from oo_ml.services.erase import erase
-from oo_ml.services.replay import Replayed
+from oo_ml.services.replay import Replayed, replay
 from oo_ml.services.reports import features
 from oo_ml.services.reward import learn
 from oo_ml.services.startup import single_worker
@@ -219,6 +219,31 @@ def test_decisions_that_wait_get_their_default_here(
     assert scalar(other_db, found) == (min(done_until, NOON) if done_until else None)
     assert give(other_database_url, NOON + timedelta(hours=1.1)) == Defaults(1)
     assert scalar(other_db, "SELECT reward_kind FROM feature_history WHERE tip_id = 't6'") == "default"
+
+
+def test_a_replay_under_way_is_not_passed_by_default_rewards(
+    db: Engine, other_db: Engine, other_database_url: str
+) -> None:
+    """The run stops, since it cannot see the decisions yet; the one after COMMIT gives them their reward."""
+    live(db)
+    set_upkeep(other_db, "default-rewards", NOON - timedelta(hours=1))
+    later = NOON + timedelta(hours=3)
+    with opened(BytesIO(exported(db, "ada"))) as document, other_db.connect() as connection:
+        replay(connection, [document])
+        assert give(other_database_url, later) == Defaults(0, is_busy=True)
+        connection.commit()
+    assert give(other_database_url, later) == Defaults(1)
+
+
+def test_transaction_per_user(db: Engine, other_db: Engine) -> None:
+    """One document is one transaction: all of its rows, in every table, were written by the same one."""
+    live(db)
+    for user_id in ("ada", "ben"):
+        replayed(other_db, exported(db, user_id))
+    rows = " UNION ALL ".join(f"SELECT xmin::text AS writer, user_id FROM {table}" for table in ORDER)  # noqa: S608
+    with other_db.begin() as connection:
+        written = connection.execute(text(f"SELECT writer, array_agg(DISTINCT user_id) FROM ({rows}) AS r GROUP BY 1"))  # noqa: S608
+        assert sorted(users for _, users in written) == [["ada"], ["ben"]]
 
 
 def test_nobody_is_nothing(db: Engine, other_db: Engine) -> None:
