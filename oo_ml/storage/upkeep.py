@@ -35,6 +35,8 @@ _CLAIM = Statement("SELECT done_until FROM upkeep WHERE task = :task FOR UPDATE 
 
 _WAIT = text("SELECT FROM upkeep WHERE task = :task FOR UPDATE")
 
+_IS_THERE = text("SELECT EXISTS (SELECT FROM upkeep WHERE task = :task)")
+
 _LOCK_TIMEOUT = text("SELECT current_setting('lock_timeout')")
 
 _SET_LOCK_TIMEOUT = text("SELECT set_config('lock_timeout', :limit, true)")
@@ -57,15 +59,17 @@ _OVERDUE = text("""
 
 
 def claim(connection: Connection, task: str) -> Claim | None:
-    """Take a task for this transaction, None if somebody else is at it; lock it before any other row.
+    """Take a task for this transaction, without waiting; lock it before any other row.
 
-    A row that a restored database came without is made.
+    Return None if another transaction has it. A row that a restored database came without is made.
     """
     rows = _CLAIM.run(connection, {"task": task})
-    if not rows:
-        return Claim(None) if create(connection, task) else None
-    [(done_until,)] = rows
-    return Claim(done_until)
+    if rows:
+        [(done_until,)] = rows
+        return Claim(done_until)
+    # Asked before it is made: INSERT would wait for a transaction that has updated the row.
+    is_there = connection.scalar(_IS_THERE, {"task": task})
+    return Claim(None) if not is_there and create(connection, task) else None
 
 
 def exclude(connection: Connection, task: str) -> None:
