@@ -36,6 +36,19 @@ def blocked(db: Engine) -> int:
     return counted
 
 
+def has_blocked(db: Engine, seconds: float) -> bool:
+    """Tell whether a backend of this database has waited for a lock of another one for longer than `seconds`."""
+    return bool(
+        scalar(
+            db,
+            "SELECT count(*) FROM pg_stat_activity"
+            " WHERE datname = current_database() AND cardinality(pg_blocking_pids(pid)) > 0"
+            " AND clock_timestamp() - query_start > make_interval(secs => :seconds)",
+            seconds=seconds,
+        )
+    )
+
+
 def scalar(db: Engine, statement: str, **parameters: object) -> object:
     """Return the one value that a statement gives, in a transaction of its own."""
     with db.begin() as connection:

@@ -7,8 +7,9 @@ import typer
 
 from oo_ml.cli.logs import configure_logs
 from oo_ml.services.days import count_days
+from oo_ml.services.default_rewards import give_default_rewards
 from oo_ml.services.startup import database, single_worker
-from oo_ml.services.upkeep import give_default_rewards, keep_months
+from oo_ml.services.upkeep import keep_months
 from oo_ml.settings import LogLevel, Settings
 
 

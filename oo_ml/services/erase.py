@@ -14,12 +14,13 @@ from oo_ml.storage.states import StateKey
 def erase(connection: Connection, user_ids: Sequence[str]) -> list[dict[str, int]]:
     """Delete all that is known of each person; return how many rows each table had of them."""
     keys = {user_id: [StateKey(user_id, policy) for policy in DIMENSIONS] for user_id in user_ids}
+    # Before any state: a step of counting, or another erasure, may take long, and the users' decisions and rewards go
+    # on meanwhile. No deadlock: counting locks no state, and no transaction that locks a state waits for counting.
+    upkeep.exclude(connection, upkeep.DAYS)
     # A decision or reward under way is waited for, and erased with the rest: the first one that somebody ever has, too,
     # which has no state yet that could be locked.
     made = {user_id: states.make(connection, keys[user_id]) for user_id in sorted(keys)}
     states.lock(connection, list(chain.from_iterable(keys.values())))
-    # Last: a step of counting is waited for, and waits for nobody.
-    upkeep.exclude(connection, upkeep.DAYS)
     for user_id in keys:
         days.take_away(connection, user_id)
     return [_erase(connection, user_id, made.pop(user_id, 0)) for user_id in user_ids]

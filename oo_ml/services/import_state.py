@@ -1,11 +1,11 @@
-"""Moving in: the file-based service's states become the starting points of epochs, one transaction a batch of files.
+"""Moving in: the file-based service's states become the starting points of epochs, one transaction a user.
 
-What has gone on here since is never overwritten, and whose a file is, is never guessed. Importing the same files again
-changes nothing, so an import that was interrupted is simply run again.
+Newer state is never overwritten, and the owner of a file is never guessed. Importing the same files again changes
+nothing, so an import that was interrupted is simply run again.
 """
 
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
@@ -24,7 +24,6 @@ from oo_ml.state_files import FileState, Listing, StateFileError
 from oo_ml.storage import ledger, states
 from oo_ml.storage.states import PolicyState, StateKey
 
-BATCH: Final = 250
 _NAMED: Final = 5
 
 
@@ -112,27 +111,38 @@ def refused(source: Source) -> Iterator[tuple[str, Outcome]]:
 def import_files(
     engine: Engine, settings: Settings, source: Source, *, imported_at: datetime, dry_run: bool = False
 ) -> Iterator[list[tuple[str, Outcome]]]:
-    """Import every file; yield each batch's outcomes after its COMMIT.
+    """Import every file; yield the outcomes of a user's files after their COMMIT, any other file's alone.
 
     Raises:
-        UnavailableError: the database can't do it now. The batches yielded so far are in.
+        UnavailableError: the database can't do it now. The users yielded so far are in.
     """
     service = preview if dry_run else partial(import_states, imported_at=imported_at)
-    files = source.listing.files
-    for start in range(0, len(files), BATCH):
-        outcomes: dict[str, Outcome] = {}
-        commands: dict[str, ImportCommand] = {}
-        for file in files[start : start + BATCH]:
+    for files in _group_files(source.listing.files):
+        commands: dict[str, dict[str, ImportCommand]] = {}
+        for file in files:
             command = _command(source, file)
             if isinstance(command, Outcome):
-                outcomes[file] = command
+                yield [(file, command)]
             else:
-                commands[file] = command
-        if commands:
+                commands.setdefault(command.user_id, {})[file] = command
+        for of_user in commands.values():
             deadline = time.monotonic() + settings.request_timeout
-            results = transactions.run(engine, service, list(commands.values()), deadline)
-            outcomes |= zip(commands, results, strict=True)
-        yield sorted(outcomes.items())
+            outcomes = transactions.run(engine, service, list(of_user.values()), deadline)
+            yield list(zip(of_user, outcomes, strict=True))
+
+
+def _group_files(files: Iterable[str]) -> Collection[Sequence[str]]:
+    """Group files that can be one user's: NAME_egreedy.json goes with NAME.json, and may be of the user NAME_egreedy.
+
+    Which user a file is of is known only after reading it, and the files of all users don't fit into memory.
+    """
+    groups: dict[str, list[str]] = {}
+    for file in files:
+        name = state_files.stem(file)
+        while name.endswith(state_files.EPSILON_GREEDY_SUFFIX):
+            name = name.removesuffix(state_files.EPSILON_GREEDY_SUFFIX)
+        groups.setdefault(name, []).append(file)
+    return groups.values()
 
 
 def _command(source: Source, file: str) -> ImportCommand | Outcome:

@@ -18,7 +18,7 @@ from oo_ml.errors import ExportFileError, ReplayRefusedError
 from oo_ml.export_files import Document
 from oo_ml.services import verify
 from oo_ml.services.differences import Difference
-from oo_ml.storage import arrivals, audit, days, failures, people, plain, prompts, states
+from oo_ml.storage import arrivals, audit, days, failures, people, plain, prompts, states, upkeep
 from oo_ml.storage.audit import People
 from oo_ml.storage.people import HISTORY, POSITION, PersonalTable
 from oo_ml.storage.states import StateKey
@@ -70,6 +70,8 @@ def _replay(connection: Connection, document: Document) -> Replayed:
     filled = [one for one in people.referred_first(found) if one.name in document.tables]
     rows = {one.name: _insert(connection, document, one) for one in filled}
     _prove(connection, document)
+    # A look that has not seen these decisions must not pass them before they are committed.
+    upkeep.exclude(connection, upkeep.DEFAULT_REWARDS)
     arrivals.waiting(connection, document.user_id)
     return Replayed(dict(sorted(rows.items())), unchanged=False)
 

@@ -8,20 +8,18 @@ nobody reacted to get the default reward: a step of that keeps waiting those who
 import asyncio
 import logging
 import random
-import traceback
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, replace
-from datetime import UTC, datetime, timedelta
+from dataclasses import dataclass
+from datetime import UTC, datetime
 from functools import partial
 from typing import Final
-from uuid import UUID
 
 from sqlalchemy import Connection
 
 from oo_ml.errors import DatabaseRefusedError, OoMlError, UnavailableError
 from oo_ml.services.days import count_days
-from oo_ml.services.default_rewards import LIMIT, DefaultsCommand, give_defaults
+from oo_ml.services.default_rewards import give_default_rewards
 from oo_ml.services.transactions import Service
 from oo_ml.services.workers import Workers
 from oo_ml.settings import Settings
@@ -33,8 +31,6 @@ logger = logging.getLogger(__name__)
 # So that replicas that were started together don't march in step.
 _JITTER: Final = 0.1
 _OWNER: Final = "run `oo-ml db grant-service` for this role, or `oo-ml upkeep` as the owner of the tables"
-# After a step that failed: so few tries that each can be logged.
-_FEWER: Final = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,21 +47,6 @@ class Months:
     detached: list[str]
     problems: list[OoMlError]
     alarms: list[str]
-
-
-@dataclass(frozen=True, slots=True)
-class Defaults:
-    """What became of the default rewards.
-
-    Attributes:
-        given: how many decisions got it.
-        is_busy: whether somebody else is at it, who goes on.
-        failed: decisions that it could not be given to, which are logged and stepped over.
-    """
-
-    given: int = 0
-    is_busy: bool = False
-    failed: tuple[UUID, ...] = ()
 
 
 async def keep_months(
@@ -105,46 +86,6 @@ async def keep_months(
     [(layout, stray)] = await workers.run(_look, [now])
     missing = partitions.missing(layout.months, now, ahead=2)
     return Months(made, detached, problems + others, list(_alarms(missing, stray, crowded)))
-
-
-async def give_default_rewards(workers: Workers, settings: Settings, now: datetime, *, limit: int = LIMIT) -> Defaults:
-    """Give the default reward to every decision whose wait is over, if there is to be one, step by step.
-
-    Where a step fails, smaller ones find the decision that it fails at, which is logged and stepped over.
-
-    Args:
-        workers: who take the steps.
-        settings: how long the wait is, and the reward.
-        now: the moment.
-        limit: decisions that one step looks at, at most.
-
-    Raises:
-        UnavailableError: the database can't do it now; the steps so far are done.
-    """
-    if settings.reward_wait is None:
-        return Defaults()
-    command = DefaultsCommand(now, timedelta(seconds=settings.reward_wait), settings.default_reward, limit=limit)
-    given, failed = 0, tuple[UUID, ...]()
-    # Decisions ahead among which a step has failed.
-    suspects = 0
-    while True:
-        try:
-            [step] = await workers.run(give_defaults, [command])
-        except UnavailableError:
-            raise
-        except Exception as error:
-            if not command.is_giving:
-                raise
-            suspects, command = command.limit, _smaller(command, error)
-            continue
-        given += step.given
-        for decision_id in step.stepped_over:
-            logger.error("decision %s can't be given the default reward and is stepped over", decision_id)
-            failed += (decision_id,)
-        if step.after is None:
-            return Defaults(given, step.is_busy, failed)
-        suspects = suspects - command.limit
-        command = replace(command, after=step.after, limit=command.limit if suspects > 0 else limit, is_giving=True)
 
 
 @asynccontextmanager
@@ -212,16 +153,6 @@ async def _defaults(long: Workers, settings: Settings) -> Sequence[OoMlError]:
 async def _days(long: Workers) -> Sequence[OoMlError]:
     await count_days(long, datetime.now(UTC))
     return ()
-
-
-def _smaller(command: DefaultsCommand, error: Exception) -> DefaultsCommand:
-    """Return what to try after a step that failed; after one for a single decision, the one that steps over it."""
-    if command.limit > 1:
-        return replace(command, limit=max(command.limit // _FEWER, 1))
-    # Where it happened; not what it says, which may quote what is people's.
-    trace = "".join(traceback.format_tb(error.__traceback__))
-    logger.error("a default reward failed: %s\n%s", type(error).__name__, trace)
-    return replace(command, is_giving=False)
 
 
 def _level(problem: OoMlError) -> int:

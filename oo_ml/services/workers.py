@@ -1,7 +1,7 @@
 """The threads that run transactions: bounded in number, in queue and in time, and out of a client's reach.
 
-Whatever becomes of the handler that waits for it, a transaction that has begun is finished. Only a server that has
-gone silent can't keep a thread: at the deadline its connection is cut, and what has not begun by then never does.
+If the handler is cancelled, since its client is gone, its transaction goes on. At the deadline, cancelled or not, a
+transaction that has not begun never does, and the connection of one that has is cut, so no server can keep a thread.
 """
 
 import asyncio
@@ -48,11 +48,14 @@ class Workers:
         # asyncio.wait, unlike await itself, leaves what it waits for alone when the handler is cancelled.
         waiting = asyncio.wrap_future(future)
         waiting.add_done_callback(_seen)
-        done, _ = await asyncio.wait([waiting], timeout=self._timeout)
+        try:
+            done, _ = await asyncio.wait([waiting], timeout=self._timeout)
+        except asyncio.CancelledError:
+            left = max(0.0, transaction.deadline - time.monotonic())
+            asyncio.get_running_loop().call_later(left, _end, waiting, transaction)
+            raise
         if not done:
-            # What is still in the queue is taken out of it; what has begun is cut off.
-            waiting.cancel()
-            transaction.cut()
+            _end(waiting, transaction)
             raise DatabaseTimeoutError
         return waiting.result()
 
@@ -65,6 +68,12 @@ class Workers:
                 transaction.cut()
         self._executor.shutdown(wait=True)
         self._engine.dispose()
+
+
+def _end(waiting: asyncio.Future[Any], transaction: Transaction) -> None:
+    """Take a transaction out of the queue if it has not begun, or cut it; one that has ended stays as it is."""
+    waiting.cancel()
+    transaction.cut()
 
 
 def _seen(waiting: asyncio.Future[Any]) -> None:

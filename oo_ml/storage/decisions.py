@@ -26,7 +26,7 @@ class DecisionRow:
         key: whose decision, by which policy.
         epoch, version: of the state it was made from.
         pull: the decision's number in the epoch, from 1.
-        content: text of the chosen tip, at most 2,000 characters; None leaves it to the latest generated tip of that id.
+        content: of the chosen tip, at most 2,000 characters; None leaves it to the latest generated tip of that id.
         prompt_version: as the client named it; None leaves it to the same tip.
         x: features of the chosen tip, shape (d,).
         context: the moment it was made for.

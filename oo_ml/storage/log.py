@@ -104,6 +104,8 @@ def decisions(
 
     To be closed before the transaction ends. Asking for `versions` costs a look at each candidate.
     """
+    if not policies:
+        return
     statement = _WITH_VERSIONS if versions else _WITHOUT_VERSIONS
     asked = {**people._asdict(), "policies": list(policies), "since": since}
     # Closed before the transaction ends, even by whoever does not want them all: its cursor lives no longer.
@@ -114,5 +116,7 @@ def decisions(
 
 def left_out(connection: Connection, people: People, policies: Sequence[str], since: datetime | None) -> LeftOut:
     """Count the decisions of `people` that `decisions` leaves out."""
+    if not policies:
+        return LeftOut(0, 0)
     asked = {**people._asdict(), "policies": list(policies), "since": since}
     return LeftOut._make(connection.execute(_LEFT_OUT, asked).one())

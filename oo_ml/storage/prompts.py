@@ -33,19 +33,20 @@ _ACTIVE = select(*_COLUMNS).where(prompt_versions.c.status == "active").order_by
 _LIST = select(*_COLUMNS).order_by(prompt_versions.c.published_at, prompt_versions.c.version)
 _INSERT = upsert(prompt_versions).on_conflict_do_nothing().returning(prompt_versions.c.version)
 
-_IN_USE = """EXISTS (
-    SELECT FROM oo_ml.prompt_versions AS v
-    WHERE v.version = kept.prompt_version AND v.status = 'active' AND v.weight > 0
-)"""
+_KEPT = text("""
+    SELECT kept.prompt_version, kept.probability, v.status = 'active' AND v.weight > 0 AS in_use
+    FROM oo_ml.prompt_assignments AS kept
+    LEFT JOIN oo_ml.prompt_versions AS v ON v.version = kept.prompt_version
+    WHERE kept.user_id = :user_id
+""")
 
-# One statement: of several at once the first one's version is kept by the others, who wait for its row.
-_KEEP = text(f"""
+# Returns nothing if the user keeps another version than :unused by now.
+_KEEP = text("""
     INSERT INTO oo_ml.prompt_assignments AS kept (user_id, prompt_version, probability, assigned_at)
     VALUES (:user_id, :version, :probability, :assigned_at)
     ON CONFLICT (user_id) DO UPDATE SET
-        prompt_version = CASE WHEN {_IN_USE} THEN kept.prompt_version ELSE excluded.prompt_version END,
-        probability = CASE WHEN {_IN_USE} THEN kept.probability ELSE excluded.probability END,
-        assigned_at = CASE WHEN {_IN_USE} THEN kept.assigned_at ELSE excluded.assigned_at END
+        prompt_version = excluded.prompt_version, probability = excluded.probability, assigned_at = excluded.assigned_at
+    WHERE kept.prompt_version = :unused
     RETURNING prompt_version, probability
 """)
 
@@ -68,6 +69,8 @@ def active(connection: Connection) -> list[PromptVersion]:
 
 def evidence(connection: Connection, versions: Sequence[str]) -> dict[str, Evidence]:
     """Return what the rewards so far say of those of `versions` that had any."""
+    if not versions:
+        return {}
     rows = connection.execute(_EVIDENCE, {"versions": list(versions)})
     return {version: Evidence(float(mean), float(rewards)) for version, mean, rewards in rows}
 
@@ -77,12 +80,18 @@ def keep(
 ) -> tuple[str, float]:
     """Return the version that a person keeps and the probability that it was picked with.
 
-    It is `version`, picked with `probability`, for whoever has none yet, or one that is no longer in use.
+    It is `version`, picked with `probability`, if the user keeps none yet, or one that is no longer in use. A version
+    that is in use is only read. Of several first calls at once all return the version of the one that writes first:
+    the others wait for its row, and read it.
     """
-    row = connection.execute(
-        _KEEP, {"user_id": user_id, "version": version, "probability": probability, "assigned_at": assigned_at}
-    ).one()
-    return row.prompt_version, row.probability
+    offered = {"user_id": user_id, "version": version, "probability": probability, "assigned_at": assigned_at}
+    while True:
+        kept = connection.execute(_KEPT, {"user_id": user_id}).one_or_none()
+        if kept is None or not kept.in_use:
+            unused = None if kept is None else kept.prompt_version
+            kept = connection.execute(_KEEP, {**offered, "unused": unused}).one_or_none()
+        if kept is not None:
+            return kept.prompt_version, kept.probability
 
 
 def find(connection: Connection, versions: Sequence[str]) -> dict[str, PromptVersion]:

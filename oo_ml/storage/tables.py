@@ -113,7 +113,7 @@ feature_history = Table(
     Column(
         "content",
         Text,
-        comment="Text of the chosen tip, as sent or else as generated, if known; cut after 2,000 characters",
+        comment="Text of the chosen tip, as sent or as generated, if known; at most 2,000 characters",
     ),
     name("prompt_version", "Prompt version that wrote the tip, if a model did", nullable=True),
     probability("prompt_probability", "Probability with which the prompt version was drawn, if known"),

@@ -8,6 +8,7 @@ from uuid import UUID
 from sqlalchemy import Connection, text
 
 from oo_ml.storage.history import DecisionKey
+from oo_ml.storage.statements import Statement
 
 DAYS: Final = "days"
 DEFAULT_REWARDS: Final = "default-rewards"
@@ -29,10 +30,16 @@ class Claim:
     done_until: datetime | None
 
 
-_CLAIM = text("SELECT done_until FROM oo_ml.upkeep WHERE task = :task FOR UPDATE SKIP LOCKED")
+# Runs once for each user who gets default rewards.
+_CLAIM = Statement("SELECT done_until FROM oo_ml.upkeep WHERE task = :task FOR UPDATE SKIP LOCKED")
 
-# Nothing is inserted where the row is another transaction's, and that one is not waited for.
 _WAIT = text("SELECT FROM oo_ml.upkeep WHERE task = :task FOR UPDATE")
+
+_IS_THERE = text("SELECT EXISTS (SELECT FROM oo_ml.upkeep WHERE task = :task)")
+
+_LOCK_TIMEOUT = text("SELECT current_setting('lock_timeout')")
+
+_SET_LOCK_TIMEOUT = text("SELECT set_config('lock_timeout', :limit, true)")
 
 _CREATE = text("INSERT INTO oo_ml.upkeep (task) VALUES (:task) ON CONFLICT DO NOTHING RETURNING task")
 
@@ -52,19 +59,26 @@ _OVERDUE = text("""
 
 
 def claim(connection: Connection, task: str) -> Claim | None:
-    """Take a task for this transaction, None if somebody else is at it; lock it before any other row.
+    """Take a task for this transaction, without waiting; lock it before any other row.
 
-    A row that a restored database came without is made.
+    Return None if another transaction has it. A row that a restored database came without is made.
     """
-    row = connection.execute(_CLAIM, {"task": task}).one_or_none()
-    if row is None:
-        return Claim(None) if create(connection, task) else None
-    return Claim(row.done_until)
+    rows = _CLAIM.run(connection, {"task": task})
+    if rows:
+        [(done_until,)] = rows
+        return Claim(done_until)
+    # Asked before it is made: INSERT would wait for a transaction that has updated the row.
+    is_there = connection.scalar(_IS_THERE, {"task": task})
+    return Claim(None) if not is_there and create(connection, task) else None
 
 
 def exclude(connection: Connection, task: str) -> None:
-    """Keep everybody from a task until this transaction ends; whoever is at it is waited for."""
+    """Lock a task until this transaction ends; wait for a step of it as long as a statement of this session may run."""
+    limit = connection.scalar(_LOCK_TIMEOUT)
+    # A step may take longer than the lock timeout, which is meant for the rows of users.
+    connection.execute(_SET_LOCK_TIMEOUT, {"limit": "0"})
     connection.execute(_WAIT, {"task": task})
+    connection.execute(_SET_LOCK_TIMEOUT, {"limit": limit})
 
 
 def create(connection: Connection, task: str) -> bool:

@@ -28,7 +28,7 @@ def test_everything_goes_in_and_again_changes_nothing(database_url: str, serve: 
         write(tmp_path, name)
         write(tmp_path, name, EPSILON_GREEDY)
     imported = "imported 4, unchanged 0, kept newer 0, bad 0, ambiguous 0, unknown 0, ignored 1\n"
-    progress = "Importing: 4 of 4\n"
+    progress = "Importing: 2 of 4\nImporting: 4 of 4\n"
     rehearsed = Done(0, f"{imported}A dry run: nothing was written\n", progress)
     assert import_state(database_url, tmp_path, "--users", users, "--dry-run") == rehearsed
     assert import_state(database_url, tmp_path, "--users", users) == Done(0, imported, progress)

@@ -19,7 +19,7 @@ from sqlalchemy import Engine, text
 
 from oo_ml.errors import DatabaseTimeoutError, DatabaseUnavailableError
 from oo_ml.services import transactions
-from oo_ml.services.default_rewards import DefaultsCommand, give_defaults
+from oo_ml.services.default_rewards import GiveCommand, LookCommand, give, look
 from oo_ml.services.reset import reset
 from oo_ml.services.reward import Rewarded, correct, learn
 from oo_ml.services.transactions import MAX_TRIES
@@ -66,7 +66,8 @@ def scenario() -> list[Call]:
         Call(learn, reactions_by_id(8, early, 12)),
         Call(learn, mixed),
         Call(correct, corrections(9, early, 12)),
-        Call(give_defaults, [DefaultsCommand(NOON + 4 * HOUR, HOUR, -0.25, Position(NOON - HOUR / 2, UUID(int=0)))]),
+        Call(look, [LookCommand(NOON + 4 * HOUR, HOUR, after=Position(NOON - HOUR / 2, UUID(int=0)))]),
+        Call(give, [GiveCommand([one.key for one in early if one.user_id == "ada"], -0.25, NOON + 4 * HOUR)]),
         Call(correct, corrections(10, early, 8)),
         Call(reset, ["ada"]),
         Call(learn, reactions_by_id(11, early, 12)),

@@ -16,7 +16,7 @@ from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invar
 from sqlalchemy import Engine
 
 from oo_ml.domain.policies import EPSILON_GREEDY, LINUCB
-from oo_ml.services.upkeep import give_default_rewards
+from oo_ml.services.default_rewards import give_default_rewards
 from oo_ml.services.verify import everybody
 from oo_ml.services.workers import Workers
 from oo_ml.storage import states
@@ -106,11 +106,11 @@ class Stage:
         """Stop every service."""
         self._running.close()
 
-    def give_defaults(self, reward: float) -> int:
-        """Give the default reward to whatever is open; return how many got it."""
+    def give_defaults(self, reward: float, ahead: timedelta = AHEAD) -> int:
+        """Give the default reward to every open decision that is older than -`ahead`; return how many got it."""
         wait = timedelta(minutes=1)
         given = make_settings(reward_wait=wait.total_seconds(), default_reward=reward)
-        defaults = asyncio.run(give_default_rewards(self.worker, given, datetime.now(UTC) + wait + AHEAD))
+        defaults = asyncio.run(give_default_rewards(self.worker, given, datetime.now(UTC) + wait + ahead))
         assert not defaults.is_busy
         return defaults.given
 

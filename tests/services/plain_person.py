@@ -4,7 +4,7 @@ What the service keeps as sums, counters and versions is counted here; its words
 """
 
 from collections import Counter
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -127,13 +127,9 @@ class Person:
             self._set(decision, reward)
         return _rewarded(reward, decision_id, applied=applies)
 
-    def default(self, reward: float, seen: Collection[str] | None = None) -> int:
-        """Let every wait for a reaction be over, or that of the decisions `seen`; return how many were."""
-        still_open = [
-            decision
-            for decision_id, decision in self.decisions.items()
-            if decision.kind is None and (seen is None or decision_id in seen)
-        ]
+    def default(self, reward: float) -> int:
+        """Let every wait for a reaction be over; return how many were."""
+        still_open = [decision for decision in self.decisions.values() if decision.kind is None]
         for decision in still_open:
             self._set(decision, reward, kind="default")
         return len(still_open)

@@ -15,14 +15,15 @@ from sqlalchemy import Engine, event, text
 
 from oo_ml.domain.features import Moment, Task
 from oo_ml.domain.policies import EPSILON_GREEDY, LINUCB
-from oo_ml.errors import UnexpectedError
+from oo_ml.errors import DatabaseTimeoutError, UnexpectedError
 from oo_ml.services import default_rewards
+from oo_ml.services.default_rewards import Defaults, GiveCommand, Look, LookCommand, give_default_rewards, look
 from oo_ml.services.reset import reset
 from oo_ml.services.reward import CorrectCommand, DecisionRewardCommand, correct, learn
 from oo_ml.services.score import DecideCommand, Parameters, decide
 from oo_ml.services.startup import single_worker
-from oo_ml.services.upkeep import Defaults, give_default_rewards
 from oo_ml.storage import partitions
+from oo_ml.storage.history import DecisionKey
 from tests.candidates import Candidate
 from tests.conftest import make_settings
 from tests.gates import holding_state, scalar, wait_until_blocked
@@ -81,10 +82,16 @@ def react(db: Engine, made: Made, reward: float = 1.0) -> None:
 
 
 def give(
-    url: str, *, now: datetime = NOW, wait: timedelta = WAIT, reward: float = -0.25, limit: int = default_rewards.LIMIT
+    url: str,
+    *,
+    now: datetime = NOW,
+    wait: timedelta = WAIT,
+    reward: float = -0.25,
+    limit: int = default_rewards.LIMIT,
+    **limits: float,
 ) -> Defaults:
     """Give default rewards, as upkeep does."""
-    settings = make_settings(reward_wait=wait.total_seconds(), default_reward=reward)
+    settings = make_settings(reward_wait=wait.total_seconds(), default_reward=reward, **limits)
     with single_worker(settings, url) as worker:
         return asyncio.run(give_default_rewards(worker, settings, now, limit=limit))
 
@@ -317,18 +324,106 @@ def test_a_row_that_a_restored_database_lacks_is_made(database_url: str, db: Eng
         assert give(database_url) == Defaults(0, is_busy=True)
 
 
-def test_a_step_is_so_many_statements(db: Engine, decider: Decider) -> None:
-    """However many decisions it is for; and where there are none, three."""
-    command = default_rewards.DefaultsCommand(NOW, WAIT, 0.0)
-    decider.decide_many([3 * HOUR] * 40, [f"user {number % 20}" for number in range(40)])
+def test_statement_counts(db: Engine, decider: Decider) -> None:
+    """A look is three statements, a user's rewards are four, however many decisions there are."""
+    made = decider.decide_many([3 * HOUR] * 40, ["ada"] * 40)
     with db.begin() as connection:
         connection.execute(text("UPDATE oo_ml.upkeep SET done_until = :then"), {"then": NOW - WAIT - HOUR})
     statements: list[str] = []
     event.listen(db, "before_cursor_execute", lambda *args: statements.append(args[2]))
     with db.begin() as connection:
-        assert default_rewards.give_defaults(connection, [command]) == [default_rewards.Step(40, None)]
-    full = len(statements)
+        [found] = look(connection, [LookCommand(NOW, WAIT)])
+    assert found is not None
+    assert len(found.overdue) == 40
+    assert len(statements) == 3
     statements.clear()
     with db.begin() as connection:
-        assert default_rewards.give_defaults(connection, [command]) == [default_rewards.Step(0, None)]
-    assert (full, len(statements)) == (6, 3)
+        [given] = default_rewards.give(connection, [GiveCommand(list(found.overdue), 0.0, NOW)])
+    assert given == [DecisionKey(one.user_id, one.decision_id) for one in made]
+    assert len(statements) == 4
+    statements.clear()
+    with db.begin() as connection:
+        assert look(connection, [LookCommand(NOW, WAIT)]) == [Look({}, None, NOW - WAIT - HOUR)]
+    assert len(statements) == 3
+
+
+def writers(db: Engine, table: str) -> list[tuple[str, int]]:
+    """Each user with the number of transactions that wrote the user's rows; and all users with that of all rows."""
+    with db.begin() as connection:
+        rows = connection.execute(
+            text(f"SELECT coalesce(user_id, 'all'), count(DISTINCT xmin::text) FROM {table} GROUP BY CUBE (user_id)")  # noqa: S608
+        )
+        return sorted((user_id, transactions) for user_id, transactions in rows)
+
+
+def test_transaction_per_user(database_url: str, db: Engine, decider: Decider) -> None:
+    """A user's default rewards of a look are one transaction, and no two users share one."""
+    users = [f"user {number}" for number in range(5)]
+    decider.decide_many([3 * HOUR + number * SECOND for number in range(20)], users * 4)
+    decider.decide_many([3 * HOUR] * 5, users, EPSILON_GREEDY)
+    assert give(database_url) == Defaults(25)
+    for table in ("reward_ledger", "policy_state", "feature_history"):
+        assert writers(db, table) == [("all", 5), *((user, 1) for user in users)]
+
+
+def test_a_run_that_breaks_off_between_users(database_url: str, db: Engine, decider: Decider) -> None:
+    """The users before it have their rewards; the stored time passes none of the others, who get theirs next time."""
+    made = decider.decide_many([30 * HOUR - number * SECOND for number in range(9)], ["ada", "ben", "cy"] * 3)
+    with holding_state(db, "ben", LINUCB), pytest.raises(DatabaseTimeoutError):
+        give(database_url, lock_timeout=0.05)
+    given = {one.decision_id for one in made if kinds(db)[one.decision_id] != (None, None)}
+    assert given == {one.decision_id for one in made if one.user_id == "ada"}
+    assert done_until(db) == NOW - 30 * HOUR
+    assert give(database_url) == Defaults(6)
+    assert set(kinds(db).values()) == {(-0.25, "default")}
+    assert scalar(db, "SELECT array_agg(DISTINCT reward_count) FROM oo_ml.policy_state") == [3]
+    assert scalar(db, "SELECT count(*) FROM oo_ml.reward_ledger") == 9
+
+
+def test_a_process_that_comes_while_another_waits_for_a_user(database_url: str, db: Engine, decider: Decider) -> None:
+    """The task is the first process's, between its users as well as at the look."""
+    decider.decide_many([3 * HOUR] * 3, ["ada", "ben", "cy"])
+    with ThreadPoolExecutor(1) as elsewhere:
+        with holding_state(db, "ben", LINUCB):
+            first = elsewhere.submit(give, database_url)
+            wait_until_blocked(db, 1)
+            assert give(database_url) == Defaults(0, is_busy=True)
+        assert first.result() == Defaults(3)
+
+
+def test_a_decision_that_appears_behind_a_look(database_url: str, db: Engine, decider: Decider) -> None:
+    """As a replay makes them: the stored time does not pass it, and it gets its reward in the same run."""
+    decider.decide_many([30 * HOUR, 29 * HOUR], ["ada", "ben"])
+    with ThreadPoolExecutor(1) as elsewhere:
+        with holding_state(db, "ben", LINUCB):
+            run = elsewhere.submit(give, database_url)
+            wait_until_blocked(db, 1)
+            late = decider.decide(29.5 * HOUR, "cy")
+        assert run.result() == Defaults(3)
+    assert kinds(db)[late.decision_id] == (-0.25, "default")
+
+
+def test_a_stored_time_that_is_set_back_during_a_run(database_url: str, db: Engine, decider: Decider) -> None:
+    """As a replay of a user with older decisions does it: the run goes back, too."""
+    with db.begin() as connection:
+        connection.execute(text("UPDATE oo_ml.upkeep SET done_until = :then"), {"then": NOW - 10 * HOUR})
+        connection.execute(
+            text("""
+                CREATE FUNCTION set_back() RETURNS trigger LANGUAGE plpgsql AS $$
+                BEGIN
+                    UPDATE oo_ml.upkeep SET done_until = done_until - interval '30 hours'
+                    WHERE task = 'default-rewards';
+                    RETURN NULL;
+                END $$
+            """)
+        )
+        connection.execute(
+            text("""
+                CREATE TRIGGER set_back AFTER INSERT ON reward_ledger
+                FOR EACH ROW WHEN (NEW.user_id = 'ada') EXECUTE FUNCTION set_back()
+            """)
+        )
+    old = decider.decide(35 * HOUR, "ben")
+    decider.decide(5 * HOUR, "ada")
+    assert give(database_url) == Defaults(2)
+    assert kinds(db)[old.decision_id] == (-0.25, "default")

@@ -1,6 +1,9 @@
 """Erasing: nothing is left anywhere of whom was erased, and nothing is missing of anybody else."""
 
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from datetime import UTC, datetime
 from typing import Any
 
 import psycopg
@@ -8,17 +11,22 @@ import pytest
 from sqlalchemy import Engine, event
 
 from oo_ml.domain.policies import EPSILON_GREEDY, LINUCB
+from oo_ml.services import days
+from oo_ml.services.days import CountCommand, Days
 from oo_ml.services.erase import erase
 from oo_ml.services.verify import VerifyCommand, verify
 from oo_ml.storage import states
 from oo_ml.storage.audit import EVERYBODY
 from oo_ml.storage.states import StateKey
 from tests import calls
-from tests.gates import holding_state, scalar, wait_until_blocked
+from tests.conftest import Serve
+from tests.gates import has_blocked, holding_state, scalar, wait_until_blocked
+from tests.services.days.counting import count
 from tests.services.lives import detach_the_past, live, rows_of, rows_of_others, write
 from tests.services.story import teach
 from tests.services.test_batches import score, scores
 from tests.serving import Service
+from tests.waiting import until
 
 ADA = {
     "feature_history": 7,
@@ -179,3 +187,83 @@ def test_whom_it_erases_is_locked_first(db: Engine) -> None:
         connection.commit()
         waiting.result()
     assert scalar(db, "SELECT version FROM oo_ml.policy_state") == 1
+
+
+# Beside counting
+
+
+@contextmanager
+def counting(db: Engine) -> Iterator[None]:
+    """Be in the middle of a step of counting, until the block ends."""
+    with db.begin() as connection:
+        [step] = days.count(connection, [CountCommand(datetime.now(UTC))])
+        assert not step.is_busy
+        yield
+
+
+def test_counting_under_way(serve: Serve, db: Engine) -> None:
+    """An erasure waits for it, past the lock timeout; the user's decisions and rewards don't wait for the erasure."""
+    service = serve(lock_timeout=0.1)
+    service.client.post("/score", json=calls.score())
+    with ThreadPoolExecutor() as clients:
+        with counting(db):
+            gone = clients.submit(service.client.delete, "/users/ada")
+            until(lambda: gone.done() or has_blocked(db, 0.3))
+            assert not gone.done()
+            assert service.client.post("/score", json=calls.score()).status_code == 200
+            assert service.client.post("/reward", json=calls.reward()).status_code == 200
+            assert not gone.done()
+        assert gone.result().json()["erased"] == {
+            **NOBODY,
+            "feature_history": 2,
+            "policy_state": 1,
+            "reward_ledger": 1,
+        }
+    assert rows_of(db, "ada") == {}
+
+
+def test_counting_that_takes_longer_than_the_long_timeout(serve: Serve, db: Engine) -> None:
+    """The erasure ends with a 503, and nothing is erased."""
+    service = serve(lock_timeout=0.1, long_timeout=0.5)
+    service.client.post("/score", json=calls.score())
+    with counting(db):
+        answer = service.client.delete("/users/ada")
+    assert (answer.status_code, answer.json()["code"]) == (503, "database_timeout")
+    assert scalar(db, "SELECT count(*) FROM oo_ml.feature_history") == 1
+
+
+def test_several_erasures_while_counting_is_under_way(serve: Serve, db: Engine) -> None:
+    """They take their turns after it, whether they are of the same user or not; decisions go on until then."""
+    service = serve(lock_timeout=0.1, long_workers=4)
+    users = ["ada", "ben", "ada", "cy"]
+    for user in set(users):
+        service.client.post("/score", json=calls.score(user))
+    with ThreadPoolExecutor() as clients:
+        with counting(db):
+            gone = [clients.submit(service.client.delete, f"/users/{user}") for user in users]
+            wait_until_blocked(db, len(users))
+            for user in set(users):
+                assert service.client.post("/score", json=calls.score(user)).status_code == 200
+        totals = sorted((user, call.result().json()["total"]) for user, call in zip(users, gone, strict=True))
+    assert totals == [("ada", 0), ("ada", 3), ("ben", 3), ("cy", 3)]
+
+
+def test_the_lock_timeout_of_a_users_row(serve: Serve, db: Engine) -> None:
+    """An erasure waits for it no longer than other calls do, however long it may wait for counting."""
+    service = serve(lock_timeout=0.1, long_timeout=600)
+    service.client.post("/score", json=calls.score())
+    with holding_state(db, "ada", LINUCB):
+        answer = service.client.delete("/users/ada")
+    assert (answer.status_code, answer.json()["code"]) == (503, "database_timeout")
+    assert scalar(db, "SELECT count(*) FROM oo_ml.feature_history") == 1
+
+
+def test_an_erasure_under_way(service: Service, db: Engine, database_url: str) -> None:
+    """Counting does not wait for it, even if it waits for a user."""
+    service.client.post("/score", json=calls.score())
+    with ThreadPoolExecutor() as clients:
+        with holding_state(db, "ada", LINUCB):
+            gone = clients.submit(service.client.delete, "/users/ada")
+            wait_until_blocked(db, 1)
+            assert count(database_url) == Days(0, is_busy=True)
+        assert gone.result().status_code == 200

@@ -11,7 +11,7 @@ from uuid import UUID
 
 import numpy as np
 import pytest
-from sqlalchemy import Connection, Engine, text
+from sqlalchemy import Connection, Engine, event, text
 
 from oo_ml.domain.experiments import FLOOR
 from oo_ml.domain.features import Moment, Task
@@ -236,6 +236,61 @@ def test_fifty_first_calls_at_once_get_one_version(database_url: str, db: Engine
     assert (user_id, tuple(one)) == ("ada", got)
     drew = {NOON + timedelta(seconds=number): version for number, (version, _) in enumerate(picks(db, range(CROWD)))}
     assert drew[at] == got[0]
+
+
+def test_fifty_calls_at_once_leave_a_version_that_is_not_in_use(database_url: str, db: Engine) -> None:
+    """All have read it when another session holds its row; one of the new draws all keep."""
+    weights(db, v1=1, v2=1, v3=1)
+    [(before, _)] = picks(db, [0], prompt_sticky=True)
+    take_out(db, before)
+    settings = make_settings(prompt_sticky=True)
+
+    def call(number: int) -> tuple[str, float]:
+        service = partial(pick, settings=settings)
+        command = PickCommand("ada", UUID(int=number), NOON + timedelta(seconds=number))
+        return shown(transactions.run(crowded, service, [command], time.monotonic() + 60)[0])
+
+    crowded = engine.create(database_url, settings, threads=CROWD)
+    with ThreadPoolExecutor(CROWD) as threads:
+        with db.begin() as other:
+            other.execute(text("SELECT FROM oo_ml.prompt_assignments FOR UPDATE"))
+            calls = [threads.submit(call, number) for number in range(CROWD)]
+            wait_until_blocked(db, CROWD)
+        [got] = {call.result() for call in calls}
+    crowded.dispose()
+    [(_, *one, at)] = kept(db)
+    assert tuple(one) == got
+    assert got[0] != before
+    drew = {NOON + timedelta(seconds=number): version for number, (version, _) in enumerate(picks(db, range(CROWD)))}
+    assert drew[at] == got[0]
+
+
+def test_a_version_that_is_kept_is_not_written_again(db: Engine) -> None:
+    """Further generations only read the row, and don't even lock it, until its version is not in use any more."""
+    weights(db, v1=1, v2=1, v3=1)
+    row = "SELECT (ctid, xmin, xmax)::text FROM oo_ml.prompt_assignments"
+    [(version, _)] = picks(db, [0], prompt_sticky=True)
+    before = scalar(db, row)
+    for number in range(1, 10):
+        picks(db, [number], prompt_sticky=True)
+    assert scalar(db, row) == before
+    take_out(db, version)
+    picks(db, [0], prompt_sticky=True)
+    after = scalar(db, row)
+    assert after != before
+    picks(db, [1], prompt_sticky=True)
+    assert scalar(db, row) == after
+
+
+def test_keeping_assigns_parameters_alone(db: Engine) -> None:
+    """A distributed PostgreSQL refuses a subquery in the SET of an UPDATE."""
+    statements: list[str] = []
+    event.listen(db, "before_cursor_execute", lambda *args: statements.append(args[2]))
+    for version in (V1, V2):
+        keep(db, version)
+    assigned = [statement.partition(" SET")[2] for statement in statements if " SET" in statement]
+    assert len(assigned) == 2
+    assert not [clause for clause in assigned if "SELECT" in clause]
 
 
 def test_who_comes_second_waits_for_the_first_and_gets_the_same(db: Engine) -> None:

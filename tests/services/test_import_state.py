@@ -17,7 +17,7 @@ from oo_ml.domain.policies import EPSILON_GREEDY, LINUCB, Rule, choose
 from oo_ml.domain.ridge import Ridge, observe, stack, theta
 from oo_ml.errors import DatabaseTimeoutError
 from oo_ml.services import import_state, transactions
-from oo_ml.services.import_state import BATCH, ImportCommand, Outcome, Verdict, import_files
+from oo_ml.services.import_state import ImportCommand, Outcome, Verdict, import_files
 from oo_ml.state_files import FileState, read
 from oo_ml.storage import engine as engines
 from tests.conftest import make_settings
@@ -257,26 +257,56 @@ def test_without_a_list_a_replaced_name_stays_out(db: Engine, tmp_path: Path) ->
     assert outcomes["a_b_egreedy.json"].reason == reason
 
 
-def test_a_failure_in_the_middle_leaves_whole_batches_and_is_gone_on_from(
+def writers(connection: psycopg.Connection[Any]) -> list[Any]:
+    """Each transaction's users, with how many rows of states and of the ledger it has written."""
+    rows = connection.execute("""
+        SELECT array_agg(DISTINCT user_id), count(*)
+        FROM (
+            SELECT xmin, user_id FROM oo_ml.policy_state UNION ALL SELECT xmin, user_id FROM oo_ml.reward_ledger
+        ) AS written
+        GROUP BY xmin::text
+        ORDER BY 1
+    """).fetchall()
+    connection.rollback()
+    return rows
+
+
+def test_transaction_per_user(db: Engine, postgresql: psycopg.Connection[Any], tmp_path: Path) -> None:
+    """A user's two files go in together, whatever files lie between them; no two users share a transaction."""
+    names = ["ada", "ada1", "x", "x_egreedy"]
+    for name in names:
+        write(tmp_path, name, LINUCB)
+    for name in ("ada", "ada1", "x_egreedy"):
+        write(tmp_path, name, EPSILON_GREEDY)
+    users = ["ada", "ada1", "x", "x egreedy"]
+    assert set(verdicts(run(db, tmp_path, users)).values()) == {"imported"}
+    assert writers(postgresql) == [(["ada"], 4), (["ada1"], 4), (["x"], 2), (["x egreedy"], 4)]
+
+
+def test_a_failure_in_the_middle_keeps_the_users_before_it_and_is_gone_on_from(
     db: Engine, database_url: str, postgresql: psycopg.Connection[Any], tmp_path: Path
 ) -> None:
-    """Somebody holds a row of the second batch: the first is in, nothing of the second; later the rest goes in."""
-    for number in range(BATCH + 20):
-        write(tmp_path, f"u{number:04}", rewards=1, last_updated=EARLY)
-    last = f"u{BATCH + 19:04}"
-    source = import_state.find(tmp_path, None)
+    """Another session holds one of two rows of the third user: nothing of that user goes in; later the rest does."""
+    for name in ("ada", "ben", "cy", "dora"):
+        write(tmp_path, name, LINUCB, last_updated=EARLY)
+        write(tmp_path, name, EPSILON_GREEDY, last_updated=EARLY)
     postgresql.execute(
-        "INSERT INTO oo_ml.policy_state VALUES (%s, 'linucb-v1', 0, 0, 1, 0, 0, 0, now(), '{{1}}', '{0}')", [last]
+        "INSERT INTO oo_ml.policy_state VALUES ('cy', 'linucb-v1', 0, 0, 1, 0, 0, 0, now(), '{{1}}', '{0}')"
     )
     hurried = make_settings(lock_timeout=0.05)
     impatient = engines.create(database_url, hurried, threads=1)
-    batches = import_files(impatient, hurried, source, imported_at=NOW)
-    assert {outcome.verdict for _, outcome in next(batches)} == {Verdict.IMPORTED}
+    batches = import_files(impatient, hurried, import_state.find(tmp_path, None), imported_at=NOW)
+    assert [sorted(file for file, _ in next(batches)) for _ in range(2)] == [
+        ["ada.json", "ada_egreedy.json"],
+        ["ben.json", "ben_egreedy.json"],
+    ]
     with pytest.raises(DatabaseTimeoutError):
         next(batches)
     impatient.dispose()
     postgresql.rollback()
-    assert postgresql.execute("SELECT count(*) FROM oo_ml.policy_state").fetchall() == [(BATCH,)]
-    postgresql.rollback()
+    before = everything(postgresql)
+    assert writers(postgresql) == [(["ada"], 4), (["ben"], 4)]
     found = list(verdicts(run(db, tmp_path)).values())
-    assert (found.count("unchanged"), found.count("imported")) == (BATCH, 20)
+    assert (found.count("unchanged"), found.count("imported")) == (4, 4)
+    assert [row for row in everything(postgresql) if row in before] == before
+    assert len(writers(postgresql)) == 4

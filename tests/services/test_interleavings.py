@@ -7,6 +7,7 @@ Each is made at a service of its own, so that they meet in the database: at one 
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any, Final, TypeVar
 from urllib.parse import quote
 
@@ -81,8 +82,10 @@ def moves(life: Life, service: Service) -> dict[str, Move]:
         "reward by the same key": reward(by_id | {"reward": 0.5}, "a"),
         "amend": corrected(0.5),
         "retract": corrected(None),
-        # It looks for what is open before it waits: a decision that is being made meanwhile is seen the next time.
-        "assume": Move(lambda: (200, life.stage.give_defaults(0.5)), lambda person: (200, person.default(0.5, [D]))),
+        # Only to decisions from before this call: whether it sees one that is made during it depends on the moment.
+        "assume": Move(
+            lambda: (200, life.stage.give_defaults(0.5, timedelta(0))), lambda person: (200, person.default(0.5))
+        ),
         "reset": Move(lambda: answer_of(client.post(f"/reset/{encoded}")), reset),
         "erase": Move(lambda: answer_of(client.delete(f"/users/{encoded}")), Person.erase),
     }

@@ -1,5 +1,6 @@
 """Replaying: the same person on another database, to the last bit, or nobody at all."""
 
+import asyncio
 import json
 import tracemalloc
 from collections.abc import Callable
@@ -12,12 +13,14 @@ from sqlalchemy import Engine, text
 
 from oo_ml.errors import ExportFileError, OoMlError, ReplayRefusedError
 from oo_ml.export_files import opened
-from oo_ml.services.default_rewards import DefaultsCommand, give_defaults
+from oo_ml.services.default_rewards import Defaults, give_default_rewards
 from oo_ml.services.erase import erase
-from oo_ml.services.replay import Replayed
+from oo_ml.services.replay import Replayed, replay
 from oo_ml.services.reports import features
 from oo_ml.services.reward import learn
+from oo_ml.services.startup import single_worker
 from oo_ml.services.verify import VerifyCommand, verify
+from tests.conftest import make_settings
 from tests.gates import scalar
 from tests.services.lives import (
     detach_the_past,
@@ -126,6 +129,13 @@ RETENTION = "SELECT done_until FROM oo_ml.upkeep WHERE task = 'retention'"
 FEBRUARY = datetime(1970, 2, 1, tzinfo=UTC)
 
 
+def give(url: str, now: datetime) -> Defaults:
+    """Give default rewards to decisions that have waited for an hour, as upkeep does."""
+    settings = make_settings(reward_wait=3600, default_reward=0)
+    with single_worker(settings, url) as worker:
+        return asyncio.run(give_default_rewards(worker, settings, now))
+
+
 def set_upkeep(db: Engine, task: str, done_until: datetime | None) -> None:
     """Let a task of upkeep have come so far."""
     with db.begin() as connection:
@@ -194,7 +204,9 @@ def test_what_retention_did_not_take_is_missed(
 
 
 @pytest.mark.parametrize("hours", [None, -1, 0, 1])
-def test_decisions_that_wait_get_their_default_here(db: Engine, other_db: Engine, hours: int | None) -> None:
+def test_decisions_that_wait_get_their_default_here(
+    db: Engine, other_db: Engine, other_database_url: str, hours: int | None
+) -> None:
     """However far default rewards have come before the person did."""
     live(db)
     done_until = None if hours is None else NOON + timedelta(hours=hours)
@@ -204,11 +216,33 @@ def test_decisions_that_wait_get_their_default_here(db: Engine, other_db: Engine
     assert scalar(other_db, found) == done_until
     replayed(other_db, exported(db, "ada"))
     assert scalar(other_db, found) == (min(done_until, NOON) if done_until else None)
-    wait = timedelta(hours=1)
-    with other_db.begin() as connection:
-        [step] = give_defaults(connection, [DefaultsCommand(NOON + timedelta(hours=1.1), wait, 0.0)])
-    assert step.given == 1
+    assert give(other_database_url, NOON + timedelta(hours=1.1)) == Defaults(1)
     assert scalar(other_db, "SELECT reward_kind FROM oo_ml.feature_history WHERE tip_id = 't6'") == "default"
+
+
+def test_a_replay_under_way_is_not_passed_by_default_rewards(
+    db: Engine, other_db: Engine, other_database_url: str
+) -> None:
+    """The run stops, since it cannot see the decisions yet; the one after COMMIT gives them their reward."""
+    live(db)
+    set_upkeep(other_db, "default-rewards", NOON - timedelta(hours=1))
+    later = NOON + timedelta(hours=3)
+    with opened(BytesIO(exported(db, "ada"))) as document, other_db.connect() as connection:
+        replay(connection, [document])
+        assert give(other_database_url, later) == Defaults(0, is_busy=True)
+        connection.commit()
+    assert give(other_database_url, later) == Defaults(1)
+
+
+def test_transaction_per_user(db: Engine, other_db: Engine) -> None:
+    """One document is one transaction: all of its rows, in every table, were written by the same one."""
+    live(db)
+    for user_id in ("ada", "ben"):
+        replayed(other_db, exported(db, user_id))
+    rows = " UNION ALL ".join(f"SELECT xmin::text AS writer, user_id FROM oo_ml.{table}" for table in ORDER)  # noqa: S608
+    with other_db.begin() as connection:
+        written = connection.execute(text(f"SELECT writer, array_agg(DISTINCT user_id) FROM ({rows}) AS r GROUP BY 1"))  # noqa: S608
+        assert sorted(users for _, users in written) == [["ada"], ["ben"]]
 
 
 def test_nobody_is_nothing(db: Engine, other_db: Engine) -> None:

@@ -3,7 +3,7 @@
 import asyncio
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -11,7 +11,7 @@ import pytest
 from sqlalchemy import Connection, Engine, event, text
 
 from oo_ml.domain.policies import LINUCB
-from oo_ml.errors import DatabaseTimeoutError
+from oo_ml.errors import DatabaseTimeoutError, OverloadedError, UnavailableError
 from oo_ml.services.deadlines import Transaction
 from oo_ml.services.workers import Workers
 from oo_ml.storage import engine, states
@@ -19,6 +19,7 @@ from oo_ml.storage.states import StateKey
 from tests.conftest import make_settings
 from tests.faults.proxy import proxied
 from tests.gates import holding_state, scalar, wait_until_blocked
+from tests.waiting import PATIENCE
 
 HURRIED: dict[str, Any] = {
     "lock_timeout": 0.4,
@@ -114,6 +115,66 @@ def test_a_cancelled_handler_leaves_its_transaction_alone(database_url: str, db:
     with workers(database_url) as (one, _), holding_state(db, "ada", LINUCB):
         asyncio.run(cancel(one))
     assert users(db) == ["ada", "ben"]
+
+
+def test_a_cancelled_handler_of_a_silent_database_costs_no_thread(database_url: str, db: Engine) -> None:
+    """At its deadline the transaction is cut all the same, and the only thread is free for others."""
+    has_begun = threading.Event()
+
+    def begin(connection: Connection, user_ids: Sequence[str]) -> list[None]:
+        has_begun.set()
+        return touch(connection, user_ids)
+
+    async def cancel(one: Workers) -> None:
+        handler = asyncio.create_task(one.run(begin, ["ben"]))
+        await asyncio.to_thread(has_begun.wait)
+        handler.cancel()
+        await asyncio.wait([handler])
+        async with asyncio.timeout(PATIENCE):
+            while await failed(one.run(touch, ["cy"])) is not None:
+                pass
+
+    with proxied(database_url) as (proxy, url), workers(url, **HURRIED) as (one, _):
+        asyncio.run(one.run(touch, ["ada"]))
+        proxy.mute()
+        asyncio.run(cancel(one))
+    assert users(db) == ["ada", "cy"]
+
+
+def test_what_waits_for_a_cancelled_handler_past_its_deadline_is_never_done(database_url: str, db: Engine) -> None:
+    """It leaves its place in the queue, and does not begin when a thread is free."""
+    gate = threading.Event()
+
+    def hold(_: Connection, commands: Sequence[str]) -> list[None]:
+        gate.wait()
+        return [None] * len(commands)
+
+    async def cancel(one: Workers) -> None:
+        handlers = [asyncio.create_task(one.run(hold, ["-"])), asyncio.create_task(one.run(touch, ["ben"]))]
+        await asyncio.sleep(0)
+        handlers[1].cancel()
+        await asyncio.wait([handlers[1]])
+        try:
+            assert isinstance(await failed(one.run(touch, ["cy"])), OverloadedError)
+            async with asyncio.timeout(PATIENCE):
+                while isinstance(await failed(one.run(touch, ["cy"])), OverloadedError):  # noqa: ASYNC110 - no event
+                    await asyncio.sleep(0)
+        finally:
+            gate.set()
+        await asyncio.wait(handlers)
+
+    with workers(database_url, **HURRIED, database_queue=1) as (one, _):
+        asyncio.run(cancel(one))
+    assert users(db) == []
+
+
+async def failed(run: Coroutine[Any, Any, object]) -> UnavailableError | None:
+    """Why a call was refused, if it was."""
+    try:
+        await run
+    except UnavailableError as error:
+        return error
+    return None
 
 
 def test_closing_does_not_wait_for_a_silent_database(database_url: str) -> None:

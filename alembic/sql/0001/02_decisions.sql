@@ -124,7 +124,7 @@ COMMENT ON COLUMN oo_ml.feature_history.position IS 'Order in which decisions we
 COMMENT ON COLUMN oo_ml.feature_history.decided_at IS 'Time of the decision';
 COMMENT ON COLUMN oo_ml.feature_history.tip_id IS 'The tip that was chosen';
 COMMENT ON COLUMN oo_ml.feature_history.content IS
-    'Text of the chosen tip, as sent or else as generated, if known; cut after 2,000 characters';
+    'Text of the chosen tip, as sent or as generated, if known; at most 2,000 characters';
 COMMENT ON COLUMN oo_ml.feature_history.prompt_version IS 'Prompt version that wrote the tip, if a model did';
 COMMENT ON COLUMN oo_ml.feature_history.prompt_probability IS
     'Probability with which the prompt version was drawn, if known';

@@ -115,9 +115,7 @@ class ReceiptAnswer(Answer):
     epoch: int = Field(description="Epoch of the state it was made from")
     version: int = Field(description="Version of that state: changes of A and b in the epoch before it")
     tip_id: str = Field(description="The candidate chosen")
-    content: str | None = Field(
-        description="Its text, as sent or else as generated, if known; at most 2,000 characters"
-    )
+    content: str | None = Field(description="Its text, as sent or as generated, if known; at most 2,000 characters")
     score: float = Field(description="exploit + explore of the candidate chosen")
     propensity: float = Field(description="The probability with which this tip was chosen, all its places together")
     exploring: bool = Field(description="Whether it was drawn at random")

@@ -1,6 +1,6 @@
 """The daily tables are what the decisions themselves add up to, however late a reward came, and however it changed."""
 
-import threading
+from concurrent.futures import ThreadPoolExecutor
 from uuid import UUID
 
 import pytest
@@ -8,12 +8,14 @@ from sqlalchemy import Engine, text
 
 from oo_ml.domain.features import Moment, Task
 from oo_ml.domain.policies import EPSILON_GREEDY
-from oo_ml.services.days import Days
+from oo_ml.services import days
+from oo_ml.services.days import CountCommand, Days
 from oo_ml.services.erase import erase
 from oo_ml.services.score import DecideCommand, decide
 from oo_ml.storage import generations
 from tests.candidates import Candidate
 from tests.conftest import Serve
+from tests.gates import wait_until_blocked
 from tests.services import story
 from tests.services.days.counting import count, count_all, waiting
 from tests.services.days.from_scratch import assert_right, counted
@@ -78,19 +80,18 @@ def test_a_transaction_under_way_is_not_overtaken(db: Engine, database_url: str)
 def test_a_step_under_way_is_nobody_elses(db: Engine, database_url: str) -> None:
     """The second does nothing and says so; an erasure waits."""
     People(db, 1).live(20)
-    with db.connect() as first, first.begin():
-        first.execute(text("SELECT FROM oo_ml.upkeep WHERE task = 'days' FOR UPDATE"))
-        assert count(database_url) == Days(0, is_busy=True)
 
-        def erase_ada() -> None:
-            with db.begin() as connection:
-                erase(connection, ["ada"])
+    def erase_ada() -> None:
+        with db.begin() as connection:
+            erase(connection, ["ada"])
 
-        erasing = threading.Thread(target=erase_ada)
-        erasing.start()
-        erasing.join(0.3)
-        assert erasing.is_alive()
-    erasing.join(20)
+    with ThreadPoolExecutor(1) as elsewhere:
+        with db.begin() as first:
+            days.count(first, [CountCommand(NOW)])
+            assert count(database_url) == Days(0, is_busy=True)
+            erasing = elsewhere.submit(erase_ada)
+            wait_until_blocked(db, 1)
+        erasing.result()
     count_all(db, database_url)
     assert_right(db, "oo_ml.daily_")
 
