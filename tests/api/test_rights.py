@@ -1,40 +1,26 @@
-"""The service needs no more rights than docs/operations.md says."""
+"""The service needs no more rights than `oo-ml db grant-service` grants."""
 
-import re
-from pathlib import Path
+from datetime import UTC, datetime
 from typing import Any
 
 import psycopg
 import pytest
-from sqlalchemy import Engine, make_url, text
+from sqlalchemy import Engine, text
 
+from oo_ml.storage.partitions import month_of
 from tests import calls
 from tests import gateway as behave
 from tests.conftest import make_settings
+from tests.gates import scalar
 from tests.gateway import running_gateway
 from tests.serving import serving
+from tests.superuser import tamper
 from tests.waiting import until
 
 REPORTS = ("reaction-rates", "rewards-by-day", "learning-curve", "prompt-costs", "loop-health", "filters")
 
-OPERATIONS = (Path(__file__).parents[2] / "docs" / "operations.md").read_text("utf-8")
-GRANTS = re.findall(r"^    (GRANT .*) TO clerk;$", OPERATIONS, re.MULTILINE)
 
-
-@pytest.fixture
-def clerk(postgresql: psycopg.Connection[Any], database_url: str) -> Any:  # noqa: ANN401 - a fixture that cleans up
-    """The address of the database for a role that owns nothing."""
-    role = f"clerk_{postgresql.info.dbname}"
-    with psycopg.connect(database_url, autocommit=True) as connection:
-        connection.execute(f'CREATE ROLE "{role}" LOGIN'.encode())
-        assert len(GRANTS) == 5
-        for grant in GRANTS:
-            connection.execute(f'{grant} TO "{role}"'.encode())
-        yield make_url(database_url).set(username=role).render_as_string()
-        connection.execute(f'DROP OWNED BY "{role}"; DROP ROLE "{role}"'.encode())
-
-
-def test_every_call_works_with_the_rights_documented(clerk: str) -> None:
+def test_every_call_works_with_the_rights_granted(service_url: str) -> None:
     """Deciding, learning, generating, resetting, reading, publishing, reporting, exporting, erasing: all there is."""
     tried: set[tuple[str, str]] = set()
 
@@ -44,7 +30,7 @@ def test_every_call_works_with_the_rights_documented(clerk: str) -> None:
         tried.add((method.lower(), path))
         return answer.json()
 
-    with running_gateway() as gateway, serving(make_settings(litellm_url=gateway.url), clerk) as service:
+    with running_gateway() as gateway, serving(make_settings(litellm_url=gateway.url), service_url) as service:
         gateway.script(behave.tips("Drink water."))
         ada = {"user_id": "ada"}
         for policy in ("", "/egreedy"):
@@ -74,9 +60,9 @@ def test_every_call_works_with_the_rights_documented(clerk: str) -> None:
     assert tried == {(method, path) for path, methods in paths.items() for method in methods}
 
 
-def test_upkeep_works_with_them(clerk: str, db: Engine) -> None:
+def test_upkeep_works_with_them(service_url: str, db: Engine) -> None:
     """The service adds up days and gives default rewards; whoever is erased is taken away from the sums."""
-    with serving(make_settings(upkeep_interval=0.1, reward_wait=0.1), clerk) as service:
+    with serving(make_settings(upkeep_interval=0.1, reward_wait=0.1), service_url) as service:
         for user_id in ("ada", "ben"):
             service.client.post("/score", json=calls.score(user_id))
         until(lambda: counted(db) == [("default", 2)])
@@ -94,27 +80,42 @@ def counted(db: Engine) -> list[tuple[str, int]]:
 
 @pytest.mark.parametrize("settings", [{"tip_prompt_version": "auto"}, {"prompt_sticky": True}], ids=str)
 def test_every_way_of_picking_a_prompt_version_works_with_them(
-    clerk: str, postgresql: psycopg.Connection[Any], settings: dict[str, Any]
+    service_url: str, postgresql: psycopg.Connection[Any], settings: dict[str, Any]
 ) -> None:
     """By rewards, which are looked up in the rollup; and for good, which is written down."""
     postgresql.execute("UPDATE oo_ml.prompt_versions SET weight = 1")
     postgresql.commit()
-    with running_gateway() as gateway, serving(make_settings(litellm_url=gateway.url, **settings), clerk) as service:
+    with (
+        running_gateway() as gateway,
+        serving(make_settings(litellm_url=gateway.url, **settings), service_url) as service,
+    ):
         answer = service.client.post("/generate", json={"user_id": "ada", "context": {}, "n": 1})
     assert (answer.status_code, answer.json()["prompt_probability"] < 1) == (200, True)
 
 
-def test_nothing_is_erased_where_not_everything_can_be(clerk: str, postgresql: psycopg.Connection[Any]) -> None:
-    """A table of people that the service may not reach is a 503 that names it; with the right, all of it goes."""
-    postgresql.execute("CREATE TABLE kept_elsewhere (user_id text)")
-    postgresql.execute("INSERT INTO kept_elsewhere VALUES ('ada')")
-    postgresql.commit()
-    with serving(make_settings(), clerk) as service:
+def test_nothing_is_erased_where_not_everything_can_be(service_url: str, postgresql: psycopg.Connection[Any]) -> None:
+    """A users' table that the service may not change is a 503 that names it; with the right, all of it goes."""
+    with serving(make_settings(), service_url) as service:
         service.client.post("/score", json=calls.score())
-        for answer in (service.client.delete("/users/ada"), service.client.get("/users/ada/export")):
+        for right, call in (("DELETE", service.client.delete), ("SELECT", service.client.get)):
+            postgresql.execute(f"REVOKE {right} ON oo_ml.tips FROM service".encode())
+            postgresql.commit()
+            answer = call("/users/ada" if right == "DELETE" else "/users/ada/export")
             assert (answer.status_code, answer.json()["code"]) == (503, "database_refused")
-            assert "kept_elsewhere" in answer.json()["detail"]
+            assert "tips" in answer.json()["detail"]
         assert service.client.get("/stats/ada").json()["pulls"] == 1
-        postgresql.execute("GRANT SELECT, DELETE ON kept_elsewhere TO PUBLIC")
+        postgresql.execute("GRANT SELECT, DELETE ON oo_ml.tips TO service")
         postgresql.commit()
-        assert service.client.delete("/users/ada").json()["total"] == 3
+        assert service.client.delete("/users/ada").json()["total"] == 2
+
+
+def test_months_are_kept_with_them(service_url: str, db: Engine) -> None:
+    """The service makes the months that are missing, and detaches those past retention, and owns nothing."""
+    missing = f"feature_history_{month_of(datetime.now(UTC), 2):%Y_%m}"
+    tamper(db, f"DROP TABLE oo_ml.{missing}")
+    tamper(db, "SELECT oo_ml.create_feature_history_months('2001-05-01Z', 1)")
+    months = """
+        SELECT array_agg(inhrelid::regclass::text) FROM pg_inherits WHERE inhparent = 'oo_ml.feature_history'::regclass
+    """
+    with serving(make_settings(upkeep_interval=0.1, history_retention=1), service_url):
+        until(lambda: f"oo_ml.{missing}" in str(scalar(db, months)) and "2001_05" not in str(scalar(db, months)))
