@@ -1,4 +1,4 @@
-"""What only a superuser may do to a database: change its tables, or tamper with them."""
+"""Changes of a database that only a superuser may make: to its tables, or to rows behind the service's back."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

@@ -71,7 +71,7 @@ def problem_of_fields(error: RequestValidationError) -> Problem:
 
 
 class Bugs:
-    """ASGI middleware that turns an exception nobody expected into a 500 that tells nothing; the log has it all."""
+    """ASGI middleware that turns an unexpected exception into a 500 without details; the log has the details."""
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app

@@ -7,6 +7,7 @@ from oo_ml.api.dependencies import services
 from oo_ml.api.openapi import documented
 from oo_ml.api.schemas.base import Ok
 from oo_ml.api.statuses import DATABASE
+from oo_ml.errors import UnsuitableDatabaseError
 from oo_ml.services.outcomes import only
 from oo_ml.services.startup import ready
 
@@ -21,7 +22,9 @@ async def alive() -> Response:
 
 
 @router.get(
-    "/readyz", summary="Check that calls can be served", **documented("getReadiness", gives=Ok, raises=DATABASE)
+    "/readyz",
+    summary="Check that calls can be served",
+    **documented("getReadiness", gives=Ok, raises=(*DATABASE, UnsuitableDatabaseError)),
 )
 async def readiness(request: Request) -> Response:
     """Answer 200 if the database answers and has the schema of this release, or a newer one."""

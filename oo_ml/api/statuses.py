@@ -49,5 +49,8 @@ CODES: Final = tuple(sorted({error.code for error in STATUSES}))
 
 # Every call that uses the database can be answered with each of these.
 DATABASE: Final = tuple(
-    error for error in _and_subclasses(errors.UnavailableError) if error is not errors.GatewayUnreachableError
+    error
+    for error in _and_subclasses(errors.UnavailableError)
+    # Only /generate and /readyz raise these.
+    if error not in {errors.GatewayUnreachableError, errors.UnsuitableDatabaseError}
 )

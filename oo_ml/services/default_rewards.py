@@ -70,7 +70,7 @@ class LookCommand:
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """What a look has found.
+    """Result of a look.
 
     Attributes:
         overdue: the first decisions that were not tried, in the order in which they were made.

@@ -36,7 +36,7 @@ class Candidate(Protocol):
 
     @property
     def content(self) -> str | None:
-        """What the user reads; None if the client did not send it."""
+        """Text that the user reads; None if the client did not send it."""
 
     @property
     def source(self) -> str:

@@ -126,6 +126,7 @@ def sql(revision: str = "head") -> str:
     return output.getvalue()
 
 
+@cache
 def head() -> str:
     """Return the revision this release was built for."""
     revision = ScriptDirectory.from_config(_config()).get_current_head()
@@ -190,7 +191,7 @@ def known() -> frozenset[str]:
 
 
 def is_compared(name: str | None, type_: str, _parents: object) -> bool:
-    """Whether autogenerate looks at a schema or table: only at oo_ml, and not at the partitions of feature_history."""
+    """Tell autogenerate to look at schema oo_ml alone, and not at the partitions of feature_history."""
     if type_ == "schema":
         return name == SCHEMA
     return type_ != "table" or not (name or "").startswith("feature_history_")

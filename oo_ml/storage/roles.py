@@ -16,7 +16,7 @@ _ROWS: Final = "GRANT SELECT, INSERT, UPDATE, DELETE ON"
 
 
 class Rights(Enum):
-    """What a role is granted; {role} and {owner} are put in."""
+    """Statements that grant a role its rights; {role} and {owner} are put in."""
 
     # Partitions are made and detached by functions that run with the owner's rights.
     SERVICE = (
@@ -44,7 +44,7 @@ class Rights(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Surroundings:
-    """Who grants, and what they may do.
+    """The granting role and its rights.
 
     Attributes:
         caller: the current role.

@@ -1,4 +1,4 @@
-"""Whether a database can hold the service's tables: its encoding, what is in it already, and the rights to it."""
+"""Checks of a database: its encoding, the tables that it has already, and the rights to it."""
 
 from collections.abc import Collection
 

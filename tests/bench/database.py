@@ -71,7 +71,7 @@ class Database:
     def sizes(self) -> Sizes:
         """Return how large it is. Statistics are whole once everybody who worked in it has left."""
         with self.connect() as connection:
-            connection.execute("ANALYZE feature_history")
+            connection.execute("ANALYZE oo_ml.feature_history")
             row = connection.execute(_SIZES).fetchone()
         assert row is not None
         return Sizes(*row)

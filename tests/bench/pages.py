@@ -93,7 +93,7 @@ def measure(target: Target, plan: Plan, console: Console) -> Pages:
         connection.execute(_REACT)
         connection.execute(_CALL, [None])
     with database.connect_as_superuser() as connection:
-        connection.execute("VACUUM (ANALYZE) reward_ledger, generations")
+        connection.execute("VACUUM (ANALYZE) oo_ml.reward_ledger, oo_ml.generations")
     rows, seconds = _count(database, console)
     with database.connect_as_superuser() as connection:
         connection.execute(

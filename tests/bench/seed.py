@@ -122,7 +122,7 @@ def _make_decisions(
 def _copy(
     database: Database, rows: list[Row], month: datetime, parts: Sequence[Part], report: Callable[[int], None]
 ) -> None:
-    table = sql.Identifier(f"feature_history_{month:%Y_%m}")
+    table = sql.Identifier("oo_ml", f"feature_history_{month:%Y_%m}")
     columns = sql.SQL(", ").join(map(sql.Identifier, patterns.columns(rows)))
     with database.connect() as connection, connection.transaction(), connection.cursor() as cursor:
         # Rows that come into an empty table of this transaction's need no vacuum later, in the middle of a measurement.
@@ -138,7 +138,7 @@ def _copy(
 def _settle(database: Database) -> None:
     """Do now what would otherwise be done while something is measured."""
     with database.connect_as_superuser() as connection:
-        connection.execute("VACUUM (ANALYZE) policy_state, feature_history, reward_ledger")
+        connection.execute("VACUUM (ANALYZE) oo_ml.policy_state, oo_ml.feature_history, oo_ml.reward_ledger")
         connection.execute("CHECKPOINT")
 
 

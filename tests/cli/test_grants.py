@@ -15,7 +15,7 @@ from tests.commands import Done, oo_ml
 from tests.conftest import MIGRATOR, SERVICE, as_role, make_settings, url_of
 from tests.services.days.people import People
 
-# What an analyst may not do, whoever owns the table.
+# Statements that an analyst may not run.
 FORBIDDEN = (
     "SELECT FROM oo_ml.policy_state",
     "SELECT FROM rollup.reactions",
@@ -26,7 +26,7 @@ FORBIDDEN = (
     "CREATE TABLE analytics.own (n integer)",
     "CREATE VIEW oo_ml.own AS SELECT 1",
 )
-# What the service may not do.
+# Statements that the service may not run.
 NOT_THE_SERVICES = (
     "UPDATE oo_ml.alembic_version SET version_num = '9999'",
     "TRUNCATE oo_ml.tips",

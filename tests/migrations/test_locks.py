@@ -137,7 +137,7 @@ INDEXED = """
 def test_an_index_is_built_beside_a_service_at_work(
     postgresql: psycopg.Connection[Any], database_url: str, next_release: Path, begin: str, at_work: str
 ) -> None:
-    """The migration waits for transactions that write decisions or look at them; nobody waits for the migration."""
+    """The migration waits for transactions that write decisions or look at them; no writer waits for the migration."""
     made = datetime(2031, 10, 15, tzinfo=UTC)
     postgresql.execute("SELECT oo_ml.create_feature_history_months('2031-10-01Z', 2)")
     postgresql.commit()

@@ -61,7 +61,7 @@ def test_files_are_named_by_day_revision_and_phase(alembic_config: Config) -> No
 
 
 def test_a_migration_imports_nothing_that_may_change() -> None:
-    """What a migration does is the same in every later release: it has helpers of its own."""
+    """A migration does the same in every later release, since it has helpers of its own."""
     for script in [*(CHECKOUT / "alembic" / "versions").glob("*.py"), CHECKOUT / "alembic" / "migration_helpers.py"]:
         assert not re.search(r"^\s*(import|from) oo_ml\b", script.read_text("utf-8"), re.MULTILINE), script.name
 

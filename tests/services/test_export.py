@@ -24,6 +24,7 @@ from tests.api.test_users import AWKWARD
 from tests.services.lives import LEAST, detach_the_past, exported, live, write
 from tests.services.story import NOON, decision, teach
 from tests.services.test_batches import score, scores
+from tests.superuser import tamper
 
 HEAD = ["format", "format_version", "release", "schema", "exported_at", "user_id", "history_from"]
 ORDER = {
@@ -34,7 +35,6 @@ ORDER = {
     "reward_ledger": "position",
     "tips": "tip_id, generation_id",
 }
-from tests.superuser import tamper
 
 
 def stored(db: Engine, table: str, user_id: str) -> list[dict[str, Any]]:

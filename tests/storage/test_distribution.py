@@ -1,4 +1,4 @@
-"""What keeps the schema ready for a distributed PostgreSQL: the rules of ADR 14, each checked without one."""
+"""The rules that keep the schema ready for a distributed PostgreSQL (ADR 14), each checked without one."""
 
 import importlib
 import pkgutil

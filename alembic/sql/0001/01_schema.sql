@@ -1,6 +1,6 @@
 -- oO ML's schema, from top to bottom. Three schemas, so that the tables can live in another application's database:
 --
---   oo_ml      the tables below, and alembic_version. The service reads and writes them; nobody else should write.
+--   oo_ml      the tables below, and alembic_version. The service reads and writes them; no other role should write.
 --   rollup     views between tables and reports: what each row adds to a sum by day. Changes with any release.
 --   analytics  the contract with analysts: views and functions. A release may add to it; it takes nothing away.
 --

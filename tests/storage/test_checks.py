@@ -1,0 +1,39 @@
+"""The CHECKs of arrays: every element is a number, and finite; no array is empty."""
+
+import psycopg
+import pytest
+from psycopg.errors import CheckViolation
+from psycopg.sql import SQL, Identifier
+from sqlalchemy import Engine
+
+from oo_ml.storage.declarations import Float8Array
+from oo_ml.storage.tables import metadata
+from tests.services.lives import live
+
+COLUMNS = [
+    (table.name, column.name)
+    for table in metadata.sorted_tables
+    for column in table.columns
+    if isinstance(column.type, Float8Array)
+]
+MATRICES = {"a", "start_a"}
+
+
+@pytest.mark.parametrize(("table", "column"), COLUMNS)
+def test_no_array_holds_what_is_no_number(
+    db: Engine, postgresql: psycopg.Connection[object], table: str, column: str
+) -> None:
+    """A NULL element would pass a comparison with ALL, since a CHECK that is NULL is no violation."""
+    live(db)
+    names = {"table": Identifier(table), "column": Identifier(column)}
+    found = postgresql.execute(SQL("SELECT count({column}) FROM oo_ml.{table}").format(**names)).fetchone()
+    assert found != (0,), "no row has this array"
+    place = SQL("[2][1]" if column in MATRICES else "[1]")
+    for value in ("NULL", "'NaN'", "'Infinity'", "'-Infinity'"):
+        change = SQL("UPDATE oo_ml.{table} SET {column}{place} = {value} WHERE {column} IS NOT NULL")
+        with pytest.raises(CheckViolation), postgresql.transaction():
+            postgresql.execute(change.format(place=place, value=SQL(value), **names))
+    for value in ("'{}'", "'{NULL,0}'", "'{NULL}'", "'{{{1}}}'"):
+        change = SQL("UPDATE oo_ml.{table} SET {column} = {value} WHERE {column} IS NOT NULL")
+        with pytest.raises(CheckViolation), postgresql.transaction():
+            postgresql.execute(change.format(value=SQL(value), **names))
