@@ -119,24 +119,22 @@ def test_a_cancelled_handler_leaves_its_transaction_alone(database_url: str, db:
 
 def test_a_cancelled_handler_of_a_silent_database_costs_no_thread(database_url: str, db: Engine) -> None:
     """At its deadline the transaction is cut all the same, and the only thread is free for others."""
-    has_begun = threading.Event()
-
-    def begin(connection: Connection, user_ids: Sequence[str]) -> list[None]:
-        has_begun.set()
-        return touch(connection, user_ids)
+    begins = threading.Event()
 
     async def cancel(one: Workers) -> None:
-        handler = asyncio.create_task(one.run(begin, ["ben"]))
-        await asyncio.to_thread(has_begun.wait)
+        handler = asyncio.create_task(one.run(touch, ["ben"]))
+        assert await asyncio.to_thread(begins.wait, PATIENCE)
         handler.cancel()
         await asyncio.wait([handler])
         async with asyncio.timeout(PATIENCE):
             while await failed(one.run(touch, ["cy"])) is not None:
                 pass
 
-    with proxied(database_url) as (proxy, url), workers(url, **HURRIED) as (one, _):
+    with proxied(database_url) as (proxy, url), workers(url, **HURRIED) as (one, own):
         asyncio.run(one.run(touch, ["ada"]))
         proxy.mute()
+        # BEGIN is about to be sent, and will not be answered.
+        event.listen(own, "begin", lambda _: begins.set())
         asyncio.run(cancel(one))
     assert users(db) == ["ada", "cy"]
 
@@ -209,14 +207,15 @@ def test_a_cut_leaves_the_other_connections_of_the_pool(database_url: str) -> No
     together = threading.Barrier(2)
 
     def backend(connection: Connection, commands: Sequence[str]) -> list[int]:
-        together.wait()
         return [connection.scalars(text("SELECT pg_backend_pid()")).one() for _ in commands]
 
     async def two(one: Workers) -> list[list[int] | BaseException]:
         return list(await asyncio.gather(one.run(backend, ["-"]), one.run(backend, ["-"]), return_exceptions=True))
 
     settings = {**HURRIED, "statement_timeout": 2, "request_timeout": 2}
-    with proxied(database_url) as (proxy, url), workers(url, threads=2, **settings) as (one, _):
+    with proxied(database_url) as (proxy, url), workers(url, threads=2, **settings) as (one, own):
+        # Each has a connection before either sends BEGIN.
+        event.listen(own, "begin", lambda _: together.wait(PATIENCE))
         before = asyncio.run(two(one))
         proxy.mute(1)
         meanwhile = asyncio.run(two(one))
