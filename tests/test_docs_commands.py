@@ -15,7 +15,10 @@ from typing import Any, Final
 
 import psycopg
 import pytest
+from typer.core import TyperGroup
+from typer.main import get_command
 
+from oo_ml.cli.main import app
 from oo_ml.domain.policies import EPSILON_GREEDY
 from oo_ml.embedded_postgres import binaries
 from tests import file_service
@@ -43,6 +46,8 @@ SERVES: Final = re.compile(r"^(?:\w+=\S+ )*(?:make run|oo-ml serve)\b.*$", re.MU
 MAKES: Final = re.compile(r"^(?:\w+=\S+ )*make .*$", re.MULTILINE)
 # This needs npm: tests/slow/test_typescript.py runs it.
 NEEDS_NPM: Final = re.compile(r"^npx .*$", re.MULTILINE)
+
+INLINE: Final = re.compile(r"`(?:\w+=\S+ )*oo-ml ([^`]+)`")
 
 SERVICES: Final = [
     (page, line) for page, written in COMMANDS.items() for block in written for line in SERVES.findall(block.content)
@@ -144,6 +149,19 @@ def test_no_command_hides_from_these_tests(page: str) -> None:
     rest = without_blocks(written)
     assert INDENTED.findall(rest) == []
     assert "```" not in rest
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_what_a_sentence_names_exists(page: str) -> None:
+    """Every `oo-ml ...` between the blocks is a command, with options that it has."""
+    for words in INLINE.findall(without_blocks(PAGES[page].read_text("utf-8"))):
+        command = get_command(app)
+        for word in re.findall(r"[\w-]+", words):
+            if word.startswith("--"):
+                assert word in {name for parameter in command.params for name in parameter.opts}, words
+            elif isinstance(command, TyperGroup):
+                assert word in command.commands, words
+                command = command.commands[word]
 
 
 def _runnable(block: Block, real: dict[str, str]) -> str:
