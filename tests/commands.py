@@ -5,7 +5,7 @@ import re
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +15,7 @@ import httpx
 from tests.waiting import PATIENCE, until
 
 # A busy machine must not make a test fail, and whoever waits for a row is seen to wait.
-_PATIENT = {
+PATIENT = {
     "OO_ML_REQUEST_TIMEOUT": 20,
     "OO_ML_STATEMENT_TIMEOUT": 20,
     "OO_ML_LOCK_TIMEOUT": 20,
@@ -77,12 +77,12 @@ class Served:
 
 
 @contextmanager
-def served(log: Path, **variables: object) -> Iterator[Served]:
-    """Run `oo-ml serve` on a free port; killed at the end if it still runs."""
+def served(log: Path, command: Sequence[str] | None = None, /, **variables: object) -> Iterator[Served]:
+    """Run `oo-ml serve`, or a command that does, on a free port; killed at the end if it still runs."""
     with log.open("wb") as output:
         process = subprocess.Popen(  # noqa: S603 - our own program
-            _command("serve", "--port", "0"),
-            env=environment(**_PATIENT | variables),
+            command or _command("serve", "--port", "0"),
+            env=environment(**PATIENT | variables),
             cwd="/",
             stdout=output,
             stderr=output,

@@ -5,6 +5,9 @@ schema analytics. Tests themselves look at tables, and tamper with them, as a su
 """
 
 import os
+import shutil
+import signal
+import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, suppress
 from dataclasses import dataclass
@@ -23,9 +26,11 @@ from oo_ml.services import roles
 from oo_ml.settings import Settings
 from oo_ml.storage import engine, migrations
 from oo_ml.storage.roles import Rights
+from tests.commands import processes_in
 from tests.gateway import Gateway, running_gateway
 from tests.run_directory import new_run_directory, run_directory
 from tests.serving import Service, serving
+from tests.waiting import until
 
 # A busy machine must not make a test fail.
 hypothesis.settings.register_profile("patient", deadline=None)
@@ -188,6 +193,18 @@ def gateway() -> Iterator[Gateway]:
     """A language model gateway of this test's own, which does what it is told to."""
     with running_gateway() as running:
         yield running
+
+
+@pytest.fixture
+def home() -> Iterator[Path]:
+    """An empty home with a path short enough for a socket; no server in it outlives the test."""
+    directory = Path(tempfile.mkdtemp(prefix="oo-ml-home-", dir=run_directory()))
+    yield directory
+    for process in processes_in(directory):
+        with suppress(ProcessLookupError):  # its parent was faster
+            os.kill(process, signal.SIGQUIT)
+    until(lambda: not processes_in(directory))
+    shutil.rmtree(directory)
 
 
 def make_settings(**overrides: Any) -> Settings:  # noqa: ANN401

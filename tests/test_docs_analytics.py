@@ -6,6 +6,7 @@ REWRITE_DOCS=1 .venv/bin/pytest tests/test_docs_analytics.py writes down what th
 import asyncio
 import os
 import re
+import shlex
 import subprocess
 import sysconfig
 from collections.abc import Iterator
@@ -24,12 +25,16 @@ from oo_ml.services.days import count_days
 from oo_ml.services.startup import single_worker
 from oo_ml.storage import engine
 from tests.analytics_docs import weeks
-from tests.conftest import ANALYST, make_settings
+from tests.conftest import ANALYST, MIGRATOR, as_role, make_settings
 from tests.waiting import until
 
 DOCS: Final = Path(__file__).parent.parent / "docs" / "analytics.md"
 BLOCK: Final = re.compile(r"(?<=```)(sql|sh)\n(.*?)```\n\n```text\n(.*?)(?=```)", re.DOTALL)
 PSQL: Final = ("psql", "--no-psqlrc", "--quiet", "--set=ON_ERROR_STOP=1")
+# The role that the page grants rights to; another process of the run may have made it.
+ANA: Final = """
+    DO $$ BEGIN CREATE ROLE ana LOGIN; EXCEPTION WHEN duplicate_object OR unique_violation THEN NULL; END $$
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +57,8 @@ def lived(postgresql_noproc: Any, worker_id: str) -> Iterator[Lived]:  # noqa: A
         url = f"postgresql://{server.user}@/{address}"
         db = engine.create(url, make_settings(), threads=2)
         try:
+            with db.begin() as connection:
+                connection.execute(text(ANA))
             weeks.live(db)
             until(partial(_is_counted, db, url))
             yield Lived(url, f"postgresql://{ANALYST}@/{address}")
@@ -94,6 +101,7 @@ def test_the_raw_rate_picks_the_wrong_version_and_the_weighted_one_the_right_one
 def _run(lived: Lived, language: str, block: str) -> str:
     """Return what a block prints, without spaces and empty lines at the ends."""
     command = [*PSQL, lived.analyst_url] if language == "sql" else ["sh", "-e"]
+    block = block.replace("postgresql://owner:...@db/oo_ml", shlex.quote(as_role(lived.owner_url, MIGRATOR)))
     directories = [sysconfig.get_path("scripts"), str(binaries.find(None)), os.environ["PATH"]]
     patience = {f"OO_ML_{name}_TIMEOUT": "60" for name in ("DATABASE_CONNECT", "REQUEST", "STATEMENT")}
     environment = {

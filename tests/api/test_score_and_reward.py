@@ -7,6 +7,7 @@ import pytest
 from sqlalchemy import Engine, text
 
 from tests import calls
+from tests.chance import draws
 from tests.conftest import Serve
 from tests.gates import scalar
 from tests.services.lives import write
@@ -79,11 +80,13 @@ def test_a_reward_stays_with_its_policy(service: Service, db: Engine) -> None:
 def test_exploring_is_counted_and_shown(serve: Serve) -> None:
     """With epsilon 1 every decision is drawn, and says so with its probability."""
     client = serve(epsilon=1).client
-    answers = [client.post("/score/egreedy", json=calls.score()).json() for _ in range(20)]
-    assert {answer["propensity"] for answer in answers} == {0.5}
-    assert {answer["tip_id"] for answer in answers} == {"t1", "t2"}
-    stats = client.get("/stats/egreedy/ada").json()
-    assert (stats["pulls"], stats["exploration_rate"]) == (20, 1.0)
+    seen: set[str] = set()
+    for _ in draws({"t1", "t2"}, seen, rarest=0.5):
+        answer = client.post("/score/egreedy", json=calls.score()).json()
+        seen.add(answer["tip_id"])
+        assert answer["propensity"] == 0.5
+    assert seen == {"t1", "t2"}
+    assert client.get("/stats/egreedy/ada").json()["exploration_rate"] == 1.0
     assert all(entry["features"]["exploring"] for entry in client.get("/features/ada").json()["history"])
 
 
@@ -93,8 +96,10 @@ def test_a_tip_offered_twice_is_twice_as_likely_to_be_drawn(serve: Serve) -> Non
     other = {"id": "other", "content": "x", "source": "s"}
     client = serve(epsilon=1).client
     bodies = calls.score(candidates=[twin, other, twin])
-    answers = [client.post("/score/egreedy", json=bodies).json() for _ in range(20)]
-    said = {answer["tip_id"]: answer["propensity"] for answer in answers}
+    said: dict[str, float] = {}
+    for _ in draws({"twin", "other"}, said.keys(), rarest=1 / 3):
+        answer = client.post("/score/egreedy", json=bodies).json()
+        said[answer["tip_id"]] = answer["propensity"]
     assert said == {"twin": pytest.approx(2 / 3), "other": pytest.approx(1 / 3)}
 
 

@@ -1,6 +1,7 @@
 """A TypeScript client, generated from the OpenAPI document with the generator's defaults, compiles and works."""
 
 import os
+import shlex
 import shutil
 import subprocess
 from pathlib import Path
@@ -8,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import Serve
+from tests.pages import PAGES, blocks
 
 pytestmark = pytest.mark.slow
 
@@ -30,7 +32,8 @@ def project(tmp_path: Path) -> Path:
 def test_the_readmes_calls_compile_and_work(serve: Serve, project: Path) -> None:
     """Every call, its fields, enums, outcomes, pages and codes; what wrong.ts holds does not compile."""
     service = serve(epsilon=0, litellm_url="http://127.0.0.1:1")
-    run(project, "npx", "openapi-typescript", f"{service.url}/openapi.json", "--output", "schema.d.ts")
+    [generate] = [block.content for block in blocks(PAGES["docs/api.md"].read_text("utf-8")) if "npx " in block.content]
+    run(project, *shlex.split(generate.replace("http://localhost:8000", service.url)))
     run(project, "npx", "tsc", "--project", ".")
     run(project, "node", "out/client.js", service.url)
 

@@ -30,6 +30,7 @@ function reactionTo(problem: Problem): "retry" | "give up" | "mend" {
     case "database_read_only":
     case "database_refused":
     case "schema_not_ready":
+    case "unsuitable_database":
     case "gateway_unreachable":
       return "retry";
     case "unknown_decision":
