@@ -30,9 +30,9 @@ class _BinaryServerCursor(psycopg.ServerCursor[Any]):
 
 
 class Dialect(PGDialect_psycopg):
-    """SQLAlchemy's dialect for psycopg, whose BEGIN sets limits of the transaction in the same round trip.
+    """SQLAlchemy's dialect for psycopg, whose BEGIN sets the limits of the transaction in the same round trip.
 
-    A limit of the session does not reach the other servers of a distributed database, and gets lost behind PgBouncer.
+    A limit of the session does not reach the other servers of a distributed database, and is lost behind PgBouncer.
     """
 
     supports_statement_cache = True
@@ -98,26 +98,29 @@ def create(  # noqa: PLR0913 - where, and how it differs from the others
     Raises:
         ConfigurationError: `url` isn't an address of a PostgreSQL server.
     """
-    options: dict[str, object] = {
-        "statement_timeout": milliseconds(settings.long_timeout if long else settings.statement_timeout),
-        # A worker that dies between two statements must not keep its row locks.
-        "idle_in_transaction_session_timeout": milliseconds(
-            settings.long_timeout if long else settings.request_timeout
-        ),
+    options = {
         "timezone": "UTC",
         # No statement runs long enough to win back the cost of compiling it, or of starting processes for it.
         "jit": "off",
         "max_parallel_workers_per_gather": "0",
     }
-    if read_only:
-        options["default_transaction_read_only"] = "on"
     if lanes:
         # A lane's statements take whole batches. They do the same for one row and a thousand, so one plan is enough.
         options["plan_cache_mode"] = "force_generic_plan"
-    lock_timeout = settings.lane_lock_timeout if lanes else settings.lock_timeout
+    limits = {
+        "lock_timeout": settings.lane_lock_timeout if lanes else settings.lock_timeout,
+        "statement_timeout": settings.long_timeout if long else settings.statement_timeout,
+        # A worker that dies between two statements must not keep its row locks.
+        "idle_in_transaction_session_timeout": settings.long_timeout if long else settings.request_timeout,
+    }
     engine = create_engine(
         parse_url(url).set(drivername="postgresql+oo_ml"),
-        begin=f"BEGIN; SET LOCAL lock_timeout = {milliseconds(lock_timeout)}",
+        begin="; ".join(
+            [
+                "BEGIN READ ONLY" if read_only else "BEGIN",
+                *(f"SET LOCAL {name} = {milliseconds(limit)}" for name, limit in limits.items()),
+            ]
+        ),
         # Ids and tips are users' data and don't belong in a log.
         hide_parameters=True,
         pool_size=threads,

@@ -1,4 +1,4 @@
-"""The service needs no more rights than `oo-ml db grant-service` grants."""
+"""The service needs no more rights than `oo-ml db grant-service` grants: its role in the tests has no others."""
 
 from datetime import UTC, datetime
 from typing import Any
@@ -9,55 +9,19 @@ from sqlalchemy import Engine, text
 
 from oo_ml.storage.partitions import month_of
 from tests import calls
-from tests import gateway as behave
 from tests.conftest import make_settings
+from tests.every_call import make_every_call
 from tests.gates import scalar
 from tests.gateway import running_gateway
 from tests.serving import serving
 from tests.superuser import tamper
 from tests.waiting import until
 
-REPORTS = ("reaction-rates", "rewards-by-day", "learning-curve", "prompt-costs", "loop-health", "filters")
-
 
 def test_every_call_works_with_the_rights_granted(service_url: str) -> None:
     """Deciding, learning, generating, resetting, reading, publishing, reporting, exporting, erasing: all there is."""
-    tried: set[tuple[str, str]] = set()
-
-    def call(method: str, path: str, json: object = None, **parts: str) -> Any:  # noqa: ANN401 - JSON
-        answer = service.client.request(method, path.format(**parts), json=json)
-        assert answer.status_code in {200, 201}, (method, path, answer.text)
-        tried.add((method.lower(), path))
-        return answer.json()
-
     with running_gateway() as gateway, serving(make_settings(litellm_url=gateway.url), service_url) as service:
-        gateway.script(behave.tips("Drink water."))
-        ada = {"user_id": "ada"}
-        for policy in ("", "/egreedy"):
-            call("POST", f"/score{policy}", calls.score())
-            call("POST", f"/reward{policy}", calls.reward())
-        for path, item in (("/score/batch", calls.score()), ("/reward/batch", calls.reward())):
-            [outcome] = call("POST", path, {"items": [item]})["outcomes"]
-            assert outcome["status"] == 200, outcome
-        call("POST", "/generate", {"user_id": "ada", "context": {}, "n": 1})
-        call("POST", "/prompts", {"version": "v9", "system_template": "Be brief.", "user_template": "{{ n }} tips."})
-        call("GET", "/prompts/{version}", version="v9")
-        for path in ("/prompts", "/livez", "/health", "/readyz"):
-            call("GET", path)
-        for path in ("/stats/{user_id}", "/stats/egreedy/{user_id}", "/features/{user_id}", "/users/{user_id}/verify"):
-            call("GET", path, **ada)
-        for report in REPORTS:
-            call("GET", f"/analytics/{report}")
-        [decision, *_] = call("GET", "/users/{user_id}/decisions", **ada)["items"]
-        one = {**ada, "decision_id": decision["decision_id"]}
-        call("GET", "/users/{user_id}/decisions/{decision_id}", **one)
-        call("PUT", "/users/{user_id}/decisions/{decision_id}/reward", {"reward": 0.5}, **one)
-        call("DELETE", "/users/{user_id}/decisions/{decision_id}/reward", **one)
-        call("POST", "/reset/{user_id}", **ada)
-        call("GET", "/users/{user_id}/export", **ada)
-        call("DELETE", "/users/{user_id}", **ada)
-        paths = service.client.get("/openapi.json").json()["paths"]
-    assert tried == {(method, path) for path, methods in paths.items() for method in methods}
+        make_every_call(service, gateway)
 
 
 def test_upkeep_works_with_them(service_url: str, db: Engine) -> None:

@@ -25,18 +25,13 @@ def test_a_bad_address_is_an_error_that_keeps_its_secrets(url: str) -> None:
 
 
 def test_every_wait_has_a_limit(db: Engine, database_url: str) -> None:
-    """As the settings say, and in the session itself, so that no statement can do without."""
+    """Each transaction has the limits of the settings; one of the readers may only read."""
     settings = make_settings(lock_timeout=1, statement_timeout=1.5, request_timeout=1.9)
     engine = create(database_url, settings, threads=1, read_only=True)
-    names = (
-        "lock_timeout",
-        "statement_timeout",
-        "idle_in_transaction_session_timeout",
-        "default_transaction_read_only",
-    )
+    names = ("lock_timeout", "statement_timeout", "idle_in_transaction_session_timeout", "transaction_read_only")
     with engine.connect() as connection:
         shown = [connection.scalars(text(f"SHOW {name}")).one() for name in names]
     engine.dispose()
     assert shown == ["1s", "1500ms", "1900ms", "on"]
     with db.connect() as connection:
-        assert connection.scalars(text("SHOW default_transaction_read_only")).one() == "off"
+        assert connection.scalars(text("SHOW transaction_read_only")).one() == "off"

@@ -98,9 +98,6 @@ def test_what_no_decision_says_is_not_made_up(db: Engine) -> None:
 TAMPERED: Final = {
     "x": "UPDATE oo_ml.feature_history SET x = x[1:4] || float8 '0.25' WHERE {one}",
     "length of x": "UPDATE oo_ml.feature_history SET x = x[1:4] WHERE {one}",
-    "no number in x": "UPDATE oo_ml.feature_history SET x[5] = NULL WHERE {one}",
-    "no number in propensities": "UPDATE oo_ml.feature_history SET propensities[1] = NULL WHERE {one}",
-    "no number in exploit": "UPDATE oo_ml.feature_history SET exploit[2] = NULL WHERE {one}",
     "moment": """UPDATE oo_ml.feature_history SET context = '{{"hour_of_day": 25, "day_of_week": 1}}' WHERE {one}""",
     "context": "UPDATE oo_ml.feature_history SET context = '{{}}' WHERE {one}",
     "candidates": "UPDATE oo_ml.feature_history SET candidates = candidates - 0 WHERE {one}",
@@ -115,14 +112,16 @@ TAMPERED: Final = {
     "epoch": "UPDATE oo_ml.feature_history SET epoch = 0 WHERE {one}",
     "reward in the ledger": "UPDATE oo_ml.reward_ledger SET reward = -1 WHERE {own} AND version = 4",
     "x in the ledger": "UPDATE oo_ml.reward_ledger SET x = x[1:4] WHERE {own} AND version = 4",
-    "no number in the ledger": "UPDATE oo_ml.reward_ledger SET x[5] = NULL WHERE {own} AND version = 4",
     "change lost": "DELETE FROM oo_ml.reward_ledger WHERE {own} AND version = 4",
     "last change lost": "DELETE FROM oo_ml.reward_ledger WHERE {own} AND version = 10",
     "import lost": "DELETE FROM oo_ml.reward_ledger WHERE {own} AND kind = 'import'",
-    "import": "UPDATE oo_ml.reward_ledger SET start_a = start_a[1:4][1:4] WHERE {own} AND kind = 'import'",
-    "import without a model": "UPDATE oo_ml.reward_ledger SET start_a = '{{}}' WHERE {own} AND kind = 'import'",
+    "import": (
+        "UPDATE oo_ml.reward_ledger SET start_a = start_a[1:4][1:4], start_b = start_b[1:4]"
+        " WHERE {own} AND kind = 'import'"
+    ),
     "import of zeros": (
-        "UPDATE oo_ml.reward_ledger SET start_a = array_fill(0.0, '{{5,5}}') WHERE {own} AND kind = 'import'"
+        "UPDATE oo_ml.reward_ledger SET start_a = array_fill(0.0, ARRAY[cardinality(start_b), cardinality(start_b)])"
+        " WHERE {own} AND kind = 'import'"
     ),
 }
 

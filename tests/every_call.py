@@ -1,0 +1,49 @@
+"""Every call that the API has, made once and in an order in which each succeeds."""
+
+from typing import Any
+
+from tests import calls
+from tests import gateway as behave
+from tests.gateway import Gateway
+from tests.serving import Service
+
+REPORTS = ("reaction-rates", "rewards-by-day", "learning-curve", "prompt-costs", "loop-health", "filters")
+
+
+def make_every_call(service: Service, gateway: Gateway) -> None:
+    """Decide, learn, generate, reset, read, publish, report, export and erase; fail if a call does, or is left out."""
+    tried: set[tuple[str, str]] = set()
+
+    def call(method: str, path: str, json: object = None, **parts: str) -> Any:  # noqa: ANN401 - JSON
+        answer = service.client.request(method, path.format(**parts), json=json)
+        assert answer.status_code in {200, 201}, (method, path, answer.text)
+        tried.add((method.lower(), path))
+        return answer.json()
+
+    gateway.script(behave.tips("Drink water."))
+    ada = {"user_id": "ada"}
+    for policy in ("", "/egreedy"):
+        call("POST", f"/score{policy}", calls.score())
+        call("POST", f"/reward{policy}", calls.reward())
+    for path, item in (("/score/batch", calls.score()), ("/reward/batch", calls.reward())):
+        [outcome] = call("POST", path, {"items": [item]})["outcomes"]
+        assert outcome["status"] == 200, outcome
+    call("POST", "/generate", {"user_id": "ada", "context": {}, "n": 1})
+    call("POST", "/prompts", {"version": "v9", "system_template": "Be brief.", "user_template": "{{ n }} tips."})
+    call("GET", "/prompts/{version}", version="v9")
+    for path in ("/prompts", "/livez", "/health", "/readyz"):
+        call("GET", path)
+    for path in ("/stats/{user_id}", "/stats/egreedy/{user_id}", "/features/{user_id}", "/users/{user_id}/verify"):
+        call("GET", path, **ada)
+    for report in REPORTS:
+        call("GET", f"/analytics/{report}")
+    [decision, *_] = call("GET", "/users/{user_id}/decisions", **ada)["items"]
+    one = {**ada, "decision_id": decision["decision_id"]}
+    call("GET", "/users/{user_id}/decisions/{decision_id}", **one)
+    call("PUT", "/users/{user_id}/decisions/{decision_id}/reward", {"reward": 0.5}, **one)
+    call("DELETE", "/users/{user_id}/decisions/{decision_id}/reward", **one)
+    call("POST", "/reset/{user_id}", **ada)
+    call("GET", "/users/{user_id}/export", **ada)
+    call("DELETE", "/users/{user_id}", **ada)
+    paths = service.client.get("/openapi.json").json()["paths"]
+    assert tried == {(method, path) for path, methods in paths.items() for method in methods}
