@@ -414,7 +414,7 @@ def test_a_reward_that_named_no_decision_can_be_corrected_by_it(service: Service
     with db.begin() as connection:
         state = connection.execute(text("SELECT a, b FROM oo_ml.policy_state")).one()
         decided_x, learned_x = connection.execute(
-            text("SELECT h.x, l.x FROM oo_ml.feature_history AS h, reward_ledger AS l WHERE l.kind = 'retract'")
+            text("SELECT h.x, l.x FROM oo_ml.feature_history AS h, oo_ml.reward_ledger AS l WHERE l.kind = 'retract'")
         ).one()
     assert not np.array_equal(decided_x, learned_x)
     np.testing.assert_allclose(state.a, np.eye(5), atol=1e-15)
