@@ -132,7 +132,7 @@ for _report in Report:
 @router.get(
     "/analytics/filters",
     summary="Get the values of the filters",
-    **documented("getFilters", gives=ChoicesAnswer, raises=DATABASE),
+    **documented("getFilters", gives=ChoicesAnswer, raises=(InvalidRequestError, *DATABASE)),
 )
 async def filters_of(request: Request) -> Response:
     """Return the policies, prompt versions and days of the decisions so far."""

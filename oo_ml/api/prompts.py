@@ -40,7 +40,7 @@ async def list_prompts(request: Request, paging: Annotated[Paging, Query()]) -> 
 @router.get(
     "/{version}",
     summary="Get a prompt version",
-    **documented("getPrompt", gives=PromptAnswer, raises=(PromptVersionNotFoundError, *DATABASE)),
+    **documented("getPrompt", gives=PromptAnswer, raises=(InvalidRequestError, PromptVersionNotFoundError, *DATABASE)),
 )
 async def show_prompt(request: Request, version: str) -> Response:
     """Return a version with its templates."""

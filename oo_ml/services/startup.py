@@ -4,7 +4,7 @@ import asyncio
 import logging
 import time
 from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import asynccontextmanager, contextmanager, suppress
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import Protocol, TypeVar
@@ -13,7 +13,7 @@ import httpx
 from sqlalchemy import Connection, Engine
 
 from oo_ml import embedded_postgres, llm
-from oo_ml.errors import ConfigurationError, OoMlError, UnavailableError, UnsuitableDatabaseError
+from oo_ml.errors import OoMlError, UnavailableError, UnsuitableDatabaseError
 from oo_ml.services import transactions, upkeep
 from oo_ml.services.lanes import Lanes, Limits
 from oo_ml.services.outcomes import only
@@ -199,12 +199,14 @@ def refuse_encoding(settings: Settings, database_url: str) -> None:
     """Make sure that the database stores every text, if it answers. One that is away may be back soon: see ADR 5.
 
     Raises:
-        ConfigurationError: its encoding is not UTF8.
+        UnsuitableDatabaseError: its encoding is not UTF8.
     """
-    with suppress(UnavailableError):
+    try:
         [problem] = run_once(settings, database_url, _encoding_problem, [None], read_only=True)
-        if problem is not None:
-            raise ConfigurationError(problem.message)
+    except UnavailableError:
+        return
+    if problem is not None:
+        raise problem
 
 
 def _encoding_problem(connection: Connection, _: Sequence[None]) -> list[OoMlError | None]:

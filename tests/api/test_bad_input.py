@@ -35,7 +35,6 @@ BAD_SCORES: dict[str, dict[str, Any]] = {
     "too many candidates": calls.score(candidates=[{"id": "t", "content": "x", "source": "s"}] * 1001),
     "tip id with control character": calls.score(candidates=[{"id": f"{ECHO}\x7f", "content": "x", "source": "s"}]),
     "content with NUL": calls.score(candidates=[{"id": "t", "content": f"{ECHO}\0", "source": "s"}]),
-    "content too long": calls.score(candidates=[{"id": "t", "content": "é" * 2001, "source": "s"}]),
     "no source": calls.score(candidates=[{"id": "t", "content": "x"}]),
     "hour out of range": calls.score(context={"hour_of_day": 24}),
     "hour a fraction": calls.score(context={"hour_of_day": 9.5}),

@@ -201,7 +201,7 @@ QUERIES = [
     ("GET", "/analytics/learning-curve", {"Limit": "limit", "by": None}),
     ("GET", "/analytics/prompt-costs.csv", {"limit": None}),
     ("GET", "/analytics/filters", {"policy": None}),
-    ("GET", "/users/ada/decisions", {"Before": "before", "offset": None}),
+    ("GET", "/users/ada/decisions", {"Cursor": "cursor", "offset": None}),
     ("GET", DECISION, {"x": None}),
     ("DELETE", f"{DECISION}/reward", {"x": None}),
     ("GET", "/users/ada/verify", {"x": None}),

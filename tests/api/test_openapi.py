@@ -188,7 +188,7 @@ def test_what_may_be_left_out_is_optional() -> None:
     """A generator that takes a default for a promise finds none in a body; the description has it."""
     for schema in SCHEMAS.values():
         assert not any("default" in field for field in schema.get("properties", {}).values())
-    assert SCHEMAS["Candidate"]["required"] == ["id", "content", "source"]
+    assert SCHEMAS["Candidate"]["required"] == ["id", "source"]
     assert "required" not in SCHEMAS["TaskFeatures"]
     assert SCHEMAS["TaskFeatures"]["properties"]["hour_of_day"]["description"].endswith("Default: 12")
 

@@ -22,7 +22,7 @@ from tests.conftest import Serve, make_settings
 from tests.serving import Service, serving
 
 # What the command line alone calls.
-NOT_OVER_HTTP = {"analysts", "import_state", "replay"}
+NOT_OVER_HTTP = {"roles", "import_state", "replay"}
 
 
 def call(service: Service, operation: str) -> tuple[int, dict[str, Any]]:

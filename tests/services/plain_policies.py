@@ -76,6 +76,7 @@ def choices(policy: str, body: Json, decision_id: str, A: Numbers, b: Numbers, *
             "decision_id": decision_id,
             "policy": policy,
             "tip_id": tip_id,
+            "content": candidates[chosen]["content"],
             "score": scores[chosen],
             "propensity": sum(propensities[place] for place in range(n) if candidates[place]["id"] == tip_id),
             "exploring": exploring,

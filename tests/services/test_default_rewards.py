@@ -28,7 +28,7 @@ from tests.candidates import Candidate
 from tests.conftest import make_settings
 from tests.gates import holding_state, scalar, wait_until_blocked
 from tests.migrations.rows import uuid7
-from tests.superuser import tamper
+from tests.superuser import superuser, tamper
 
 HOUR = timedelta(hours=1)
 SECOND = timedelta(seconds=1)
@@ -349,10 +349,9 @@ def test_statement_counts(db: Engine, decider: Decider) -> None:
 
 def writers(db: Engine, table: str) -> list[tuple[str, int]]:
     """Each user with the number of transactions that wrote the user's rows; and all users with that of all rows."""
+    count = f"SELECT coalesce(user_id, 'all'), count(DISTINCT xmin::text) FROM oo_ml.{table} GROUP BY CUBE (user_id)"  # noqa: S608
     with db.begin() as connection:
-        rows = connection.execute(
-            text(f"SELECT coalesce(user_id, 'all'), count(DISTINCT xmin::text) FROM {table} GROUP BY CUBE (user_id)")  # noqa: S608
-        )
+        rows = connection.execute(text(count))
         return sorted((user_id, transactions) for user_id, transactions in rows)
 
 
@@ -405,7 +404,7 @@ def test_a_decision_that_appears_behind_a_look(database_url: str, db: Engine, de
 
 def test_a_stored_time_that_is_set_back_during_a_run(database_url: str, db: Engine, decider: Decider) -> None:
     """As a replay of a user with older decisions does it: the run goes back, too."""
-    with db.begin() as connection:
+    with superuser(db) as connection:
         connection.execute(text("UPDATE oo_ml.upkeep SET done_until = :then"), {"then": NOW - 10 * HOUR})
         connection.execute(
             text("""
@@ -419,7 +418,7 @@ def test_a_stored_time_that_is_set_back_during_a_run(database_url: str, db: Engi
         )
         connection.execute(
             text("""
-                CREATE TRIGGER set_back AFTER INSERT ON reward_ledger
+                CREATE TRIGGER set_back AFTER INSERT ON oo_ml.reward_ledger
                 FOR EACH ROW WHEN (NEW.user_id = 'ada') EXECUTE FUNCTION set_back()
             """)
         )

@@ -179,7 +179,7 @@ def test_the_ledger_is_read_in_pages(db: Engine, rows: int, pages: int) -> None:
         learn(connection, rewards(1, rows))
     with counted(db) as statements:
         assert look(db, page_size=10).changes == rows
-    assert [re.findall(r"FROM (\w+)|$", statement)[0] for statement in statements] == [
+    assert [re.findall(r"FROM oo_ml\.(\w+)|$", statement)[0] for statement in statements] == [
         "",
         "",
         "upkeep",
