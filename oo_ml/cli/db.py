@@ -27,7 +27,7 @@ def upgrade(
         typer.echo(_at(url, settings))
 
 
-@app.command()
+@app.command(context_settings={"ignore_unknown_options": True})  # -1 is a revision
 def downgrade(
     revision: Annotated[str, typer.Argument(help="A revision, `base` (drops everything), or relative: -1")],
     yes: Annotated[bool, typer.Option("--yes", help="Don't ask")] = False,  # noqa: FBT002 - typer reads it as a flag

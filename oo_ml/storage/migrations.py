@@ -67,6 +67,7 @@ def migration_connection(database: str | Engine | Connection, settings: Settings
     every query that comes after it would queue up behind it.
 
     Raises:
+        ConfigurationError: the connection leads to a pooler.
         DatabaseTimeoutError: another process did not get done, or a table was in use for too long.
         OoMlError: any other refusal of PostgreSQL.
     """
@@ -75,6 +76,7 @@ def migration_connection(database: str | Engine | Connection, settings: Settings
         return
     engine = database if isinstance(database, Engine) else _engine(database, settings)
     with _connected(engine) as connection:
+        _refuse_pooler(connection)
         _wait_for_others(connection, settings.migration_wait)
         _set(connection, "statement_timeout", "0")
         _set(connection, "lock_timeout", f"{milliseconds(settings.migration_lock_timeout)}ms")
@@ -229,6 +231,17 @@ def _outcome(error: DBAPIError) -> OoMlError:
         # A missing right, or a schema that isn't what the migrations expect: PostgreSQL's own sentence says it best.
         return OoMlError(f"PostgreSQL refused: {failures.description(error)}")
     return outcome
+
+
+def _refuse_pooler(connection: Connection) -> None:
+    # A pooler gives a client numbers of its own. It may give the session to another client between two transactions,
+    # with the lock of this process in it, which would then keep later migrations waiting.
+    driver: Any = connection.connection.driver_connection
+    if driver.info.backend_pid != connection.scalar(text("SELECT pg_backend_pid()")):
+        raise ConfigurationError(
+            "OO_ML_DATABASE_URL leads to a connection pooler, and a migration needs a session of its own: "
+            "use the address of PostgreSQL itself"
+        )
 
 
 def _wait_for_others(connection: Connection, seconds: float) -> None:

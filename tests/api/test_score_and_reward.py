@@ -51,7 +51,7 @@ def test_a_decision_lies_in_the_partition_of_its_month(service: Service, db: Eng
     """Not in the default one, which is for what nobody made a partition for."""
     service.client.post("/score", json=calls.score())
     found = scalar(db, "SELECT relname::text FROM oo_ml.feature_history AS h JOIN pg_class AS c ON c.oid = h.tableoid")
-    assert found == scalar(db, "SELECT 'oo_ml.feature_history_' || to_char(now() AT TIME ZONE 'UTC', 'YYYY_MM')")
+    assert found == scalar(db, "SELECT 'feature_history_' || to_char(now() AT TIME ZONE 'UTC', 'YYYY_MM')")
 
 
 def test_rewards_go_to_the_latest_decision_that_has_none(service: Service, db: Engine) -> None:

@@ -47,6 +47,12 @@ def test_a_downgrade_asks_first(postgresql: psycopg.Connection[Any], database_ur
     assert db("downgrade", database_url, "base", "--yes") == Done(0, EMPTY, "")
 
 
+def test_a_relative_revision_is_none_of_the_options(database_url: str) -> None:
+    """Down one, up one."""
+    assert db("downgrade", database_url, "-1", "--yes").code == 0
+    assert db("upgrade", database_url, "+1") == Done(0, f"{HEAD} (this release: {HEAD})\n", "")
+
+
 def test_sql_needs_no_database() -> None:
     """The script goes to standard output, and nothing else does."""
     done = oo_ml("db", "sql")

@@ -18,7 +18,7 @@ from oo_ml.storage import engine
 from oo_ml.storage.partitions import month_of
 from tests import calls
 from tests.commands import Done, oo_ml
-from tests.conftest import SERVICE, make_settings
+from tests.conftest import MIGRATOR, SERVICE, as_role, make_settings
 from tests.every_call import make_every_call
 from tests.gates import holding_state, scalar, wait_until_blocked
 from tests.gateway import Gateway
@@ -217,6 +217,20 @@ def test_commands(url: str) -> None:
     for words in (["upkeep"], ["verify", "--user", "ada"], ["prompts", "list"]):
         done = command(url, *words)
         assert done.code == 0, done.err
+
+
+@pytest.mark.parametrize(
+    "words", [("upgrade",), ("check",), ("downgrade", "-1", "--yes"), ("grant-service", SERVICE)], ids=str
+)
+def test_migrations_refuse_it(database_url: str, bouncer: Bouncer, words: tuple[str, ...]) -> None:
+    """What a migration sets and locks would stay in a session that others get."""
+    through = bouncer.in_front_of(as_role(database_url, MIGRATOR))
+    done = command(through, "db", *words)
+    assert (done.code, done.err.count("\n")) == (1, 1), done.err
+    assert "OO_ML_DATABASE_URL leads to a connection pooler" in done.err
+    with all_sessions(through) as sessions:
+        locks = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'"
+        assert [session.execute(locks).fetchone() for session in sessions] == [(0,)] * POOL_SIZE
 
 
 def command(url: str, *words: str) -> Done:
