@@ -47,6 +47,9 @@ ROLES = (MIGRATOR, SERVICE, ANALYST)
 
 def pytest_configure(config: pytest.Config) -> None:
     """Give the run a directory for its servers' data, which goes when all its processes have ended."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        # A shell starts what it puts in the background so, and commands of the tests would not hear of Ctrl-C either.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     if not hasattr(config, "workerinput"):
         held = ExitStack()
         held.enter_context(new_run_directory())
