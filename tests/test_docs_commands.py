@@ -95,7 +95,7 @@ def variables(home: Path, postgresql: psycopg.Connection[Any]) -> dict[str, str]
 
 @pytest.fixture
 def real(serve: Serve, postgresql: psycopg.Connection[Any], tmp_path: Path) -> dict[str, str]:
-    """What the test puts in the place of what a page can't know."""
+    """Real addresses and paths, by the placeholders that the pages use for them."""
     owner = _url(postgresql, MIGRATOR)
     return {
         "localhost:8000": serve(epsilon=0).url.removeprefix("http://"),

@@ -31,7 +31,7 @@ from oo_ml.dashboard import pages
 from oo_ml.services.startup import create_services, running
 from oo_ml.settings import Settings
 
-_DESCRIPTION: Final = """Which tip to show next, for each user, learned from their reactions.
+_DESCRIPTION: Final = """Chooses the tip to show next for each user, and learns from their reactions.
 
 Every error is a `Problem`: match its `code`, show its `detail`. A path that is not served is a 404 `not_found`, another
 method a 405 `method_not_allowed`. After a 503 the call can be sent again. A list comes in pages: send `next_cursor` as

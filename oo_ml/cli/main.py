@@ -13,7 +13,7 @@ from oo_ml.settings import Settings
 
 app = typer.Typer(
     name="oo-ml",
-    help="Which tip to show next, for each person, learned from their reactions and kept in PostgreSQL.",
+    help="Chooses the tip to show next for each user, learns from their reactions, and keeps everything in PostgreSQL.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,

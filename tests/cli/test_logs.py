@@ -36,7 +36,7 @@ QUIET = COMMANDS.keys() - {"import-state", "upkeep"}
 
 @pytest.fixture
 def files(tmp_path: Path) -> Path:
-    """What the commands read."""
+    """Files that the commands read."""
     (tmp_path / "template").write_text("{{ n }}", "utf-8")
     (tmp_path / "ada.json").write_text(changed(), "utf-8")
     (tmp_path / "states").mkdir()
@@ -65,7 +65,7 @@ def test_every_command_is_here() -> None:
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_a_command_logs_from_the_level_that_is_set(files: Path, command: str) -> None:
-    """Whether a warning is on standard error is not the command's to say; the last line says how it ended."""
+    """Only the level decides whether a warning is on standard error; the last line is the outcome."""
     warns = command in QUIET
     done = run(command, files, OO_ML_LOG_LEVEL="debug" if warns else "error")
     assert (done.code, done.err.splitlines()[-1]) == (1, LINE)

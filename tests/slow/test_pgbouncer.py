@@ -223,7 +223,7 @@ def test_commands(url: str) -> None:
     "words", [("upgrade",), ("check",), ("downgrade", "-1", "--yes"), ("grant-service", SERVICE)], ids=str
 )
 def test_migrations_refuse_it(database_url: str, bouncer: Bouncer, words: tuple[str, ...]) -> None:
-    """What a migration sets and locks would stay in a session that others get."""
+    """The settings and locks of a migration would stay in a session that other clients get."""
     through = bouncer.in_front_of(as_role(database_url, MIGRATOR))
     done = command(through, "db", *words)
     assert (done.code, done.err.count("\n")) == (1, 1), done.err
