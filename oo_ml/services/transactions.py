@@ -10,7 +10,15 @@ from typing import Final, TypeVar
 from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import DBAPIError
 
-from oo_ml.errors import DatabaseReadOnlyError, OoMlError, RowLockedError, UnavailableError, UnexpectedError
+from oo_ml.errors import (
+    DatabaseReadOnlyError,
+    DatabaseTimeoutError,
+    DatabaseUnavailableError,
+    OoMlError,
+    RowLockedError,
+    UnavailableError,
+    UnexpectedError,
+)
 from oo_ml.storage import failures
 
 logger = logging.getLogger(__name__)
@@ -57,15 +65,18 @@ def run(
         except DBAPIError as error:
             aborted = failures.sqlstate(error) in _RUN_AGAIN
             if not (aborted and tries_left and time.monotonic() < deadline):
-                raise _outcome(engine, error) from None
+                raise _outcome(engine, error, deadline) from None
         # Jitter, so that two transactions that met don't meet again.
         time.sleep(random.uniform(0, _BACKOFF))  # noqa: S311
     raise AssertionError("unreachable")
 
 
-def _outcome(engine: Engine, error: DBAPIError) -> OoMlError:
-    """Log what happened, without the values that PostgreSQL may quote: they are people's."""
+def _outcome(engine: Engine, error: DBAPIError, deadline: float) -> OoMlError:
+    """Log the failure, without the values that PostgreSQL may quote, and return what the caller is told."""
     outcome = failures.outcome(error)
+    if isinstance(outcome, DatabaseUnavailableError) and time.monotonic() >= deadline:
+        # PostgreSQL's own limit for an idle transaction ends at the deadline too, and may close the connection first.
+        outcome = DatabaseTimeoutError()
     if isinstance(outcome, DatabaseReadOnlyError):
         # After a failover every pooled connection still leads to the old primary.
         engine.dispose()

@@ -100,6 +100,23 @@ def test_a_cut_comes_too_late_for_a_connection_that_has_gone_back(database_url: 
             assert connection.scalars(text("SELECT 1")).one() == 1
 
 
+def test_a_connection_lost_after_the_deadline_is_a_timeout(database_url: str) -> None:
+    """PostgreSQL's limit for idle transactions and the deadline end together: the answer is the same either way."""
+    over = Transaction(time.monotonic() + 0.2)
+
+    def lose(connection: Connection, _: Sequence[None]) -> list[None]:
+        time.sleep(max(0.0, over.deadline - time.monotonic()))
+        proxy.drop()
+        connection.execute(text("SELECT 1"))
+        raise AssertionError("the connection is lost")
+
+    with proxied(database_url) as (proxy, url), workers(url) as (_, own):
+        # Connected beforehand: no time passes between the start of the transaction and its statement.
+        own.connect().close()
+        with pytest.raises(DatabaseTimeoutError):
+            over.run(own, lose, [None])
+
+
 def test_a_cancelled_handler_leaves_its_transaction_alone(database_url: str, db: Engine) -> None:
     """Whether it is running or still in the queue."""
 
