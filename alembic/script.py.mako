@@ -11,7 +11,7 @@ Rules; delete them once they are kept:
   on feature_history by index_history.
 - SQL goes through run or run_directory of migration_helpers: one statement at a time, every name with its schema, one
   subcommand in an ALTER TABLE.
-- A table says where it lives (oo_ml/storage/declarations.py: USERS, REFERENCE or LOCAL). user_id comes first in every
+- A table says where it lives (oo_ml/storage/schema/column_types.py: USERS, REFERENCE or LOCAL). user_id comes first in every
   key of a users' table. No UPDATE sets a column to a volatile function, a subquery or an array slice.
 - Import nothing of oo_ml. A view that changes gets a new file in alembic/sql/REVISION/; the old file stays as it is.
 - downgrade refuses, and loses nothing, while there is data that the older schema has no place for.

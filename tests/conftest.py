@@ -22,10 +22,11 @@ from pytest_postgresql import factories
 from sqlalchemy import Engine, make_url
 
 from oo_ml import embedded_postgres
-from oo_ml.services import roles
+from oo_ml.services.analytics import roles
 from oo_ml.settings import Settings
-from oo_ml.storage import engine, migrations
+from oo_ml.storage.postgres import engine
 from oo_ml.storage.roles import Rights
+from oo_ml.storage.schema import migrate
 from tests.commands import processes_in
 from tests.gateway import Gateway, running_gateway
 from tests.run_directory import new_run_directory, run_directory
@@ -91,7 +92,7 @@ def _migrate(*, host: str, port: int, user: str, dbname: str, **_: object) -> No
     with psycopg.connect(_url(host, port, user, dbname), autocommit=True) as superuser:
         allow_migrations(superuser)
     owner = _url(host, port, MIGRATOR, dbname)
-    migrations.upgrade(owner, make_settings())
+    migrate.upgrade(owner, make_settings())
     roles.grant(owner, make_settings(), SERVICE, Rights.SERVICE)
     roles.grant(owner, make_settings(), ANALYST, Rights.ANALYST)
 
@@ -216,7 +217,7 @@ def make_settings(**overrides: Any) -> Settings:  # noqa: ANN401
         **{
             "data_dir": Path("/nonexistent"),
             "lock_timeout": 20,
-            # Whoever waits for a row is seen to wait; tests/services/test_lanes.py has the real one.
+            # Whoever waits for a row is seen to wait; tests/execution/test_lanes.py has the real one.
             "lane_lock_timeout": overrides.get("lock_timeout", 20),
             "statement_timeout": 20,
             "request_timeout": 20,

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from sqlalchemy import Engine, event
 
-from oo_ml.storage.columns import Column
+from oo_ml.storage.postgres.binary_columns import Column
 
 _ANY: Final = re.compile(r"=\s*ANY\s*\(", re.IGNORECASE)
 # Statements of the test, in whichever thread they were sent.

@@ -10,25 +10,17 @@ from fastapi_offline import FastAPIOffline
 from starlette.types import ASGIApp, Lifespan
 
 from oo_ml import __version__
-from oo_ml.api import (
-    analytics,
-    batches,
-    decisions,
-    errors,
-    generate,
-    health,
-    openapi,
-    people,
-    prompts,
-    reward,
-    score,
-    users,
-    verify,
-)
+from oo_ml.api import errors, health, openapi
+from oo_ml.api.analytics import endpoints as analytics
+from oo_ml.api.decisions import batch_endpoints, receipt_endpoints, reward, score
+from oo_ml.api.hot_routes import Shortcut
 from oo_ml.api.paths import EncodedPath
-from oo_ml.api.shortcut import Shortcut
+from oo_ml.api.prompts import endpoints as prompts
+from oo_ml.api.prompts import generate
+from oo_ml.api.users import endpoints as users
+from oo_ml.api.users import personal_data, verify
 from oo_ml.dashboard import pages
-from oo_ml.services.startup import create_services, running
+from oo_ml.services.container import create_services, running
 from oo_ml.settings import Settings
 
 _DESCRIPTION: Final = """Chooses the tip to show next for each user, and learns from their reactions.
@@ -81,7 +73,19 @@ def create_api(settings: Settings, lifespan: Lifespan[FastAPI] | None = None) ->
     )
     app.add_middleware(EncodedPath)
     errors.install(app)
-    for noun in (score, reward, batches, generate, users, people, decisions, verify, analytics, prompts, health):
+    for noun in (
+        score,
+        reward,
+        batch_endpoints,
+        generate,
+        users,
+        personal_data,
+        receipt_endpoints,
+        verify,
+        analytics,
+        prompts,
+        health,
+    ):
         app.include_router(noun.router)
     pages.install(app)
     openapi.install(app)

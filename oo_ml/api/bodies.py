@@ -12,8 +12,8 @@ from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, ValidationError
 
 from oo_ml.api.field_names import is_misspelled, problems_in_body
-from oo_ml.api.schemas.base import Body, Page
-from oo_ml.services.pages import Found
+from oo_ml.api.schemas import Body, Page
+from oo_ml.services.paging import Found
 
 Model = TypeVar("Model", bound=Body)
 PageModel = TypeVar("PageModel", bound=Page[Any])

@@ -9,7 +9,7 @@ from fastapi.routing import APIRoute
 from pydantic import BaseModel
 
 from oo_ml.api.field_names import problems_in_query
-from oo_ml.services.startup import Services
+from oo_ml.services.container import Services
 
 
 def services(request: Request) -> Services:

@@ -11,7 +11,7 @@ from typing import Any, Final, get_args
 
 from pydantic_core import from_json
 
-from oo_ml.api.schemas.base import Body
+from oo_ml.api.schemas import Body
 
 # Limits of an answer: a body has room for 100,000 unknown names, or for a name of two million characters.
 _MOST: Final = 100

@@ -13,14 +13,14 @@ from rich.markup import escape
 from rich.table import Table
 
 from oo_ml.cli.logs import configure_logs
-from oo_ml.domain.estimators import Estimate
-from oo_ml.domain.targets import POSSIBLE, describe, parse
+from oo_ml.domain.evaluation.estimators import Estimate
+from oo_ml.domain.evaluation.targets import POSSIBLE, describe, parse
 from oo_ml.errors import EvaluationRefusedError
 from oo_ml.progress import progress
+from oo_ml.services.container import database, single_connection
 from oo_ml.services.evaluation.file import TARGET, evaluate_file
 from oo_ml.services.evaluation.findings import Evaluation, Part, conclude
 from oo_ml.services.evaluation.log import Question, everybody
-from oo_ml.services.startup import database, single_connection
 from oo_ml.settings import Settings
 
 

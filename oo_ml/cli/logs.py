@@ -1,6 +1,6 @@
 """Logs of commands: on standard error, so that standard output holds results only."""
 
-from oo_ml.observability import configure_logging
+from oo_ml.logs import configure_logging
 from oo_ml.settings import LogLevel, Settings
 
 

@@ -11,14 +11,14 @@ from pydantic import ValidationError
 from rich.console import Console
 from rich.table import Column, Table
 
-from oo_ml.api.schemas.prompts import PublishRequest
+from oo_ml.api.prompts.schemas import PublishRequest
 from oo_ml.cli.logs import configure_logs
 from oo_ml.domain.identifiers import is_identifier
 from oo_ml.errors import InvalidTemplateError
-from oo_ml.services import experiments, prompts
-from oo_ml.services.outcomes import only
-from oo_ml.services.startup import database, run_once
-from oo_ml.services.transactions import Command, Outcome, Service
+from oo_ml.execution.outcomes import only
+from oo_ml.execution.retry import Command, Outcome, Service
+from oo_ml.services.container import database, run_once
+from oo_ml.services.prompts import registry, traffic
 from oo_ml.settings import Settings
 
 app = typer.Typer(help="List, show, publish, weigh and retire prompt versions.", no_args_is_help=True)
@@ -50,7 +50,7 @@ def list_() -> None:
 
     The share is what a service with the settings of this command gives it.
     """
-    [listing] = _run(partial(experiments.traffic, settings=Settings()), None)
+    [listing] = _run(partial(traffic.traffic, settings=Settings()), None)
     table = Table(
         Column("version", overflow="fold"),
         "status",
@@ -75,7 +75,7 @@ def list_() -> None:
 @app.command()
 def show(version: Version) -> None:
     """Print the templates of a version."""
-    prompt = only(_run(prompts.show, version))
+    prompt = only(_run(registry.show, version))
     typer.echo(
         f"# {prompt.version} ({prompt.status}, published {prompt.published_at:%Y-%m-%d})\n# {prompt.description}"
     )
@@ -92,8 +92,8 @@ def publish(version: Version, system: Template, user: Template, description: str
     except ValidationError as error:
         problem = error.errors()[0]
         raise InvalidTemplateError(f"{problem['loc'][0]}: {problem['msg']}") from None
-    draft = prompts.draft(**request.model_dump(), published_at=datetime.now(UTC))
-    only(_run(prompts.publish, draft))
+    draft = registry.draft(**request.model_dump(), published_at=datetime.now(UTC))
+    only(_run(registry.publish, draft))
     typer.echo(f"Published {version}")
 
 
@@ -107,15 +107,15 @@ def weight(
 
     Says which share that is of all, for a service with the settings of this command.
     """
-    command = prompts.WeighCommand(version, weight)
-    offer = only(_run(partial(experiments.weighed, settings=Settings()), command))
+    command = registry.WeighCommand(version, weight)
+    offer = only(_run(partial(traffic.weighed, settings=Settings()), command))
     typer.echo(f"{version} has the weight {weight:.15g}: {offer.probability:.1%} of the calls that name no version")
 
 
 @app.command()
 def retire(version: Version) -> None:
     """Take a version out of use for new generations; its text and its results stay."""
-    only(_run(partial(prompts.retire, retired_at=datetime.now(UTC)), version))
+    only(_run(partial(registry.retire, retired_at=datetime.now(UTC)), version))
     typer.echo(f"Retired {version}")
 
 

@@ -6,10 +6,10 @@ from datetime import UTC, datetime
 import typer
 
 from oo_ml.cli.logs import configure_logs
-from oo_ml.services.days import count_days
-from oo_ml.services.default_rewards import give_default_rewards
-from oo_ml.services.startup import database, single_worker
-from oo_ml.services.upkeep import keep_months
+from oo_ml.services.container import database, single_worker
+from oo_ml.services.upkeep.daily_sums import count_days
+from oo_ml.services.upkeep.default_rewards import give_default_rewards
+from oo_ml.services.upkeep.scheduler import keep_months
 from oo_ml.settings import LogLevel, Settings
 
 

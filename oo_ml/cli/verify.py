@@ -9,8 +9,8 @@ from oo_ml.cli.logs import configure_logs
 from oo_ml.cli.options import user_id
 from oo_ml.errors import OoMlError
 from oo_ml.progress import progress
-from oo_ml.services.startup import database, single_connection
-from oo_ml.services.verify import Report, Survey, everybody, person, some
+from oo_ml.services.audit.verify import Report, Survey, everybody, person, some
+from oo_ml.services.container import database, single_connection
 from oo_ml.settings import Settings
 
 

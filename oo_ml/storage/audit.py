@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sqlalchemy import Connection, text
 
-from oo_ml.storage import engine
+from oo_ml.storage.postgres import engine
 from oo_ml.storage.states import StateKey
 
 Numbers = NDArray[np.float64]

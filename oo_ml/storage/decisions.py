@@ -11,10 +11,21 @@ from numpy.typing import NDArray
 from pydantic_core import to_json
 from sqlalchemy import Connection
 
-from oo_ml.storage import arrays, states
-from oo_ml.storage.columns import BigIntegers, Booleans, Digests, Integers, Jsons, Numbers, Texts, Times, Uuids
+from oo_ml.storage import states
 from oo_ml.storage.history import DecisionKey, names
-from oo_ml.storage.statements import Statement
+from oo_ml.storage.postgres import float_arrays
+from oo_ml.storage.postgres.binary_columns import (
+    BigIntegers,
+    Booleans,
+    Digests,
+    Integers,
+    Jsons,
+    Numbers,
+    Texts,
+    Times,
+    Uuids,
+)
+from oo_ml.storage.postgres.statements import Statement
 from oo_ml.storage.states import PolicyState, StateKey
 
 
@@ -87,11 +98,11 @@ _INSERT = Statement(f"""
         k.exploring, k.tip_id, coalesce(k.content, left(tip.content, 2000)),
         coalesce(k.prompt_version, tip.prompt_version), tip.prompt_probability,
         tip.generation_id,
-        {arrays.vector_sql("x", "k.x_offset", "k.dimension")},
+        {float_arrays.vector_sql("x", "k.x_offset", "k.dimension")},
         k.context, k.features, k.candidates, k.answer, k.request_digest, k.exploration, k.alpha,
-        {arrays.vector_sql("exploit", "k.n_offset", "k.n")},
-        {arrays.vector_sql("explore", "k.n_offset", "k.n")},
-        {arrays.vector_sql("all_propensities", "k.n_offset", "k.n")}
+        {float_arrays.vector_sql("exploit", "k.n_offset", "k.n")},
+        {float_arrays.vector_sql("explore", "k.n_offset", "k.n")},
+        {float_arrays.vector_sql("all_propensities", "k.n_offset", "k.n")}
     FROM unnest(
         CAST(:user_ids AS text[]), CAST(:decision_ids AS uuid[]), CAST(:policies AS text[]),
         CAST(:epochs AS integer[]), CAST(:versions AS bigint[]), CAST(:pulls AS bigint[]),
@@ -154,13 +165,13 @@ def insert(connection: Connection, decisions: Sequence[DecisionRow], counted: Se
             "explorations": Numbers.of(decision.exploration for decision in decisions),
             "alphas": Numbers.of(decision.alpha for decision in decisions),
             "dimensions": Integers.of(dimensions),
-            "x": arrays.pack([decision.x for decision in decisions]),
-            "x_offsets": Integers.of(arrays.offsets(dimensions)),
+            "x": float_arrays.pack([decision.x for decision in decisions]),
+            "x_offsets": Integers.of(float_arrays.offsets(dimensions)),
             "counts": Integers.of(counts),
-            "n_offsets": Integers.of(arrays.offsets(counts)),
-            "exploit": arrays.pack([decision.exploit for decision in decisions]),
-            "explore": arrays.pack([decision.explore for decision in decisions]),
-            "all_propensities": arrays.pack([decision.propensities for decision in decisions]),
+            "n_offsets": Integers.of(float_arrays.offsets(counts)),
+            "exploit": float_arrays.pack([decision.exploit for decision in decisions]),
+            "explore": float_arrays.pack([decision.explore for decision in decisions]),
+            "all_propensities": float_arrays.pack([decision.propensities for decision in decisions]),
         },
     )
 

@@ -7,8 +7,8 @@ from uuid import UUID
 
 from sqlalchemy import Connection, insert
 
-from oo_ml.storage import days
-from oo_ml.storage.tables import generations, tips
+from oo_ml.storage import daily_sums
+from oo_ml.storage.schema.tables import generations, tips
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +52,7 @@ class TipRow:
 
 def save(connection: Connection, generation: GenerationRow, written: Sequence[TipRow]) -> None:
     """Write a generation and the tips it gave, none if it failed."""
-    days.take_number(connection)
+    daily_sums.take_number(connection)
     connection.execute(insert(generations), asdict(generation))
     if written:
         connection.execute(insert(tips), [asdict(tip) for tip in written])

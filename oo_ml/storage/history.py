@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from sqlalchemy import Connection, text
 
 from oo_ml.domain.learning import Kind
-from oo_ml.storage.columns import Integers, Texts, Uuids
-from oo_ml.storage.statements import Statement
+from oo_ml.storage.postgres.binary_columns import Integers, Texts, Uuids
+from oo_ml.storage.postgres.statements import Statement
 from oo_ml.storage.states import StateKey
 
 HISTORY_LENGTH = 100

@@ -10,10 +10,11 @@ from numpy.typing import NDArray
 from sqlalchemy import Connection, text
 
 from oo_ml.domain.learning import Change
-from oo_ml.storage import arrays, states
-from oo_ml.storage.columns import BigIntegers, Digests, Integers, Numbers, Texts, Times, Uuids
+from oo_ml.storage import states
 from oo_ml.storage.history import Decided, DecisionKey, names
-from oo_ml.storage.statements import Statement
+from oo_ml.storage.postgres import float_arrays
+from oo_ml.storage.postgres.binary_columns import BigIntegers, Digests, Integers, Numbers, Texts, Times, Uuids
+from oo_ml.storage.postgres.statements import Statement
 from oo_ml.storage.states import PolicyState, StateKey
 
 
@@ -94,7 +95,7 @@ _INSERT = Statement(f"""
     )
     SELECT
         k.user_id, k.policy, k.epoch, k.version, k.recorded_at, k.kind, k.reward, k.previous_reward,
-        {arrays.vector_sql("x", "k.x_offset", "k.dimension")},
+        {float_arrays.vector_sql("x", "k.x_offset", "k.dimension")},
         k.tip_id, k.decision_id, k.corrects, k.idempotency_key, k.request_digest
     FROM unnest(
         CAST(:user_ids AS text[]), CAST(:policies AS text[]), CAST(:epochs AS integer[]), CAST(:versions AS bigint[]),
@@ -186,8 +187,8 @@ def insert(
             "idempotency_keys": Texts.of(None if row.once is None else row.once.key for row in rows),
             "request_digests": Digests.of(None if row.once is None else row.once.digest for row in rows),
             "dimensions": Integers.of(dimensions),
-            "x": arrays.pack([row.change.x for row in rows]),
-            "x_offsets": Integers.of(arrays.offsets(dimensions)),
+            "x": float_arrays.pack([row.change.x for row in rows]),
+            "x_offsets": Integers.of(float_arrays.offsets(dimensions)),
             "decided_user_ids": Texts.of(one.user_id for one in decided),
             "decided_ids": Uuids.of(one.decision_id for one in decided),
             "decided_rewards": Numbers.of(one.reward for one in decided),

@@ -10,9 +10,9 @@ from sqlalchemy import Connection, text
 
 from oo_ml.domain.policies import DIMENSIONS
 from oo_ml.domain.ridge import Ridge
-from oo_ml.storage import arrays
-from oo_ml.storage.columns import BigIntegers, Integers, Numbers, Texts, Times, Uuids
-from oo_ml.storage.statements import Statement
+from oo_ml.storage.postgres import float_arrays
+from oo_ml.storage.postgres.binary_columns import BigIntegers, Integers, Numbers, Texts, Times, Uuids
+from oo_ml.storage.postgres.statements import Statement
 
 
 class StateKey(NamedTuple):
@@ -109,8 +109,8 @@ _ROWS = f"""
     SELECT
         k.user_id, k.policy, k.epoch, k.version, k.pulls, k.explore_count, k.reward_count, k.cumulative_reward,
         k.last_updated,
-        {arrays.matrix_sql("state_a", "k.a_offset", "k.dimension")} AS a,
-        {arrays.vector_sql("state_b", "k.b_offset", "k.dimension")} AS b
+        {float_arrays.matrix_sql("state_a", "k.a_offset", "k.dimension")} AS a,
+        {float_arrays.vector_sql("state_b", "k.b_offset", "k.dimension")} AS b
     FROM unnest(
         CAST(:state_user_ids AS text[]), CAST(:state_policies AS text[]), CAST(:state_epochs AS integer[]),
         CAST(:state_versions AS bigint[]), CAST(:state_pulls AS bigint[]), CAST(:state_explore_counts AS bigint[]),
@@ -234,10 +234,10 @@ def saved(states: Sequence[PolicyState]) -> dict[str, Any]:
         "state_reward_counts": BigIntegers.of(state.reward_count for state in states),
         "state_cumulative_rewards": Numbers.of(state.cumulative_reward for state in states),
         "state_dimensions": Integers.of(dimensions),
-        "state_a": arrays.pack([state.model.A for state in states]),
-        "state_a_offsets": Integers.of(arrays.offsets([d * d for d in dimensions])),
-        "state_b": arrays.pack([state.model.b for state in states]),
-        "state_b_offsets": Integers.of(arrays.offsets(dimensions)),
+        "state_a": float_arrays.pack([state.model.A for state in states]),
+        "state_a_offsets": Integers.of(float_arrays.offsets([d * d for d in dimensions])),
+        "state_b": float_arrays.pack([state.model.b for state in states]),
+        "state_b_offsets": Integers.of(float_arrays.offsets(dimensions)),
     }
 
 

@@ -8,7 +8,7 @@ from uuid import UUID
 from sqlalchemy import Connection, text
 
 from oo_ml.storage.history import DecisionKey
-from oo_ml.storage.statements import Statement
+from oo_ml.storage.postgres.statements import Statement
 
 DAYS: Final = "days"
 DEFAULT_REWARDS: Final = "default-rewards"

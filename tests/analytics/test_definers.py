@@ -9,7 +9,7 @@ from psycopg.sql import SQL, Identifier
 from sqlalchemy import Engine, text
 
 from tests.analytics.test_contract import VIEWS
-from tests.services.days.people import People
+from tests.services.upkeep.daily_sums.people import People
 
 # In a search path before pg_catalog. Whichever of them a report took for PostgreSQL's own would say so.
 TRAPS = """

@@ -11,8 +11,8 @@ import pytest
 from sqlalchemy import Engine, text
 from sqlalchemy.exc import DBAPIError
 
-from oo_ml.domain import estimators
-from oo_ml.domain.estimators import Z95, summarise
+from oo_ml.domain.evaluation import estimators
+from oo_ml.domain.evaluation.estimators import Z95, summarise
 from tests.analytics.logs import ARGUMENTS, LOG, Log, Row, ess, estimate, random_log
 
 EMPTY: Row = (0, None, None, None, None)
@@ -43,7 +43,7 @@ def test_each_is_what_naive_numpy_gives(db: Engine, offset: float) -> None:
 
 
 def test_each_is_what_python_estimates(db: Engine) -> None:
-    """The same formulas as in domain/estimators.py, by which `oo-ml evaluate` judges."""
+    """The same formulas as in domain/evaluation/estimators.py, by which `oo-ml evaluate` judges."""
     for seed in range(20):
         log = random_log(seed, 3 + 20 * seed)
         summary = summarise(log.w, log.r, log.q_logged, log.q_target)

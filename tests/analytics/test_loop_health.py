@@ -14,11 +14,11 @@ from sqlalchemy import Engine, text
 
 from oo_ml.domain.features import Moment, Task
 from oo_ml.domain.policies import DIMENSIONS, EPSILON_GREEDY, LINUCB
-from oo_ml.services.reward import DecisionRewardCommand, learn
-from oo_ml.services.score import Answer, DecideCommand, Parameters, decide
+from oo_ml.services.decisions.decide import Answer, DecideCommand, Parameters, decide
+from oo_ml.services.decisions.learn import DecisionRewardCommand, learn
 from tests.candidates import Candidate
-from tests.services.days.counting import count_all
-from tests.services.days.people import NOW
+from tests.services.upkeep.daily_sums.counting import count_all
+from tests.services.upkeep.daily_sums.people import NOW
 from tests.superuser import superuser
 
 PARAMETERS = Parameters(alpha=1.0, epsilon=0.1, exploration=0.3)

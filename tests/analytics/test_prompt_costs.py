@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from sqlalchemy import Engine, text
 
-from oo_ml.services.erase import erase
-from tests.services.days.counting import count_all
-from tests.services.days.people import NOW, People
+from oo_ml.services.users.erase import erase
+from tests.services.upkeep.daily_sums.counting import count_all
+from tests.services.upkeep.daily_sums.people import NOW, People
 
 EVER = date(2000, 1, 1)
 YESTERDAY = NOW.date() - timedelta(days=1)

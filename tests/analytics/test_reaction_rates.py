@@ -9,10 +9,10 @@ import pytest
 from sqlalchemy import Engine, text
 
 from oo_ml.errors import OoMlError
-from oo_ml.services.reward import CorrectCommand, correct
+from oo_ml.services.decisions.learn import CorrectCommand, correct
 from tests.analytics.test_contract import REACTIONS, VIEWS
-from tests.services.days.counting import count_all
-from tests.services.days.people import People
+from tests.services.upkeep.daily_sums.counting import count_all
+from tests.services.upkeep.daily_sums.people import People
 
 Z95 = 1.959963984540054
 NAMES = {1.0: "done", 0.5: "helpful", 0.0: "snooze", -0.5: "not_helpful", -1.0: "dismiss"}

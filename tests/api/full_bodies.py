@@ -6,13 +6,13 @@ from typing import Any, get_args
 
 import httpx
 
-from oo_ml.api.schemas.base import Body
-from oo_ml.api.schemas.batches import RewardBatch, ScoreBatch
-from oo_ml.api.schemas.decisions import CorrectionRequest, RewardRequest, ScoreRequest
-from oo_ml.api.schemas.generate import GenerateRequest
-from oo_ml.api.schemas.prompts import PublishRequest
+from oo_ml.api.decisions.batch_schemas import RewardBatch, ScoreBatch
+from oo_ml.api.decisions.schemas import CorrectionRequest, RewardRequest, ScoreRequest
+from oo_ml.api.prompts.generate_schemas import GenerateRequest
+from oo_ml.api.prompts.schemas import PublishRequest
+from oo_ml.api.schemas import Body
 from tests import calls
-from tests.api.test_decisions import new_id
+from tests.api.decisions.test_decisions import new_id
 from tests.serving import Service
 
 Place = tuple[str | int, ...]

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from oo_ml.api import analytics
-from oo_ml.storage.analytics import Report
+from oo_ml.api.analytics import endpoints as analytics
+from oo_ml.storage.reports import Report
 from tests import calls
 from tests.conftest import Serve
 from tests.serving import Service

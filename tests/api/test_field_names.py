@@ -7,13 +7,13 @@ from typing import Any
 import pytest
 from sqlalchemy import Engine
 
-from oo_ml.api.schemas.base import Body, ContractBody
-from oo_ml.api.schemas.batches import Batch
+from oo_ml.api.decisions.batch_schemas import Batch
+from oo_ml.api.schemas import Body, ContractBody
 from tests import calls
 from tests import gateway as behave
+from tests.api.decisions.test_decisions import new_id
 from tests.api.full_bodies import BODIES, CANDIDATE, DECISION, REWARD, Place, changed, places, send
-from tests.api.test_decisions import new_id
-from tests.api.test_generate import GOOD
+from tests.api.prompts.test_generate import GOOD
 from tests.conftest import Serve
 from tests.gateway import Gateway
 from tests.rows import everything

@@ -6,12 +6,12 @@ from typing import Any
 import pytest
 from sqlalchemy import Engine
 
-from oo_ml.api.schemas.base import Body
+from oo_ml.api.schemas import Body
 from tests import calls
 from tests import gateway as behave
+from tests.api.decisions.test_decisions import new_id
 from tests.api.full_bodies import BODIES, REWARD, Place, changed, places
-from tests.api.test_decisions import new_id
-from tests.api.test_generate import GOOD
+from tests.api.prompts.test_generate import GOOD
 from tests.conftest import Serve
 from tests.gates import scalar
 from tests.gateway import Gateway

@@ -14,9 +14,9 @@ import oo_ml
 from oo_ml import errors
 from oo_ml.api import statuses
 from oo_ml.errors import OoMlError
-from oo_ml.services.lanes import Lanes
-from oo_ml.services.workers import Workers
-from oo_ml.storage import failures
+from oo_ml.execution.lanes import Lanes
+from oo_ml.execution.pool import Workers
+from oo_ml.storage.postgres import sqlstates
 from tests import calls, openapi
 from tests.conftest import Serve, make_settings
 from tests.serving import Service, serving
@@ -89,7 +89,7 @@ def test_what_is_missing_in_the_database_is_a_schema_not_ready(db: Engine, state
     """A schema, table, column or function."""
     with pytest.raises(DBAPIError) as raised, db.begin() as connection:
         connection.exec_driver_sql(statement)
-    assert isinstance(failures.outcome(raised.value), errors.SchemaNotReadyError)
+    assert isinstance(sqlstates.outcome(raised.value), errors.SchemaNotReadyError)
 
 
 def test_a_database_that_is_away_is_a_503() -> None:

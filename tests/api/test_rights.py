@@ -7,7 +7,7 @@ import psycopg
 import pytest
 from sqlalchemy import Engine, text
 
-from oo_ml.storage.partitions import month_of
+from oo_ml.storage.schema.partitions import month_of
 from tests import calls
 from tests.conftest import make_settings
 from tests.every_call import make_every_call

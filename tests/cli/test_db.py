@@ -6,10 +6,10 @@ from typing import Any
 
 import psycopg
 
-from oo_ml.storage import migrations
+from oo_ml.storage.schema import migrate
 from tests.commands import Done, oo_ml
 
-HEAD = migrations.head()
+HEAD = migrate.head()
 AT_HEAD = f"{HEAD} (this release: {HEAD})\n"
 EMPTY = f"empty (this release: {HEAD})\n"
 

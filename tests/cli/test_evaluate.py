@@ -10,7 +10,7 @@ from sqlalchemy import Engine, text
 
 from oo_ml.domain.policies import DIMENSIONS
 from tests.commands import Done, oo_ml
-from tests.services.world import CERTAIN, EXPLORING, NOON, World
+from tests.services.evaluation.world import CERTAIN, EXPLORING, NOON, World
 
 # Where it is noon five hours later.
 PATIENT: dict[str, Any] = {

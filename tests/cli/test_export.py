@@ -7,7 +7,7 @@ import pytest
 from sqlalchemy import Engine
 
 from tests.commands import Done, oo_ml
-from tests.services.lives import exported, live, without_positions
+from tests.services.sample_users import exported, live, without_positions
 
 REPLAYED = "feature_history 7, generations 2, policy_state 2, prompt_assignments 1, reward_ledger 10, tips 2\n"
 

@@ -9,11 +9,11 @@ from psycopg.errors import InsufficientPrivilege
 from psycopg.sql import SQL, Identifier
 from sqlalchemy import Engine
 
-from oo_ml.storage import migrations
+from oo_ml.storage.schema import migrate
 from tests.analytics.test_contract import VIEWS
 from tests.commands import Done, oo_ml
 from tests.conftest import MIGRATOR, SERVICE, as_role, make_settings, url_of
-from tests.services.days.people import People
+from tests.services.upkeep.daily_sums.people import People
 
 # Statements that an analyst may not run.
 FORBIDDEN = (
@@ -71,7 +71,7 @@ def test_an_analyst_reads_the_reports_and_nothing_else(db: Engine, analyst_url: 
 def test_the_service_writes_rows_and_changes_no_table(service_url: str) -> None:
     """It reads the version of the schema, and makes months by a function that the owner has made."""
     with psycopg.connect(service_url, autocommit=True) as service:
-        assert service.execute("SELECT version_num FROM oo_ml.alembic_version").fetchone() == (migrations.head(),)
+        assert service.execute("SELECT version_num FROM oo_ml.alembic_version").fetchone() == (migrate.head(),)
         made = service.execute("SELECT oo_ml.create_feature_history_months('2031-05-01Z', 1)").fetchall()
         assert made == [("feature_history_2031_05",)]
         for statement in NOT_THE_SERVICES:

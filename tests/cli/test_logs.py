@@ -9,10 +9,10 @@ import typer
 
 from oo_ml.cli.main import app
 from tests.commands import Done, oo_ml
-from tests.test_export_files import changed
+from tests.files.test_export_document import changed
 
 NOBODY = "postgresql://nobody@127.0.0.1:1/nothing"
-WARNING = "WARNING oo_ml.services.transactions: database_unavailable: "
+WARNING = "WARNING oo_ml.execution.retry: database_unavailable: "
 LINE = "error: The database can't be reached"
 # Those that run a transaction of their own; each warns of a database that is away.
 COMMANDS: dict[str, list[str]] = {

@@ -9,8 +9,8 @@ from sqlalchemy import Engine, text
 
 from oo_ml.domain.features import Moment, Task
 from oo_ml.domain.policies import LINUCB
-from oo_ml.services.score import DecideCommand, Parameters, decide
-from oo_ml.storage.partitions import month_of
+from oo_ml.services.decisions.decide import DecideCommand, Parameters, decide
+from oo_ml.storage.schema.partitions import month_of
 from tests.candidates import Candidate
 from tests.commands import Done, oo_ml, start
 from tests.gates import scalar, wait_until_blocked

@@ -11,8 +11,8 @@ from sqlalchemy import Engine
 from oo_ml.domain.features import Moment, Task
 from oo_ml.domain.policies import EPSILON_GREEDY, LINUCB
 from oo_ml.errors import OoMlError
-from oo_ml.services.reward import DecisionRewardCommand, learn
-from oo_ml.services.score import Answer, DecideCommand, Parameters, decide
+from oo_ml.services.decisions.decide import Answer, DecideCommand, Parameters, decide
+from oo_ml.services.decisions.learn import DecisionRewardCommand, learn
 from tests.candidates import Candidate
 from tests.migrations.rows import uuid7
 

@@ -18,16 +18,16 @@ import pytest
 from sqlalchemy import Engine, text
 
 from oo_ml.errors import DatabaseTimeoutError, DatabaseUnavailableError
-from oo_ml.services import transactions
-from oo_ml.services.default_rewards import GiveCommand, LookCommand, give, look
-from oo_ml.services.reset import reset
-from oo_ml.services.reward import Rewarded, correct, learn
-from oo_ml.services.transactions import MAX_TRIES
+from oo_ml.execution import retry
+from oo_ml.execution.retry import MAX_TRIES
+from oo_ml.services.decisions.learn import Rewarded, correct, learn
+from oo_ml.services.decisions.reset import reset
+from oo_ml.services.upkeep.default_rewards import GiveCommand, LookCommand, give, look
 from oo_ml.storage.ledger import Once
 from oo_ml.storage.upkeep import Position
 from tests.faults.aborts import Step, aborted, commits_lost, prepare
 from tests.rows import assert_folded, everything
-from tests.services.test_batches import (
+from tests.services.decisions.test_batches import (
     NOON,
     corrections,
     reaction,
@@ -103,7 +103,7 @@ def undisturbed(db: Engine) -> Left:
 
 def run(db: Engine, call: Call) -> list[object]:
     """Make a call as the service's workers do."""
-    return [told(outcome) for outcome in transactions.run(db, *call, time.monotonic() + PATIENCE)]
+    return [told(outcome) for outcome in retry.run(db, *call, time.monotonic() + PATIENCE)]
 
 
 def at(place: int, times: int = MAX_TRIES) -> Callable[[Step], bool]:

@@ -11,7 +11,7 @@ from psycopg.sql import SQL, Identifier
 from sqlalchemy import Engine, create_engine
 from sqlalchemy.pool import NullPool
 
-from oo_ml.storage import engine
+from oo_ml.storage.postgres import engine
 from tests.conftest import url_of
 
 CHECKOUT = Path(__file__).parents[2]

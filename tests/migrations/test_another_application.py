@@ -6,9 +6,9 @@ import psycopg
 import pytest
 from psycopg.sql import SQL, Identifier
 
-from oo_ml.services import roles
-from oo_ml.storage import migrations
+from oo_ml.services.analytics import roles
 from oo_ml.storage.roles import Rights
+from oo_ml.storage.schema import migrate
 from tests import calls
 from tests.commands import Done, oo_ml
 from tests.conftest import MIGRATOR, SERVICE, allow_migrations, as_role, make_settings
@@ -86,7 +86,7 @@ def test_it_is_migrated_served_and_downgraded(theirs: psycopg.Connection[Any], e
     before = dump(empty_database_url, *tables)
     owner = as_role(empty_database_url, MIGRATOR)
     variables: dict[str, Any] = {"OO_ML_DATABASE_URL": owner, **VARIABLES}
-    at_head = f"{migrations.head()} (this release: {migrations.head()})\n"
+    at_head = f"{migrate.head()} (this release: {migrate.head()})\n"
     assert oo_ml("db", "upgrade", **variables) == Done(0, at_head, "")
     assert oo_ml("db", "check", **variables).code == 0
     settings = make_settings(**ELSEWHERE, upkeep_interval=0.1, reward_wait=0.01)
@@ -115,7 +115,7 @@ def test_a_service_with_other_names_than_the_migration_is_not_ready(
 ) -> None:
     """It says which settings it lacks, instead of failing in each report."""
     assert theirs.info.dbname
-    migrations.upgrade(as_role(empty_database_url, MIGRATOR), make_settings(**ELSEWHERE))
+    migrate.upgrade(as_role(empty_database_url, MIGRATOR), make_settings(**ELSEWHERE))
     with serving(make_settings(), empty_database_url) as service:
         answer = service.client.get("/readyz")
     assert (answer.status_code, answer.json()["code"]) == (503, "unsuitable_database")
@@ -126,7 +126,7 @@ def test_what_depends_on_the_reports_makes_a_downgrade_refuse(
     empty_postgresql: psycopg.Connection[Any], empty_database_url: str
 ) -> None:
     """Nothing is dropped with CASCADE: their view is named, and all is as it was."""
-    migrations.upgrade(empty_database_url, make_settings())
+    migrate.upgrade(empty_database_url, make_settings())
     empty_postgresql.execute("CREATE VIEW public.best AS SELECT policy FROM analytics.learning_curve")
     empty_postgresql.commit()
     before = dump(empty_database_url)

@@ -9,7 +9,7 @@ import psycopg
 import pytest
 from psycopg.sql import SQL, Identifier, Literal
 
-from oo_ml.storage import migrations
+from oo_ml.storage.schema import migrate
 from tests import calls
 from tests.commands import Done, oo_ml, served
 from tests.conftest import make_settings, url_of
@@ -66,7 +66,7 @@ def test_nothing_else_chooses_the_encoding(
 
 def test_a_migration_writes_the_same_prompts(empty_database_url: str, second_database_url: str) -> None:
     """Some of them are not ASCII, and the client's environment makes no difference."""
-    assert any(not ord(letter) < 128 for letter in dump(empty_database_url) + migrations.sql())
+    assert any(not ord(letter) < 128 for letter in dump(empty_database_url) + migrate.sql())
     for url, encoding in ((empty_database_url, "LATIN1"), (second_database_url, "UTF8")):
         assert oo_ml("db", "upgrade", OO_ML_DATABASE_URL=url, PGCLIENTENCODING=encoding).code == 0
     assert dump(empty_database_url) == dump(second_database_url)

@@ -13,15 +13,15 @@ import psycopg
 import pytest
 from psycopg.sql import SQL, Identifier
 
-from oo_ml.storage import migrations
-from oo_ml.storage.partitions import MONTHS_AHEAD
+from oo_ml.storage.schema import migrate
+from oo_ml.storage.schema.partitions import MONTHS_AHEAD
 from tests.commands import Done, environment, oo_ml, start
 from tests.conftest import make_settings
 from tests.migrations.conftest import CHECKOUT
 from tests.migrations.rows import INSERT_DECISION, insert_decision, uuid7
 from tests.waiting import PATIENCE, until
 
-HEAD = migrations.head()
+HEAD = migrate.head()
 AT_HEAD = f"{HEAD} (this release: {HEAD})\n"
 
 
@@ -79,7 +79,7 @@ def test_another_waits_does_not_hold_up_the_one_that_migrates(
 def test_asking_where_a_database_is_waits_for_nobody(postgresql: psycopg.Connection[Any], database_url: str) -> None:
     """`oo-ml db current` answers while another process migrates."""
     with migrating(postgresql):
-        assert migrations.current(database_url, make_settings(migration_wait=0.1)) == HEAD
+        assert migrate.current(database_url, make_settings(migration_wait=0.1)) == HEAD
 
 
 def test_a_table_in_use_makes_a_migration_give_up(postgresql: psycopg.Connection[Any], database_url: str) -> None:
@@ -95,8 +95,8 @@ def test_a_table_in_use_makes_a_migration_give_up(postgresql: psycopg.Connection
     )
     assert postgresql.execute("SELECT version_num FROM oo_ml.alembic_version").fetchall() == [(HEAD,)]
     postgresql.rollback()
-    migrations.check(database_url, make_settings())
-    migrations.downgrade(database_url, make_settings(), "base")
+    migrate.check(database_url, make_settings())
+    migrate.downgrade(database_url, make_settings(), "base")
     assert tables(postgresql) == 1
 
 
@@ -213,7 +213,7 @@ def is_waiting(connection: psycopg.Connection[Any]) -> bool:
 @contextmanager
 def migrating(connection: psycopg.Connection[Any]) -> Iterator[None]:
     """Hold the lock that a migrating process holds."""
-    lock = {"key": migrations.ADVISORY_LOCK}
+    lock = {"key": migrate.ADVISORY_LOCK}
     connection.execute("SELECT pg_advisory_lock(%(key)s)", lock)
     connection.commit()
     try:

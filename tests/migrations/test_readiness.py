@@ -4,7 +4,7 @@ from typing import Any
 
 import psycopg
 
-from oo_ml.storage import migrations
+from oo_ml.storage.schema import migrate
 from tests import calls
 from tests.conftest import Serve, make_settings
 from tests.serving import serving
@@ -23,7 +23,7 @@ def test_a_service_waits_for_its_schema(empty_database_url: str) -> None:
             assert (answer.status_code, answer.json()["code"]) == (503, "schema_not_ready")
             assert answer.headers["Retry-After"] == "1"
         assert service.client.get("/livez").status_code == 200
-        migrations.upgrade(empty_database_url, make_settings())
+        migrate.upgrade(empty_database_url, make_settings())
         assert service.client.get("/readyz").status_code == 200
         assert service.client.post("/score", json=calls.score()).status_code == 200
         assert service.client.get("/stats/ada").json()["pulls"] == 1
@@ -33,7 +33,7 @@ def test_a_schema_that_was_taken_away_is_noticed(database_url: str, serve: Serve
     """A downgrade under a running service: 503 at once, and no answer from statements prepared before."""
     client = serve(database_prepare_threshold=0).client
     assert client.post("/score", json=calls.score()).status_code == 200
-    migrations.downgrade(database_url, make_settings(), "base")
+    migrate.downgrade(database_url, make_settings(), "base")
     for answer in (client.get("/readyz"), client.post("/score", json=calls.score())):
         assert (answer.status_code, answer.json()["code"]) == (503, "schema_not_ready")
 

@@ -15,7 +15,7 @@ from pytest_alembic.tests import (
     test_upgrade,
 )
 
-from oo_ml.storage import migrations
+from oo_ml.storage.schema import migrate
 from tests.conftest import make_settings
 from tests.migrations.conftest import CHECKOUT
 from tests.migrations.programs import dump
@@ -32,11 +32,11 @@ __all__ = [
 def test_up_down_up_with_data_in_the_tables(empty_postgresql: psycopg.Connection[Any], empty_database_url: str) -> None:
     """Neither data nor a month without a partition stands in the way; nothing is left at the bottom."""
     settings = make_settings()
-    migrations.upgrade(empty_database_url, settings)
+    migrate.upgrade(empty_database_url, settings)
     migrated = dump(empty_database_url)
     fill(empty_postgresql, uuid7(datetime.now(UTC)))
     insert_decision(empty_postgresql, uuid7(datetime(2001, 1, 1, tzinfo=UTC)))
-    migrations.downgrade(empty_database_url, settings, "base")
+    migrate.downgrade(empty_database_url, settings, "base")
     left = "SELECT array_agg(relname::text ORDER BY 1) FROM pg_class WHERE relnamespace = 'oo_ml'::regnamespace"
     assert empty_postgresql.execute(left).fetchone() == (["alembic_version", "alembic_version_pkc"],)
     assert empty_postgresql.execute("SELECT to_regnamespace('analytics'), to_regnamespace('rollup')").fetchone() == (
@@ -44,7 +44,7 @@ def test_up_down_up_with_data_in_the_tables(empty_postgresql: psycopg.Connection
         None,
     )
     empty_postgresql.commit()
-    migrations.upgrade(empty_database_url, settings)
+    migrate.upgrade(empty_database_url, settings)
     assert dump(empty_database_url) == migrated
     fill(empty_postgresql, uuid7(datetime.now(UTC)))
 
@@ -71,14 +71,14 @@ def test_detached_months_outlive_a_downgrade(
 ) -> None:
     """They are the operator's to keep: with their rows, and no obstacle to the next upgrade."""
     settings = make_settings()
-    migrations.upgrade(empty_database_url, settings)
+    migrate.upgrade(empty_database_url, settings)
     insert_decision(empty_postgresql, uuid7(datetime(2001, 5, 5, tzinfo=UTC)))
     empty_postgresql.execute("SELECT oo_ml.create_feature_history_months('2001-05-01Z', 1)")
     empty_postgresql.execute("SELECT oo_ml.detach_feature_history_months('2001-06-01Z', now())")
     empty_postgresql.commit()
-    migrations.downgrade(empty_database_url, settings, "base")
-    migrations.upgrade(empty_database_url, settings)
-    migrations.check(empty_database_url, settings)
+    migrate.downgrade(empty_database_url, settings, "base")
+    migrate.upgrade(empty_database_url, settings)
+    migrate.check(empty_database_url, settings)
     assert empty_postgresql.execute("SELECT user_id FROM oo_ml.feature_history_2001_05").fetchall() == [("ada",)]
 
 

@@ -6,7 +6,7 @@ import psycopg
 import pytest
 from psycopg.sql import SQL, Identifier
 
-from oo_ml.storage import migrations
+from oo_ml.storage.schema import migrate
 from tests.commands import Done, oo_ml
 from tests.conftest import MIGRATOR, allow_migrations, as_role, make_settings
 
@@ -34,9 +34,9 @@ def test_to_create_schemas_is_all_it_needs(empty_postgresql: psycopg.Connection[
     empty_postgresql.execute("REVOKE ALL ON SCHEMA public FROM PUBLIC")
     allow_migrations(empty_postgresql)
     empty_postgresql.commit()
-    migrations.upgrade(owner, make_settings())
-    migrations.check(owner, make_settings())
-    migrations.downgrade(owner, make_settings(), "base")
+    migrate.upgrade(owner, make_settings())
+    migrate.check(owner, make_settings())
+    migrate.downgrade(owner, make_settings(), "base")
 
 
 def test_schemas_made_for_it_are_enough(empty_postgresql: psycopg.Connection[Any], owner: str) -> None:
@@ -45,8 +45,8 @@ def test_schemas_made_for_it_are_enough(empty_postgresql: psycopg.Connection[Any
         create = SQL("CREATE SCHEMA {} AUTHORIZATION {}")
         empty_postgresql.execute(create.format(Identifier(schema), Identifier(MIGRATOR)))
     empty_postgresql.commit()
-    migrations.upgrade(owner, make_settings())
-    migrations.check(owner, make_settings())
+    migrate.upgrade(owner, make_settings())
+    migrate.check(owner, make_settings())
 
 
 def test_a_schema_of_another_role_is_named(empty_postgresql: psycopg.Connection[Any], owner: str) -> None:

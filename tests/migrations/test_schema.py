@@ -5,9 +5,10 @@ from datetime import UTC, datetime
 import pytest
 from sqlalchemy import create_engine, text
 
-from oo_ml.storage import engine, migrations
-from oo_ml.storage.partitions import MONTHS_AHEAD, month_of
-from oo_ml.storage.tables import metadata
+from oo_ml.storage.postgres import engine
+from oo_ml.storage.schema import migrate
+from oo_ml.storage.schema.partitions import MONTHS_AHEAD, month_of
+from oo_ml.storage.schema.tables import metadata
 from tests.conftest import make_settings
 from tests.migrations.programs import dump, psql, squawk
 
@@ -23,7 +24,7 @@ NOT_DECLARED = """
 
 def test_the_migrated_schema_is_the_declared_one(empty_database_url: str, second_database_url: str) -> None:
     """A dump of `upgrade head` equals one of `create_all`: tables, constraints, indexes, sequences, comments."""
-    migrations.upgrade(empty_database_url, make_settings())
+    migrate.upgrade(empty_database_url, make_settings())
     declared = create_engine(engine.parse_url(second_database_url))
     with declared.begin() as connection:
         connection.execute(text("CREATE SCHEMA oo_ml"))
@@ -61,18 +62,18 @@ def test_the_comparison_sees_it(database_url: str, change: str) -> None:
 
 def test_the_script_does_what_the_command_does(empty_database_url: str, second_database_url: str) -> None:
     """`oo-ml db sql`, run by psql, leaves the same tables with the same rows: the prompts, letter by letter."""
-    migrations.upgrade(empty_database_url, make_settings())
-    psql(second_database_url, migrations.sql())
+    migrate.upgrade(empty_database_url, make_settings())
+    psql(second_database_url, migrate.sql())
     migrated = dump(empty_database_url)
     assert "v3-few-shot" in migrated
     assert dump(second_database_url) == migrated
-    assert migrations.current(second_database_url, make_settings()) == migrations.head()
-    migrations.check(second_database_url, make_settings())
+    assert migrate.current(second_database_url, make_settings()) == migrate.head()
+    migrate.check(second_database_url, make_settings())
 
 
 def test_the_linter_of_migrations_has_nothing_to_say() -> None:
     """squawk.toml names what it may not say, and why."""
-    assert squawk(migrations.sql()) == []
+    assert squawk(migrate.sql()) == []
 
 
 @pytest.mark.parametrize(

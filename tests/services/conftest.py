@@ -6,15 +6,8 @@ from contextlib import ExitStack
 import pytest
 from sqlalchemy import Engine
 
-from oo_ml.services.startup import single_worker
-from tests.services.life import SETTINGS, Life, Stage
-from tests.services.notes import prepare
-
-
-@pytest.fixture
-def paper(db: Engine) -> None:
-    """What scribes write on."""
-    prepare(db)
+from oo_ml.services.container import single_worker
+from tests.services.lives.state_machine import SETTINGS, Life, Stage
 
 
 @pytest.fixture

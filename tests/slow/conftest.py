@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from oo_ml.demo.offline_model import MODEL, Gateway, offline_model
+from demo.offline_model import MODEL, Gateway, offline_model
 from tests.slow.environments import install_offline_model, litellm_environment
 from tests.slow.litellm_proxy import litellm_proxy
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from oo_ml.embedded_postgres import running
 from oo_ml.settings import Settings
-from oo_ml.storage import migrations
+from oo_ml.storage.schema import migrate
 from tests.commands import Served, processes_in, served
 from tests.conftest import make_settings
 from tests.embedded_postgres.processes import pid
@@ -24,7 +24,7 @@ class Machine:
         self._held = held
         self._starts = 0
         self.url = self._start_database()
-        migrations.upgrade(self.url, make_settings())
+        migrate.upgrade(self.url, make_settings())
         self._service = self._start_service()
 
     @property

@@ -7,8 +7,8 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
-from oo_ml.demo.offline_model import MODEL, Gateway
-from oo_ml.demo.processes import Child, free_port, loopback_environment, running
+from demo.offline_model import MODEL, Gateway
+from demo.processes import Child, free_port, loopback_environment, running
 
 # What the model `alternating/any` says, in turn, and what each of its replies is said to cost.
 TIPS = [{"content": "Open the letter."}, {"content": "Put on your shoes."}, {"content": "Write one line."}]

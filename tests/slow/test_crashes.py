@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import Engine, text
 
-from oo_ml.storage import engine
+from oo_ml.storage.postgres import engine
 from tests.commands import oo_ml, processes_in
 from tests.conftest import make_settings
 from tests.gates import scalar

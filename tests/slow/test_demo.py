@@ -21,7 +21,7 @@ def command(announce: Callable[[str], None], tmp_path: Path) -> list[str]:
     """A short demo, with its data in this test's directory."""
     install_offline_model(announce)
     short = ["--weeks", "1", "--people", "1", "--data-dir", str(tmp_path)]
-    return [sys.executable, "-m", "oo_ml.demo", *short]
+    return [sys.executable, "-m", "demo", *short]
 
 
 def test_a_week(command: list[str], tmp_path: Path) -> None:

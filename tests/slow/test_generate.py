@@ -7,7 +7,7 @@ import pytest
 from pydantic import SecretStr
 from sqlalchemy import Engine, text
 
-from oo_ml.demo.offline_model import Gateway
+from demo.offline_model import Gateway
 from tests.conftest import Serve
 from tests.serving import Service
 from tests.slow.litellm_proxy import TIPS, USAGE

@@ -14,8 +14,8 @@ from psycopg.sql import SQL, Identifier
 from sqlalchemy import Engine, text
 
 from oo_ml.domain.policies import LINUCB
-from oo_ml.storage import engine
-from oo_ml.storage.partitions import month_of
+from oo_ml.storage.postgres import engine
+from oo_ml.storage.schema.partitions import month_of
 from tests import calls
 from tests.commands import Done, oo_ml
 from tests.conftest import MIGRATOR, SERVICE, as_role, make_settings

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import Serve
-from tests.pages import PAGES, blocks
+from tests.docs.pages import PAGES, blocks
 
 pytestmark = pytest.mark.slow
 

@@ -6,9 +6,9 @@ from psycopg.errors import CheckViolation
 from psycopg.sql import SQL, Identifier
 from sqlalchemy import Engine
 
-from oo_ml.storage.declarations import Float8Array
-from oo_ml.storage.tables import metadata
-from tests.services.lives import live
+from oo_ml.storage.schema.column_types import Float8Array
+from oo_ml.storage.schema.tables import metadata
+from tests.services.sample_users import live
 
 COLUMNS = [
     (table.name, column.name)

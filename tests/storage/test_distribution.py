@@ -15,10 +15,11 @@ from sqlalchemy import Engine, ForeignKeyConstraint, TextClause, UniqueConstrain
 from sqlalchemy.dialects.postgresql import psycopg as dialect
 
 import oo_ml
-from oo_ml.storage import engine, migrations
-from oo_ml.storage.declarations import LOCAL, REFERENCE, USERS
-from oo_ml.storage.statements import Statement
-from oo_ml.storage.tables import metadata
+from oo_ml.storage.postgres import engine
+from oo_ml.storage.postgres.statements import Statement
+from oo_ml.storage.schema import migrate
+from oo_ml.storage.schema.column_types import LOCAL, REFERENCE, USERS
+from oo_ml.storage.schema.tables import metadata
 from tests.conftest import make_settings
 from tests.distribution import USERS_TABLES, parse, relations, unfit_assignments, unfit_queries
 
@@ -101,8 +102,8 @@ def test_a_migration_sends_one_statement_at_a_time(empty_database_url: str) -> N
 
     event.listen(Engine, "before_cursor_execute", note)
     try:
-        migrations.upgrade(empty_database_url, make_settings())
-        migrations.downgrade(empty_database_url, make_settings(), "base")
+        migrate.upgrade(empty_database_url, make_settings())
+        migrate.downgrade(empty_database_url, make_settings(), "base")
     finally:
         event.remove(Engine, "before_cursor_execute", note)
     parsed: list[list[Any]] = [parse(statement) for statement in sent]

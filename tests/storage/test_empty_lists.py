@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 from sqlalchemy import Engine, text
 
-from oo_ml.storage import log, prompts
+from oo_ml.storage import decision_log, prompts
 from oo_ml.storage.audit import EVERYBODY
-from oo_ml.storage.columns import Texts
-from oo_ml.storage.log import LeftOut
-from oo_ml.storage.statements import Statement
+from oo_ml.storage.decision_log import LeftOut
+from oo_ml.storage.postgres.binary_columns import Texts
+from oo_ml.storage.postgres.statements import Statement
 from tests.statements import broken, empty_lists
 
 ANY = "SELECT 1 WHERE 'a' = ANY (CAST(%(names)s AS text[]))"
@@ -52,5 +52,5 @@ def test_nothing_is_asked_about_no_versions_and_no_policies(db: Engine) -> None:
     """The answer needs no database."""
     with db.begin() as connection:
         assert prompts.evidence(connection, []) == {}
-        assert list(log.decisions(connection, EVERYBODY, [], None, versions=True)) == []
-        assert log.left_out(connection, EVERYBODY, [], None) == LeftOut(0, 0)
+        assert list(decision_log.decisions(connection, EVERYBODY, [], None, versions=True)) == []
+        assert decision_log.left_out(connection, EVERYBODY, [], None) == LeftOut(0, 0)

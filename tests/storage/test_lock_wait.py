@@ -9,7 +9,7 @@ from sqlalchemy.exc import OperationalError
 
 from oo_ml.domain.policies import LINUCB
 from oo_ml.storage import states
-from oo_ml.storage.engine import create, limit_lock_wait
+from oo_ml.storage.postgres.engine import create, limit_lock_wait
 from oo_ml.storage.states import StateKey
 from tests.conftest import make_settings
 from tests.gates import holding_state

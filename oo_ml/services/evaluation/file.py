@@ -2,11 +2,11 @@
 
 from typing import IO
 
-from oo_ml.domain import estimators
+from oo_ml.domain.evaluation import estimators
 from oo_ml.errors import EvaluationRefusedError, NothingToEvaluateError
+from oo_ml.files import decision_log_csv
 from oo_ml.services.evaluation.findings import Evaluation, Part, evaluation
 from oo_ml.settings import Settings
-from oo_ml.storage import log_files
 
 TARGET = "the target"
 
@@ -23,7 +23,7 @@ def evaluate_file(source: IO[bytes]) -> Evaluation:
         EvaluationRefusedError: it can't support the target.
     """
     found, is_same = Part(), True
-    for rows in log_files.read(source):
+    for rows in decision_log_csv.read(source):
         weights = rows.p_target / rows.propensity
         summary = estimators.summarise(weights, rows.reward, rows.q_logged, rows.q_target)
         found += Part(summary=summary, is_random=bool((rows.propensity < 1).any()))

@@ -7,8 +7,8 @@ from typing import Final
 
 import numpy as np
 
-from oo_ml.domain import estimators
-from oo_ml.domain.estimators import Estimate, Summary
+from oo_ml.domain.evaluation import estimators
+from oo_ml.domain.evaluation.estimators import Estimate, Summary
 from oo_ml.domain.policies import EPSILON_GREEDY, LINUCB
 from oo_ml.errors import EvaluationRefusedError, NothingToEvaluateError
 from oo_ml.settings import Settings
@@ -59,7 +59,7 @@ class Part:
 
 @dataclass(frozen=True, slots=True)
 class Evaluation:
-    """What a log says of a target: see domain/estimators.py.
+    """What a log says of a target: see domain/evaluation/estimators.py.
 
     Attributes:
         n: decisions evaluated.

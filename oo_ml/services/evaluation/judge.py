@@ -5,15 +5,15 @@ from typing import Final
 
 import numpy as np
 
-from oo_ml.domain import estimators, targets
+from oo_ml.domain.evaluation import estimators, targets
+from oo_ml.domain.evaluation.logged_decisions import Offers, contradicted, first_places
+from oo_ml.domain.evaluation.targets import Prompt, Target
 from oo_ml.domain.features import Moment, Task, encode
-from oo_ml.domain.offers import Offers, contradicted, first_places
 from oo_ml.domain.policies import DIMENSIONS
 from oo_ml.domain.ridge import Ridge, stack
-from oo_ml.domain.targets import Prompt, Target
 from oo_ml.services.evaluation import rebuild
 from oo_ml.services.evaluation.findings import Part
-from oo_ml.storage.log import Logged
+from oo_ml.storage.decision_log import Logged
 
 Made = tuple[Logged, Ridge]
 

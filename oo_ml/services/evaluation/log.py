@@ -14,15 +14,15 @@ from typing import Final
 
 from sqlalchemy import Connection, Engine
 
+from oo_ml.domain.evaluation.targets import Prompt, Target
 from oo_ml.domain.policies import DIMENSIONS
-from oo_ml.domain.targets import Prompt, Target
-from oo_ml.services import transactions
+from oo_ml.execution import retry
+from oo_ml.execution.retry import Command, Outcome, Service
 from oo_ml.services.evaluation import rebuild
 from oo_ml.services.evaluation.findings import Part
 from oo_ml.services.evaluation.judge import judge
-from oo_ml.services.transactions import Command, Outcome, Service
 from oo_ml.settings import Settings
-from oo_ml.storage import audit, log
+from oo_ml.storage import audit, decision_log
 from oo_ml.storage.audit import EVERYBODY, People
 
 # Rows of the ledger in memory at once, states in one snapshot, and how many snapshots there are to be if there are
@@ -81,10 +81,10 @@ def evaluate(connection: Connection, commands: Sequence[EvaluateCommand], *, pag
 
 def _evaluate(connection: Connection, people: People, question: Question, page_size: int) -> Part:
     policies = list(DIMENSIONS) if question.policy is None else [question.policy]
-    left = log.left_out(connection, people, policies, question.since)
+    left = decision_log.left_out(connection, people, policies, question.since)
     found = Part(audit.count_states(connection, people), unrewarded=left.unrewarded, unexplained=left.unexplained)
     asks_who_wrote = isinstance(question.target, Prompt)
-    logged = log.decisions(connection, people, policies, question.since, versions=asks_who_wrote)
+    logged = decision_log.decisions(connection, people, policies, question.since, versions=asks_who_wrote)
     with closing(logged):
         made = rebuild.models(logged, audit.ledger(connection, people, page_size))
         return sum(judge(question.target, made), found)
@@ -103,7 +103,7 @@ def _everybody(engine: Engine, settings: Settings, question: Question, part_size
 def _run(
     engine: Engine, settings: Settings, service: Service[Command, Outcome], commands: Sequence[Command]
 ) -> list[Outcome]:
-    return transactions.run(engine, service, commands, time.monotonic() + settings.long_timeout)
+    return retry.run(engine, service, commands, time.monotonic() + settings.long_timeout)
 
 
 def _count_states(connection: Connection, ranges: Sequence[People]) -> list[int]:

@@ -9,7 +9,7 @@ from oo_ml.domain.policies import DIMENSIONS
 from oo_ml.domain.ridge import Ridge
 from oo_ml.errors import LogContradictedError
 from oo_ml.storage.audit import ChangeRow
-from oo_ml.storage.log import Logged
+from oo_ml.storage.decision_log import Logged
 
 # User, policy, epoch, version: where a change leads to, and where a decision was made.
 _Place = tuple[str, str, int, int]

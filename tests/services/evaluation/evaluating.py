@@ -4,7 +4,7 @@ from typing import Any
 
 from sqlalchemy import Engine, text
 
-from oo_ml.domain.targets import Target, describe
+from oo_ml.domain.evaluation.targets import Target, describe
 from oo_ml.services.evaluation.findings import Evaluation, Part, conclude
 from oo_ml.services.evaluation.log import EvaluateCommand, Question, evaluate, everybody
 from oo_ml.storage.audit import People

@@ -8,16 +8,16 @@ import numpy as np
 import pytest
 from sqlalchemy import Engine, text
 
+from oo_ml.domain.evaluation.targets import AlwaysFirst, Prompt, Ruled, Target, Uniform, describe
 from oo_ml.domain.policies import EPSILON_GREEDY, LINUCB, Rule
-from oo_ml.domain.targets import AlwaysFirst, Prompt, Ruled, Target, Uniform, describe
-from oo_ml.services.erase import erase
+from oo_ml.services.decisions.decide import Parameters
 from oo_ml.services.evaluation.findings import Part
 from oo_ml.services.evaluation.log import Question, everybody
-from oo_ml.services.score import Parameters
+from oo_ml.services.users.erase import erase
 from oo_ml.storage.audit import EVERYBODY, People
 from tests.conftest import make_settings
 from tests.services.evaluation.evaluating import found_of, look, rows, run
-from tests.services.world import CERTAIN, NOON, World, bring_in
+from tests.services.evaluation.world import CERTAIN, NOON, World, bring_in
 
 REWARDED: Final = "SELECT reward FROM oo_ml.feature_history WHERE policy = '{}' AND reward IS NOT NULL"
 

@@ -6,12 +6,12 @@ from typing import Final
 import pytest
 from sqlalchemy import Engine
 
+from oo_ml.domain.evaluation.targets import Prompt, Ruled, Uniform, describe
 from oo_ml.domain.policies import DIMENSIONS, EPSILON_GREEDY, LINUCB, Rule
-from oo_ml.domain.targets import Prompt, Ruled, Uniform, describe
 from oo_ml.errors import EvaluationRefusedError, LogContradictedError, NothingToEvaluateError
 from oo_ml.storage.audit import People
 from tests.services.evaluation.evaluating import found_of, look, run
-from tests.services.world import CERTAIN, EXPLORING, NOON, World, bring_in
+from tests.services.evaluation.world import CERTAIN, EXPLORING, NOON, World, bring_in
 
 
 @pytest.mark.parametrize(

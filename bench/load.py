@@ -1,0 +1,243 @@
+"""Load on the service, by wrk. A run with any answer but 200 gives no number, nor does one that left less than it said.
+
+Percentiles are wrk's own, which it corrects for what waited while nothing was sent ("coordinated omission").
+"""
+
+import hashlib
+import json
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import httpx
+
+from bench import bodies
+from bench.database import Database
+from bench.errors import BenchError, FailedRunError
+from bench.figures import Figures
+from bench.open_decisions import OpenDecisions
+from bench.service import Service
+
+_SCRIPT: Final = Path(__file__).with_name("load.lua")
+# Longer than the service's own limits: what is too slow is to be said by the service.
+_TIMEOUT_SECONDS: Final = 5
+_END_SECONDS: Final = 30
+_LONGEST_SECONDS: Final = 3600
+_PAUSE: Final = 0.05
+_REST_SECONDS: Final = 0.2
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """A kind of call.
+
+    Attributes:
+        item: what is asked for, see bodies.py.
+        items: how many make a batch; 0 for a call that is none.
+    """
+
+    path: str
+    item: str
+    items: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A service, its database, its people, and the directory for what wrk reads."""
+
+    service: Service
+    database: Database
+    people: OpenDecisions
+    directory: Path
+
+
+def score(candidates: int = 10) -> Call:
+    """POST /score."""
+    return Call("/score", bodies.score(candidates))
+
+
+def reward() -> Call:
+    """POST /reward."""
+    return Call("/reward", bodies.reward())
+
+
+def score_batch(items: int) -> Call:
+    """POST /score/batch."""
+    return Call("/score/batch", bodies.score(10), items)
+
+
+def reward_batch(items: int) -> Call:
+    """POST /reward/batch."""
+    return Call("/reward/batch", bodies.reward(), items)
+
+
+def version() -> str:
+    """Return wrk's version.
+
+    Raises:
+        BenchError: there is no wrk.
+    """
+    # It prints its version, then how to use it, and calls that a failure.
+    said = subprocess.run([_wrk(), "-v"], capture_output=True, text=True, check=False)  # noqa: S603 - no shell
+    return said.stdout.splitlines()[0].partition(" [")[0]
+
+
+def run(target: Target, calls: Sequence[Call], *, clients: int, seconds: int, is_hot: bool = False) -> Figures:
+    """Send `calls` in turn from so many connections for so long.
+
+    Args:
+        target: where to.
+        calls: kinds of calls, all of one number of items.
+        clients: connections, each with one call under way.
+        seconds: how long.
+        is_hot: whether all are about one person.
+
+    Raises:
+        FailedRunError: an answer was not 200, or a connection broke, or something answered is not in the database.
+    """
+    return _drive(target, calls, _command(target, calls, clients, seconds, is_hot=is_hot), seconds, lambda _: None)
+
+
+def run_until(target: Target, calls: Sequence[Call], *, clients: int, is_over: Callable[[], bool]) -> None:
+    """Send `calls` until it is over.
+
+    Raises:
+        FailedRunError: as `run`.
+    """
+
+    def watch(wrk: subprocess.Popen[str]) -> None:
+        while not is_over() and wrk.poll() is None:
+            time.sleep(_PAUSE)
+        wrk.send_signal(signal.SIGINT)
+
+    if not is_over():
+        _drive(target, calls, _command(target, calls, clients, _LONGEST_SECONDS), 0, watch)
+
+
+def _drive(
+    target: Target,
+    calls: Sequence[Call],
+    command: Sequence[str],
+    seconds: int,
+    watch: Callable[[subprocess.Popen[str]], None],
+) -> Figures:
+    before = target.database.changes()
+    with _running(command) as wrk:
+        watch(wrk)
+        out, err = wrk.communicate(timeout=seconds + _END_SECONDS)
+    try:
+        result = json.loads(out.splitlines()[-1])
+    except (IndexError, ValueError):
+        raise FailedRunError(f"wrk failed: {(err or out).strip()}") from None
+    target.people.rewarded = int(result["rewarded"])
+    done = int(result["requests"]) * max(calls[0].items, 1)
+    _check(target, result, done, _changes_at_rest(target.database) - before)
+    return Figures(done / result["seconds"], result["p50"], result["p99"], result["p999"])
+
+
+def _changes_at_rest(database: Database) -> int:
+    """Return how many changes there are once what wrk left under way has ended, so that it hurts nobody else."""
+    changes = database.changes()
+    while True:
+        time.sleep(_REST_SECONDS)
+        before, changes = changes, database.changes()
+        if changes == before:
+            return changes
+
+
+def _check(target: Target, result: Mapping[str, float], done: int, changes: int) -> None:
+    if result["refused"] or result["broken"] or not done:
+        counts = f"{result['requests']:.0f} answers, {result['refused']:.0f} of them errors"
+        raise FailedRunError(f"{counts}; {result['broken']:.0f} times the connection broke or no answer came in time")
+    if target.people.rewarded > target.people.count:
+        raise FailedRunError(f"all {target.people.count} open decisions have been rewarded")
+    if changes < done:
+        raise FailedRunError(f"{done} decisions and rewards were answered, {changes} are in the database")
+
+
+def _command(
+    target: Target, calls: Sequence[Call], clients: int, seconds: int, *, is_hot: bool = False
+) -> Sequence[str]:
+    """Return how wrk is called, once one call of each kind has been tried."""
+    for call in calls:
+        _try(target, call)
+    people = target.people
+    return [
+        _wrk(),
+        "--threads=1",
+        f"--connections={clients}",
+        f"--duration={seconds}s",
+        f"--timeout={_TIMEOUT_SECONDS}s",
+        f"--script={_SCRIPT}",
+        target.service.url,
+        "--",
+        f"seed={time.time_ns() % 2**31}",
+        f"first_user={people.first_user}",
+        f"users={1 if is_hot else people.users}",
+        f"open_decisions={people.count}",
+        f"first_time={people.first_time}",
+        f"rewarded={people.rewarded}",
+        *(f"call={call.path},{_written(target, call)},{call.items}" for call in calls),
+    ]
+
+
+@contextmanager
+def _running(command: Sequence[str]) -> Iterator[subprocess.Popen[str]]:
+    process = subprocess.Popen(  # noqa: S603 - no shell
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.wait()
+
+
+def _written(target: Target, call: Call) -> Path:
+    """Write down what is asked for, where wrk reads it."""
+    path = target.directory / f"{hashlib.sha256(call.item.encode()).hexdigest()}.json"
+    path.write_text(call.item)
+    return path
+
+
+def _try(target: Target, call: Call) -> None:
+    """Make one call and look at its answer, which wrk does not."""
+    items = [_filled(target.people, call.item) for _ in range(max(call.items, 1))]
+    body = f'{{"items":[{",".join(items)}]}}' if call.items else items[0]
+    address, headers = f"{target.service.url}{call.path}", {"Content-Type": "application/json"}
+    try:
+        response = httpx.post(address, content=body, headers=headers, timeout=_TIMEOUT_SECONDS, trust_env=False)
+    except httpx.TransportError as error:
+        raise FailedRunError(f"{call.path} does not answer: {error!r}") from error
+    if response.status_code != httpx.codes.OK:
+        raise FailedRunError(f"{call.path} answers {response.status_code}: {response.text[:200]}")
+    answer = response.json()
+    outcomes = answer["outcomes"] if call.items else [{"status": 200, "body": answer}]
+    good = [outcome for outcome in outcomes if outcome["status"] == httpx.codes.OK and _has_done(outcome["body"])]
+    if len(good) != len(items):
+        raise FailedRunError(f"{call.path} answers {len(good)} of {len(items)} items as it should")
+
+
+def _filled(people: OpenDecisions, item: str) -> str:
+    if bodies.DECISION not in item:
+        return item.replace(bodies.USER, str(people.first_user))
+    user, decision = people.take()
+    return item.replace(bodies.USER, user).replace(bodies.DECISION, str(decision))
+
+
+def _has_done(body: Mapping[str, Any]) -> bool:
+    """Whether an answer tells of a decision made or a reward learned from."""
+    return "tip_id" in body or body.get("applied") is True
+
+
+def _wrk() -> str:
+    found = shutil.which("wrk")
+    if found is None:
+        raise BenchError("wrk, which makes the load, is not on the PATH: install the package wrk")
+    return found

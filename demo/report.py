@@ -1,0 +1,135 @@
+"""The tables at the end: what was learned of each person, what it was worth, how each prompt version was received."""
+
+from collections import Counter
+from collections.abc import Sequence
+
+import numpy as np
+from rich import box
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from demo.people import Person, Reaction
+from demo.stage import Stage
+from demo.tips import VERSIONS, Written
+from demo.weeks import POLICIES, Shown
+from oo_ml.domain.features import LABELS
+from oo_ml.services.users.stats import stats
+from oo_ml.storage.states import StateKey
+
+LIKED = (Reaction.DONE, Reaction.HELPFUL)
+
+
+async def report(stage: Stage, written: Written, decisions: Sequence[Shown]) -> None:
+    """Print every table."""
+    tables = (
+        _who(stage.people),
+        _written(written),
+        await _learned(stage),
+        _worth(stage, decisions),
+        _reactions(decisions),
+    )
+    for table in tables:
+        stage.console.print(table)
+
+
+def show_examples(console: Console, written: Written) -> None:
+    """Print one tip of each prompt version, as the model wrote it."""
+    for version in VERSIONS:
+        tips = (tip for (_, by), tips in written.tips.items() if by == version for tip in tips)
+        example = next(tips, None)
+        words = f"[italic]{escape(example.content)}[/italic]" if example else "nothing usable"
+        console.print(f"  {version}: {words}", highlight=False)
+
+
+def _table(title: str, texts: Sequence[str], numbers: Sequence[str], caption: str | None = None) -> Table:
+    table = Table(
+        title=title,
+        title_justify="left",
+        caption=caption,
+        caption_justify="left",
+        box=box.SIMPLE_HEAD,
+        collapse_padding=True,
+        pad_edge=False,
+    )
+    for heading in texts:
+        table.add_column(heading, no_wrap=True)
+    for heading in numbers:
+        table.add_column(heading, justify="right", no_wrap=True)
+    return table
+
+
+def _who(people: Sequence[Person]) -> Table:
+    table = _table("Who they are, which the service was never told", ("person", "habit"), ())
+    for person in people:
+        table.add_row(person.name, person.habit)
+    return table
+
+
+def _written(written: Written) -> Table:
+    headings = ("calls answered", "no usable JSON", "tips", "tokens")
+    table = _table("What the model wrote, by prompt version", ("prompt version",), headings)
+    for version in VERSIONS:
+        tips = sum(len(tips) for (_, by), tips in written.tips.items() if by == version)
+        numbers = (written.answered[version], written.unusable[version], tips, written.tokens[version])
+        table.add_row(version, *map(str, numbers))
+    return table
+
+
+async def _learned(stage: Stage) -> Table:
+    keys = [StateKey(person.user_id, policy) for person in stage.people for policy in POLICIES]
+    names = {person.user_id: person.name for person in stage.people}
+    # LinUCB's five features are the first of epsilon-greedy's seven.
+    headings = [label.replace("_", "\n") for label in LABELS]
+    table = _table("What was learned: theta, as /stats has it", ("person", "policy"), headings)
+    for key, found in zip(keys, await stage.services.readers.run(stats, keys), strict=True):
+        theta = [f"{weight:+.2f}" for weight in found.theta]
+        table.add_row(names[key.user_id], key.policy, *theta, end_section=key.policy == POLICIES[-1])
+    return table
+
+
+def _worth(stage: Stage, decisions: Sequence[Shown]) -> Table:
+    table = _table(
+        "Mean reward of a tip shown, counted by the caller",
+        ("person", "policy"),
+        ("first week", "last week", "all weeks", "by chance"),
+        caption="by chance: the mean, had the tips been drawn at random from the same candidates",
+    )
+    for person in stage.people:
+        first_days, last_days = stage.first_day(person) + 7, stage.days - 7
+        for policy in POLICIES:
+            own = [shown for shown in decisions if shown.person is person and shown.policy == policy]
+            means = (
+                _mean_reward([shown for shown in own if shown.moment.day < first_days]),
+                _mean_reward([shown for shown in own if shown.moment.day >= last_days]),
+                _mean_reward(own),
+                _signed([shown.by_chance for shown in own]),
+            )
+            table.add_row(person.name, policy, *means, end_section=policy == POLICIES[-1])
+    return table
+
+
+def _reactions(decisions: Sequence[Shown]) -> Table:
+    table = _table(
+        "Reactions to each prompt version, counted by the caller",
+        ("prompt version",),
+        ("shown", *(reaction.name.lower().replace("_", "\n") for reaction in Reaction), "rate", "mean\nreward"),
+        caption="the rest: no reaction; rate: share of done or helpful; people here prefer a version by construction,"
+        " not for its words",
+    )
+    for version in (*VERSIONS, None):
+        shown = [decision for decision in decisions if decision.tip.prompt_version == version]
+        counts = Counter(decision.reaction for decision in shown)
+        liked = sum(counts[reaction] for reaction in LIKED)
+        rates = (f"{liked / len(shown):.0%}" if shown else "", _mean_reward(shown))
+        numbers = (len(shown), *(counts[reaction] for reaction in Reaction))
+        table.add_row(version or "(own task)", *map(str, numbers), *rates)
+    return table
+
+
+def _mean_reward(decisions: Sequence[Shown]) -> str:
+    return _signed([shown.reaction.value for shown in decisions if shown.reaction is not None])
+
+
+def _signed(values: Sequence[float]) -> str:
+    return f"{np.mean(values):+.2f}" if values else ""

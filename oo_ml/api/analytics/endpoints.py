@@ -1,0 +1,155 @@
+"""/analytics: the numbers of the dashboard, as JSON and as CSV; and the decisions of a user."""
+
+import csv
+import io
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any, Final
+
+from fastapi import APIRouter, Query, Request, Response
+
+from oo_ml.api.analytics.schemas import (
+    ChoicesAnswer,
+    DecisionsPage,
+    Grouping,
+    LearningCurve,
+    LearningCurvePage,
+    LoopHealth,
+    LoopHealthPage,
+    PagedRatesSelection,
+    PagedSelection,
+    PromptCosts,
+    PromptCostsPage,
+    RatesSelection,
+    ReactionRates,
+    ReactionRatesPage,
+    RewardsByDay,
+    RewardsByDayPage,
+    Selection,
+)
+from oo_ml.api.bodies import answer, page_of
+from oo_ml.api.dependencies import KNOWN_PARAMETERS_ONLY, services
+from oo_ml.api.openapi import documented
+from oo_ml.api.paging import DecisionPaging
+from oo_ml.api.paths import REFUSALS, EncodedUserId, decode_user_id
+from oo_ml.api.schemas import Answer, Page
+from oo_ml.api.statuses import DATABASE
+from oo_ml.errors import InvalidRequestError
+from oo_ml.services.analytics.reports import DecisionsCommand, ReportCommand, choices, decisions, report
+from oo_ml.services.paging import Found, PageCommand
+from oo_ml.storage.reports import Filters, Report
+
+router = APIRouter(tags=["analytics"], dependencies=[KNOWN_PARAMETERS_ONLY])
+
+# A cell that begins with one is a formula to a spreadsheet; the last four are =+-@ in full width.
+_FORMULA: Final = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20")
+
+
+@dataclass(frozen=True, slots=True)
+class _Shape:
+    """How a report stands in the OpenAPI document."""
+
+    name: str
+    summary: str
+    row: type[Answer]
+    page: type[Page[Any]]
+
+
+_SHAPES: Final = {
+    Report.REACTION_RATES: _Shape(
+        "getReactionRates", "Get reaction rates by prompt version or policy", ReactionRates, ReactionRatesPage
+    ),
+    Report.REWARDS_BY_DAY: _Shape(
+        "getRewardsByDay", "Get the mean reward by day, explored and not", RewardsByDay, RewardsByDayPage
+    ),
+    Report.LEARNING_CURVE: _Shape(
+        "getLearningCurve", "Get the mean reward of users' nth decision", LearningCurve, LearningCurvePage
+    ),
+    Report.PROMPT_COSTS: _Shape("getPromptCosts", "Get the costs of prompt versions", PromptCosts, PromptCostsPage),
+    Report.LOOP_HEALTH: _Shape(
+        "getLoopHealth", "Get the health of the loop of decision and reward", LoopHealth, LoopHealthPage
+    ),
+}
+
+
+def _add_routes(which: Report) -> None:
+    """Add a report: a page of it as JSON, and the whole of it as CSV."""
+    path, shape = f"/analytics/{which}", _SHAPES[which]
+    paged = PagedRatesSelection if which is Report.REACTION_RATES else PagedSelection
+    whole = RatesSelection if which is Report.REACTION_RATES else Selection
+
+    async def page(request: Request, selection: PagedSelection) -> Response:
+        found = await _found(request, which, selection, PageCommand(selection.limit, selection.cursor or 0))
+        return answer(page_of(shape.page, found))
+
+    async def table(request: Request, selection: Selection) -> Response:
+        found = await _found(request, which, selection)
+        return _csv(which, [shape.row.model_validate(row).model_dump(mode="json") for row in found.rows])
+
+    page.__annotations__["selection"] = Annotated[paged, Query()]
+    table.__annotations__["selection"] = Annotated[whole, Query()]
+    said = f"{shape.row.__doc__} The same path with `.csv` at its end returns every row as CSV."
+    told = documented(shape.name, gives=shape.page, raises=(InvalidRequestError, *DATABASE))
+    router.get(path, summary=shape.summary, description=said, **told)(page)
+    router.get(f"{path}.csv", include_in_schema=False)(table)
+
+
+async def _found(
+    request: Request, which: Report, selection: Selection, page: PageCommand | None = None
+) -> Found[Mapping[str, Any], int]:
+    filters = Filters(
+        since=selection.since,
+        until=selection.until,
+        policy=selection.policy,
+        prompt_version=selection.prompt_version,
+        by=selection.by if isinstance(selection, Grouping) else "prompt_version",
+    )
+    [found] = await services(request).readers.run(report, [ReportCommand(which, filters, page)])
+    return found
+
+
+def _csv(which: Report, rows: list[dict[str, Any]]) -> Response:
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(_SHAPES[which].row.model_fields), lineterminator="\r\n")
+    writer.writeheader()
+    writer.writerows({name: _cell(value) for name, value in row.items()} for row in rows)
+    headers = {"Content-Disposition": f'attachment; filename="{which}.csv"'}
+    return Response(text.getvalue(), headers=headers, media_type="text/csv")
+
+
+def _cell(value: object) -> object:
+    """Return a value as a cell that no spreadsheet runs as a formula; numbers stay numbers.
+
+    The apostrophe and the list of characters are those that OWASP recommends against CSV injection.
+    """
+    return f"'{value}" if isinstance(value, str) and value.startswith(_FORMULA) else value
+
+
+for _report in Report:
+    _add_routes(_report)
+
+
+@router.get(
+    "/analytics/filters",
+    summary="Get the values of the filters",
+    **documented("getFilters", gives=ChoicesAnswer, raises=(InvalidRequestError, *DATABASE)),
+)
+async def filters_of(request: Request) -> Response:
+    """Return the policies, prompt versions and days of the decisions so far."""
+    [found] = await services(request).readers.run(choices, [None])
+    return answer(ChoicesAnswer.model_validate(found, from_attributes=True))
+
+
+@router.get(
+    "/users/{user_id}/decisions",
+    tags=["people"],
+    summary="List a user's decisions",
+    **documented("listDecisions", gives=DecisionsPage, raises=REFUSALS),
+)
+async def decisions_of(
+    request: Request, user_id: EncodedUserId, paging: Annotated[DecisionPaging, Query()]
+) -> Response:
+    """Return a user's decisions, the latest first, those before a reset too."""
+    command = DecisionsCommand(decode_user_id(user_id), paging.cursor, paging.limit)
+    [found] = await services(request).readers.run(decisions, [command])
+    return answer(page_of(DecisionsPage, found))

@@ -1,0 +1,187 @@
+"""Reports: rows of numbers. A number is null where there is nothing to compute it from."""
+
+from datetime import date
+from typing import Annotated, Any, Final, Literal
+from uuid import UUID
+
+from pydantic import BaseModel, BeforeValidator, Field, create_model
+
+from oo_ml.api.fields import Check, Identifier, Policy, Reaction, UtcTime
+from oo_ml.api.paging import Paging
+from oo_ml.api.schemas import Answer, Page
+
+Number = float | None
+
+
+def _absent(value: object) -> object:
+    """An empty field of a form is one that was left out."""
+    return None if value == "" else value
+
+
+Day = Annotated[date | None, BeforeValidator(_absent)]
+Name = Annotated[Identifier | None, BeforeValidator(_absent)]
+
+
+class Selection(BaseModel):
+    """Which decisions a report is about: of the days from `since` to `until`, UTC, both included."""
+
+    since: Day = Field(None, examples=["2026-11-01"])
+    until: Day = Field(None, examples=["2026-11-28"])
+    policy: Annotated[Policy | None, BeforeValidator(_absent)] = Field(None, examples=["linucb-v1"])
+    prompt_version: Name = Field(None, examples=["v2-mentor"])
+
+
+class PagedSelection(Selection, Paging):
+    """The same, a page at a time."""
+
+
+class Grouping(BaseModel):
+    """What reaction rates have a row of."""
+
+    by: Literal["prompt_version", "policy"] = "prompt_version"
+
+
+class RatesSelection(Selection, Grouping):
+    """Which decisions, and what there is a row of."""
+
+
+class PagedRatesSelection(PagedSelection, Grouping):
+    """The same, a page at a time."""
+
+
+class _Group(Answer):
+    prompt_version: str | None = Field(description="null: tips that no model wrote, or all versions by policy")
+    policy: Policy | None = Field(description="null: all")
+    shown: int = Field(description="Decisions")
+
+
+class _Means(Answer):
+    rewarded: int = Field(description="Decisions with a reward that counts, assumed ones too")
+    mean_reward: Number
+    mean_reward_low: Number = Field(description="95 % interval")
+    mean_reward_high: Number
+
+
+class _WeightedMeans(_Means):
+    weighted_mean_reward: Number = Field(description="Each counted 1 / (propensity x prompt_probability) times")
+    weighted_mean_reward_low: Number
+    weighted_mean_reward_high: Number
+    effective_sample_size: Number
+
+
+def _of_reaction(name: str) -> dict[str, Any]:
+    return {
+        name: (int, Field(description=f"Decisions: {name}")),
+        f"{name}_rate": (Number, Field(description="Their share of shown")),
+        f"{name}_low": (Number, Field(description="95 % interval (Wilson)")),
+        f"{name}_high": (Number, ...),
+        f"{name}_weighted_rate": (Number, Field(description="The share by inverse propensity")),
+        f"{name}_weighted_low": (Number, Field(description="95 % interval (Wilson)")),
+        f"{name}_weighted_high": (Number, ...),
+    }
+
+
+REACTIONS: Final = ("reacted", "done", "helpful", "snooze", "not_helpful", "dismiss", "other")
+_Reactions = create_model(
+    "_Reactions",
+    __base__=Answer,
+    **{name: field for reaction in REACTIONS for name, field in _of_reaction(reaction).items()},
+)
+
+
+class ReactionRates(_WeightedMeans, _Reactions, _Group):
+    """Reactions to the tips of a prompt version, or of a policy: raw, and weighted by inverse propensity."""
+
+
+class RewardsByDay(_Means):
+    """Mean reward of a day's decisions: those drawn at random, or the others."""
+
+    day: date
+    exploring: bool
+    shown: int
+
+
+class LearningCurve(_Means):
+    """Mean reward of users' nth decision since their last reset."""
+
+    policy: Policy
+    first_decision: int = Field(description="n, or the first n of those taken together")
+    last_decision: int
+    decisions: int
+
+
+class PromptCosts(Answer):
+    """Calls, tokens and latency of a prompt version."""
+
+    prompt_version: str
+    calls: int
+    failed: int
+    retries: int
+    prompt_tokens: int
+    completion_tokens: int
+    latency_p50_ms: Number
+    latency_p95_ms: Number
+    done: int
+    tokens_per_done: Number
+
+
+class LoopHealth(Answer):
+    """A check of the loop of decision and reward."""
+
+    check: Check = Field(validation_alias="check_name", examples=["explored_share"])
+    policy: Policy | None
+    value: Number
+    expected: Number
+    p_value: Number = Field(description="How likely it is to be this far off by chance")
+    status: Literal["green", "amber", "red", "unknown"]
+    reason: str
+
+
+class ChoicesAnswer(Answer):
+    """The values that filters can have."""
+
+    policies: list[Policy]
+    prompt_versions: list[str]
+    first_day: date | None
+    last_day: date | None
+
+
+class DecisionSummary(Answer):
+    """A decision; its receipt says more."""
+
+    decision_id: UUID
+    decided_at: UtcTime = Field(validation_alias="served_at")
+    policy: Policy
+    tip_id: str
+    content: str | None = Field(description="Text of the tip, if known; at most 2,000 characters")
+    prompt_version: str | None
+    score: float
+    propensity: float
+    exploring: bool
+    reward: Number
+    reaction: Reaction = Field(description="none: no reaction so far, or an assumed reward")
+    rewarded_at: UtcTime | None
+
+
+class ReactionRatesPage(Page[ReactionRates]):
+    """Reaction rates, the group with the most decisions first."""
+
+
+class RewardsByDayPage(Page[RewardsByDay]):
+    """Mean rewards, the earliest day first."""
+
+
+class LearningCurvePage(Page[LearningCurve]):
+    """Mean rewards, a policy's first decision first."""
+
+
+class PromptCostsPage(Page[PromptCosts]):
+    """Costs, the prompt version with the most calls first."""
+
+
+class LoopHealthPage(Page[LoopHealth]):
+    """Checks of the loop of decision and reward."""
+
+
+class DecisionsPage(Page[DecisionSummary]):
+    """Decisions of a user, the latest first."""

@@ -1,0 +1,166 @@
+"""POST /score/batch and /reward/batch: many calls as one, of any people and policies, in one transaction.
+
+Each item has the outcome that the call for it alone would have had, and does not disturb its neighbours. Only unknown
+fields, which the single calls ignore, are refused here.
+"""
+
+import json
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from typing import Final, TypeVar
+
+from fastapi import APIRouter, Request, Response
+from fastapi.exceptions import RequestValidationError
+from pydantic import ValidationError
+
+from oo_ml.api.bodies import answer, read
+from oo_ml.api.decisions.batch_schemas import (
+    MAX_ITEMS,
+    Batch,
+    Item,
+    Refusal,
+    RewardBatch,
+    RewardBatchAnswer,
+    RewardDone,
+    RewardItem,
+    ScoreBatch,
+    ScoreBatchAnswer,
+    ScoreDone,
+    ScoreItem,
+)
+from oo_ml.api.decisions.reward import REFUSALS as REWARD_REFUSALS
+from oo_ml.api.decisions.reward import reward_answer, reward_command
+from oo_ml.api.decisions.score import REFUSALS as SCORE_REFUSALS
+from oo_ml.api.decisions.score import decide_command, score_answer
+from oo_ml.api.dependencies import KNOWN_PARAMETERS_ONLY, services
+from oo_ml.api.errors import problem_of, problem_of_fields
+from oo_ml.api.openapi import documented
+from oo_ml.api.statuses import DATABASE, STATUSES
+from oo_ml.errors import InvalidRequestError, OoMlError, UnexpectedError
+from oo_ml.services.decisions.learn import learn
+
+router = APIRouter(tags=["decisions"], dependencies=[KNOWN_PARAMETERS_ONLY])
+
+Command = TypeVar("Command")
+Result = TypeVar("Result")
+Done = TypeVar("Done", ScoreDone, RewardDone)
+
+# With OO_ML_LANE_ONE_USER each item has a transaction of its own, which can fail alone.
+_OF_ITS_OWN: Final = (*DATABASE, UnexpectedError)
+
+
+@router.post(
+    "/score/batch",
+    summary="Choose for many users",
+    **documented(
+        "scoreBatch",
+        takes=ScoreBatch,
+        gives=ScoreBatchAnswer,
+        raises=(InvalidRequestError, *DATABASE),
+        refuses=(*SCORE_REFUSALS, *_OF_ITS_OWN),
+    ),
+)
+async def score_batch(request: Request) -> Response:
+    """Decide for each item, in their order, as /score or /score/egreedy does, in one transaction.
+
+    A refused item says why in its place; the others are decided all the same. Only a body without `items`, or
+    with more than 1,000, is a 422 as a whole. A body larger than OO_ML_MAX_BODY_BYTES is a 413: send several.
+    """
+    items = _items(await request.body(), ScoreBatch, ScoreItem)
+    app, now = services(request), datetime.now(UTC)
+    commands = _each(items, lambda item: decide_command(item, item.policy, now))
+    accepted = [command for command in commands if not isinstance(command, Refusal)]
+    made = await app.together(app.decide, accepted)
+    return answer(ScoreBatchAnswer(outcomes=_in_place(commands, made, lambda one: ScoreDone(body=score_answer(one)))))
+
+
+@router.post(
+    "/reward/batch",
+    summary="Learn from many reactions",
+    **documented(
+        "rewardBatch",
+        takes=RewardBatch,
+        gives=RewardBatchAnswer,
+        raises=(InvalidRequestError, *DATABASE),
+        refuses=(*REWARD_REFUSALS, *_OF_ITS_OWN),
+    ),
+)
+async def reward_batch(request: Request) -> Response:
+    """Learn from each item, in their order, as /reward or /reward/egreedy does, in one transaction.
+
+    A refused item says why in its place; the others are learned all the same. Only a body without `items`, or
+    with more than 1,000, is a 422 as a whole. A body larger than OO_ML_MAX_BODY_BYTES is a 413: send several.
+    """
+    items = _items(await request.body(), RewardBatch, RewardItem)
+    now = datetime.now(UTC)
+    commands = _each(items, lambda item: reward_command(item, item.policy, item.idempotency_key, now))
+    accepted = [command for command in commands if not isinstance(command, Refusal)]
+    made = await services(request).together(learn, accepted)
+    return answer(
+        RewardBatchAnswer(outcomes=_in_place(commands, made, lambda one: RewardDone(body=reward_answer(one))))
+    )
+
+
+def _items(body: bytes, batch: type[Batch[Item]], item: type[Item]) -> Sequence[Item | Refusal]:
+    """Return the items of a body, each or what it is refused with.
+
+    Raises:
+        RequestValidationError: it has no items, too many, or a field besides them.
+    """
+    try:
+        return batch.model_validate_json(body, extra="forbid").items
+    except ValidationError:
+        texts = _apart(body)
+    if texts is not None:
+        return [_item(text, item) for text in texts]
+    try:
+        return read(batch, body).items
+    except RequestValidationError as error:
+        # Only the batch's own problems: a thousand items can have many thousands.
+        own = [problem for problem in error.errors() if len(problem["loc"]) <= len(("body", "items"))]
+        raise RequestValidationError(own) from None
+
+
+def _apart(body: bytes) -> list[str] | None:
+    """Return each item of a batch as JSON of its own, None if it is none.
+
+    Python's own parser accepts lone surrogates, over which pydantic's refuses the whole body: this way it is the item
+    with half an emoji that is refused, and its neighbours are not.
+    """
+    try:
+        match json.loads(body.decode()):
+            case {"items": list(items), **others} if len(items) <= MAX_ITEMS and not others:
+                return [json.dumps(item) for item in items]
+    except (ValueError, RecursionError):
+        pass
+    return None
+
+
+def _item(text: str, item: type[Item]) -> Item | Refusal:
+    try:
+        return read(item, text)
+    except RequestValidationError as error:
+        return Refusal(status=422, error=problem_of_fields(error))
+
+
+def _each(items: Sequence[Item | Refusal], command: Callable[[Item], Command]) -> list[Command | Refusal]:
+    return [item if isinstance(item, Refusal) else _command(item, command) for item in items]
+
+
+def _command(item: Item, command: Callable[[Item], Command]) -> Command | Refusal:
+    try:
+        return command(item)
+    except OoMlError as error:
+        return _refusal(error)
+
+
+def _refusal(error: OoMlError) -> Refusal:
+    return Refusal(status=STATUSES[type(error)], error=problem_of(error))
+
+
+def _in_place(
+    commands: Sequence[object], made: Sequence[Result | OoMlError], done: Callable[[Result], Done]
+) -> list[Done | Refusal]:
+    """Return for each command what was made of it, in its place among those that had been refused before."""
+    outcomes = iter([_refusal(one) if isinstance(one, OoMlError) else done(one) for one in made])
+    return [command if isinstance(command, Refusal) else next(outcomes) for command in commands]

@@ -1,0 +1,187 @@
+"""What the batch calls take and give: the single calls' bodies and answers, many at once."""
+
+from typing import Annotated, Final, Generic, Literal, TypeVar
+
+from pydantic import ConfigDict, Field
+
+from oo_ml.api.decisions.schemas import RewardAnswer, RewardRequest, ScoreAnswer, ScoreRequest
+from oo_ml.api.fields import Identifier, Policy
+from oo_ml.api.schemas import Answer, Body, Problem
+
+MAX_ITEMS: Final = 1000
+
+Item = TypeVar("Item", bound=Body)
+
+# Fields that the single calls have elsewhere, in the path or a header, are excluded: what is asked, and so its
+# digest, is the same at every door.
+ItemPolicy = Annotated[Policy, Field(description="The policy that decides or learns", exclude=True)]
+
+
+class Batch(Body, Generic[Item]):
+    """Many calls as one."""
+
+    items: list[Item] = Field(max_length=MAX_ITEMS, description="Of any users, each user's in order; may be empty")
+
+
+class ScoreItem(ScoreRequest):
+    """What /score takes, and the policy that decides."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    policy: ItemPolicy = "linucb-v1"
+
+
+class ScoreBatch(Batch[ScoreItem]):
+    """Decisions to make."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "items": [
+                        {
+                            "user_id": "ada",
+                            "candidates": [
+                                {"id": "t1", "content": "Call the dentist", "source": "todoist"},
+                                {"id": "t2", "content": "Water the plants", "source": "todoist"},
+                            ],
+                            "context": {"hour_of_day": 9, "day_of_week": 0},
+                        },
+                        {
+                            "user_id": "ben",
+                            "policy": "egreedy-v1",
+                            "candidates": [{"id": "t7", "content": "Stretch for a minute", "source": "llm"}],
+                        },
+                    ]
+                }
+            ]
+        }
+    )
+
+
+class RewardItem(RewardRequest):
+    """What /reward takes, the policy that learns, and the name of the call."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    policy: ItemPolicy = "linucb-v1"
+    idempotency_key: Identifier | None = Field(
+        None,
+        exclude=True,
+        description="What the header Idempotency-Key is to /reward. A key in ASCII is the same key here and there",
+        examples=["9f0c7a1e-reaction-17"],
+    )
+
+
+class RewardBatch(Batch[RewardItem]):
+    """Reactions to learn from."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "items": [
+                        {
+                            "user_id": "ada",
+                            "tip_id": "t1",
+                            "reward": 1,
+                            "features": {"hour_of_day": 9, "is_overdue": True, "task_age_days": 3, "priority": 4},
+                            "day_of_week": 0,
+                            "idempotency_key": "9f0c7a1e-reaction-17",
+                        },
+                        {
+                            "user_id": "ben",
+                            "policy": "egreedy-v1",
+                            "tip_id": "t7",
+                            "reward": -0.5,
+                            "features": {"hour_of_day": 21},
+                        },
+                    ]
+                }
+            ]
+        }
+    )
+
+
+class Refusal(Answer):
+    """An item that was refused, and changed nothing: the status and the body that the single call would have had."""
+
+    kind: Literal["refused"] = "refused"
+    status: int = Field(ge=400, examples=[404, 409, 422])
+    error: Problem
+
+
+class ScoreDone(Answer):
+    """A decision that was made: what /score would have answered."""
+
+    kind: Literal["done"] = "done"
+    status: Literal[200] = 200
+    body: ScoreAnswer
+
+
+class ScoreBatchAnswer(Answer):
+    """What came of each item, in their order."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "outcomes": [
+                        {
+                            "kind": "done",
+                            "status": 200,
+                            "body": {
+                                "tip_id": "t1",
+                                "score": 1.4142135623730951,
+                                "policy": "linucb-v1",
+                                "decision_id": "01a207ac-5779-7446-ab27-aa4ca4d9dd7a",
+                                "propensity": 1.0,
+                            },
+                        },
+                        {
+                            "kind": "refused",
+                            "status": 422,
+                            "error": {"detail": "No candidates", "code": "no_candidates"},
+                        },
+                    ]
+                }
+            ]
+        }
+    )
+
+    outcomes: list[Annotated[ScoreDone | Refusal, Field(discriminator="kind")]]
+
+
+class RewardDone(Answer):
+    """A reward that is in: what /reward would have answered."""
+
+    kind: Literal["done"] = "done"
+    status: Literal[200] = 200
+    body: RewardAnswer
+
+
+class RewardBatchAnswer(Answer):
+    """What came of each item, in their order."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "outcomes": [
+                        {
+                            "kind": "done",
+                            "status": 200,
+                            "body": {"ok": True, "applied": True, "reward": 1.0, "decision_id": None},
+                        },
+                        {
+                            "kind": "refused",
+                            "status": 404,
+                            "error": {"detail": "This user has no such decision", "code": "unknown_decision"},
+                        },
+                    ]
+                }
+            ]
+        }
+    )
+
+    outcomes: list[Annotated[RewardDone | Refusal, Field(discriminator="kind")]]

@@ -1,0 +1,83 @@
+"""The prompt registry over HTTP: list, show, publish."""
+
+from datetime import UTC, datetime
+from typing import Annotated
+
+from fastapi import APIRouter, Query, Request, Response
+
+from oo_ml.api.bodies import answer, page_of, parse
+from oo_ml.api.dependencies import KNOWN_PARAMETERS_ONLY, services
+from oo_ml.api.openapi import documented
+from oo_ml.api.paging import Paging
+from oo_ml.api.prompts.schemas import PromptAnswer, PromptsPage, PublishRequest
+from oo_ml.api.statuses import DATABASE
+from oo_ml.errors import (
+    InvalidRequestError,
+    InvalidTemplateError,
+    PromptVersionExistsError,
+    PromptVersionNotFoundError,
+    ReservedPromptVersionError,
+    UnknownPromptVersionError,
+)
+from oo_ml.execution.outcomes import only
+from oo_ml.services.paging import PageCommand
+from oo_ml.services.prompts import registry
+
+router = APIRouter(prefix="/prompts", tags=["prompts"], dependencies=[KNOWN_PARAMETERS_ONLY])
+
+
+@router.get(
+    "",
+    summary="List the prompt versions",
+    **documented("listPrompts", gives=PromptsPage, raises=(InvalidRequestError, *DATABASE)),
+)
+async def list_prompts(request: Request, paging: Annotated[Paging, Query()]) -> Response:
+    """Return versions without their text, retired ones included, the oldest first."""
+    [found] = await services(request).readers.run(registry.listing, [PageCommand(paging.limit, paging.cursor or 0)])
+    return answer(page_of(PromptsPage, found))
+
+
+@router.get(
+    "/{version}",
+    summary="Get a prompt version",
+    **documented("getPrompt", gives=PromptAnswer, raises=(InvalidRequestError, PromptVersionNotFoundError, *DATABASE)),
+)
+async def show_prompt(request: Request, version: str) -> Response:
+    """Return a version with its templates."""
+    try:
+        shown = only(await services(request).readers.run(registry.show, [version]))
+    except UnknownPromptVersionError as error:
+        # In a body it is a mistake of the body's (422); here it is the thing that was asked for.
+        raise PromptVersionNotFoundError(error.message) from None
+    return answer(PromptAnswer.model_validate(shown))
+
+
+@router.post(
+    "",
+    summary="Publish a prompt version",
+    **documented(
+        "publishPrompt",
+        takes=PublishRequest,
+        gives=PromptAnswer,
+        raises=(
+            InvalidRequestError,
+            InvalidTemplateError,
+            PromptVersionExistsError,
+            ReservedPromptVersionError,
+            *DATABASE,
+        ),
+        status=201,
+    ),
+)
+async def publish_prompt(request: Request) -> Response:
+    """Publish a new version. It never changes afterwards, so a template that cannot be rendered is refused here."""
+    body = await parse(request, PublishRequest)
+    draft = registry.draft(
+        version=body.version,
+        description=body.description,
+        system_template=body.system_template,
+        user_template=body.user_template,
+        published_at=datetime.now(UTC),
+    )
+    published = only(await services(request).writers.run(registry.publish, [draft]))
+    return answer(PromptAnswer.model_validate(published), 201)

@@ -1,0 +1,54 @@
+"""Granting rights to a role: all of them, or nothing has happened."""
+
+from dataclasses import dataclass
+from typing import Final
+
+from sqlalchemy import Connection
+
+from oo_ml.errors import GrantRefusedError
+from oo_ml.settings import Settings
+from oo_ml.storage import roles
+from oo_ml.storage.roles import Rights, quoted
+from oo_ml.storage.schema import migrate
+
+# PostgreSQL cuts longer names, and so might mean another role.
+_LONGEST_NAME: Final = 63
+
+
+@dataclass(frozen=True, slots=True)
+class Granted:
+    """The role's name, as SQL has it, and whether it was made, without a password."""
+
+    role: str
+    is_new: bool
+
+
+def grant(url: str, settings: Settings, name: str, rights: Rights) -> Granted:
+    """Grant `rights` to the role `name`, which is made if it does not exist. Doing it twice changes nothing.
+
+    Raises:
+        GrantRefusedError: the caller may not do this, or no role can have this name.
+        UnavailableError: the database has not been migrated to this release.
+    """
+    # The lock of migrations: a migration that runs meanwhile may make tables that would be missed.
+    with migrate.migration_connection(url, settings) as connection:
+        granted = _grant(connection, name, rights)
+        connection.commit()
+        return granted
+
+
+def _grant(connection: Connection, name: str, rights: Rights) -> Granted:
+    if (problem := migrate.readiness(connection)) is not None:
+        raise problem
+    if len(name.encode()) > _LONGEST_NAME:
+        raise GrantRefusedError(f"The name of a role has at most {_LONGEST_NAME} bytes")
+    where = roles.surroundings(connection, name)
+    role, caller = quoted(name), quoted(where.caller)
+    if not where.is_owner:
+        raise GrantRefusedError(f"{caller} does not own the tables: run this as {quoted(where.owner)}")
+    if not where.is_there:
+        if not where.may_make_roles:
+            raise GrantRefusedError(f"There is no role {role}, and {caller} may not make it: CREATE ROLE {role} LOGIN")
+        roles.make(connection, name)
+    roles.grant(connection, name, where.owner, rights)
+    return Granted(role, is_new=not where.is_there)

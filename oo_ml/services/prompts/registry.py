@@ -1,0 +1,109 @@
+"""The prompt registry: publish, list, show, weigh, retire.
+
+What is published never changes and can always be rendered.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy import Connection
+
+from oo_ml import templates
+from oo_ml.errors import (
+    InvalidTemplateError,
+    OoMlError,
+    PromptVersionExistsError,
+    ReservedPromptVersionError,
+    RetiredPromptVersionError,
+    UnknownPromptVersionError,
+)
+from oo_ml.services.paging import Found, PageCommand, by_offset
+from oo_ml.settings import AUTO
+from oo_ml.storage import prompts
+from oo_ml.storage.prompts import PromptVersion
+
+
+@dataclass(frozen=True, slots=True)
+class WeighCommand:
+    """Give a version a weight, >= 0 and finite: its share of the calls that name none, relative to the others'."""
+
+    version: str
+    weight: float
+
+
+def listing(connection: Connection, commands: Sequence[PageCommand]) -> list[Found[PromptVersion, int]]:
+    """Return a page of the versions for each command, retired ones included, the oldest first."""
+    return [
+        by_offset(prompts.listing(connection, page.limit + 1, page.offset), page.limit, page.offset)
+        for page in commands
+    ]
+
+
+def show(connection: Connection, versions: Sequence[str]) -> list[PromptVersion | OoMlError]:
+    """Return each version asked for."""
+    found = prompts.find(connection, versions)
+    return [found.get(version) or _unknown(version) for version in versions]
+
+
+def draft(
+    *, version: str, description: str, system_template: str, user_template: str, published_at: datetime
+) -> PromptVersion:
+    """Return a version as it will stand once published: active, and without traffic until somebody gives it some."""
+    return PromptVersion(
+        version=version,
+        status="active",
+        weight=0.0,
+        published_at=published_at,
+        retired_at=None,
+        description=description,
+        system_template=system_template,
+        user_template=user_template,
+    )
+
+
+def publish(connection: Connection, drafts: Sequence[PromptVersion]) -> list[PromptVersion | OoMlError]:
+    """Write down new versions. One whose name is taken, or whose templates can't be rendered, is refused."""
+    return [_publish(connection, draft) for draft in drafts]
+
+
+def weigh(connection: Connection, commands: Sequence[WeighCommand]) -> list[PromptVersion | OoMlError]:
+    """Give versions in use their weights; a retired one is refused."""
+    return [_weigh(connection, command) for command in commands]
+
+
+def retire(connection: Connection, versions: Sequence[str], *, retired_at: datetime) -> list[PromptVersion | OoMlError]:
+    """Take versions out of use for new generations; retiring one twice changes nothing."""
+    for version in versions:
+        prompts.retire(connection, version, retired_at)
+    return show(connection, versions)
+
+
+def _publish(connection: Connection, draft: PromptVersion) -> PromptVersion | OoMlError:
+    if draft.version == AUTO:
+        return ReservedPromptVersionError()
+    for name, source in (("system_template", draft.system_template), ("user_template", draft.user_template)):
+        try:
+            templates.check(source)
+        except InvalidTemplateError as error:
+            return InvalidTemplateError(f"{name}: {error.message}")
+    if not prompts.insert(connection, draft):
+        return PromptVersionExistsError(
+            f"Prompt version {draft.version} is published already; a published version never changes"
+        )
+    return draft
+
+
+def _weigh(connection: Connection, command: WeighCommand) -> PromptVersion | OoMlError:
+    is_in_use = prompts.set_weight(connection, command.version, command.weight)
+    [shown] = show(connection, [command.version])
+    return shown if is_in_use or isinstance(shown, OoMlError) else retired(command.version)
+
+
+def retired(version: str) -> RetiredPromptVersionError:
+    """Return what to say of a version that is no longer in use."""
+    return RetiredPromptVersionError(f"Retired prompt_version: {version}")
+
+
+def _unknown(version: str) -> UnknownPromptVersionError:
+    return UnknownPromptVersionError(f"Unknown prompt_version: {version}")

@@ -1,0 +1,146 @@
+"""Which prompt version writes a person's tips: the one named, or one that is drawn with a probability that is known.
+
+The probability is stored with the generation, its tips and the decisions about them, so that versions can be compared.
+"""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from functools import partial
+from typing import Final
+from uuid import UUID
+
+from sqlalchemy import Connection
+
+from oo_ml.domain import experiments, policies
+from oo_ml.domain.experiments import Evidence
+from oo_ml.domain.prompts import listed_versions
+from oo_ml.errors import OoMlError
+from oo_ml.execution.outcomes import only
+from oo_ml.services.container import Services
+from oo_ml.services.prompts.registry import WeighCommand, retired, show, weigh
+from oo_ml.settings import AUTO, Settings
+from oo_ml.storage import prompts
+from oo_ml.storage.prompts import PromptVersion
+
+_LAST_RESORT: Final = "v1"
+# Shares by rewards differ a little from one generation to the next; these are shown.
+_SHOWN: Final = 0
+
+
+@dataclass(frozen=True, slots=True)
+class PickCommand:
+    """Pick a version for a generation. `prompt_version` is None unless the client named one."""
+
+    user_id: str
+    generation_id: UUID
+    picked_at: datetime
+    prompt_version: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """A version, and the probability with which it is picked, or was."""
+
+    prompt: PromptVersion
+    probability: float
+
+
+async def picked(services: Services, command: PickCommand) -> Offer:
+    """Return the version for a generation.
+
+    Raises:
+        UnknownPromptVersionError, RetiredPromptVersionError: no such version, or no longer in use.
+        UnavailableError: the database can't be reached.
+    """
+    # Whatever somebody may keep has to be written down.
+    workers = services.writers if _may_be_kept(services.settings, command) else services.readers
+    return only(await workers.run(partial(pick, settings=services.settings), [command]))
+
+
+def pick(connection: Connection, commands: Sequence[PickCommand], *, settings: Settings) -> list[Offer | OoMlError]:
+    """Return a version for each generation."""
+    return [_pick(connection, command, settings) for command in commands]
+
+
+def offered(connection: Connection, settings: Settings, seed: int) -> list[Offer] | OoMlError:
+    """Return the versions that a call which names none may get; their probabilities have the sum 1."""
+    names = listed_versions(settings.tip_prompt_version)
+    if not names:
+        offers = _by_weight(connection)
+    elif set(names) == {AUTO}:
+        offers = _by_rewards(connection, seed)
+    else:
+        return _uniformly(connection, names)
+    return offers or _uniformly(connection, [settings.default_prompt_version.strip() or _LAST_RESORT])
+
+
+def traffic(connection: Connection, _: Sequence[None], *, settings: Settings) -> list[list[Offer]]:
+    """Return every version, retired ones included, the oldest first, with its share of the calls that name none."""
+    offers = offered(connection, settings, _SHOWN)
+    # Such calls are refused where no version is in use.
+    found = {} if isinstance(offers, OoMlError) else {one.prompt.version: one.probability for one in offers}
+    return [[Offer(prompt, found.get(prompt.version, 0.0)) for prompt in prompts.listing(connection)]]
+
+
+def weighed(connection: Connection, commands: Sequence[WeighCommand], *, settings: Settings) -> list[Offer | OoMlError]:
+    """Give versions in use their weights; return each with the share of the calls that name none which it now has."""
+    outcomes = weigh(connection, commands)
+    [listing] = traffic(connection, [None], settings=settings)
+    found = {one.prompt.version: one for one in listing}
+    return [one if isinstance(one, OoMlError) else found[one.version] for one in outcomes]
+
+
+def _pick(connection: Connection, command: PickCommand, settings: Settings) -> Offer | OoMlError:
+    seed = command.generation_id.int
+    if command.prompt_version is not None:
+        offers = _uniformly(connection, [command.prompt_version])
+    else:
+        offers = offered(connection, settings, seed)
+    if isinstance(offers, OoMlError):
+        return offers
+    offer = offers[experiments.pick([one.probability for one in offers], policies.draw(seed)[0])]
+    # Without a weight it is the default's turn, since no version has any.
+    if _may_be_kept(settings, command) and offer.prompt.weight > 0:
+        return _kept(connection, command, offer)
+    return offer
+
+
+def _uniformly(connection: Connection, names: Sequence[str]) -> list[Offer] | OoMlError:
+    """Return those that are in use; if there are none, what is wrong with the first."""
+    shown = show(connection, names)
+    in_use = [prompt for prompt in shown if isinstance(prompt, PromptVersion) and prompt.status == "active"]
+    if in_use:
+        return [Offer(prompt, places / len(in_use)) for prompt, places in Counter(in_use).items()]
+    return shown[0] if isinstance(shown[0], OoMlError) else retired(shown[0].version)
+
+
+def _by_weight(connection: Connection) -> list[Offer]:
+    weighted = [prompt for prompt in prompts.active(connection) if prompt.weight > 0]
+    if not weighted:
+        return []
+    shares = experiments.shares([prompt.weight for prompt in weighted])
+    return [Offer(prompt, share) for prompt, share in zip(weighted, shares, strict=True)]
+
+
+def _by_rewards(connection: Connection, seed: int) -> list[Offer]:
+    found = prompts.active(connection)
+    if not found:
+        return []
+    evidence = prompts.evidence(connection, [prompt.version for prompt in found])
+    shares = experiments.thompson([evidence.get(prompt.version, Evidence()) for prompt in found], seed)
+    return [Offer(prompt, share) for prompt, share in zip(found, shares, strict=True)]
+
+
+def _may_be_kept(settings: Settings, command: PickCommand) -> bool:
+    nothing_named = command.prompt_version is None and not listed_versions(settings.tip_prompt_version)
+    return settings.prompt_sticky and nothing_named
+
+
+def _kept(connection: Connection, command: PickCommand, offer: Offer) -> Offer:
+    version, probability = prompts.keep(
+        connection, command.user_id, offer.prompt.version, offer.probability, command.picked_at
+    )
+    prompt = offer.prompt if version == offer.prompt.version else prompts.find(connection, [version])[version]
+    return Offer(prompt, probability)

@@ -1,0 +1,222 @@
+"""Default rewards: a decision without a reaction in time counts as if it had this reward, until a reaction comes.
+
+A look finds overdue decisions and stores how far the task has come; then each user's rewards are one transaction. The
+stored time never passes a decision that was not tried, and a decision with a reward is not overdue any more: after a
+crash the next run, in any process, loses none and repeats none. A decision that cannot get its reward delays no other.
+"""
+
+import logging
+import traceback
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+from typing import Final
+from uuid import UUID
+
+from sqlalchemy import Connection
+
+from oo_ml.domain.learning import Kind
+from oo_ml.errors import UnavailableError
+from oo_ml.execution.pool import Workers
+from oo_ml.services.decisions.unit_of_work import Book
+from oo_ml.settings import Settings
+from oo_ml.storage import upkeep
+from oo_ml.storage.history import DecisionKey
+from oo_ml.storage.upkeep import DEFAULT_REWARDS, Position
+
+logger = logging.getLogger(__name__)
+
+# A decision is seen a little after its time, and clocks differ: each run looks at the last hour again.
+_MARGIN: Final = timedelta(hours=1)
+# The stretch of time of one look: enough for a whole run if the last one was not long ago.
+_WINDOW: Final = _MARGIN * 1.5
+# Decisions that one look returns, at most.
+LIMIT: Final = 500
+
+
+@dataclass(frozen=True, slots=True)
+class Defaults:
+    """The outcome of a run.
+
+    Attributes:
+        given: how many decisions got the default reward.
+        is_busy: whether another process is running the task, and goes on with it.
+        failed: decisions that could not get it; they are logged, and the task goes on after them.
+    """
+
+    given: int = 0
+    is_busy: bool = False
+    failed: tuple[UUID, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class LookCommand:
+    """Find decisions that have waited for longer than `wait`.
+
+    Attributes:
+        limit: decisions to return, at most.
+        after: where to start; None: where the last run ended.
+        done_until: the time that the last look of this run stored.
+        tried: overdue decisions at or after `after` that did not get the reward.
+    """
+
+    now: datetime
+    wait: timedelta
+    limit: int = LIMIT
+    after: Position | None = None
+    done_until: datetime | None = None
+    tried: Mapping[DecisionKey, Position] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """Result of a look.
+
+    Attributes:
+        overdue: the first decisions that were not tried, in the order in which they were made.
+        after: where the next look starts; None: there is nothing left to look at.
+        done_until: the time that was stored: no earlier decision is overdue, except those that were tried.
+    """
+
+    overdue: Mapping[DecisionKey, Position]
+    after: Position | None
+    done_until: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class GiveCommand:
+    """Give `reward` to those of one user's decisions that are still open."""
+
+    decisions: Sequence[DecisionKey]
+    reward: float
+    now: datetime
+
+
+async def give_default_rewards(workers: Workers, settings: Settings, now: datetime, *, limit: int = LIMIT) -> Defaults:
+    """Give the default reward, if one is set, to every decision whose wait is over; each user is one transaction.
+
+    Args:
+        workers: run the transactions.
+        settings: the wait and the reward.
+        now: the moment.
+        limit: decisions that one look returns, at most.
+
+    Raises:
+        UnavailableError: the database can't do it now; the transactions so far are done.
+    """
+    if settings.reward_wait is None:
+        return Defaults()
+    command = LookCommand(now, timedelta(seconds=settings.reward_wait), limit)
+    given, failed = 0, tuple[UUID, ...]()
+    while True:
+        [found] = await workers.run(look, [command])
+        if found is None:
+            return Defaults(given, is_busy=True, failed=failed)
+        if found.after is None:
+            return Defaults(given, failed=failed)
+        tried = {**command.tried, **found.overdue}
+        for decisions in _by_user(found.overdue):
+            outcome = await _give_to_user(workers, GiveCommand(decisions, settings.default_reward, now))
+            if outcome is None:
+                return Defaults(given, is_busy=True, failed=failed)
+            given += len(outcome.given)
+            failed += outcome.failed
+            for key in outcome.given:
+                del tried[key]
+        tried = {key: position for key, position in tried.items() if position > found.after}
+        command = replace(command, after=found.after, done_until=found.done_until, tried=tried)
+
+
+def look(connection: Connection, commands: Sequence[LookCommand]) -> list[Look | None]:
+    """Take one look a command; None: another process is running the task."""
+    return [_look(connection, command) for command in commands]
+
+
+def give(connection: Connection, commands: Sequence[GiveCommand]) -> list[list[DecisionKey] | None]:
+    """Return, for each command, which decisions got the reward; None: another process is running the task."""
+    return [_give(connection, command) for command in commands]
+
+
+@dataclass(frozen=True, slots=True)
+class _Given:
+    given: Sequence[DecisionKey]
+    failed: tuple[UUID, ...] = ()
+
+
+async def _give_to_user(workers: Workers, command: GiveCommand) -> _Given | None:
+    """Give a user's rewards in one transaction; if that fails, each alone, so that only the broken ones are left."""
+    try:
+        [given] = await workers.run(give, [command])
+    except UnavailableError:
+        raise
+    except Exception as error:  # noqa: BLE001 - it is logged, and the task goes on
+        if len(command.decisions) == 1:
+            [key] = command.decisions
+            _report(key, error)
+            return _Given([], (key.decision_id,))
+    else:
+        return None if given is None else _Given(given)
+    alone = []
+    for key in command.decisions:
+        outcome = await _give_to_user(workers, replace(command, decisions=[key]))
+        if outcome is None:
+            return None
+        alone.append(outcome)
+    return _Given([key for one in alone for key in one.given], tuple(name for one in alone for name in one.failed))
+
+
+def _report(key: DecisionKey, error: Exception) -> None:
+    # The place of the error without its message, which may quote a user's data.
+    trace = "".join(traceback.format_tb(error.__traceback__))
+    logger.error("a default reward failed: %s\n%s", type(error).__name__, trace)
+    logger.error("decision %s can't be given the default reward and is stepped over", key.decision_id)
+
+
+def _look(connection: Connection, command: LookCommand) -> Look | None:
+    claim = upkeep.claim(connection, DEFAULT_REWARDS)
+    if claim is None:
+        return None
+    end = command.now - command.wait
+    after = _start(connection, command, claim.done_until, end)
+    until = min(after.decided_at + _WINDOW, end)
+    found = upkeep.overdue(connection, after, until, command.limit + len(command.tried))
+    overdue = {key: position for key, position in found.items() if key not in command.tried}
+    # Not the last of them: the next look sees again the stretch of these, which a replayed user may have joined.
+    reached = _at(min(overdue.values()).decided_at) if overdue else max(after, _at(until))
+    done_until = min(reached.decided_at, end - _MARGIN)
+    # Never back: if the wait has grown since the last run, the decisions before that time were tried all the same.
+    done_until = max(done_until, claim.done_until or done_until)
+    upkeep.save(connection, DEFAULT_REWARDS, done_until, command.now)
+    return Look(overdue, reached if overdue or until < end else None, done_until)
+
+
+def _start(connection: Connection, command: LookCommand, done_until: datetime | None, end: datetime) -> Position:
+    # A replay of a user with older decisions sets the stored time back.
+    went_back = command.done_until is not None and (done_until is None or done_until < command.done_until)
+    if command.after is None or went_back:
+        return _at(done_until or upkeep.first(connection) or end)
+    return command.after
+
+
+def _give(connection: Connection, command: GiveCommand) -> list[DecisionKey] | None:
+    if upkeep.claim(connection, DEFAULT_REWARDS) is None:
+        return None
+    # Reads them again under the locks of their states: a reward that came meanwhile is the one that counts.
+    book = Book.open(connection, decisions=command.decisions)
+    still_open = [key for key in command.decisions if key in book.decisions and book.decisions[key].is_open]
+    for key in still_open:
+        book.reward(book.decisions[key], command.reward, command.now, kind=Kind.DEFAULT)
+    book.write(connection)
+    return still_open
+
+
+def _by_user(decisions: Mapping[DecisionKey, Position]) -> list[list[DecisionKey]]:
+    """Group decisions by user, in their order."""
+    groups: dict[str, list[DecisionKey]] = {}
+    for key in decisions:
+        groups.setdefault(key.user_id, []).append(key)
+    return list(groups.values())
+
+
+def _at(moment: datetime) -> Position:
+    return Position(moment, UUID(int=0))

@@ -1,0 +1,36 @@
+"""Erasing a person: every row of theirs in every table, at once; whoever comes back under that id is somebody new."""
+
+from collections import Counter
+from collections.abc import Sequence
+from itertools import chain
+
+from sqlalchemy import Connection
+
+from oo_ml.domain.policies import DIMENSIONS
+from oo_ml.storage import daily_sums, personal_data, states, upkeep
+from oo_ml.storage.states import StateKey
+
+
+def erase(connection: Connection, user_ids: Sequence[str]) -> list[dict[str, int]]:
+    """Delete all that is known of each person; return how many rows each table had of them."""
+    keys = {user_id: [StateKey(user_id, policy) for policy in DIMENSIONS] for user_id in user_ids}
+    # Before any state: a step of counting, or another erasure, may take long, and the users' decisions and rewards go
+    # on meanwhile. No deadlock: counting locks no state, and no transaction that locks a state waits for counting.
+    upkeep.exclude(connection, upkeep.DAYS)
+    # A decision or reward under way is waited for, and erased with the rest: the first one that somebody ever has, too,
+    # which has no state yet that could be locked.
+    made = {user_id: states.make(connection, keys[user_id]) for user_id in sorted(keys)}
+    states.lock(connection, list(chain.from_iterable(keys.values())))
+    for user_id in keys:
+        daily_sums.take_away(connection, user_id)
+    return [_erase(connection, user_id, made.pop(user_id, 0)) for user_id in user_ids]
+
+
+def _erase(connection: Connection, user_id: str, made: int) -> dict[str, int]:
+    erased: Counter[str] = Counter({personal_data.STATE: -made})
+    # Until nothing is left: a look can miss what moves meanwhile, such as a month of the history that is detached.
+    while True:
+        found = personal_data.erase(connection, personal_data.tables(connection), user_id)
+        erased.update(found)
+        if not any(found.values()):
+            return dict(sorted(erased.items()))

@@ -1,0 +1,219 @@
+"""Moving in: the file-based service's states become the starting points of epochs, one transaction a user.
+
+Newer state is never overwritten, and the owner of a file is never guessed. Importing the same files again changes
+nothing, so an import that was interrupted is simply run again.
+"""
+
+import time
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from enum import StrEnum
+from functools import partial
+from pathlib import Path
+from typing import Final
+
+from sqlalchemy import Connection, Engine
+
+from oo_ml.domain.identifiers import is_user_id
+from oo_ml.execution import retry
+from oo_ml.files import legacy_names, legacy_state
+from oo_ml.files.legacy_state import FileState, Listing, StateFileError
+from oo_ml.settings import Settings
+from oo_ml.storage import ledger, states
+from oo_ml.storage.states import PolicyState, StateKey
+
+_NAMED: Final = 5
+
+
+class Verdict(StrEnum):
+    """What became of a file."""
+
+    IMPORTED = "imported"
+    UNCHANGED = "unchanged"
+    KEPT = "kept newer"
+    BAD = "bad"
+    AMBIGUOUS = "ambiguous"
+    UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of a file or of a command, and why."""
+
+    verdict: Verdict
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ImportCommand:
+    """Make `state` the user's, unless there is newer."""
+
+    user_id: str
+    state: FileState
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Where the states are.
+
+    Attributes:
+        ids: the ids behind each NAME, None when nobody listed them.
+    """
+
+    directory: Path
+    listing: Listing
+    ids: Mapping[str, Sequence[str]] | None
+
+
+def import_states(connection: Connection, commands: Sequence[ImportCommand], *, imported_at: datetime) -> list[Outcome]:
+    """Start an epoch from each state that is newer than what is here, with a row of the ledger that carries it."""
+    keys = [StateKey(command.user_id, command.state.policy) for command in commands]
+    current = states.lock_or_create(connection, keys)
+    outcomes, started = _start(current, ledger.only_imported(connection, keys), commands)
+    if started:
+        states.save(connection, list({state.key: state for state in started}.values()))
+        ledger.insert_imports(connection, started, imported_at)
+    return outcomes
+
+
+def preview(connection: Connection, commands: Sequence[ImportCommand]) -> list[Outcome]:
+    """Say what import_states would do; lock nothing and write nothing."""
+    keys = [StateKey(command.user_id, command.state.policy) for command in commands]
+    current = {key: states.read(connection, key.user_id).get(key.policy) or states.fresh(key) for key in keys}
+    outcomes, _ = _start(current, ledger.only_imported(connection, keys), commands)
+    return outcomes
+
+
+def find(directory: Path, users: Path | None) -> Source:
+    """Look at what there is to import.
+
+    Raises:
+        ImportSourceError: the list of users can't be read.
+    """
+    listing = legacy_state.listing(directory)
+    if users is None:
+        return Source(directory, listing, None)
+    stems = map(legacy_state.stem, listing.files)
+    return Source(directory, listing, legacy_names.index(legacy_state.read_users(users), stems))
+
+
+def refused(source: Source) -> Iterator[tuple[str, Outcome]]:
+    """Yield what is out of the question before any file is read: its name, and why."""
+    for file, reason in source.listing.refused:
+        yield file, Outcome(Verdict.BAD, reason)
+    for user_id in (user_id for ids in (source.ids or {}).values() for user_id in ids):
+        if not is_user_id(user_id):
+            yield repr(user_id), Outcome(Verdict.BAD, "listed, but the service accepts no such id")
+
+
+def import_files(
+    engine: Engine, settings: Settings, source: Source, *, imported_at: datetime, dry_run: bool = False
+) -> Iterator[list[tuple[str, Outcome]]]:
+    """Import every file; yield the outcomes of a user's files after their COMMIT, any other file's alone.
+
+    Raises:
+        UnavailableError: the database can't do it now. The users yielded so far are in.
+    """
+    service = preview if dry_run else partial(import_states, imported_at=imported_at)
+    for files in _group_files(source.listing.files):
+        commands: dict[str, dict[str, ImportCommand]] = {}
+        for file in files:
+            command = _command(source, file)
+            if isinstance(command, Outcome):
+                yield [(file, command)]
+            else:
+                commands.setdefault(command.user_id, {})[file] = command
+        for of_user in commands.values():
+            deadline = time.monotonic() + settings.request_timeout
+            outcomes = retry.run(engine, service, list(of_user.values()), deadline)
+            yield list(zip(of_user, outcomes, strict=True))
+
+
+def _group_files(files: Iterable[str]) -> Collection[Sequence[str]]:
+    """Group files that can be one user's: NAME_egreedy.json goes with NAME.json, and may be of the user NAME_egreedy.
+
+    Which user a file is of is known only after reading it, and the files of all users don't fit into memory.
+    """
+    groups: dict[str, list[str]] = {}
+    for file in files:
+        name = legacy_state.stem(file)
+        while name.endswith(legacy_state.EPSILON_GREEDY_SUFFIX):
+            name = name.removesuffix(legacy_state.EPSILON_GREEDY_SUFFIX)
+        groups.setdefault(name, []).append(file)
+    return groups.values()
+
+
+def _command(source: Source, file: str) -> ImportCommand | Outcome:
+    try:
+        state = legacy_state.read(source.directory, file)
+    except StateFileError as error:
+        return Outcome(Verdict.BAD, str(error))
+    owners = legacy_names.owners(state.name, source.ids)
+    if len(owners) > 1:
+        return Outcome(Verdict.AMBIGUOUS, f"{state.policy} of {_either(owners)}")
+    if not owners:
+        missing = "no such id is listed" if source.ids is not None else "its id can't be told without --users"
+        return Outcome(Verdict.UNKNOWN, f"{state.policy} of the name {state.name!r}: {missing}")
+    [user_id] = owners
+    if not is_user_id(user_id):
+        return Outcome(Verdict.BAD, f"{state.policy} of {user_id!r}: the service accepts no such id")
+    return ImportCommand(user_id, state)
+
+
+def _either(ids: Sequence[str]) -> str:
+    more = f" and {len(ids) - _NAMED} more" if len(ids) > _NAMED else ""
+    return "either of " + ", ".join(map(repr, ids[:_NAMED])) + more
+
+
+def _start(
+    current: Mapping[StateKey, PolicyState], only_imported: Iterable[StateKey], commands: Sequence[ImportCommand]
+) -> tuple[list[Outcome], list[PolicyState]]:
+    """Judge each command in turn; return the outcomes, and the states that begin an epoch."""
+    states_now, replaceable = dict(current), set(only_imported)
+    outcomes, started = [], []
+    for command in commands:
+        key = StateKey(command.user_id, command.state.policy)
+        outcome = _judge(states_now[key], command.state, replaceable=key in replaceable)
+        if outcome.verdict is Verdict.IMPORTED:
+            epoch = states_now[key].epoch + 1 if key in replaceable else 0
+            states_now[key] = _starting_point(key, epoch, command.state)
+            replaceable.add(key)
+            started.append(states_now[key])
+        outcomes.append(outcome)
+    return outcomes, started
+
+
+def _judge(here: PolicyState, file: FileState, *, replaceable: bool) -> Outcome:
+    if here.epoch == here.version == here.pulls == 0:
+        # Created by this transaction: whoever else creates a row decides or learns with it in the same one.
+        return Outcome(Verdict.IMPORTED)
+    if not replaceable:
+        return Outcome(Verdict.KEPT, f"{file.policy} of {here.key.user_id!r} has gone on here")
+    if _same(here, _starting_point(here.key, here.epoch, file)):
+        return Outcome(Verdict.UNCHANGED)
+    if file.last_updated is None or (here.last_updated is not None and file.last_updated <= here.last_updated):
+        return Outcome(Verdict.KEPT, f"{file.policy} of {here.key.user_id!r} was imported from a file that is no older")
+    return Outcome(Verdict.IMPORTED)
+
+
+def _starting_point(key: StateKey, epoch: int, file: FileState) -> PolicyState:
+    return PolicyState(
+        key=key,
+        model=file.model,
+        epoch=epoch,
+        version=1,
+        pulls=file.pulls,
+        explore_count=file.explore_count,
+        reward_count=file.reward_count,
+        cumulative_reward=file.cumulative_reward,
+        last_updated=file.last_updated,
+    )
+
+
+def _same(here: PolicyState, there: PolicyState) -> bool:
+    return (
+        here.model.A.tobytes() == there.model.A.tobytes()
+        and here.model.b.tobytes() == there.model.b.tobytes()
+        and replace(here, model=there.model) == there
+    )

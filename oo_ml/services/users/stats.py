@@ -1,0 +1,88 @@
+"""What is known of a person, read without a lock."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy import Connection
+
+from oo_ml.domain.policies import draw
+from oo_ml.domain.ridge import theta
+from oo_ml.errors import OoMlError, UnknownDecisionError
+from oo_ml.storage import history, ledger, states
+from oo_ml.storage.history import DecisionKey, HistoryEntry, StoredDecision
+from oo_ml.storage.ledger import Entry
+from oo_ml.storage.postgres.engine import snapshot
+from oo_ml.storage.states import StateKey
+
+
+@dataclass(frozen=True, slots=True)
+class Stats:
+    """What a policy has learned of a user; `theta` has d numbers, all zero for somebody never seen."""
+
+    pulls: int
+    explore_count: int
+    reward_count: int
+    cumulative_reward: float
+    theta: list[float]
+    last_updated: datetime | None
+
+    @property
+    def estimated_mean_reward(self) -> float:
+        """cumulative_reward / reward_count, 0 when there is none."""
+        return self.cumulative_reward / self.reward_count if self.reward_count else 0.0
+
+    @property
+    def exploration_rate(self) -> float:
+        """explore_count / pulls, 0 when there is none."""
+        return self.explore_count / self.pulls if self.pulls else 0.0
+
+
+def stats(connection: Connection, keys: Sequence[StateKey]) -> list[Stats]:
+    """Return what is known under each key."""
+    return [_stats(connection, key) for key in keys]
+
+
+def _stats(connection: Connection, key: StateKey) -> Stats:
+    state = states.read(connection, key.user_id).get(key.policy) or states.fresh(key)
+    return Stats(
+        pulls=state.pulls,
+        explore_count=state.explore_count,
+        reward_count=state.reward_count,
+        cumulative_reward=state.cumulative_reward,
+        theta=theta(state.model).tolist(),
+        last_updated=state.last_updated,
+    )
+
+
+def features(connection: Connection, user_ids: Sequence[str]) -> list[list[HistoryEntry]]:
+    """Return the last 100 decisions of each user, oldest first."""
+    return [history.recent(connection, user_id) for user_id in user_ids]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Receipt:
+    """A decision with all that explains it.
+
+    Attributes:
+        decision: as it was made and stored, with the reward that counts now.
+        draw: the two uniform numbers that its id stands for: whether to explore, and which candidate then.
+        rewards: what was said of its reward, oldest first.
+    """
+
+    decision: StoredDecision
+    draw: tuple[float, float]
+    rewards: list[Entry]
+
+
+def receipts(connection: Connection, keys: Sequence[DecisionKey]) -> list[Receipt | OoMlError]:
+    """Return the receipt of each decision."""
+    snapshot(connection)
+    return [_receipt(connection, key) for key in keys]
+
+
+def _receipt(connection: Connection, key: DecisionKey) -> Receipt | OoMlError:
+    decision = history.stored(connection, key)
+    if decision is None:
+        return UnknownDecisionError()
+    return Receipt(decision, draw(key.decision_id.int), ledger.of_decision(connection, key))

@@ -1,0 +1,161 @@
+"""Declarations of the sums by day. Upkeep adds to them (storage/daily_sums.py); they hold no data of single users.
+
+Schema rollup adds the rows that are not counted yet; schema analytics shows the result.
+"""
+
+from typing import Any
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    CheckConstraint,
+    Column,
+    Date,
+    Numeric,
+    SmallInteger,
+    Table,
+    UniqueConstraint,
+)
+
+from oo_ml.storage.schema.column_types import REFERENCE, metadata, name
+
+counted = Table(
+    "counted",
+    metadata,
+    name("source", "feature_history, reward_ledger or generations", primary_key=True),
+    Column(
+        "counted_until", BigInteger, nullable=False, comment="The daily tables include all rows up to this position"
+    ),
+    Column(
+        "settled_until",
+        BigInteger,
+        nullable=False,
+        comment="All transactions with a row up to this position have ended",
+    ),
+    Column("next_until", BigInteger, comment="The next settled_until, once all transactions below next_xid have ended"),
+    Column("next_xid", BigInteger, comment="No transaction from this number on has a row up to next_until"),
+    CheckConstraint("counted_until <= settled_until", name="counted_range"),
+    comment="Progress of the daily tables, one row for each source. If it is empty, upkeep counts everything again",
+    info=REFERENCE,
+)
+
+
+def _count(name: str, comment: str) -> Column[Any]:
+    return Column(name, BigInteger, nullable=False, comment=comment)
+
+
+def _sum(name: str, comment: str) -> Column[Any]:
+    # numeric is exact: the order of additions does not matter, and a sum can be subtracted again.
+    return Column(name, Numeric, nullable=False, comment=comment)
+
+
+daily_reactions = Table(
+    "daily_reactions",
+    metadata,
+    Column("day", Date, nullable=False, comment="Day of the decisions, UTC"),
+    name("policy", "The policy that decided"),
+    name("prompt_version", "Prompt version that wrote the tip, if a model did", nullable=True),
+    Column("exploring", Boolean, nullable=False, comment="Whether the tip was drawn at random"),
+    name(
+        "reaction",
+        "done, helpful, snooze, not_helpful, dismiss, other; none: no reward; default: an assumed one",
+    ),
+    _count("decisions", "Number of decisions"),
+    _sum("rewards", "Sum of the rewards r"),
+    _sum("rewards_squared", "Sum of r^2"),
+    _sum("weights", "Sum of w = 1 / (propensity x prompt_probability)"),
+    _sum("weights_squared", "Sum of w^2"),
+    _sum("weighted_rewards", "Sum of w r"),
+    _sum("squared_weights_rewards", "Sum of w^2 r"),
+    _sum("weighted_rewards_squared", "Sum of w^2 r^2"),
+    UniqueConstraint(
+        "day",
+        "policy",
+        "prompt_version",
+        "exploring",
+        "reaction",
+        name="uq_daily_reactions",
+        postgresql_nulls_not_distinct=True,
+    ),
+    comment="Decisions by day and by the reaction that counts. Upkeep adds to it; schema analytics adds newer rows",
+    info=REFERENCE,
+)
+
+daily_learning = Table(
+    "daily_learning",
+    metadata,
+    Column("day", Date, primary_key=True, comment="Day of the decisions, UTC"),
+    name("policy", "The policy that decided", primary_key=True),
+    Column(
+        "first_pull", BigInteger, primary_key=True, autoincrement=False, comment="First decision number of the group"
+    ),
+    _count("decisions", "Number of decisions"),
+    _count("rewarded", "Number of decisions with a reward that counts"),
+    _sum("rewards", "Sum of the rewards r"),
+    _sum("rewards_squared", "Sum of r^2"),
+    comment="Decisions by day and by their number in the epoch: one by one up to 99, then in groups of a tenth",
+    info=REFERENCE,
+)
+
+daily_delays = Table(
+    "daily_delays",
+    metadata,
+    Column("day", Date, primary_key=True, comment="Day of the decisions, UTC"),
+    name("policy", "The policy that decided", primary_key=True),
+    Column(
+        "delay_step",
+        SmallInteger,
+        primary_key=True,
+        autoincrement=False,
+        comment="ceil(20 log2(1 + seconds)) from the decision to the reaction",
+    ),
+    _count("decisions", "Number of decisions"),
+    comment="Decisions with a reaction, by day and by the delay of the reaction. A step is 3.5 % longer than the last",
+    info=REFERENCE,
+)
+
+daily_exploration = Table(
+    "daily_exploration",
+    metadata,
+    Column("day", Date, primary_key=True, comment="Day of the decisions, UTC"),
+    name("policy", "The policy that decided", primary_key=True),
+    _count("decisions", "Number of decisions whose exploration is known"),
+    _count("explored", "Number of decisions drawn at random"),
+    _sum("expected", "Sum of e, the probability of a draw at random"),
+    _sum("expected_variance", "Sum of e (1 - e)"),
+    _sum("shares", "Sum of u = 1 / (n propensity), n the number of candidates; the mean of u should be 1"),
+    _sum("shares_squared", "Sum of u^2"),
+    comment="Random draws by day, beside the number that was expected",
+    info=REFERENCE,
+)
+
+daily_costs = Table(
+    "daily_costs",
+    metadata,
+    Column("day", Date, primary_key=True, comment="Day of the calls, UTC"),
+    name("prompt_version", "The prompt version used", primary_key=True),
+    _count("calls", "Number of calls"),
+    _count("failed", "Number of calls that gave no tips"),
+    _count("retries", "Number of further requests to the model within a call"),
+    _count("prompt_tokens", "Tokens of the prompts"),
+    _count("completion_tokens", "Tokens of the replies"),
+    comment="Calls of the language model by day and version. Upkeep adds to it; schema analytics adds newer rows",
+    info=REFERENCE,
+)
+
+daily_latencies = Table(
+    "daily_latencies",
+    metadata,
+    Column("day", Date, primary_key=True, comment="Day of the calls, UTC"),
+    name("prompt_version", "The prompt version used", primary_key=True),
+    Column(
+        "latency_step",
+        SmallInteger,
+        primary_key=True,
+        autoincrement=False,
+        comment="round(20 log2(1 + milliseconds)) spent waiting",
+    ),
+    _count("calls", "Number of calls"),
+    comment="Calls of the language model by day and by latency. A step is 3.5 % longer than the last",
+    info=REFERENCE,
+)

@@ -1,0 +1,105 @@
+"""The hot calls answer the same past FastAPI as through it."""
+
+import asyncio
+from collections.abc import Iterator
+from typing import Any
+
+import httpx
+import pytest
+from fastapi import FastAPI, Request, Response
+
+from oo_ml.api.hot_routes import Shortcut
+from tests import calls
+from tests.serving import Service
+
+HOT = ["/score", "/score/egreedy", "/reward", "/reward/egreedy"]
+GOOD = {path: calls.score() if "score" in path else calls.reward() for path in HOT}
+BAD: list[Any] = [{}, [], {"user_id": "a\0b"}, {"user_id": 7, "candidates": 1, "tip_id": ""}]
+
+
+def through(service: Service, path: str, content: bytes, **headers: str) -> httpx.Response:
+    """A call whose length is not announced, which is what the shortcut leaves to FastAPI."""
+
+    def chunks() -> Iterator[bytes]:
+        yield content
+
+    return service.client.post(path, content=chunks(), headers={"Content-Type": "application/json", **headers})
+
+
+def past(service: Service, path: str, content: bytes, **headers: str) -> httpx.Response:
+    """The same as every client sends it."""
+    return service.client.post(path, content=content, headers={"Content-Type": "application/json", **headers})
+
+
+@pytest.mark.parametrize(
+    ("method", "content", "status"), [("POST", b"0123456789", 200), ("POST", b"0123456789+", 413), ("GET", b"", 404)]
+)
+def test_the_way_past_is_taken(method: str, content: bytes, status: int) -> None:
+    """FastAPI knows nothing of this path, so only the shortcut can answer it."""
+
+    async def endpoint(request: Request) -> Response:
+        return Response(await request.body())
+
+    async def call() -> httpx.Response:
+        transport = httpx.ASGITransport(Shortcut(FastAPI(), {"/hot": endpoint}, max_body=10))
+        async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
+            return await client.request(method, "/hot", content=content)
+
+    answer = asyncio.run(call())
+    assert answer.status_code == status
+    assert (answer.content == content) == (status == 200)
+
+
+@pytest.mark.parametrize("path", HOT)
+@pytest.mark.parametrize("body", BAD, ids=str)
+def test_bad_bodies_are_refused_alike(service: Service, path: str, body: Any) -> None:  # noqa: ANN401
+    """Status, headers that matter, and every word."""
+    content = httpx.Request("POST", "http://x", json=body).content
+    answers = [way(service, path, content) for way in (through, past)]
+    assert answers[0].status_code == answers[1].status_code == 422
+    assert answers[0].content == answers[1].content
+    assert answers[0].headers["content-type"] == answers[1].headers["content-type"]
+
+
+@pytest.mark.parametrize("path", HOT)
+def test_good_bodies_are_answered_alike(service: Service, path: str) -> None:
+    """But for the ids of decisions."""
+    content = httpx.Request("POST", "http://x", json=GOOD[path]).content
+    answers = [way(service, path, content) for way in (through, past)]
+    assert [answer.status_code for answer in answers] == [200, 200]
+    first, second = ({**answer.json(), "decision_id": None} for answer in answers)
+    assert first == second
+
+
+@pytest.mark.parametrize("path", ["/reward", "/reward/egreedy"])
+def test_an_idempotency_key_is_the_same_key_both_ways(service: Service, path: str) -> None:
+    """Sent through FastAPI and then past it, the reward counts once; a bad key is refused alike."""
+    content = httpx.Request("POST", "http://x", json=GOOD[path]).content
+    assert through(service, path, content, **{"Idempotency-Key": "k"}).json()["applied"] is True
+    assert past(service, path, content, **{"Idempotency-Key": "k"}).json()["applied"] is False
+    refused = [way(service, path, content, **{"Idempotency-Key": "k" * 201}) for way in (through, past)]
+    assert refused[0].status_code == refused[1].status_code == 422
+    assert refused[0].content == refused[1].content
+
+
+@pytest.mark.parametrize("path", HOT)
+def test_other_methods_and_spellings_go_through(service: Service, path: str) -> None:
+    """Only a POST to the very path is taken."""
+    assert service.client.get(path).status_code == 405
+    assert past(service, f"{path}/", b"{}").status_code == 404
+    assert past(service, path.replace("s", "%73", 1).replace("r", "%72", 1), b"{}").status_code == 404
+
+
+@pytest.mark.parametrize("path", [*HOT, "/prompts"])
+def test_a_body_too_large_is_refused_alike(service: Service, path: str) -> None:
+    """By its announced length, or by its bytes as they come: the same 413."""
+    answers = [way(service, path, b" " * 3_000_000) for way in (through, past)]
+    assert [(answer.status_code, answer.json()["code"]) for answer in answers] == [(413, "content_too_large")] * 2
+    assert answers[0].content == answers[1].content
+
+
+@pytest.mark.parametrize("path", HOT)
+def test_the_calls_stand_in_the_openapi_document(service: Service, path: str) -> None:
+    """With what they take and give."""
+    described = service.client.get("/openapi.json").json()["paths"][path]["post"]
+    assert {"requestBody", "responses"} <= described.keys()

@@ -1,0 +1,128 @@
+"""docs/analytics.md says what is so: every block of it, run in order on the simulated weeks, prints what stands there.
+
+REWRITE_DOCS=1 .venv/bin/pytest tests/docs/test_analytics.py writes down what they print now.
+"""
+
+import asyncio
+import os
+import re
+import shlex
+import subprocess
+import sysconfig
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+from typing import Any, Final
+
+import pytest
+from pytest_postgresql.janitor import DatabaseJanitor
+from sqlalchemy import Engine, text
+
+from oo_ml.embedded_postgres import binaries
+from oo_ml.services.container import single_worker
+from oo_ml.services.upkeep.daily_sums import count_days
+from oo_ml.storage.postgres import engine
+from tests.conftest import ANALYST, MIGRATOR, as_role, make_settings
+from tests.docs.analytics_world import weeks
+from tests.waiting import until
+
+DOCS: Final = Path(__file__).parents[2] / "docs" / "analytics.md"
+BLOCK: Final = re.compile(r"(?<=```)(sql|sh)\n(.*?)```\n\n```text\n(.*?)(?=```)", re.DOTALL)
+PSQL: Final = ("psql", "--no-psqlrc", "--quiet", "--set=ON_ERROR_STOP=1")
+# The role that the page grants rights to; another process of the run may have made it.
+ANA: Final = """
+    DO $$ BEGIN CREATE ROLE ana LOGIN; EXCEPTION WHEN duplicate_object OR unique_violation THEN NULL; END $$
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Lived:
+    """A database on which the simulated weeks were lived, as its owner and as an analyst."""
+
+    owner_url: str
+    analyst_url: str
+
+
+@pytest.fixture(scope="module")
+def lived(postgresql_noproc: Any, worker_id: str) -> Iterator[Lived]:  # noqa: ANN401 - of pytest-postgresql
+    """The weeks lived and counted."""
+    server, name = postgresql_noproc, f"docs_{worker_id}"
+    janitor = DatabaseJanitor(
+        user=server.user, host=server.host, port=server.port, dbname=name, template_dbname=server.template_dbname
+    )
+    with janitor:
+        address = f"{name}?host={server.host}&port={server.port}"
+        url = f"postgresql://{server.user}@/{address}"
+        db = engine.create(url, make_settings(), threads=2)
+        try:
+            with db.begin() as connection:
+                connection.execute(text(ANA))
+            weeks.live(db)
+            until(partial(_is_counted, db, url))
+            yield Lived(url, f"postgresql://{ANALYST}@/{address}")
+        finally:
+            db.dispose()
+
+
+def test_every_block_prints_what_stands_there(lived: Lived) -> None:
+    """As psql and `oo-ml` print it, but for spaces at the ends of lines; SQL is run by an analyst."""
+    written = DOCS.read_text("utf-8")
+    found = BLOCK.sub(lambda block: f"{block[1]}\n{block[2]}```\n\n```text\n{_run(lived, block[1], block[2])}", written)
+    if os.environ.get("REWRITE_DOCS"):
+        DOCS.write_text(found, "utf-8")
+    else:
+        assert written == found
+
+
+def test_every_block_has_its_output() -> None:
+    """None is left out, and there are more than a dozen questions."""
+    written = DOCS.read_text("utf-8")
+    assert len(BLOCK.findall(written)) == len(re.findall(r"^```(?:sql|sh)$", written, re.MULTILINE)) > 12
+
+
+def test_the_raw_rate_picks_the_wrong_version_and_the_weighted_one_the_right_one(lived: Lived) -> None:
+    """No interval of one version touches the other's, raw or weighted; the truth lies in the weighted ones."""
+    db = engine.create(lived.owner_url, make_settings(), threads=1)
+    with db.begin() as connection:
+        asked = text("SELECT * FROM analytics.reaction_rates WHERE grouped_by = 'prompt_version'")
+        rates = {row.prompt_version: row for row in connection.execute(asked)}
+        known = connection.execute(text("SELECT prompt_version, done_rate FROM simulation.truth"))
+        truth = {row.prompt_version: row.done_rate for row in known}
+    db.dispose()
+    worse, better = (rates[version] for version in sorted(truth, key=truth.__getitem__))
+    assert worse.done_low > better.done_high
+    assert worse.done_weighted_high < better.done_weighted_low
+    for version, rate in truth.items():
+        assert rates[version].done_weighted_low < rate < rates[version].done_weighted_high
+
+
+def _run(lived: Lived, language: str, block: str) -> str:
+    """Return what a block prints, without spaces and empty lines at the ends."""
+    command = [*PSQL, lived.analyst_url] if language == "sql" else ["sh", "-e"]
+    block = block.replace("postgresql://owner:...@db/oo_ml", shlex.quote(as_role(lived.owner_url, MIGRATOR)))
+    directories = [sysconfig.get_path("scripts"), str(binaries.find(None)), os.environ["PATH"]]
+    patience = {f"OO_ML_{name}_TIMEOUT": "60" for name in ("DATABASE_CONNECT", "REQUEST", "STATEMENT")}
+    environment = {
+        "PATH": os.pathsep.join(directories),
+        "HOME": "/nonexistent",
+        "LC_ALL": "C.UTF-8",
+        "COLUMNS": "120",
+        "PGTZ": "UTC",
+        "OO_ML_DATABASE_URL": lived.owner_url,
+    }
+    done = subprocess.run(  # noqa: S603 - what stands in our own docs
+        command, input=block, env=environment | patience, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, (block, done.stderr)
+    lines = [line.rstrip() for line in done.stdout.splitlines()]
+    return "\n".join(lines).strip("\n") + "\n"
+
+
+def _is_counted(db: Engine, url: str) -> bool:
+    """Count; other tests' transactions on this server may hold it up."""
+    with single_worker(make_settings(), url) as worker:
+        asyncio.run(count_days(worker, datetime.now(UTC)))
+    with db.begin() as connection:
+        return not connection.scalar(text("SELECT count(*) FROM rollup.uncounted"))

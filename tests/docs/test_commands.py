@@ -1,0 +1,260 @@
+"""Every command of README.md and docs/ works: the ```sh blocks of a page are run in order, in one shell.
+
+A block ```text that follows directly is their standard output, but for what MASKS hides; "..." stands for anything in
+its line.
+"""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Final
+
+import psycopg
+import pytest
+from typer.core import TyperGroup
+from typer.main import get_command
+
+from oo_ml.cli.main import app
+from oo_ml.domain.policies import EPSILON_GREEDY
+from oo_ml.embedded_postgres import binaries
+from tests import file_service
+from tests.commands import PATIENT, environment, served
+from tests.conftest import MIGRATOR, SERVICE, Serve
+from tests.docs.pages import PAGES, ROOT, Block, blocks, without_blocks
+
+COMMANDS: Final = {
+    page: [block for block in blocks(path.read_text("utf-8")) if block.language == "sh"]
+    for page, path in PAGES.items()
+    # tests/docs/test_analytics.py runs its commands, on simulated weeks.
+    if page != "docs/analytics.md"
+}
+
+LANGUAGES: Final = {"sh", "text", "json", "sql"}
+# Read as text, such a line would not be run.
+INDENTED: Final = re.compile(
+    r"^(?: {4}|\t)\s*(?:\$ |\w+=\S+ )*(?:curl|oo-ml|OO_ML_|psql|pg_dump|make |python|npx|\.venv|alembic).*",
+    re.MULTILINE,
+)
+
+# These run until they are stopped: each is started on a free port, and has to answer.
+SERVES: Final = re.compile(r"^(?:\w+=\S+ )*(?:make run|oo-ml serve)\b.*$", re.MULTILINE)
+# These take minutes: make has to know the target. `make test` and .ci/run do the rest.
+MAKES: Final = re.compile(r"^(?:\w+=\S+ )*make .*$", re.MULTILINE)
+# This needs npm: tests/slow/test_typescript.py runs it.
+NEEDS_NPM: Final = re.compile(r"^npx .*$", re.MULTILINE)
+
+INLINE: Final = re.compile(r"`(?:\w+=\S+ )*oo-ml ([^`]+)`")
+
+SERVICES: Final = [
+    (page, line) for page, written in COMMANDS.items() for block in written for line in SERVES.findall(block.content)
+]
+
+_FLOAT: Final = re.compile(r"-?\d+\.\d{7,}")
+MASKS: Final = (
+    (re.compile(r"\b[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}\b"), "<id>"),
+    (re.compile(r"\b\d{4}-\d\d-\d\dT[\d:.]+Z"), "<time>"),
+)
+
+_NEXT_BLOCK: Final = "=== next block ==="
+
+
+@pytest.fixture
+def checkout(tmp_path: Path) -> Path:
+    """A copy of the checkout, for commands that write files, with the environment that runs the tests as .venv."""
+    copy = tmp_path / "checkout"
+    copy.mkdir()
+    for one in ROOT.iterdir():
+        if one.is_dir() and not one.name.startswith("."):
+            shutil.copytree(one, copy / one.name, ignore=shutil.ignore_patterns("__pycache__", "node_modules"))
+        elif one.is_file():
+            shutil.copy2(one, copy)
+    (copy / ".venv").symlink_to(sys.prefix)
+    return copy
+
+
+@pytest.fixture
+def variables(home: Path, postgresql: psycopg.Connection[Any]) -> dict[str, str]:
+    """The environment of the shell; a command that names no database has the test's instead of the private one."""
+    # An error of the service is an error of the command.
+    (home / ".curlrc").write_text("fail-with-body\nshow-error\n", "utf-8")
+    return environment(
+        **PATIENT,
+        HOME=home,
+        PATH=os.pathsep.join([str(binaries.find(None)), os.environ["PATH"]]),
+        LC_ALL="C.UTF-8",
+        COLUMNS=120,
+        PIP_DISABLE_PIP_VERSION_CHECK=1,
+        PGPORT=postgresql.info.port,
+        OO_ML_DATABASE_URL=_url(postgresql, SERVICE),
+    )
+
+
+@pytest.fixture
+def real(serve: Serve, postgresql: psycopg.Connection[Any], tmp_path: Path) -> dict[str, str]:
+    """Real addresses and paths, by the placeholders that the pages use for them."""
+    owner = _url(postgresql, MIGRATOR)
+    return {
+        "localhost:8000": serve(epsilon=0).url.removeprefix("http://"),
+        "postgresql://owner:...@db/oo_ml": owner,
+        "postgresql://service:...@db/oo_ml": _url(postgresql, SERVICE),
+        "postgresql://app:...@db/app": _url(postgresql, "postgres"),
+        "-h ~/.local/share/oo-ml/socket -U oo_ml oo_ml": owner,
+        "/srv/old/models": str(tmp_path / "models"),
+    }
+
+
+@pytest.mark.parametrize("page", [page for page, written in COMMANDS.items() if written])
+def test_the_commands_of_a_page_work(
+    page: str, checkout: Path, variables: dict[str, str], real: dict[str, str], postgresql: psycopg.Connection[Any]
+) -> None:
+    """In order, in one shell, with an empty home; they print what stands there."""
+    written = COMMANDS[page]
+    if page in PREPARATIONS:
+        PREPARATIONS[page](postgresql, Path(real["/srv/old/models"]))
+    printed = _run(page, [_runnable(block, real) for block in written], checkout, variables)
+    for block, output in zip(written, printed, strict=True):
+        if block.output is not None:
+            is_right = re.fullmatch(_pattern(block.output), _masked(output)) is not None
+            assert is_right, f"{page}:{block.line} prints something else\n\n{block.content}\n{output}"
+    for block in written:
+        for line in MAKES.findall(block.content):
+            _make(line, checkout, variables)
+
+
+@pytest.mark.parametrize(("page", "line"), SERVICES)
+def test_the_services_of_a_page_start(
+    page: str, line: str, checkout: Path, variables: dict[str, str], real: dict[str, str], tmp_path: Path
+) -> None:
+    """`make run` with its private PostgreSQL in an empty home, `oo-ml serve` with the database that it names."""
+    started, own = line, dict(variables)
+    if line.startswith("make "):
+        started = _make(line, checkout, variables).splitlines()[-1]
+        del own["OO_ML_DATABASE_URL"]
+    command = _put(started.replace("--port 8000", "--port 0"), real)
+    assert "--port 0" in command, f"{page}: {line}"
+    script = f"cd {checkout} && . .venv/bin/activate && exec env {command}"
+    with served(tmp_path / "log", ["bash", "-euc", script], **own) as service:
+        assert service.client.get("/readyz").json() == {"ok": True}
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_no_command_hides_from_these_tests(page: str) -> None:
+    """Commands stand in ```sh blocks, which begin at the start of a line."""
+    written = PAGES[page].read_text("utf-8")
+    assert {block.language for block in blocks(written)} <= LANGUAGES
+    rest = without_blocks(written)
+    assert INDENTED.findall(rest) == []
+    assert "```" not in rest
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_what_a_sentence_names_exists(page: str) -> None:
+    """Every `oo-ml ...` between the blocks is a command, with options that it has."""
+    for words in INLINE.findall(without_blocks(PAGES[page].read_text("utf-8"))):
+        command = get_command(app)
+        for word in re.findall(r"[\w-]+", words):
+            if word.startswith("--"):
+                assert word in {name for parameter in command.params for name in parameter.opts}, words
+            elif isinstance(command, TyperGroup):
+                assert word in command.commands, words
+                command = command.commands[word]
+
+
+def _runnable(block: Block, real: dict[str, str]) -> str:
+    content = block.content
+    for elsewhere in (SERVES, MAKES, NEEDS_NPM):
+        content = elsewhere.sub(":", content)
+    return _put(content, real)
+
+
+def _put(command: str, real: dict[str, str]) -> str:
+    for placeholder, value in real.items():
+        command = command.replace(placeholder, value)
+    return command
+
+
+def _run(page: str, contents: list[str], checkout: Path, variables: dict[str, str]) -> list[str]:
+    """Run the blocks of a page, and return what each prints."""
+    script = checkout / "page.sh"
+    first = ["set -eu -o pipefail", """trap 'echo "This failed: $BASH_COMMAND" >&2' ERR"""]
+    # The README has the line itself.
+    activate = [] if page == "README.md" else [". .venv/bin/activate"]
+    mark = f"printf '\\n%s\\n' '{_NEXT_BLOCK}' | tee /dev/stderr"
+    script.write_text("\n".join([*first, *activate, *(f"{mark}\n{content}" for content in contents)]), "utf-8")
+    done = subprocess.run(  # noqa: S603 - what stands in our own docs
+        ["timeout", "300", "bash", script.name],  # noqa: S607
+        cwd=checkout,
+        env=variables,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    _, *printed = done.stdout.split(f"\n{_NEXT_BLOCK}\n")
+    *_, errors = done.stderr.split(f"\n{_NEXT_BLOCK}\n")
+    assert done.returncode == 0, (
+        f"{page}: exit code {done.returncode}\n\n{contents[len(printed) - 1]}\n{''.join(printed[-1:])}\n{errors}"
+    )
+    return printed
+
+
+def _make(line: str, checkout: Path, variables: dict[str, str]) -> str:
+    """Return the commands that make would run."""
+    done = subprocess.run(  # noqa: S603 - what stands in our own docs
+        ["bash", "-c", line.replace("make ", "make --dry-run ", 1)],  # noqa: S607
+        cwd=checkout,
+        env=variables,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, f"{line}\n{done.stdout}"
+    return done.stdout
+
+
+def _pattern(expected: str) -> str:
+    return ".*".join(map(re.escape, _masked(expected).split("...")))
+
+
+def _masked(output: str) -> str:
+    """Return it without ids and times, floats with six digits, no spaces at the ends of lines."""
+    for pattern, name in MASKS:
+        output = pattern.sub(name, output)
+    output = _FLOAT.sub(lambda found: f"{float(found[0]):.6f}", output)
+    return "\n".join(line.rstrip() for line in output.strip("\n").splitlines())
+
+
+def _url(connection: psycopg.Connection[Any], role: str) -> str:
+    """Return an address without a character that a shell would take for its own; PGPORT has the port."""
+    return f"postgresql://{role}@/{connection.info.dbname}?host={connection.info.host}"
+
+
+def _detach_a_month(postgresql: psycopg.Connection[Any], _: Path) -> None:
+    """Leave what retention would leave of July 2026."""
+    postgresql.execute(f"SET ROLE {MIGRATOR}")
+    postgresql.execute("SELECT oo_ml.create_feature_history_months('2026-07-15', 1)")
+    postgresql.execute("ALTER TABLE oo_ml.feature_history DETACH PARTITION oo_ml.feature_history_2026_07")
+    postgresql.commit()
+
+
+def _write_old_states(postgresql: psycopg.Connection[Any], models: Path) -> None:
+    """Leave what the file-based service leaves, and the table of the application's users."""
+    postgresql.execute("CREATE TABLE public.users (id text PRIMARY KEY)")
+    postgresql.execute("INSERT INTO public.users VALUES ('ada'), ('ben@example.org')")
+    postgresql.commit()
+    models.mkdir()
+    file_service.write(models, "ada")
+    file_service.write(models, "ada", EPSILON_GREEDY)
+    file_service.write(models, "ben_example_org")
+
+
+# What a page takes for granted.
+PREPARATIONS: Final[dict[str, Callable[[psycopg.Connection[Any], Path], None]]] = {
+    "docs/moving.md": _write_old_states,
+    "docs/operations.md": _detach_a_month,
+}

@@ -1,0 +1,169 @@
+"""What another policy would have earned: against naive numpy, against the truth, and where it has to be exact."""
+
+import math
+from functools import reduce
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from oo_ml.domain.evaluation import estimators
+from oo_ml.domain.evaluation.estimators import Z95, Estimate, Summary, merge, summarise
+
+Numbers = NDArray[np.float64]
+
+seeds = st.integers(0, 2**32)
+sizes = st.integers(2, 300)
+
+
+def random_log(seed: int, n: int) -> tuple[Numbers, Numbers, Numbers, Numbers]:
+    """w, r, q_logged and q_target of n decisions; some weights are 0, some are large."""
+    rng = np.random.default_rng(seed)
+    weights = np.exp(rng.normal(scale=1.5, size=n)) * (rng.random(n) < 0.8)
+    weights[0] = 1.5
+    return weights, rng.uniform(-1, 1, n), rng.normal(size=n), rng.normal(size=n)
+
+
+def in_blocks(seed: int, *columns: Numbers) -> Summary:
+    """Sum up a log in blocks of any length, empty ones too."""
+    n = len(columns[0])
+    rng = np.random.default_rng(seed)
+    ends = np.sort(rng.integers(0, n + 1, rng.integers(0, 8)))
+    return reduce(merge, (summarise(*block) for block in zip(*(np.split(one, ends) for one in columns), strict=True)))
+
+
+def assert_is(estimate: Estimate | None, mean: float, variance: float) -> None:
+    """The estimate has this mean and variance, and the interval that follows."""
+    assert estimate is not None
+    assert estimate.variance is not None
+    half = 1.959963984540054 * math.sqrt(variance)
+    assert (estimate.estimate, estimate.variance) == pytest.approx((mean, variance), rel=1e-9, abs=1e-12)
+    assert (estimate.low, estimate.high) == pytest.approx((mean - half, mean + half), rel=1e-9, abs=1e-9)
+
+
+@given(seeds, sizes)
+def test_each_is_what_naive_numpy_gives(seed: int, n: int) -> None:
+    """Whatever blocks the log is summed up in."""
+    w, r, q_logged, q_target = random_log(seed, n)
+    summary = in_blocks(seed, w, r, q_logged, q_target)
+    d = q_target + w * (r - q_logged)
+    s = (w * r).sum() / w.sum()
+    assert_is(estimators.observed(summary), r.mean(), r.var(ddof=1) / n)
+    assert_is(estimators.ips(summary), (w * r).mean(), (w * r).var(ddof=1) / n)
+    assert_is(estimators.snips(summary), s, (w**2 * (r - s) ** 2).sum() / w.sum() ** 2)
+    assert_is(estimators.dr(summary), d.mean(), d.var(ddof=1) / n)
+    assert_is(estimators.gain(summary), (d - r).mean(), (d - r).var(ddof=1) / n)
+    assert estimators.effective_sample_size(summary) == pytest.approx(w.sum() ** 2 / (w**2).sum(), rel=1e-9)
+    assert (summary.n, summary.max_weight) == (n, w.max())
+    assert summary.mean_weight == pytest.approx(w.mean(), rel=1e-9)
+    off = abs(w.mean() - 1) / math.sqrt(w.var(ddof=1) / n)
+    assert estimators.weight_off(summary) == pytest.approx(off, rel=1e-9)
+
+
+@given(seeds, sizes)
+def test_without_a_model_there_is_no_dr(seed: int, n: int) -> None:
+    """And it is snips that is compared with what was observed."""
+    w, r, _, _ = random_log(seed, n)
+    summary = in_blocks(seed, w, r)
+    s = (w * r).sum() / w.sum()
+    difference = w * (r - s) / w.mean() - (r - r.mean())
+    assert estimators.dr(summary) is None
+    assert_is(estimators.gain(summary), s - r.mean(), difference.var(ddof=1) / n)
+
+
+@given(seeds, st.integers(1, 300))
+def test_where_all_weights_are_one_it_is_the_mean_of_rewards(seed: int, n: int) -> None:
+    """To the last bit, whatever blocks it is summed up in: the log's own policy earned what it earned."""
+    _, r, q_logged, q_target = random_log(seed, n)
+    summary = in_blocks(seed, np.ones(n), r, q_logged, q_target)
+    ips, snips = estimators.ips(summary), estimators.snips(summary)
+    assert snips is not None
+    assert snips.estimate == ips.estimate == estimators.observed(summary).estimate
+    assert ips.estimate == pytest.approx(math.fsum(r) / n, rel=1e-12, abs=1e-15)
+    assert (summary.mean_weight, summary.max_weight, estimators.effective_sample_size(summary)) == (1.0, 1.0, n)
+    assert estimators.weight_off(summary) == (None if n == 1 else 0.0)
+    assert estimators.ips(summarise(np.ones(n), r)).estimate == r.mean()
+
+
+def test_numbers_far_from_zero_lose_no_digits() -> None:
+    """As sums of squares would, and products about the means: these rewards differ in the seventh digit."""
+    n = 10_000
+    w = random_log(2, n)[0]
+    r = 1e6 + np.random.default_rng(2).random(n)
+    summary = in_blocks(2, w, r, r, r)
+    s = (w * (r - 1e6)).sum() / w.sum()
+    assert_is(estimators.observed(summary), r.mean(), (r - 1e6).var(ddof=1) / n)
+    assert_is(estimators.dr(summary), r.mean(), (r - 1e6).var(ddof=1) / n)
+    snips = (w**2 * (r - 1e6 - s) ** 2).sum() / w.sum() ** 2
+    assert_is(estimators.snips(summary), 1e6 + s, snips)
+
+
+def test_one_decision_has_no_interval() -> None:
+    """Its reward is all there is to say."""
+    summary = summarise(np.array([2.0]), np.array([0.5]), np.array([0.25]), np.array([0.125]))
+    assert estimators.ips(summary) == Estimate(1.0, None, None, None)
+    assert estimators.snips(summary) == Estimate(0.5, None, None, None)
+    assert estimators.dr(summary) == Estimate(0.625, None, None, None)
+    assert estimators.gain(summary) == Estimate(0.125, None, None, None)
+    assert estimators.effective_sample_size(summary) == 1.0
+    assert estimators.weight_off(summary) is None
+
+
+def test_what_the_target_never_chooses_says_nothing_of_it() -> None:
+    """The sum of weights is 0: there is no snips, and the log is worth no decision."""
+    summary = summarise(np.zeros(3), np.ones(3))
+    assert estimators.snips(summary) is estimators.gain(summary) is None
+    assert estimators.effective_sample_size(summary) == 0.0
+
+
+def test_an_empty_block_changes_nothing() -> None:
+    """Before and behind a log with and without a model."""
+    nothing = summarise(np.empty(0), np.empty(0))
+    for log in (summarise(*random_log(1, 9)), summarise(*random_log(1, 9)[:2])):
+        assert merge(nothing, log) is merge(log, nothing) is log
+    assert merge(nothing, nothing).n == nothing.max_weight == 0
+
+
+def test_the_interval_is_of_95_percent() -> None:
+    """The 97.5th percentile of the normal distribution, as the error function has it."""
+    assert math.erf(Z95 / math.sqrt(2)) == pytest.approx(0.95, abs=1e-15)
+
+
+def test_equal_weights_other_than_one_are_no_chance() -> None:
+    """No spread, and a mean that is not 1."""
+    assert estimators.weight_off(summarise(np.full(9, 0.5), np.ones(9))) == math.inf
+
+
+def test_95_percent_intervals_cover_the_truth_in_95_percent_of_1000_worlds() -> None:
+    """In 930 to 970 of them; each has moments, candidates, a policy, a target and a wrong model of its own.
+
+    The truth is the target's mean reward over the distribution of moments, and not over those that were drawn.
+    """
+    worlds, n, moments, candidates = 1000, 400, 6, 4
+    rng = np.random.default_rng(20261123)
+    covered = dict.fromkeys(("ips", "snips", "dr"), 0)
+    errors: dict[str, list[float]] = {name: [] for name in covered}
+    for _ in range(worlds):
+        chance = rng.dirichlet(np.full(moments, 5.0))
+        logged = 0.3 / candidates + 0.7 * rng.dirichlet(np.ones(candidates), moments)
+        target = rng.dirichlet(np.ones(candidates), moments)
+        mean = rng.uniform(0.1, 0.9, (moments, candidates))
+        model = mean + rng.normal(scale=0.2, size=mean.shape)
+        truth = chance @ (target * mean).sum(axis=1)
+
+        moment = rng.choice(moments, n, p=chance)
+        action = (rng.random((n, 1)) > logged[moment].cumsum(axis=1)).sum(axis=1).clip(max=candidates - 1)
+        reward = (rng.random(n) < mean[moment, action]).astype(np.float64)
+        weight = target[moment, action] / logged[moment, action]
+        summary = summarise(weight, reward, model[moment, action], (target * model).sum(axis=1)[moment])
+        for name in covered:
+            estimate = getattr(estimators, name)(summary)
+            covered[name] += estimate.low <= truth <= estimate.high
+            errors[name].append(estimate.estimate - truth)
+    assert all(930 <= count <= 970 for count in covered.values()), covered
+    for name, off in errors.items():
+        # No bias either: the mean error is within three of its standard errors.
+        assert abs(np.mean(off)) < 3 * np.std(off) / math.sqrt(worlds), name
+    assert max(np.std(errors["dr"]), np.std(errors["snips"])) < 0.9 * np.std(errors["ips"])

@@ -1,0 +1,302 @@
+"""Lanes: what queues up shares a transaction, each user is served in order, and what was accepted is done once."""
+
+import asyncio
+import random
+import threading
+from collections import defaultdict
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from typing import Any
+
+import pytest
+from sqlalchemy import Connection, Engine, text
+
+from oo_ml.domain.policies import LINUCB
+from oo_ml.errors import OtherTipError, OverloadedError
+from oo_ml.execution.lanes import Lanes
+from oo_ml.services.decisions.learn import correct, learn
+from oo_ml.services.decisions.reset import reset
+from oo_ml.storage import states
+from oo_ml.storage.states import StateKey
+from tests import calls
+from tests.conftest import Serve
+from tests.execution.notes import (
+    Note,
+    Scribe,
+    busy,
+    notes,
+    outcomes,
+    running,
+    send,
+    together,
+    written,
+)
+from tests.gates import holding_state, scalar, wait_until_blocked
+from tests.rows import assert_folded, everything
+from tests.services.decisions.test_batches import corrections, reactions_by_id, rewards, score, scores, told
+
+pytestmark = pytest.mark.usefixtures("paper")
+
+
+def touch(connection: Connection, user_ids: Sequence[str]) -> list[str]:
+    """A service that needs the row of each user; it tells which lane it runs in."""
+    states.lock_or_create(connection, [StateKey(user_id, LINUCB) for user_id in user_ids])
+    return [threading.current_thread().name] * len(user_ids)
+
+
+def users_of(lanes: Lanes, count: int) -> list[list[str]]:
+    """Return users of each of so many lanes, each of whom has a row by then."""
+
+    async def ask() -> dict[str, str]:
+        names = [f"u{number}" for number in range(20 * count)]
+        return dict(zip(names, await asyncio.gather(*(lanes.run(touch, name, name) for name in names)), strict=True))
+
+    users = defaultdict(list)
+    for name, lane in asyncio.run(ask()).items():
+        users[lane].append(name)
+    assert len(users) == count
+    return list(users.values())
+
+
+# Batches
+
+
+def test_a_command_alone_does_not_wait_for_company(database_url: str, db: Engine) -> None:
+    """With nothing else to do each is a transaction of its own."""
+
+    async def one_by_one(lanes: Lanes) -> list[int]:
+        return [await lanes.run(scribe, note.user_id, note) for note in notes("ada ben ada")]
+
+    scribe = Scribe()
+    with running(database_url) as (lanes, _):
+        assert asyncio.run(one_by_one(lanes)) == [1, 2, 3]
+    assert written(db) == scribe.calls == [[Note("ada", 1)], [Note("ben", 2)], [Note("ada", 3)]]
+
+
+def test_what_came_during_a_transaction_shares_the_next_one(database_url: str, db: Engine) -> None:
+    """The first waits for a row; what queues up behind it is committed at once, and each is told its own outcome."""
+
+    async def crowd(lanes: Lanes, holder: Connection) -> list[Any]:
+        first = await send(lanes, scribe, notes("ada"))
+        await asyncio.to_thread(wait_until_blocked, db, 1)
+        others = await send(lanes, scribe, notes("ben ada cyd ben ada"))
+        holder.commit()
+        return await outcomes(first + others)
+
+    with db.begin() as connection:
+        touch(connection, ["ada"])
+    scribe = Scribe(before=lambda connection, _: touch(connection, ["ada"]))
+    with running(database_url) as (lanes, _), holding_state(db, "ada", LINUCB) as holder:
+        assert asyncio.run(crowd(lanes, holder)) == [1, 1, 2, 3, 4, 5]
+    assert written(db) == scribe.calls == [notes("ada"), notes("ben ada cyd ben ada")]
+
+
+def test_a_transaction_holds_no_more_than_a_batch(database_url: str, db: Engine) -> None:
+    """What is left is the next one's."""
+    scribe = Scribe()
+    seven = notes("ada ben ada cyd ben ada ben")
+    with running(database_url, batch=3) as (lanes, _):
+        assert asyncio.run(together(lanes, scribe, seven)) == [1, 2, 3, 4, 5, 6, 7]
+    assert written(db) == scribe.calls == [seven[:3], seven[3:6], seven[6:]]
+
+
+def test_a_refusal_is_one_outcome_among_others(database_url: str, db: Engine) -> None:
+    """It is raised where its command came from; the transaction is committed for the rest."""
+
+    def refuse(connection: Connection, commands: Sequence[Note]) -> list[Any]:
+        return [OtherTipError("no") if number == 2 else number for number in scribe(connection, commands)]
+
+    async def three(lanes: Lanes) -> list[Any]:
+        async with busy(lanes):
+            handlers = [asyncio.create_task(lanes.run(refuse, note.user_id, note)) for note in notes("ada ben cyd")]
+            await asyncio.sleep(0)
+        return await outcomes(handlers)
+
+    scribe = Scribe()
+    with running(database_url) as (lanes, _):
+        first, refused, third = asyncio.run(three(lanes))
+    assert (first, third) == (1, 3)
+    assert isinstance(refused, OtherTipError)
+    assert written(db) == scribe.calls == [notes("ada ben cyd")]
+
+
+# Order
+
+
+async def mixed(lanes: Lanes, sent: Sequence[tuple[Scribe, Note]]) -> None:
+    """Send notes to several scribes while the lane is busy."""
+    async with busy(lanes):
+        handlers = [handler for service, note in sent for handler in await send(lanes, service, [note])]
+    assert await outcomes(handlers) == [note.number for _, note in sent]
+
+
+def test_services_share_no_transaction_and_only_others_are_overtaken(database_url: str, db: Engine) -> None:
+    """Whoever has an earlier command at another service waits behind it; others go ahead with their own."""
+    a, b = Scribe("a"), Scribe("b")
+    sent = list(zip([a, b, a, a, b, a, b], notes("ada ada ada ben ben cyd cyd"), strict=True))
+    with running(database_url) as (lanes, _):
+        asyncio.run(mixed(lanes, sent))
+    in_order = [[1, 4, 6], [2, 5, 7], [3]]
+    assert [[note.number for note in transaction] for transaction in written(db)] == in_order
+    assert (len(a.calls), len(b.calls)) == (2, 1)
+
+
+def test_a_full_batch_leaves_no_gap_for_later_ones(database_url: str, db: Engine) -> None:
+    """What stays behind because the batch is full is not overtaken by the same user's next."""
+    a, b = Scribe("a"), Scribe("b")
+    sent = list(zip([a, a, b, a, a], notes("ada ben ada ada cyd"), strict=True))
+    with running(database_url, batch=2) as (lanes, _):
+        asyncio.run(mixed(lanes, sent))
+    in_order = [[1, 2], [3], [4, 5]]
+    assert [[note.number for note in transaction] for transaction in written(db)] == in_order
+
+
+@pytest.mark.parametrize("one_user", [False, True])
+@pytest.mark.parametrize("seed", range(3))
+def test_in_whatever_order_they_come_each_user_is_served_in_it(
+    database_url: str, db: Engine, seed: int, one_user: bool
+) -> None:
+    """Many users, several services: order, services, size of a batch and number of users are all kept to."""
+    rng = random.Random(seed)  # noqa: S311
+    users = rng.choices(["ada", "ben", "cyd", "dora"], [6, 3, 2, 1], k=120)
+    scribes = [Scribe(name) for name in "abc"]
+    sent = [(rng.choice(scribes), note) for note in notes(" ".join(users))]
+    with running(database_url, batch=5, one_user=one_user) as (lanes, _):
+        asyncio.run(mixed(lanes, sent))
+    transactions = written(db)
+    service_of = {note: service for service, note in sent}
+    done = [note for transaction in transactions for note in transaction]
+    for user_id in set(users):
+        assert [note for note in done if note.user_id == user_id] == [n for _, n in sent if n.user_id == user_id]
+    assert len(done) == len(sent)
+    for transaction in transactions:
+        assert len({service_of[note] for note in transaction}) == 1
+        assert len(transaction) <= 5
+        assert len({note.user_id for note in transaction}) == 1 or not one_user
+    assert max(map(len, transactions)) > 1
+    # Nobody is overtaken for ever: each transaction holds the first one that was waiting.
+    for place, transaction in enumerate(transactions):
+        waiting = [note for later in transactions[place:] for note in later]
+        assert min(waiting, key=lambda note: note.number) in transaction
+
+
+def test_a_transaction_of_one_user_only(database_url: str, db: Engine) -> None:
+    """In that mode a user's commands share a transaction with each other, and with nobody else's."""
+    scribe = Scribe()
+    with running(database_url, one_user=True) as (lanes, _):
+        asyncio.run(together(lanes, scribe, notes("ada ben ada cyd ben")))
+    by_user = [[Note("ada", 1), Note("ada", 3)], [Note("ben", 2), Note("ben", 5)], [Note("cyd", 4)]]
+    assert written(db) == scribe.calls == by_user
+
+
+@pytest.mark.parametrize("one_user", [False, True])
+def test_the_services_leave_what_they_would_leave_one_by_one(database_url: str, db: Engine, one_user: bool) -> None:
+    """Deciding, learning, correcting and resetting in turn: the same rows to the last bit, and the same answers."""
+    early = scores(1, 60)
+    queue: list[tuple[Any, str, Any]] = [
+        *((score, one.user_id, one) for one in early),
+        *((learn, one.user_id, one) for one in rewards(2, 40)),
+        *((learn, one.user_id, one) for one in reactions_by_id(3, early, 60)),
+        *((correct, one.user_id, one) for one in corrections(4, early, 20)),
+        *((reset, name, name) for name in ("ada", "ben")),
+    ]
+    random.Random(5).shuffle(queue)  # noqa: S311
+
+    async def at_once(lanes: Lanes) -> list[Any]:
+        async with busy(lanes):
+            handlers = [asyncio.create_task(lanes.run(*call)) for call in queue]
+            await asyncio.sleep(0)
+        return await outcomes(handlers)
+
+    with running(database_url, batch=16, one_user=one_user) as (lanes, _):
+        in_lanes = list(map(told, asyncio.run(at_once(lanes))))
+    rows = sorted(everything(db), key=repr)
+    assert_folded(db)
+    with db.begin() as connection:
+        for table in ("policy_state", "feature_history", "reward_ledger"):
+            connection.execute(text(f"DELETE FROM oo_ml.{table}"))  # noqa: S608
+    for (service, _, command), outcome in zip(queue, in_lanes, strict=True):
+        with db.begin() as connection:
+            assert told(service(connection, [command])[0]) == outcome
+    assert sorted(everything(db), key=repr) == rows
+
+
+# Lanes
+
+
+def test_a_user_keeps_to_one_lane(database_url: str) -> None:
+    """Whoever else comes, and however often; all lanes are used."""
+
+    async def thrice(lanes: Lanes, users: Sequence[str]) -> list[str]:
+        return list(await asyncio.gather(*(lanes.run(touch, user, user) for user in users)))
+
+    users = [f"u{number}" for number in range(60)]
+    with running(database_url, lanes=3) as (lanes, _):
+        names = asyncio.run(thrice(lanes, users * 3))
+    by_user = {user: set(names[place::60]) for place, user in enumerate(users)}
+    assert {len(lanes_of_user) for lanes_of_user in by_user.values()} == {1}
+    assert set(names) == {"lane-0", "lane-1", "lane-2"}
+
+
+def test_a_row_that_is_held_delays_its_lane_alone(database_url: str, db: Engine) -> None:
+    """The users of the other lane go on; those behind it are done once it is let go."""
+
+    async def both(lanes: Lanes, held: str, behind: str, others: Sequence[str], holder: Connection) -> None:
+        first = asyncio.create_task(lanes.run(touch, held, held))
+        await asyncio.to_thread(wait_until_blocked, db, 1)
+        second = asyncio.create_task(lanes.run(touch, behind, behind))
+        for other in others:
+            await lanes.run(touch, other, other)
+        assert not first.done()
+        assert not second.done()
+        holder.commit()
+        await asyncio.gather(first, second)
+
+    with running(database_url, lanes=2) as (lanes, _):
+        [[held, behind, *_], others] = users_of(lanes, 2)
+        with holding_state(db, held, LINUCB) as holder:
+            asyncio.run(both(lanes, held, behind, others, holder))
+
+
+# Queues
+
+
+def test_one_more_than_may_wait_is_refused(database_url: str, db: Engine) -> None:
+    """At once, and nothing of it is ever done; those that wait are not harmed, and the other lane has room."""
+
+    async def crowd(lanes: Lanes, user: str, other: str) -> list[Any]:
+        async with busy(lanes, user):
+            accepted = await send(lanes, scribe, [Note(user, 1), Note(user, 2)])
+            for number in (3, 4):
+                with pytest.raises(OverloadedError):
+                    await lanes.run(scribe, user, Note(user, number))
+            assert await lanes.run(scribe, other, Note(other, 5)) == 5
+            assert not any(handler.done() for handler in accepted)
+        told = await outcomes(accepted)
+        # And there is room again.
+        return [*told, await lanes.run(scribe, user, Note(user, 6))]
+
+    scribe = Scribe()
+    with running(database_url, lanes=2, queue=40) as (lanes, _):
+        [[user, *_], [other, *_]] = users_of(lanes, 2)
+    with running(database_url, lanes=2, queue=2) as (lanes, _):
+        assert asyncio.run(crowd(lanes, user, other)) == [1, 2, 6]
+    assert sorted(note.number for transaction in written(db) for note in transaction) == [1, 2, 5, 6]
+
+
+def test_a_full_lane_is_a_503_at_once(serve: Serve, db: Engine) -> None:
+    """One call at work, one waiting: the third is refused while the others are held, and never counts; reads go on."""
+    service = serve(lanes=1, lane_queue=1)
+    service.client.post("/score", json=calls.score())
+    with ThreadPoolExecutor(3) as clients, holding_state(db, "ada", LINUCB):
+        first = clients.submit(service.client.post, "/reward", json=calls.reward(value=0.5))
+        wait_until_blocked(db, 1)
+        others = [clients.submit(service.client.post, "/reward", json=calls.reward(value=0.5)) for _ in range(2)]
+        # Whichever of the two came last finds the one place in the queue taken.
+        refused = next(as_completed(others)).result()
+        assert (refused.status_code, refused.json()["code"]) == (503, "overloaded")
+        assert refused.headers["Retry-After"] == "1"
+        assert service.client.get("/stats/ada").json()["pulls"] == 1
+        assert not first.done()
+    assert sorted(call.result().status_code for call in (first, *others)) == [200, 200, 503]
+    assert scalar(db, "SELECT cumulative_reward FROM oo_ml.policy_state") == 1.0

@@ -1,0 +1,290 @@
+"""A batch of commands does what the same commands do one by one, in a number of statements that does not grow."""
+
+import random
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from typing import Any
+from uuid import UUID
+
+import pytest
+from sqlalchemy import Engine, event, text
+
+from oo_ml.domain.features import Moment, Task
+from oo_ml.domain.policies import DIMENSIONS, EPSILON_GREEDY, LINUCB
+from oo_ml.domain.ridge import Ridge, observe
+from oo_ml.errors import OoMlError
+from oo_ml.services.decisions.decide import DecideCommand, Parameters, decide
+from oo_ml.services.decisions.learn import (
+    CorrectCommand,
+    DecisionRewardCommand,
+    RewardCommand,
+    Rewarded,
+    correct,
+    learn,
+)
+from oo_ml.services.decisions.reset import reset
+from oo_ml.storage import states
+from oo_ml.storage.ledger import Once
+from tests.candidates import Candidate
+from tests.gates import scalar
+from tests.rows import everything
+from tests.services import scenario
+
+NOON = datetime(2026, 11, 23, 12, tzinfo=UTC)
+PARAMETERS = Parameters(alpha=1.0, epsilon=0.3)
+USERS = ("ada", "ben", "cleo")
+
+score = partial(decide, parameters=PARAMETERS)
+
+
+def scores(seed: int, count: int, users: Sequence[str] = USERS) -> list[DecideCommand]:
+    """Decisions of several users by both policies, each user and some tips several times."""
+    rng = random.Random(seed)  # noqa: S311
+    return [
+        DecideCommand(
+            user_id=rng.choice(users),
+            policy=rng.choice((LINUCB, EPSILON_GREEDY)),
+            decision_id=UUID(int=int(NOON.timestamp() * 1000) << 80 | rng.getrandbits(80)),
+            decided_at=NOON + timedelta(seconds=place),
+            moment=Moment(rng.randrange(24), rng.randrange(7)),
+            candidates=[Candidate(f"t{tip}", "s", task(rng)) for tip in range(rng.randint(1, 4))],
+        )
+        for place in range(count)
+    ]
+
+
+def rewards(seed: int, count: int) -> list[RewardCommand]:
+    """Reactions to few tips, so that many go to one, and some to a tip that nobody was shown."""
+    rng = random.Random(seed)  # noqa: S311
+    return [
+        RewardCommand(
+            user_id=rng.choice(USERS),
+            policy=rng.choice((LINUCB, EPSILON_GREEDY)),
+            tip_id=f"t{rng.randrange(5)}",
+            reward=rng.uniform(-1, 1),
+            received_at=NOON + timedelta(hours=1, seconds=place),
+            moment=Moment(rng.randrange(24), rng.randrange(7)),
+            task=task(rng),
+        )
+        for place in range(count)
+    ]
+
+
+def reactions_by_id(seed: int, decisions: Sequence[DecideCommand], count: int) -> list[DecisionRewardCommand]:
+    """Reactions to decisions by their ids, some of them twice, some to another tip or to a decision never made."""
+    rng = random.Random(seed)  # noqa: S311
+    return [
+        DecisionRewardCommand(
+            user_id=decision.user_id,
+            decision_id=decision.decision_id if rng.random() < 0.9 else UUID(int=place),
+            tip_id=rng.choice(decision.candidates).id,
+            reward=rng.uniform(-1, 1),
+            received_at=NOON + timedelta(hours=2, seconds=place),
+            once=once(rng),
+        )
+        for place, decision in enumerate(rng.choices(decisions, k=count))
+    ]
+
+
+def corrections(seed: int, decisions: Sequence[DecideCommand], count: int) -> list[CorrectCommand]:
+    """Rewards set and taken back, of few decisions, so that each is corrected several times."""
+    rng = random.Random(seed)  # noqa: S311
+    return [
+        CorrectCommand(
+            decision.user_id,
+            decision.decision_id,
+            rng.choice([None, rng.uniform(-1, 1), 0.0]),
+            NOON + timedelta(hours=3, seconds=place),
+        )
+        for place, decision in enumerate(rng.choices(decisions[:20], k=count))
+    ]
+
+
+def once(rng: random.Random) -> Once | None:
+    """Now and then one of a few keys, with one of two bodies."""
+    return Once(f"key {rng.randrange(8)}", bytes([rng.randrange(2)] * 32)) if rng.random() < 0.3 else None
+
+
+def task(rng: random.Random) -> Task:
+    """Any task."""
+    return Task(rng.random() < 0.5, rng.uniform(-5, 40), rng.randint(1, 4))
+
+
+def test_a_batch_is_the_same_as_one_by_one(db: Engine) -> None:
+    """The same rows, to the last bit, and the same outcomes in the same order, refusals and repetitions among them."""
+    early, late = scores(1, 60), scores(3, 40)
+    named = [replace(command, request_digest=bytes(32)) for command in early]
+    again = [replace(command, request_digest=bytes([n % 2] * 32)) for n, command in enumerate(named)] + named[:10]
+    reactions = [*rewards(2, 80), *reactions_by_id(4, early, 120)]
+    random.Random(5).shuffle(reactions)  # noqa: S311
+    run: list[tuple[Callable[..., list[Any]], Sequence[Any]]] = [
+        (score, named + named[:5]),
+        (learn, reactions),
+        (score, again),
+        (correct, corrections(6, early, 60)),
+        (reset, ["ada", "ada"]),
+        (learn, reactions_by_id(7, early, 60)),
+        (score, late),
+        (correct, corrections(8, early, 60)),
+    ]
+    with db.begin() as connection:
+        batched = [list(map(told, service(connection, commands))) for service, commands in run]
+    in_a_batch = everything(db)
+    with db.begin() as connection:
+        for table in ("policy_state", "feature_history", "reward_ledger"):
+            connection.execute(text(f"DELETE FROM oo_ml.{table}"))  # noqa: S608
+        one_by_one = [
+            [told(outcome) for command in commands for outcome in service(connection, [command])]
+            for service, commands in run
+        ]
+    assert batched == one_by_one
+    assert in_a_batch == everything(db)
+    said = set(map(str, batched[1] + batched[2]))
+    assert {"unknown_decision", "other_tip", "idempotency_key_reused", "decision_exists"} <= said
+    assert sum(outcome.applied for outcome in batched[1] if isinstance(outcome, Rewarded)) > 60
+    assert len({row["kind"] for row in in_a_batch if "kind" in row}) == 3
+
+
+def told(outcome: object) -> object:
+    """An outcome as something that can be compared: of a refusal, its code."""
+    return outcome.code if isinstance(outcome, OoMlError) else outcome
+
+
+def test_decisions_are_numbered_as_the_state_counts_them(db: Engine) -> None:
+    """1, 2, 3, ... in the order in which they were made; after an import they go on from its pulls."""
+    scenario.tell(db)
+    for seed in (1, 2):
+        with db.begin() as connection:
+            score(connection, scores(seed, 60))
+    with db.begin() as connection:
+        found = connection.execute(
+            text("""
+                SELECT s.user_id, s.pulls, array_agg(h.pull ORDER BY h.position)
+                FROM oo_ml.policy_state AS s JOIN oo_ml.feature_history AS h USING (user_id, policy, epoch)
+                GROUP BY s.user_id, s.policy
+            """)
+        ).all()
+    assert len(found) == 6
+    imported = 4  # ben's, by linucb-v1
+    for user_id, pulls, numbers in found:
+        assert numbers in [list(range(first, pulls + 1)) for first in ({1, 1 + imported} if user_id == "ben" else {1})]
+    assert 1 + imported in [numbers[0] for _, _, numbers in found]
+
+
+def test_the_state_is_the_fold_of_the_ledger(db: Engine) -> None:
+    """Bit for bit, after rewards of two epochs: A and b from the identity and zero, the counters from nothing."""
+    with db.begin() as connection:
+        score(connection, scores(1, 30))
+        learn(connection, rewards(2, 50))
+        reset(connection, ["ada"])
+        learn(connection, rewards(3, 50))
+    with db.begin() as connection:
+        for user in USERS:
+            for policy, state in states.read(connection, user).items():
+                ledger = connection.execute(
+                    text("""
+                        SELECT version, reward, x FROM oo_ml.reward_ledger
+                        WHERE user_id = :user AND policy = :policy AND epoch = :epoch ORDER BY version
+                    """),
+                    {"user": user, "policy": policy, "epoch": state.epoch},
+                ).all()
+                model, total = Ridge.fresh(DIMENSIONS[policy]), 0.0
+                for _, reward, x in ledger:
+                    model, total = observe(model, x, reward), total + reward
+                assert [row.version for row in ledger] == list(range(1, state.version + 1))
+                assert (state.reward_count, state.cumulative_reward) == (len(ledger), total)
+                assert state.model.A.tobytes() == model.A.tobytes()
+                assert state.model.b.tobytes() == model.b.tobytes()
+
+
+@pytest.mark.parametrize("size", [1, 10, 300])
+def test_the_number_of_statements_does_not_grow(db: Engine, size: int) -> None:
+    """Known users: a decision locks, saves and writes history; a reward finds its decision and writes the ledger."""
+    with db.begin() as connection:
+        score(connection, scores(1, 100))
+    with db.begin() as connection, counted(db) as statements:
+        score(connection, scores(2, size))
+        assert [statement.split()[0] for statement in statements] == ["SELECT", "WITH"]
+        statements.clear()
+        learn(connection, rewards(3, size))
+        assert [statement.split()[0] for statement in statements] == ["SELECT", "SELECT", "WITH"]
+
+
+@pytest.mark.parametrize("size", [1, 10, 300])
+def test_naming_decisions_costs_no_statement_for_each(db: Engine, size: int) -> None:
+    """A named decision is looked for before it is made; a reward for one reads it, and nothing else is added."""
+    commands = [
+        replace(command, request_digest=bytes(32), candidates=command.candidates[:1]) for command in scores(2, size)
+    ]
+    with db.begin() as connection:
+        score(connection, scores(1, 100))
+    with db.begin() as connection, counted(db) as statements:
+        score(connection, commands)
+        assert [statement.split()[0] for statement in statements] == ["SELECT", "SELECT", "WITH"]
+        statements.clear()
+        score(connection, commands)
+        assert [statement.split()[0] for statement in statements] == ["SELECT", "SELECT"]
+        statements.clear()
+        learn(connection, [reaction(command) for command in commands])
+        assert [statement.split()[0] for statement in statements] == ["SELECT", "SELECT", "WITH"]
+
+
+def reaction(command: DecideCommand) -> DecisionRewardCommand:
+    """A reaction to a decision that had one candidate."""
+    return DecisionRewardCommand(command.user_id, command.decision_id, command.candidates[0].id, 1.0, NOON)
+
+
+@pytest.mark.parametrize("policy", [LINUCB, EPSILON_GREEDY])
+def test_what_is_stored_as_propensity_is_how_often_it_happens(db: Engine, policy: str) -> None:
+    """20,000 decisions with ids 0, 1, 2, ... as stored: chi-square of each tip's count against its propensity.
+
+    Three candidates, one of them offered twice: the answer's propensity is the sum over its places.
+    """
+    decisions = 20_000
+    candidates = [Candidate(name, "s", Task(False, 0.0, priority)) for name, priority in zip("abca", (1, 4, 2, 1))]  # noqa: B905
+    make = partial(decide, parameters=Parameters(alpha=1.0, epsilon=0.3, exploration=0.3))
+    for start in range(0, decisions, 1000):
+        with db.begin() as connection:
+            make(
+                connection,
+                [
+                    DecideCommand("ada", policy, UUID(int=number), NOON, Moment(9, 2), candidates)
+                    for number in range(start, start + 1000)
+                ],
+            )
+    with db.begin() as connection:
+        found = connection.execute(
+            text("SELECT tip_id, count(*), min(propensity), max(propensity) FROM oo_ml.feature_history GROUP BY tip_id")
+        ).all()
+    assert all(least == most for _, _, least, most in found)
+    stated = {tip: propensity for tip, _, propensity, _ in found}
+    assert stated.keys() == {"a", "b", "c"}
+    assert sum(stated.values()) == pytest.approx(1)
+    assert stated["c"] == pytest.approx(0.3 / 4)
+    chi_square = sum((count - decisions * stated[tip]) ** 2 / (decisions * stated[tip]) for tip, count, _, _ in found)
+    assert chi_square < 13.8  # two degrees of freedom, the 99.9th percentile
+
+
+@contextmanager
+def counted(db: Engine) -> Iterator[list[str]]:
+    """Collect the statements that the engine sends."""
+    statements: list[str] = []
+
+    def collect(_connection: object, _cursor: object, statement: str, *_: object) -> None:
+        statements.append(statement)
+
+    event.listen(db, "before_cursor_execute", collect)
+    yield statements
+    event.remove(db, "before_cursor_execute", collect)
+
+
+def test_an_empty_batch_does_nothing(db: Engine) -> None:
+    """It is no error either."""
+    with db.begin() as connection:
+        assert score(connection, []) == []
+        assert learn(connection, []) == []
+        assert reset(connection, []) == []
+    assert scalar(db, "SELECT count(*) FROM oo_ml.policy_state") == 0

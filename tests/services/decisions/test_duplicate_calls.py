@@ -1,0 +1,194 @@
+"""A crowd that says the same thing at once: it counts once, and all are told so; what differs is not lost.
+
+It comes to several services, whose lanes meet in the database, and to two doors of each: a call for a batch of one has
+a transaction of its own, on a thread of its own.
+"""
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from datetime import UTC, datetime
+from itertools import cycle, product
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import httpx
+import pytest
+from sqlalchemy import Engine, text
+
+from oo_ml.domain.policies import EPSILON_GREEDY, LINUCB
+from oo_ml.storage import states
+from oo_ml.storage.states import StateKey
+from tests import calls
+from tests.commands import served
+from tests.conftest import Serve
+from tests.gates import holding_state, scalar, wait_until_blocked
+from tests.migrations.rows import uuid7
+from tests.rows import assert_folded
+from tests.services.reference_policies import DOORS
+
+ADA = StateKey("ada", LINUCB)
+CROWD = 100
+SERVICES = 4
+WORKERS = 8  # of each of them, besides its lane for ada
+# Any sum of them is exact.
+VALUES = [(number - CROWD // 2) / 64 for number in range(CROWD)]
+
+
+@pytest.fixture
+def processes(database_url: str, tmp_path: Path) -> Iterator[list[httpx.Client]]:
+    """Clients of several services, each in a process of its own."""
+
+    def start(number: int) -> httpx.Client:
+        variables = {"OO_ML_DATABASE_URL": database_url, "OO_ML_DATABASE_WORKERS": WORKERS}
+        return running.enter_context(served(tmp_path / str(number), **variables)).client
+
+    with ExitStack() as running, ThreadPoolExecutor(SERVICES) as starting:
+        yield list(starting.map(start, range(SERVICES)))
+
+
+def test_a_hundred_rewards_for_one_decision_count_once(serve: Serve, db: Engine) -> None:
+    """Of a hundred different ones that wait at one gate the first counts, and all hundred are told which that was."""
+    services = [serve(database_workers=WORKERS).client for _ in range(2)]
+    [decision] = decide(services[0], 1)
+    with ThreadPoolExecutor(CROWD) as clients:
+        with holding_state(db, *ADA):
+            sent = [
+                clients.submit(call, service, "/reward", decision | {"reward": value})
+                for value, (service, call) in zip(VALUES, cycle(product(services, (post, in_a_batch))), strict=False)
+            ]
+            wait_until_blocked(db, 2 * (1 + WORKERS))
+        answers = [call.result() for call in sent]
+    [first] = [place for place, answer in enumerate(answers) if answer["applied"]]
+    said = {"ok": True, "reward": VALUES[first], "decision_id": decision["decision_id"]}
+    assert answers == [said | {"applied": place == first} for place in range(CROWD)]
+    assert state(db) == (1, 1, 1, VALUES[first])
+    assert scalar(db, "SELECT reward FROM oo_ml.feature_history") == VALUES[first]
+    assert scalar(db, "SELECT array_agg(reward) FROM oo_ml.reward_ledger") == [VALUES[first]]
+    assert_folded(db)
+
+
+def test_a_hundred_rewards_for_one_user_are_all_counted(processes: list[httpx.Client], db: Engine) -> None:
+    """For as many decisions, each reward sent to two of four processes: none is lost, none counts twice.
+
+    At one of them in a batch.
+    """
+    decisions = [
+        decision | {"reward": value} for decision, value in zip(decide(processes[0], CROWD), VALUES, strict=True)
+    ]
+    with ThreadPoolExecutor(2 * CROWD) as clients:
+        with holding_state(db, *ADA):
+            sent = [
+                [
+                    clients.submit(call, processes[(number + turn) % SERVICES], "/reward", body)
+                    for turn, call in enumerate((post, in_a_batch))
+                ]
+                for number, body in enumerate(decisions)
+            ]
+            wait_until_blocked(db, SERVICES * (1 + WORKERS))
+        answers = [[call.result() for call in both] for both in sent]
+    assert [sorted(answer["applied"] for answer in both) for both in answers] == [[False, True]] * CROWD
+    assert [[answer["reward"] for answer in both] for both in answers] == [[value, value] for value in VALUES]
+    assert state(db) == (CROWD, CROWD, CROWD, sum(VALUES))
+    with db.begin() as connection:
+        rewards = connection.execute(text("SELECT decision_id, reward FROM oo_ml.feature_history")).all()
+    assert {str(name): reward for name, reward in rewards} == {
+        decision["decision_id"]: decision["reward"] for decision in decisions
+    }
+    assert_folded(db)
+
+
+def test_a_hundred_requests_for_one_decision_make_one(processes: list[httpx.Client], db: Engine) -> None:
+    """Its user's first, asked for at four processes while the row is being made: one pull, a hundred equal answers."""
+    body = calls.score(decision_id=str(uuid7(datetime.now(UTC))))
+    with ThreadPoolExecutor(CROWD) as clients:
+        with db.connect() as creator:
+            states.lock_or_create(creator, [ADA])
+            sent = [
+                clients.submit(call, process, "/score", body)
+                for _, (process, call) in zip(range(CROWD), cycle(product(processes, (post, in_a_batch))), strict=False)
+            ]
+            wait_until_blocked(db, SERVICES * (1 + WORKERS))
+            creator.rollback()
+        answers = [call.result() for call in sent]
+    assert answers == [answers[0]] * CROWD
+    assert state(db) == (1, 0, 0, 0.0)
+    assert scalar(db, "SELECT array_agg(decision_id) FROM oo_ml.feature_history") == [UUID(body["decision_id"])]
+
+
+@pytest.mark.parametrize(
+    "kinds",
+    [[(LINUCB, 0.5)], [(LINUCB, 0.5), (LINUCB, -0.5), (EPSILON_GREEDY, 0.5)]],
+    ids=["alike", "different"],
+)
+def test_fifty_calls_with_one_key_count_once(serve: Serve, db: Engine, kinds: list[tuple[str, float]]) -> None:
+    """At two services and at doors of two policies: one is applied, those like it are told so, others are refused."""
+    services = [serve(database_workers=WORKERS).client for _ in range(2)]
+    for path in ("/score", "/score/egreedy"):
+        post(services[0], path, calls.score())
+    with ThreadPoolExecutor(50) as clients:
+        with holding_state(db, *ADA), holding_state(db, "ada", EPSILON_GREEDY):
+            sent = [
+                (kind, clients.submit(call, service, *kind))
+                for _, (service, call, kind) in zip(
+                    range(50), cycle(product(services, (with_key, with_key_in_a_batch), kinds)), strict=False
+                )
+            ]
+            wait_until_blocked(db, 2 * (1 + WORKERS))
+        answers = [(kind, *call.result()) for kind, call in sent]
+    [first] = [kind for kind, _, answer in answers if answer.get("applied")]
+    for kind, status, answer in answers:
+        if kind == first:
+            assert (status, answer["reward"]) == (200, first[1])
+        else:
+            assert (status, answer["code"]) == (409, "idempotency_key_reused")
+    assert scalar(db, "SELECT array_agg(reward) FROM oo_ml.reward_ledger") == [first[1]]
+    assert scalar(db, "SELECT sum(reward_count) FROM oo_ml.policy_state") == 1
+    assert_folded(db)
+
+
+def decide(client: httpx.Client, count: int) -> list[dict[str, Any]]:
+    """Make decisions for ada; return what a reward for each of them has to say, but for the reward."""
+    now = datetime.now(UTC)
+    answers = [post(client, "/score", calls.score(decision_id=str(uuid7(now, number)))) for number in range(count)]
+    return [{"user_id": "ada", "tip_id": answer["tip_id"], "decision_id": answer["decision_id"]} for answer in answers]
+
+
+def post(client: httpx.Client, path: str, body: dict[str, Any]) -> dict[str, Any]:
+    """Make a call that is answered well."""
+    answer: dict[str, Any] = client.post(path, json=body).raise_for_status().json()
+    return answer
+
+
+def in_a_batch(client: httpx.Client, path: str, body: dict[str, Any]) -> dict[str, Any]:
+    """Make the same call as a batch of one."""
+    [outcome] = post(client, f"{path}/batch", {"items": [body]})["outcomes"]
+    assert outcome["status"] == 200
+    answer: dict[str, Any] = outcome["body"]
+    return answer
+
+
+def with_key(client: httpx.Client, policy: str, value: float) -> tuple[int, dict[str, Any]]:
+    """Send a reward whose key is always the same; return the status and the answer."""
+    answer = client.post(f"/reward{DOORS[policy]}", json=calls.reward(value=value), headers={"Idempotency-Key": "a"})
+    return answer.status_code, answer.json()
+
+
+def with_key_in_a_batch(client: httpx.Client, policy: str, value: float) -> tuple[int, dict[str, Any]]:
+    """Send the same as a batch of one."""
+    item = calls.reward(value=value, policy=policy, idempotency_key="a")
+    [outcome] = post(client, "/reward/batch", {"items": [item]})["outcomes"]
+    return outcome["status"], outcome["body"] if outcome["status"] == 200 else outcome["error"]
+
+
+def state(db: Engine) -> tuple[object, ...]:
+    """Return pulls, version, number and sum of rewards of ada's linucb-v1."""
+    with db.begin() as connection:
+        row = connection.execute(
+            text(
+                "SELECT pulls, version, reward_count, cumulative_reward FROM oo_ml.policy_state WHERE policy = :policy"
+            ),
+            {"policy": LINUCB},
+        ).one()
+    return tuple(row)

@@ -1,0 +1,301 @@
+"""A person as plainly as it can be told: lists of what happened, from which everything is worked out anew each time.
+
+What the service keeps as sums, counters and versions is counted here; its words are answered by the contract alone.
+"""
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import numpy as np
+
+from oo_ml.domain.policies import EPSILON_GREEDY
+from tests.services.reference_policies import LABELS, Json, Numbers, alike, choices, encode
+
+# A status, and the body of a 200 or the code of a refusal.
+Answer = tuple[int, Any]
+
+_UNKNOWN: Final = (404, "unknown_decision")
+
+
+@dataclass(slots=True, eq=False)
+class Decision:
+    """A decision, and what was said of its reward.
+
+    Attributes:
+        request: the policy and the body that the client's id stands for; None if the id is the service's.
+        receipt: what its receipt says, but for its reward.
+        changes: what was said of its reward, oldest first, as the receipt shows it.
+        learned: the features that its reward was learned with.
+    """
+
+    policy: str
+    epoch: int
+    x: Numbers
+    request: tuple[str, Json] | None
+    receipt: Json
+    changes: list[Json] = field(default_factory=list)
+    learned: Numbers | None = None
+
+    @property
+    def answer(self) -> Json:
+        """What was answered to whoever asked for it."""
+        return {name: self.receipt[name] for name in ("tip_id", "score", "policy", "decision_id", "propensity")}
+
+    @property
+    def reward(self) -> float | None:
+        """The one that counts."""
+        return self.changes[-1]["reward"] if self.changes else None
+
+    @property
+    def kind(self) -> str | None:
+        """What the last change was."""
+        return self.changes[-1]["kind"] if self.changes else None
+
+    @property
+    def waits(self) -> bool:
+        """Whether no person has reacted."""
+        return self.kind in {None, "default"}
+
+
+@dataclass(slots=True, eq=False)
+class Lesson:
+    """A reward that belongs to no decision."""
+
+    policy: str
+    epoch: int
+    x: Numbers
+    reward: float
+
+
+@dataclass(slots=True, eq=False)
+class Person:
+    """One person, and what the service must answer to whatever is asked about them.
+
+    Attributes:
+        epochs: the current one of each policy that knows the person.
+        decisions: of every epoch, by their ids, in the order in which they were made.
+        lessons: the same of the rewards for no decision.
+        versions: how many changes there were of each policy and epoch.
+        keys: the call that each Idempotency-Key came with, and what was answered.
+    """
+
+    user_id: str
+    epochs: dict[str, int] = field(default_factory=dict)
+    decisions: dict[str, Decision] = field(default_factory=dict)
+    lessons: list[Lesson] = field(default_factory=list)
+    versions: Counter[tuple[str, int]] = field(default_factory=Counter)
+    keys: dict[str, tuple[object, Json]] = field(default_factory=dict)
+
+    # What happens
+
+    def score(self, policy: str, body: Json, shown: Json) -> Answer:
+        """Ask for a decision; its receipt shows which id the service made, and which of equal candidates it liked."""
+        before = self.decisions.get(body.get("decision_id", ""))
+        if before is not None:
+            return (200, before.answer) if before.request == (policy, body) else (409, "decision_exists")
+        self.epochs.setdefault(policy, 0)
+        decision_id = shown["decision_id"]
+        possible = list(self._choose(policy, body, decision_id))
+        decision = next((one for one in possible if alike(shown, shown | one.receipt)), possible[0])
+        self.decisions[decision_id] = decision
+        return (200, decision.answer)
+
+    def reward(self, policy: str, body: Json, key: str | None) -> Answer:
+        """React, to a decision or to a tip."""
+        if key is not None and key in self.keys:
+            call, answer = self.keys[key]
+            decision = self.decisions.get(answer["decision_id"])
+            counts = answer["reward"] if decision is None else decision.reward
+            same = _rewarded(counts, answer["decision_id"], applied=False)
+            return same if call == (policy, body) else (409, "idempotency_key_reused")
+        status, answer = self._react(policy, body, key)
+        if key is not None and status == 200 and answer["applied"]:
+            self.keys[key] = ((policy, body), answer)
+        return status, answer
+
+    def correct(self, decision_id: str, reward: float | None) -> Answer:
+        """Set or take back the reward of a decision."""
+        decision = self.decisions.get(decision_id)
+        if decision is None:
+            return _UNKNOWN
+        applies = decision.reward != reward or (reward is not None and decision.kind == "default")
+        if applies and reward is None:
+            self._change(decision, "retract", None)
+        elif applies and reward is not None:
+            self._set(decision, reward)
+        return _rewarded(reward, decision_id, applied=applies)
+
+    def default(self, reward: float) -> int:
+        """Let every wait for a reaction be over; return how many were."""
+        still_open = [decision for decision in self.decisions.values() if decision.kind is None]
+        for decision in still_open:
+            self._set(decision, reward, kind="default")
+        return len(still_open)
+
+    def reset(self) -> None:
+        """Start afresh."""
+        for policy in self.epochs:
+            self.epochs[policy] += 1
+
+    def erase(self) -> Answer:
+        """Be forgotten."""
+        rows = {
+            "feature_history": len(self.decisions),
+            "policy_state": len(self.epochs),
+            "reward_ledger": self.versions.total(),
+        }
+        for everything in (self.epochs, self.decisions, self.lessons, self.versions, self.keys):
+            everything.clear()
+        erased = {name: count for name, count in rows.items() if count}
+        return 200, {"ok": True, "user_id": self.user_id, "erased": erased, "total": sum(erased.values())}
+
+    # What is known
+
+    def model(self, policy: str) -> tuple[Numbers, Numbers]:
+        """Return A and b, from scratch."""
+        dimension = 7 if policy == EPSILON_GREEDY else 5
+        A, b = np.eye(dimension), np.zeros(dimension)
+        for x, reward in self._lessons(policy):
+            A += np.outer(x, x)
+            b += reward * x
+        return A, b
+
+    def state(self, policy: str) -> Json:
+        """Return the columns of its policy_state."""
+        A, b = self.model(policy)
+        rewards = [reward for _, reward in self._lessons(policy)]
+        decisions = self._made(policy)
+        epoch = self.epochs.get(policy, 0)
+        return {
+            "epoch": epoch,
+            "version": self.versions[policy, epoch],
+            "pulls": len(decisions),
+            "explore_count": sum(decision.receipt["exploring"] for decision in decisions),
+            "reward_count": len(rewards),
+            "cumulative_reward": float(sum(rewards)),
+            "touched": bool(decisions or self.versions[policy, epoch]),
+            "a": A.tolist(),
+            "b": b.tolist(),
+        }
+
+    def stats(self, policy: str) -> Json:
+        """Return what /stats says, but for the time."""
+        A, b = self.model(policy)
+        state = self.state(policy)
+        rewards, pulls = state["reward_count"], state["pulls"]
+        stats = {
+            "user_id": self.user_id,
+            **{name: state[name] for name in ("pulls", "reward_count", "cumulative_reward")},
+            "estimated_mean_reward": state["cumulative_reward"] / rewards if rewards else 0.0,
+            "theta": (np.linalg.inv(A) @ b).tolist(),
+        }
+        if policy == EPSILON_GREEDY:
+            stats |= {
+                "policy": policy,
+                "exploration_rate": state["explore_count"] / pulls if pulls else 0.0,
+                "feature_labels": LABELS,
+            }
+        return stats
+
+    def features(self) -> list[Json]:
+        """Return what /features says, but for the times."""
+        current = [decision.receipt for decision in self.decisions.values() if self._is_current(decision)]
+        return [{name: one[name] for name in ("features", "score", "tip_id", "policy")} for one in current[-100:]]
+
+    def receipt(self, decision_id: str) -> Json:
+        """Return what a decision's receipt says, but for the times."""
+        decision = self.decisions[decision_id]
+        kind = None if decision.kind == "reward" else decision.kind
+        return decision.receipt | {"reward": decision.reward, "reward_kind": kind, "rewards": decision.changes}
+
+    def verified(self) -> Json:
+        """Return what /users/{user_id}/verify says."""
+        return {
+            "user_id": self.user_id,
+            "verified": True,
+            "states": len(self.epochs),
+            "changes": self.versions.total(),
+            "decisions": len(self.decisions),
+            "difference": None,
+        }
+
+    # How
+
+    def _is_current(self, one: Decision | Lesson) -> bool:
+        return one.epoch == self.epochs[one.policy]
+
+    def _made(self, policy: str) -> list[Decision]:
+        return [one for one in self.decisions.values() if one.policy == policy and self._is_current(one)]
+
+    def _lessons(self, policy: str) -> Iterator[tuple[Numbers, float]]:
+        for decision in self._made(policy):
+            if decision.reward is not None and decision.learned is not None:
+                yield decision.learned, decision.reward
+        for lesson in self.lessons:
+            if lesson.policy == policy and self._is_current(lesson):
+                yield lesson.x, lesson.reward
+
+    def _choose(self, policy: str, body: Json, decision_id: str) -> Iterator[Decision]:
+        """Yield the decision for each candidate that can pass for the best one, the first of them first."""
+        epoch = self.epochs[policy]
+        version = self.versions[policy, epoch]
+        state = {"user_id": self.user_id, "epoch": epoch, "version": version}
+        request = (policy, body) if "decision_id" in body else None
+        for choice in choices(policy, body, decision_id, *self.model(policy), is_new=version == 0):
+            yield Decision(policy, epoch, np.array(choice["x"]), request, state | choice)
+
+    def _react(self, policy: str, body: Json, key: str | None) -> Answer:
+        reward, tip_id = body["reward"], body["tip_id"]
+        if "decision_id" in body:
+            decision = self.decisions.get(body["decision_id"])
+            if decision is None:
+                return _UNKNOWN
+            if decision.receipt["tip_id"] != tip_id:
+                return 409, "other_tip"
+            if not decision.waits:
+                return _rewarded(decision.reward, body["decision_id"], applied=False)
+            self._set(decision, reward, key=key)
+            return _rewarded(reward, body["decision_id"])
+        self.epochs.setdefault(policy, 0)
+        x = encode(policy, body["features"]["hour_of_day"], body["day_of_week"], body["features"])
+        for decision in reversed(self._made(policy)):
+            if decision.receipt["tip_id"] == tip_id and decision.waits:
+                self._set(decision, reward, key=key, x=x)
+                return _rewarded(reward, decision.receipt["decision_id"])
+        self.versions[policy, self.epochs[policy]] += 1
+        self.lessons.append(Lesson(policy, self.epochs[policy], x, reward))
+        return _rewarded(reward, None)
+
+    def _set(
+        self,
+        decision: Decision,
+        reward: float,
+        *,
+        kind: str = "reward",
+        key: str | None = None,
+        x: Numbers | None = None,
+    ) -> None:
+        if decision.reward is None:
+            decision.learned = decision.x if x is None else x
+        else:
+            kind = "amend"
+        self._change(decision, kind, reward, key)
+
+    def _change(self, decision: Decision, kind: str, reward: float | None, key: str | None = None) -> None:
+        previous = decision.reward
+        self.versions[decision.policy, decision.epoch] += 1
+        decision.changes.append(
+            {
+                "version": self.versions[decision.policy, decision.epoch],
+                "kind": kind,
+                "reward": reward,
+                "previous_reward": previous,
+                "idempotency_key": key,
+            }
+        )
+
+
+def _rewarded(reward: float | None, decision_id: str | None, *, applied: bool = True) -> Answer:
+    return 200, {"ok": True, "applied": applied, "reward": reward, "decision_id": decision_id}

@@ -1,0 +1,362 @@
+"""Two people and whatever may happen to them, on a real service; whatever did is compared with a plain list of it."""
+
+import asyncio
+from collections import Counter
+from contextlib import ExitStack
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from itertools import count
+from typing import Any, Final
+from urllib.parse import quote
+from uuid import UUID
+
+import httpx
+from hypothesis import strategies as st
+from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invariant, precondition, rule
+from sqlalchemy import Engine
+
+from oo_ml.domain.policies import EPSILON_GREEDY, LINUCB
+from oo_ml.execution.pool import Workers
+from oo_ml.services.audit.verify import everybody
+from oo_ml.services.upkeep.default_rewards import give_default_rewards
+from oo_ml.storage import states
+from tests.conftest import make_settings
+from tests.services.lives.reference_user import Answer, Person
+from tests.services.reference_policies import ALPHA, DOORS, SHARES, Json, alike
+from tests.serving import Service, serving
+
+SETTINGS: Final = make_settings(alpha=ALPHA, exploration=SHARES[LINUCB], epsilon=SHARES[EPSILON_GREEDY])
+# Long enough that all there is is due, not so long that what comes next would lie before what was seen to.
+AHEAD: Final = timedelta(minutes=30)
+TIPS: Final = ("t1", "tip/2 ż", "t3")
+
+names = st.sampled_from(("ada", "a/b é%"))
+policies = st.sampled_from((LINUCB, EPSILON_GREEDY))
+values = st.sampled_from((1.0, 0.5, 0.3, 0.0, -1.0))
+tips = st.sampled_from(TIPS)
+hours, weekdays = st.sampled_from((0, 9, 17)), st.sampled_from((0, 2, 6))
+keys = st.none() | st.sampled_from(("one", "two"))
+tasks = st.fixed_dictionaries(
+    {
+        "is_overdue": st.booleans(),
+        "task_age_days": st.sampled_from((0.0, 2.5, -3.0, 45.0)),
+        "priority": st.integers(1, 4),
+    }
+)
+questions = st.fixed_dictionaries(
+    {
+        "candidates": st.lists(
+            st.fixed_dictionaries({"id": tips, "content": st.just("c"), "source": st.just("s"), "features": tasks}),
+            min_size=1,
+            max_size=4,
+        ),
+        "context": st.fixed_dictionaries({"hour_of_day": hours, "day_of_week": weekdays}),
+    }
+)
+# Of any time between 2025 and today, so that their order is not that of the decisions, nor their month the present.
+ids = st.builds(
+    lambda moment, rest: str(UUID(int=moment << 80 | 7 << 76 | 2 << 62 | rest)),
+    st.integers(1_735_689_600_000, 1_793_000_000_000),
+    st.integers(0, 2**62 - 1),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A decision, as it was asked for."""
+
+    name: str
+    policy: str
+    body: Json
+    decision_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Reacted:
+    """A reward, as it was sent."""
+
+    name: str
+    policy: str
+    body: Json
+    key: str | None
+
+
+class Stage:
+    """The service that all lives are played on, and whoever gives default rewards beside it."""
+
+    def __init__(self, url: str, db: Engine, worker: Workers, running: ExitStack) -> None:
+        self.db = db
+        self.worker = worker
+        self.numbers = count()
+        self.seen: Counter[str] = Counter()
+        self._url = url
+        self._running = running
+        self.service = self.start()
+
+    def restart(self) -> None:
+        """Stop the service, and start another one on the same database."""
+        self.stop()
+        self.service = self.start()
+
+    def start(self) -> Service:
+        """Start a service, beside those that there are."""
+        return self._running.enter_context(serving(SETTINGS, self._url))
+
+    def stop(self) -> None:
+        """Stop every service."""
+        self._running.close()
+
+    def give_defaults(self, reward: float, ahead: timedelta = AHEAD) -> int:
+        """Give the default reward to every open decision that is older than -`ahead`; return how many got it."""
+        wait = timedelta(minutes=1)
+        given = make_settings(reward_wait=wait.total_seconds(), default_reward=reward)
+        defaults = asyncio.run(give_default_rewards(self.worker, given, datetime.now(UTC) + wait + ahead))
+        assert not defaults.is_busy
+        return defaults.given
+
+
+def answer_of(response: httpx.Response) -> Answer:
+    """Return the status, and the body or the code of the refusal; of what was erased, the tables that held any."""
+    body = response.json()
+    if response.status_code != 200:
+        return response.status_code, body["code"]
+    if "erased" in body:
+        body["erased"] = {table: rows for table, rows in body["erased"].items() if rows}
+    return 200, body
+
+
+class Life(RuleBasedStateMachine):
+    """What two people and those around them may do."""
+
+    stage: Stage
+    asked: Bundle[Asked] = Bundle("asked")
+    reacted: Bundle[Reacted] = Bundle("reacted")
+
+    def __init__(self) -> None:
+        super().__init__()
+        number = next(self.stage.numbers)
+        self.people = {name: Person(f"{name} {number}") for name in ("ada", "a/b é%")}
+        self.recent: list[tuple[Person, str]] = []
+        self.calls = 0
+        self.was_restarted = False
+
+    @property
+    def longest(self) -> Person:
+        """Whoever had the most decisions."""
+        return max(self.people.values(), key=lambda person: len(person.decisions))
+
+    @initialize(target=asked, policy=policies, body=questions, decision_id=ids)
+    def begin(self, policy: str, body: Json, decision_id: str) -> Asked:
+        """Come into being."""
+        named = {"user_id": self.people["ada"].user_id, "decision_id": decision_id}
+        return self.ask("score", "ada", policy, body | named)
+
+    @rule(target=asked, name=names, policy=policies, body=questions, decision_id=ids)
+    def score(self, name: str, policy: str, body: Json, decision_id: str) -> Asked:
+        """Ask for a decision, and give it its name."""
+        body = body | {"user_id": self.people[name].user_id, "decision_id": decision_id}
+        return self.ask("score", name, policy, body)
+
+    @rule(target=asked, name=names, policy=policies, body=questions)
+    def score_nameless(self, name: str, policy: str, body: Json) -> Asked:
+        """Ask for a decision, whose name the service chooses."""
+        return self.ask("score nameless", name, policy, body | {"user_id": self.people[name].user_id})
+
+    @rule(asked=asked)
+    def score_again(self, asked: Asked) -> None:
+        """Ask once more, by the name that the decision got by then, whoever chose it."""
+        self.ask("score again", asked.name, asked.policy, asked.body | {"decision_id": asked.decision_id})
+
+    @rule(asked=asked, policy=policies, body=st.just({}) | questions)
+    def score_otherwise(self, asked: Asked, policy: str, body: Json) -> None:
+        """Ask by the same name, maybe for something else or at the other door."""
+        self.ask("score otherwise", asked.name, policy, asked.body | body | {"decision_id": asked.decision_id})
+
+    @rule(target=reacted, asked=asked, policy=policies, value=values, tip=st.none() | tips, key=keys)
+    def reward(self, asked: Asked, policy: str, value: float, tip: str | None, key: str | None) -> Reacted:
+        """React to a decision, mostly to the tip that it was for."""
+        person = self.people[asked.name]
+        decision = person.decisions.get(asked.decision_id)
+        tip_id = tip or (TIPS[0] if decision is None else decision.receipt["tip_id"])
+        body = {"user_id": person.user_id, "tip_id": tip_id, "reward": value, "decision_id": asked.decision_id}
+        return self.send(Reacted(asked.name, policy, body, key), "reward")
+
+    @rule(
+        target=reacted,
+        name=names,
+        policy=policies,
+        value=values,
+        tip=tips,
+        task=tasks,
+        hour=hours,
+        weekday=weekdays,
+        key=keys,
+    )
+    def reward_tip(
+        self, name: str, policy: str, value: float, tip: str, task: Json, hour: int, weekday: int, key: str | None
+    ) -> Reacted:
+        """React to a tip, without saying to which decision."""
+        body = {
+            "user_id": self.people[name].user_id,
+            "tip_id": tip,
+            "reward": value,
+            "features": task | {"hour_of_day": hour},
+            "day_of_week": weekday,
+        }
+        return self.send(Reacted(name, policy, body, key), "reward tip")
+
+    @rule(reacted=reacted)
+    def reward_again(self, reacted: Reacted) -> None:
+        """Send a reward once more, as it was."""
+        self.send(reacted, "reward again")
+
+    @rule(asked=asked, value=st.none() | values)
+    def correct(self, asked: Asked, value: float | None) -> None:
+        """Set the reward of a decision, or take it back."""
+        person = self.people[asked.name]
+        expected = person.correct(asked.decision_id, value)
+        path = f"/users/{quote(person.user_id, safe='')}/decisions/{asked.decision_id}/reward"
+        if value is None:
+            self._call("retract", "DELETE", path, expected)
+        else:
+            self._call("amend", "PUT", path, expected, json={"reward": value})
+        self._note(person, "retract" if value is None else "amend", expected)
+
+    @precondition(lambda self: self.calls > 3)
+    @rule()
+    def reset(self) -> None:
+        """Start somebody afresh."""
+        person = self.longest
+        self._call("reset", "POST", f"/reset/{quote(person.user_id, safe='')}", (200, {"ok": True}))
+        person.reset()
+        self.calls = 0
+
+    @precondition(lambda self: self.calls > 4)
+    @rule()
+    def erase(self) -> None:
+        """Forget somebody, who may come back."""
+        person = self.longest
+        self._call("erase", "DELETE", f"/users/{quote(person.user_id, safe='')}", person.erase())
+        self.calls = 0
+
+    @precondition(lambda self: self.calls > 1)
+    @rule(value=values)
+    def default(self, value: float) -> None:
+        """Let the time come when nobody waits for a reaction any more."""
+        due = [
+            (person, decision_id)
+            for person in self.people.values()
+            for decision_id, decision in person.decisions.items()
+            if decision.kind is None
+        ]
+        self._same(self.stage.give_defaults(value), sum(person.default(value) for person in self.people.values()))
+        self.recent += due
+        self.calls = 0
+        self.stage.seen["default"] += bool(due)
+
+    @precondition(lambda self: self.calls > 2 and not self.was_restarted)
+    @rule()
+    def restart(self) -> None:
+        """End the process, and begin another one."""
+        self.stage.restart()
+        self.was_restarted = True
+        self.stage.seen["restart"] += 1
+
+    @invariant()
+    def all_is_proven(self) -> None:
+        """Each person is verified, and everybody is."""
+        for person in self.people.values():
+            self._same(self._get(person, "/users/{}/verify"), person.verified())
+        reports = list(everybody(self.stage.db, SETTINGS).reports)
+        self._same([report.difference for report in reports], [None] * len(reports))
+
+    @invariant()
+    def all_is_known(self) -> None:
+        """Stats, histories and the rows themselves are what they must be."""
+        for person in self.people.values():
+            with self.stage.db.begin() as connection:
+                stored = states.read(connection, person.user_id)
+            self._same(sorted(stored), sorted(person.epochs))
+            for policy, state in stored.items():
+                columns = {name: getattr(state, name, None) for name in person.state(policy)}
+                model = {"a": state.model.A.tolist(), "b": state.model.b.tolist()}
+                known = columns | model | {"touched": state.last_updated is not None}
+                self._same(known, person.state(policy))
+            for policy, door in DOORS.items():
+                stats = self._get(person, f"/stats{door}/{{}}")
+                self._same(stats.pop("last_updated") is not None, person.state(policy)["touched"])
+                self._same(stats, person.stats(policy))
+            history = [
+                {name: value for name, value in entry.items() if name != "ts"}
+                for entry in self._get(person, "/features/{}")["history"]
+            ]
+            self._same(history, person.features())
+
+    @invariant()
+    def decisions_are_explained(self) -> None:
+        """The receipts of what has just changed, and of whoever's first decision, say all that was said."""
+        firsts = [(person, next(iter(person.decisions))) for person in self.people.values() if person.decisions]
+        for person, decision_id in [*self.recent, *firsts]:
+            if decision_id not in person.decisions:
+                continue
+            shown = self._get(person, f"/users/{{}}/decisions/{decision_id}")
+            self._same(shown.pop("rewarded_at") is None, shown["reward"] is None)
+            times = [shown.pop("decided_at"), *(change.pop("recorded_at") for change in shown["rewards"])]
+            self._same([time is None for time in times], [False] * len(times))
+            self._same(shown, person.receipt(decision_id))
+        self.recent.clear()
+
+    def teardown(self) -> None:
+        """Leave nothing behind."""
+        for person in self.people.values():
+            self.stage.service.client.delete(f"/users/{quote(person.user_id, safe='')}")
+            self._same(self._get(person, "/users/{}/verify"), Person(person.user_id).verified())
+
+    def ask(self, what: str, name: str, policy: str, body: Json) -> Asked:
+        """Ask for a decision."""
+        person = self.people[name]
+        response = self.stage.service.client.post(f"/score{DOORS[policy]}", json=body)
+        decision_id = body.get("decision_id") or response.json()["decision_id"]
+        shown = self._get(person, f"/users/{{}}/decisions/{decision_id}")
+        self._compare(what, response, person.score(policy, body, shown))
+        self.recent.append((person, decision_id))
+        return Asked(name, policy, body, decision_id)
+
+    def send(self, reacted: Reacted, what: str) -> Reacted:
+        """Send a reward."""
+        person = self.people[reacted.name]
+        headers = {} if reacted.key is None else {"Idempotency-Key": reacted.key}
+        expected = person.reward(reacted.policy, reacted.body, reacted.key)
+        self._call(what, "POST", f"/reward{DOORS[reacted.policy]}", expected, json=reacted.body, headers=headers)
+        self._note(person, what, expected)
+        return reacted
+
+    def _note(self, person: Person, what: str, expected: Answer) -> None:
+        """Remember the decision that a reward went to, and if it was one of before a reset."""
+        decision_id = expected[1]["decision_id"] if expected[0] == 200 else None
+        if decision_id not in person.decisions:
+            return
+        self.recent.append((person, decision_id))
+        decision = person.decisions[decision_id]
+        if decision.epoch != person.epochs[decision.policy] and expected[1]["applied"]:
+            self.stage.seen[f"{what}, late"] += 1
+        if decision.kind == "amend" and len(decision.changes) > 1 and decision.changes[-2]["kind"] == "default":
+            self.stage.seen[f"{what}, over a default"] += 1
+
+    def _get(self, person: Person, path: str) -> Any:  # noqa: ANN401 - JSON
+        response = self.stage.service.client.get(path.format(quote(person.user_id, safe="")))
+        assert response.status_code == 200, response.text
+        return response.json()
+
+    def _call(self, what: str, method: str, path: str, expected: Answer, **content: Any) -> None:  # noqa: ANN401
+        self._compare(what, self.stage.service.client.request(method, path, **content), expected)
+
+    def _compare(self, what: str, response: httpx.Response, expected: Answer) -> None:
+        status, said = found = answer_of(response)
+        self._same((what, found), (what, expected))
+        self.calls += 1
+        detail = {True: "applied", False: "not applied", None: ""}[said.get("applied")] if status == 200 else said
+        self.stage.seen[f"{what}: {status} {detail}".strip()] += 1
+
+    def _same(self, found: object, expected: object) -> None:
+        assert alike(found, expected), f"expected {expected}, found {found}"

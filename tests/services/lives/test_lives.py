@@ -1,0 +1,126 @@
+"""After every step of any life the service knows what a plain list of what happened says, and can prove it."""
+
+from typing import Final, TypeVar
+
+import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis.stateful import run_state_machine_as_test as run
+
+from oo_ml.domain.policies import EPSILON_GREEDY, LINUCB
+from tests.services.lives.state_machine import Asked, Life
+from tests.services.reference_policies import Json
+
+TASK: Final = {"is_overdue": True, "task_age_days": 2.5, "priority": 3}
+ONLY_T1: Final[Json] = {
+    "candidates": [{"id": "t1", "content": "c", "source": "s", "features": TASK | {"priority": 2}}],
+    "context": {"hour_of_day": 9, "day_of_week": 2},
+}
+# What must have been met.
+EVERYTHING: Final = {
+    "score: 200",
+    "score nameless: 200",
+    "score again: 200",
+    "score again: 409 decision_exists",
+    "score otherwise: 409 decision_exists",
+    "reward: 200 applied",
+    "reward: 200 not applied",
+    "reward: 404 unknown_decision",
+    "reward: 409 other_tip",
+    "reward: 409 idempotency_key_reused",
+    "reward, late",
+    "reward, over a default",
+    "reward tip: 200 applied",
+    "reward tip, over a default",
+    "reward again: 200 applied",
+    "reward again: 200 not applied",
+    "amend: 200 applied",
+    "amend: 200 not applied",
+    "amend: 404 unknown_decision",
+    "amend, late",
+    "amend, over a default",
+    "retract: 200 applied",
+    "retract: 200 not applied",
+    "retract, late",
+    "default",
+    "reset: 200",
+    "restart",
+    "erase: 200",
+}
+LIVES: Final = settings(
+    stateful_step_count=25, deadline=None, database=None, suppress_health_check=list(HealthCheck), derandomize=False
+)
+Step = TypeVar("Step")
+
+
+def test_a_life_with_everything_in_it(life: type[Life]) -> None:  # noqa: PLR0915 - as long as a life is
+    """What chance may leave out: each step is proven like any other."""
+    one = life()
+
+    def then(what: Step) -> Step:
+        one.all_is_proven()
+        one.all_is_known()
+        one.decisions_are_explained()
+        return what
+
+    def decide(number: int, policy: str = EPSILON_GREEDY, name: str = "ada") -> Asked:
+        # Later ones have smaller ids: the order of decisions is not that of their names.
+        named = {"user_id": one.people[name].user_id, "decision_id": f"01936f3e-0000-7000-8000-{9 - number:012}"}
+        return then(one.ask("score", name, policy, ONLY_T1 | named))
+
+    first, second, third = decide(1), decide(2), decide(3)
+    then(one.score_again(first))
+    then(one.score_otherwise(first, LINUCB, {}))
+    then(one.score_again(then(one.score_nameless("ada", LINUCB, ONLY_T1))))
+    named = then(one.reward(first, LINUCB, 1.0, None, "one"))
+    then(one.reward_again(named))
+    then(one.reward(first, LINUCB, 0.5, None, None))
+    then(one.reward(second, LINUCB, 0.5, "t3", None))
+    then(one.reward(second, LINUCB, 0.5, None, "one"))
+    unnamed = [then(one.reward_tip("ada", EPSILON_GREEDY, 0.3, "t1", TASK, 17, 6, "two")) for _ in range(2)]
+    then(one.reward_again(unnamed[0]))
+    then(one.correct(third, None))
+    then(one.correct(third, None))
+    then(one.reward(third, LINUCB, 1.0, None, None))
+    then(one.default(0.5))
+    then(one.reward_tip("ada", EPSILON_GREEDY, -1.0, "t1", TASK, 9, 2, None))
+    then(one.reward_tip("ada", EPSILON_GREEDY, -1.0, "t1", TASK, 9, 2, None))
+    then(one.correct(third, 0.3))
+    then(one.correct(third, 0.3))
+    then(one.correct(second, -1.0))
+    fourth, fifth, sixth, seventh = (decide(number, LINUCB) for number in (4, 5, 6, 7))
+    then(one.default(0.5))
+    then(one.correct(fourth, 0.5))
+    then(one.reward(fifth, LINUCB, 0.5, None, None))
+    then(one.correct(sixth, None))
+    then(one.default(0.0))
+    decide(8, LINUCB, "a/b é%")
+    eighth = decide(8, LINUCB)
+    then(one.reset())
+    then(one.restart())
+    decide(9, LINUCB)
+    then(one.score_again(eighth))
+    then(one.reward(eighth, LINUCB, -1.0, None, None))
+    then(one.reward(seventh, LINUCB, -1.0, None, None))
+    then(one.correct(sixth, 1.0))
+    then(one.correct(fifth, None))
+    then(one.reward_again(unnamed[0]))
+    then(one.reward_tip("ada", LINUCB, 0.3, "t1", TASK, 17, 6, None))
+    then(one.default(0.0))
+    then(one.erase())
+    then(one.reward(eighth, LINUCB, -1.0, None, None))
+    then(one.correct(sixth, 1.0))
+    then(one.reward_again(unnamed[0]))
+    then(one.score_again(eighth))
+    one.teardown()
+    assert set(one.stage.seen) >= EVERYTHING
+
+
+def test_lives(life: type[Life]) -> None:
+    """The same ones each time, so that it fails for whoever has broken something."""
+    run(life, settings=settings(LIVES, max_examples=8, derandomize=True))
+
+
+@pytest.mark.slow
+def test_many_lives(life: type[Life]) -> None:
+    """The same ones each time, so that a run can be repeated: what they have met is what chance would have it."""
+    run(life, settings=settings(LIVES, max_examples=100, derandomize=True, print_blob=True))

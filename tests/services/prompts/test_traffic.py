@@ -1,0 +1,420 @@
+"""Which version writes a person's tips: drawn as the registry or the rewards say, kept if told so, stored as drawn."""
+
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from typing import Any
+from uuid import UUID
+
+import numpy as np
+import pytest
+from sqlalchemy import Connection, Engine, event, text
+
+from oo_ml.domain.experiments import FLOOR
+from oo_ml.domain.features import Moment, Task
+from oo_ml.domain.policies import LINUCB
+from oo_ml.errors import OoMlError
+from oo_ml.execution import retry
+from oo_ml.services.decisions.decide import DecideCommand, Parameters, decide
+from oo_ml.services.decisions.learn import CorrectCommand, DecisionRewardCommand, correct, learn
+from oo_ml.services.prompts.registry import WeighCommand, draft, publish, retire, weigh
+from oo_ml.services.prompts.traffic import Offer, PickCommand, offered, pick, traffic
+from oo_ml.storage import generations, prompts
+from oo_ml.storage.generations import GenerationRow, TipRow
+from oo_ml.storage.postgres import engine
+from tests.candidates import Candidate
+from tests.conftest import make_settings
+from tests.gates import scalar, wait_until_blocked
+
+NOON = datetime(2026, 11, 23, 12, tzinfo=UTC)
+V1, V2, V3 = "v1", "v2-mentor", "v3-few-shot"
+# The 99.99th percentile with two degrees of freedom; ids are fixed, so what is below it once stays so.
+CHI_SQUARE = 18.4
+
+
+def weights(db: Engine, **given: float) -> None:
+    """Give versions weights, by the beginnings of their names."""
+    names = {name.split("-")[0]: name for name in (V1, V2, V3)}
+    with db.begin() as connection:
+        outcomes = weigh(connection, [WeighCommand(names[name], weight) for name, weight in given.items()])
+    assert [one.weight for one in outcomes if not isinstance(one, OoMlError)] == list(given.values())
+
+
+def take_out(db: Engine, version: str) -> None:
+    """Retire a version."""
+    with db.begin() as connection:
+        retire(connection, [version], retired_at=NOON)
+
+
+def picks(
+    db: Engine,
+    numbers: Sequence[int],
+    *,
+    user_id: str = "ada",
+    named: str | None = None,
+    **settings: Any,  # noqa: ANN401
+) -> list[tuple[str, float]]:
+    """Pick for generations with these numbers; return versions and probabilities."""
+    given = make_settings(**settings)
+    with db.begin() as connection:
+        commands = [PickCommand(user_id, UUID(int=number), NOON, named) for number in numbers]
+        return [shown(outcome) for outcome in pick(connection, commands, settings=given)]
+
+
+def shown(outcome: Offer | OoMlError) -> tuple[str, float]:
+    """Return version and probability; of a refusal its sentence."""
+    if isinstance(outcome, OoMlError):
+        return outcome.message, 0.0
+    return outcome.prompt.version, outcome.probability
+
+
+# Which rule it is
+
+
+WEIGHTED = {(V2, 0.25), (V3, 0.75)}
+ORDER: list[tuple[str | None, dict[str, str], bool, set[tuple[str, float]]]] = [
+    (V1, {"tip_prompt_version": V2}, True, {(V1, 1.0)}),
+    (None, {"tip_prompt_version": V1}, True, {(V1, 1.0)}),
+    (None, {"tip_prompt_version": f"{V1}, {V2}"}, True, {(V1, 0.5), (V2, 0.5)}),
+    (None, {"tip_prompt_version": f"{V1},v9,{V1},{V3}"}, True, {(V1, 2 / 3), (V3, 1 / 3)}),
+    (None, {"default_prompt_version": V1}, True, WEIGHTED),
+    (None, {"default_prompt_version": V2}, False, {(V2, 1.0)}),
+    (None, {}, False, {(V1, 1.0)}),
+    (None, {"default_prompt_version": " "}, False, {(V1, 1.0)}),
+    ("auto", {}, True, {("Unknown prompt_version: auto", 0.0)}),
+    (None, {"tip_prompt_version": "v9,v1"}, True, {(V1, 1.0)}),
+    (None, {"tip_prompt_version": "v9,v8"}, True, {("Unknown prompt_version: v9", 0.0)}),
+]
+
+
+@pytest.mark.parametrize(("named", "settings", "weighted", "expected"), ORDER)
+def test_the_first_rule_that_says_anything_counts(
+    db: Engine, named: str | None, settings: dict[str, str], weighted: bool, expected: set[tuple[str, float]]
+) -> None:
+    """The request, TIP_PROMPT_VERSION, the weights, DEFAULT_PROMPT_VERSION, v1; without a weight nobody has traffic."""
+    if weighted:
+        weights(db, v2=1, v3=3)
+    assert set(picks(db, range(40), named=named, **settings)) == expected
+    assert scalar(db, "SELECT count(*) FROM oo_ml.prompt_assignments") == 0
+
+
+def test_a_version_that_is_not_in_use_is_in_no_draw(db: Engine) -> None:
+    """Its weight counts for nobody any more; with all of them retired the default's turn is an error."""
+    weights(db, v1=5, v2=1, v3=3)
+    take_out(db, V1)
+    assert set(picks(db, range(40))) == WEIGHTED
+    assert {version for version, _ in picks(db, range(40), tip_prompt_version="auto")} == {V2, V3}
+    take_out(db, V2)
+    take_out(db, V3)
+    for configured in ("", "auto", "v1,v2-mentor"):
+        assert picks(db, [1], tip_prompt_version=configured) == [("Retired prompt_version: v1", 0.0)]
+
+
+def test_what_is_published_has_no_traffic(db: Engine) -> None:
+    """Not even beside the weights of others; with a weight it has."""
+    weights(db, v1=1)
+    text_of_it = {"description": "", "system_template": "Be brief.", "user_template": "{{ n }} tips."}
+    with db.begin() as connection:
+        publish(connection, [draft(version="v4", published_at=NOON, **text_of_it)])
+    assert set(picks(db, range(20))) == {(V1, 1.0)}
+    with db.begin() as connection:
+        weigh(connection, [WeighCommand("v4", 3)])
+    assert set(picks(db, range(20))) == {(V1, 0.25), ("v4", 0.75)}
+
+
+def test_by_weights_each_is_picked_as_often_as_is_stored(db: Engine) -> None:
+    """Chi-square over 3,000 generations; and the same id gets the same version."""
+    weights(db, v1=0.3, v2=0.1, v3=1.6)
+    drawn = picks(db, range(3000))
+    assert dict(drawn) == pytest.approx({V1: 0.15, V2: 0.05, V3: 0.8})
+    counts = Counter(version for version, _ in drawn)
+    assert sum((counts[version] - 3000 * p) ** 2 / (3000 * p) for version, p in dict(drawn).items()) < CHI_SQUARE
+    assert picks(db, range(100)) == drawn[:100]
+
+
+def test_traffic_is_what_a_call_gets(db: Engine) -> None:
+    """The share of each version, by whichever rule."""
+    weights(db, v2=1, v3=3)
+    take_out(db, V1)
+    for configured, expected in [("", [0, 0.25, 0.75]), (V2, [0, 1, 0]), ("auto", [0, 0.5, 0.5]), (V1, [0, 0, 0])]:
+        with db.begin() as connection:
+            [listing] = traffic(connection, [None], settings=make_settings(tip_prompt_version=configured))
+        assert [offer.prompt.version for offer in listing] == [V1, V2, V3]
+        assert [offer.probability for offer in listing] == pytest.approx(expected, abs=0.03)
+
+
+# Keeping a version
+
+
+def kept(db: Engine) -> list[Any]:
+    """Return who keeps what."""
+    with db.begin() as connection:
+        return [
+            tuple(row) for row in connection.execute(text("SELECT * FROM oo_ml.prompt_assignments ORDER BY user_id"))
+        ]
+
+
+def test_a_person_keeps_a_version_as_long_as_it_has_a_weight(db: Engine) -> None:
+    """With the probability that it was picked with, however the weights change; without one it is picked anew."""
+    sticky = partial(picks, db, prompt_sticky=True)
+    weights(db, v2=1, v3=3)
+    [first, *later] = sticky(range(1, 30))
+    assert set(later) == {first}
+    assert kept(db) == [("ada", *first, NOON)]
+    weights(db, v1=96)
+    assert set(sticky(range(30))) == {first}
+    assert {version for version, _ in sticky(range(30), user_id="ben")} == {kept(db)[1][1]}
+    weights(db, **{first[0].split("-")[0]: 0})
+    [moved, *again] = sticky(range(30))
+    assert moved[0] != first[0]
+    assert moved[1] == pytest.approx({V1: 96, V2: 1, V3: 3}[moved[0]] / (100 - {V2: 1, V3: 3}[first[0]]))
+    assert set(again) == {moved}
+    take_out(db, moved[0])
+    assert moved[0] not in {version for version, _ in sticky(range(30))}
+
+
+def test_over_people_versions_are_kept_as_often_as_is_stored(db: Engine) -> None:
+    """Each person's first generation decides."""
+    weights(db, v1=1, v2=1, v3=2)
+    first = {
+        f"user {number}": picks(db, [number], user_id=f"user {number}", prompt_sticky=True)[0] for number in range(400)
+    }
+    counts = Counter(first.values())
+    assert counts.keys() == {(V1, 0.25), (V2, 0.25), (V3, 0.5)}
+    assert sum((counts[one] - 400 * one[1]) ** 2 / (400 * one[1]) for one in counts) < CHI_SQUARE
+    assert {user: (version, p) for user, version, p, _ in kept(db)} == first
+
+
+@pytest.mark.parametrize("how", ["off", "named", "listed", "auto", "no weights"])
+def test_only_what_the_weights_gave_is_kept(db: Engine, how: str) -> None:
+    """Whatever else says which version says so each time, and leaves what is kept alone."""
+    weights(db, v2=1, v3=1)
+    picks(db, [1], prompt_sticky=True)
+    before = kept(db)
+    settings: dict[str, dict[str, Any]] = {
+        "off": {"prompt_sticky": False},
+        "named": {"named": V1},
+        "listed": {"tip_prompt_version": "v1,v2-mentor"},
+        "auto": {"tip_prompt_version": "auto"},
+        "no weights": {},
+    }
+    if how == "no weights":
+        weights(db, v2=0, v3=0)
+    drawn = picks(db, range(60), **{"prompt_sticky": True, **settings[how]})
+    expected = {"off": {V2, V3}, "named": {V1}, "listed": {V1, V2}, "auto": {V1, V2, V3}, "no weights": {V1}}
+    assert {version for version, _ in drawn} == expected[how]
+    assert kept(db) == before
+    assert len(before) == 1
+
+
+CROWD = 50
+
+
+def test_fifty_first_calls_at_once_get_one_version(database_url: str, db: Engine) -> None:
+    """All wait at one gate, for somebody who gives up; each has drawn for itself, and one of the draws all keep."""
+    weights(db, v1=1, v2=1, v3=1)
+    assert len(set(picks(db, range(CROWD)))) == 3
+    settings = make_settings(prompt_sticky=True)
+
+    def first_call(number: int) -> tuple[str, float]:
+        command = PickCommand("ada", UUID(int=number), NOON + timedelta(seconds=number))
+        service = partial(pick, settings=settings)
+        return shown(retry.run(crowded, service, [command], time.monotonic() + 60)[0])
+
+    crowded = engine.create(database_url, settings, threads=CROWD)
+    with ThreadPoolExecutor(CROWD) as threads:
+        with db.connect() as first:
+            prompts.keep(first, "ada", V1, 1.0, NOON)
+            calls = [threads.submit(first_call, number) for number in range(CROWD)]
+            wait_until_blocked(db, CROWD)
+            first.rollback()
+        [got] = {call.result() for call in calls}
+    crowded.dispose()
+    [(user_id, *one, at)] = kept(db)
+    assert (user_id, tuple(one)) == ("ada", got)
+    drew = {NOON + timedelta(seconds=number): version for number, (version, _) in enumerate(picks(db, range(CROWD)))}
+    assert drew[at] == got[0]
+
+
+def test_fifty_calls_at_once_leave_a_version_that_is_not_in_use(database_url: str, db: Engine) -> None:
+    """All have read it when another session holds its row; one of the new draws all keep."""
+    weights(db, v1=1, v2=1, v3=1)
+    [(before, _)] = picks(db, [0], prompt_sticky=True)
+    take_out(db, before)
+    settings = make_settings(prompt_sticky=True)
+
+    def call(number: int) -> tuple[str, float]:
+        service = partial(pick, settings=settings)
+        command = PickCommand("ada", UUID(int=number), NOON + timedelta(seconds=number))
+        return shown(retry.run(crowded, service, [command], time.monotonic() + 60)[0])
+
+    crowded = engine.create(database_url, settings, threads=CROWD)
+    with ThreadPoolExecutor(CROWD) as threads:
+        with db.begin() as other:
+            other.execute(text("SELECT FROM oo_ml.prompt_assignments FOR UPDATE"))
+            calls = [threads.submit(call, number) for number in range(CROWD)]
+            wait_until_blocked(db, CROWD)
+        [got] = {call.result() for call in calls}
+    crowded.dispose()
+    [(_, *one, at)] = kept(db)
+    assert tuple(one) == got
+    assert got[0] != before
+    drew = {NOON + timedelta(seconds=number): version for number, (version, _) in enumerate(picks(db, range(CROWD)))}
+    assert drew[at] == got[0]
+
+
+def test_a_version_that_is_kept_is_not_written_again(db: Engine) -> None:
+    """Further generations only read the row, and don't even lock it, until its version is not in use any more."""
+    weights(db, v1=1, v2=1, v3=1)
+    row = "SELECT (ctid, xmin, xmax)::text FROM oo_ml.prompt_assignments"
+    [(version, _)] = picks(db, [0], prompt_sticky=True)
+    before = scalar(db, row)
+    for number in range(1, 10):
+        picks(db, [number], prompt_sticky=True)
+    assert scalar(db, row) == before
+    take_out(db, version)
+    picks(db, [0], prompt_sticky=True)
+    after = scalar(db, row)
+    assert after != before
+    picks(db, [1], prompt_sticky=True)
+    assert scalar(db, row) == after
+
+
+def test_keeping_assigns_parameters_alone(db: Engine) -> None:
+    """A distributed PostgreSQL refuses a subquery in the SET of an UPDATE."""
+    statements: list[str] = []
+    event.listen(db, "before_cursor_execute", lambda *args: statements.append(args[2]))
+    for version in (V1, V2):
+        keep(db, version)
+    assigned = [statement.partition(" SET")[2] for statement in statements if " SET" in statement]
+    assert len(assigned) == 2
+    assert not [clause for clause in assigned if "SELECT" in clause]
+
+
+def test_who_comes_second_waits_for_the_first_and_gets_the_same(db: Engine) -> None:
+    """Whatever they drew: the first has not committed yet when the second asks."""
+    with ThreadPoolExecutor(1) as other:
+        with db.connect() as first, first.begin():
+            assert prompts.keep(first, "ada", V2, 0.25, NOON) == (V2, 0.25)
+            with db.begin() as connection:
+                prompts.set_weight(connection, V2, 1)
+            second = other.submit(keep, db, V3)
+            wait_until_blocked(db, 1)
+        assert second.result() == (V2, 0.25)
+
+
+def keep(db: Engine, version: str) -> tuple[str, float]:
+    """Ask for ada to keep a version."""
+    with db.begin() as connection:
+        return prompts.keep(connection, "ada", version, 0.75, NOON)
+
+
+# By rewards
+
+
+PARAMETERS = Parameters(alpha=1.0, epsilon=0.0, exploration=0.4)
+
+
+class World:
+    """People who are shown tips of versions, through the services, and like some better than others."""
+
+    def __init__(self, connection: Connection) -> None:
+        self.connection = connection
+        self.count = 0
+
+    def show(self, drawn: Sequence[tuple[str, float]], rewards: Sequence[float | None]) -> list[DecideCommand]:
+        """Store a generation of two tips for each version drawn, decide between them, and react; None: not at all."""
+        commands = []
+        for version, probability in drawn:
+            self.count += 1
+            user_id, generation_id = f"user {self.count % 7}", UUID(int=self.count)
+            row = GenerationRow(user_id, generation_id, version, probability, NOON, 1, 1, 1, 2, 1, "ok", "m", None)
+            tips = [f"tip {self.count} {place}" for place in range(2)]
+            generations.save(
+                self.connection,
+                row,
+                [
+                    TipRow(user_id, tip, generation_id, version, probability, NOON, place, "x", None)
+                    for place, tip in enumerate(tips)
+                ],
+            )
+            candidates = [Candidate(tip, "llm", Task(False, 0.0, 1)) for tip in tips]
+            commands.append(DecideCommand(user_id, LINUCB, UUID(int=self.count), NOON, Moment(9, 2), candidates))
+        answers = decide(self.connection, commands, parameters=PARAMETERS)
+        reactions = [
+            DecisionRewardCommand(command.user_id, command.decision_id, answer.content["tip_id"], reward, NOON)
+            for command, answer, reward in zip(commands, answers, rewards, strict=True)
+            if not isinstance(answer, OoMlError) and reward is not None
+        ]
+        learn(self.connection, reactions)
+        return commands
+
+
+@pytest.fixture
+def world(db: Engine) -> Iterator[World]:
+    """Nobody has been shown anything."""
+    with db.begin() as connection:
+        yield World(connection)
+
+
+def test_evidence_is_the_weighted_mean_and_what_it_is_worth(world: World) -> None:
+    """As feature_history has it: w = 1 / (propensity x probability); without rewards, or taken back, there is none."""
+    drawn = [(V1, 0.3), (V2, 0.7), (V1, 0.05), (V1, 0.6), (V2, 0.7), (V3, 1.0), (V1, 0.5), (V3, 1.0)]
+    commands = world.show(drawn, [1.0, -0.5, 0.25, -1.0, 0.0, None, None, 1.0])
+    correct(
+        world.connection,
+        [
+            CorrectCommand(commands[3].user_id, commands[3].decision_id, 0.5, NOON),
+            CorrectCommand(commands[7].user_id, commands[7].decision_id, None, NOON),
+        ],
+    )
+    rows = world.connection.execute(
+        text(
+            "SELECT prompt_version, propensity, prompt_probability, reward FROM oo_ml.feature_history ORDER BY position"
+        )
+    ).all()
+    assert [tuple(row)[::2] for row in rows] == drawn
+    found = prompts.evidence(world.connection, [V1, V2, V3])
+    for version in (V1, V2):
+        own = [row for row in rows if row.prompt_version == version and row.reward is not None]
+        w = np.array([1 / (row.propensity * row.prompt_probability) for row in own])
+        r = np.array([row.reward for row in own])
+        assert found[version].mean_reward == pytest.approx((w * r).sum() / w.sum())
+        assert found[version].rewards == pytest.approx(w.sum() ** 2 / (w * w).sum())
+    assert found.keys() == {V1, V2}
+    assert prompts.evidence(world.connection, [V2]).keys() == {V2}
+
+
+def test_by_rewards_the_best_version_gets_most_and_none_is_given_up(world: World) -> None:
+    """Three versions with known mean rewards, 400 generations, ten at a time: as often as is stored, never below 5%."""
+    settings = make_settings(tip_prompt_version="auto")
+    means = {V1: -0.3, V2: 0.1, V3: 0.6}
+    chance = np.random.default_rng(11)
+    expected: Counter[str] = Counter()
+    picked: Counter[str] = Counter()
+    shares: dict[str, float] = {}
+    for start in range(0, 400, 10):
+        commands = [PickCommand("ada", UUID(int=start + n), NOON) for n in range(10)]
+        drawn = [shown(outcome) for outcome in pick(world.connection, commands, settings=settings)]
+        for command, (version, probability) in zip(commands, drawn, strict=True):
+            shares = shares_of(offered(world.connection, settings, command.generation_id.int))
+            assert min(shares.values()) >= FLOOR
+            assert probability == shares[version]
+            expected.update(shares)
+            picked[version] += 1
+        world.show(drawn, [1.0 if chance.random() < (1 + means[version]) / 2 else -1.0 for version, _ in drawn])
+    assert sum((picked[version] - expected[version]) ** 2 / expected[version] for version in means) < CHI_SQUARE
+    assert shares[V3] > 0.5
+    assert picked[V3] > 200
+    assert picked[V1] >= 10
+    stored = world.connection.scalars(text("SELECT min(prompt_probability) FROM oo_ml.feature_history")).one()
+    assert stored >= FLOOR
+
+
+def shares_of(offers: list[Offer] | OoMlError) -> dict[str, float]:
+    """Return the share of each version."""
+    assert not isinstance(offers, OoMlError)
+    return {offer.prompt.version: offer.probability for offer in offers}

@@ -1,0 +1,131 @@
+"""People about whom everything is known that can be, and what to find and compare them by."""
+
+import json
+import time
+from functools import partial
+from io import BytesIO
+from typing import Any, Final
+from uuid import UUID
+
+import numpy as np
+from sqlalchemy import Engine, text
+
+from oo_ml.domain.policies import EPSILON_GREEDY
+from oo_ml.domain.ridge import Ridge
+from oo_ml.execution import retry
+from oo_ml.files.export_document import Document, opened
+from oo_ml.files.legacy_state import FileState
+from oo_ml.services.users.export import export
+from oo_ml.services.users.import_state import ImportCommand, import_states
+from oo_ml.services.users.replay import Replayed, replay
+from oo_ml.storage import generations, prompts
+from oo_ml.storage.generations import GenerationRow, TipRow
+from tests.services.scenario import NOON, tell
+
+LEAST: Final = 5e-324
+_D: Final = 7
+
+
+def live(db: Engine) -> None:
+    """Let ada and ben live as told, zoë go on from an import where every bit counts, and a model write for all.
+
+    Each of them keeps a prompt version.
+    """
+    tell(db)
+    A = np.eye(_D)
+    A[0, 1] = A[1, 0] = LEAST
+    A[2, 3] = A[3, 2] = -0.0
+    state = FileState(
+        name="zoë",
+        policy=EPSILON_GREEDY,
+        model=Ridge(A, np.array([-0.0, LEAST, -LEAST, 0.1 + 0.2, 1e-308, 2**53 + 2.0, -1 / 3])),
+        pulls=2**53,
+        explore_count=0,
+        reward_count=0,
+        cumulative_reward=-0.0,
+        last_updated=NOON,
+    )
+    with db.begin() as connection:
+        import_states(connection, [ImportCommand("zoë", state)], imported_at=NOON)
+    for number, user_id in enumerate(("ada", "ben", "zoë")):
+        write(db, user_id, number)
+        with db.begin() as connection:
+            prompts.keep(connection, user_id, "v2-mentor", 0.3, NOON)
+
+
+def write(db: Engine, user_id: str, number: int) -> None:
+    """Let a model write two tips for somebody, and fail once."""
+    one, other = (UUID(int=2 * number + n + 1000) for n in range(2))
+    rows = [
+        GenerationRow(user_id, one, "v1", 0.7, NOON, 12, 3, 4, 2, 1, "ok", "a model", None),
+        GenerationRow(user_id, other, "v2-mentor", 0.3, NOON, 12, 3, 4, 2, 2, "invalid_reply", "a model", "No array"),
+    ]
+    tips = [
+        TipRow(user_id, f"tip-{place}", one, "v1", 0.7, NOON, place, content, None if place else "because")
+        for place, content in enumerate(('a "quote"\n\x1b\u2028 and 🙂', "plain"))
+    ]
+    with db.begin() as connection:
+        generations.save(connection, rows[0], tips)
+        generations.save(connection, rows[1], [])
+
+
+def exported(db: Engine, user_id: str) -> bytes:
+    """Return the document of a person."""
+    service = partial(export, exported_at=NOON)
+    [document] = retry.run(db, service, [user_id], time.monotonic() + 20)
+    with document:
+        return document.read()
+
+
+def replayed(db: Engine, content: bytes) -> Replayed:
+    """Replay a document."""
+    with opened(BytesIO(content)) as document:
+        return replay_document(db, document)
+
+
+def replay_document(db: Engine, document: Document) -> Replayed:
+    """Replay a document that has been read."""
+    [done] = retry.run(db, replay, [document], time.monotonic() + 20)
+    return done
+
+
+def without_positions(content: bytes) -> dict[str, Any]:
+    """Return a document as values, without what every database counts for itself."""
+    document: dict[str, Any] = json.loads(content)
+    for table in ("feature_history", "reward_ledger", "generations"):
+        for row in document[table]:
+            del row["position"]
+    return document
+
+
+def rows_of(db: Engine, name: str) -> dict[str, list[str]]:
+    """Return every row, in every table of the database, that names somebody in any column; no other word will do."""
+    return _rows(db, "t::text ~ :word", word=rf"\m{name}\M")
+
+
+def rows_of_others(db: Engine, name: str) -> dict[str, list[str]]:
+    """Return every other row."""
+    return _rows(db, "t::text !~ :word", word=rf"\m{name}\M")
+
+
+def _rows(db: Engine, condition: str, **parameters: str) -> dict[str, list[str]]:
+    found = {}
+    with db.begin() as connection:
+        tables = connection.scalars(
+            text("""
+                SELECT c.oid::regclass::text FROM pg_class AS c
+                WHERE c.relkind = 'r' AND c.relnamespace::regnamespace::text !~ '^(pg_|information_schema)'
+            """)
+        ).all()
+        for table in tables:
+            rows = connection.scalars(text(f"SELECT t::text FROM {table} AS t WHERE {condition}"), parameters)  # noqa: S608
+            found[table] = sorted(rows)
+    return {table: rows for table, rows in found.items() if rows}
+
+
+def detach_the_past(db: Engine) -> None:
+    """Make the month that the story's decisions belong to, by their ids, and detach it as retention does."""
+    with db.begin() as connection:
+        connection.execute(text("SELECT oo_ml.create_feature_history_months('1970-01-01Z', 1)"))
+        detached = connection.scalars(text("SELECT oo_ml.detach_feature_history_months('1970-02-01Z', now())")).all()
+    assert detached == ["feature_history_1970_01"]

@@ -1,0 +1,111 @@
+"""What people did, through the services themselves: every kind of change, two epochs, an import, late corrections."""
+
+from datetime import UTC, datetime
+from typing import Final
+from uuid import UUID
+
+import numpy as np
+from sqlalchemy import Engine
+
+from oo_ml.domain.features import Moment, Task
+from oo_ml.domain.learning import Kind
+from oo_ml.domain.policies import EPSILON_GREEDY, LINUCB
+from oo_ml.domain.ridge import Ridge
+from oo_ml.files.legacy_state import FileState
+from oo_ml.services.decisions.decide import DecideCommand, Parameters, decide
+from oo_ml.services.decisions.learn import CorrectCommand, DecisionRewardCommand, RewardCommand, correct, learn
+from oo_ml.services.decisions.reset import reset
+from oo_ml.services.decisions.unit_of_work import Book
+from oo_ml.services.users.import_state import ImportCommand, import_states
+from oo_ml.storage.history import DecisionKey
+from tests.candidates import Candidate
+
+NOON: Final = datetime(2026, 11, 23, 12, tzinfo=UTC)
+_MOMENT: Final = Moment(9, 2)
+_TASK: Final = Task(is_overdue=True, task_age_days=3.3, priority=4)
+_PARAMETERS: Final = Parameters(alpha=1.0, epsilon=1.0)
+
+
+def decision(number: int) -> UUID:
+    """Return the id of the decision of a number; its tip is t and the number."""
+    return UUID(int=number)
+
+
+def tell(db: Engine) -> None:
+    """Let ada go through two epochs, and ben go on from an import.
+
+    ada, linucb-v1, epoch 0: 1 reward 0.5 for decision 1; 2 default 0 for 2; 3 amend to 1 for 2; 4 reward for none;
+    5, late: reward 1 for decision 3. Epoch 1: 1 reward 1 for decision 4; 2 retract; 3 reward -0.5 for 4; 4 reward 0.25
+    for 5. Decision 6 still waits. Her egreedy-v1: decision 7, drawn at random, with reward 0.5.
+    ben: 1 import, 2 reward 1 for no decision, and decision 8.
+    """
+    _decide(db, "ada", 1, 2, 3)
+    _react(db, 1, 0.5)
+    _assume(db, 2)
+    _correct(db, 2, 1.0)
+    teach(db, "ada")
+    with db.begin() as connection:
+        reset(connection, ["ada"])
+    _decide(db, "ada", 4, 5, 6)
+    _react(db, 4, 1.0)
+    _correct(db, 4, None)
+    _correct(db, 4, -0.5)
+    _react(db, 5, 0.25)
+    _correct(db, 3, 1.0)
+    _decide(db, "ada", 7, policy=EPSILON_GREEDY)
+    _react(db, 7, 0.5)
+    _import(db, "ben")
+    teach(db, "ben")
+    _decide(db, "ben", 8)
+
+
+def _decide(db: Engine, user_id: str, *numbers: int, policy: str = LINUCB) -> None:
+    with db.begin() as connection:
+        decide(
+            connection,
+            [
+                DecideCommand(user_id, policy, decision(number), NOON, _MOMENT, [Candidate(f"t{number}", "s", _TASK)])
+                for number in numbers
+            ],
+            parameters=_PARAMETERS,
+        )
+
+
+def _react(db: Engine, number: int, reward: float) -> None:
+    with db.begin() as connection:
+        learn(connection, [DecisionRewardCommand("ada", decision(number), f"t{number}", reward, NOON)])
+
+
+def _assume(db: Engine, number: int) -> None:
+    key = DecisionKey("ada", decision(number))
+    with db.begin() as connection:
+        book = Book.open(connection, decisions=[key])
+        book.reward(book.decisions[key], 0.0, NOON, kind=Kind.DEFAULT)
+        book.write(connection)
+
+
+def _correct(db: Engine, number: int, reward: float | None) -> None:
+    with db.begin() as connection:
+        correct(connection, [CorrectCommand("ada", decision(number), reward, NOON)])
+
+
+def teach(db: Engine, user_id: str) -> None:
+    """Give a person a reward for no decision."""
+    with db.begin() as connection:
+        learn(connection, [RewardCommand(user_id, LINUCB, "t", 1.0, NOON, _MOMENT, _TASK)])
+
+
+def _import(db: Engine, user_id: str) -> None:
+    x = np.linspace(-0.7, 0.9, 5)
+    state = FileState(
+        name=user_id,
+        policy=LINUCB,
+        model=Ridge(np.eye(5) + np.outer(x, x), 0.3 * x),
+        pulls=4,
+        explore_count=2,
+        reward_count=1,
+        cumulative_reward=0.3,
+        last_updated=NOON,
+    )
+    with db.begin() as connection:
+        import_states(connection, [ImportCommand(user_id, state)], imported_at=NOON)

@@ -1,0 +1,139 @@
+"""The daily tables are what the decisions themselves add up to, however late a reward came, and however it changed."""
+
+from concurrent.futures import ThreadPoolExecutor
+from uuid import UUID
+
+import pytest
+from sqlalchemy import Engine, text
+
+from oo_ml.domain.features import Moment, Task
+from oo_ml.domain.policies import EPSILON_GREEDY
+from oo_ml.services.decisions.decide import DecideCommand, decide
+from oo_ml.services.upkeep import daily_sums
+from oo_ml.services.upkeep.daily_sums import CountCommand, Days
+from oo_ml.services.users.erase import erase
+from oo_ml.storage import generations
+from tests.candidates import Candidate
+from tests.conftest import Serve
+from tests.gates import wait_until_blocked
+from tests.services import scenario
+from tests.services.upkeep.daily_sums.counting import count, count_all, waiting
+from tests.services.upkeep.daily_sums.from_scratch import assert_right, counted
+from tests.services.upkeep.daily_sums.people import NOW, PARAMETERS, People
+from tests.waiting import until
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_counted_at_any_time_it_is_what_the_decisions_add_up_to(db: Engine, database_url: str, seed: int) -> None:
+    """Late, amended, retracted, assumed rewards, resets; in steps of any size, and with the rest not counted yet."""
+    people = People(db, seed)
+    for limit in (1000, 3, 1000, 1):
+        people.live(30)
+        assert_right(db)
+        count_all(db, database_url, limit=limit)
+        assert_right(db)
+        assert_right(db, "oo_ml.daily_")
+
+
+def test_every_kind_of_change(db: Engine, database_url: str) -> None:
+    """Two epochs, an import, late corrections; and what is counted is not counted again."""
+    scenario.tell(db)
+    assert_right(db)
+    count_all(db, database_url)
+    assert_right(db, "oo_ml.daily_")
+    assert count(database_url) == Days(0)
+    assert_right(db, "oo_ml.daily_")
+
+
+def test_whoever_is_erased_is_taken_away(db: Engine, database_url: str) -> None:
+    """What was counted of them, and what was not."""
+    people = People(db, 7)
+    people.live(60)
+    count_all(db, database_url)
+    people.live(30)
+    with db.begin() as connection:
+        erase(connection, ["ada", "nobody"])
+    assert_right(db)
+    count_all(db, database_url)
+    assert_right(db, "oo_ml.daily_")
+
+
+def test_a_transaction_under_way_is_not_overtaken(db: Engine, database_url: str) -> None:
+    """A decision whose position is lower than one that is committed waits for its turn, and is not lost."""
+    people = People(db, 1)
+    people.decide()
+    count_all(db, database_url)
+    with db.connect() as slow, slow.begin():
+        tip = [Candidate("t", "s", Task(is_overdue=True, task_age_days=1.0, priority=2))]
+        command = DecideCommand("slow", EPSILON_GREEDY, UUID(int=1), NOW, Moment(9, 2), tip)
+        decide(slow, [command], parameters=PARAMETERS)
+        generations.save(slow, people.generation("slow"), [])
+        people.live(30)
+        count(database_url)
+        assert_right(db)
+        assert waiting(db) > 5
+    assert_right(db)
+    count_all(db, database_url)
+    assert_right(db, "oo_ml.daily_")
+
+
+def test_a_step_under_way_is_nobody_elses(db: Engine, database_url: str) -> None:
+    """The second does nothing and says so; an erasure waits."""
+    People(db, 1).live(20)
+
+    def erase_ada() -> None:
+        with db.begin() as connection:
+            erase(connection, ["ada"])
+
+    with ThreadPoolExecutor(1) as elsewhere:
+        with db.begin() as first:
+            daily_sums.count(first, [CountCommand(NOW)])
+            assert count(database_url) == Days(0, is_busy=True)
+            erasing = elsewhere.submit(erase_ada)
+            wait_until_blocked(db, 1)
+        erasing.result()
+    count_all(db, database_url)
+    assert_right(db, "oo_ml.daily_")
+
+
+def test_a_database_from_another_server_goes_on(db: Engine, database_url: str) -> None:
+    """Its transactions had other numbers there, which say nothing here."""
+    people = People(db, 3)
+    people.live(20)
+    count_all(db, database_url)
+    people.live(20)
+    with db.begin() as connection:
+        connection.execute(text("UPDATE oo_ml.counted SET next_xid = 1 << 40"))
+    count_all(db, database_url)
+    count_all(db, database_url)
+    assert_right(db, "oo_ml.daily_")
+
+
+def test_whoever_doubts_the_tables_has_them_made_anew(db: Engine, database_url: str) -> None:
+    """Without a word of how far they have come they begin at the beginning."""
+    People(db, 4).live(30)
+    count_all(db, database_url)
+    with db.begin() as connection:
+        connection.execute(text("UPDATE oo_ml.daily_reactions SET decisions = 7"))
+        connection.execute(text("DELETE FROM oo_ml.counted WHERE source = 'reward_ledger'"))
+    count_all(db, database_url)
+    assert_right(db, "oo_ml.daily_")
+
+
+def test_what_is_from_before_there_were_positions_counts(db: Engine, database_url: str) -> None:
+    """They all have position 0."""
+    People(db, 5).live(40)
+    with db.begin() as connection:
+        connection.execute(text("UPDATE oo_ml.reward_ledger SET position = 0"))
+        connection.execute(text("UPDATE oo_ml.generations SET position = 0"))
+    assert_right(db)
+    count_all(db, database_url, limit=5)
+    assert_right(db, "oo_ml.daily_")
+
+
+def test_a_service_counts_by_itself(db: Engine, serve: Serve) -> None:
+    """No command is needed."""
+    People(db, 6).live(20)
+    serve(upkeep_interval=0.1)
+    until(lambda: bool(counted(db, "reactions", "oo_ml.daily_reactions")))
+    assert_right(db)

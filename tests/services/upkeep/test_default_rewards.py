@@ -1,0 +1,428 @@
+"""Default rewards: to each decision that nobody reacted to in time, once, and to no other."""
+
+import asyncio
+import logging
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+import pytest
+from sqlalchemy import Engine, event, text
+
+from oo_ml.domain.features import Moment, Task
+from oo_ml.domain.policies import EPSILON_GREEDY, LINUCB
+from oo_ml.errors import DatabaseTimeoutError, UnexpectedError
+from oo_ml.services.container import single_worker
+from oo_ml.services.decisions.decide import DecideCommand, Parameters, decide
+from oo_ml.services.decisions.learn import CorrectCommand, DecisionRewardCommand, correct, learn
+from oo_ml.services.decisions.reset import reset
+from oo_ml.services.upkeep import default_rewards
+from oo_ml.services.upkeep.default_rewards import Defaults, GiveCommand, Look, LookCommand, give_default_rewards, look
+from oo_ml.storage.history import DecisionKey
+from oo_ml.storage.schema import partitions
+from tests.candidates import Candidate
+from tests.conftest import make_settings
+from tests.gates import holding_state, scalar, wait_until_blocked
+from tests.migrations.rows import uuid7
+from tests.superuser import superuser, tamper
+
+HOUR = timedelta(hours=1)
+SECOND = timedelta(seconds=1)
+NOW = datetime.now(UTC)
+WAIT = 2 * HOUR
+
+
+@dataclass(frozen=True, slots=True)
+class Made:
+    """A decision that was made."""
+
+    user_id: str
+    decision_id: UUID
+
+
+class Decider:
+    """Makes decisions, each with an id of its own."""
+
+    def __init__(self, db: Engine) -> None:
+        self._db = db
+        self._count = 0
+
+    def decide(self, ago: timedelta, user_id: str = "ada", policy: str = LINUCB) -> Made:
+        """Make one decision."""
+        [made] = self.decide_many([ago], [user_id], policy)
+        return made
+
+    def decide_many(self, ago: Sequence[timedelta], user_ids: Sequence[str], policy: str = LINUCB) -> list[Made]:
+        """Make decisions, in one transaction."""
+        commands = [self._command(NOW - before, user, policy) for before, user in zip(ago, user_ids, strict=True)]
+        with self._db.begin() as connection:
+            decide(connection, commands, parameters=Parameters(alpha=1.0, epsilon=0.0))
+        return [Made(command.user_id, command.decision_id) for command in commands]
+
+    def _command(self, moment: datetime, user_id: str, policy: str) -> DecideCommand:
+        self._count += 1
+        candidates = [Candidate("t1", "todoist", Task(is_overdue=False, task_age_days=0, priority=4))]
+        return DecideCommand(user_id, policy, uuid7(moment, self._count), moment, Moment(9, 2), candidates)
+
+
+@pytest.fixture
+def decider(db: Engine) -> Decider:
+    """Whoever makes decisions in a test."""
+    return Decider(db)
+
+
+def react(db: Engine, made: Made, reward: float = 1.0) -> None:
+    """React to a decision, as a person does."""
+    with db.begin() as connection:
+        learn(connection, [DecisionRewardCommand(made.user_id, made.decision_id, "t1", reward, NOW)])
+
+
+def give(
+    url: str,
+    *,
+    now: datetime = NOW,
+    wait: timedelta = WAIT,
+    reward: float = -0.25,
+    limit: int = default_rewards.LIMIT,
+    **limits: float,
+) -> Defaults:
+    """Give default rewards, as upkeep does."""
+    settings = make_settings(reward_wait=wait.total_seconds(), default_reward=reward, **limits)
+    with single_worker(settings, url) as worker:
+        return asyncio.run(give_default_rewards(worker, settings, now, limit=limit))
+
+
+def kinds(db: Engine) -> dict[UUID, tuple[float | None, str | None]]:
+    """The reward of each decision, and its kind."""
+    with db.begin() as connection:
+        rows = connection.execute(text("SELECT decision_id, reward, reward_kind FROM oo_ml.feature_history"))
+        return {row.decision_id: (row.reward, row.reward_kind) for row in rows}
+
+
+def done_until(db: Engine) -> Any:  # noqa: ANN401 - a time, or none
+    """How far the task has come."""
+    return scalar(db, "SELECT done_until FROM oo_ml.upkeep WHERE task = 'default-rewards'")
+
+
+@contextmanager
+def held(db: Engine) -> Iterator[None]:
+    """Be at the task, as another process is."""
+    with db.begin() as connection:
+        connection.execute(text("SELECT FROM oo_ml.upkeep WHERE task = 'default-rewards' FOR UPDATE"))
+        yield
+
+
+def test_who_gets_it_and_who_does_not(database_url: str, db: Engine, decider: Decider) -> None:
+    """Only what is open and has waited long enough; not what has a reward, was retracted, or is younger."""
+    open_, rewarded, retracted, zero = (decider.decide(ago) for ago in (3 * HOUR, 4 * HOUR, 5 * HOUR, 6 * HOUR))
+    greedy = decider.decide(WAIT + SECOND, "ben", EPSILON_GREEDY)
+    young = decider.decide(WAIT, "ben")
+    react(db, rewarded)
+    react(db, retracted)
+    react(db, zero, 0.0)
+    with db.begin() as connection:
+        correct(connection, [CorrectCommand("ada", retracted.decision_id, None, NOW)])
+    assert give(database_url) == Defaults(2)
+    assert kinds(db) == {
+        open_.decision_id: (-0.25, "default"),
+        rewarded.decision_id: (1.0, None),
+        retracted.decision_id: (None, "retract"),
+        zero.decision_id: (0.0, None),
+        greedy.decision_id: (-0.25, "default"),
+        young.decision_id: (None, None),
+    }
+    counts = "SELECT array_agg(concat_ws(' ', user_id, policy, reward_count, version)) FROM oo_ml.policy_state"
+    assert sorted(scalar(db, counts)) == ["ada linucb-v1 3 5", "ben egreedy-v1 1 1", "ben linucb-v1 0 0"]  # type: ignore[call-overload]
+    assert give(database_url) == Defaults(0)
+
+
+def test_without_a_wait_nothing_is_given(database_url: str, db: Engine, decider: Decider) -> None:
+    """It is off unless somebody turns it on."""
+    made = decider.decide(100 * HOUR)
+    settings = make_settings()
+    with single_worker(settings, database_url) as worker:
+        assert asyncio.run(give_default_rewards(worker, settings, NOW)) == Defaults()
+    assert kinds(db) == {made.decision_id: (None, None)}
+
+
+def test_a_reaction_that_comes_later_amends_it(database_url: str, db: Engine, decider: Decider) -> None:
+    """It counts instead of the default, and the ledger tells of both."""
+    made = decider.decide(3 * HOUR)
+    give(database_url)
+    react(db, made, 0.5)
+    assert kinds(db) == {made.decision_id: (0.5, "amend")}
+    assert scalar(db, "SELECT array_agg(concat_ws(' ', kind, reward) ORDER BY version) FROM oo_ml.reward_ledger") == [
+        "default -0.25",
+        "amend 0.5",
+    ]
+    assert scalar(db, "SELECT (reward_count, cumulative_reward)::text FROM oo_ml.policy_state") == "(1,0.5)"
+    assert give(database_url) == Defaults(0)
+    assert kinds(db) == {made.decision_id: (0.5, "amend")}
+
+
+def test_a_backlog_is_given_step_by_step(database_url: str, db: Engine, decider: Decider) -> None:
+    """Hours apart, more of one hour than a step takes, many of one moment: each gets it once."""
+    decider.decide_many([timedelta(hours=hours) for hours in (3, 30, 72)], ["ada", "ben", "cy"])
+    decider.decide_many([5 * HOUR] * 35, [f"user {number % 7}" for number in range(35)])
+    decider.decide_many([6 * HOUR + number * SECOND for number in range(20)], ["ada"] * 20)
+    assert give(database_url, limit=10) == Defaults(58)
+    assert set(kinds(db).values()) == {(-0.25, "default")}
+    assert scalar(db, "SELECT count(*) FROM oo_ml.reward_ledger WHERE kind = 'default'") == 58
+    assert done_until(db) == NOW - WAIT - HOUR
+    assert give(database_url, limit=10) == Defaults(0)
+
+
+def test_what_comes_to_light_late_is_seen(database_url: str, db: Engine, decider: Decider) -> None:
+    """A decision is committed a little after its time, and clocks differ: the last hour is looked at again."""
+    decider.decide(30 * HOUR)
+    assert give(database_url) == Defaults(1)
+    late = decider.decide(WAIT + HOUR - SECOND, "ben")
+    assert give(database_url, now=NOW + SECOND) == Defaults(1)
+    assert kinds(db)[late.decision_id] == (-0.25, "default")
+
+
+def test_a_wait_that_grows_or_shrinks_takes_nothing_back(database_url: str, db: Engine, decider: Decider) -> None:
+    """What has been seen to is not looked at again; what a shorter wait is over for gets its reward at once."""
+    old, young = decider.decide(30 * HOUR), decider.decide(HOUR + SECOND)
+    assert give(database_url) == Defaults(1)
+    before = done_until(db)
+    assert give(database_url, wait=20 * HOUR) == Defaults(0)
+    assert done_until(db) == before
+    assert give(database_url, wait=HOUR) == Defaults(1)
+    assert kinds(db) == {old.decision_id: (-0.25, "default"), young.decision_id: (-0.25, "default")}
+
+
+def test_nothing_decided_is_nothing_to_do(database_url: str, db: Engine) -> None:
+    """Not even where no month has a partition."""
+    with db.begin() as connection:
+        months = partitions.layout(connection).months
+    for month in months:
+        tamper(db, f"DROP TABLE oo_ml.feature_history_{month:%Y_%m}")
+    assert give(database_url) == Defaults(0)
+    assert scalar(db, "SELECT ran_at FROM oo_ml.upkeep WHERE task = 'default-rewards'") == NOW
+
+
+def test_one_process_at_a_time(database_url: str, db: Engine, decider: Decider) -> None:
+    """Whoever finds another at it leaves it to them, without waiting."""
+    made = decider.decide(3 * HOUR)
+    with held(db):
+        assert give(database_url) == Defaults(0, is_busy=True)
+    assert kinds(db) == {made.decision_id: (None, None)}
+    assert give(database_url) == Defaults(1)
+
+
+def test_a_reaction_just_in_time_wins(database_url: str, db: Engine, decider: Decider) -> None:
+    """It comes between the look at what is overdue and the lock: it counts, and the default does not."""
+    made, other = decider.decide(3 * HOUR), decider.decide(3 * HOUR, "ben")
+    with ThreadPoolExecutor(1) as elsewhere:
+        with holding_state(db, "ada", LINUCB) as person:
+            upkeep = elsewhere.submit(give, database_url)
+            wait_until_blocked(db, 1)
+            learn(person, [DecisionRewardCommand("ada", made.decision_id, "t1", 1.0, NOW)])
+            person.commit()
+        assert upkeep.result() == Defaults(1)
+    assert kinds(db) == {made.decision_id: (1.0, None), other.decision_id: (-0.25, "default")}
+
+
+def test_a_decision_from_before_a_reset_counts_for_its_own_epoch(
+    database_url: str, db: Engine, decider: Decider
+) -> None:
+    """The ledger of that epoch tells of it; who was started afresh stays so."""
+    made = decider.decide(3 * HOUR)
+    with db.begin() as connection:
+        reset(connection, ["ada"])
+    assert give(database_url) == Defaults(1)
+    assert kinds(db) == {made.decision_id: (-0.25, "default")}
+    assert scalar(db, "SELECT array_agg((epoch, version, kind)::text) FROM oo_ml.reward_ledger") == ["(0,1,default)"]
+    assert scalar(db, "SELECT (epoch, version, reward_count)::text FROM oo_ml.policy_state") == "(1,0,0)"
+
+
+def test_a_decision_that_has_lost_its_state_is_left_alone(database_url: str, db: Engine, decider: Decider) -> None:
+    """Somebody's hand took the state away: the others get theirs, and the run ends."""
+    lost = decider.decide_many([3 * HOUR] * 7, ["ada"] * 7)
+    decider.decide(3 * HOUR, "ben")
+    with db.begin() as connection:
+        connection.execute(text("DELETE FROM oo_ml.policy_state WHERE user_id = 'ada'"))
+    assert give(database_url, limit=3) == Defaults(1)
+    assert {kinds(db)[made.decision_id] for made in lost} == {(None, None)}
+
+
+BROKEN = [
+    "UPDATE oo_ml.feature_history SET x = '{1,2}' WHERE decision_id = :broken",
+    """
+    INSERT INTO oo_ml.reward_ledger (user_id, policy, epoch, version, recorded_at, kind, reward, x, tip_id, decision_id)
+    SELECT user_id, policy, epoch, 99, now(), 'reward', 0.5, x, tip_id, decision_id
+    FROM oo_ml.feature_history
+    WHERE decision_id = :broken
+    """,
+]
+
+
+@pytest.mark.parametrize("statement", BROKEN, ids=["x", "ledger"])
+@pytest.mark.parametrize("limit", [1, 7, default_rewards.LIMIT])
+def test_a_broken_decision_keeps_no_other_from_its_reward(
+    database_url: str, db: Engine, decider: Decider, caplog: pytest.LogCaptureFixture, statement: str, limit: int
+) -> None:
+    """It is named in the log, its person is not; the others get theirs, and so do later ones in later runs."""
+    users = [f"user {number}" for number in range(30)]
+    made = decider.decide_many([5 * HOUR - number * SECOND for number in range(30)], users)
+    broken = [made[3].decision_id, made[18].decision_id]
+    with db.begin() as connection:
+        connection.execute(text(statement), [{"broken": decision_id} for decision_id in broken])
+    assert give(database_url, limit=limit) == Defaults(28, failed=tuple(broken))
+    assert {one.decision_id for one in made if kinds(db)[one.decision_id] == (None, None)} == set(broken)
+    assert done_until(db) == NOW - WAIT - HOUR
+    alarms = [record for record in caplog.records if record.message.endswith("is stepped over")]
+    assert [record.levelno for record in alarms] == [logging.ERROR] * 2
+    assert [str(decision_id) in record.message for decision_id, record in zip(broken, alarms, strict=True)] == [
+        True
+    ] * 2
+    assert "user " not in caplog.text
+    later = decider.decide_many([HOUR] * 30, users)
+    assert give(database_url, now=NOW + 2 * HOUR, limit=limit) == Defaults(30)
+    assert {kinds(db)[one.decision_id] for one in later} == {(-0.25, "default")}
+
+
+def test_what_was_mended_gets_it_when_everything_is_looked_at_again(
+    database_url: str, db: Engine, decider: Decider
+) -> None:
+    """As the manual of operations says: nothing of a decision that was stepped over is lost."""
+    made = decider.decide(30 * HOUR)
+    with db.begin() as connection:
+        connection.execute(text("UPDATE oo_ml.feature_history SET x = '{1,2}'"))
+    assert give(database_url) == Defaults(0, failed=(made.decision_id,))
+    with db.begin() as connection:
+        connection.execute(text("UPDATE oo_ml.feature_history SET x = '{1,2,3,4,5}'"))
+    assert give(database_url) == Defaults(0)
+    with db.begin() as connection:
+        connection.execute(text("UPDATE oo_ml.upkeep SET done_until = NULL WHERE task = 'default-rewards'"))
+    assert give(database_url) == Defaults(1)
+    assert kinds(db) == {made.decision_id: (-0.25, "default")}
+
+
+def test_a_step_that_can_not_even_look_is_a_failure(database_url: str, db: Engine, decider: Decider) -> None:
+    """Nothing is stepped over unseen, and nothing is tried for ever."""
+    decider.decide(3 * HOUR)
+    tamper(db, "ALTER TABLE oo_ml.upkeep ADD CHECK (done_until IS NULL)")
+    with pytest.raises(UnexpectedError):
+        give(database_url)
+
+
+def test_a_row_that_a_restored_database_lacks_is_made(database_url: str, db: Engine, decider: Decider) -> None:
+    """Rows alone were restored, and this one was not: that is nobody else at it."""
+    made = decider.decide(3 * HOUR)
+    with db.begin() as connection:
+        connection.execute(text("DELETE FROM oo_ml.upkeep"))
+    assert give(database_url) == Defaults(1)
+    assert kinds(db) == {made.decision_id: (-0.25, "default")}
+    assert done_until(db) == NOW - WAIT - HOUR
+    with held(db):
+        assert give(database_url) == Defaults(0, is_busy=True)
+
+
+def test_statement_counts(db: Engine, decider: Decider) -> None:
+    """A look is three statements, a user's rewards are four, however many decisions there are."""
+    made = decider.decide_many([3 * HOUR] * 40, ["ada"] * 40)
+    with db.begin() as connection:
+        connection.execute(text("UPDATE oo_ml.upkeep SET done_until = :then"), {"then": NOW - WAIT - HOUR})
+    statements: list[str] = []
+    event.listen(db, "before_cursor_execute", lambda *args: statements.append(args[2]))
+    with db.begin() as connection:
+        [found] = look(connection, [LookCommand(NOW, WAIT)])
+    assert found is not None
+    assert len(found.overdue) == 40
+    assert len(statements) == 3
+    statements.clear()
+    with db.begin() as connection:
+        [given] = default_rewards.give(connection, [GiveCommand(list(found.overdue), 0.0, NOW)])
+    assert given == [DecisionKey(one.user_id, one.decision_id) for one in made]
+    assert len(statements) == 4
+    statements.clear()
+    with db.begin() as connection:
+        assert look(connection, [LookCommand(NOW, WAIT)]) == [Look({}, None, NOW - WAIT - HOUR)]
+    assert len(statements) == 3
+
+
+def writers(db: Engine, table: str) -> list[tuple[str, int]]:
+    """Each user with the number of transactions that wrote the user's rows; and all users with that of all rows."""
+    count = f"SELECT coalesce(user_id, 'all'), count(DISTINCT xmin::text) FROM oo_ml.{table} GROUP BY CUBE (user_id)"  # noqa: S608
+    with db.begin() as connection:
+        rows = connection.execute(text(count))
+        return sorted((user_id, transactions) for user_id, transactions in rows)
+
+
+def test_transaction_per_user(database_url: str, db: Engine, decider: Decider) -> None:
+    """A user's default rewards of a look are one transaction, and no two users share one."""
+    users = [f"user {number}" for number in range(5)]
+    decider.decide_many([3 * HOUR + number * SECOND for number in range(20)], users * 4)
+    decider.decide_many([3 * HOUR] * 5, users, EPSILON_GREEDY)
+    assert give(database_url) == Defaults(25)
+    for table in ("reward_ledger", "policy_state", "feature_history"):
+        assert writers(db, table) == [("all", 5), *((user, 1) for user in users)]
+
+
+def test_a_run_that_breaks_off_between_users(database_url: str, db: Engine, decider: Decider) -> None:
+    """The users before it have their rewards; the stored time passes none of the others, who get theirs next time."""
+    made = decider.decide_many([30 * HOUR - number * SECOND for number in range(9)], ["ada", "ben", "cy"] * 3)
+    with holding_state(db, "ben", LINUCB), pytest.raises(DatabaseTimeoutError):
+        give(database_url, lock_timeout=0.05)
+    given = {one.decision_id for one in made if kinds(db)[one.decision_id] != (None, None)}
+    assert given == {one.decision_id for one in made if one.user_id == "ada"}
+    assert done_until(db) == NOW - 30 * HOUR
+    assert give(database_url) == Defaults(6)
+    assert set(kinds(db).values()) == {(-0.25, "default")}
+    assert scalar(db, "SELECT array_agg(DISTINCT reward_count) FROM oo_ml.policy_state") == [3]
+    assert scalar(db, "SELECT count(*) FROM oo_ml.reward_ledger") == 9
+
+
+def test_a_process_that_comes_while_another_waits_for_a_user(database_url: str, db: Engine, decider: Decider) -> None:
+    """The task is the first process's, between its users as well as at the look."""
+    decider.decide_many([3 * HOUR] * 3, ["ada", "ben", "cy"])
+    with ThreadPoolExecutor(1) as elsewhere:
+        with holding_state(db, "ben", LINUCB):
+            first = elsewhere.submit(give, database_url)
+            wait_until_blocked(db, 1)
+            assert give(database_url) == Defaults(0, is_busy=True)
+        assert first.result() == Defaults(3)
+
+
+def test_a_decision_that_appears_behind_a_look(database_url: str, db: Engine, decider: Decider) -> None:
+    """As a replay makes them: the stored time does not pass it, and it gets its reward in the same run."""
+    decider.decide_many([30 * HOUR, 29 * HOUR], ["ada", "ben"])
+    with ThreadPoolExecutor(1) as elsewhere:
+        with holding_state(db, "ben", LINUCB):
+            run = elsewhere.submit(give, database_url)
+            wait_until_blocked(db, 1)
+            late = decider.decide(29.5 * HOUR, "cy")
+        assert run.result() == Defaults(3)
+    assert kinds(db)[late.decision_id] == (-0.25, "default")
+
+
+def test_a_stored_time_that_is_set_back_during_a_run(database_url: str, db: Engine, decider: Decider) -> None:
+    """As a replay of a user with older decisions does it: the run goes back, too."""
+    with superuser(db) as connection:
+        connection.execute(text("UPDATE oo_ml.upkeep SET done_until = :then"), {"then": NOW - 10 * HOUR})
+        connection.execute(
+            text("""
+                CREATE FUNCTION set_back() RETURNS trigger LANGUAGE plpgsql AS $$
+                BEGIN
+                    UPDATE oo_ml.upkeep SET done_until = done_until - interval '30 hours'
+                    WHERE task = 'default-rewards';
+                    RETURN NULL;
+                END $$
+            """)
+        )
+        connection.execute(
+            text("""
+                CREATE TRIGGER set_back AFTER INSERT ON oo_ml.reward_ledger
+                FOR EACH ROW WHEN (NEW.user_id = 'ada') EXECUTE FUNCTION set_back()
+            """)
+        )
+    old = decider.decide(35 * HOUR, "ben")
+    decider.decide(5 * HOUR, "ada")
+    assert give(database_url) == Defaults(2)
+    assert kinds(db)[old.decision_id] == (-0.25, "default")

@@ -1,0 +1,584 @@
+"""Replaying: the same person on another database, to the last bit, or nobody at all."""
+
+import asyncio
+import json
+import tracemalloc
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import Engine, text
+
+from oo_ml.errors import ExportFileError, OoMlError, ReplayRefusedError
+from oo_ml.files.export_document import opened
+from oo_ml.services.audit.verify import VerifyCommand, verify
+from oo_ml.services.container import single_worker
+from oo_ml.services.decisions.learn import learn
+from oo_ml.services.upkeep.default_rewards import Defaults, give_default_rewards
+from oo_ml.services.users.erase import erase
+from oo_ml.services.users.replay import Replayed, replay
+from oo_ml.services.users.stats import features
+from tests.conftest import make_settings
+from tests.gates import scalar
+from tests.services.decisions.test_batches import rewards, score, scores
+from tests.services.sample_users import (
+    detach_the_past,
+    exported,
+    live,
+    replay_document,
+    replayed,
+    rows_of,
+    without_positions,
+    write,
+)
+from tests.services.scenario import NOON, teach
+from tests.services.users.test_export import ORDER, stored
+from tests.superuser import tamper
+
+SELF = "The export contradicts itself: linucb-v1, "
+ADA = {
+    "feature_history": 7,
+    "generations": 2,
+    "policy_state": 2,
+    "prompt_assignments": 1,
+    "reward_ledger": 10,
+    "tips": 2,
+}
+
+
+@pytest.mark.parametrize("user_id", ["ada", "ben", "zoë"])
+def test_another_database_holds_the_same_bit_for_bit(db: Engine, other_db: Engine, user_id: str) -> None:
+    """Every row, in the same order, whatever else is there; and what is exported from there is the same document."""
+    live(db)
+    teach(other_db, "somebody")
+    with other_db.begin() as connection:
+        score(connection, scores(1, 10, ["somebody"]))
+    before = exported(db, user_id)
+    done = replayed(other_db, before)
+    assert not done.unchanged
+    assert done.rows == {table: len(stored(db, table, user_id)) for table in sorted(ORDER)}
+    after = exported(other_db, user_id)
+    assert json.dumps(without_positions(after)) == json.dumps(without_positions(before))
+    assert _bits(other_db, user_id) == _bits(db, user_id) != []
+    for table in ("feature_history", "reward_ledger"):
+        others = scalar(other_db, f"SELECT max(position) FROM oo_ml.{table} WHERE user_id = 'somebody'")  # noqa: S608
+        assert all(row["position"] > others for row in stored(other_db, table, user_id))
+    with db.begin() as here, other_db.begin() as there:
+        assert features(there, [user_id]) == features(here, [user_id])
+    with other_db.begin() as connection:
+        [report] = verify(connection, [VerifyCommand.person(user_id)])
+    assert report.difference is None
+
+
+def _bits(db: Engine, user_id: str) -> list[Any]:
+    """Return what PostgreSQL itself sends of a state's numbers, as bytes."""
+    statement = """
+        SELECT policy, epoch, version, pulls, explore_count, reward_count, float8send(cumulative_reward),
+            array_send(a), array_send(b), last_updated
+        FROM oo_ml.policy_state WHERE user_id = :user ORDER BY policy
+    """
+    with db.begin() as connection:
+        return list(connection.execute(text(statement), {"user": user_id}))
+
+
+def test_life_goes_on_as_it_would_have(db: Engine, other_db: Engine) -> None:
+    """The next decisions and rewards make the same of the state here and there."""
+    live(db)
+    replayed(other_db, exported(db, "ada"))
+    for one in (db, other_db):
+        with one.begin() as connection:
+            score(connection, scores(5, 20, ["ada"]))
+            learn(connection, [command for command in rewards(6, 60) if command.user_id == "ada"])
+    assert _bits(other_db, "ada") == _bits(db, "ada")
+    assert without_positions(exported(other_db, "ada")) == without_positions(exported(db, "ada"))
+
+
+def test_a_second_time_nothing_changes(db: Engine, other_db: Engine) -> None:
+    """Not a row is written again; where the person comes from, replaying changes nothing either."""
+    live(db)
+    content = exported(db, "ada")
+    replayed(other_db, content)
+    before = _places(other_db)
+    assert replayed(other_db, content) == Replayed(ADA, unchanged=True)
+    assert replayed(db, content) == Replayed(ADA, unchanged=True)
+    assert _places(other_db) == before
+
+
+def _places(db: Engine) -> list[Any]:
+    """Return where each row lies, and which transaction wrote it."""
+    with db.begin() as connection:
+        return [
+            connection.execute(text(f"SELECT ctid, xmin FROM oo_ml.{table} ORDER BY 1")).all()  # noqa: S608
+            for table in sorted(ORDER)
+        ]
+
+
+def test_months_past_retention_come_along(db: Engine, other_db: Engine) -> None:
+    """They are in the history again there; and a person with such months is recognized as unchanged."""
+    live(db)
+    detach_the_past(db)
+    content = exported(db, "ada")
+    assert replayed(other_db, content) == Replayed(ADA, unchanged=False)
+    assert len(stored(other_db, "feature_history", "ada")) == 7
+    assert replayed(db, content).unchanged
+
+
+RETENTION = "SELECT done_until FROM oo_ml.upkeep WHERE task = 'retention'"
+FEBRUARY = datetime(1970, 2, 1, tzinfo=UTC)
+
+
+def give(url: str, now: datetime) -> Defaults:
+    """Give default rewards to decisions that have waited for an hour, as upkeep does."""
+    settings = make_settings(reward_wait=3600, default_reward=0)
+    with single_worker(settings, url) as worker:
+        return asyncio.run(give_default_rewards(worker, settings, now))
+
+
+def set_upkeep(db: Engine, task: str, done_until: datetime | None) -> None:
+    """Let a task of upkeep have come so far."""
+    with db.begin() as connection:
+        statement = "UPDATE oo_ml.upkeep SET done_until = :done_until WHERE task = :task"
+        connection.execute(text(statement), {"task": task, "done_until": done_until})
+
+
+@pytest.mark.parametrize("here", [None, datetime(1970, 1, 1, tzinfo=UTC), datetime(1970, 1, 20, tzinfo=UTC), NOON])
+def test_what_retention_took_there_is_not_missed_here(db: Engine, other_db: Engine, here: datetime | None) -> None:
+    """Verifying knows from then on that it may be gone, unless it knows already; a second time nothing changes."""
+    live(db)
+    detach_the_past(db)
+    tamper(db, "DROP TABLE oo_ml.feature_history_1970_01")
+    set_upkeep(other_db, "retention", here)
+    content = exported(db, "ada")
+    assert replayed(other_db, content).rows == {**ADA, "feature_history": 0}
+    needs_it = here is None or here == datetime(1970, 1, 1, tzinfo=UTC)
+    assert scalar(other_db, RETENTION) == (FEBRUARY if needs_it else here)
+    with other_db.begin() as connection:
+        assert verify(connection, [VerifyCommand.person("ada")])[0].difference is None
+    assert replayed(other_db, content).unchanged
+
+
+def test_a_restored_database_can_take_somebody_in(db: Engine, other_db: Engine) -> None:
+    """Even where what upkeep knows was not restored."""
+    live(db)
+    detach_the_past(db)
+    tamper(db, "DROP TABLE oo_ml.feature_history_1970_01")
+    with other_db.begin() as connection:
+        connection.execute(text("DELETE FROM oo_ml.upkeep"))
+    replayed(other_db, exported(db, "ada"))
+    assert scalar(other_db, RETENTION) == FEBRUARY
+
+
+def test_what_came_along_whole_needs_no_leave(db: Engine, other_db: Engine) -> None:
+    """Retention has been where they come from, but nothing of theirs is missing: here everything has to be there."""
+    live(db)
+    detach_the_past(db)
+    replayed(other_db, exported(db, "ada"))
+    assert scalar(other_db, RETENTION) is None
+
+
+@pytest.mark.parametrize(
+    ("history_from", "message"),
+    [
+        (..., f"{SELF}epoch 1, version 4: expected pulls = 2, found 3"),
+        (None, f"{SELF}epoch 1, version 4: expected pulls = 2, found 3"),
+        ("1970-01-01T00:00:00Z", f"{SELF}epoch 1, decision .*: expected it in the history, since version 4 is .*"),
+        ("9999-01-01T00:00:00Z", "history_from is yet to come: the clocks of the two databases differ"),
+        ("9999-12-31T23:59:59-14:00", "history_from is yet to come: the clocks of the two databases differ"),
+    ],
+)
+def test_what_retention_did_not_take_is_missed(
+    life: bytes, other_db: Engine, history_from: object, message: str
+) -> None:
+    """Whatever retention has done here: what went in has to be whole for itself."""
+    set_upkeep(other_db, "retention", NOON)
+    document = json.loads(life) | {"history_from": history_from}
+    if history_from is ...:
+        del document["history_from"]
+    document["feature_history"].remove(of(document, "feature_history", tip_id="t5"))
+    with pytest.raises(ReplayRefusedError, match=f"^{message}$"):
+        replayed(other_db, json.dumps(document).encode())
+    assert rows_of(other_db, "ada") == {}
+    assert scalar(other_db, RETENTION) == NOON
+
+
+@pytest.mark.parametrize("hours", [None, -1, 0, 1])
+def test_decisions_that_wait_get_their_default_here(
+    db: Engine, other_db: Engine, other_database_url: str, hours: int | None
+) -> None:
+    """However far default rewards have come before the person did."""
+    live(db)
+    done_until = None if hours is None else NOON + timedelta(hours=hours)
+    set_upkeep(other_db, "default-rewards", done_until)
+    replayed(other_db, exported(db, "zoë"))
+    found = "SELECT done_until FROM oo_ml.upkeep WHERE task = 'default-rewards'"
+    assert scalar(other_db, found) == done_until
+    replayed(other_db, exported(db, "ada"))
+    assert scalar(other_db, found) == (min(done_until, NOON) if done_until else None)
+    assert give(other_database_url, NOON + timedelta(hours=1.1)) == Defaults(1)
+    assert scalar(other_db, "SELECT reward_kind FROM oo_ml.feature_history WHERE tip_id = 't6'") == "default"
+
+
+def test_a_replay_under_way_is_not_passed_by_default_rewards(
+    db: Engine, other_db: Engine, other_database_url: str
+) -> None:
+    """The run stops, since it cannot see the decisions yet; the one after COMMIT gives them their reward."""
+    live(db)
+    set_upkeep(other_db, "default-rewards", NOON - timedelta(hours=1))
+    later = NOON + timedelta(hours=3)
+    with opened(BytesIO(exported(db, "ada"))) as document, other_db.connect() as connection:
+        replay(connection, [document])
+        assert give(other_database_url, later) == Defaults(0, is_busy=True)
+        connection.commit()
+    assert give(other_database_url, later) == Defaults(1)
+
+
+def test_transaction_per_user(db: Engine, other_db: Engine) -> None:
+    """One document is one transaction: all of its rows, in every table, were written by the same one."""
+    live(db)
+    for user_id in ("ada", "ben"):
+        replayed(other_db, exported(db, user_id))
+    rows = " UNION ALL ".join(f"SELECT xmin::text AS writer, user_id FROM oo_ml.{table}" for table in ORDER)  # noqa: S608
+    with other_db.begin() as connection:
+        written = connection.execute(text(f"SELECT writer, array_agg(DISTINCT user_id) FROM ({rows}) AS r GROUP BY 1"))  # noqa: S608
+        assert sorted(users for _, users in written) == [["ada"], ["ben"]]
+
+
+def test_nobody_is_nothing(db: Engine, other_db: Engine) -> None:
+    """Of somebody never seen there is nothing to replay, once and again."""
+    content = exported(db, "nobody")
+    assert replayed(other_db, content) == Replayed(dict.fromkeys(sorted(ORDER), 0), unchanged=False)
+    assert replayed(other_db, content) == Replayed(dict.fromkeys(sorted(ORDER), 0), unchanged=False)
+
+
+@pytest.mark.parametrize("known", ["state", "tips", "other reward", "less", "detached"])
+def test_somebody_who_is_known_is_left_alone(db: Engine, other_db: Engine, known: str) -> None:
+    """One row is enough, in whatever table; once erased, they can be replayed."""
+    live(db)
+    content = exported(db, "ada")
+    if known == "state":
+        teach(other_db, "ada")
+    elif known == "tips":
+        write(other_db, "ada", 4)
+    else:
+        replayed(other_db, content)
+        with other_db.begin() as connection:
+            if known == "other reward":
+                connection.execute(text("UPDATE oo_ml.feature_history SET score = -0.0 WHERE tip_id = 't1'"))
+            else:
+                connection.execute(text("DELETE FROM oo_ml.tips WHERE tip_id = 'tip-1'"))
+        if known == "detached":
+            detach_the_past(other_db)
+    before = rows_of(other_db, "ada")
+    with pytest.raises(ReplayRefusedError, match=r"^'ada' is known here already; erase them first$"):
+        replayed(other_db, content)
+    assert rows_of(other_db, "ada") == before
+    with other_db.begin() as connection:
+        erase(connection, ["ada"])
+    assert replayed(other_db, content) == Replayed(ADA, unchanged=False)
+
+
+def of(document: dict[str, Any], table: str, **values: object) -> dict[str, Any]:
+    """Return the row of a document that has these values."""
+    [row] = [row for row in document[table] if all(row[name] == value for name, value in values.items())]
+    return row  # type: ignore[no-any-return]
+
+
+LINUCB = {"policy": "linucb-v1"}
+OLD, NEW = {**LINUCB, "epoch": 0}, {**LINUCB, "epoch": 1}
+POLICIES = ("feature_history", "policy_state", "reward_ledger")
+Tampering = Callable[[dict[str, Any]], object]
+
+TAMPERED: dict[str, tuple[Tampering, str]] = {
+    # The state is not the fold of the ledger
+    "A": (
+        lambda d: of(d, "policy_state", **LINUCB)["a"][1].__setitem__(0, 1e-9),
+        rf"{SELF}epoch 1, version 4: expected A\[1\]\[0\] = .*, found 1e-09",
+    ),
+    "dimension": (
+        lambda d: of(d, "policy_state", **LINUCB).update(a=[[1]], b=[0]),
+        rf"{SELF}epoch 1, version 4: expected A to be 5 rows of 5 finite numbers, found 1 rows of 1 finite numbers",
+    ),
+    "reward_count": (
+        lambda d: of(d, "policy_state", **LINUCB).update(reward_count=3),
+        rf"{SELF}epoch 1, version 4: expected reward_count = 2, found 3",
+    ),
+    "cumulative_reward": (
+        lambda d: of(d, "policy_state", **LINUCB).update(cumulative_reward=-0.25 + 1e-16),
+        rf"{SELF}epoch 1, version 4: expected cumulative_reward = -0.25, found -0.2.*",
+    ),
+    "version": (
+        lambda d: of(d, "policy_state", **LINUCB).update(version=3),
+        rf"{SELF}epoch 1, version 3: expected version 4, with which the ledger ends",
+    ),
+    "epoch": (
+        lambda d: of(d, "policy_state", **LINUCB).update(epoch=0),
+        rf"{SELF}epoch 1, version 1: expected no change beyond the state's epoch 0, found one",
+    ),
+    "reward": (
+        lambda d: of(d, "reward_ledger", **NEW, version=4).update(reward=0.5),
+        rf"{SELF}epoch 1, version 4: expected b\[0\] = .*, found .*",
+    ),
+    "x": (
+        lambda d: of(d, "reward_ledger", **NEW, version=4).update(x=[0.5] * 4),
+        rf"{SELF}epoch 1, version 4: expected x to be 5 finite numbers, found 4 finite numbers",
+    ),
+    "row lost": (
+        lambda d: d["reward_ledger"].remove(of(d, "reward_ledger", **OLD, version=1)),
+        rf"{SELF}epoch 0, version 2: expected version 1 of the ledger, found this one",
+    ),
+    "state lost": (
+        lambda d: d.update(policy_state=[]),
+        "The export contradicts itself: egreedy-v1: expected a state, since the history knows of one, found none",
+    ),
+    "policy": (
+        lambda d: [row.update(policy="x") for t in ("policy_state", "reward_ledger") for row in d[t]],
+        "policy_state can't hold a row of the export: 23505 .*",
+    ),
+    "unknown policy": (
+        lambda d: [row.update(policy="zz") for table in POLICIES for row in d[table] if row["policy"] == "linucb-v1"],
+        "The export contradicts itself: zz: expected a policy that this release can replay (.*), found another",
+    ),
+    # What could not be shown
+    "features": (
+        lambda d: d["feature_history"][0].update(features=[1]),
+        "feature_history, row 1, features: no decision has such",
+    ),
+    "deep features": (
+        lambda d: d["feature_history"][0].update(features={"a": [[[1]]]}),
+        "feature_history, row 1, features: no decision has such",
+    ),
+    "no candidates": (
+        lambda d: d["feature_history"][0].update(candidates=[]),
+        "feature_history, row 1, candidates: no decision has such",
+    ),
+    "candidate": (
+        lambda d: d["feature_history"][0]["candidates"][0].pop("id"),
+        "feature_history, row 1, candidates: no decision has such",
+    ),
+    "time beyond time": (
+        lambda d: d["policy_state"][0].update(last_updated="0001-01-01T00:00:00+14:00"),
+        "policy_state, row 1, last_updated: must be a time in ISO 8601 with its offset",
+    ),
+    # The rest does not belong together
+    "reward of a decision": (
+        lambda d: of(d, "feature_history", tip_id="t5").update(reward=0.5),
+        f"{SELF}epoch 1, decision .*: expected reward 0.25, as version 4 of the ledger says, found reward 0.5",
+    ),
+    "x of a decision": (
+        lambda d: of(d, "feature_history", tip_id="t6").update(x=[0.5]),
+        f"{SELF}epoch 1, decision .*: expected x to be 5 finite numbers, found 1 finite numbers",
+    ),
+    "correction of something else": (
+        lambda d: of(d, "reward_ledger", **OLD, version=3).update(previous_reward=0.5),
+        f"{SELF}epoch 0, version 3, .*: expected previous_reward = 0.0, as version 2 left it, found 0.5",
+    ),
+    # The database refuses it
+    "out of range": (
+        lambda d: of(d, "reward_ledger", **NEW, version=4).update(reward=2),
+        "reward_ledger can't hold a row of the export: 23514 .*ck_reward_ledger_reward_range.*",
+    ),
+    "twice": (
+        lambda d: d["tips"].append(d["tips"][0]),
+        "tips can't hold a row of the export: 23505 .*pk_tips.*",
+    ),
+    "tip of no generation": (
+        lambda d: d["tips"][0].update(generation_id="00000000-0000-0000-0000-000000000001"),
+        "tips can't hold a row of the export: 23503 .*fk_tips_generations.*",
+    ),
+    "NUL within JSON": (
+        lambda d: d["feature_history"][0].update(answer={"x": "\0"}),
+        "feature_history can't hold a row of the export: 22P05 .*",
+    ),
+    "deep": (
+        lambda d: d["policy_state"][0].update(b=json.loads("[" * 900 + "]" * 900)),
+        "A row is nested too deeply",
+    ),
+    "null": (
+        lambda d: d["tips"][0].update(content=None),
+        "tips can't hold a row of the export: 23502 .*",
+    ),
+    "null in an array": (
+        lambda d: of(d, "policy_state", **LINUCB)["b"].__setitem__(0, None),
+        "policy_state, row 2, b: must be a list of finite numbers, or of such lists of one length",
+    ),
+    # No column can hold it
+    "text": (lambda d: d["tips"][0].update(content=1), "tips, row 1, content: must be text without NUL .*"),
+    "NUL": (lambda d: d["tips"][0].update(content="\0"), "tips, row 1, content: must be text without NUL .*"),
+    "surrogate": (lambda d: d["tips"][0].update(content="\ud800"), "tips, row 1, content: must be text without .*"),
+    "surrogate within JSON": (
+        lambda d: d["feature_history"][0].update(answer={"x": "\ud800"}),
+        "feature_history, row 1, answer: must hold finite numbers and no unpaired surrogates",
+    ),
+    "integer": (lambda d: d["tips"][0].update(place=0.0), "tips, row 1, place: must be an integer of 16 bits"),
+    "large integer": (lambda d: d["tips"][1].update(place=2**15), "tips, row 2, place: must be an integer of 16 bits"),
+    "truth as integer": (
+        lambda d: d["tips"][1].update(place=True),
+        "tips, row 2, place: must be an integer of 16 bits",
+    ),
+    "truth": (
+        lambda d: d["feature_history"][0].update(exploring=0),
+        "feature_history, row 1, exploring: must be true or false",
+    ),
+    "number": (
+        lambda d: d["feature_history"][0].update(score="1"),
+        "feature_history, row 1, score: must be a finite number",
+    ),
+    "large number": (
+        lambda d: d["feature_history"][0].update(score=10**400),
+        "feature_history, row 1, score: must be a finite number",
+    ),
+    "ragged": (
+        lambda d: of(d, "policy_state", **LINUCB).update(a=[[1, 2], [3]]),
+        "policy_state, row 2, a: must be a list of finite numbers, or of such lists of one length",
+    ),
+    "no array": (lambda d: d["policy_state"][0].update(b=1), "policy_state, row 1, b: must be a list of numbers"),
+    "time": (
+        lambda d: d["tips"][0].update(created_at="2026-11-23T12:00:00"),
+        "tips, row 1, created_at: must be a time in ISO 8601 with its offset",
+    ),
+    "no time": (
+        lambda d: d["tips"][0].update(created_at="noon"),
+        "tips, row 1, created_at: must be a time in ISO 8601 with its offset",
+    ),
+    "uuid": (lambda d: d["tips"][0].update(generation_id="x"), "tips, row 1, generation_id: must be a UUID"),
+    "bytes": (
+        lambda d: d["feature_history"][0].update(request_digest="xy"),
+        "feature_history, row 1, request_digest: must be bytes in hexadecimal",
+    ),
+    # There is no place for it
+    "column": (
+        lambda d: d["tips"][1].update(more=1),
+        "tips has no column 'more' here: migrate it to the release of the export",
+    ),
+    "columns": (lambda d: d["tips"][1].pop("place"), "tips, row 2: other columns than the first row"),
+    "table": (
+        lambda d: d.update(more=[]),
+        "This database has no table 'more': migrate it to the release of the export",
+    ),
+    "prompt version kept": (
+        lambda d: d["prompt_assignments"][0].update(prompt_version="v9"),
+        "The prompt version 'v9' is unknown here: publish it first",
+    ),
+    "prompt version": (
+        lambda d: d["generations"][0].update(prompt_version="v9"),
+        "The prompt version 'v9' is unknown here: publish it first",
+    ),
+}
+
+
+@pytest.mark.parametrize(("tamper", "message"), TAMPERED.values(), ids=TAMPERED)
+def test_what_was_tampered_with_is_refused_whole(
+    life: bytes, other_db: Engine, tamper: Tampering, message: str
+) -> None:
+    """One sentence says what is wrong, and nothing has been written."""
+    document = json.loads(life)
+    tamper(document)
+    with pytest.raises(OoMlError, match=f"^{message}$") as caught:
+        replayed(other_db, json.dumps(document).encode())
+    assert isinstance(caught.value, ExportFileError | ReplayRefusedError)
+    assert "\n" not in caught.value.message
+    assert rows_of(other_db, "ada") == {}
+
+
+def test_the_sign_of_a_zero_is_a_difference(db: Engine, other_db: Engine) -> None:
+    """Equal is not the same."""
+    live(db)
+    document = json.loads(exported(db, "zoë"))
+    [state] = document["policy_state"]
+    state["a"][2][3] = 0.0
+    message = r"egreedy-v1, epoch 0, version 1: expected A\[2\]\[3\] = -0.0, found 0.0$"
+    with pytest.raises(ReplayRefusedError, match=message):
+        replayed(other_db, json.dumps(document).encode())
+
+
+@pytest.fixture(scope="module")
+def lives() -> dict[str, bytes]:
+    """What `life` has made so far: it is the same for every test."""
+    return {}
+
+
+@pytest.fixture
+def life(lives: dict[str, bytes], request: pytest.FixtureRequest) -> bytes:
+    """Ada's document."""
+    if "ada" not in lives:
+        db: Engine = request.getfixturevalue("db")
+        live(db)
+        lives["ada"] = exported(db, "ada")
+    return lives["ada"]
+
+
+def test_a_column_that_was_not_exported_yet_has_its_default(db: Engine, other_db: Engine) -> None:
+    """A document of an older release fits a newer one; replaying it once more changes nothing."""
+    live(db)
+    document = json.loads(exported(db, "ada"))
+    del document["prompt_assignments"]
+    for row in document["feature_history"]:
+        del row["request_digest"], row["pull"], row["prompt_probability"]
+    for row in document["reward_ledger"]:
+        del row["position"]
+    document["reward_ledger"].sort(key=lambda row: (row["policy"], row["epoch"], row["version"]))
+    content = json.dumps(document).encode()
+    there = {table: count for table, count in ADA.items() if table != "prompt_assignments"}
+    assert replayed(other_db, content) == Replayed(there, unchanged=False)
+    assert replayed(other_db, content) == Replayed(ADA | {"prompt_assignments": 0}, unchanged=True)
+
+
+def test_a_reformatted_document_is_the_same(db: Engine, other_db: Engine) -> None:
+    """Names in another order, numbers written otherwise."""
+    live(db)
+    content = exported(db, "ada")
+    document = json.loads(content)
+    of(document, "reward_ledger", **NEW, version=1)["reward"] = 1
+    assert replayed(other_db, json.dumps(document, indent=3, sort_keys=True).encode()) == Replayed(ADA, unchanged=False)
+    assert _bits(other_db, "ada") == _bits(db, "ada")
+    assert replayed(other_db, content).unchanged
+
+
+def test_an_export_of_the_pre_release_is_replayed(other_db: Engine) -> None:
+    """The way out for its databases, which can't be upgraded: the model is the fold of the ledger here, too."""
+    content = (Path(__file__).parents[2] / "data" / "pre_release_export.json").read_bytes()
+    done = replayed(other_db, content)
+    assert {name: count for name, count in done.rows.items() if count} == {
+        "feature_history": 4,
+        "policy_state": 2,
+        "reward_ledger": 3,
+    }
+    with other_db.begin() as connection:
+        [report] = verify(connection, [VerifyCommand.person("ada")])
+    assert (report.changes, report.difference) == (3, None)
+    assert replayed(other_db, content).unchanged
+
+
+def test_columns_of_a_later_release_come_along(db: Engine, other_db: Engine) -> None:
+    """In the tables that this release knows: what a newer one has added beside it."""
+    for one in (db, other_db):
+        tamper(one, "ALTER TABLE oo_ml.generations ADD COLUMN later text")
+    write(db, "ada", 0)
+    tamper(db, "UPDATE oo_ml.generations SET later = 'x: y'")
+    content = exported(db, "ada")
+    done = replayed(other_db, content)
+    assert {name: count for name, count in done.rows.items() if count} == {"generations": 2, "tips": 2}
+    assert exported(other_db, "ada") == content
+    assert scalar(other_db, "SELECT array_agg(DISTINCT later) FROM oo_ml.generations") == ["x: y"]
+
+
+@pytest.mark.slow
+def test_neither_a_long_document_nor_a_long_life_fills_the_memory(db: Engine, other_db: Engine) -> None:
+    """3,000 decisions: the document is read and written a few rows at a time, and compared as well."""
+    with db.begin() as connection:
+        score(connection, scores(1, 3000, ["ada"]))
+        learn(connection, [command for command in rewards(2, 600) if command.user_id == "ada"])
+    content = exported(db, "ada")
+    for unchanged in (False, True):
+        tracemalloc.start()
+        with opened(BytesIO(content)) as document:
+            done = replay_document(other_db, document)
+        _, peak = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        assert done.unchanged is unchanged
+        assert done.rows["feature_history"] == 3000
+        assert peak < len(content) / 2
+    assert scalar(other_db, "SELECT count(*) FROM oo_ml.feature_history") == 3000
