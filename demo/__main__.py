@@ -26,12 +26,13 @@ from demo.stage import Stage
 from demo.tips import write_tips
 from demo.weeks import live
 from oo_ml.errors import OoMlError
-from oo_ml.services.audit.verify import VerifyCommand, verify
+from oo_ml.services.audit.verify import verify
 from oo_ml.services.container import Services, create_services, database, running
 from oo_ml.services.upkeep.daily_sums import count_days
 from oo_ml.services.upkeep.scheduler import keep_months
 from oo_ml.services.users.erase import erase
 from oo_ml.settings import ResponseFormat, Settings
+from oo_ml.storage.user_ranges import UserRange
 
 DEFAULT_DATA_DIR = platformdirs.user_data_path("oo-ml-demo", appauthor=False)
 # So much is drawn at random that every panel of the page has something to say.
@@ -114,11 +115,11 @@ async def _finish(stage: Stage) -> None:
         DemoError: one is not.
     """
     await count_days(stage.services.long, stage.now)
-    commands = [VerifyCommand.person(person.user_id) for person in stage.people]
+    commands = [UserRange.of(person.user_id) for person in stage.people]
     reports = await stage.services.long.run(verify, commands)
     for difference in (one.difference for one in reports if one.difference is not None):
         raise DemoError(f"{difference.user_id} does not verify: {difference.sentence}")
-    decisions, changes = sum(one.decisions for one in reports), sum(one.changes for one in reports)
+    decisions, changes = sum(one.decisions for one in reports), sum(one.entries for one in reports)
     stage.console.print(
         f"Verified: {decisions:,} decisions and {changes:,} rewards of {len(reports)} people; every model is, bit for"
         " bit, what its ledger adds up to.",

@@ -19,8 +19,8 @@ from oo_ml.errors import EvaluationRefusedError
 from oo_ml.progress import progress
 from oo_ml.services.container import database, single_connection
 from oo_ml.services.evaluation.file import TARGET, evaluate_file
-from oo_ml.services.evaluation.findings import Evaluation, Part, conclude
-from oo_ml.services.evaluation.log import Question, everybody
+from oo_ml.services.evaluation.log import Question, walk_log
+from oo_ml.services.evaluation.results import Evaluation, Part, conclude
 from oo_ml.settings import Settings
 
 
@@ -84,11 +84,11 @@ def _of_service(question: Question, name: str) -> Evaluation:
     settings = Settings()
     configure_logs(settings)
     with database(settings) as url, single_connection(settings, url, read_only=True, long=True) as engine:
-        survey = everybody(engine, settings, question)
+        walk = walk_log(engine, settings, question)
         found = Part()
         # Not where the result goes, so that it can be kept in a file.
-        with progress(Console(stderr=True), "Evaluating", survey.states) as advance:
-            for part in survey.parts:
+        with progress(Console(stderr=True), "Evaluating", walk.states) as advance:
+            for part in walk.parts:
                 found += part
                 advance(part.states)
     return conclude(name, found)

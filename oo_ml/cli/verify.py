@@ -9,8 +9,10 @@ from oo_ml.cli.logs import configure_logs
 from oo_ml.cli.options import user_id
 from oo_ml.errors import OoMlError
 from oo_ml.progress import progress
-from oo_ml.services.audit.verify import Report, Survey, everybody, person, some
+from oo_ml.services.audit import verify as audit
+from oo_ml.services.audit.verify import Report
 from oo_ml.services.container import database, single_connection
+from oo_ml.services.walk import Walk, walk_all, walk_sample, walk_users
 from oo_ml.settings import Settings
 
 
@@ -31,14 +33,14 @@ def verify(
     configure_logs(settings)
     with database(settings) as url, single_connection(settings, url, read_only=True, long=True) as engine:
         if user is not None:
-            survey = person(engine, settings, user)
+            walk = walk_users(engine, settings, audit.verify, [user])
         elif sample is not None:
-            survey = some(engine, settings, sample)
+            walk = walk_sample(engine, settings, audit.verify, sample)
         else:
-            survey = everybody(engine, settings)
+            walk = walk_all(engine, settings, audit.verify)
         reports: list[Report] = []
         try:
-            _follow(survey, reports)
+            _follow(walk, reports)
         except (OoMlError, KeyboardInterrupt):
             typer.echo(f"Stopped before the end; no difference so far: {_totals(reports)}")
             raise
@@ -51,11 +53,11 @@ def verify(
     typer.echo(f"No difference: {_totals(reports)}")
 
 
-def _follow(survey: Survey, reports: list[Report]) -> None:
+def _follow(walk: Walk[Report], reports: list[Report]) -> None:
     """Add the reports to `reports` as they come, up to the first with a difference."""
     # Not where the result goes, so that it can be kept in a file.
-    with progress(Console(stderr=True), "Verifying", survey.states) as advance:
-        for report in survey.reports:
+    with progress(Console(stderr=True), "Verifying", walk.states) as advance:
+        for report in walk.parts:
             reports.append(report)
             if report.difference is not None:
                 return
@@ -63,10 +65,10 @@ def _follow(survey: Survey, reports: list[Report]) -> None:
 
 
 def _totals(reports: list[Report]) -> str:
-    people, states, changes, decisions = (
-        sum(getattr(report, what) for report in reports) for what in ("people", "states", "changes", "decisions")
+    users, states, entries, decisions = (
+        sum(getattr(report, count) for report in reports) for count in ("users", "states", "entries", "decisions")
     )
-    return f"people {people}, states {states}, changes {changes}, decisions {decisions}"
+    return f"users {users}, states {states}, ledger entries {entries}, decisions {decisions}"
 
 
 def _printable(user_id: str) -> str:

@@ -5,10 +5,12 @@ Both who applies a change and who proves the state afterwards use `fold`, so the
 
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
+from oo_ml.domain.policies import DIMENSIONS
 from oo_ml.domain.ridge import Ridge, adjust, forget, observe
 
 
@@ -77,4 +79,86 @@ def fold(before: Learned, change: Change) -> Learned:
             return Learned(
                 forget(before.model, change.x, previous), before.reward_count - 1, before.cumulative_reward - previous
             )
-    raise ValueError(f"no such change: {change.kind} from {change.previous_reward} to {change.reward}")
+    raise ValueError(
+        f"expected a valid change, found {change.kind} with previous_reward {change.previous_reward} and reward"
+        f" {change.reward}"
+    )
+
+
+class LedgerEntry(NamedTuple):
+    """An entry of the ledger as it is stored; `fold_entry` checks it.
+
+    Attributes:
+        x: features, shape (d,); None for IMPORT, and for a stored array that can't be a vector of finite numbers.
+        start_...: the state that IMPORT starts from; `start_a` and `start_b` are None like `x`.
+    """
+
+    user_id: str
+    policy: str
+    epoch: int
+    version: int
+    kind: str
+    reward: float | None
+    previous_reward: float | None
+    x: NDArray[np.float64] | None
+    start_pulls: int
+    start_explore_count: int
+    start_reward_count: int
+    start_cumulative_reward: float
+    start_a: NDArray[np.float64] | None
+    start_b: NDArray[np.float64] | None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Replayed:
+    """The state after the ledger entries of an epoch up to `version`; the counters start at those of an import."""
+
+    epoch: int
+    version: int
+    learned: Learned
+    start_pulls: int = 0
+    start_explore_count: int = 0
+
+    @classmethod
+    def fresh(cls, policy: str, epoch: int) -> Self:
+        """Return the state before the first entry of an epoch."""
+        return cls(epoch, 0, Learned(Ridge.fresh(DIMENSIONS[policy]), 0, 0.0))
+
+
+def fold_entry(before: Replayed, entry: LedgerEntry) -> Replayed:
+    """Return the state after one more ledger entry; an entry of another epoch follows that epoch's fresh state.
+
+    Raises:
+        ValueError: the entry can't follow `before`; the message says what was expected and what was found.
+    """
+    d = DIMENSIONS[entry.policy]
+    if entry.epoch != before.epoch:
+        before = Replayed.fresh(entry.policy, entry.epoch)
+    if entry.version != before.version + 1:
+        raise ValueError(f"expected version {before.version + 1} as the next ledger entry, found this one")
+    if entry.kind == Kind.IMPORT:
+        if before.version:
+            raise ValueError("expected an import only as the first entry of its epoch, found a later one")
+        learned = Learned(
+            Ridge(_checked("start_a", entry.start_a, d, d), _checked("start_b", entry.start_b, d)),
+            entry.start_reward_count,
+            entry.start_cumulative_reward,
+        )
+        return Replayed(entry.epoch, entry.version, learned, entry.start_pulls, entry.start_explore_count)
+    x = _checked("x", entry.x, d)
+    learned = fold(before.learned, Change(Kind(entry.kind), x, entry.reward, entry.previous_reward))
+    return Replayed(entry.epoch, entry.version, learned, before.start_pulls, before.start_explore_count)
+
+
+def describe_shape(numbers: NDArray[np.float64] | None) -> str:
+    """Return the shape of an array in words."""
+    if numbers is None:
+        return "something else"
+    return " rows of ".join(map(str, numbers.shape)) + " finite numbers"
+
+
+def _checked(name: str, numbers: NDArray[np.float64] | None, *shape: int) -> NDArray[np.float64]:
+    if numbers is None or numbers.shape != shape:
+        expected = describe_shape(np.empty(shape))
+        raise ValueError(f"expected {name} to be {expected}, found {describe_shape(numbers)}")
+    return numbers

@@ -1,4 +1,4 @@
-"""Anybody's log of decisions as CSV, read some rows at a time; whatever is wrong with it is said in one line."""
+"""Reader of a log of decisions as CSV, in blocks of rows; an error names the line and column."""
 
 import csv
 import io
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from oo_ml.errors import LogFileError
 
-# Beyond it, or as close to zero, sums of squares might not be finite.
+# Sums of squares of larger numbers, or of weights with smaller propensities, might not be finite.
 _LARGEST: Final = 1e50
 _ROWS_AT_ONCE: Final = 5000
 
@@ -35,7 +35,7 @@ _ACTION: Final = "action"
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Rows:
-    """n rows of a log, each column an array of shape (n,); the last two are None where the log has no such."""
+    """n rows of a log, each column an array of shape (n,); the last two are None if the log lacks the columns."""
 
     reward: NDArray[np.float64]
     propensity: NDArray[np.float64]
@@ -45,59 +45,59 @@ class Rows:
 
 
 def read(source: IO[bytes]) -> Iterator[Rows]:
-    """Yield what `source` holds, which is read once, from where it is to its end.
+    """Yield the rows from the current position of `source` to its end, in blocks.
 
     Raises:
-        LogFileError: there is no header, or a value is missing or makes no sense.
+        LogFileError: the header or a value is missing or invalid.
     """
     text = io.TextIOWrapper(source, "utf-8-sig", newline="")
     reader = csv.reader(text, strict=True)
     try:
         header = [name.strip() for name in next(reader, [])]
-        names = _named(header)
-        rows = _numbers(reader, header, names)
+        names = _select_columns(header)
+        rows = _parse_rows(reader, header, names)
         while block := list(islice(rows, _ROWS_AT_ONCE)):
             yield Rows(**dict(zip(names, np.array(block).T, strict=True)))
     except UnicodeDecodeError:
-        raise LogFileError("This is not UTF-8") from None
+        raise LogFileError("The file is not UTF-8") from None
     except csv.Error as error:
-        raise LogFileError(f"line {reader.line_num}: this is not CSV: {error}") from None
+        raise LogFileError(f"line {reader.line_num}: not valid CSV: {error}") from None
     except OSError as error:
         raise LogFileError(f"Reading the log failed: {error.strerror}") from None
     finally:
-        # Else it would close `source`, which is not its own.
+        # Otherwise `text` would close `source`, which belongs to the caller.
         text.detach()
 
 
-def _named(header: Sequence[str]) -> Mapping[str, _Range]:
-    """Return the columns of numbers that a log with this header has."""
+def _select_columns(header: Sequence[str]) -> Mapping[str, _Range]:
+    """Return the columns of numbers in a log with this header."""
     names = {**_NUMBERS, **(_MODEL if _MODEL.keys() & set(header) else {})}
     if missing := [name for name in (_ACTION, *names) if name not in header]:
-        raise LogFileError(f"line 1: no column {', '.join(missing)}; the first line names the columns")
+        raise LogFileError(f"line 1: missing column {', '.join(missing)}")
     if twice := [name for name in (_ACTION, *names) if header.count(name) > 1]:
-        raise LogFileError(f"line 1: more than one column {', '.join(twice)}")
+        raise LogFileError(f"line 1: column {', '.join(twice)} more than once")
     return names
 
 
 # typeshed has no public name for what csv.reader returns.
-def _numbers(reader: Any, header: Sequence[str], names: Mapping[str, _Range]) -> Iterator[list[float]]:  # noqa: ANN401
+def _parse_rows(reader: Any, header: Sequence[str], names: Mapping[str, _Range]) -> Iterator[list[float]]:  # noqa: ANN401
     """Yield the numbers of each row, in the order of `names`."""
     places = [(name, header.index(name), names[name]) for name in names]
     for row in reader:
         if len(row) == len(header):
-            yield [_number(row[place], name, reader.line_num, range_) for name, place, range_ in places]
+            yield [_parse_number(row[place], name, reader.line_num, range_) for name, place, range_ in places]
         elif row:
             raise LogFileError(f"line {reader.line_num}: {len(row)} values, but line 1 names {len(header)} columns")
 
 
-def _number(text: str, name: str, line: int, range_: _Range) -> float:
+def _parse_number(text: str, name: str, line: int, range_: _Range) -> float:
     try:
         number = float(text)
     except ValueError:
         number = None
-    # Python's own way to write a thousand.
+    # Python also reads 1_000.
     if number is None or "_" in text:
-        raise LogFileError(f"line {line}, {name}: this is no number")
+        raise LogFileError(f"line {line}, {name}: not a number")
     if not range_.holds(number):
         raise LogFileError(f"line {line}, {name}: must be {range_.says}")
     return number

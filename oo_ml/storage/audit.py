@@ -1,36 +1,27 @@
-"""What verifying reads, as it is at one moment: states, the ledger page by page, how many decisions there are.
+"""The rows that `verify` reads, all as of one moment: states, ledger, number of decisions.
 
-Everything is asked of a range of people, so that it walks along indexes that begin with user_id, and so that rows of
-somebody who has no state lie in a range as well.
+Two queries compare each decision with its own ledger entries: one finds a decision's entry that does not follow from
+the entry before it, the other a decision that disagrees with its last entry.
 """
 
 from collections.abc import Iterator, Sequence
 from datetime import datetime
-from typing import Any, Final, NamedTuple
+from typing import Any, NamedTuple
+from uuid import UUID
 
 import numpy as np
 from numpy.typing import NDArray
 from sqlalchemy import Connection, text
 
+from oo_ml.domain.identifiers import first_id
+from oo_ml.domain.learning import LedgerEntry
+from oo_ml.domain.policies import DIMENSIONS
 from oo_ml.storage.postgres import engine
-from oo_ml.storage.states import StateKey
-
-Numbers = NDArray[np.float64]
-
-
-class People(NamedTuple):
-    """Everybody from the id `first` to the id `last`, both included, as bytes sort them."""
-
-    first: str
-    last: str
-
-
-# No id sorts behind 200 bytes of the last character there is.
-EVERYBODY: Final = People("", "\U0010ffff" * 50)
+from oo_ml.storage.user_ranges import WITHIN, UserRange
 
 
 class StateRow(NamedTuple):
-    """A row of policy_state."""
+    """A row of policy_state, as stored."""
 
     user_id: str
     policy: str
@@ -40,46 +31,17 @@ class StateRow(NamedTuple):
     explore_count: int
     reward_count: int
     cumulative_reward: float
-    a: Numbers
-    b: Numbers
-
-    @property
-    def key(self) -> StateKey:
-        """Whose state it is."""
-        return StateKey(self.user_id, self.policy)
+    a: NDArray[np.float64]
+    b: NDArray[np.float64]
 
 
-class ChangeRow(NamedTuple):
-    """A row of reward_ledger."""
-
-    user_id: str
-    policy: str
-    epoch: int
-    version: int
-    kind: str
-    reward: float | None
-    previous_reward: float | None
-    x: Numbers | None
-    start_pulls: int
-    start_explore_count: int
-    start_reward_count: int
-    start_cumulative_reward: float
-    start_a: Numbers | None
-    start_b: Numbers | None
-
-    @property
-    def key(self) -> StateKey:
-        """Whose change it is."""
-        return StateKey(self.user_id, self.policy)
-
-
-class Decisions(NamedTuple):
-    """How many decisions the history holds.
+class DecisionCounts(NamedTuple):
+    """The number of decisions of a user and policy in feature_history.
 
     Attributes:
-        last_epoch: the latest epoch that any was made in.
-        in_all: of every epoch.
-        pulls, explored: of the state's epoch; how many there are, and how many were drawn at random.
+        last_epoch: the latest epoch with a decision.
+        in_all: decisions of all epochs.
+        pulls, explored: decisions of the state's epoch, and those of them with `exploring`.
     """
 
     user_id: str
@@ -89,32 +51,61 @@ class Decisions(NamedTuple):
     pulls: int
     explored: int
 
-    @property
-    def key(self) -> StateKey:
-        """Whose decisions they are."""
-        return StateKey(self.user_id, self.policy)
+
+class EntryConflict(NamedTuple):
+    """A ledger entry that does not follow from the previous entry of the same decision.
+
+    Attributes:
+        column: the column that is wrong.
+        before_...: the previous entry; None if this is the decision's first.
+    """
+
+    user_id: str
+    policy: str
+    epoch: int
+    version: int
+    decision_id: UUID
+    column: str
+    kind: str
+    corrects: int | None
+    previous_reward: float | None
+    before_policy: str | None
+    before_epoch: int | None
+    before_version: int | None
+    before_kind: str | None
+    before_reward: float | None
 
 
-WITHIN: Final = "user_id BETWEEN CAST(:first AS text) AND CAST(:last AS text)"
+class DecisionConflict(NamedTuple):
+    """A decision that is missing from feature_history, has an x of the wrong length, or disagrees with its last entry.
 
-# Retention takes whole partitions out of the history. It waits for whoever has locked the history, and what it has
-# done by then is in the snapshot: this lock, unlike a query, takes none.
-_LOCK = text("LOCK TABLE oo_ml.feature_history IN ACCESS SHARE MODE")
+    Attributes:
+        user_id, policy, epoch: as in feature_history; as in the ledger if the decision is missing.
+        in_history: whether feature_history holds the decision.
+        dimension: the length that x must have; None if x has it.
+        x_length: the length of x; None if the decision is missing.
+        ledger_...: the decision's last ledger entry; None if it has none.
+    """
 
-_HISTORY_FROM = text("SELECT done_until FROM oo_ml.upkeep WHERE task = 'retention'")
+    user_id: str
+    policy: str
+    epoch: int
+    decision_id: UUID
+    in_history: bool
+    dimension: int | None
+    x_length: int | None
+    reward: float | None
+    kind: str | None
+    ledger_policy: str | None
+    ledger_epoch: int | None
+    ledger_version: int | None
+    ledger_reward: float | None
+    ledger_kind: str | None
 
-_COUNT_STATES = text(f"SELECT count(*) FROM oo_ml.policy_state WHERE {WITHIN}")
 
-_LAST_OF = text("""
-    SELECT user_id
-    FROM oo_ml.policy_state
-    WHERE user_id >= CAST(:first AS text)
-    ORDER BY user_id, policy
-    OFFSET :before
-    LIMIT 1
-""")
-
-_SAMPLE = text("SELECT user_id FROM oo_ml.policy_state GROUP BY user_id ORDER BY random() LIMIT :size")
+# Detaching a partition takes an exclusive lock on the table. LOCK waits for it without taking a snapshot, so the
+# snapshot of the statements after it sees a finished detach.
+_LOCK_HISTORY = text("LOCK TABLE oo_ml.feature_history IN ACCESS SHARE MODE")
 
 _STATES = text(f"""
     SELECT
@@ -138,7 +129,7 @@ _LEDGER = text("""
     LIMIT :size
 """)
 
-_DECISIONS = text(f"""
+_DECISION_COUNTS = text(f"""
     SELECT
         h.user_id, h.policy, max(h.epoch), count(*), count(*) FILTER (WHERE h.epoch = s.epoch),
         count(*) FILTER (WHERE h.epoch = s.epoch AND h.exploring)
@@ -150,73 +141,130 @@ _DECISIONS = text(f"""
     LIMIT :limit
 """)
 
+# float8send and array_send compare bits: 0 = -0 in SQL. One CASE finds the entry and names the column, so that the
+# two can't disagree.
+_ENTRY_CONFLICT = text(f"""
+    SELECT
+        e.user_id, e.policy, e.epoch, e.version, e.decision_id, found.wrong_column, e.kind, e.corrects,
+        e.previous_reward, e.before_policy, e.before_epoch, e.before_version, e.before_kind, e.before_reward
+    FROM (
+        SELECT
+            user_id, policy, epoch, version, decision_id, kind, corrects, previous_reward, x,
+            lag(policy) OVER own AS before_policy, lag(epoch) OVER own AS before_epoch,
+            lag(version) OVER own AS before_version, lag(kind) OVER own AS before_kind,
+            lag(reward) OVER own AS before_reward, lag(x) OVER own AS before_x
+        FROM oo_ml.reward_ledger
+        WHERE {WITHIN} AND decision_id IS NOT NULL
+        WINDOW own AS (PARTITION BY user_id, decision_id ORDER BY policy, epoch, version)
+    ) AS e
+    CROSS JOIN LATERAL (
+        SELECT CASE
+            WHEN (e.policy, e.epoch) <> (e.before_policy, e.before_epoch) THEN 'epoch'
+            WHEN e.corrects IS DISTINCT FROM e.before_version THEN 'corrects'
+            WHEN e.kind <> ALL (
+                CASE
+                    WHEN e.before_version IS NULL THEN ARRAY['reward', 'default']
+                    WHEN e.before_kind = 'retract' THEN ARRAY['reward']
+                    ELSE ARRAY['amend', 'retract']
+                END
+            ) THEN 'kind'
+            WHEN e.kind NOT IN ('amend', 'retract') THEN NULL
+            WHEN float8send(e.previous_reward) IS DISTINCT FROM float8send(e.before_reward) THEN 'previous_reward'
+            WHEN array_send(e.x) IS DISTINCT FROM array_send(e.before_x) THEN 'x'
+        END AS wrong_column
+    ) AS found
+    WHERE found.wrong_column IS NOT NULL
+    ORDER BY e.user_id, e.policy, e.epoch, e.version
+    LIMIT 1
+""")
 
-def begin(connection: Connection) -> None:
-    """Make all that the transaction reads be as it is at one moment, retention included; the first statement of it."""
+_DECISION_CONFLICT = text(f"""
+    SELECT
+        coalesce(h.user_id, l.user_id) AS user_id, coalesce(h.policy, l.policy) AS policy,
+        coalesce(h.epoch, l.epoch) AS epoch, coalesce(h.decision_id, l.decision_id) AS decision_id,
+        h.decision_id IS NOT NULL AS in_history,
+        CASE WHEN h.x_length = h.dimension THEN NULL ELSE h.dimension END AS dimension, h.x_length,
+        h.reward, h.reward_kind,
+        l.policy, l.epoch, l.version, l.reward, l.kind
+    FROM (
+        SELECT
+            user_id, decision_id, policy, epoch, reward, reward_kind, d.dimension,
+            cardinality(x) AS x_length
+        FROM oo_ml.feature_history
+        LEFT JOIN unnest(CAST(:policies AS text[]), CAST(:dimensions AS integer[])) AS d (name, dimension)
+            ON d.name = policy
+        WHERE {WITHIN}
+    ) AS h
+    FULL JOIN (
+        SELECT DISTINCT ON (user_id, decision_id) user_id, decision_id, policy, epoch, version, reward, kind
+        FROM oo_ml.reward_ledger
+        WHERE {WITHIN} AND decision_id IS NOT NULL
+        ORDER BY user_id, decision_id, policy DESC, epoch DESC, version DESC
+    ) AS l ON l.user_id = h.user_id AND l.decision_id = h.decision_id
+    WHERE CASE
+        WHEN h.decision_id IS NULL THEN l.decision_id >= CAST(:first_kept AS uuid)
+        WHEN h.x_length <> h.dimension THEN true
+        WHEN l.decision_id IS NULL THEN num_nonnulls(h.reward, h.reward_kind) > 0
+        ELSE (h.policy, h.epoch) <> (l.policy, l.epoch)
+            OR float8send(h.reward) IS DISTINCT FROM float8send(l.reward)
+            OR h.reward_kind IS DISTINCT FROM nullif(l.kind, 'reward')
+    END
+    ORDER BY 1, 2, 3, l.version, 4
+    LIMIT 1
+""")
+
+
+def begin_snapshot(connection: Connection) -> None:
+    """Make the transaction read everything as of one moment, retention included; call it before any other statement."""
     engine.snapshot(connection)
-    connection.execute(_LOCK)
+    connection.execute(_LOCK_HISTORY)
 
 
-def next_after(user_id: str) -> str:
-    """Return the text that sorts right behind an id."""
-    # PostgreSQL stores no smaller character than this.
-    return user_id + "\x01"
+def read_states(connection: Connection, users: UserRange) -> list[StateRow]:
+    """Return the states of `users`, in order."""
+    return [StateRow._make(row) for row in connection.execute(_STATES, users._asdict())]
 
 
-def part(connection: Connection, first: str, size: int) -> People:
-    """Return everybody from `first` to whoever has the last of the next `size` states; if there are fewer, to the end.
-
-    A person's states are never parted.
-    """
-    last = connection.scalar(_LAST_OF, {"first": first, "before": size - 1})
-    return People(first, EVERYBODY.last if last is None else last)
-
-
-def sample(connection: Connection, size: int) -> list[str]:
-    """Return up to `size` people who have a state, drawn at random, in order."""
-    return sorted(connection.scalars(_SAMPLE, {"size": size}))
-
-
-def count_states(connection: Connection, people: People) -> int:
-    """Return how many states there are."""
-    count: int = connection.execute(_COUNT_STATES, people._asdict()).scalar_one()
-    return count
-
-
-def history_from(connection: Connection) -> datetime | None:
-    """Return the moment before which retention has taken decisions out of the history; None: it never has."""
-    moment: datetime | None = connection.scalar(_HISTORY_FROM)
-    return moment
-
-
-def states(connection: Connection, people: People) -> list[StateRow]:
-    """Return the states of `people`, in order."""
-    return [StateRow._make(row) for row in connection.execute(_STATES, people._asdict())]
-
-
-def ledger(connection: Connection, people: People, page_size: int) -> Iterator[ChangeRow]:
-    """Yield the ledger of `people`, in order; no more than `page_size` rows are in memory at once."""
-    # Neither a policy is empty nor an epoch negative: everything of `first` is behind this.
-    position: Sequence[Any] = (people.first, "", -1, 0)
+def read_ledger(connection: Connection, users: UserRange, page_size: int) -> Iterator[LedgerEntry]:
+    """Yield the ledger of `users` by user, policy, epoch and version, with at most `page_size` entries in memory."""
+    # No policy is empty and no epoch negative, so all entries of the first user come after this.
+    after: Sequence[Any] = (users.first, "", -1, 0)
     while True:
-        user_id, policy, epoch, version = position
-        page = connection.execute(
-            _LEDGER,
-            {
-                "user_id": user_id,
-                "policy": policy,
-                "epoch": epoch,
-                "version": version,
-                "last": people.last,
-                "size": page_size,
-            },
-        ).all()
-        yield from map(ChangeRow._make, page)
+        cursor = dict(zip(("user_id", "policy", "epoch", "version"), after, strict=True))
+        page = connection.execute(_LEDGER, {**cursor, "last": users.last, "size": page_size}).all()
+        yield from map(LedgerEntry._make, page)
         if len(page) < page_size:
             return
-        position = page[-1][:4]
+        after = page[-1][:4]
 
 
-def decisions(connection: Connection, people: People, limit: int) -> list[Decisions]:
-    """Return how many decisions each of `people` has by each policy, in order; of the first `limit` of those."""
-    return [Decisions._make(row) for row in connection.execute(_DECISIONS, {**people._asdict(), "limit": limit})]
+def count_decisions(connection: Connection, users: UserRange, limit: int) -> list[DecisionCounts]:
+    """Return the number of decisions by user and policy, in order; at most `limit` rows."""
+    rows = connection.execute(_DECISION_COUNTS, {**users._asdict(), "limit": limit})
+    return [DecisionCounts._make(row) for row in rows]
+
+
+def find_entry_conflict(connection: Connection, users: UserRange) -> EntryConflict | None:
+    """Return the first ledger entry that does not follow from the previous entry of the same decision, if any."""
+    row = connection.execute(_ENTRY_CONFLICT, users._asdict()).one_or_none()
+    return None if row is None else EntryConflict._make(row)
+
+
+def find_decision_conflict(
+    connection: Connection, users: UserRange, history_from: datetime | None
+) -> DecisionConflict | None:
+    """Return the first decision that disagrees with its ledger entries, if any.
+
+    Args:
+        connection: in the transaction.
+        users: the users to check.
+        history_from: decisions before it may be missing from feature_history; None: no decision may.
+    """
+    parameters = {
+        **users._asdict(),
+        "policies": list(DIMENSIONS),
+        "dimensions": list(DIMENSIONS.values()),
+        "first_kept": UUID(int=0) if history_from is None else first_id(history_from),
+    }
+    row = connection.execute(_DECISION_CONFLICT, parameters).one_or_none()
+    return None if row is None else DecisionConflict._make(row)

@@ -1,4 +1,4 @@
-"""The log of decisions as an evaluation reads it: in the order in which they were made, a few at a time."""
+"""The decisions that an evaluation reads, in the order in which they were made."""
 
 from collections.abc import Generator, Sequence
 from datetime import datetime
@@ -9,21 +9,21 @@ import numpy as np
 from numpy.typing import NDArray
 from sqlalchemy import Connection, text
 
-from oo_ml.storage.audit import WITHIN, People
+from oo_ml.storage.user_ranges import WITHIN, UserRange
 
 _ROWS_AT_ONCE: Final = 100
 
 
-class Logged(NamedTuple):
-    """A decision with a reward that counts.
+class LoggedDecision(NamedTuple):
+    """A decision with a reward.
 
     Attributes:
-        x: features of the tip that was chosen, shape (d,).
-        propensity: the probability with which that was chosen.
-        propensities, exploit: of each candidate, shape (n,): the same, and theta.x.
-        versions: the prompt version that wrote each candidate's tip, None where nobody knows; None: not asked for.
-        prompt_probability: the probability, below 1, with which the chosen tip's version was drawn; None where nobody
-            knows, or no other version had a chance.
+        x: features of the chosen tip, shape (d,).
+        propensity: the probability with which it was chosen.
+        propensities, exploit: the probability and theta.x of each candidate, shape (n,).
+        versions: the prompt version of each candidate, None if unknown; None: not asked for.
+        prompt_probability: the probability, below 1, with which the chosen tip's version was drawn; None if unknown, or
+            if no other version could be drawn.
     """
 
     user_id: str
@@ -44,7 +44,7 @@ class Logged(NamedTuple):
 
 
 class LeftOut(NamedTuple):
-    """How many decisions have no reward that counts; and how many of the others are from before they were explained."""
+    """Numbers of decisions without a reward, and of decisions with a reward but without propensities."""
 
     unrewarded: int
     unexplained: int
@@ -55,8 +55,8 @@ _ASKED: Final = f"""
     AND h.decided_at >= coalesce(CAST(:since AS timestamptz), '-infinity')
 """
 
-# Of the tip that was chosen, the decision itself says who wrote it. Of another, the candidate does if the client named
-# its version, else the tip that was the latest of that id at the time, as /score takes it.
+# The decision itself holds the version of the chosen tip. The version of another candidate is the one that the client
+# sent, else that of the latest tip of the same id at the time, as in /score.
 _VERSIONS: Final = """
     ARRAY(
         SELECT CASE WHEN c.value ->> 'id' = h.tip_id THEN h.prompt_version ELSE coalesce(
@@ -75,7 +75,7 @@ _VERSIONS: Final = """
 """
 
 
-def _decisions(versions: str) -> str:
+def _build_select(versions: str) -> str:
     return f"""
         SELECT
             h.user_id, h.policy, h.epoch, h.version, h.decision_id, h.tip_id, h.x, h.context,
@@ -87,8 +87,8 @@ def _decisions(versions: str) -> str:
     """
 
 
-_WITH_VERSIONS = text(_decisions(_VERSIONS))
-_WITHOUT_VERSIONS = text(_decisions("CAST(NULL AS text[])"))
+_WITH_VERSIONS = text(_build_select(_VERSIONS))
+_WITHOUT_VERSIONS = text(_build_select("CAST(NULL AS text[])"))
 
 _LEFT_OUT = text(f"""
     SELECT count(*) FILTER (WHERE h.reward IS NULL), count(*) FILTER (WHERE h.reward IS NOT NULL)
@@ -97,26 +97,28 @@ _LEFT_OUT = text(f"""
 """)
 
 
-def decisions(
-    connection: Connection, people: People, policies: Sequence[str], since: datetime | None, *, versions: bool
-) -> Generator[Logged]:
-    """Yield the decisions of `people` that have a reward and are explained, by user, policy, epoch and position.
+def read_decisions(
+    connection: Connection, users: UserRange, policies: Sequence[str], since: datetime | None, *, versions: bool
+) -> Generator[LoggedDecision]:
+    """Yield the decisions of `users` with a reward and propensities, by user, policy, epoch and position.
 
-    To be closed before the transaction ends. Asking for `versions` costs a look at each candidate.
+    Close the generator before the transaction ends. Asking for `versions` costs a lookup for each candidate.
     """
     if not policies:
         return
     statement = _WITH_VERSIONS if versions else _WITHOUT_VERSIONS
-    asked = {**people._asdict(), "policies": list(policies), "since": since}
-    # Closed before the transaction ends, even by whoever does not want them all: its cursor lives no longer.
+    asked = {**users._asdict(), "policies": list(policies), "since": since}
+    # A server-side cursor ends with the transaction, and must be closed before.
     with connection.execute(statement, asked, execution_options={"yield_per": _ROWS_AT_ONCE}) as result:
         for row in result:
-            yield Logged._make(row)
+            yield LoggedDecision._make(row)
 
 
-def left_out(connection: Connection, people: People, policies: Sequence[str], since: datetime | None) -> LeftOut:
-    """Count the decisions of `people` that `decisions` leaves out."""
+def count_left_out(
+    connection: Connection, users: UserRange, policies: Sequence[str], since: datetime | None
+) -> LeftOut:
+    """Return the numbers of decisions that `read_decisions` leaves out."""
     if not policies:
         return LeftOut(0, 0)
-    asked = {**people._asdict(), "policies": list(policies), "since": since}
+    asked = {**users._asdict(), "policies": list(policies), "since": since}
     return LeftOut._make(connection.execute(_LEFT_OUT, asked).one())

@@ -1,4 +1,4 @@
-"""upkeep: how far each of its tasks has come; and the decisions that one of them is for."""
+"""The table `upkeep`, which records how far each upkeep task has come, and the queries that find a task's decisions."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -12,12 +12,12 @@ from oo_ml.storage.postgres.statements import Statement
 
 DAYS: Final = "days"
 DEFAULT_REWARDS: Final = "default-rewards"
-# Its row is kept by the function that detaches months.
+# The function that detaches months writes this row.
 RETENTION: Final = "retention"
 
 
 class Position(NamedTuple):
-    """A place among the decisions as they were made; from one to the next, so that each is come by once."""
+    """Keyset cursor over decisions by (decided_at, decision_id); visits every decision exactly once."""
 
     decided_at: datetime
     decision_id: UUID
@@ -25,17 +25,17 @@ class Position(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """A row that is this transaction's until it ends: nobody else is at its task meanwhile."""
+    """A task whose row this transaction has locked, so that no other transaction runs it."""
 
     done_until: datetime | None
 
 
-# Runs once for each user who gets default rewards.
+# A Statement, because it runs once for each user who gets default rewards.
 _CLAIM = Statement("SELECT done_until FROM oo_ml.upkeep WHERE task = :task FOR UPDATE SKIP LOCKED")
 
 _WAIT = text("SELECT FROM oo_ml.upkeep WHERE task = :task FOR UPDATE")
 
-_IS_THERE = text("SELECT EXISTS (SELECT FROM oo_ml.upkeep WHERE task = :task)")
+_EXISTS = text("SELECT EXISTS (SELECT FROM oo_ml.upkeep WHERE task = :task)")
 
 _LOCK_TIMEOUT = text("SELECT current_setting('lock_timeout')")
 
@@ -45,8 +45,8 @@ _CREATE = text("INSERT INTO oo_ml.upkeep (task) VALUES (:task) ON CONFLICT DO NO
 
 _SAVE = text("UPDATE oo_ml.upkeep SET done_until = :done_until, ran_at = :ran_at WHERE task = :task")
 
-# Both are what the index by time is for, see tables.py.
-_FIRST = text("SELECT min(decided_at) FROM oo_ml.feature_history")
+# The index on decided_at (storage/schema/tables.py) serves these two.
+_FIRST_DECISION = text("SELECT min(decided_at) FROM oo_ml.feature_history")
 
 _OVERDUE = text("""
     SELECT user_id, decision_id, decided_at
@@ -57,23 +57,45 @@ _OVERDUE = text("""
     LIMIT :limit
 """)
 
+_HISTORY_FROM = text("SELECT done_until FROM oo_ml.upkeep WHERE task = 'retention'")
+
+_IS_PAST = text("SELECT CAST(:moment AS timestamptz) <= now()")
+
+# A restored database may lack the row.
+_RAISE_HISTORY_FROM = text("""
+    INSERT INTO oo_ml.upkeep AS u (task, done_until)
+    VALUES ('retention', :moment)
+    ON CONFLICT (task) DO UPDATE SET done_until = greatest(u.done_until, EXCLUDED.done_until)
+""")
+
+_REWIND_DEFAULT_REWARDS = text("""
+    UPDATE oo_ml.upkeep AS u
+    SET done_until = h.decided_at
+    FROM (
+        SELECT min(decided_at) AS decided_at
+        FROM oo_ml.feature_history
+        WHERE user_id = :user_id AND reward IS NULL AND reward_kind IS NULL
+    ) AS h
+    WHERE u.task = 'default-rewards' AND u.done_until > h.decided_at
+""")
+
 
 def claim(connection: Connection, task: str) -> Claim | None:
-    """Take a task for this transaction, without waiting; lock it before any other row.
+    """Lock a task's row for this transaction without waiting; call it before locking any other row.
 
-    Return None if another transaction has it. A row that a restored database came without is made.
+    Return None if another transaction holds the row. Insert the row if a restored database lacks it.
     """
     rows = _CLAIM.run(connection, {"task": task})
     if rows:
         [(done_until,)] = rows
         return Claim(done_until)
-    # Asked before it is made: INSERT would wait for a transaction that has updated the row.
-    is_there = connection.scalar(_IS_THERE, {"task": task})
-    return Claim(None) if not is_there and create(connection, task) else None
+    # Look before the insert, because INSERT would wait for a transaction that has updated the row.
+    exists = connection.scalar(_EXISTS, {"task": task})
+    return Claim(None) if not exists and create(connection, task) else None
 
 
 def exclude(connection: Connection, task: str) -> None:
-    """Lock a task until this transaction ends; wait for a step of it as long as a statement of this session may run."""
+    """Lock a task until this transaction ends; wait for a running step up to the statement timeout."""
     limit = connection.scalar(_LOCK_TIMEOUT)
     # A step may take longer than the lock timeout, which is meant for the rows of users.
     connection.execute(_SET_LOCK_TIMEOUT, {"limit": "0"})
@@ -82,22 +104,43 @@ def exclude(connection: Connection, task: str) -> None:
 
 
 def create(connection: Connection, task: str) -> bool:
-    """Make the row of a task if it is missing; return whether it was."""
+    """Insert a task's row if it is missing; return whether it was missing."""
     return connection.execute(_CREATE, {"task": task}).one_or_none() is not None
 
 
 def save(connection: Connection, task: str, done_until: datetime | None, ran_at: datetime) -> None:
-    """Write down how far a task that is claimed has come."""
+    """Record how far a claimed task has come."""
     connection.execute(_SAVE, {"task": task, "done_until": done_until, "ran_at": ran_at})
 
 
-def overdue(connection: Connection, after: Position, until: datetime, limit: int) -> dict[DecisionKey, Position]:
-    """Return the first decisions, at most `limit`, between two times that nothing has been said of to this day."""
+def find_overdue(connection: Connection, after: Position, until: datetime, limit: int) -> dict[DecisionKey, Position]:
+    """Return up to `limit` decisions between a cursor and a time, oldest first, that have no ledger entry."""
     rows = connection.execute(_OVERDUE, {**after._asdict(), "until": until, "limit": limit})
     return {DecisionKey(row.user_id, row.decision_id): Position(row.decided_at, row.decision_id) for row in rows}
 
 
-def first(connection: Connection) -> datetime | None:
-    """Return the time of the first decision that there is."""
-    moment: datetime | None = connection.scalar(_FIRST)
+def find_first_decision(connection: Connection) -> datetime | None:
+    """Return the time of the oldest decision, if any."""
+    moment: datetime | None = connection.scalar(_FIRST_DECISION)
     return moment
+
+
+def read_history_from(connection: Connection) -> datetime | None:
+    """Return the time before which retention has removed decisions; None if it has removed none."""
+    moment: datetime | None = connection.scalar(_HISTORY_FROM)
+    return moment
+
+
+def raise_history_from(connection: Connection, moment: datetime) -> None:
+    """Record that decisions before `moment` may be missing, as after retention; an existing later time stays."""
+    connection.execute(_RAISE_HISTORY_FROM, {"moment": moment})
+
+
+def is_past(connection: Connection, moment: datetime) -> bool:
+    """Return whether `moment` lies in the past by the database's clock."""
+    return bool(connection.scalar(_IS_PAST, {"moment": moment}))
+
+
+def rewind_default_rewards(connection: Connection, user_id: str) -> None:
+    """Move the task default-rewards back to the user's first decision without a reward, if it is past it."""
+    connection.execute(_REWIND_DEFAULT_REWARDS, {"user_id": user_id})

@@ -22,9 +22,8 @@ PATIENT: dict[str, Any] = {
 CSV = "action,reward,propensity,p_target\na,1,0.5,0.25\nb,0,0.5,0.75\nb,1,0.25,0.5\n"
 MODELLED = "action,reward,propensity,p_target,q_logged,q_target\na,1,0.5,0.25,0.5,0.25\nb,0,0.5,0.75,0,0.5\n"
 DETERMINISTIC = (
-    "The log can't tell what the target would earn: its policy is deterministic, since every propensity is 1, and what"
-    " others would show had no chance to be shown there (what this service decides is random with OO_ML_EXPLORATION and"
-    " OO_ML_EPSILON above 0)"
+    "Cannot evaluate the target: every propensity in the log is 1, so the log says nothing about other choices. The"
+    " decisions of this service are random if OO_ML_EXPLORATION and OO_ML_EPSILON are above 0"
 )
 ESTIMATE = {"estimate", "variance", "low", "high"}
 
@@ -103,9 +102,8 @@ def test_what_the_log_cannot_support_is_refused(database_url: str) -> None:
     """One line on standard error, which says what to do, and exit code 1; with --json an object too."""
     done = evaluate(database_url, "--target", "uniform", "--policy", "linucb-v1")
     sentence = (
-        "The log can't tell what uniform would earn: some of it has no chance to be shown there, 25.0% of what uniform"
-        " would show. Set OO_ML_EXPLORATION (linucb-v1) above 0, and where decisions were drawn at random only later,"
-        " say --since when"
+        "Cannot evaluate uniform: 25.0% of the tips it would show had propensity 0 in the log. Set OO_ML_EXPLORATION"
+        " (linucb-v1) above 0 and wait for new decisions; leave out older, deterministic decisions with --since"
     )
     assert (done.code, done.out) == (1, "")
     assert done.err.splitlines() == ["Evaluating: 2 of 2", f"error: {sentence}"]
@@ -128,7 +126,7 @@ def test_a_contradicted_log_is_said_so(database_url: str, db: Engine, world: Wor
     done = evaluate(database_url, "--target", "greedy", "--json")
     assert (done.code, done.out) == (1, "")
     assert done.err.startswith("error: ada: egreedy-v1, ")
-    assert done.err.endswith("; `oo-ml verify` may tell more\n")
+    assert done.err.endswith("; run `oo-ml verify` to find the difference\n")
 
 
 def test_a_database_that_is_not_migrated_is_said_so(empty_database_url: str) -> None:
@@ -179,9 +177,9 @@ def test_a_doubtful_result_is_called_so() -> None:
 @pytest.mark.parametrize(
     ("csv", "sentence", "is_refused"),
     [
-        (CSV.replace("0.25", "x"), "line 2, p_target: this is no number", False),
-        (CSV[:3], "line 1: no column action, reward, propensity, p_target; the first line names the columns", False),
-        (CSV.splitlines()[0], "The log holds no decision to evaluate: there is nothing behind its first line", True),
+        (CSV.replace("0.25", "x"), "line 2, p_target: not a number", False),
+        (CSV[:3], "line 1: missing column action, reward, propensity, p_target", False),
+        (CSV.splitlines()[0], "The log holds no decision to evaluate: it has no rows after the header", True),
         (
             CSV.replace("0.5,", "1,").replace("0.25,0", "1,0"),
             DETERMINISTIC,
@@ -205,8 +203,8 @@ def test_a_log_that_tells_nothing_is_one_line(csv: str, sentence: str, is_refuse
         (["--csv", "-", "--since", "2026-11-23"], "either --target"),
         (["--csv", "-", "--policy", "linucb-v1"], "either --target"),
         (["--csv", "/nonexistent"], "No such file"),
-        (["--target", "best"], "'best' is no target: uniform, always-first, greedy"),
-        (["--target", "linucb alpha=-1"], "'linucb alpha=-1' is no target"),
+        (["--target", "best"], "unknown target 'best'; use uniform, always-first, greedy"),
+        (["--target", "linucb alpha=-1"], "unknown target 'linucb alpha=-1'"),
         (["--target", "uniform", "--policy", "ucb"], "'ucb' is not one of"),
         (["--target", "uniform", "--since", "yesterday"], "must be a date or time in ISO 8601"),
         (["--target", "uniform", "--since", "0001-01-01T00:00+01:00"], "must be a date or time in ISO 8601"),

@@ -38,15 +38,15 @@ def known(service: Service) -> Service:
 @pytest.mark.usefixtures("known")
 def test_without_a_difference_it_prints_what_was_compared(database_url: str) -> None:
     """Everybody unless told otherwise; how far it has come goes to standard error."""
-    everybody = Done(0, "No difference: people 3, states 4, changes 2, decisions 3\n", "Verifying: 4 of 4\n")
+    everybody = Done(0, "No difference: users 3, states 4, ledger entries 2, decisions 3\n", "Verifying: 4 of 4\n")
     assert verify(database_url) == everybody
     assert verify(database_url, "--all") == everybody
-    ben = Done(0, "No difference: people 1, states 1, changes 0, decisions 1\n", "Verifying: 1 of 1\n")
+    ben = Done(0, "No difference: users 1, states 1, ledger entries 0, decisions 1\n", "Verifying: 1 of 1\n")
     assert verify(database_url, "--user", "ben") == ben
     sampled = verify(database_url, "--sample", "10")
     assert (sampled.code, sampled.out) == (0, everybody.out)
     assert sampled.err.splitlines()[-1] == "Verifying: 4 of 4"
-    assert verify(database_url, "--sample", "1").out.startswith("No difference: people 1, ")
+    assert verify(database_url, "--sample", "1").out.startswith("No difference: users 1, ")
 
 
 @pytest.mark.usefixtures("known")
@@ -58,7 +58,7 @@ def test_the_first_difference_ends_it(database_url: str, db: Engine) -> None:
     ben = verify(database_url)
     assert (ben.code, ben.out.splitlines()) == (
         1,
-        [f"difference: ben: {sentence}", "Stopped there: people 3, states 4, changes 2, decisions 3"],
+        [f"difference: ben: {sentence}", "Stopped there: users 3, states 4, ledger entries 2, decisions 3"],
     )
     cleo = verify(database_url, "--user", "\u202ecleo")
     assert cleo.code == 1
@@ -69,7 +69,7 @@ def test_the_first_difference_ends_it(database_url: str, db: Engine) -> None:
 
 def test_somebody_never_seen_is_no_difference(database_url: str) -> None:
     """It is said that nothing is known; an empty database is fine too."""
-    nothing = "No difference: people 0, states 0, changes 0, decisions 0\n"
+    nothing = "No difference: users 0, states 0, ledger entries 0, decisions 0\n"
     assert verify(database_url, "--user", "zoe") == Done(0, f"Nothing is known of zoe\n{nothing}", "")
     assert verify(database_url) == Done(0, nothing, "")
     assert verify(database_url, "--sample", "3") == Done(0, nothing, "")
@@ -114,5 +114,5 @@ def test_ctrl_c_ends_it(database_url: str, db: Engine) -> None:
             process.kill()
             raise
     assert process.returncode == 130
-    assert out == "Stopped before the end; no difference so far: people 0, states 0, changes 0, decisions 0\n"
+    assert out == "Stopped before the end; no difference so far: users 0, states 0, ledger entries 0, decisions 0\n"
     assert "Traceback" not in err

@@ -20,7 +20,7 @@ from oo_ml.domain.features import Moment, Task
 from oo_ml.domain.policies import EPSILON_GREEDY, LINUCB
 from oo_ml.errors import UnavailableError
 from oo_ml.execution.lanes import Lanes
-from oo_ml.services.audit.verify import everybody
+from oo_ml.services.audit.verify import verify
 from oo_ml.services.decisions.decide import Answer, DecideCommand, Parameters, decide
 from oo_ml.services.decisions.learn import (
     CorrectCommand,
@@ -31,6 +31,7 @@ from oo_ml.services.decisions.learn import (
     learn,
 )
 from oo_ml.services.decisions.reset import reset
+from oo_ml.services.walk import walk_all
 from oo_ml.storage import states
 from oo_ml.storage.states import StateKey
 from tests.candidates import Candidate
@@ -244,8 +245,8 @@ def test_what_was_acknowledged_in_a_storm_is_there_once(database_url: str, db: E
         tally = asyncio.run(storm(lanes, db, seen))
     assert 0 < tally.unanswered < CLIENTS * CALLS / 4
 
-    survey = everybody(db, make_settings())
-    assert [report.difference for report in survey.reports if report.difference] == []
+    walk = walk_all(db, make_settings(), verify)
+    assert [report.difference for report in walk.parts if report.difference] == []
     assert_folded(db)
     with db.begin() as connection:
         history = connection.execute(text("SELECT decision_id, user_id, reward FROM oo_ml.feature_history")).all()

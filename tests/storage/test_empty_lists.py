@@ -8,10 +8,10 @@ import pytest
 from sqlalchemy import Engine, text
 
 from oo_ml.storage import decision_log, prompts
-from oo_ml.storage.audit import EVERYBODY
 from oo_ml.storage.decision_log import LeftOut
 from oo_ml.storage.postgres.binary_columns import Texts
 from oo_ml.storage.postgres.statements import Statement
+from oo_ml.storage.user_ranges import ALL_USERS
 from tests.statements import broken, empty_lists
 
 ANY = "SELECT 1 WHERE 'a' = ANY (CAST(%(names)s AS text[]))"
@@ -52,5 +52,5 @@ def test_nothing_is_asked_about_no_versions_and_no_policies(db: Engine) -> None:
     """The answer needs no database."""
     with db.begin() as connection:
         assert prompts.evidence(connection, []) == {}
-        assert list(decision_log.decisions(connection, EVERYBODY, [], None, versions=True)) == []
-        assert decision_log.left_out(connection, EVERYBODY, [], None) == LeftOut(0, 0)
+        assert list(decision_log.read_decisions(connection, ALL_USERS, [], None, versions=True)) == []
+        assert decision_log.count_left_out(connection, ALL_USERS, [], None) == LeftOut(0, 0)

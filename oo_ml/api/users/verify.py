@@ -7,7 +7,8 @@ from oo_ml.api.dependencies import KNOWN_PARAMETERS_ONLY, services
 from oo_ml.api.openapi import documented
 from oo_ml.api.paths import REFUSALS, EncodedUserId, decode_user_id
 from oo_ml.api.users.schemas import VerifyAnswer
-from oo_ml.services.audit.verify import VerifyCommand, verify
+from oo_ml.services.audit.verify import verify
+from oo_ml.storage.user_ranges import UserRange
 
 router = APIRouter(tags=["people"], dependencies=[KNOWN_PARAMETERS_ONLY])
 
@@ -23,13 +24,13 @@ async def verify_user(request: Request, user_id: EncodedUserId) -> Response:
     The call locks and writes nothing. An unknown user has no states and is verified.
     """
     name = decode_user_id(user_id)
-    [report] = await services(request).long.run(verify, [VerifyCommand.person(name)])
+    [report] = await services(request).long.run(verify, [UserRange.of(name)])
     return answer(
         VerifyAnswer(
             user_id=name,
             verified=report.difference is None,
             states=report.states,
-            changes=report.changes,
+            changes=report.entries,
             decisions=report.decisions,
             difference=None if report.difference is None else report.difference.sentence,
         )

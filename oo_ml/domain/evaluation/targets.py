@@ -1,4 +1,4 @@
-"""Target policies: those that a log is asked about, and how likely each of them is to choose what was offered."""
+"""Target policies: the policies to evaluate, and the probability with which each would choose a candidate."""
 
 import math
 from collections.abc import Callable, Mapping
@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from oo_ml.domain import policies
-from oo_ml.domain.evaluation.logged_decisions import Offers
+from oo_ml.domain.evaluation.logged_decisions import DecisionBlock
 from oo_ml.domain.policies import Rule
 
 _PROMPT: Final = "prompt:"
@@ -22,46 +22,46 @@ POSSIBLE: Final = (
 
 @dataclass(frozen=True, slots=True)
 class Uniform:
-    """Each candidate is as likely as any other."""
+    """Chooses each candidate with the same probability."""
 
 
 @dataclass(frozen=True, slots=True)
 class AlwaysFirst:
-    """The first candidate, always."""
+    """Always chooses the first candidate."""
 
 
 @dataclass(frozen=True, slots=True)
-class Ruled:
-    """One of our policies, with parameters of its own and what the log's policy had learned by then."""
+class OwnPolicy:
+    """One of the service's policies with other parameters, applied to the model that the log's policy had learned."""
 
     rule: Rule
 
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
-    """The log's own policy, had every tip been written by one prompt version.
+    """The log's own policy, if `version` had written every tip.
 
-    Where the version of the tip that was chosen was drawn, with probability q, that is exact: the policy looks at the
-    task and not at the words, so w = 1/q if `version` wrote the tip, and else 0. Where it was not, or nobody knows q,
-    the policy is confined to those candidates that `version` wrote; a decision without any says nothing.
+    If the version of the chosen tip was drawn with a known probability q, this is exact: the policy depends on the task
+    and not on the words, so w is 1/q if `version` wrote the tip, else 0. Otherwise the policy is restricted to the
+    candidates that `version` wrote, and a decision without such a candidate is left out.
     """
 
     version: str
 
 
-Target = Uniform | AlwaysFirst | Ruled | Prompt
+Target = Uniform | AlwaysFirst | OwnPolicy | Prompt
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Judged:
-    """What a target would have done in m decisions.
+class Weighed:
+    """m decisions, weighed by a target policy.
 
     Attributes:
-        exploit: theta.x of each candidate by the model that its decision was made from, shape (n,).
+        exploit: theta.x of each candidate by the model of its decision, shape (n,).
         weights: w of each decision, shape (m,); see domain/evaluation/estimators.py.
-        q_logged: theta.x of the tip that was chosen, shape (m,); of one offered more than once, the mean.
-        q_target: the same of the target's choice, on average over that, shape (m,).
-        without_support: how likely the target was to choose what had no chance in the log, shape (m,).
+        q_logged: theta.x of the chosen tip, shape (m,); the mean if it was listed more than once.
+        q_target: the mean of theta.x over the target's choice, shape (m,).
+        without_support: the probability with which the target chooses a tip of propensity 0, shape (m,).
     """
 
     exploit: NDArray[np.float64]
@@ -72,10 +72,10 @@ class Judged:
 
 
 def parse(text: str) -> Target:
-    """Return the target of a name.
+    """Return the target with a name.
 
     Raises:
-        ValueError: there is none; the message says which there are.
+        ValueError: the name is unknown; the message lists the known ones.
     """
     if version := text.removeprefix(_PROMPT) if text.startswith(_PROMPT) else "":
         return Prompt(version)
@@ -86,20 +86,20 @@ def parse(text: str) -> Target:
         case "always-first" if not words:
             return AlwaysFirst()
         case "greedy" if not words:
-            return Ruled(Rule(0.0))
+            return OwnPolicy(Rule(0.0))
         case "linucb":
-            numbers = _numbers(words, {"alpha": _is_width, "exploration": _is_share})
+            numbers = _parse_numbers(words, {"alpha": _is_width, "exploration": _is_share})
             if "alpha" in numbers:
-                return Ruled(Rule(numbers.get("exploration", 0.0), numbers["alpha"]))
+                return OwnPolicy(Rule(numbers.get("exploration", 0.0), numbers["alpha"]))
         case "egreedy":
-            numbers = _numbers(words, {"epsilon": _is_share})
+            numbers = _parse_numbers(words, {"epsilon": _is_share})
             if "epsilon" in numbers:
-                return Ruled(Rule(numbers["epsilon"]))
-    raise ValueError(f"{text!r} is no target: {POSSIBLE}")
+                return OwnPolicy(Rule(numbers["epsilon"]))
+    raise ValueError(f"unknown target {text!r}; use {POSSIBLE}")
 
 
 def describe(target: Target) -> str:
-    """Return the name of a target, by which `parse` knows it."""
+    """Return the name of a target, for `parse`."""
     match target:
         case Uniform():
             return "uniform"
@@ -107,74 +107,74 @@ def describe(target: Target) -> str:
             return "always-first"
         case Prompt(version):
             return f"{_PROMPT}{version}"
-        case Ruled(Rule(exploration, None)):
+        case OwnPolicy(Rule(exploration, None)):
             return f"egreedy epsilon={exploration!r}" if exploration else "greedy"
-        case Ruled(Rule(exploration, alpha)):
+        case OwnPolicy(Rule(exploration, alpha)):
             return f"linucb alpha={alpha!r}" + (f" exploration={exploration!r}" if exploration else "")
 
 
-def judge(target: Target, offers: Offers) -> Judged:
-    """Return what `target` would have done.
+def weigh(target: Target, block: DecisionBlock) -> Weighed:
+    """Weigh decisions by a target policy.
 
     Raises:
-        ValueError: a tip was chosen that had no chance, or that was not offered.
+        ValueError: a chosen tip has propensity 0, or is not among the candidates.
     """
-    logged = np.minimum(offers.of_shown(offers.logged), 1.0)
+    logged = np.minimum(block.sum_chosen(block.propensities), 1.0)
     if not (logged > 0).all():
-        raise ValueError("what was chosen had no chance")
-    rule = target.rule if isinstance(target, Ruled) else Rule(0.0)
-    # What would have been drawn does not matter.
-    seeds = [0] * len(offers.counts)
-    choices = policies.choose(rule, offers.models, offers.which, offers.X, offers.counts, seeds)
+        raise ValueError("a chosen tip has propensity 0")
+    rule = target.rule if isinstance(target, OwnPolicy) else Rule(0.0)
+    # The draws are not used.
+    seeds = [0] * len(block.counts)
+    choices = policies.choose(rule, block.models, block.which, block.X, block.counts, seeds)
     exploit = np.concatenate([choice.exploit for choice in choices])
     match target:
         case Uniform():
-            probabilities = 1 / np.repeat(offers.counts, offers.counts)
+            probabilities = 1 / np.repeat(block.counts, block.counts)
         case AlwaysFirst():
-            probabilities = np.zeros(len(offers.X))
-            probabilities[list(accumulate(offers.counts[:-1], initial=0))] = 1.0
-        case Ruled():
+            probabilities = np.zeros(len(block.X))
+            probabilities[list(accumulate(block.counts[:-1], initial=0))] = 1.0
+        case OwnPolicy():
             probabilities = np.concatenate([choice.propensities for choice in choices])
         case Prompt(version):
-            probabilities = _confined(version, offers)
-    # Sums that round past one don't in the log either.
-    weights = np.minimum(offers.of_shown(probabilities), 1.0) / logged
+            probabilities = _restrict(version, block)
+    # As in the log, a sum that rounds past 1 counts as 1.
+    weights = np.minimum(block.sum_chosen(probabilities), 1.0) / logged
     if isinstance(target, Prompt):
-        weights *= _version_weights(target.version, offers)
-    # Any number that is the same for all rows of a tip will do: what counts is that both sides take the same.
-    q = offers.of_tips(exploit) / offers.of_tips(np.ones(len(exploit)))
-    return Judged(
+        weights *= _weigh_versions(target.version, block)
+    # The mean over the rows of a tip. Any number will do, as long as q_logged and q_target use the same.
+    q = block.sum_by_tip(exploit) / block.sum_by_tip(np.ones(len(exploit)))
+    return Weighed(
         exploit=exploit,
         weights=weights,
-        q_logged=offers.of_shown(q) / offers.of_shown(np.ones(len(q))),
-        q_target=offers.sums(probabilities * q),
-        without_support=offers.sums(np.where(offers.of_tips(offers.logged) == 0, probabilities, 0.0)),
+        q_logged=block.sum_chosen(q) / block.sum_chosen(np.ones(len(q))),
+        q_target=block.sum_by_decision(probabilities * q),
+        without_support=block.sum_by_decision(np.where(block.sum_by_tip(block.propensities) == 0, probabilities, 0.0)),
     )
 
 
-def _confined(version: str, offers: Offers) -> NDArray[np.float64]:
-    """Return the log's probabilities; where nobody knows how its version was picked, those of candidates by `version`.
+def _restrict(version: str, block: DecisionBlock) -> NDArray[np.float64]:
+    """Return the log's probabilities; if a decision's q is unknown, only those of candidates by `version`, scaled to 1.
 
-    Where all of them are 0, the candidates by `version` are equally likely.
+    If all of these are 0, candidates by `version` are equally likely.
     """
-    is_known = ~np.isnan(offers.version_probabilities)[offers.decisions]
-    is_own = is_known | np.array([one == version for one in offers.versions])
-    own = np.where(is_own, offers.logged, 0.0)
-    sums = offers.sums(own)[offers.decisions]
-    numbers = offers.sums(is_own.astype(np.float64))[offers.decisions]
+    is_known = ~np.isnan(block.version_probabilities)[block.decisions]
+    is_own = is_known | np.array([one == version for one in block.versions])
+    own = np.where(is_own, block.propensities, 0.0)
+    sums = block.sum_by_decision(own)[block.decisions]
+    numbers = block.sum_by_decision(is_own.astype(np.float64))[block.decisions]
     equal = is_own / numbers
     return np.where(is_known, own, np.divide(own, sums, out=equal, where=sums > 0))
 
 
-def _version_weights(version: str, offers: Offers) -> NDArray[np.float64]:
-    """Return 1/q where `version` wrote the tip that was chosen, 0 where another did, and 1 where nobody knows q."""
-    is_own = offers.is_shown & np.array([one == version for one in offers.versions])
-    q = offers.version_probabilities
-    return np.where(np.isnan(q), 1.0, (offers.sums(is_own.astype(np.float64)) > 0) / q)
+def _weigh_versions(version: str, block: DecisionBlock) -> NDArray[np.float64]:
+    """Return, shape (m,), 1/q if `version` wrote the chosen tip, 0 if another did, and 1 if q is unknown."""
+    is_own = block.is_chosen & np.array([one == version for one in block.versions])
+    q = block.version_probabilities
+    return np.where(np.isnan(q), 1.0, (block.sum_by_decision(is_own.astype(np.float64)) > 0) / q)
 
 
-def _numbers(words: list[str], known: Mapping[str, Callable[[float], bool]]) -> dict[str, float]:
-    """Return name=number of each word; none at all if any is wrong."""
+def _parse_numbers(words: list[str], known: Mapping[str, Callable[[float], bool]]) -> dict[str, float]:
+    """Return the numbers of name=number words; nothing if any word is invalid."""
     numbers: dict[str, float] = {}
     for word in words:
         name, _, text = word.partition("=")

@@ -17,7 +17,7 @@ from oo_ml.domain.identifiers import time_of
 from oo_ml.domain.policies import DIMENSIONS, EPSILON_GREEDY, Choice, Rule
 from oo_ml.domain.ridge import stack
 from oo_ml.errors import DecisionExistsError, DecisionTooOldError, OoMlError
-from oo_ml.storage import audit, decisions, states
+from oo_ml.storage import decisions, states, upkeep
 from oo_ml.storage.decisions import Answered, DecisionRow
 from oo_ml.storage.history import DecisionKey
 from oo_ml.storage.states import PolicyState, StateKey, later
@@ -145,7 +145,7 @@ def _too_old(connection: Connection, commands: Sequence[DecideCommand]) -> set[D
         for command in commands
         if command.request_digest is not None and time_of(command.decision_id) < command.decided_at - _RECENT
     ]
-    since = audit.history_from(connection) if old else None
+    since = upkeep.read_history_from(connection) if old else None
     return {command.key for command in old if since is not None and time_of(command.decision_id) < since}
 
 

@@ -1,5 +1,5 @@
-"""Off-policy evaluation: what another policy would have earned, from the log of the one that decided.
+"""Off-policy evaluation: the reward that another policy would have earned, estimated from the log of decisions.
 
-log.py goes through the service's own log: rebuild.py puts the model of each decision together again, judge.py asks what
-the target would have done. file.py goes through anybody's. findings.py says what comes of it, or refuses to.
+log.py reads the service's own decisions: models.py rebuilds the model of each from the ledger, blocks.py weighs them by
+the target policy. file.py reads a log from a CSV file. results.py adds up and estimates, or refuses to.
 """

@@ -179,7 +179,7 @@ def _look(connection: Connection, command: LookCommand) -> Look | None:
     end = command.now - command.wait
     after = _start(connection, command, claim.done_until, end)
     until = min(after.decided_at + _WINDOW, end)
-    found = upkeep.overdue(connection, after, until, command.limit + len(command.tried))
+    found = upkeep.find_overdue(connection, after, until, command.limit + len(command.tried))
     overdue = {key: position for key, position in found.items() if key not in command.tried}
     # Not the last of them: the next look sees again the stretch of these, which a replayed user may have joined.
     reached = _at(min(overdue.values()).decided_at) if overdue else max(after, _at(until))
@@ -194,7 +194,7 @@ def _start(connection: Connection, command: LookCommand, done_until: datetime | 
     # A replay of a user with older decisions sets the stored time back.
     went_back = command.done_until is not None and (done_until is None or done_until < command.done_until)
     if command.after is None or went_back:
-        return _at(done_until or upkeep.first(connection) or end)
+        return _at(done_until or upkeep.find_first_decision(connection) or end)
     return command.after
 
 

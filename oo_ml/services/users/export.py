@@ -14,7 +14,7 @@ from sqlalchemy import Connection
 from oo_ml import __version__
 from oo_ml.errors import ExportFileError
 from oo_ml.files.export_document import FORMAT, FORMAT_VERSION
-from oo_ml.storage import audit, personal_data
+from oo_ml.storage import audit, personal_data, upkeep
 from oo_ml.storage.postgres import json_rows
 from oo_ml.storage.schema import migrate
 
@@ -28,7 +28,7 @@ def export(connection: Connection, user_ids: Sequence[str], *, exported_at: date
     Raises:
         ExportFileError: there is no room for it.
     """
-    audit.begin(connection)
+    audit.begin_snapshot(connection)
     with ExitStack() as unless_all_are_written:
         documents: list[IO[bytes]] = []
         for user_id in user_ids:
@@ -60,7 +60,7 @@ def _lines(connection: Connection, user_id: str, exported_at: datetime) -> Gener
         "exported_at": exported_at,
         "user_id": user_id,
         # Whoever reads it can tell what retention has taken away from what is lost.
-        "history_from": audit.history_from(connection),
+        "history_from": upkeep.read_history_from(connection),
     }
     yield "{\n" + ",\n".join(json_rows.dump({name: value})[1:-1] for name, value in head.items())
     for name, parts in personal_data.whole(personal_data.tables(connection)).items():

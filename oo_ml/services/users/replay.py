@@ -18,12 +18,12 @@ from oo_ml.errors import ExportFileError, ReplayRefusedError
 from oo_ml.files.export_document import Document
 from oo_ml.services.audit import verify
 from oo_ml.services.audit.differences import Difference
-from oo_ml.storage import arrivals, audit, daily_sums, personal_data, prompts, states, upkeep
-from oo_ml.storage.audit import People
+from oo_ml.storage import daily_sums, personal_data, prompts, states, upkeep
 from oo_ml.storage.personal_data import HISTORY, POSITION, PersonalTable
 from oo_ml.storage.postgres import json_rows, sqlstates
 from oo_ml.storage.schema.tables import ORDERS
 from oo_ml.storage.states import StateKey
+from oo_ml.storage.user_ranges import UserRange
 
 # Their rows refer to the prompt registry, which is not a person's.
 _NAMING_VERSIONS: Final = ("generations", "prompt_assignments")
@@ -73,7 +73,7 @@ def _replay(connection: Connection, document: Document) -> Replayed:
     _prove(connection, document)
     # A look that has not seen these decisions must not pass them before they are committed.
     upkeep.exclude(connection, upkeep.DEFAULT_REWARDS)
-    arrivals.waiting(connection, document.user_id)
+    upkeep.rewind_default_rewards(connection, document.user_id)
     return Replayed(dict(sorted(rows.items())), unchanged=False)
 
 
@@ -165,17 +165,17 @@ def _prove_retained(connection: Connection, user_id: str, history_from: datetime
     Raises:
         ReplayRefusedError: `history_from` is yet to come; verifying would never miss a decision here until then.
     """
-    if not arrivals.is_past(connection, history_from):
+    if not upkeep.is_past(connection, history_from):
         raise ReplayRefusedError("history_from is yet to come: the clocks of the two databases differ")
     found = _difference(connection, user_id, history_from)
-    here = audit.history_from(connection)
+    here = upkeep.read_history_from(connection)
     if found is None and (here is None or _difference(connection, user_id, here) is not None):
-        arrivals.retained(connection, history_from)
+        upkeep.raise_history_from(connection, history_from)
     return found
 
 
 def _difference(connection: Connection, user_id: str, history_from: datetime | None) -> Difference | None:
-    return verify.report(connection, People(user_id, user_id), history_from).difference
+    return verify.verify_range(connection, UserRange.of(user_id), history_from).difference
 
 
 def _misshapen(row: Mapping[str, Any]) -> str | None:

@@ -8,12 +8,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from oo_ml.domain.evaluation.logged_decisions import Offers, contradicted, first_places
-from oo_ml.domain.evaluation.targets import AlwaysFirst, Prompt, Ruled, Target, Uniform, describe, judge, parse
+from oo_ml.domain.evaluation.logged_decisions import DecisionBlock, find_first_rows, find_mismatches
+from oo_ml.domain.evaluation.targets import AlwaysFirst, OwnPolicy, Prompt, Target, Uniform, describe, parse, weigh
 from oo_ml.domain.policies import Rule, choose
 from oo_ml.domain.ridge import Ridge, observe, stack
 
-GREEDY = Ruled(Rule(0.0))
+GREEDY = OwnPolicy(Rule(0.0))
 # Theta is (1/2, 0), so that the candidates below are worth 0, 1/2 and 1/4.
 LIKES_FIRST_FEATURE = observe(Ridge.fresh(2), np.array([1.0, 0.0]), 1.0)
 X = np.array([[0.0, 1.0], [1.0, 0.0], [0.5, 0.5]])
@@ -26,32 +26,32 @@ def offered(
     logged: Sequence[float] = LOGGED,
     versions: Sequence[str | None] = (None, None, None),
     version_probability: float = np.nan,
-) -> Offers:
+) -> DecisionBlock:
     """One decision."""
-    return Offers(
+    return DecisionBlock(
         models=stack([LIKES_FIRST_FEATURE]),
         which=[0],
         counts=[len(ids)],
         X=X[: len(ids)],
-        tips=np.array(first_places(ids)),
-        is_shown=np.array([one == chosen for one in ids]),
-        logged=np.array(logged),
+        tips=np.array(find_first_rows(ids)),
+        is_chosen=np.array([one == chosen for one in ids]),
+        propensities=np.array(logged),
         versions=versions,
         version_probabilities=np.array([version_probability]),
     )
 
 
-def together(*decisions: Offers) -> Offers:
+def together(*decisions: DecisionBlock) -> DecisionBlock:
     """Several decisions in one block, each from a model of its own."""
     ends = np.cumsum([one.counts[0] for one in decisions])
-    return Offers(
+    return DecisionBlock(
         models=stack([LIKES_FIRST_FEATURE] * len(decisions)),
         which=range(len(decisions)),
         counts=[one.counts[0] for one in decisions],
         X=np.concatenate([one.X for one in decisions]),
         tips=np.concatenate([one.tips + start for one, start in zip(decisions, [0, *ends[:-1]], strict=True)]),
-        is_shown=np.concatenate([one.is_shown for one in decisions]),
-        logged=np.concatenate([one.logged for one in decisions]),
+        is_chosen=np.concatenate([one.is_chosen for one in decisions]),
+        propensities=np.concatenate([one.propensities for one in decisions]),
         versions=[version for one in decisions for version in one.versions],
         version_probabilities=np.concatenate([one.version_probabilities for one in decisions]),
     )
@@ -63,10 +63,10 @@ def together(*decisions: Offers) -> Offers:
         ("uniform", Uniform()),
         ("always-first", AlwaysFirst()),
         ("greedy", GREEDY),
-        ("linucb alpha=0.5", Ruled(Rule(0.0, 0.5))),
-        ("linucb alpha=0.5 exploration=0.1", Ruled(Rule(0.1, 0.5))),
-        ("  linucb  exploration=.1  alpha=5e-1 ", Ruled(Rule(0.1, 0.5))),
-        ("egreedy epsilon=1", Ruled(Rule(1.0))),
+        ("linucb alpha=0.5", OwnPolicy(Rule(0.0, 0.5))),
+        ("linucb alpha=0.5 exploration=0.1", OwnPolicy(Rule(0.1, 0.5))),
+        ("  linucb  exploration=.1  alpha=5e-1 ", OwnPolicy(Rule(0.1, 0.5))),
+        ("egreedy epsilon=1", OwnPolicy(Rule(1.0))),
         ("egreedy epsilon=0", GREEDY),
         ("prompt:v2-mentor", Prompt("v2-mentor")),
         ("prompt:a b: c", Prompt("a b: c")),
@@ -111,7 +111,7 @@ def test_any_other_name_is_refused(name: str) -> None:
         ValueError, match=r'uniform, always-first, greedy, "linucb alpha=1".* or prompt:VERSION'
     ) as caught:
         parse(name)
-    assert str(caught.value).startswith(f"{name!r} is no target")
+    assert str(caught.value).startswith(f"unknown target {name!r}; use ")
 
 
 @pytest.mark.parametrize(
@@ -121,29 +121,29 @@ def test_any_other_name_is_refused(name: str) -> None:
         (AlwaysFirst(), (1, 0, 0)),
         (GREEDY, (0, 1, 0)),
         # By their bounds 2 x (1, 0.71, 0.61) + (0, 0.5, 0.25), the first wins.
-        (Ruled(Rule(0.3, 2.0)), (0.8, 0.1, 0.1)),
-        (Ruled(Rule(0.3)), (0.1, 0.8, 0.1)),
+        (OwnPolicy(Rule(0.3, 2.0)), (0.8, 0.1, 0.1)),
+        (OwnPolicy(Rule(0.3)), (0.1, 0.8, 0.1)),
     ],
 )
 def test_what_a_target_would_do(target: Target, probabilities: tuple[float, ...]) -> None:
     """Weights are by the log's probability of what was chosen, whichever that is; q is theta.x."""
     decisions = [offered(chosen=chosen) for chosen in "abc"]
-    judged = judge(target, together(*decisions))
-    assert judged.weights == pytest.approx(np.array(probabilities) / LOGGED)
-    assert judged.exploit == pytest.approx([0, 0.5, 0.25] * 3)
-    assert judged.q_logged == pytest.approx([0, 0.5, 0.25])
-    assert judged.q_target == pytest.approx([np.dot(probabilities, [0, 0.5, 0.25])] * 3)
-    assert judged.without_support.tolist() == [0, 0, 0]
+    weighed = weigh(target, together(*decisions))
+    assert weighed.weights == pytest.approx(np.array(probabilities) / LOGGED)
+    assert weighed.exploit == pytest.approx([0, 0.5, 0.25] * 3)
+    assert weighed.q_logged == pytest.approx([0, 0.5, 0.25])
+    assert weighed.q_target == pytest.approx([np.dot(probabilities, [0, 0.5, 0.25])] * 3)
+    assert weighed.without_support.tolist() == [0, 0, 0]
     for place, decision in enumerate(decisions):
-        assert judge(target, decision).weights == judged.weights[place]
+        assert weigh(target, decision).weights == weighed.weights[place]
 
 
 def test_what_had_no_chance_is_without_support() -> None:
     """However likely the target is to choose it."""
     decision = offered(chosen="b", logged=(0.0, 1.0, 0.0))
     shares = [
-        judge(target, decision).without_support.item()
-        for target in (Uniform(), AlwaysFirst(), GREEDY, Ruled(Rule(0.3)))
+        weigh(target, decision).without_support.item()
+        for target in (Uniform(), AlwaysFirst(), GREEDY, OwnPolicy(Rule(0.3)))
     ]
     assert shares == pytest.approx([2 / 3, 1, 0, 0.2])
 
@@ -167,41 +167,41 @@ def test_the_rule_that_made_the_log_has_weight_one(seed: int, rule: Rule) -> Non
         choose(rule, stack(models), [model], features[start : start + count], [count], [one])[0]
         for model, start, count, one in zip(which, starts, counts, seeds, strict=True)
     ]
-    offers = Offers(
+    offers = DecisionBlock(
         models=stack(models),
         which=which,
         counts=counts,
         X=features,
-        tips=np.concatenate([start + np.array(first_places(own)) for start, own in zip(starts, names, strict=True)]),
-        is_shown=np.array(
+        tips=np.concatenate([start + np.array(find_first_rows(own)) for start, own in zip(starts, names, strict=True)]),
+        is_chosen=np.array(
             [one == own[choice.index] for own, choice in zip(names, choices, strict=True) for one in own]
         ),
-        logged=np.concatenate([choice.propensities for choice in choices]),
+        propensities=np.concatenate([choice.propensities for choice in choices]),
         versions=[],
         version_probabilities=np.full(9, np.nan),
     )
-    judged = judge(Ruled(rule), offers)
-    assert judged.weights.tolist() == [1.0] * 9
-    assert judged.without_support.tolist() == [0.0] * 9
-    assert judged.exploit.tobytes() == np.concatenate([choice.exploit for choice in choices]).tobytes()
+    weighed = weigh(OwnPolicy(rule), offers)
+    assert weighed.weights.tolist() == [1.0] * 9
+    assert weighed.without_support.tolist() == [0.0] * 9
+    assert weighed.exploit.tobytes() == np.concatenate([choice.exploit for choice in choices]).tobytes()
 
 
 def test_a_tip_offered_twice_is_one_tip() -> None:
     """Its probabilities add up; what is expected of it is the mean, whichever of its rows was drawn."""
     decision = offered("aba", "a", (0.0, 0.5, 0.5))
-    judged = judge(Uniform(), decision)
-    assert judged.weights == pytest.approx([2 / 3 / 0.5])
+    weighed = weigh(Uniform(), decision)
+    assert weighed.weights == pytest.approx([2 / 3 / 0.5])
     # The first row alone had no chance, but the tip had.
-    assert judged.without_support.tolist() == [0]
-    assert judged.q_logged == pytest.approx([(0 + 0.25) / 2])
-    assert judged.q_target == pytest.approx([(0.125 * 2 + 0.5) / 3])
-    assert judge(AlwaysFirst(), decision).q_target == pytest.approx([0.125])
-    assert judge(GREEDY, decision).weights.tolist() == [0]
+    assert weighed.without_support.tolist() == [0]
+    assert weighed.q_logged == pytest.approx([(0 + 0.25) / 2])
+    assert weighed.q_target == pytest.approx([(0.125 * 2 + 0.5) / 3])
+    assert weigh(AlwaysFirst(), decision).q_target == pytest.approx([0.125])
+    assert weigh(GREEDY, decision).weights.tolist() == [0]
 
 
 def test_a_prompt_version_is_the_log_confined_to_its_tips() -> None:
     """Where nobody knows how likely the version was; a tip of another one is never chosen."""
-    judged = judge(
+    weighed = weigh(
         Prompt("v2"),
         together(
             offered(chosen="a", versions=("v2", "v1", "v2")),
@@ -209,20 +209,20 @@ def test_a_prompt_version_is_the_log_confined_to_its_tips() -> None:
             offered(chosen="b", versions=(None, "v2", "v1")),
         ),
     )
-    assert judged.weights == pytest.approx([1 / 0.7, 0, 1 / 0.3])
-    assert judged.q_target == pytest.approx([0.25 * 0.2 / 0.7, 0.25 * 0.2 / 0.7, 0.5])
-    assert judged.without_support.tolist() == [0, 0, 0]
+    assert weighed.weights == pytest.approx([1 / 0.7, 0, 1 / 0.3])
+    assert weighed.q_target == pytest.approx([0.25 * 0.2 / 0.7, 0.25 * 0.2 / 0.7, 0.5])
+    assert weighed.without_support.tolist() == [0, 0, 0]
 
 
 def test_a_prompt_version_whose_tips_had_no_chance_has_no_support() -> None:
     """The log never says what they would have earned."""
-    judged = judge(Prompt("v2"), offered(chosen="b", logged=(0, 1, 0), versions=("v2", "v1", "v2")))
-    assert (judged.weights.tolist(), judged.without_support.tolist()) == ([0], [1])
+    weighed = weigh(Prompt("v2"), offered(chosen="b", logged=(0, 1, 0), versions=("v2", "v1", "v2")))
+    assert (weighed.weights.tolist(), weighed.without_support.tolist()) == ([0], [1])
 
 
 def test_where_a_versions_probability_is_known_it_weighs() -> None:
     """1/q for a tip by the version, 0 for one by another; the policy is the log's own, whoever wrote the others."""
-    judged = judge(
+    weighed = weigh(
         Prompt("v2"),
         together(
             offered(chosen="a", versions=("v2", "v2", "v2"), version_probability=0.25),
@@ -232,9 +232,9 @@ def test_where_a_versions_probability_is_known_it_weighs() -> None:
             offered(chosen="c", versions=("v1", "v2", "v2")),
         ),
     )
-    assert judged.weights == pytest.approx([4, 4, 0, 0, 1 / 0.5])
-    assert judged.q_target[:4] == pytest.approx([0.5 * 0.3 + 0.25 * 0.2] * 4)
-    assert judged.without_support.tolist() == [0] * 5
+    assert weighed.weights == pytest.approx([4, 4, 0, 0, 1 / 0.5])
+    assert weighed.q_target[:4] == pytest.approx([0.5 * 0.3 + 0.25 * 0.2] * 4)
+    assert weighed.without_support.tolist() == [0] * 5
 
 
 def test_weights_of_a_prompt_version_are_one_on_average() -> None:
@@ -246,33 +246,33 @@ def test_weights_of_a_prompt_version_are_one_on_average() -> None:
         place = rng.choice(3, p=LOGGED)
         q = 0.3 if versions[place] == "v2" else 0.7
         decisions.append(offered(chosen="abc"[place], versions=versions, version_probability=q))
-    assert judge(Prompt("v2"), together(*decisions)).weights.mean() == pytest.approx(1, abs=0.1)
+    assert weigh(Prompt("v2"), together(*decisions)).weights.mean() == pytest.approx(1, abs=0.1)
 
 
 def test_a_log_that_says_otherwise_is_found_out() -> None:
     """By the features of what was chosen, by its probability, and by what the model expected."""
     offers = together(offered(chosen="b"), offered(chosen="b"))
-    exploit = judge(Uniform(), offers).exploit
+    exploit = weigh(Uniform(), offers).exploit
     x, propensities = np.array([X[1], X[1]]), np.array([0.3, 0.3])
     rounded = 1 + 1e-12
 
     def found(
-        offers: Offers = offers,
+        offers: DecisionBlock = offers,
         x: np.ndarray = x,
         propensities: np.ndarray = propensities,
         logged: np.ndarray = exploit,
     ) -> list[bool]:
-        wrong: list[bool] = contradicted(offers, exploit, x, propensities, logged).tolist()
+        wrong: list[bool] = find_mismatches(offers, exploit, x, propensities, logged).tolist()
         return wrong
 
     assert found() == found(propensities=propensities * rounded, logged=exploit * rounded) == [False, False]
     assert found(x=np.array([X[1], X[2]])) == [False, True]
     assert found(propensities=np.array([0.31, 0.3])) == [True, False]
     assert found(logged=exploit + np.array([0, 0, 0, 0, 0, 1e-3])) == [False, True]
-    assert found(offers=replace(offers, is_shown=np.array([True, *[False] * 4, True]))) == [True, True]
+    assert found(offers=replace(offers, is_chosen=np.array([True, *[False] * 4, True]))) == [True, True]
 
 
 def test_the_same_tip_is_known_by_its_first_place() -> None:
     """Within one decision."""
-    assert list(first_places(["a", "b", "a", "c", "b"])) == [0, 1, 0, 3, 1]
-    assert list(first_places(["a", "b"])) == [0, 1]
+    assert list(find_first_rows(["a", "b", "a", "c", "b"])) == [0, 1, 0, 3, 1]
+    assert list(find_first_rows(["a", "b"])) == [0, 1]

@@ -1,4 +1,4 @@
-"""Verifying: silent where all is well, and one sentence for whatever somebody has done to the tables."""
+"""verify: no difference in rows that the services wrote, one sentence for each kind of tampering."""
 
 import re
 import tomllib
@@ -10,16 +10,15 @@ import psycopg
 import pytest
 from sqlalchemy import Connection, Engine, event, text
 
-from oo_ml.services.audit.verify import Report, Survey, VerifyCommand, everybody, person, some, verify
+from oo_ml.services.audit.verify import Report, verify
 from oo_ml.services.decisions.learn import learn
 from oo_ml.services.decisions.reset import reset
-from oo_ml.storage.audit import EVERYBODY
+from oo_ml.services.walk import Walk, walk_all, walk_sample, walk_users
+from oo_ml.storage.user_ranges import ALL_USERS, UserRange
 from tests.conftest import make_settings
 from tests.services.decisions.test_batches import counted, rewards, score, scores
 from tests.services.scenario import decision, teach, tell
 from tests.superuser import superuser
-
-ALL = VerifyCommand(*EVERYBODY)
 
 _LINUCB = "user_id = 'ada' AND policy = 'linucb-v1'"
 _NAMES = {
@@ -37,148 +36,147 @@ RETAINED = "UPDATE oo_ml.upkeep SET done_until = now() WHERE task = 'retention'"
 
 @pytest.fixture
 def told(db: Engine) -> Engine:
-    """A database in which ada and ben have lived."""
+    """Return a database with the scenario of ada and ben."""
     tell(db)
     return db
 
 
-def look(db: Engine, command: VerifyCommand = ALL, **options: Any) -> Report:  # noqa: ANN401 - as verify has them
+def verify_range(db: Engine, users: UserRange = ALL_USERS, **options: Any) -> Report:  # noqa: ANN401 - as verify has them
     """Verify in a transaction of its own."""
     with db.begin() as connection:
-        [report] = verify(connection, [command], **options)
+        [report] = verify(connection, [users], **options)
     return report
 
 
 def run(db: Engine, statements: str) -> None:
-    """Do something to the tables; each statement does."""
+    """Change the tables; each statement must change rows."""
     with superuser(db) as connection:
         for statement in statements.split(";"):
             assert connection.execute(text(statement)).rowcount, statement
 
 
-def sentences(survey: Survey) -> list[str]:
-    """Return what a survey finds."""
-    return [f"{one.difference.user_id}: {one.difference.sentence}" for one in survey.reports if one.difference]
+def sentences(walk: Walk[Report]) -> list[str]:
+    """Return the differences that a walk finds."""
+    return [f"{one.difference.user_id}: {one.difference.sentence}" for one in walk.parts if one.difference]
 
 
-def test_what_the_services_did_is_in_order(told: Engine) -> None:
-    """Every kind of change, a reset, an import and a late correction: nothing differs."""
-    assert look(told) == Report(people=2, states=3, changes=12, decisions=8, difference=None)
-    assert look(told, VerifyCommand.person("ben")) == Report(1, 1, 2, 1, None)
+def test_no_difference_after_every_kind_of_entry(told: Engine) -> None:
+    """Every kind of ledger entry, a reset, an import and a late correction verify without a difference."""
+    assert verify_range(told) == Report(users=2, states=3, entries=12, decisions=8, difference=None)
+    assert verify_range(told, UserRange.of("ben")) == Report(1, 1, 2, 1, None)
 
 
-def test_a_crowd_is_in_order(db: Engine) -> None:
-    """In whatever order decisions, rewards and resets come."""
+def test_no_difference_after_batches(db: Engine) -> None:
+    """Batches of decisions and rewards of several users, with a reset between them, verify without a difference."""
     with db.begin() as connection:
         score(connection, scores(1, 100))
         learn(connection, rewards(2, 200))
         reset(connection, ["ben"])
         score(connection, scores(3, 100))
         learn(connection, rewards(4, 100))
-    assert look(db) == Report(people=3, states=6, changes=300, decisions=200, difference=None)
+    assert verify_range(db) == Report(users=3, states=6, entries=300, decisions=200, difference=None)
 
 
-def test_somebody_never_seen_is_in_order(told: Engine) -> None:
-    """Nothing is stored of them, and nothing is wrong with that."""
-    assert look(told, VerifyCommand.person("zoe")) == Report(0, 0, 0, 0, None)
+def test_unknown_user(told: Engine) -> None:
+    """An unknown user has no states and no difference."""
+    assert verify_range(told, UserRange.of("zoe")) == Report(0, 0, 0, 0, None)
 
 
 @pytest.mark.parametrize("what", TAMPERING)
-def test_whatever_was_tampered_with_is_said(told: Engine, what: str) -> None:
-    """Where it is, what was expected there and what was found; whoever else is asked for is in order."""
+def test_tampering(told: Engine, what: str) -> None:
+    """The difference names the place, the expected and the found; other users have none."""
     case = TAMPERING[what]
     run(told, case["sql"])
-    difference = look(told).difference
+    difference = verify_range(told).difference
     assert difference is not None
     if "says" in case:
         assert difference.sentence == case["says"]
     else:
         assert re.fullmatch(case["matches"], difference.sentence)
     assert difference.sentence.startswith(difference.policy)
-    assert look(told, VerifyCommand.person(difference.user_id)).difference == difference
+    assert verify_range(told, UserRange.of(difference.user_id)).difference == difference
     other = {"ada": "ben", "ben": "ada"}[difference.user_id]
-    assert look(told, VerifyCommand.person(other)).difference is None
+    assert verify_range(told, UserRange.of(other)).difference is None
 
 
-def test_the_first_difference_is_reported(told: Engine) -> None:
-    """People in order, then policies, whatever kind of difference it is."""
+def test_order_of_differences(told: Engine) -> None:
+    """The difference of the first user and policy is reported, whatever its kind."""
     for statement, first in (
         ("UPDATE oo_ml.policy_state SET pulls = 99 WHERE user_id = 'ben'", ("ben", "linucb-v1")),
         (TAMPERING["reward of a decision lost"]["sql"], ("ada", "linucb-v1")),
         (TAMPERING["explore_count"]["sql"], ("ada", "egreedy-v1")),
     ):
         run(told, statement)
-        difference = look(told).difference
+        difference = verify_range(told).difference
         assert difference is not None
         assert (difference.user_id, difference.policy) == first
 
 
-def test_what_retention_took_away_is_no_difference(told: Engine) -> None:
-    """The ledger and the counters still know of it; before retention ever ran, it is missing."""
+def test_decisions_removed_by_retention(told: Engine) -> None:
+    """A missing decision is a difference, unless retention has run."""
     run(told, f"{TAMPERING['decision lost']['sql']}; {TAMPERING['old decision lost']['sql']}")
-    assert look(told).difference is not None
+    assert verify_range(told).difference is not None
     run(told, RETAINED)
-    assert look(told).difference is None
+    assert verify_range(told).difference is None
 
 
 @pytest.mark.parametrize(("history_from", "may_miss_it"), [("00:00:00", False), ("00:00:00.001", True)])
-def test_what_came_after_retention_has_to_be_there(told: Engine, history_from: str, may_miss_it: bool) -> None:
-    """To the millisecond of a decision's id: what is older may be gone, nothing else may."""
+def test_decisions_after_retention(told: Engine, history_from: str, may_miss_it: bool) -> None:
+    """Only decisions before the time of retention may be missing, to the millisecond of their ids."""
     run(told, RETAINED.replace("now()", f"'1970-01-01 {history_from}Z'"))
     run(told, TAMPERING["old decision lost"]["sql"])
-    assert (look(told).difference is None) == may_miss_it
+    assert (verify_range(told).difference is None) == may_miss_it
 
 
 @pytest.mark.parametrize("user_id", ["A", "adam", "zoe", "\U0010ffff" * 50])
-@pytest.mark.parametrize(("kept", "lost"), [("ledger", "history"), ("history", "ledger")])
-def test_what_belongs_to_nobody_is_found(told: Engine, user_id: str, kept: str, lost: str) -> None:
-    """Before, between and behind those who have a state, in the part that it lies in, and it is the only difference."""
-    tables = {"ledger": "reward_ledger", "history": "feature_history"}
-    for table in ("policy_state", tables[lost]):
+@pytest.mark.parametrize(("kept", "lost"), [("reward_ledger", "feature_history"), ("feature_history", "reward_ledger")])
+def test_rows_of_users_without_a_state(told: Engine, user_id: str, kept: str, lost: str) -> None:
+    """Rows of a user id before, between or after the users with a state are the only difference."""
+    for table in ("policy_state", lost):
         run(told, f"DELETE FROM oo_ml.{table} WHERE user_id = 'ben'")  # noqa: S608
     with told.begin() as connection:
-        rename = f"UPDATE oo_ml.{tables[kept]} SET user_id = :user_id WHERE user_id = 'ben'"  # noqa: S608
+        rename = f"UPDATE oo_ml.{kept} SET user_id = :user_id WHERE user_id = 'ben'"  # noqa: S608
         connection.execute(text(rename), {"user_id": user_id})
-    sentence = f"{user_id}: linucb-v1: expected a state, since the {kept} knows of one, found none"
-    assert sentences(everybody(told, make_settings(), part_size=1)) == [sentence]
+    sentence = f"{user_id}: linucb-v1: expected a row in policy_state, because {kept} has rows, found none"
+    assert sentences(walk_all(told, make_settings(), verify, part_size=1)) == [sentence]
 
 
 @pytest.mark.parametrize("part_size", [1, 2, 3, 100])
-def test_everybody_is_verified_once(told: Engine, part_size: int) -> None:
-    """In parts of some states, which part no person, up to the last; a survey says how many states to expect."""
+def test_walk_over_all_users(told: Engine, part_size: int) -> None:
+    """Each user is in exactly one part, up to the last user; the walk announces the number of states."""
     with told.begin() as connection:
         score(connection, scores(1, 100))
-    survey = everybody(told, make_settings(), part_size=part_size)
-    reports = list(survey.reports)
-    assert survey.states == sum(report.states for report in reports) == 6
-    assert (sum(report.people for report in reports), sum(report.changes for report in reports)) == (3, 12)
+    walk = walk_all(told, make_settings(), verify, part_size=part_size)
+    reports = list(walk.parts)
+    assert walk.states == sum(report.states for report in reports) == 6
+    assert (sum(report.users for report in reports), sum(report.entries for report in reports)) == (3, 12)
     assert sum(report.decisions for report in reports) == 108
     assert len(reports) == {1: 4, 2: 4, 3: 2, 100: 1}[part_size]
 
 
-def test_a_sample_is_of_people_who_have_a_state(told: Engine) -> None:
-    """As many as were asked for, or all of them; each with both policies."""
-    survey = some(told, make_settings(), 1)
-    [report] = survey.reports
-    assert (report.people, report.states) == (1, survey.states)
-    assert [report.people for report in some(told, make_settings(), 9).reports] == [1, 1]
+def test_walk_over_a_sample(told: Engine) -> None:
+    """A sample has the size asked for, or all users with a state, each with all their states."""
+    walk = walk_sample(told, make_settings(), verify, 1)
+    [report] = walk.parts
+    assert (report.users, report.states) == (1, walk.states)
+    assert [report.users for report in walk_sample(told, make_settings(), verify, 9).parts] == [1, 1]
     run(told, "UPDATE oo_ml.policy_state SET pulls = 99")
-    assert len(sentences(some(told, make_settings(), 9))) == 2
+    assert len(sentences(walk_sample(told, make_settings(), verify, 9))) == 2
 
 
-def test_one_person_is_verified(told: Engine) -> None:
-    """A survey of one."""
-    survey = person(told, make_settings(), "ada")
-    assert (survey.states, list(survey.reports)) == (2, [Report(1, 2, 10, 7, None)])
+def test_walk_over_one_user(told: Engine) -> None:
+    """A walk over one user reports that user's states, entries and decisions."""
+    walk = walk_users(told, make_settings(), verify, ["ada"])
+    assert (walk.states, list(walk.parts)) == (2, [Report(1, 2, 10, 7, None)])
 
 
 @pytest.mark.parametrize(("rows", "pages"), [(9, 1), (10, 2), (39, 4)])
-def test_the_ledger_is_read_in_pages(db: Engine, rows: int, pages: int) -> None:
-    """So that no more than a page of it is in memory; nothing else grows with it."""
+def test_ledger_pages(db: Engine, rows: int, pages: int) -> None:
+    """Only the number of pages of the ledger grows with it; every other statement runs once."""
     with db.begin() as connection:
         learn(connection, rewards(1, rows))
     with counted(db) as statements:
-        assert look(db, page_size=10).changes == rows
+        assert verify_range(db, page_size=10).entries == rows
     assert [re.findall(r"FROM oo_ml\.(\w+)|$", statement)[0] for statement in statements] == [
         "",
         "",
@@ -191,18 +189,18 @@ def test_the_ledger_is_read_in_pages(db: Engine, rows: int, pages: int) -> None:
     ]
 
 
-def test_it_is_all_read_as_it_was_at_one_moment(told: Engine) -> None:
-    """A reward that is committed between any two of its statements is no difference, and no change of what is read."""
+def test_snapshot(told: Engine) -> None:
+    """Rewards committed between any two of its statements change neither what verify reads nor its result."""
     for place in range(2, 10):
-        before = look(told)
+        before = verify_range(told)
         with told.connect() as connection, connection.begin():
             _after_statement(connection, place, told)
-            assert verify(connection, [ALL], page_size=5) == [before]
-        assert look(told).changes == before.changes + 2
+            assert verify(connection, [ALL_USERS], page_size=5) == [before]
+        assert verify_range(told).entries == before.entries + 2
 
 
 def _after_statement(connection: Connection, place: int, db: Engine) -> None:
-    """Let somebody else do something behind the statement at `place`."""
+    """Commit rewards of both users after the statement at `place`."""
     count = 0
 
     def disturb(*_: object) -> None:
@@ -215,8 +213,8 @@ def _after_statement(connection: Connection, place: int, db: Engine) -> None:
     event.listen(connection, "after_cursor_execute", disturb)
 
 
-def test_retention_waits_for_it(told: Engine, postgresql: psycopg.Connection[Any]) -> None:
-    """From before the snapshot until the end the history keeps its partitions; nobody else is kept waiting."""
+def test_retention_waits_for_verify(told: Engine, postgresql: psycopg.Connection[Any]) -> None:
+    """Verify blocks the detaching of partitions from before its snapshot until its end, and blocks no reward."""
     refused = []
 
     def detach(_connection: object, _cursor: object, statement: str, *_: object) -> None:
@@ -229,6 +227,6 @@ def test_retention_waits_for_it(told: Engine, postgresql: psycopg.Connection[Any
 
     with told.connect() as connection, connection.begin():
         event.listen(connection, "after_cursor_execute", detach)
-        assert verify(connection, [ALL])[0].difference is None
+        assert verify(connection, [ALL_USERS])[0].difference is None
     assert refused[0].startswith("LOCK")
     assert len(refused) == 7

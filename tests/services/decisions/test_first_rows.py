@@ -19,7 +19,7 @@ from sqlalchemy import Connection, Engine, event, text
 from oo_ml.domain.features import Moment, Task
 from oo_ml.domain.policies import EPSILON_GREEDY, LINUCB
 from oo_ml.errors import UnknownDecisionError
-from oo_ml.services.audit.verify import everybody
+from oo_ml.services.audit.verify import verify
 from oo_ml.services.decisions.decide import DecideCommand, Parameters, decide
 from oo_ml.services.decisions.learn import (
     CorrectCommand,
@@ -28,6 +28,7 @@ from oo_ml.services.decisions.learn import (
     correct,
     learn,
 )
+from oo_ml.services.walk import walk_all
 from oo_ml.storage import states
 from oo_ml.storage.ledger import Once
 from oo_ml.storage.states import StateKey
@@ -301,7 +302,7 @@ def pulls(db: Engine) -> dict[str, int]:
 
 def differences(db: Engine) -> list[str]:
     """Return what verifying everybody finds."""
-    reports = everybody(db, make_settings()).reports
+    reports = walk_all(db, make_settings(), verify).parts
     return [report.difference.sentence for report in reports if report.difference is not None]
 
 

@@ -5,9 +5,9 @@ from typing import Any
 from sqlalchemy import Engine, text
 
 from oo_ml.domain.evaluation.targets import Target, describe
-from oo_ml.services.evaluation.findings import Evaluation, Part, conclude
-from oo_ml.services.evaluation.log import EvaluateCommand, Question, evaluate, everybody
-from oo_ml.storage.audit import People
+from oo_ml.services.evaluation.log import Question, evaluate, walk_log
+from oo_ml.services.evaluation.results import Evaluation, Part, conclude
+from oo_ml.storage.user_ranges import UserRange
 from tests.conftest import make_settings
 from tests.superuser import superuser
 
@@ -19,7 +19,7 @@ def look(db: Engine, target: Target, **options: Any) -> Evaluation:  # noqa: ANN
 
 def found(db: Engine, target: Target, **options: Any) -> Part:  # noqa: ANN401 - as Question has them
     """Look at all parts of the log."""
-    return sum(everybody(db, make_settings(), Question(target, **options)).parts, Part())
+    return sum(walk_log(db, make_settings(), Question(target, **options)).parts, Part())
 
 
 def rows(db: Engine, statement: str, **parameters: object) -> list[Any]:
@@ -34,7 +34,7 @@ def run(db: Engine, statement: str, **parameters: object) -> None:
         assert connection.execute(text(statement), parameters).rowcount, statement
 
 
-def found_of(db: Engine, target: Target, *people: People, **options: Any) -> list[Part]:  # noqa: ANN401
+def found_of(db: Engine, target: Target, *users: UserRange, **options: Any) -> list[Part]:  # noqa: ANN401
     """Look at some people's decisions."""
     with db.begin() as connection:
-        return evaluate(connection, [EvaluateCommand(one, Question(target)) for one in people], **options)
+        return evaluate(connection, users, question=Question(target), **options)

@@ -1,4 +1,4 @@
-"""Evaluating anybody's log: against naive numpy, and one line for whatever is wrong with it."""
+"""Evaluation of a CSV file: the estimates against plain numpy, and the error messages."""
 
 import csv
 import io
@@ -11,20 +11,20 @@ from hypothesis import strategies as st
 
 from oo_ml.errors import EvaluationRefusedError, LogFileError, NothingToEvaluateError
 from oo_ml.services.evaluation.file import evaluate_file
-from oo_ml.services.evaluation.findings import Evaluation
+from oo_ml.services.evaluation.results import Evaluation
 
 HEADER = "action,reward,propensity,p_target"
 MODELLED = f"{HEADER},q_logged,q_target"
 
 
 def evaluated(text: str | bytes) -> Evaluation:
-    """Evaluate what such a file holds."""
+    """Evaluate a file with this content."""
     return evaluate_file(io.BytesIO(text if isinstance(text, bytes) else text.encode()))
 
 
 @given(st.integers(0, 2**32), st.integers(2, 50), st.booleans())
-def test_it_is_what_naive_numpy_gives(seed: int, n: int, modelled: bool) -> None:
-    """In whatever order the columns stand, with others between them."""
+def test_estimates_against_numpy(seed: int, n: int, modelled: bool) -> None:
+    """Every estimate equals its formula in plain numpy, whatever the order of columns and with extra columns."""
     rng = np.random.default_rng(seed)
     columns = {
         "p_target": rng.random(n),
@@ -68,8 +68,8 @@ def test_it_is_what_naive_numpy_gives(seed: int, n: int, modelled: bool) -> None
         " action, reward ,propensity,p_target\nä,1.0,0.5,1\n,0,0.5,0\n",
     ],
 )
-def test_csv_may_look_like_this(text: str) -> None:
-    """A byte order mark, either end of line, empty lines, quotes and space around numbers."""
+def test_accepted_csv_dialects(text: str) -> None:
+    """A byte order mark, CRLF, empty lines, quotes and spaces around numbers are accepted."""
     evaluation = evaluated(text)
     assert (evaluation.n, evaluation.ips.estimate, evaluation.snips.estimate, evaluation.ess) == (2, 1.0, 1.0, 1.0)
 
@@ -77,18 +77,18 @@ def test_csv_may_look_like_this(text: str) -> None:
 @pytest.mark.parametrize(
     ("text", "sentence"),
     [
-        ("", "line 1: no column action, reward, propensity, p_target; the first line names the columns"),
-        ("\n", "line 1: no column action, reward, propensity, p_target; the first line names the columns"),
-        ("a,1,0.5,1\n", "line 1: no column action, reward, propensity, p_target; the first line names the columns"),
-        ("action,reward,p_target\n", "line 1: no column propensity; the first line names the columns"),
-        (f"{HEADER},q_target\n", "line 1: no column q_logged; the first line names the columns"),
-        (f"{HEADER},reward\n", "line 1: more than one column reward"),
+        ("", "line 1: missing column action, reward, propensity, p_target"),
+        ("\n", "line 1: missing column action, reward, propensity, p_target"),
+        ("a,1,0.5,1\n", "line 1: missing column action, reward, propensity, p_target"),
+        ("action,reward,p_target\n", "line 1: missing column propensity"),
+        (f"{HEADER},q_target\n", "line 1: missing column q_logged"),
+        (f"{HEADER},reward\n", "line 1: column reward more than once"),
         (f"{HEADER}\na,1,0.5,1\n\na,1,0.5\n", "line 4: 3 values, but line 1 names 4 columns"),
         (f"{HEADER}\na,1,0.5,1,2\n", "line 2: 5 values, but line 1 names 4 columns"),
-        (f"{HEADER}\na,one,0.5,1\n", "line 2, reward: this is no number"),
-        (f"{HEADER}\na,,0.5,1\n", "line 2, reward: this is no number"),
-        (f'{HEADER}\n"a\nb",1,"0,5",1\n', "line 3, propensity: this is no number"),
-        (f"{HEADER}\na,1_0,0.5,1\n", "line 2, reward: this is no number"),
+        (f"{HEADER}\na,one,0.5,1\n", "line 2, reward: not a number"),
+        (f"{HEADER}\na,,0.5,1\n", "line 2, reward: not a number"),
+        (f'{HEADER}\n"a\nb",1,"0,5",1\n', "line 3, propensity: not a number"),
+        (f"{HEADER}\na,1_0,0.5,1\n", "line 2, reward: not a number"),
         (f"{HEADER}\na,nan,0.5,1\n", "line 2, reward: must be a number from -1e+50 to 1e+50"),
         (f"{HEADER}\na,-inf,0.5,1\n", "line 2, reward: must be a number from -1e+50 to 1e+50"),
         (f"{HEADER}\na,1,0,1\n", "line 2, propensity: must be above 0 (1e-50) and at most 1"),
@@ -100,23 +100,23 @@ def test_csv_may_look_like_this(text: str) -> None:
         (f"{HEADER}\na,1,0.5,1.01\n", "line 2, p_target: must be from 0 to 1"),
         (f"{HEADER}\na,1,0.5,nan\n", "line 2, p_target: must be from 0 to 1"),
         (f"{MODELLED}\na,1,0.5,1,inf,0\n", "line 2, q_logged: must be a number from -1e+50 to 1e+50"),
-        (f"{MODELLED}\na,1,0.5,1,0,\n", "line 2, q_target: this is no number"),
+        (f"{MODELLED}\na,1,0.5,1,0,\n", "line 2, q_target: not a number"),
         (f"{HEADER}\n" + "a,1,0.5,1\n" * 5000 + "a,1,0.5,2\n", "line 5002, p_target: must be from 0 to 1"),
-        (f'{HEADER}\n"a,1,0.5,1\n', "line 2: this is not CSV: unexpected end of data"),
-        (f'{HEADER}\n"{"a" * 200_000}",1,0.5,1\n', "line 2: this is not CSV: field larger than field limit (131072)"),
-        (f"{HEADER}\nä,1,0.5,1\n".encode("latin-1"), "This is not UTF-8"),
-        (HEADER.encode("utf-16"), "This is not UTF-8"),
+        (f'{HEADER}\n"a,1,0.5,1\n', "line 2: not valid CSV: unexpected end of data"),
+        (f'{HEADER}\n"{"a" * 200_000}",1,0.5,1\n', "line 2: not valid CSV: field larger than field limit (131072)"),
+        (f"{HEADER}\nä,1,0.5,1\n".encode("latin-1"), "The file is not UTF-8"),
+        (HEADER.encode("utf-16"), "The file is not UTF-8"),
     ],
 )
-def test_whatever_is_wrong_is_said_in_one_line(text: str | bytes, sentence: str) -> None:
-    """With its line and its column."""
+def test_invalid_csv(text: str | bytes, sentence: str) -> None:
+    """An invalid file is refused with the line and column of the error."""
     with pytest.raises(LogFileError) as refused:
         evaluated(text)
     assert refused.value.message == sentence
 
 
-def test_what_cannot_be_read_is_said_so() -> None:
-    """Such as a file on a disk that fails."""
+def test_read_error() -> None:
+    """A failing read is reported as an error of the log, with the reason of the operating system."""
 
     class Failing(io.BytesIO):
         def read1(self, size: int | None = -1, /) -> bytes:  # noqa: ARG002
@@ -126,39 +126,39 @@ def test_what_cannot_be_read_is_said_so() -> None:
         evaluate_file(Failing(b"a"))
 
 
-def test_a_header_alone_is_no_log() -> None:
-    """Nor is one with empty lines behind it."""
+def test_file_without_rows() -> None:
+    """A header alone, or followed by empty lines, leaves nothing to evaluate."""
     for text in (HEADER, f"{MODELLED}\n\n\n"):
-        with pytest.raises(NothingToEvaluateError, match="there is nothing behind its first line"):
+        with pytest.raises(NothingToEvaluateError, match="it has no rows after the header"):
             evaluated(text)
 
 
-def test_a_deterministic_log_supports_no_other_policy() -> None:
-    """If no choice ever had a chance below 1, nobody knows about others; who would choose the same is known."""
+def test_deterministic_log() -> None:
+    """If every propensity is 1, only a target that makes the same choices can be evaluated."""
     same = evaluated(f"{HEADER}\na,1,1,1\nb,0,1,1\n")
     assert (same.ips.estimate, same.snips.estimate, same.max_weight) == (0.5, 0.5, 1)
     for p_target in ("0.5", "0"):
-        with pytest.raises(EvaluationRefusedError, match="its policy is deterministic, since every propensity is 1"):
+        with pytest.raises(EvaluationRefusedError, match="every propensity in the log is 1"):
             evaluated(f"{HEADER}\nb,0,1,{p_target}\n" + "a,1,1,1\n" * 5000)
     assert evaluated(f"{HEADER}\na,1,1,0\nb,0,0.5,1\n").n == 2
 
 
-def test_what_the_target_never_chooses_says_nothing_of_it() -> None:
-    """Zero is not what it earns."""
+def test_target_without_logged_choices() -> None:
+    """A target that chooses none of the logged actions is refused, not estimated as 0."""
     with pytest.raises(
-        EvaluationRefusedError, match=r"it would choose nothing of what was chosen there \(decisions 2\)"
+        EvaluationRefusedError, match=r"it would choose none of the tips that the log's policy chose \(decisions 2\)"
     ):
         evaluated(f"{HEADER}\na,1,0.5,0\nb,0,0.5,0\n")
 
 
-def test_propensities_that_are_not_those_of_the_log_are_noticed() -> None:
-    """The mean weight gives them away; nothing else does."""
+def test_wrong_propensities() -> None:
+    """A mean weight far from 1 marks the result as doubtful."""
     assert not evaluated(f"{HEADER}\n" + "a,1,0.5,1\nb,0,0.5,0\n" * 100).is_off
     assert evaluated(f"{HEADER}\n" + "a,1,0.9,1\nb,0,0.9,0\n" * 100).is_off
 
 
-def test_the_file_stays_open(tmp_path: Path) -> None:
-    """It is closed by who opened it."""
+def test_source_stays_open(tmp_path: Path) -> None:
+    """The caller's file is not closed."""
     file = tmp_path / "log.csv"
     file.write_text(f"{HEADER}\na,1,0.5,1\nb,1,0.5,1\n")
     with file.open("rb") as source:

@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 from sqlalchemy import Engine, text
 
-from oo_ml.domain.evaluation.targets import AlwaysFirst, Prompt, Ruled, Target, Uniform, describe
+from oo_ml.domain.evaluation.targets import AlwaysFirst, OwnPolicy, Prompt, Target, Uniform, describe
 from oo_ml.domain.policies import EPSILON_GREEDY, LINUCB, Rule
 from oo_ml.services.decisions.decide import Parameters
-from oo_ml.services.evaluation.findings import Part
-from oo_ml.services.evaluation.log import Question, everybody
+from oo_ml.services.evaluation.log import Question, walk_log
+from oo_ml.services.evaluation.results import Part
 from oo_ml.services.users.erase import erase
-from oo_ml.storage.audit import EVERYBODY, People
+from oo_ml.storage.user_ranges import ALL_USERS, UserRange
 from tests.conftest import make_settings
 from tests.services.evaluation.evaluating import found_of, look, rows, run
 from tests.services.evaluation.world import CERTAIN, NOON, World, bring_in
@@ -31,7 +31,7 @@ def test_the_logs_own_policy_earned_what_it_earned(db: Engine, policy: str, rule
     bring_in(db, "ben")
     world.live(500)
     rewards = [reward for (reward,) in rows(db, REWARDED.format(policy))]
-    evaluation = look(db, Ruled(rule), policy=policy)
+    evaluation = look(db, OwnPolicy(rule), policy=policy)
     assert (evaluation.n, evaluation.left_out) == (len(rewards), 0)
     assert evaluation.n > 100
     assert (evaluation.max_weight, evaluation.mean_weight, evaluation.ess) == (1.0, 1.0, evaluation.n)
@@ -47,7 +47,7 @@ def test_the_logs_own_policy_earned_what_it_earned(db: Engine, policy: str, rule
         "amend",
     }
     # Another parameter is another policy.
-    assert look(db, Ruled(Rule(rule.exploration / 2, rule.alpha)), policy=policy).max_weight > 1
+    assert look(db, OwnPolicy(Rule(rule.exploration / 2, rule.alpha)), policy=policy).max_weight > 1
 
 
 @pytest.mark.parametrize("target", [Uniform(), AlwaysFirst()], ids=describe)
@@ -99,7 +99,7 @@ def test_the_model_has_not_seen_the_reward_that_it_is_judged_by(db: Engine) -> N
             decision_id=decision_id,
         )
         expected.append(exploit.mean() + 0.5 / propensity * (reward - exploit["ab".index(chosen)]))
-    [part] = found_of(db, Uniform(), People("ben", "ben"))
+    [part] = found_of(db, Uniform(), UserRange.of("ben"))
     assert part.summary.mean[3] == pytest.approx(np.mean(expected), rel=1e-9)
 
 
@@ -115,7 +115,7 @@ def test_decisions_that_explain_nothing_are_left_out(db: Engine) -> None:
         WHERE version < 4
         """,
     )
-    evaluation = look(db, Ruled(Rule(0.3, 0.7)))
+    evaluation = look(db, OwnPolicy(Rule(0.3, 0.7)))
     assert (evaluation.n, evaluation.left_out, evaluation.unrewarded, evaluation.max_weight) == (6, 4, 0, 1.0)
 
 
@@ -128,7 +128,7 @@ def test_who_was_erased_is_gone(db: Engine) -> None:
     with db.begin() as connection:
         erase(connection, ["ben"])
     world.react(world.show("ben"))
-    evaluation = look(db, Ruled(Rule(0.3, 0.7)))
+    evaluation = look(db, OwnPolicy(Rule(0.3, 0.7)))
     assert (evaluation.n, evaluation.max_weight, evaluation.mean_weight) == (11, 1.0, 1.0)
 
 
@@ -234,10 +234,10 @@ def test_however_it_is_parted_it_is_the_same(
     """The ledger in pages, decisions in blocks, people in parts."""
     world = World(db, 14)
     world.live(120, ("ada", "adam", "zoe", "Ödön"))
-    [whole] = found_of(db, Uniform(), People(*EVERYBODY))
-    monkeypatch.setattr("oo_ml.services.evaluation.judge._CANDIDATES", candidates)
+    [whole] = found_of(db, Uniform(), ALL_USERS)
+    monkeypatch.setattr("oo_ml.services.evaluation.blocks._CANDIDATES", candidates)
     users = ("ada", "adam", "zoe", "Ödön")
-    parts = found_of(db, Uniform(), *(People(one, one) for one in users), page_size=page)
+    parts = found_of(db, Uniform(), *(UserRange.of(one) for one in users), page_size=page)
     together = sum(parts, Part())
     assert together.summary.n == whole.summary.n
     assert together.summary.max_weight == whole.summary.max_weight
@@ -245,7 +245,7 @@ def test_however_it_is_parted_it_is_the_same(
     one, other = (summary.root.T @ summary.root for summary in (together.summary, whole.summary))
     assert one == pytest.approx(other, rel=1e-9)
     assert (together.states, together.unrewarded) == (whole.states, whole.unrewarded) == (8, whole.unrewarded)
-    survey = everybody(db, make_settings(), Question(Uniform()))
+    survey = walk_log(db, make_settings(), Question(Uniform()))
     parts = list(survey.parts)
     # More of them than people: a part has one state, and what is behind the last person is looked at too.
     assert len(parts) > len(users)

@@ -1,4 +1,4 @@
-"""What the service's log can't support, or contradicts, is not evaluated; it is said why, and what to do."""
+"""Refusals: targets that the log can't support, and logs that contradict the ledger."""
 
 from datetime import timedelta
 from typing import Final
@@ -6,10 +6,10 @@ from typing import Final
 import pytest
 from sqlalchemy import Engine
 
-from oo_ml.domain.evaluation.targets import Prompt, Ruled, Uniform, describe
+from oo_ml.domain.evaluation.targets import OwnPolicy, Prompt, Uniform, describe
 from oo_ml.domain.policies import DIMENSIONS, EPSILON_GREEDY, LINUCB, Rule
 from oo_ml.errors import EvaluationRefusedError, LogContradictedError, NothingToEvaluateError
-from oo_ml.storage.audit import People
+from oo_ml.storage.user_ranges import UserRange
 from tests.services.evaluation.evaluating import found_of, look, run
 from tests.services.evaluation.world import CERTAIN, EXPLORING, NOON, World, bring_in
 
@@ -19,26 +19,25 @@ from tests.services.evaluation.world import CERTAIN, EXPLORING, NOON, World, bri
     [(LINUCB, "OO_ML_EXPLORATION"), (EPSILON_GREEDY, "OO_ML_EPSILON")],
     ids=["linucb", "egreedy"],
 )
-def test_a_deterministic_log_supports_no_other_policy(db: Engine, policy: str, variable: str) -> None:
-    """It is said how much had no chance, and what to set; the policy that made the log is no other."""
+def test_deterministic_log(db: Engine, policy: str, variable: str) -> None:
+    """A deterministic log supports only its own policy; the error names the share and the setting to change."""
     world = World(db, 5, CERTAIN)
     for _ in range(20):
         world.react(world.show(policy=policy, ids=["a", "b"]))
-    for target, share in ((Uniform(), "50.0%"), (Ruled(Rule(0.2, 0.7)), "")):
+    for target, share in ((Uniform(), "50.0%"), (OwnPolicy(Rule(0.2, 0.7)), "")):
         with pytest.raises(EvaluationRefusedError) as refused:
             look(db, target)
-        assert refused.value.message.startswith(f"The log can't tell what {describe(target)} would earn: its policy is")
-        assert "deterministic" in refused.value.message
-        assert share in refused.value.message
+        assert refused.value.message.startswith(f"Cannot evaluate {describe(target)}: {share}")
+        assert "had propensity 0 in the log, and no decision was drawn at random. " in refused.value.message
         assert f"Set {variable} ({policy}) above 0" in refused.value.message
         assert "--since" in refused.value.message
         assert "\n" not in refused.value.message
-    own = Ruled(Rule(0.0, 0.7) if policy == LINUCB else Rule(0.0))
+    own = OwnPolicy(Rule(0.0, 0.7) if policy == LINUCB else Rule(0.0))
     assert look(db, own).max_weight == 1.0
 
 
-def test_a_log_that_explored_later_supports_others_since_then(db: Engine) -> None:
-    """Before that, too much had no chance; both policies' settings are named if both lacked."""
+def test_log_that_explores_later(db: Engine) -> None:
+    """With --since, decisions from before exploration are left out; the error names the settings of both policies."""
     world = World(db, 6)
     for policy in DIMENSIONS:
         for number in range(40):
@@ -47,13 +46,14 @@ def test_a_log_that_explored_later_supports_others_since_then(db: Engine) -> Non
             parameters = EXPLORING if later else CERTAIN
             world.react(world.show(policy=policy, ids=["a", "b"], parameters=parameters, at=at))
     with pytest.raises(
-        EvaluationRefusedError, match=r"some of it has no chance .* 25\.0% .*egreedy-v1\) and .*linucb-v1"
+        EvaluationRefusedError,
+        match=r"25\.0% of the tips it would show had propensity 0 in the log\. .*egreedy-v1\) and .*linucb-v1",
     ):
         look(db, Uniform())
     assert look(db, Uniform(), since=NOON + timedelta(days=1)).n == 40
     assert look(db, Uniform(), since=NOON + timedelta(days=1), policy=LINUCB).n == 20
-    assert look(db, Ruled(Rule(0.0, 0.7)), policy=LINUCB).n == 40
-    # The moment itself is in.
+    assert look(db, OwnPolicy(Rule(0.0, 0.7)), policy=LINUCB).n == 40
+    # `since` itself is included.
     last = NOON + timedelta(days=1, seconds=39)
     assert look(db, Uniform(), since=last).n == 2
     assert look(db, Uniform(), since=last.astimezone()).n == 2
@@ -62,8 +62,8 @@ def test_a_log_that_explored_later_supports_others_since_then(db: Engine) -> Non
 
 
 @pytest.mark.parametrize(("certain", "is_refused"), [(2, False), (3, True)])
-def test_a_little_without_support_is_put_up_with(db: Engine, certain: int, is_refused: bool) -> None:
-    """Up to a hundredth of what the target would show."""
+def test_limit_of_missing_support(db: Engine, certain: int, is_refused: bool) -> None:
+    """Up to 1 % of the tips that the target would show may have propensity 0."""
     world = World(db, 7)
     for number in range(100):
         parameters = CERTAIN if number < certain else EXPLORING
@@ -75,8 +75,8 @@ def test_a_little_without_support_is_put_up_with(db: Engine, certain: int, is_re
         assert look(db, Uniform()).share_without_support == 0.01
 
 
-def test_what_no_decision_says_is_not_made_up(db: Engine) -> None:
-    """No decision, none with a reward, none of a prompt version, and all of another."""
+def test_nothing_to_evaluate(db: Engine) -> None:
+    """An empty log, decisions without rewards and decisions without the prompt version are refused."""
     with pytest.raises(NothingToEvaluateError) as nothing:
         look(db, Uniform())
     assert nothing.value.message == "The log holds no decision to evaluate"
@@ -87,9 +87,11 @@ def test_what_no_decision_says_is_not_made_up(db: Engine) -> None:
         look(db, Uniform())
     world.react(decision_id)
     other = {"a": "v2", "b": "v1"}[world.made[decision_id][1]]
-    with pytest.raises(NothingToEvaluateError, match="only 1 without a reward, 1 without a tip by that version"):
+    with pytest.raises(NothingToEvaluateError, match="only 1 without a reward, 1 without a tip of that prompt version"):
         look(db, Prompt("v3"))
-    with pytest.raises(EvaluationRefusedError, match=f"what prompt:{other} would earn: it would choose nothing"):
+    with pytest.raises(
+        EvaluationRefusedError, match=f"Cannot evaluate prompt:{other}: it would choose none of the tips"
+    ):
         look(db, Prompt(other))
     one = look(db, Uniform())
     assert (one.n, one.unrewarded, one.ips.low, one.gain.low) == (1, 1, None, None)
@@ -127,25 +129,25 @@ TAMPERED: Final = {
 
 
 @pytest.mark.parametrize("what", TAMPERED)
-def test_a_log_that_contradicts_the_ledger_is_not_evaluated(db: Engine, what: str) -> None:
-    """It is said where it does, and what can say more."""
+def test_log_that_contradicts_the_ledger(db: Engine, what: str) -> None:
+    """A decision that the ledger contradicts fails the evaluation, with its place and a hint at `oo-ml verify`."""
     world = World(db, 11)
     bring_in(db, "a\tda")
     for user_id in ("a\tda", "ben"):
         for _ in range(12):
             world.react(world.show(user_id, ids=["a", "b"]))
-    own = Ruled(Rule(0.3, 0.7))
+    own = OwnPolicy(Rule(0.3, 0.7))
     assert look(db, own).n == 24
     run(db, TAMPERED[what].format(own="user_id LIKE 'a%'", one="user_id LIKE 'a%' AND version = 7"))
     with pytest.raises(LogContradictedError, match=r"^'a\\tda': (linucb|egreedy)-v1, .*`oo-ml verify`"):
         look(db, own)
-    # Everybody else's is fine.
-    [ben] = found_of(db, own, People("ben", "ben"))
+    # Other users can be evaluated.
+    [ben] = found_of(db, own, UserRange.of("ben"))
     assert ben.summary.n == 12
 
 
-def test_a_change_that_changed_no_score_is_missed(db: Engine) -> None:
-    """As long as nothing was liked theta is 0, whatever the ledger says."""
+def test_missing_entry_without_effect(db: Engine) -> None:
+    """A missing ledger entry is found even if it would not change any score."""
     world = World(db, 15)
     for _ in range(4):
         world.react(world.show(ids=["a", "b"]), 0.0)

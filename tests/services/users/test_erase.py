@@ -11,13 +11,13 @@ import pytest
 from sqlalchemy import Engine, event
 
 from oo_ml.domain.policies import EPSILON_GREEDY, LINUCB
-from oo_ml.services.audit.verify import VerifyCommand, verify
+from oo_ml.services.audit.verify import verify
 from oo_ml.services.upkeep import daily_sums
 from oo_ml.services.upkeep.daily_sums import CountCommand, Days
 from oo_ml.services.users.erase import erase
 from oo_ml.storage import states
-from oo_ml.storage.audit import EVERYBODY
 from oo_ml.storage.states import StateKey
+from oo_ml.storage.user_ranges import ALL_USERS
 from tests import calls
 from tests.conftest import Serve
 from tests.gates import has_blocked, holding_state, scalar, wait_until_blocked
@@ -60,7 +60,7 @@ def test_nothing_is_left_in_any_table_and_nobody_else_loses_a_row(db: Engine) ->
     assert rows_of_others(db, "ada") == before
     assert erased(db, "ada") == [NOBODY]
     with db.begin() as connection:
-        [report] = verify(connection, [VerifyCommand(*EVERYBODY)])
+        [report] = verify(connection, [ALL_USERS])
     assert report.difference is None
 
 

@@ -14,13 +14,14 @@ from sqlalchemy import Engine, text
 
 from oo_ml.errors import ExportFileError, OoMlError, ReplayRefusedError
 from oo_ml.files.export_document import opened
-from oo_ml.services.audit.verify import VerifyCommand, verify
+from oo_ml.services.audit.verify import verify
 from oo_ml.services.container import single_worker
 from oo_ml.services.decisions.learn import learn
 from oo_ml.services.upkeep.default_rewards import Defaults, give_default_rewards
 from oo_ml.services.users.erase import erase
 from oo_ml.services.users.replay import Replayed, replay
 from oo_ml.services.users.stats import features
+from oo_ml.storage.user_ranges import UserRange
 from tests.conftest import make_settings
 from tests.gates import scalar
 from tests.services.decisions.test_batches import rewards, score, scores
@@ -69,7 +70,7 @@ def test_another_database_holds_the_same_bit_for_bit(db: Engine, other_db: Engin
     with db.begin() as here, other_db.begin() as there:
         assert features(there, [user_id]) == features(here, [user_id])
     with other_db.begin() as connection:
-        [report] = verify(connection, [VerifyCommand.person(user_id)])
+        [report] = verify(connection, [UserRange.of(user_id)])
     assert report.difference is None
 
 
@@ -156,7 +157,7 @@ def test_what_retention_took_there_is_not_missed_here(db: Engine, other_db: Engi
     needs_it = here is None or here == datetime(1970, 1, 1, tzinfo=UTC)
     assert scalar(other_db, RETENTION) == (FEBRUARY if needs_it else here)
     with other_db.begin() as connection:
-        assert verify(connection, [VerifyCommand.person("ada")])[0].difference is None
+        assert verify(connection, [UserRange.of("ada")])[0].difference is None
     assert replayed(other_db, content).unchanged
 
 
@@ -184,7 +185,10 @@ def test_what_came_along_whole_needs_no_leave(db: Engine, other_db: Engine) -> N
     [
         (..., f"{SELF}epoch 1, version 4: expected pulls = 2, found 3"),
         (None, f"{SELF}epoch 1, version 4: expected pulls = 2, found 3"),
-        ("1970-01-01T00:00:00Z", f"{SELF}epoch 1, decision .*: expected it in the history, since version 4 is .*"),
+        (
+            "1970-01-01T00:00:00Z",
+            f"{SELF}epoch 1, decision .*: expected a row in feature_history, because ledger version 4 .*",
+        ),
         ("9999-01-01T00:00:00Z", "history_from is yet to come: the clocks of the two databases differ"),
         ("9999-12-31T23:59:59-14:00", "history_from is yet to come: the clocks of the two databases differ"),
     ],
@@ -311,11 +315,11 @@ TAMPERED: dict[str, tuple[Tampering, str]] = {
     ),
     "version": (
         lambda d: of(d, "policy_state", **LINUCB).update(version=3),
-        rf"{SELF}epoch 1, version 3: expected version 4, with which the ledger ends",
+        rf"{SELF}epoch 1, version 3: expected version = 4, the number of ledger entries, found 3",
     ),
     "epoch": (
         lambda d: of(d, "policy_state", **LINUCB).update(epoch=0),
-        rf"{SELF}epoch 1, version 1: expected no change beyond the state's epoch 0, found one",
+        rf"{SELF}epoch 1, version 1: expected no ledger entry after the state's epoch 0, found this one",
     ),
     "reward": (
         lambda d: of(d, "reward_ledger", **NEW, version=4).update(reward=0.5),
@@ -327,11 +331,14 @@ TAMPERED: dict[str, tuple[Tampering, str]] = {
     ),
     "row lost": (
         lambda d: d["reward_ledger"].remove(of(d, "reward_ledger", **OLD, version=1)),
-        rf"{SELF}epoch 0, version 2: expected version 1 of the ledger, found this one",
+        rf"{SELF}epoch 0, version 2: expected version 1 as the next ledger entry, found this one",
     ),
     "state lost": (
         lambda d: d.update(policy_state=[]),
-        "The export contradicts itself: egreedy-v1: expected a state, since the history knows of one, found none",
+        (
+            "The export contradicts itself: egreedy-v1: expected a row in policy_state, because feature_history has"
+            " rows, found none"
+        ),
     ),
     "policy": (
         lambda d: [row.update(policy="x") for t in ("policy_state", "reward_ledger") for row in d[t]],
@@ -339,7 +346,7 @@ TAMPERED: dict[str, tuple[Tampering, str]] = {
     ),
     "unknown policy": (
         lambda d: [row.update(policy="zz") for table in POLICIES for row in d[table] if row["policy"] == "linucb-v1"],
-        "The export contradicts itself: zz: expected a policy that this release can replay (.*), found another",
+        "The export contradicts itself: zz: expected a policy of this release (.*), found another",
     ),
     # What could not be shown
     "features": (
@@ -365,7 +372,7 @@ TAMPERED: dict[str, tuple[Tampering, str]] = {
     # The rest does not belong together
     "reward of a decision": (
         lambda d: of(d, "feature_history", tip_id="t5").update(reward=0.5),
-        f"{SELF}epoch 1, decision .*: expected reward 0.25, as version 4 of the ledger says, found reward 0.5",
+        f"{SELF}epoch 1, decision .*: expected reward 0.25, as in its last ledger entry, version 4, found reward 0.5",
     ),
     "x of a decision": (
         lambda d: of(d, "feature_history", tip_id="t6").update(x=[0.5]),
@@ -373,7 +380,7 @@ TAMPERED: dict[str, tuple[Tampering, str]] = {
     ),
     "correction of something else": (
         lambda d: of(d, "reward_ledger", **OLD, version=3).update(previous_reward=0.5),
-        f"{SELF}epoch 0, version 3, .*: expected previous_reward = 0.0, as version 2 left it, found 0.5",
+        f"{SELF}epoch 0, version 3, .*: expected previous_reward = 0.0, the reward of version 2, found 0.5",
     ),
     # The database refuses it
     "out of range": (
@@ -547,8 +554,8 @@ def test_an_export_of_the_pre_release_is_replayed(other_db: Engine) -> None:
         "reward_ledger": 3,
     }
     with other_db.begin() as connection:
-        [report] = verify(connection, [VerifyCommand.person("ada")])
-    assert (report.changes, report.difference) == (3, None)
+        [report] = verify(connection, [UserRange.of("ada")])
+    assert (report.entries, report.difference) == (3, None)
     assert replayed(other_db, content).unchanged
 
 

@@ -1,4 +1,4 @@
-"""What a log says of a target policy, and when it says nothing: an evaluation that can't be trusted is refused."""
+"""Results of an evaluation: partial sums, the estimates, and the refusal of estimates that the log can't support."""
 
 from collections import Counter
 from collections.abc import Mapping
@@ -13,9 +13,9 @@ from oo_ml.domain.policies import EPSILON_GREEDY, LINUCB
 from oo_ml.errors import EvaluationRefusedError, NothingToEvaluateError
 from oo_ml.settings import Settings
 
-# The most of what a target would show that may have had no chance in the log.
+# The largest share of the tips a target would show that may have propensity 0 in the log.
 MAX_WITHOUT_SUPPORT: Final = 0.01
-# A mean weight that is further away from 1 than this, by so many standard errors, is no chance.
+# A mean weight further from 1 than both this and so many standard errors is not due to chance.
 _WEIGHT_OFF: Final = 0.01
 _STANDARD_ERRORS: Final = 4.0
 _EXPLORATION: Final = {LINUCB: Settings.variable("exploration"), EPSILON_GREEDY: Settings.variable("epsilon")}
@@ -24,16 +24,16 @@ _NOTHING: Final = estimators.summarise(np.empty(0), np.empty(0))
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Part:
-    """What was found in part of a log.
+    """The result for a part of a log; parts can be added.
 
     Attributes:
-        states: how many states its people have.
-        summary: of the decisions evaluated.
-        unrewarded: decisions without a reward that counts.
-        unexplained: decisions that have one, but don't say how likely each candidate was.
-        unwritten: decisions among whose tips, as far as anybody knows, none is by the prompt version asked for.
-        without_support: by policy, how likely the target was to choose what had no chance, summed up over decisions.
-        is_random: whether any decision could have been another.
+        states: states of the part's users.
+        summary: sums over the evaluated decisions.
+        unrewarded: decisions without a reward.
+        unexplained: decisions with a reward but without propensities.
+        unwritten: decisions without a known candidate of the target's prompt version.
+        without_support: by policy, the sum of the target's probabilities of tips with propensity 0.
+        is_random: whether any decision had a propensity below 1.
     """
 
     states: int = 0
@@ -51,7 +51,7 @@ class Part:
             self.unrewarded + other.unrewarded,
             self.unexplained + other.unexplained,
             self.unwritten + other.unwritten,
-            # Keeps what is above 0.
+            # Adding Counters drops the policies with 0.
             Counter(self.without_support) + Counter(other.without_support),
             self.is_random or other.is_random,
         )
@@ -59,18 +59,18 @@ class Part:
 
 @dataclass(frozen=True, slots=True)
 class Evaluation:
-    """What a log says of a target: see domain/evaluation/estimators.py.
+    """The estimates for a target; see domain/evaluation/estimators.py.
 
     Attributes:
         n: decisions evaluated.
-        unrewarded: decisions that have no reward that counts.
-        left_out: other decisions that say nothing.
+        unrewarded: decisions without a reward.
+        left_out: other decisions that could not be evaluated.
         ess: effective sample size.
-        share_without_support: of what the target would show, what had no chance in the log; None where nobody can tell.
-        observed: what the log's own policy earned.
+        share_without_support: the share of the tips the target would show that had propensity 0; None if unknown.
+        observed: the mean reward of the log's own policy.
         dr: None without a model of the reward.
-        gain: of the target over the log's own policy.
-        is_off: whether the mean weight is too far from 1 for chance.
+        gain: the difference between the target and the log's own policy.
+        is_off: whether the mean weight is further from 1 than chance explains.
     """
 
     n: int
@@ -88,51 +88,50 @@ class Evaluation:
     is_off: bool
 
 
-def conclude(name: str, found: Part) -> Evaluation:
-    """Return what the whole of the service's log says of the target `name`.
+def conclude(name: str, total: Part) -> Evaluation:
+    """Return the estimates for the target `name` from the sum of all parts of the service's log.
 
     Raises:
-        NothingToEvaluateError: there is no decision that says anything.
+        NothingToEvaluateError: no decision could be evaluated.
         EvaluationRefusedError: the log can't support the target.
     """
-    if not found.summary.n:
+    if not total.summary.n:
         reasons = {
-            "without a reward": found.unrewarded,
-            "that don't say how likely each candidate was": found.unexplained,
-            "without a tip by that version": found.unwritten,
+            "without a reward": total.unrewarded,
+            "without propensities": total.unexplained,
+            "without a tip of that prompt version": total.unwritten,
         }
         seen = ", ".join(f"{count} {reason}" for reason, count in reasons.items() if count)
         raise NothingToEvaluateError(f"The log holds no decision to evaluate{seen and f', only {seen}'}")
-    share = sum(found.without_support.values()) / found.summary.n
+    share = sum(total.without_support.values()) / total.summary.n
     if share > MAX_WITHOUT_SUPPORT:
-        variables = " and ".join(f"{_EXPLORATION[policy]} ({policy})" for policy in sorted(found.without_support))
-        why = "some of it has" if found.is_random else "its policy is deterministic, and others have"
+        variables = " and ".join(f"{_EXPLORATION[policy]} ({policy})" for policy in sorted(total.without_support))
+        why = "" if total.is_random else ", and no decision was drawn at random"
         raise EvaluationRefusedError(
-            f"The log can't tell what {name} would earn: {why} no chance to be shown there, {share:.1%} of what"
-            f" {name} would show. Set {variables} above 0, and where decisions were drawn at random only later, say"
-            " --since when"
+            f"Cannot evaluate {name}: {share:.1%} of the tips it would show had propensity 0 in the log{why}. Set"
+            f" {variables} above 0 and wait for new decisions; leave out older, deterministic decisions with --since"
         )
-    return evaluation(name, found, share)
+    return estimate(name, total, share)
 
 
-def evaluation(name: str, found: Part, share_without_support: float | None) -> Evaluation:
-    """Return what a log with n > 0 says of the target `name`, which it supports as far as that is known.
+def estimate(name: str, total: Part, share_without_support: float | None) -> Evaluation:
+    """Return the estimates for the target `name` from a log with n > 0.
 
     Raises:
-        EvaluationRefusedError: the target would have chosen nothing of what was chosen.
+        EvaluationRefusedError: the target would have chosen none of the chosen tips.
     """
-    summary = found.summary
+    summary = total.summary
     snips, gain = estimators.snips(summary), estimators.gain(summary)
     if snips is None or gain is None:
         raise EvaluationRefusedError(
-            f"The log can't tell what {name} would earn: it would choose nothing of what was chosen there (decisions"
+            f"Cannot evaluate {name}: it would choose none of the tips that the log's policy chose (decisions"
             f" {summary.n})"
         )
     off = estimators.weight_off(summary)
     return Evaluation(
         n=summary.n,
-        unrewarded=found.unrewarded,
-        left_out=found.unexplained + found.unwritten,
+        unrewarded=total.unrewarded,
+        left_out=total.unexplained + total.unwritten,
         ess=estimators.effective_sample_size(summary),
         max_weight=summary.max_weight,
         mean_weight=summary.mean_weight,
