@@ -186,7 +186,7 @@ async def running(services: Services) -> AsyncIterator[None]:
     try:
         async with services.llm:
             await _report_readiness(services)
-            async with scheduler.in_background(services.settings, services.writers, services.long):
+            async with scheduler.run_in_background(services.settings, services.writers, services.long):
                 yield
     finally:
         for threads in (services.lanes, services.writers, services.readers, services.long):

@@ -1,4 +1,4 @@
-"""Lists that are read a page at a time."""
+"""Pages of lists."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ Cursor = TypeVar("Cursor")
 
 @dataclass(frozen=True, slots=True)
 class PageCommand:
-    """Ask for at most `limit` rows of a list, without its first `offset`."""
+    """Ask for at most `limit` rows of a list, after its first `offset`."""
 
     limit: int
     offset: int = 0
@@ -18,12 +18,12 @@ class PageCommand:
 
 @dataclass(frozen=True, slots=True)
 class Found(Generic[Row, Cursor]):
-    """Rows of a list, in order, and the cursor to the rows that follow; None: there are none."""
+    """A page of a list: its rows, in order, and the cursor of the next page; None on the last page."""
 
     rows: Sequence[Row]
     next_cursor: Cursor | None = None
 
 
 def by_offset(rows: Sequence[Row], limit: int, offset: int) -> Found[Row, int]:
-    """Return a page of a list, from its rows after `offset`, of which one more was read than fits the page."""
+    """Return a page from the rows after `offset`, of which the caller read up to `limit` + 1."""
     return Found(rows[:limit], offset + limit if len(rows) > limit else None)

@@ -1,12 +1,12 @@
-"""The daily tables: sums by day of decisions, of what became of them and of calls of the model; how far they have come.
+"""The daily tables: sums by day of decisions, rewards and calls of the model, and the progress of counting (ADR 11).
 
-The views of schema rollup (alembic/sql) define what a row adds. Every sum is exact, so whatever
-was added can be taken away again. A row is counted when no row before it can come any more: positions are given out in
-order and committed in any.
+The views of schema rollup (alembic/sql) define what a row adds. Every sum is exact, so it can be subtracted again. A
+row is counted once no transaction can still commit a lower position: positions are assigned in order, but committed in
+any order.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from typing import Final, NamedTuple
 
 from sqlalchemy import Connection, text
@@ -18,12 +18,12 @@ DECISIONS: Final = "feature_history"
 REWARDS: Final = "reward_ledger"
 GENERATIONS: Final = "generations"
 # Below every position.
-_NOTHING: Final = -1
+_START_POSITION: Final = -1
 
 
 @dataclass(frozen=True, slots=True)
-class Counted:
-    """How far a source has come; see the table `counted`."""
+class Progress:
+    """The progress of a source: a row of the table `counted`."""
 
     counted_until: int
     settled_until: int
@@ -32,21 +32,21 @@ class Counted:
 
 
 class Range(NamedTuple):
-    """The positions after the first up to and including the last."""
+    """The positions after `after` up to and including `until`."""
 
     after: int
     until: int
 
 
-_COUNTED = text("SELECT source, counted_until, settled_until, next_until, next_xid FROM oo_ml.counted")
+_PROGRESS = text("SELECT source, counted_until, settled_until, next_until, next_xid FROM oo_ml.counted")
 
-_START = text("""
+_RESTART = text("""
     WITH reactions AS (DELETE FROM oo_ml.daily_reactions), learning AS (DELETE FROM oo_ml.daily_learning),
         delays AS (DELETE FROM oo_ml.daily_delays), exploration AS (DELETE FROM oo_ml.daily_exploration),
         costs AS (DELETE FROM oo_ml.daily_costs), latencies AS (DELETE FROM oo_ml.daily_latencies),
         gone AS (DELETE FROM oo_ml.counted WHERE source <> ALL (CAST(:sources AS text[])))
     INSERT INTO oo_ml.counted (source, counted_until, settled_until)
-    SELECT source, :nothing, :nothing FROM unnest(CAST(:sources AS text[])) AS source
+    SELECT source, :start, :start FROM unnest(CAST(:sources AS text[])) AS source
     ON CONFLICT (source) DO UPDATE SET counted_until = excluded.counted_until
 """)
 
@@ -56,112 +56,17 @@ _SAVE = text("""
     WHERE source = :source
 """)
 
-_LAST = text("SELECT coalesce(pg_sequence_last_value(CAST(:sequence AS regclass)), 0)")
+_LAST_POSITION = text("SELECT coalesce(pg_sequence_last_value(CAST(:sequence AS regclass)), 0)")
 
-# Every transaction below the first number has ended; none has the second or a higher one yet.
+# All transactions below the first number have ended; no transaction has the second number or a higher one yet.
 _TRANSACTIONS = text("""
     SELECT CAST(CAST(pg_snapshot_xmin(s) AS text) AS bigint), CAST(CAST(pg_snapshot_xmax(s) AS text) AS bigint)
     FROM pg_current_snapshot() AS s
 """)
 
-_NUMBER = text("SELECT pg_current_xact_id()")
+_ASSIGN_XID = text("SELECT pg_current_xact_id()")
 
 
-def _added(cells: str, exploration_cells: str) -> str:
-    """Return the statement that adds cells, :sign times, to the daily tables."""
-    return f"""
-        WITH cells AS MATERIALIZED ({cells}), reactions AS (
-            INSERT INTO oo_ml.daily_reactions AS d (
-                day, policy, prompt_version, exploring, reaction, decisions, rewards, rewards_squared, weights,
-                weights_squared, weighted_rewards, squared_weights_rewards, weighted_rewards_squared
-            )
-            SELECT
-                day, policy, prompt_version, exploring, reaction, :sign * sum(decisions), :sign * sum(rewards),
-                :sign * sum(rewards_squared), :sign * sum(weights), :sign * sum(weights_squared),
-                :sign * sum(weighted_rewards), :sign * sum(squared_weights_rewards),
-                :sign * sum(weighted_rewards_squared)
-            FROM cells
-            GROUP BY day, policy, prompt_version, exploring, reaction
-            ON CONFLICT ON CONSTRAINT uq_daily_reactions DO UPDATE SET
-                decisions = d.decisions + excluded.decisions,
-                rewards = d.rewards + excluded.rewards,
-                rewards_squared = d.rewards_squared + excluded.rewards_squared,
-                weights = d.weights + excluded.weights,
-                weights_squared = d.weights_squared + excluded.weights_squared,
-                weighted_rewards = d.weighted_rewards + excluded.weighted_rewards,
-                squared_weights_rewards = d.squared_weights_rewards + excluded.squared_weights_rewards,
-                weighted_rewards_squared = d.weighted_rewards_squared + excluded.weighted_rewards_squared
-        ), learning AS (
-            INSERT INTO oo_ml.daily_learning AS d (
-                day, policy, first_pull, decisions, rewarded, rewards, rewards_squared
-            )
-            SELECT
-                day, policy, first_pull, :sign * sum(decisions),
-                :sign * coalesce(sum(decisions) FILTER (WHERE reaction <> 'none'), 0),
-                :sign * sum(rewards), :sign * sum(rewards_squared)
-            FROM cells
-            WHERE first_pull IS NOT NULL
-            GROUP BY day, policy, first_pull
-            ON CONFLICT (day, policy, first_pull) DO UPDATE SET
-                decisions = d.decisions + excluded.decisions,
-                rewarded = d.rewarded + excluded.rewarded,
-                rewards = d.rewards + excluded.rewards,
-                rewards_squared = d.rewards_squared + excluded.rewards_squared
-        ), delays AS (
-            INSERT INTO oo_ml.daily_delays AS d (day, policy, delay_step, decisions)
-            SELECT day, policy, delay_step, :sign * sum(decisions)
-            FROM cells
-            WHERE delay_step IS NOT NULL
-            GROUP BY day, policy, delay_step
-            ON CONFLICT (day, policy, delay_step) DO UPDATE SET decisions = d.decisions + excluded.decisions
-        )
-        INSERT INTO oo_ml.daily_exploration AS d (
-            day, policy, decisions, explored, expected, expected_variance, shares, shares_squared
-        )
-        SELECT
-            day, policy, :sign * sum(decisions), :sign * sum(explored), :sign * sum(expected),
-            :sign * sum(expected_variance), :sign * sum(shares), :sign * sum(shares_squared)
-        FROM ({exploration_cells}) AS e
-        GROUP BY day, policy
-        ON CONFLICT (day, policy) DO UPDATE SET
-            decisions = d.decisions + excluded.decisions,
-            explored = d.explored + excluded.explored,
-            expected = d.expected + excluded.expected,
-            expected_variance = d.expected_variance + excluded.expected_variance,
-            shares = d.shares + excluded.shares,
-            shares_squared = d.shares_squared + excluded.shares_squared
-    """.replace(":sign", "CAST(:sign AS integer)")
-
-
-def _costs_added(cells: str) -> str:
-    """Return the statement that adds cells, :sign times, to the daily tables of calls of the model."""
-    return f"""
-        WITH cells AS MATERIALIZED ({cells}), latencies AS (
-            INSERT INTO oo_ml.daily_latencies AS d (day, prompt_version, latency_step, calls)
-            SELECT day, prompt_version, latency_step, :sign * sum(calls)
-            FROM cells
-            GROUP BY day, prompt_version, latency_step
-            ON CONFLICT (day, prompt_version, latency_step) DO UPDATE SET calls = d.calls + excluded.calls
-        )
-        INSERT INTO oo_ml.daily_costs AS d (
-            day, prompt_version, calls, failed, retries, prompt_tokens, completion_tokens
-        )
-        SELECT
-            day, prompt_version, :sign * sum(calls), :sign * sum(failed), :sign * sum(retries),
-            :sign * sum(prompt_tokens), :sign * sum(completion_tokens)
-        FROM cells
-        GROUP BY day, prompt_version
-        ON CONFLICT (day, prompt_version) DO UPDATE SET
-            calls = d.calls + excluded.calls,
-            failed = d.failed + excluded.failed,
-            retries = d.retries + excluded.retries,
-            prompt_tokens = d.prompt_tokens + excluded.prompt_tokens,
-            completion_tokens = d.completion_tokens + excluded.completion_tokens
-    """.replace(":sign", "CAST(:sign AS integer)")
-
-
-# Each view by itself, summed up by cell: see alembic/sql/0001/06_rollup.sql.
-_CELL: Final = "day, policy, prompt_version, exploring, first_pull, delay_step, reaction"
 _SUMS: Final = (
     "decisions",
     "rewards",
@@ -172,95 +77,137 @@ _SUMS: Final = (
     "squared_weights_rewards",
     "weighted_rewards_squared",
 )
+_CELL: Final = "day, policy, prompt_version, exploring, first_pull, delay_step, reaction"
 
 
-def _cells(decisions: str, rewards: str) -> str:
-    """Return the query for cells of the decisions and ledger entries that meet these conditions."""
-    sums = ", ".join(f"sum({name}) AS {name}" for name in _SUMS)
-    return " UNION ALL ".join(
-        f"SELECT {_CELL}, {sums} FROM rollup.{view} WHERE {condition} GROUP BY {_CELL}"
-        for view, condition in (("decision_cells", decisions), ("departure_cells", rewards), ("arrival_cells", rewards))
+def _add_sums(table: str, key: str, sums: Sequence[str], source: str, conflict: str = "") -> str:
+    """Return the statement that adds the sums of `source` by `key`, times :sign, to a daily table."""
+    return f"""
+        INSERT INTO oo_ml.{table} AS d ({key}, {", ".join(sums)})
+        SELECT {key}, {", ".join(f"CAST(:sign AS integer) * sum({name})" for name in sums)}
+        FROM {source}
+        GROUP BY {key}
+        ON CONFLICT {conflict or f"({key})"} DO UPDATE
+        SET {", ".join(f"{name} = d.{name} + excluded.{name}" for name in sums)}
+    """
+
+
+def _add_decisions(decisions: str, rewards: str) -> str:
+    """Return the statement for the decisions and ledger entries that meet these conditions."""
+    # Three views and not one union: see alembic/sql/0001/06_rollup.sql.
+    views = (("decision_cells", decisions), ("departure_cells", rewards), ("arrival_cells", rewards))
+    cells = " UNION ALL ".join(
+        f"""
+        SELECT
+            {_CELL}, {", ".join(f"sum({name}) AS {name}" for name in _SUMS)},
+            CASE WHEN reaction = 'none' THEN 0 ELSE sum(decisions) END AS rewarded
+        FROM rollup.{view}
+        WHERE {condition}
+        GROUP BY {_CELL}
+        """
+        for view, condition in views
     )
-
-
-_ADD = text(
-    _added(
-        _cells(
-            "position > :decisions_after AND position <= :decisions_until",
-            "position > :rewards_after AND position <= :rewards_until",
-        ),
-        "SELECT * FROM rollup.exploration_cells WHERE position > :decisions_after AND position <= :decisions_until",
+    reactions = _add_sums(
+        "daily_reactions",
+        "day, policy, prompt_version, exploring, reaction",
+        _SUMS,
+        "cells",
+        "ON CONSTRAINT uq_daily_reactions",
     )
-)
+    learning = _add_sums(
+        "daily_learning",
+        "day, policy, first_pull",
+        ("decisions", "rewarded", "rewards", "rewards_squared"),
+        "cells WHERE first_pull IS NOT NULL",
+    )
+    delays = _add_sums("daily_delays", "day, policy, delay_step", ("decisions",), "cells WHERE delay_step IS NOT NULL")
+    exploration = _add_sums(
+        "daily_exploration",
+        "day, policy",
+        ("decisions", "explored", "expected", "expected_variance", "shares", "shares_squared"),
+        f"rollup.exploration_cells WHERE {decisions}",
+    )
+    return f"""
+        WITH cells AS MATERIALIZED ({cells}), reactions AS ({reactions}), learning AS ({learning}), delays AS ({delays})
+        {exploration}
+    """
 
-_ADD_COSTS = text(_costs_added("SELECT * FROM rollup.cost_cells WHERE position > :after AND position <= :until"))
+
+def _add_calls(condition: str) -> str:
+    """Return the statement for the calls of the model that meet this condition."""
+    latencies = _add_sums("daily_latencies", "day, prompt_version, latency_step", ("calls",), "cells")
+    costs = _add_sums(
+        "daily_costs",
+        "day, prompt_version",
+        ("calls", "failed", "retries", "prompt_tokens", "completion_tokens"),
+        "cells",
+    )
+    return f"""
+        WITH cells AS MATERIALIZED (SELECT * FROM rollup.cost_cells WHERE {condition}), latencies AS ({latencies})
+        {costs}
+    """
 
 
-def _of_user(source: str) -> str:
-    """Return the condition for the rows of one user that the daily tables include."""
+def _counted_of_user(source: str) -> str:
+    """Return the condition for the counted rows of one user."""
     return f"""
         user_id = :user_id
         AND position <= (SELECT c.counted_until FROM oo_ml.counted AS c WHERE c.source = '{source}')
     """
 
 
-_TAKE_AWAY = text(
-    _added(
-        _cells(_of_user(DECISIONS), _of_user(REWARDS)),
-        f"SELECT * FROM rollup.exploration_cells WHERE {_of_user(DECISIONS)}",
+_ADD_DECISIONS = text(
+    _add_decisions(
+        "position > :decisions_after AND position <= :decisions_until",
+        "position > :rewards_after AND position <= :rewards_until",
     )
 )
 
-_TAKE_COSTS_AWAY = text(_costs_added(f"SELECT * FROM rollup.cost_cells WHERE {_of_user(GENERATIONS)}"))
+_ADD_CALLS = text(_add_calls("position > :after AND position <= :until"))
+
+_SUBTRACT_DECISIONS = text(_add_decisions(_counted_of_user(DECISIONS), _counted_of_user(REWARDS)))
+
+_SUBTRACT_CALLS = text(_add_calls(_counted_of_user(GENERATIONS)))
 
 
-def counted(connection: Connection) -> dict[str, Counted]:
-    """Return how far each source has come; where that isn't known the daily tables begin anew, with nothing."""
-    rows = {row.source: Counted(*row[1:]) for row in connection.execute(_COUNTED)}
+def read_progress(connection: Connection) -> dict[str, Progress]:
+    """Return the progress of each source; if it is missing for any, empty the daily tables and start again."""
+    rows = {row.source: Progress(*row[1:]) for row in connection.execute(_PROGRESS)}
     if rows.keys() != ORDERS.keys():
-        connection.execute(_START, {"sources": list(ORDERS), "nothing": _NOTHING})
-        rows = {source: Counted(_NOTHING, _NOTHING, None, None) for source in ORDERS}
+        connection.execute(_RESTART, {"sources": list(ORDERS), "start": _START_POSITION})
+        rows = {source: Progress(_START_POSITION, _START_POSITION, None, None) for source in ORDERS}
     return rows
 
 
-def save(connection: Connection, source: str, now: Counted) -> None:
-    """Write down how far a source has come."""
-    connection.execute(
-        _SAVE,
-        {
-            "source": source,
-            "counted_until": now.counted_until,
-            "settled_until": now.settled_until,
-            "next_until": now.next_until,
-            "next_xid": now.next_xid,
-        },
-    )
+def save_progress(connection: Connection, source: str, progress: Progress) -> None:
+    """Write the progress of a source."""
+    connection.execute(_SAVE, {"source": source, **asdict(progress)})
 
 
-def take_number(connection: Connection) -> None:
-    """Give this transaction its number before it takes a position, as whoever locks a state first has: see above."""
-    connection.execute(_NUMBER)
+def assign_transaction_id(connection: Connection) -> None:
+    """Assign this transaction its id before it takes a position; a transaction that has locked a state has one."""
+    connection.execute(_ASSIGN_XID)
 
 
-def last_positions(connection: Connection) -> dict[str, int]:
-    """Return the last position that each source has given out; who has it may not have committed yet."""
+def read_last_positions(connection: Connection) -> dict[str, int]:
+    """Return the last position assigned in each source; its transaction may not have committed yet."""
     return {
-        source: connection.scalar(_LAST, {"sequence": f"{SCHEMA}.{order.name}"}) or 0
+        source: connection.scalar(_LAST_POSITION, {"sequence": f"{SCHEMA}.{order.name}"}) or 0
         for source, order in ORDERS.items()
     }
 
 
-def transactions(connection: Connection) -> tuple[int, int]:
-    """Return the number of the first transaction that may be under way, and of the first that can't have begun."""
-    first, next_one = connection.execute(_TRANSACTIONS).one()
-    return first, next_one
+def read_transactions(connection: Connection) -> tuple[int, int]:
+    """Return the id of the oldest transaction that may still run, and the first id not yet assigned."""
+    oldest, next_xid = connection.execute(_TRANSACTIONS).one()
+    return oldest, next_xid
 
 
 def add(connection: Connection, ranges: Mapping[str, Range]) -> None:
-    """Add what the rows in a range of positions of each source have changed."""
+    """Add the rows in a range of positions of each source to the daily tables."""
     decisions, rewards, generations = (ranges[source] for source in (DECISIONS, REWARDS, GENERATIONS))
     connection.execute(
-        _ADD,
+        _ADD_DECISIONS,
         {
             "sign": 1,
             "decisions_after": decisions.after,
@@ -269,10 +216,10 @@ def add(connection: Connection, ranges: Mapping[str, Range]) -> None:
             "rewards_until": rewards.until,
         },
     )
-    connection.execute(_ADD_COSTS, {"sign": 1, "after": generations.after, "until": generations.until})
+    connection.execute(_ADD_CALLS, {"sign": 1, **generations._asdict()})
 
 
-def take_away(connection: Connection, user_id: str) -> None:
-    """Take what a person did away from the sums, as far as it is in them; nobody may be adding meanwhile."""
-    for statement in (_TAKE_AWAY, _TAKE_COSTS_AWAY):
+def subtract_user(connection: Connection, user_id: str) -> None:
+    """Subtract a user's counted rows from the daily tables; the caller excludes the task `days` meanwhile."""
+    for statement in (_SUBTRACT_DECISIONS, _SUBTRACT_CALLS):
         connection.execute(statement, {"sign": -1, "user_id": user_id})

@@ -52,7 +52,7 @@ class TipRow:
 
 def save(connection: Connection, generation: GenerationRow, written: Sequence[TipRow]) -> None:
     """Write a generation and the tips it gave, none if it failed."""
-    daily_sums.take_number(connection)
+    daily_sums.assign_transaction_id(connection)
     connection.execute(insert(generations), asdict(generation))
     if written:
         connection.execute(insert(tips), [asdict(tip) for tip in written])

@@ -1,6 +1,6 @@
-"""prompt_versions: the registry, which version a person keeps, and what the rewards say of each.
+"""The tables prompt_versions and prompt_assignments, and the mean rewards by prompt version.
 
-A version's text is written once; only its status and its weight change.
+The text of a version never changes; its status and weight do.
 """
 
 from collections.abc import Sequence
@@ -40,7 +40,7 @@ _KEPT = text("""
     WHERE kept.user_id = :user_id
 """)
 
-# Returns nothing if the user keeps another version than :unused by now.
+# Returns no row if another transaction has given the user a version other than :unused.
 _KEEP = text("""
     INSERT INTO oo_ml.prompt_assignments AS kept (user_id, prompt_version, probability, assigned_at)
     VALUES (:user_id, :version, :probability, :assigned_at)
@@ -50,9 +50,8 @@ _KEEP = text("""
     RETURNING prompt_version, probability
 """)
 
-# Each reward is worth w = 1 / (propensity x prompt_probability), so that what was shown seldom counts as much as what
-# was shown often; (sum of w)^2 / (sum of w^2) is how many rewards of equal worth that is (Kish 1965). Rewards that were
-# taken back leave sums of 0.
+# Each reward has the weight w = 1 / (propensity x prompt_probability), so that tips shown rarely count as much as tips
+# shown often. (sum of w)^2 / (sum of w^2) is the effective sample size (Kish 1965). Retracted rewards leave sums of 0.
 _EVIDENCE = text("""
     SELECT prompt_version, sum(weighted_rewards) / sum(weights), sum(weights) * sum(weights) / sum(weights_squared)
     FROM rollup.reactions
@@ -62,27 +61,26 @@ _EVIDENCE = text("""
 """)
 
 
-def active(connection: Connection) -> list[PromptVersion]:
-    """Return every version in use, by name."""
+def list_active(connection: Connection) -> list[PromptVersion]:
+    """Return the active versions, by name."""
     return [PromptVersion(*row) for row in connection.execute(_ACTIVE)]
 
 
-def evidence(connection: Connection, versions: Sequence[str]) -> dict[str, Evidence]:
-    """Return what the rewards so far say of those of `versions` that had any."""
+def read_evidence(connection: Connection, versions: Sequence[str]) -> dict[str, Evidence]:
+    """Return the weighted mean and effective number of rewards of each of `versions` with a reward."""
     if not versions:
         return {}
     rows = connection.execute(_EVIDENCE, {"versions": list(versions)})
     return {version: Evidence(float(mean), float(rewards)) for version, mean, rewards in rows}
 
 
-def keep(
+def assign(
     connection: Connection, user_id: str, version: str, probability: float, assigned_at: datetime
 ) -> tuple[str, float]:
-    """Return the version that a person keeps and the probability that it was picked with.
+    """Return the user's assigned version and the probability with which it was drawn.
 
-    It is `version`, picked with `probability`, if the user keeps none yet, or one that is no longer in use. A version
-    that is in use is only read. Of several first calls at once all return the version of the one that writes first:
-    the others wait for its row, and read it.
+    Assign `version`, drawn with `probability`, if the user has no version yet, or one that is no longer in use. Of
+    concurrent first calls, all return the version of the call that writes first: the others wait for its row.
     """
     offered = {"user_id": user_id, "version": version, "probability": probability, "assigned_at": assigned_at}
     while True:
@@ -95,24 +93,24 @@ def keep(
 
 
 def find(connection: Connection, versions: Sequence[str]) -> dict[str, PromptVersion]:
-    """Return those of `versions` that exist, by name."""
+    """Return the existing versions among `versions`, by name."""
     rows = connection.execute(select(*_COLUMNS).where(prompt_versions.c.version.in_(versions)))
     return {row.version: PromptVersion(*row) for row in rows}
 
 
-def listing(connection: Connection, limit: int | None = None, offset: int = 0) -> list[PromptVersion]:
-    """Return at most `limit` versions, None for all, the oldest first, without the first `offset`."""
+def list_all(connection: Connection, limit: int | None = None, offset: int = 0) -> list[PromptVersion]:
+    """Return at most `limit` versions, None for all, oldest first, after the first `offset`."""
     return [PromptVersion(*row) for row in connection.execute(_LIST.limit(limit).offset(offset))]
 
 
 def insert(connection: Connection, prompt: PromptVersion) -> bool:
-    """Write a new version; return whether the name was free."""
+    """Insert a version; return whether the name was free."""
     values = {name: getattr(prompt, name) for name in PromptVersion.__dataclass_fields__}
     return connection.execute(_INSERT, values).first() is not None
 
 
 def set_weight(connection: Connection, version: str, weight: float) -> bool:
-    """Give a version in use a weight; return whether there is such a one."""
+    """Set the weight of an active version; return whether it exists."""
     statement = (
         update(prompt_versions)
         .where(prompt_versions.c.version == version, prompt_versions.c.status == "active")
@@ -122,7 +120,7 @@ def set_weight(connection: Connection, version: str, weight: float) -> bool:
 
 
 def retire(connection: Connection, version: str, retired_at: datetime) -> None:
-    """Mark a version as retired; one that is so already keeps its date."""
+    """Retire a version; an already retired one keeps its date."""
     connection.execute(
         update(prompt_versions)
         .where(prompt_versions.c.version == version, prompt_versions.c.status == "active")

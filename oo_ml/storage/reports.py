@@ -1,4 +1,4 @@
-"""The reports behind /analytics: schema analytics, filtered, in an order, a page at a time."""
+"""Queries of the reports of schema analytics: filtered, ordered, in pages."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from sqlalchemy import Connection, TextClause, text
 
 
 class Report(StrEnum):
-    """What can be asked for, by the name in its path."""
+    """A report, by its name in the path."""
 
     REACTION_RATES = "reaction-rates"
     REWARDS_BY_DAY = "rewards-by-day"
@@ -22,10 +22,10 @@ class Report(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Filters:
-    """Which decisions are meant: of the days from `since` to `until`, both included; None: all.
+    """The decisions of a report: of the days from `since` to `until`, both included; None: no limit.
 
     Attributes:
-        by: of reaction rates, what there is a row of: prompt_version or policy.
+        by: the grouping of reaction rates: prompt_version or policy.
     """
 
     since: date | None = None
@@ -37,7 +37,7 @@ class Filters:
 
 @dataclass(frozen=True, slots=True)
 class Choices:
-    """What there is to filter by."""
+    """The values that filters can take."""
 
     policies: list[str]
     prompt_versions: list[str]
@@ -50,13 +50,13 @@ _OF_POLICY: Final = "(CAST(:policy AS text) IS NULL OR policy = :policy)"
 _OF_VERSION: Final = "(CAST(:prompt_version AS text) IS NULL OR prompt_version = :prompt_version)"
 
 
-def _paged(statement: str, order: str) -> TextClause:
+def _add_page(statement: str, order: str) -> TextClause:
     return text(f"SELECT * FROM ({statement}) AS found ORDER BY {order} LIMIT CAST(:limit AS bigint) OFFSET :offset")
 
 
 _REPORTS: Final = {
-    # A filter by what there is no row of needs the rows of both.
-    Report.REACTION_RATES: _paged(
+    # A filter by the column that is not grouped by needs the rows grouped by both.
+    Report.REACTION_RATES: _add_page(
         f"""
         SELECT * FROM analytics.reaction_rates_between({_PERIOD})
         WHERE grouped_by = CASE
@@ -68,7 +68,7 @@ _REPORTS: Final = {
         """,
         "shown DESC, prompt_version, policy",
     ),
-    Report.REWARDS_BY_DAY: _paged(
+    Report.REWARDS_BY_DAY: _add_page(
         f"""
         SELECT * FROM analytics.rewards_by_day_between(
             {_PERIOD}, CAST(:policy AS text), CAST(:prompt_version AS text)
@@ -76,13 +76,13 @@ _REPORTS: Final = {
         """,
         "day, exploring",
     ),
-    Report.LEARNING_CURVE: _paged(
+    Report.LEARNING_CURVE: _add_page(
         f"SELECT * FROM analytics.learning_curve_between({_PERIOD}) WHERE {_OF_POLICY}", "policy, first_decision"
     ),
-    Report.PROMPT_COSTS: _paged(
+    Report.PROMPT_COSTS: _add_page(
         f"SELECT * FROM analytics.prompt_costs_between({_PERIOD}) WHERE {_OF_VERSION}", "calls DESC, prompt_version"
     ),
-    Report.LOOP_HEALTH: _paged(
+    Report.LOOP_HEALTH: _add_page(
         f"""
         SELECT *, row_number() OVER () AS place FROM analytics.loop_health_between({_PERIOD})
         WHERE policy IS NULL OR {_OF_POLICY}
@@ -100,8 +100,8 @@ _CHOICES = text("""
     FROM rollup.reactions
 """)
 
-# An id tells when a decision was made, and the primary key begins with the person and their ids.
-_LATEST = text("""
+# UUIDv7 ids sort by time, and the primary key begins with user_id, decision_id.
+_DECISIONS = text("""
     SELECT
         decision_id, served_at, policy, tip_id, content, prompt_version, score, propensity, exploring, reward, reaction,
         rewarded_at
@@ -112,10 +112,10 @@ _LATEST = text("""
 """)
 
 
-def report(
+def read_report(
     connection: Connection, which: Report, filters: Filters, limit: int | None = None, offset: int = 0
 ) -> list[Mapping[str, Any]]:
-    """Return at most `limit` rows of a report, None for all, without its first `offset`; columns by name."""
+    """Return at most `limit` rows of a report, None for all, after its first `offset`; columns by name."""
     parameters = {
         "since": filters.since,
         "until": filters.until,
@@ -130,12 +130,12 @@ def report(
     return [dict(row) for row in connection.execute(statement, named).mappings()]
 
 
-def choices(connection: Connection) -> Choices:
-    """Return what there is to filter by."""
+def read_choices(connection: Connection) -> Choices:
+    """Return the values that filters can take."""
     return Choices(*connection.execute(_CHOICES).one())
 
 
-def latest(connection: Connection, user_id: str, before: UUID | None, limit: int) -> list[Mapping[str, Any]]:
-    """Return the last `limit` decisions of a person before the one named, of all epochs, the latest first."""
-    rows = connection.execute(_LATEST, {"user_id": user_id, "before": before, "limit": limit})
+def read_decisions(connection: Connection, user_id: str, before: UUID | None, limit: int) -> list[Mapping[str, Any]]:
+    """Return up to `limit` decisions of a user, of all epochs, latest first, before the decision `before` if given."""
+    rows = connection.execute(_DECISIONS, {"user_id": user_id, "before": before, "limit": limit})
     return [dict(row) for row in rows.mappings()]

@@ -1,7 +1,7 @@
-"""Rights of the roles that work with the database: the service's role, and analysts.
+"""Rights of the service's role and of analysts.
 
-psycopg quotes the names of roles, and the statements have no parameters. ALTER DEFAULT PRIVILEGES gives the rights to
-what later migrations make, too.
+Utility statements take no parameters, so psycopg quotes the names of roles. ALTER DEFAULT PRIVILEGES extends the rights
+to tables of later migrations.
 """
 
 from dataclasses import dataclass
@@ -16,9 +16,9 @@ _ROWS: Final = "GRANT SELECT, INSERT, UPDATE, DELETE ON"
 
 
 class Rights(Enum):
-    """Statements that grant a role its rights; {role} and {owner} are put in."""
+    """Statements that grant a role its rights; `grant` fills in {role} and {owner}."""
 
-    # Partitions are made and detached by functions that run with the owner's rights.
+    # Functions with the owner's rights create and detach partitions.
     SERVICE = (
         "GRANT USAGE ON SCHEMA oo_ml TO {role}",
         f"{_ROWS} ALL TABLES IN SCHEMA oo_ml TO {{role}}",
@@ -50,15 +50,15 @@ class Surroundings:
         caller: the current role.
         owner: the owner of the tables.
         is_owner: whether the caller has the rights of `owner`.
-        may_make_roles: whether the caller may create roles.
-        is_there: whether the role to be granted the rights exists.
+        may_create_roles: whether the caller may create roles.
+        exists: whether the role to be granted the rights exists.
     """
 
     caller: str
     owner: str
     is_owner: bool
-    may_make_roles: bool
-    is_there: bool
+    may_create_roles: bool
+    exists: bool
 
 
 _SURROUNDINGS = text("""
@@ -66,32 +66,32 @@ _SURROUNDINGS = text("""
         CAST(current_user AS text) AS caller,
         CAST(pg_get_userbyid(c.relowner) AS text) AS owner,
         pg_has_role(c.relowner, 'USAGE') AS is_owner,
-        (SELECT rolsuper OR rolcreaterole FROM pg_roles WHERE rolname = current_user) AS may_make_roles,
-        EXISTS (SELECT FROM pg_roles WHERE rolname = :name) AS is_there
+        (SELECT rolsuper OR rolcreaterole FROM pg_roles WHERE rolname = current_user) AS may_create_roles,
+        EXISTS (SELECT FROM pg_roles WHERE rolname = :name) AS exists
     FROM pg_class AS c
     JOIN pg_namespace AS n ON n.oid = c.relnamespace
     WHERE n.nspname = 'oo_ml' AND c.relname = 'policy_state'
 """)
 
 
-def surroundings(connection: Connection, name: str) -> Surroundings:
-    """Return who grants rights to the role `name`; the tables must be there."""
+def read_surroundings(connection: Connection, name: str) -> Surroundings:
+    """Return the current role's rights, and whether the role `name` exists; the tables must exist."""
     return Surroundings(**connection.execute(_SURROUNDINGS, {"name": name}).mappings().one())
 
 
-def make(connection: Connection, name: str) -> None:
-    """Make a role that can log in and has no password."""
-    _run(connection, f"CREATE ROLE {quoted(name)} LOGIN")
+def create(connection: Connection, name: str) -> None:
+    """Create a role that can log in, without a password."""
+    _run(connection, f"CREATE ROLE {quote(name)} LOGIN")
 
 
 def grant(connection: Connection, name: str, owner: str, rights: Rights) -> None:
-    """Grant `rights` to the role `name`, now and to what `owner` makes later."""
+    """Grant `rights` to the role `name`, on existing tables and on those that `owner` creates later."""
     for statement in rights.value:
-        _run(connection, statement.format(role=quoted(name), owner=quoted(owner)))
+        _run(connection, statement.format(role=quote(name), owner=quote(owner)))
 
 
-def quoted(name: str) -> str:
-    """Return a name as SQL has it."""
+def quote(name: str) -> str:
+    """Return a name quoted for SQL."""
     return sql.Identifier(name).as_string()
 
 

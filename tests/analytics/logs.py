@@ -1,4 +1,4 @@
-"""Logs of decisions as analysts have them: columns of any table."""
+"""Random logs of decisions as columns of a table."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -36,7 +36,7 @@ class Log:
 
     @property
     def w(self) -> Numbers:
-        """How much more likely the target is to choose what was chosen."""
+        """The weights p_target / p_logged."""
         return self.p_target / self.p_logged
 
     @property

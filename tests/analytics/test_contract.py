@@ -1,4 +1,4 @@
-"""Schema analytics is a contract: tables may change, these views may not. A release may add to them, at their ends."""
+"""The contract of schema analytics: a release may add views and columns at the end, and removes none."""
 
 from sqlalchemy import Engine, text
 
@@ -103,20 +103,20 @@ WITHOUT_COMMENT = """
 """
 
 
-def test_the_views_are_these(db: Engine) -> None:
-    """Each with its columns and their types, in order."""
+def test_views(db: Engine) -> None:
+    """Each view has these columns with these types, in order."""
     assert found(db, COLUMNS, kind="v") == {name: words(columns) for name, columns in VIEWS.items()}
 
 
-def test_the_functions_for_statistics_are_these(db: Engine) -> None:
-    """What they take and give, by name."""
+def test_functions(db: Engine) -> None:
+    """Each function has these arguments and results, by name."""
     signatures = found(db, SIGNATURES)
     assert {name: signatures[name] for name in FUNCTIONS} == {name: words(one) for name, one in FUNCTIONS.items()}
     assert found(db, COLUMNS, kind="c") == {"estimate": words(ESTIMATE)}
 
 
-def test_everything_says_what_it_is(db: Engine) -> None:
-    """Tables, views, columns, functions, aggregates and types of all three schemas have a comment."""
+def test_comments(db: Engine) -> None:
+    """Every table, view, column, function, aggregate and type of all three schemas has a comment."""
     with db.begin() as connection:
         assert connection.scalars(text(WITHOUT_COMMENT)).all() == []
 

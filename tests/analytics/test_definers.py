@@ -1,4 +1,4 @@
-"""The reports run with their owner's rights, so nobody may slip anything into them."""
+"""The reports run with their owner's rights, and a reader can't make them run other code."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -30,7 +30,7 @@ PAIRS = (("float8", "float8"), ("float8", "integer"), ("integer", "float8"))
 
 @pytest.fixture
 def stranger(postgresql: psycopg.Connection[Any]) -> Iterator[psycopg.Connection[Any]]:
-    """Somebody who may read the reports, and who has laid traps wherever they can."""
+    """Yield a connection of a reader of the reports who owns functions and operators meant to be called by mistake."""
     role = f"stranger_{postgresql.info.dbname}"
     name = Identifier(role)
     with psycopg.connect(postgresql.info.dsn, autocommit=True) as owner:
@@ -61,8 +61,8 @@ def traps() -> Iterator[str]:
     yield "CREATE OPERATOR traps.= (FUNCTION = traps.is_caught_text, LEFTARG = text, RIGHTARG = text)"
 
 
-def test_nobody_slips_anything_into_a_report(db: Engine, stranger: psycopg.Connection[Any]) -> None:
-    """Names and operators mean what they meant when the reports were made, whatever the search path of the reader."""
+def test_search_path_of_the_reader(db: Engine, stranger: psycopg.Connection[Any]) -> None:
+    """Names and operators in reports are bound at creation, whatever the reader's search_path."""
     People(db, 21).live(60)
     with pytest.raises(psycopg.errors.RaiseException, match="caught as stranger"):
         stranger.execute("SELECT 1::float8 + 1::float8")

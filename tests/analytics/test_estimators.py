@@ -1,4 +1,4 @@
-"""analytics.ips, snips, dr and ess: against naive numpy, against `oo-ml evaluate`, and where they have to be exact."""
+"""The aggregates analytics.ips, snips, dr and ess: against numpy, against `oo-ml evaluate`, and in exact cases."""
 
 import math
 from collections.abc import Callable
@@ -25,8 +25,8 @@ def assert_is(row: Row, n: int, mean: float, variance: float) -> None:
 
 
 @pytest.mark.parametrize("offset", [0.0, 1000.0, -1e6])
-def test_each_is_what_naive_numpy_gives(db: Engine, offset: float) -> None:
-    """However far from zero the rewards lie."""
+def test_estimates_against_numpy(db: Engine, offset: float) -> None:
+    """Every estimate equals its formula in plain numpy, even with rewards far from zero."""
     for seed in range(20):
         n = 2 + seed * seed
         log = random_log(seed, n, offset)
@@ -42,8 +42,8 @@ def test_each_is_what_naive_numpy_gives(db: Engine, offset: float) -> None:
         assert ess(db, columns) == pytest.approx(float(w.sum() ** 2 / (w**2).sum()), rel=1e-9)
 
 
-def test_each_is_what_python_estimates(db: Engine) -> None:
-    """The same formulas as in domain/evaluation/estimators.py, by which `oo-ml evaluate` judges."""
+def test_estimates_against_python(db: Engine) -> None:
+    """The aggregates equal domain/evaluation/estimators.py, which `oo-ml evaluate` uses."""
     for seed in range(20):
         log = random_log(seed, 3 + 20 * seed)
         summary = summarise(log.w, log.r, log.q_logged, log.q_target)
@@ -55,8 +55,8 @@ def test_each_is_what_python_estimates(db: Engine) -> None:
         assert ess(db, log.columns) == pytest.approx(estimators.effective_sample_size(summary), rel=1e-9)
 
 
-def test_where_all_weights_are_one_it_is_the_mean_of_rewards(db: Engine) -> None:
-    """To the last bit: whoever judges the log's own policy gets what it earned."""
+def test_weights_of_one(db: Engine) -> None:
+    """If every weight is 1, every estimate is the mean reward, to the last bit."""
     statement = f"""
         SELECT
             avg(r),
@@ -71,15 +71,15 @@ def test_where_all_weights_are_one_it_is_the_mean_of_rewards(db: Engine) -> None
         assert ips == snips == mean
 
 
-def test_of_no_row_there_is_no_estimate(db: Engine) -> None:
-    """Only that it is of none."""
+def test_no_rows(db: Engine) -> None:
+    """Without rows n is 0 and all other results are null."""
     columns = random_log(0, 0).columns
     assert {name: estimate(db, name, columns) for name in ARGUMENTS} == dict.fromkeys(ARGUMENTS, EMPTY)
     assert ess(db, columns) == estimators.effective_sample_size(summarise(*[np.zeros(0)] * 4)) == 0
 
 
-def test_of_one_row_there_is_no_variance(db: Engine) -> None:
-    """And so no interval."""
+def test_one_row(db: Engine) -> None:
+    """One row gives an estimate without variance and interval."""
     columns: dict[str, list[Any]] = {
         "r": [0.5],
         "q_logged": [0.25],
@@ -93,8 +93,8 @@ def test_of_one_row_there_is_no_variance(db: Engine) -> None:
     assert ess(db, columns) == 1
 
 
-def test_weights_that_are_all_zero(db: Engine) -> None:
-    """What the target never chooses says that it earns nothing, by ips; what it earns, nobody knows, by snips."""
+def test_weights_of_zero(db: Engine) -> None:
+    """If every weight is 0, ips is 0 and snips is null."""
     log = random_log(1, 5)
     columns: dict[str, list[Any]] = {**log.columns, "p_target": [0.0] * 5}
     assert estimate(db, "ips", columns) == (5, 0, 0, 0, 0)
@@ -104,8 +104,8 @@ def test_weights_that_are_all_zero(db: Engine) -> None:
 
 
 @pytest.mark.parametrize("missing", ["r", "q_logged", "q_target", "p_target", "p_logged"])
-def test_a_row_with_a_null_is_left_out(db: Engine, missing: str) -> None:
-    """In whatever argument: as if it were not there; where the argument isn't one, it is there."""
+def test_null_arguments(db: Engine, missing: str) -> None:
+    """A row with a null argument is left out."""
     log = random_log(2, 40)
     columns = log.columns
     columns[missing] = [None if place % 3 == 1 else value for place, value in enumerate(columns[missing])]
@@ -131,8 +131,8 @@ def test_a_row_with_a_null_is_left_out(db: Engine, missing: str) -> None:
         ("p_target", -math.inf, "p_target is a probability from 0 to 1, not -Infinity"),
     ],
 )
-def test_what_is_no_probability_is_an_error(db: Engine, what: str, value: float, sentence: str) -> None:
-    """One that says which argument, and what it was; not an estimate."""
+def test_invalid_probabilities(db: Engine, what: str, value: float, sentence: str) -> None:
+    """An invalid probability is an error that names the argument and its value."""
     columns = random_log(3, 4).columns
     columns[what][2] = value
     looks: list[Callable[[], object]] = [partial(estimate, db, name, columns) for name in ARGUMENTS]
@@ -145,7 +145,7 @@ def test_what_is_no_probability_is_an_error(db: Engine, what: str, value: float,
 
 
 def test_any_table_by_group(db: Engine) -> None:
-    """Columns of any number type, whatever they are called."""
+    """The aggregates work on any table, with number columns of any type, by group."""
     rows = query(
         db,
         """
@@ -163,8 +163,8 @@ def test_any_table_by_group(db: Engine) -> None:
     assert rows == [("ada", 1.0, 2, pytest.approx(1.8)), ("ben", 2.0, 1, pytest.approx(1.8))]
 
 
-def test_over_a_window(db: Engine) -> None:
-    """Up to each row, or of the last ten: as if the others were not there."""
+def test_window_functions(db: Engine) -> None:
+    """Over a window, the result is that of the rows in the window."""
     log = random_log(4, 30)
     statement = f"""
         SELECT (analytics.snips(r, p_target, p_logged) OVER sofar).estimate,
@@ -179,8 +179,8 @@ def test_over_a_window(db: Engine) -> None:
         assert row[1] == estimate(db, "ips", part(log, max(0, place - 10), place))[2]
 
 
-def test_beside_each_other_and_filtered(db: Engine) -> None:
-    """As aggregates are."""
+def test_filtered_aggregates(db: Engine) -> None:
+    """Several aggregates in one query, with FILTER, do not affect each other."""
     log = random_log(5, 50)
     statement = f"""
         SELECT (analytics.ips(r, p_target, p_logged) FILTER (WHERE place <= 20)).estimate, count(*) FROM {LOG}

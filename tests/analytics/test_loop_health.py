@@ -1,4 +1,4 @@
-"""loop_health: each check is green while all is well, and amber, then red, when it isn't."""
+"""loop_health: each check is green in a correct log, and amber, then red, with growing errors."""
 
 import math
 from collections.abc import Iterator
@@ -25,8 +25,8 @@ PARAMETERS = Parameters(alpha=1.0, epsilon=0.1, exploration=0.3)
 CHANCE = ("explored_share", "propensity_calibration")
 
 
-def test_all_is_green_while_all_is_well(db: Engine, database_url: str) -> None:
-    """Two policies that explore, tips offered twice, prompt reactions; whether upkeep has counted or not."""
+def test_correct_log(db: Engine, database_url: str) -> None:
+    """All checks are green for a correct log, counted by upkeep or not."""
     live(db, 400)
     for _ in range(2):
         found = health(db)
@@ -36,8 +36,8 @@ def test_all_is_green_while_all_is_well(db: Engine, database_url: str) -> None:
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_a_few_decisions_are_no_alarm(db: Engine, seed: int) -> None:
-    """As long as nothing has been drawn at random yet, or one tip has been against the odds, that says little."""
+def test_few_decisions(db: Engine, seed: int) -> None:
+    """A few decisions raise no alarm."""
     for decisions in (1, 2, 3, 5):
         live(db, decisions, seed=100 * seed + decisions)
         found = health(db)
@@ -47,8 +47,8 @@ def test_a_few_decisions_are_no_alarm(db: Engine, seed: int) -> None:
 
 
 @pytest.mark.parametrize("flag", ["true", "false"])
-def test_flags_that_do_not_fit_their_share(db: Engine, flag: str) -> None:
-    """More and more tips are said to have been drawn at random, or chosen: of one policy, and it alone is to blame."""
+def test_wrong_flags(db: Engine, flag: str) -> None:
+    """As more decisions of a policy get a wrong flag, its check turns amber, then red; the other stays green."""
     live(db, 600)
     statuses = list(tampering(db, f"exploring = {flag}", f"policy = '{LINUCB}' AND exploring <> {flag}", 8))
     assert rises([found["explored_share", LINUCB] for found in statuses])
@@ -57,8 +57,8 @@ def test_flags_that_do_not_fit_their_share(db: Engine, flag: str) -> None:
 
 
 @pytest.mark.parametrize("factor", [0.3, 2.5])
-def test_propensities_that_do_not_add_up(db: Engine, factor: float) -> None:
-    """More and more tips are said to be less likely, or likelier, than they were."""
+def test_wrong_propensities(db: Engine, factor: float) -> None:
+    """As more propensities are too low or too high, the check turns amber, then red."""
     live(db, 1200)
     change = f"propensity = least(propensity * {factor}, 1)"
     statuses = list(tampering(db, change, f"policy = '{LINUCB}' AND propensity < 0.9 AND exploration < 1", 15))
@@ -75,10 +75,8 @@ def test_propensities_that_do_not_add_up(db: Engine, factor: float) -> None:
         (Parameters(1.0, 1.0, 1.0), "propensity = 0.9", "propensity_calibration"),
     ],
 )
-def test_where_nothing_is_left_to_chance_one_is_too_many(
-    db: Engine, parameters: Parameters, change: str, check: str
-) -> None:
-    """Nothing, or everything, is drawn at random: a single decision that says otherwise is red."""
+def test_impossible_flag(db: Engine, parameters: Parameters, change: str, check: str) -> None:
+    """If no decision, or every decision, is drawn at random, a single contrary flag is red."""
     live(db, 20, parameters=parameters)
     assert {status for (name, _), status in health(db).items() if name in CHANCE} == {"green"}
     tamper(db, change, f"policy = '{LINUCB}'", 1)
@@ -86,8 +84,8 @@ def test_where_nothing_is_left_to_chance_one_is_too_many(
     assert health(db)[check, EPSILON_GREEDY] == "green"
 
 
-def test_a_share_that_was_changed_is_no_alarm(db: Engine, database_url: str) -> None:
-    """From one day to the next, or within a day, also to hardly ever."""
+def test_changed_exploration(db: Engine, database_url: str) -> None:
+    """A change of the exploration setting, between days or within one, raises no alarm."""
     shares = (0.5, 0.02, 0.3, 1e-200, 0.0)
     for seed, share in enumerate(shares):
         live(db, 150, seed=seed, parameters=Parameters(1.0, share, share), days=1)
@@ -96,8 +94,8 @@ def test_a_share_that_was_changed_is_no_alarm(db: Engine, database_url: str) -> 
         count_all(db, database_url)
 
 
-def test_p_values_are_what_chance_gives(db: Engine) -> None:
-    """Of 20,000 logs a tenth has a p-value below 0.1, and so on: amber is as rare as it says, red rarer still."""
+def test_distribution_of_p_values(db: Engine) -> None:
+    """In 20,000 random logs the share of p-values below p is about p."""
     rng = np.random.default_rng(5)
     logs = [simulated(rng, decisions, share) for decisions in (200, 2000) for share in (0.1, 0.3) for _ in range(5000)]
     found = p_values(db, logs)
@@ -112,8 +110,8 @@ def test_p_values_are_what_chance_gives(db: Engine) -> None:
     assert ((found["propensity_calibration"] < 0.1).mean()) == pytest.approx(0.06, abs=0.04)
 
 
-def test_short_logs_are_no_alarm_of_chance(db: Engine) -> None:
-    """With few expected draws the tails are far from the normal distribution's, and yet amber is as rare as it says."""
+def test_p_values_of_short_logs(db: Engine) -> None:
+    """The p-values also hold for few expected draws, where the normal approximation fails."""
     rng = np.random.default_rng(6)
     cases = [(1, 0.01), (5, 0.1), (10, 0.001), (50, 0.01), (50, 0.1)]
     found = p_values(db, [simulated(rng, *case) for case in cases for _ in range(4000)])
@@ -126,7 +124,7 @@ def test_short_logs_are_no_alarm_of_chance(db: Engine) -> None:
     ("late", "checks"), [(0.1, {"reward_delay_p95"}), (0.7, {"reward_delay_p50", "reward_delay_p95"})]
 )
 def test_late_rewards(db: Engine, late: float, checks: set[str]) -> None:
-    """After a week amber, after two red; of some, the 95th percentile tells, of most the median too."""
+    """Rewards after a week are amber, after two weeks red, by the median and the 95th percentile."""
     live(db, 100)
     for days, status in ((6, "green"), (8, "amber"), (13, "amber"), (15, "red")):
         run(
@@ -145,8 +143,8 @@ def test_late_rewards(db: Engine, late: float, checks: set[str]) -> None:
         }
 
 
-def test_rewards_that_never_come(db: Engine) -> None:
-    """Of decisions of earlier days: half of them are amber, nearly all of them red; today's may still come."""
+def test_missing_rewards(db: Engine) -> None:
+    """Of the decisions before today, half without a reward is amber and nearly all is red."""
     live(db, 100, rewarded=60)
     assert health(db)["never_rewarded", None] == "green"
     live(db, 40, seed=1, rewarded=0)
@@ -158,8 +156,8 @@ def test_rewards_that_never_come(db: Engine) -> None:
     assert health(db)["never_rewarded", None] == "unknown"
 
 
-def test_months_that_are_missing(db: Engine) -> None:
-    """Three ahead are as it should be; one is amber, none red."""
+def test_missing_months(db: Engine) -> None:
+    """Three months ahead are green, one is amber, none is red."""
     statuses = [health(db)["partitions_ahead", None]]
     with db.begin() as connection:
         names = connection.scalars(
@@ -172,8 +170,8 @@ def test_months_that_are_missing(db: Engine) -> None:
 
 
 @pytest.mark.parametrize(("column", "place", "number"), [("a", "[2][1]", "NaN"), ("b", "[3]", "-Infinity")])
-def test_models_with_numbers_that_are_none(db: Engine, column: str, place: str, number: str) -> None:
-    """The table's own checks forbid them; where those are gone, somebody looks."""
+def test_invalid_numbers_in_models(db: Engine, column: str, place: str, number: str) -> None:
+    """NaN or infinity in a state is red, even if the table's checks were dropped."""
     live(db, 10)
     run(db, f"ALTER TABLE oo_ml.policy_state DROP CONSTRAINT ck_policy_state_{column}_finite")
     assert health(db)["states_not_finite", None] == "green"
@@ -182,8 +180,8 @@ def test_models_with_numbers_that_are_none(db: Engine, column: str, place: str, 
     assert health(db)["states_not_finite", None] == "red"
 
 
-def test_upkeep_that_is_behind(db: Engine, database_url: str) -> None:
-    """Told by positions, not by counting what takes long to count; at once green again when it has caught up."""
+def test_upkeep_behind(db: Engine, database_url: str) -> None:
+    """Uncounted positions turn the check amber, then red, and counting turns it green."""
     live(db, 20)
     assert value(db, "uncounted") == 30
     count_all(db, database_url)

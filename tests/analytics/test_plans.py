@@ -1,4 +1,4 @@
-"""What is asked often is found by index, however many decisions there are."""
+"""Query plans of frequent queries: they use indexes, whatever the number of decisions."""
 
 import re
 from typing import Any
@@ -57,8 +57,8 @@ def large(db: Engine, postgresql: psycopg.Connection[Any]) -> Engine:
     return db
 
 
-def test_what_is_asked_often_is_found_by_index(large: Engine) -> None:
-    """A person's latest decisions by the primary key; what upkeep has not counted yet by position."""
+def test_index_use(large: Engine) -> None:
+    """A user's latest decisions are read by the primary key, uncounted rows by position."""
     latest = plan(
         large,
         "SELECT * FROM analytics.tip_scores WHERE user_id = 'user7' ORDER BY decision_id DESC LIMIT 100",

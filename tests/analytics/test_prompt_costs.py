@@ -1,4 +1,4 @@
-"""prompt_costs: every number is what a naive reading of the calls gives, counted by upkeep or not."""
+"""prompt_costs against plain Python over the calls, counted by upkeep or not."""
 
 from datetime import date, timedelta
 
@@ -26,8 +26,8 @@ DONE = """
 """
 
 
-def test_every_number_is_what_the_calls_give(db: Engine, database_url: str) -> None:
-    """Of all days and of some; with people erased; latencies to 1.8 %."""
+def test_prompt_costs(db: Engine, database_url: str) -> None:
+    """Every number equals the one from the calls, for all days and some, after an erasure; latencies within 1.8 %."""
     people = People(db, 21)
     people.live(150)
     for _ in range(200):
@@ -44,8 +44,8 @@ def test_every_number_is_what_the_calls_give(db: Engine, database_url: str) -> N
     assert_right(db, since=YESTERDAY)
 
 
-def test_a_version_without_calls_is_not_there(db: Engine, database_url: str) -> None:
-    """Nor one whose only caller is erased, though upkeep has counted them."""
+def test_version_without_calls(db: Engine, database_url: str) -> None:
+    """A version without calls, or only with those of erased users, has no row."""
     people = People(db, 22)
     for _ in range(30):
         people.generate()
@@ -56,7 +56,7 @@ def test_a_version_without_calls_is_not_there(db: Engine, database_url: str) -> 
 
 
 def assert_right(db: Engine, since: date = EVER) -> None:
-    """What was called and done from that day on is what numpy says."""
+    """Compare the costs from a day on with numpy."""
     with db.begin() as connection:
         calls = connection.execute(text(CALLS), {"since": since}).all()
         source = REPORT if since > EVER else VIEW

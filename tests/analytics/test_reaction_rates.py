@@ -1,4 +1,4 @@
-"""reaction_rates: every number is what a naive reading of the decisions gives, counted by upkeep or not."""
+"""reaction_rates against plain Python over the decisions, counted by upkeep or not."""
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
@@ -19,12 +19,12 @@ NAMES = {1.0: "done", 0.5: "helpful", 0.0: "snooze", -0.5: "not_helpful", -1.0: 
 Row = Mapping[Any, Any]
 
 
-def test_every_number_is_what_the_decisions_give(db: Engine, database_url: str) -> None:
-    """By version, policy, both, all, and by day; with tips drawn at random and versions picked at random."""
+def test_reaction_rates(db: Engine, database_url: str) -> None:
+    """Every number equals the one from the decisions, by version, policy, both, neither, and by day."""
     people = People(db, 11)
     people.live(250)
     with db.begin() as connection:
-        # As if a weight had picked some of the versions.
+        # As if some of the versions had been drawn by weight.
         connection.execute(
             text(
                 "UPDATE oo_ml.feature_history SET prompt_probability = 0.3 + 0.1 * (pull % 5)"
@@ -38,8 +38,8 @@ def test_every_number_is_what_the_decisions_give(db: Engine, database_url: str) 
     assert_right(db)
 
 
-def test_a_reward_next_to_nothing_is_no_poison(db: Engine, database_url: str) -> None:
-    """PostgreSQL has no square of it, and yet everything is added up, by upkeep and by every report."""
+def test_tiny_reward(db: Engine, database_url: str) -> None:
+    """A reward whose square PostgreSQL can't represent breaks neither counting nor a report."""
     people = People(db, 12)
     people.live(40)
     user_id, decision_id = people.made[0]
@@ -56,7 +56,7 @@ def test_a_reward_next_to_nothing_is_no_poison(db: Engine, database_url: str) ->
 
 
 def assert_right(db: Engine) -> None:
-    """Both views say what numpy says."""
+    """Compare both views with numpy."""
     with db.begin() as connection:
         seen, rates, by_day = (
             [dict(row) for row in connection.execute(text(statement)).mappings()]
@@ -76,7 +76,7 @@ def assert_right(db: Engine) -> None:
 
 
 def assert_same(row: Row, expected: Mapping[str, Any]) -> None:
-    """Each number is as expected, and there is none where none is expected."""
+    """Compare the numbers of a row; a missing number must be null."""
     known = {name: number for name, number in expected.items() if number is not None}
     assert {name for name in expected if row[name] is not None} == known.keys(), key_of(row)
     # A margin that is nothing is nothing but for the rounding of its square.
@@ -84,12 +84,12 @@ def assert_same(row: Row, expected: Mapping[str, Any]) -> None:
 
 
 def key_of(row: Row) -> tuple[Any, ...]:
-    """What a row of a view is about."""
+    """Return the day, grouping, version and policy of a row of a view."""
     return row["day"], row["grouped_by"], row["prompt_version"], row["policy"]
 
 
 def groups(seen: Iterable[Row], *, is_by_day: bool) -> dict[tuple[Any, ...], list[Row]]:
-    """Return the decisions that each row is about."""
+    """Return the decisions of each row."""
     found: dict[tuple[Any, ...], list[Row]] = defaultdict(list)
     for one in seen:
         day, version, policy = one["day"] if is_by_day else None, one["prompt_version"], one["policy"]
@@ -100,14 +100,14 @@ def groups(seen: Iterable[Row], *, is_by_day: bool) -> dict[tuple[Any, ...], lis
 
 
 def reaction_of(one: Row) -> str | None:
-    """Return the name of a reaction, None where nobody reacted."""
+    """Return the name of a reaction, None without a reaction."""
     if one["reward"] is None or one["reward_kind"] == "default":
         return None
     return NAMES.get(one["reward"], "other")
 
 
 def naive(group: list[Row]) -> dict[str, Any]:
-    """Return all numbers of a row by the formulas as one would write them down."""
+    """Return all numbers of a row, computed in numpy."""
     w = np.array([1 / (one["propensity"] * (one["prompt_probability"] or 1)) for one in group])
     size = w.sum() ** 2 / (w**2).sum()
     reactions = [reaction_of(one) for one in group]

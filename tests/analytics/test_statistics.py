@@ -1,4 +1,4 @@
-"""Intervals and p-values: against naive formulas, against numpy, and against what others have published."""
+"""Functions for intervals and p-values: against formulas, numpy and published examples."""
 
 import math
 from collections.abc import Sequence
@@ -13,8 +13,8 @@ from tests.analytics.logs import random_log
 Z95 = 1.959963984540054
 
 
-def test_two_sided_p_is_erfc(db: Engine) -> None:
-    """To ten digits, from 1 down to 1e-197."""
+def test_two_sided_p(db: Engine) -> None:
+    """two_sided_p equals erfc to ten digits, from 1 down to 1e-197."""
     numbers = [place / 100 for place in range(3001)]
     expected = [math.erfc(z / math.sqrt(2)) for z in numbers]
     assert each(db, "analytics.two_sided_p(z)", numbers) == pytest.approx(expected, rel=1e-10, abs=0)
@@ -22,7 +22,7 @@ def test_two_sided_p_is_erfc(db: Engine) -> None:
 
 
 def test_two_sided_p_at_the_ends(db: Engine) -> None:
-    """Far out it is nothing; of what is no number there is none."""
+    """Far out p is 0; NaN gives NaN and null gives null."""
     zero, far, infinite, nan, null = each(db, "analytics.two_sided_p(z)", [0.0, 40.0, -math.inf, math.nan, None])
     assert (zero, far, infinite, null) == (1, 0, 0, None)
     assert math.isnan(nan)
@@ -33,13 +33,13 @@ def test_two_sided_p_at_the_ends(db: Engine) -> None:
     # Newcombe (1998), "Two-sided confidence intervals for the single proportion", table I, method 3.
     [(81, 263, 0.2553, 0.3662), (15, 148, 0.0624, 0.1605), (0, 20, 0.0000, 0.1611), (1, 29, 0.0061, 0.1718)],
 )
-def test_wilson_as_published(db: Engine, seen: int, n: int, low: float, high: float) -> None:
-    """Four examples that every textbook has."""
+def test_wilson_published_examples(db: Engine, seen: int, n: int, low: float, high: float) -> None:
+    """Four published examples of Wilson's interval are reproduced."""
     assert wilson(db, seen / n, n) == pytest.approx((low, high), abs=5e-5)
 
 
-def test_wilson_is_the_formula(db: Engine) -> None:
-    """Where (p - p0)^2 = z^2 p0 (1 - p0) / n: of any rate, and of fractions of cases as well."""
+def test_wilson_formula(db: Engine) -> None:
+    """Wilson's interval solves (p - p0)^2 = z^2 p0 (1 - p0) / n, also for fractional n."""
     rng = np.random.default_rng(1)
     for rate, n in [*zip(rng.random(50), rng.lognormal(3, 3, 50), strict=True), (0.0, 7.0), (1.0, 7.0)]:
         ends = wilson(db, float(rate), float(n))
@@ -51,8 +51,8 @@ def test_wilson_is_the_formula(db: Engine) -> None:
     assert wilson(db, 0.5, 0) == (None, None)
 
 
-def test_the_margin_of_a_mean(db: Engine) -> None:
-    """z95 s / sqrt(n); nothing below two."""
+def test_mean_margin(db: Engine) -> None:
+    """The margin is z95 s / sqrt(n), and null below two rows."""
     for seed in range(20):
         r = random_log(seed, 2 + seed * 10).r
         margin = call(db, "analytics.mean_margin(:n, :s, :ss)", n=len(r), s=r.sum(), ss=(r * r).sum())
@@ -65,8 +65,8 @@ def test_the_margin_of_a_mean(db: Engine) -> None:
     )
 
 
-def test_the_margin_of_a_weighted_mean(db: Engine) -> None:
-    """z95 sqrt(sum(w^2 (r - mean)^2)) / sum(w); nothing where one weight has all there is."""
+def test_weighted_margin(db: Engine) -> None:
+    """The margin is z95 sqrt(sum(w^2 (r - mean)^2)) / sum(w), and null if one weight has everything."""
     for seed in range(20):
         log = random_log(seed, 3 + seed * 10)
         w, r = log.w + 0.01, log.r

@@ -124,7 +124,9 @@ def test_only_the_owner_grants(service_url: str, newcomer: str) -> None:
 def test_an_owner_who_may_not_make_roles_is_told_how(database_url: str, newcomer: str) -> None:
     """With the statement for an administrator."""
     assert grant("analyst", as_role(database_url, MIGRATOR), newcomer) == Done(
-        1, "", f'error: There is no role "{newcomer}", and "migrator" may not make it: CREATE ROLE "{newcomer}" LOGIN\n'
+        1,
+        "",
+        f'error: There is no role "{newcomer}", and "migrator" may not create it; run CREATE ROLE "{newcomer}" LOGIN\n',
     )
 
 

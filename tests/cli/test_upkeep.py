@@ -107,7 +107,7 @@ def test_a_role_without_the_right_to_months_does_what_it_can(service_url: str, d
     run(db, "REVOKE EXECUTE ON ALL FUNCTIONS IN SCHEMA oo_ml FROM service")
     assert upkeep(service_url) == Done(0, "", "")
     run(db, f"DROP TABLE oo_ml.{month(3)}")
-    refused = f"error: making months of feature_history: this role may not do it; {ALARM}"
+    refused = f"error: making months of feature_history: this role lacks the rights; {ALARM}"
     done = upkeep(service_url, wait=0.001)
     assert done == Done(1, "default rewards given: 1200\n", refused)
     run(db, f"DROP TABLE oo_ml.{month(1)}")
@@ -163,8 +163,8 @@ def test_too_many_decisions_without_a_month_are_a_failure(database_url: str, db:
         """,  # noqa: S608 - an id
     )
     crowded = (
-        f"error: feature_history gets no partition for {month_of(NOW, 3):%Y-%m} while calls go on, too many decisions"
-        " lie in feature_history_default: run `oo-ml db upgrade` as its owner at a quiet hour\n"
+        f"error: feature_history gets no partition for {month_of(NOW, 3):%Y-%m}, because moving its decisions out of"
+        " feature_history_default would block calls: run `oo-ml db upgrade` as the owner at a quiet time\n"
     )
     assert upkeep(database_url) == Done(1, "", crowded)
     assert oo_ml("db", "upgrade", OO_ML_DATABASE_URL=database_url).code == 0

@@ -50,7 +50,7 @@ def live(db: Engine) -> None:
     for number, user_id in enumerate(("ada", "ben", "zoë")):
         write(db, user_id, number)
         with db.begin() as connection:
-            prompts.keep(connection, user_id, "v2-mentor", 0.3, NOON)
+            prompts.assign(connection, user_id, "v2-mentor", 0.3, NOON)
 
 
 def write(db: Engine, user_id: str, number: int) -> None:

@@ -51,6 +51,6 @@ def test_every_way_of_sending_is_watched(db: Engine) -> None:
 def test_nothing_is_asked_about_no_versions_and_no_policies(db: Engine) -> None:
     """The answer needs no database."""
     with db.begin() as connection:
-        assert prompts.evidence(connection, []) == {}
+        assert prompts.read_evidence(connection, []) == {}
         assert list(decision_log.read_decisions(connection, ALL_USERS, [], None, versions=True)) == []
         assert decision_log.count_left_out(connection, ALL_USERS, [], None) == LeftOut(0, 0)

@@ -35,7 +35,7 @@ from oo_ml.api.paths import REFUSALS, EncodedUserId, decode_user_id
 from oo_ml.api.schemas import Answer, Page
 from oo_ml.api.statuses import DATABASE
 from oo_ml.errors import InvalidRequestError
-from oo_ml.services.analytics.reports import DecisionsCommand, ReportCommand, choices, decisions, report
+from oo_ml.services.analytics.reports import DecisionsCommand, ReportCommand, list_decisions, read_choices, read_reports
 from oo_ml.services.paging import Found, PageCommand
 from oo_ml.storage.reports import Filters, Report
 
@@ -104,7 +104,7 @@ async def _found(
         prompt_version=selection.prompt_version,
         by=selection.by if isinstance(selection, Grouping) else "prompt_version",
     )
-    [found] = await services(request).readers.run(report, [ReportCommand(which, filters, page)])
+    [found] = await services(request).readers.run(read_reports, [ReportCommand(which, filters, page)])
     return found
 
 
@@ -136,7 +136,7 @@ for _report in Report:
 )
 async def filters_of(request: Request) -> Response:
     """Return the policies, prompt versions and days of the decisions so far."""
-    [found] = await services(request).readers.run(choices, [None])
+    [found] = await services(request).readers.run(read_choices, [None])
     return answer(ChoicesAnswer.model_validate(found, from_attributes=True))
 
 
@@ -151,5 +151,5 @@ async def decisions_of(
 ) -> Response:
     """Return a user's decisions, the latest first, those before a reset too."""
     command = DecisionsCommand(decode_user_id(user_id), paging.cursor, paging.limit)
-    [found] = await services(request).readers.run(decisions, [command])
+    [found] = await services(request).readers.run(list_decisions, [command])
     return answer(page_of(DecisionsPage, found))

@@ -1,8 +1,8 @@
-"""What another policy would have earned, from the log of the one that decided: IPS, SNIPS and DR with their intervals.
+"""Estimators of the mean reward of a target policy from the log of another: IPS, SNIPS and DR with their intervals.
 
-A log of any length is summed up block by block, and the sums are merged (Chan, Golub, LeVeque 1983, "Algorithms for
-Computing the Sample Variance", equation 2.1). What is kept of squares is their root, which has all of their digits,
-so that a difference of large numbers is as good as the numbers are. Decisions are taken as drawn independently.
+A log of any length is summed up in blocks, and the sums are merged (Chan, Golub, LeVeque 1983, "Algorithms for
+Computing the Sample Variance", equation 2.1). Instead of sums of squares their root is kept, so that differences of
+large numbers lose no precision. Decisions are assumed to be independent.
 """
 
 import math
@@ -22,12 +22,12 @@ _WEIGHT, _WEIGHTED, _REWARD, _ROBUST = range(4)
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """A mean reward, as far as it can be told.
+    """An estimate of a mean reward.
 
     Attributes:
         estimate: the number.
-        variance: that of `estimate`; None from fewer than two decisions.
-        low, high: ends of the 95 % interval, estimate -+ Z95 sqrt(variance); None where `variance` is.
+        variance: the variance of `estimate`; None from fewer than two decisions.
+        low, high: ends of the 95 % interval, estimate -+ Z95 sqrt(variance); None if `variance` is None.
     """
 
     estimate: float
@@ -38,14 +38,14 @@ class Estimate:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Summary:
-    """What n decisions say, each by its w, r and perhaps d.
+    """Sums over n decisions, each with its w, r and, with a model of the reward, d.
 
-    w = p_target / p_logged: how much more likely the target is to choose what was chosen. r: the reward that came.
-    d = q_target + w (r - q_logged), where there is a model of the reward: it expected q_logged of what was chosen, and
-    q_target of the target's choice on average.
+    w = p_target / p_logged: the ratio of the probabilities of the chosen action. r: the reward.
+    d = q_target + w (r - q_logged): q_logged is the expected reward of the chosen action, q_target the mean expected
+    reward over the target's choice.
 
     Attributes:
-        n: how many decisions.
+        n: the number of decisions.
         mean: of w, w r, r and d, shape (4,); (3,) without d.
         root: R with R^T R = sum of (z - mean)(z - mean)^T over the decisions' z = (w, w r, r, d); as many columns as z.
         max_weight: the largest w; 0 if there is none.
@@ -58,12 +58,12 @@ class Summary:
 
     @property
     def mean_weight(self) -> float:
-        """The mean of w: but for chance it is 1, if all that the target might choose had a chance in the log."""
+        """The mean of w; its expectation is 1 if every action that the target may choose has a propensity above 0."""
         return float(self.mean[_WEIGHT])
 
     @property
     def has_model(self) -> bool:
-        """Whether there is a model of the reward."""
+        """Whether the decisions have a d."""
         return len(self.mean) > _ROBUST
 
 
@@ -78,8 +78,8 @@ def summarise(
     Args:
         weights: w of each, >= 0, shape (n,).
         rewards: r of each, shape (n,).
-        q_logged: the reward expected of what was chosen, shape (n,), if there is a model of it.
-        q_target: the reward expected of the target's choice, sum over a of p_target(a) q(a), shape (n,).
+        q_logged: the expected reward of the chosen action, shape (n,), if there is a model of the reward.
+        q_target: the expected reward of the target's choice, sum over a of p_target(a) q(a), shape (n,).
     """
     weighted = weights * rewards
     columns = [weights, weighted, rewards]
@@ -88,7 +88,7 @@ def summarise(
     z = np.stack(columns)
     if not z.size:
         return Summary(0, np.zeros(len(z)), np.zeros((0, len(z))), 0.0)
-    # Each column is added up in the same way: where two are the same, so are their means, to the last bit.
+    # All columns are added up in the same way, so equal columns have equal means, to the last bit.
     mean = z.mean(axis=1)
     return Summary(len(weights), mean, _root((z.T - mean,)), float(weights.max()))
 
@@ -108,7 +108,7 @@ def merge(one: Summary, other: Summary) -> Summary:
 
 
 def effective_sample_size(summary: Summary) -> float:
-    """Return how many decisions of the target's own the log is worth: (sum of w)^2 / sum of w^2, at most n.
+    """Return the effective sample size, (sum of w)^2 / sum of w^2, at most n.
 
     Kong (1992), "A Note on Importance Sampling Using Standardized Weights".
     """
@@ -119,7 +119,7 @@ def effective_sample_size(summary: Summary) -> float:
 
 
 def observed(summary: Summary) -> Estimate:
-    """Return the mean of r, which the log's own policy earned.
+    """Return the mean of r, the mean reward of the log's own policy.
 
     Its variance is s^2 / n, s^2 the variance of r as of a sample (n - 1).
     """
@@ -127,7 +127,7 @@ def observed(summary: Summary) -> Estimate:
 
 
 def ips(summary: Summary) -> Estimate:
-    """Return inverse propensity scoring, the mean of w r; without bias where every w has a chance.
+    """Return inverse propensity scoring, the mean of w r; unbiased if the log supports the target.
 
     Its variance is s^2 / n, s^2 the variance of w r as of a sample (n - 1). Horvitz and Thompson (1952), "A
     Generalization of Sampling Without Replacement From a Finite Universe".
@@ -136,7 +136,7 @@ def ips(summary: Summary) -> Estimate:
 
 
 def snips(summary: Summary) -> Estimate | None:
-    """Return self-normalised IPS, sum of w r / sum of w; None where every w is 0.
+    """Return self-normalised IPS, sum of w r / sum of w; None if every w is 0.
 
     Its variance, by the delta method, is sum of w^2 (r - snips)^2 / (sum of w)^2. Swaminathan and Joachims (2015), "The
     Self-Normalized Estimator for Counterfactual Learning".
@@ -150,17 +150,17 @@ def snips(summary: Summary) -> Estimate | None:
 def dr(summary: Summary) -> Estimate | None:
     """Return the doubly robust estimate, the mean of d; None without a model of the reward.
 
-    Without bias whatever the model says, if it has not seen the rewards that it is judged by; its variance is s^2 / n,
-    s^2 the variance of d as of a sample (n - 1). Dudik, Langford, Li (2011), "Doubly Robust Policy Evaluation and
+    Unbiased with any model that was not trained on the rewards it is compared with; its variance is s^2 / n, s^2 the
+    variance of d as of a sample (n - 1). Dudik, Langford, Li (2011), "Doubly Robust Policy Evaluation and
     Learning".
     """
     return _of_columns(summary, float(summary.mean[_ROBUST]), {_ROBUST: 1.0}) if summary.has_model else None
 
 
 def gain(summary: Summary) -> Estimate | None:
-    """Return by how much the target earns more than the log's own policy: dr, or snips without a model, less observed.
+    """Return the gain of the target over the log's own policy: dr, or snips without a model, minus observed.
 
-    More can be told of it than of either, since both are about the same decisions.
+    Its interval is narrower than those of the two would suggest, because both use the same decisions.
     """
     own = float(summary.mean[_REWARD])
     if summary.has_model:
@@ -173,10 +173,10 @@ def gain(summary: Summary) -> Estimate | None:
 
 
 def weight_off(summary: Summary) -> float | None:
-    """Return how many standard errors the mean of w is away from 1; None from fewer than two decisions.
+    """Return the distance of the mean of w from 1, in standard errors; None from fewer than two decisions.
 
-    Far away, the log's probabilities are not those by which it was made, or what the target would choose had no chance
-    in part of it. Infinite where every w is the same, but 1.
+    If it is large, the logged propensities are wrong, or the target may choose actions with propensity 0. Infinite if
+    all w are equal but not 1.
     """
     away = abs(summary.mean_weight - 1)
     variance = _of_columns(summary, summary.mean_weight, {_WEIGHT: 1.0}).variance
@@ -186,14 +186,14 @@ def weight_off(summary: Summary) -> float | None:
 
 
 def _linearised(summary: Summary, ratio: float) -> dict[int, float]:
-    """Return the columns whose sum varies as `ratio`, sum of w r / sum of w, does to first order: the delta method."""
+    """Return the columns whose sum varies like `ratio` = sum of w r / sum of w, to first order (the delta method)."""
     share = 1 / summary.mean_weight
     return {_WEIGHT: -ratio * share, _WEIGHTED: share}
 
 
 def _of_columns(summary: Summary, estimate: float, columns: Mapping[int, float], ddof: int = 1) -> Estimate:
     """Return `estimate` with the variance of the mean of a sum of columns, each times its number."""
-    if summary.n < 2:  # noqa: PLR2004 - as many as it takes to differ
+    if summary.n < 2:  # noqa: PLR2004 - a variance needs two
         return Estimate(estimate, None, None, None)
     variance = _squares(summary, columns) / (summary.n - ddof) / summary.n
     half = Z95 * math.sqrt(variance)

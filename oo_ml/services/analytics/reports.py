@@ -1,4 +1,4 @@
-"""What people reacted to, as numbers: the reports of schema analytics, and a person's decisions one by one."""
+"""Reports of schema analytics, and the list of a user's decisions."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ from oo_ml.storage.reports import Choices, Filters, Report
 
 @dataclass(frozen=True, slots=True)
 class ReportCommand:
-    """Ask for a page of a report; None: all of it."""
+    """Ask for a page of a report; None: all rows."""
 
     report: Report
     filters: Filters
@@ -23,38 +23,40 @@ class ReportCommand:
 
 @dataclass(frozen=True, slots=True)
 class DecisionsCommand:
-    """Ask for the last `limit` decisions of a user before the one named."""
+    """Ask for the latest `limit` decisions of a user, before the decision `before` if given."""
 
     user_id: str
     before: UUID | None
     limit: int
 
 
-def report(connection: Connection, commands: Sequence[ReportCommand]) -> list[Found[Mapping[str, Any], int]]:
-    """Return each report asked for."""
-    return [_report(connection, command) for command in commands]
+def read_reports(connection: Connection, commands: Sequence[ReportCommand]) -> list[Found[Mapping[str, Any], int]]:
+    """Return a page of each report."""
+    return [_read_report(connection, command) for command in commands]
 
 
-def choices(connection: Connection, commands: Sequence[None]) -> list[Choices]:
-    """Return what there is to filter by."""
-    return [reports.choices(connection) for _ in commands]
+def read_choices(connection: Connection, commands: Sequence[None]) -> list[Choices]:
+    """Return the values that filters can take."""
+    return [reports.read_choices(connection) for _ in commands]
 
 
-def decisions(connection: Connection, commands: Sequence[DecisionsCommand]) -> list[Found[Mapping[str, Any], UUID]]:
-    """Return decisions of each user, the latest first; the cursor is the last one of the page."""
-    return [_decisions(connection, command) for command in commands]
+def list_decisions(
+    connection: Connection, commands: Sequence[DecisionsCommand]
+) -> list[Found[Mapping[str, Any], UUID]]:
+    """Return decisions of each user, latest first; the cursor is the id of the last decision of the page."""
+    return [_list_decisions(connection, command) for command in commands]
 
 
-def _report(connection: Connection, command: ReportCommand) -> Found[Mapping[str, Any], int]:
+def _read_report(connection: Connection, command: ReportCommand) -> Found[Mapping[str, Any], int]:
     page = command.page
     if page is None:
-        return Found(reports.report(connection, command.report, command.filters))
+        return Found(reports.read_report(connection, command.report, command.filters))
     # One row more than the page has tells whether another page follows.
-    rows = reports.report(connection, command.report, command.filters, page.limit + 1, page.offset)
+    rows = reports.read_report(connection, command.report, command.filters, page.limit + 1, page.offset)
     return by_offset(rows, page.limit, page.offset)
 
 
-def _decisions(connection: Connection, command: DecisionsCommand) -> Found[Mapping[str, Any], UUID]:
-    rows = reports.latest(connection, command.user_id, command.before, command.limit + 1)
+def _list_decisions(connection: Connection, command: DecisionsCommand) -> Found[Mapping[str, Any], UUID]:
+    rows = reports.read_decisions(connection, command.user_id, command.before, command.limit + 1)
     shown = rows[: command.limit]
     return Found(shown, shown[-1]["decision_id"] if len(rows) > len(shown) else None)

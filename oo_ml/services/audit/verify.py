@@ -26,7 +26,7 @@ PAGE_SIZE: Final = 1000
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What was compared, up to the first difference if there is one.
+    """The numbers of compared rows, and the first difference if there is one.
 
     Attributes:
         users: users with a state.

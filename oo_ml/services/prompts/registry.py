@@ -35,7 +35,7 @@ class WeighCommand:
 def listing(connection: Connection, commands: Sequence[PageCommand]) -> list[Found[PromptVersion, int]]:
     """Return a page of the versions for each command, retired ones included, the oldest first."""
     return [
-        by_offset(prompts.listing(connection, page.limit + 1, page.offset), page.limit, page.offset)
+        by_offset(prompts.list_all(connection, page.limit + 1, page.offset), page.limit, page.offset)
         for page in commands
     ]
 

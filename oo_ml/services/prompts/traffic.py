@@ -81,7 +81,7 @@ def traffic(connection: Connection, _: Sequence[None], *, settings: Settings) ->
     offers = offered(connection, settings, _SHOWN)
     # Such calls are refused where no version is in use.
     found = {} if isinstance(offers, OoMlError) else {one.prompt.version: one.probability for one in offers}
-    return [[Offer(prompt, found.get(prompt.version, 0.0)) for prompt in prompts.listing(connection)]]
+    return [[Offer(prompt, found.get(prompt.version, 0.0)) for prompt in prompts.list_all(connection)]]
 
 
 def weighed(connection: Connection, commands: Sequence[WeighCommand], *, settings: Settings) -> list[Offer | OoMlError]:
@@ -117,7 +117,7 @@ def _uniformly(connection: Connection, names: Sequence[str]) -> list[Offer] | Oo
 
 
 def _by_weight(connection: Connection) -> list[Offer]:
-    weighted = [prompt for prompt in prompts.active(connection) if prompt.weight > 0]
+    weighted = [prompt for prompt in prompts.list_active(connection) if prompt.weight > 0]
     if not weighted:
         return []
     shares = experiments.shares([prompt.weight for prompt in weighted])
@@ -125,10 +125,10 @@ def _by_weight(connection: Connection) -> list[Offer]:
 
 
 def _by_rewards(connection: Connection, seed: int) -> list[Offer]:
-    found = prompts.active(connection)
+    found = prompts.list_active(connection)
     if not found:
         return []
-    evidence = prompts.evidence(connection, [prompt.version for prompt in found])
+    evidence = prompts.read_evidence(connection, [prompt.version for prompt in found])
     shares = experiments.thompson([evidence.get(prompt.version, Evidence()) for prompt in found], seed)
     return [Offer(prompt, share) for prompt, share in zip(found, shares, strict=True)]
 
@@ -139,7 +139,7 @@ def _may_be_kept(settings: Settings, command: PickCommand) -> bool:
 
 
 def _kept(connection: Connection, command: PickCommand, offer: Offer) -> Offer:
-    version, probability = prompts.keep(
+    version, probability = prompts.assign(
         connection, command.user_id, offer.prompt.version, offer.probability, command.picked_at
     )
     prompt = offer.prompt if version == offer.prompt.version else prompts.find(connection, [version])[version]

@@ -1,7 +1,8 @@
-"""Counting: decisions, rewards and calls of the model are added to the daily tables, each once, a step a transaction.
+"""Upkeep of the daily tables: adds each decision, reward and call of the model once, in steps of one transaction each.
 
-A row is counted when none before it can come any more. Two looks tell: positions given out by the first are settled as
-soon as the second finds every transaction ended that was under way after it. Nothing is locked but the task itself.
+A row is counted once no transaction can still commit a lower position (ADR 11). A step notes the last position and the
+next transaction id. When a later step finds that all transactions below that id have ended, the positions up to the
+noted one are settled. A step locks only the task's own row.
 """
 
 from collections.abc import Sequence
@@ -13,15 +14,15 @@ from sqlalchemy import Connection
 
 from oo_ml.execution.pool import Workers
 from oo_ml.storage import daily_sums, upkeep
-from oo_ml.storage.daily_sums import Counted, Range
+from oo_ml.storage.daily_sums import Progress, Range
 
-# Of each source: about a second's work, which an erasure has to wait for.
+# Positions of each source in a step: about one second. An erasure waits for the step.
 LIMIT: Final = 20_000
 
 
 @dataclass(frozen=True, slots=True)
 class CountCommand:
-    """Take a step: look at `limit` positions of each source at most."""
+    """Count at most `limit` positions of each source."""
 
     now: datetime
     limit: int = LIMIT
@@ -29,7 +30,7 @@ class CountCommand:
 
 @dataclass(frozen=True, slots=True)
 class Days:
-    """What became of it: how many positions were passed, and whether somebody else is at it, who goes on."""
+    """The result of counting: the number of positions, and whether it stopped because another process is counting."""
 
     passed: int = 0
     is_busy: bool = False
@@ -37,7 +38,7 @@ class Days:
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """What a step has come to: how many positions it passed, and whether there are more to pass at once."""
+    """The result of a step: the number of positions, and whether more are settled or another process is counting."""
 
     passed: int = 0
     has_more: bool = False
@@ -45,18 +46,18 @@ class Step:
 
 
 async def count_days(workers: Workers, now: datetime, *, limit: int = LIMIT) -> Days:
-    """Count whatever can be counted by now, step by step.
+    """Count everything that can be counted now, in steps.
 
     Args:
-        workers: who take the steps.
+        workers: run the steps.
         now: the moment.
-        limit: positions that one step looks at, at most.
+        limit: the most positions of a source that one step counts.
 
     Raises:
-        UnavailableError: the database can't do it now; the steps so far are done.
+        UnavailableError: the database can't do it now; the steps so far are committed.
     """
     passed = 0
-    # At least twice: the first may find out what the second can count.
+    # At least two steps, because the second can count what the first has noted.
     looks = 2
     while looks > 0:
         [step] = await workers.run(count, [CountCommand(now, limit)])
@@ -68,19 +69,19 @@ async def count_days(workers: Workers, now: datetime, *, limit: int = LIMIT) -> 
 
 
 def count(connection: Connection, commands: Sequence[CountCommand]) -> list[Step]:
-    """Take one step a command."""
-    return [_step(connection, command) for command in commands]
+    """Take one step for each command."""
+    return [_take_step(connection, command) for command in commands]
 
 
-def _step(connection: Connection, command: CountCommand) -> Step:
+def _take_step(connection: Connection, command: CountCommand) -> Step:
     claim = upkeep.claim(connection, upkeep.DAYS)
     if claim is None:
         return Step(is_busy=True)
-    before = daily_sums.counted(connection)
-    # In this order: whoever had a position by then has a number below what the next statement finds.
-    last = daily_sums.last_positions(connection)
-    first_open, next_xid = daily_sums.transactions(connection)
-    settled = {source: _settle(one, last[source], first_open, next_xid) for source, one in before.items()}
+    before = daily_sums.read_progress(connection)
+    # In this order: the transactions of these positions then have ids below next_xid.
+    last = daily_sums.read_last_positions(connection)
+    oldest, next_xid = daily_sums.read_transactions(connection)
+    settled = {source: _settle(one, last[source], oldest, next_xid) for source, one in before.items()}
     ranges = {
         source: Range(one.counted_until, min(one.settled_until, one.counted_until + command.limit))
         for source, one in settled.items()
@@ -89,18 +90,18 @@ def _step(connection: Connection, command: CountCommand) -> Step:
     if passed:
         daily_sums.add(connection, ranges)
     for source, one in settled.items():
-        daily_sums.save(connection, source, replace(one, counted_until=ranges[source].until))
+        daily_sums.save_progress(connection, source, replace(one, counted_until=ranges[source].until))
     upkeep.save(connection, upkeep.DAYS, claim.done_until, command.now)
     return Step(passed, has_more=any(ranges[source].until < one.settled_until for source, one in settled.items()))
 
 
-def _settle(before: Counted, last: int, first_open: int, next_xid: int) -> Counted:
-    """Return `before` with what is settled by now, and, once it is, with what is to be settled next."""
+def _settle(before: Progress, last: int, oldest: int, next_xid: int) -> Progress:
+    """Return `before` with the noted position settled and the next one noted, if its transactions have ended."""
     if before.next_until is not None and before.next_xid is not None:
         if before.next_xid > next_xid:
-            # Transactions that this server has never had: the database comes from another one, where they have ended.
+            # An id that this server has not assigned yet: a restored database. These transactions ended elsewhere.
             return replace(before, next_until=last, next_xid=next_xid)
-        if before.next_xid > first_open:
+        if before.next_xid > oldest:
             return before
         before = replace(before, settled_until=max(before.settled_until, before.next_until))
     return replace(before, next_until=last, next_xid=next_xid)

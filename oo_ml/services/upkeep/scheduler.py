@@ -1,8 +1,8 @@
-"""Upkeep: what has to be done from time to time, by `oo-ml upkeep` or by a service at work, however many there are.
+"""Upkeep: periodic tasks, run by `oo-ml upkeep` or by any number of running services.
 
-Months of the history are made ahead and detached past retention: a table is hardly waited for (by the command, as long
-as for a row), and kept for one statement; a month that too many decisions wait for is left to its owner. Decisions that
-nobody reacted to get the default reward: a step of that keeps waiting those whom it is for, and nobody else.
+Partitions of feature_history are made ahead and detached after retention. The service waits only briefly for the lock
+on the table, the command as long as for a row. A month with many decisions in the default partition is left to the
+owner of the tables, because moving them would block all calls.
 """
 
 import asyncio
@@ -28,19 +28,19 @@ from oo_ml.storage.schema.partitions import Layout, month_of
 
 logger = logging.getLogger(__name__)
 
-# So that replicas that were started together don't march in step.
+# Spreads the runs of replicas that were started together.
 _JITTER: Final = 0.1
 _OWNER: Final = "run `oo-ml db grant-service` for this role, or `oo-ml upkeep` as the owner of the tables"
 
 
 @dataclass(frozen=True, slots=True)
 class Months:
-    """What became of the months of the history.
+    """The result of `keep_months`.
 
     Attributes:
-        made, detached: names of tables.
-        problems: what could not be done now, and may be later.
-        alarms: what somebody has to see to.
+        made, detached: names of partitions.
+        problems: errors that the next run may not meet.
+        alarms: messages that need an operator.
     """
 
     made: list[str]
@@ -57,21 +57,21 @@ async def keep_months(
     movable: int = partitions.MOVABLE,
     is_patient: bool = False,
 ) -> Months:
-    """Make the months that are missing and detach those past retention, a transaction each.
+    """Make the missing monthly partitions and detach those after retention, each in a transaction of its own.
 
     Args:
-        workers: whose limits the transactions have.
-        settings: how many months are kept.
+        workers: run the transactions, with their time limits.
+        settings: the number of months to keep.
         now: the moment.
-        movable: decisions that a month may take out of the default partition.
-        is_patient: whether a table is waited for as long as the workers wait for a row, rather than hardly at all.
+        movable: the most decisions that a new partition may take out of the default partition.
+        is_patient: whether to wait for the table as long as for a row, instead of briefly.
 
     Raises:
-        UnavailableError: the database can't say what there is.
+        UnavailableError: the partitions can't be read now.
     """
     [(layout, _)] = await workers.run(_look, [now])
     missing = partitions.missing(layout.months, now)
-    crowded = await _crowded(workers, layout, missing, movable)
+    crowded = await _find_crowded(workers, layout, missing, movable)
     attempt = partial(_attempt, workers, layout)
     made, problems = await attempt(
         "making months of feature_history",
@@ -81,24 +81,24 @@ async def keep_months(
     detached, others = await attempt(
         "detaching months of feature_history",
         partial(_detach, is_patient=is_patient, now=now),
-        _due(layout, settings, now),
+        _find_due(layout, settings, now),
     )
     [(layout, stray)] = await workers.run(_look, [now])
     missing = partitions.missing(layout.months, now, ahead=2)
-    return Months(made, detached, problems + others, list(_alarms(missing, stray, crowded)))
+    return Months(made, detached, problems + others, list(_describe_alarms(missing, stray, crowded)))
 
 
 @asynccontextmanager
-async def in_background(settings: Settings, writers: Workers, long: Workers) -> AsyncIterator[None]:
-    """Run upkeep every OO_ML_UPKEEP_INTERVAL until the block ends; a step that has begun is finished by its worker.
+async def run_in_background(settings: Settings, writers: Workers, long: Workers) -> AsyncIterator[None]:
+    """Run upkeep every OO_ML_UPKEEP_INTERVAL until the block ends; workers finish the steps that have begun.
 
-    Whatever takes locks on whole tables goes to `writers`, whose limits are the calls' own.
+    The task that locks whole tables runs on `writers`, which have the time limits of the calls.
     """
-    # Each at its own pace: a long backlog of defaults is no reason to make a month late.
+    # Tasks of their own, so that a backlog of default rewards does not delay a partition.
     repeated = {
-        "months": partial(_months, writers, settings),
-        "default rewards": partial(_defaults, long, settings),
-        "days": partial(_days, long),
+        "months": partial(_run_months, writers, settings),
+        "default rewards": partial(_run_defaults, long, settings),
+        "days": partial(_run_days, long),
     }
     tasks = [
         asyncio.create_task(_repeat(settings.upkeep_interval, name, task))
@@ -114,7 +114,7 @@ async def in_background(settings: Settings, writers: Workers, long: Workers) -> 
 
 
 async def _repeat(interval: float, name: str, task: Callable[[], Awaitable[Sequence[OoMlError]]]) -> None:
-    said: set[str] = set()
+    logged: set[str] = set()
     await asyncio.sleep(random.uniform(0, interval * _JITTER))  # noqa: S311
     while True:
         problems: Sequence[OoMlError] = ()
@@ -124,15 +124,15 @@ async def _repeat(interval: float, name: str, task: Callable[[], Awaitable[Seque
             problems = [error]
         except Exception:
             logger.exception("upkeep (%s) failed", name)
-        # By what they say: once, and not again each minute for as long as it lasts.
+        # Log a problem once, and not in every run while it lasts.
         by_message = {problem.message: problem for problem in problems}
-        for message in by_message.keys() - said:
-            logger.log(_level(by_message[message]), "upkeep (%s), which will be tried again: %s", name, message)
-        said = set(by_message)
+        for message in by_message.keys() - logged:
+            logger.log(_level(by_message[message]), "upkeep (%s) will be retried: %s", name, message)
+        logged = set(by_message)
         await asyncio.sleep(interval * random.uniform(1 - _JITTER, 1 + _JITTER))  # noqa: S311
 
 
-async def _months(writers: Workers, settings: Settings) -> Sequence[OoMlError]:
+async def _run_months(writers: Workers, settings: Settings) -> Sequence[OoMlError]:
     months = await keep_months(writers, settings, datetime.now(UTC))
     if months.made:
         logger.info("made partitions %s", ", ".join(months.made))
@@ -143,39 +143,39 @@ async def _months(writers: Workers, settings: Settings) -> Sequence[OoMlError]:
     return months.problems
 
 
-async def _defaults(long: Workers, settings: Settings) -> Sequence[OoMlError]:
+async def _run_defaults(long: Workers, settings: Settings) -> Sequence[OoMlError]:
     defaults = await give_default_rewards(long, settings, datetime.now(UTC))
     if defaults.given:
         logger.info("gave %d decisions the default reward", defaults.given)
     return ()
 
 
-async def _days(long: Workers) -> Sequence[OoMlError]:
+async def _run_days(long: Workers) -> Sequence[OoMlError]:
     await count_days(long, datetime.now(UTC))
     return ()
 
 
 def _level(problem: OoMlError) -> int:
-    passes = isinstance(problem, UnavailableError) and not isinstance(problem, DatabaseRefusedError)
-    return logging.WARNING if passes else logging.ERROR
+    is_temporary = isinstance(problem, UnavailableError) and not isinstance(problem, DatabaseRefusedError)
+    return logging.WARNING if is_temporary else logging.ERROR
 
 
-def _due(layout: Layout, settings: Settings, now: datetime) -> list[datetime]:
-    """Return the moment before which months are to go, if there are any."""
+def _find_due(layout: Layout, settings: Settings, now: datetime) -> list[datetime]:
+    """Return the time before which months are to be detached, if there are such months."""
     if settings.history_retention is None:
         return []
     before = month_of(now, -settings.history_retention)
     return [before] if any(month < before for month in layout.months) else []
 
 
-def _alarms(missing: Sequence[datetime], stray: datetime | None, crowded: Sequence[datetime]) -> Iterator[str]:
+def _describe_alarms(missing: Sequence[datetime], stray: datetime | None, crowded: Sequence[datetime]) -> Iterator[str]:
     if crowded:
         yield (
-            f"feature_history gets no partition for {_named(crowded)} while calls go on, too many decisions lie in"
-            " feature_history_default: run `oo-ml db upgrade` as its owner at a quiet hour"
+            f"feature_history gets no partition for {_join(crowded)}, because moving its decisions out of"
+            " feature_history_default would block calls: run `oo-ml db upgrade` as the owner at a quiet time"
         )
     if others := [month for month in missing if month not in crowded]:
-        yield f"feature_history has no partition for {_named(others)}: {_OWNER}"
+        yield f"feature_history has no partition for {_join(others)}: {_OWNER}"
     if stray and stray not in crowded:
         yield (
             f"decisions of {stray:%Y-%m} lie in feature_history_default: as the owner of feature_history run"
@@ -183,12 +183,12 @@ def _alarms(missing: Sequence[datetime], stray: datetime | None, crowded: Sequen
         )
 
 
-def _named(months: Sequence[datetime]) -> str:
+def _join(months: Sequence[datetime]) -> str:
     return " and ".join(f"{month:%Y-%m}" for month in months)
 
 
-async def _crowded(workers: Workers, layout: Layout, months: Sequence[datetime], movable: int) -> list[datetime]:
-    """Return the months that can't be made without keeping calls waiting; none where none can be made at all."""
+async def _find_crowded(workers: Workers, layout: Layout, months: Sequence[datetime], movable: int) -> list[datetime]:
+    """Return the months that can't be made without blocking calls; an empty list if this role can make none."""
     if not (layout.is_changeable and months):
         return []
     crowded = await workers.run(partial(_are_crowded, movable=movable), months)
@@ -202,13 +202,13 @@ async def _attempt(
     service: Service[datetime, list[str]],
     moments: Sequence[datetime],
 ) -> tuple[list[str], list[OoMlError]]:
-    """Run `service` on each moment, a transaction each; return the names of the tables, and why it ended early."""
+    """Run `service` on each moment in its own transaction; return the partitions, and the error if one failed."""
     names: list[str] = []
     try:
         for moment in moments:
             if not layout.is_changeable:
-                # Not tried: PostgreSQL's own log would tell of it each minute.
-                raise DatabaseRefusedError(f"this role may not do it; {_OWNER}")
+                # Not tried, because PostgreSQL would log the refusal in every run.
+                raise DatabaseRefusedError(f"this role lacks the rights; {_OWNER}")
             [tables] = await workers.run(service, [moment])
             names += tables
     except OoMlError as error:

@@ -22,7 +22,7 @@ def erase(connection: Connection, user_ids: Sequence[str]) -> list[dict[str, int
     made = {user_id: states.make(connection, keys[user_id]) for user_id in sorted(keys)}
     states.lock(connection, list(chain.from_iterable(keys.values())))
     for user_id in keys:
-        daily_sums.take_away(connection, user_id)
+        daily_sums.subtract_user(connection, user_id)
     return [_erase(connection, user_id, made.pop(user_id, 0)) for user_id in user_ids]
 
 

@@ -67,7 +67,7 @@ def _replay(connection: Connection, document: Document) -> Replayed:
             raise ReplayRefusedError(f"{document.user_id!r} is known here already; erase them first")
         return Replayed(rows, unchanged=True)
     _check_prompt_versions(connection, document)
-    daily_sums.take_number(connection)
+    daily_sums.assign_transaction_id(connection)
     filled = [one for one in personal_data.referred_first(found) if one.name in document.tables]
     rows = {one.name: _insert(connection, document, one) for one in filled}
     _prove(connection, document)

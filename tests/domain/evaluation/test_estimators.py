@@ -1,4 +1,4 @@
-"""What another policy would have earned: against naive numpy, against the truth, and where it has to be exact."""
+"""The estimators against plain numpy, against known truths, and in cases with exact results."""
 
 import math
 from functools import reduce
@@ -44,8 +44,8 @@ def assert_is(estimate: Estimate | None, mean: float, variance: float) -> None:
 
 
 @given(seeds, sizes)
-def test_each_is_what_naive_numpy_gives(seed: int, n: int) -> None:
-    """Whatever blocks the log is summed up in."""
+def test_estimates_against_numpy(seed: int, n: int) -> None:
+    """Every estimate equals its formula in plain numpy, whatever the blocks that were merged."""
     w, r, q_logged, q_target = random_log(seed, n)
     summary = in_blocks(seed, w, r, q_logged, q_target)
     d = q_target + w * (r - q_logged)
@@ -63,8 +63,8 @@ def test_each_is_what_naive_numpy_gives(seed: int, n: int) -> None:
 
 
 @given(seeds, sizes)
-def test_without_a_model_there_is_no_dr(seed: int, n: int) -> None:
-    """And it is snips that is compared with what was observed."""
+def test_estimates_without_a_model(seed: int, n: int) -> None:
+    """Without a model of the reward there is no dr, and gain compares snips with the observed mean."""
     w, r, _, _ = random_log(seed, n)
     summary = in_blocks(seed, w, r)
     s = (w * r).sum() / w.sum()
@@ -74,8 +74,8 @@ def test_without_a_model_there_is_no_dr(seed: int, n: int) -> None:
 
 
 @given(seeds, st.integers(1, 300))
-def test_where_all_weights_are_one_it_is_the_mean_of_rewards(seed: int, n: int) -> None:
-    """To the last bit, whatever blocks it is summed up in: the log's own policy earned what it earned."""
+def test_weights_of_one(seed: int, n: int) -> None:
+    """If every weight is 1, every estimate is the observed mean, to the last bit, whatever the blocks."""
     _, r, q_logged, q_target = random_log(seed, n)
     summary = in_blocks(seed, np.ones(n), r, q_logged, q_target)
     ips, snips = estimators.ips(summary), estimators.snips(summary)
@@ -87,8 +87,8 @@ def test_where_all_weights_are_one_it_is_the_mean_of_rewards(seed: int, n: int) 
     assert estimators.ips(summarise(np.ones(n), r)).estimate == r.mean()
 
 
-def test_numbers_far_from_zero_lose_no_digits() -> None:
-    """As sums of squares would, and products about the means: these rewards differ in the seventh digit."""
+def test_precision_far_from_zero() -> None:
+    """Rewards that differ only in the seventh digit lose no precision, as they would in sums of squares."""
     n = 10_000
     w = random_log(2, n)[0]
     r = 1e6 + np.random.default_rng(2).random(n)
@@ -100,8 +100,8 @@ def test_numbers_far_from_zero_lose_no_digits() -> None:
     assert_is(estimators.snips(summary), 1e6 + s, snips)
 
 
-def test_one_decision_has_no_interval() -> None:
-    """Its reward is all there is to say."""
+def test_one_decision() -> None:
+    """One decision gives estimates without intervals."""
     summary = summarise(np.array([2.0]), np.array([0.5]), np.array([0.25]), np.array([0.125]))
     assert estimators.ips(summary) == Estimate(1.0, None, None, None)
     assert estimators.snips(summary) == Estimate(0.5, None, None, None)
@@ -111,35 +111,36 @@ def test_one_decision_has_no_interval() -> None:
     assert estimators.weight_off(summary) is None
 
 
-def test_what_the_target_never_chooses_says_nothing_of_it() -> None:
-    """The sum of weights is 0: there is no snips, and the log is worth no decision."""
+def test_weights_of_zero() -> None:
+    """If every weight is 0, there is no snips, and the effective sample size is 0."""
     summary = summarise(np.zeros(3), np.ones(3))
     assert estimators.snips(summary) is estimators.gain(summary) is None
     assert estimators.effective_sample_size(summary) == 0.0
 
 
-def test_an_empty_block_changes_nothing() -> None:
-    """Before and behind a log with and without a model."""
+def test_empty_block() -> None:
+    """Merging an empty block changes nothing, with or without a model."""
     nothing = summarise(np.empty(0), np.empty(0))
     for log in (summarise(*random_log(1, 9)), summarise(*random_log(1, 9)[:2])):
         assert merge(nothing, log) is merge(log, nothing) is log
     assert merge(nothing, nothing).n == nothing.max_weight == 0
 
 
-def test_the_interval_is_of_95_percent() -> None:
-    """The 97.5th percentile of the normal distribution, as the error function has it."""
+def test_z95() -> None:
+    """Z95 is the 97.5th percentile of the normal distribution, by the error function."""
     assert math.erf(Z95 / math.sqrt(2)) == pytest.approx(0.95, abs=1e-15)
 
 
-def test_equal_weights_other_than_one_are_no_chance() -> None:
-    """No spread, and a mean that is not 1."""
+def test_equal_weights_other_than_one() -> None:
+    """Equal weights other than 1 are infinitely many standard errors from 1."""
     assert estimators.weight_off(summarise(np.full(9, 0.5), np.ones(9))) == math.inf
 
 
-def test_95_percent_intervals_cover_the_truth_in_95_percent_of_1000_worlds() -> None:
-    """In 930 to 970 of them; each has moments, candidates, a policy, a target and a wrong model of its own.
+def test_coverage_of_intervals() -> None:
+    """95 % intervals cover the truth in 930 to 970 of 1000 random worlds.
 
-    The truth is the target's mean reward over the distribution of moments, and not over those that were drawn.
+    Each world has moments, candidates, a policy, a target and a wrong model of its own. The truth is the target's mean
+    reward over the distribution of moments, not over the moments that were drawn.
     """
     worlds, n, moments, candidates = 1000, 400, 6, 4
     rng = np.random.default_rng(20261123)

@@ -1,4 +1,4 @@
-"""Target policies: their names, and how likely each is to choose what was offered."""
+"""Target policies: their names, and their probabilities of choosing the candidates."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -72,8 +72,8 @@ def together(*decisions: DecisionBlock) -> DecisionBlock:
         ("prompt:a b: c", Prompt("a b: c")),
     ],
 )
-def test_each_target_has_a_name(name: str, target: Target) -> None:
-    """By which it is asked for, and called when it is spoken of."""
+def test_names_of_targets(name: str, target: Target) -> None:
+    """`parse` and `describe` are inverse to each other."""
     assert parse(name) == target
     assert parse(describe(target)) == target
 
@@ -105,8 +105,8 @@ def test_each_target_has_a_name(name: str, target: Target) -> None:
         "ucb",
     ],
 )
-def test_any_other_name_is_refused(name: str) -> None:
-    """With all that is possible."""
+def test_unknown_names(name: str) -> None:
+    """Any other name is refused with the list of targets."""
     with pytest.raises(
         ValueError, match=r'uniform, always-first, greedy, "linucb alpha=1".* or prompt:VERSION'
     ) as caught:
@@ -125,8 +125,8 @@ def test_any_other_name_is_refused(name: str) -> None:
         (OwnPolicy(Rule(0.3)), (0.1, 0.8, 0.1)),
     ],
 )
-def test_what_a_target_would_do(target: Target, probabilities: tuple[float, ...]) -> None:
-    """Weights are by the log's probability of what was chosen, whichever that is; q is theta.x."""
+def test_weights_of_targets(target: Target, probabilities: tuple[float, ...]) -> None:
+    """The weight is the target's probability of the chosen tip divided by the logged one; q is theta.x."""
     decisions = [offered(chosen=chosen) for chosen in "abc"]
     weighed = weigh(target, together(*decisions))
     assert weighed.weights == pytest.approx(np.array(probabilities) / LOGGED)
@@ -138,8 +138,8 @@ def test_what_a_target_would_do(target: Target, probabilities: tuple[float, ...]
         assert weigh(target, decision).weights == weighed.weights[place]
 
 
-def test_what_had_no_chance_is_without_support() -> None:
-    """However likely the target is to choose it."""
+def test_support() -> None:
+    """`without_support` is the target's probability of tips with propensity 0."""
     decision = offered(chosen="b", logged=(0.0, 1.0, 0.0))
     shares = [
         weigh(target, decision).without_support.item()
@@ -149,8 +149,8 @@ def test_what_had_no_chance_is_without_support() -> None:
 
 
 @given(st.integers(0, 2**32), st.sampled_from([Rule(0.3, 0.7), Rule(0.1), Rule(0.0, 1.0), Rule(1.0)]))
-def test_the_rule_that_made_the_log_has_weight_one(seed: int, rule: Rule) -> None:
-    """To the last bit, also where tips are offered several times."""
+def test_policy_of_the_log(seed: int, rule: Rule) -> None:
+    """The policy that made the log has weight 1, to the last bit, even with tips listed several times."""
     rng = np.random.default_rng(seed)
     models = [Ridge.fresh(5) for _ in range(3)]
     for place in range(3):
@@ -186,8 +186,8 @@ def test_the_rule_that_made_the_log_has_weight_one(seed: int, rule: Rule) -> Non
     assert weighed.exploit.tobytes() == np.concatenate([choice.exploit for choice in choices]).tobytes()
 
 
-def test_a_tip_offered_twice_is_one_tip() -> None:
-    """Its probabilities add up; what is expected of it is the mean, whichever of its rows was drawn."""
+def test_tip_listed_twice() -> None:
+    """The probabilities of a tip listed twice add up, and its expected reward is the mean over its rows."""
     decision = offered("aba", "a", (0.0, 0.5, 0.5))
     weighed = weigh(Uniform(), decision)
     assert weighed.weights == pytest.approx([2 / 3 / 0.5])
@@ -199,8 +199,8 @@ def test_a_tip_offered_twice_is_one_tip() -> None:
     assert weigh(GREEDY, decision).weights.tolist() == [0]
 
 
-def test_a_prompt_version_is_the_log_confined_to_its_tips() -> None:
-    """Where nobody knows how likely the version was; a tip of another one is never chosen."""
+def test_prompt_version_with_unknown_probability() -> None:
+    """If q is unknown, the target is the log's policy restricted to the version's tips."""
     weighed = weigh(
         Prompt("v2"),
         together(
@@ -214,14 +214,14 @@ def test_a_prompt_version_is_the_log_confined_to_its_tips() -> None:
     assert weighed.without_support.tolist() == [0, 0, 0]
 
 
-def test_a_prompt_version_whose_tips_had_no_chance_has_no_support() -> None:
-    """The log never says what they would have earned."""
+def test_prompt_version_without_support() -> None:
+    """A version whose tips all had propensity 0 has no support."""
     weighed = weigh(Prompt("v2"), offered(chosen="b", logged=(0, 1, 0), versions=("v2", "v1", "v2")))
     assert (weighed.weights.tolist(), weighed.without_support.tolist()) == ([0], [1])
 
 
-def test_where_a_versions_probability_is_known_it_weighs() -> None:
-    """1/q for a tip by the version, 0 for one by another; the policy is the log's own, whoever wrote the others."""
+def test_prompt_version_with_known_probability() -> None:
+    """If q is known, w is 1/q for a tip of the version and 0 for another's."""
     weighed = weigh(
         Prompt("v2"),
         together(
@@ -237,8 +237,8 @@ def test_where_a_versions_probability_is_known_it_weighs() -> None:
     assert weighed.without_support.tolist() == [0] * 5
 
 
-def test_weights_of_a_prompt_version_are_one_on_average() -> None:
-    """Also where candidates come from several calls, each of which picked a version: here v2 with probability 0.3."""
+def test_mean_weight_of_a_prompt_version() -> None:
+    """The mean weight is 1, even if the candidates come from several calls that each drew a version."""
     rng = np.random.default_rng(3)
     decisions = []
     for _ in range(4000):
@@ -249,8 +249,8 @@ def test_weights_of_a_prompt_version_are_one_on_average() -> None:
     assert weigh(Prompt("v2"), together(*decisions)).weights.mean() == pytest.approx(1, abs=0.1)
 
 
-def test_a_log_that_says_otherwise_is_found_out() -> None:
-    """By the features of what was chosen, by its probability, and by what the model expected."""
+def test_mismatches() -> None:
+    """A wrong x, propensity or exploit in the log is found."""
     offers = together(offered(chosen="b"), offered(chosen="b"))
     exploit = weigh(Uniform(), offers).exploit
     x, propensities = np.array([X[1], X[1]]), np.array([0.3, 0.3])
@@ -272,7 +272,7 @@ def test_a_log_that_says_otherwise_is_found_out() -> None:
     assert found(offers=replace(offers, is_chosen=np.array([True, *[False] * 4, True]))) == [True, True]
 
 
-def test_the_same_tip_is_known_by_its_first_place() -> None:
-    """Within one decision."""
+def test_first_rows() -> None:
+    """Rows with the same tip share the first row's number."""
     assert list(find_first_rows(["a", "b", "a", "c", "b"])) == [0, 1, 0, 3, 1]
     assert list(find_first_rows(["a", "b"])) == [0, 1]

@@ -1,4 +1,4 @@
-"""Evaluating from the service's own log: against what is known of how it came about, and refused where nothing is."""
+"""Evaluation from the service's own log, against the known policy and rewards of simulated users."""
 
 from datetime import datetime, timedelta
 from typing import Final
@@ -25,8 +25,8 @@ REWARDED: Final = "SELECT reward FROM oo_ml.feature_history WHERE policy = '{}' 
 @pytest.mark.parametrize(
     ("policy", "rule"), [(LINUCB, Rule(0.3, 0.7)), (EPSILON_GREEDY, Rule(0.2))], ids=["linucb", "egreedy"]
 )
-def test_the_logs_own_policy_earned_what_it_earned(db: Engine, policy: str, rule: Rule) -> None:
-    """Every weight is 1 to the last bit: whatever was corrected, forgotten, assumed, imported or begun anew since."""
+def test_policy_of_the_log(db: Engine, policy: str, rule: Rule) -> None:
+    """For the log's own policy every weight is 1 and every estimate is the observed mean, exactly."""
     world = World(db, 1)
     bring_in(db, "ben")
     world.live(500)
@@ -46,13 +46,13 @@ def test_the_logs_own_policy_earned_what_it_earned(db: Engine, policy: str, rule
         "default",
         "amend",
     }
-    # Another parameter is another policy.
+    # With another parameter it is another policy.
     assert look(db, OwnPolicy(Rule(rule.exploration / 2, rule.alpha)), policy=policy).max_weight > 1
 
 
 @pytest.mark.parametrize("target", [Uniform(), AlwaysFirst()], ids=describe)
-def test_what_others_would_have_earned_is_found(db: Engine, target: Target) -> None:
-    """The truth, known of these people, lies in each interval, and what LinUCB has learned is worth more."""
+def test_other_policies(db: Engine, target: Target) -> None:
+    """The true mean reward of another policy lies in every interval, and LinUCB earns more than it."""
     world = World(db, 2, Parameters(alpha=0.3, epsilon=0.0, exploration=0.4))
     for number in range(600):
         world.react(world.show(f"user {number % 3}"))
@@ -80,8 +80,8 @@ def test_what_others_would_have_earned_is_found(db: Engine, target: Target) -> N
     assert (evaluation.share_without_support, evaluation.is_off) == (0.0, False)
 
 
-def test_the_model_has_not_seen_the_reward_that_it_is_judged_by(db: Engine) -> None:
-    """What is expected of a decision is theta.x as the service answered it, and not as it would by now."""
+def test_model_before_the_reward(db: Engine) -> None:
+    """The expected reward of a decision comes from the model before its reward, as /score answered it."""
     world = World(db, 3)
     for _ in range(30):
         world.react(world.show(ids=["a"], parameters=CERTAIN))
@@ -103,8 +103,8 @@ def test_the_model_has_not_seen_the_reward_that_it_is_judged_by(db: Engine) -> N
     assert part.summary.mean[3] == pytest.approx(np.mean(expected), rel=1e-9)
 
 
-def test_decisions_that_explain_nothing_are_left_out(db: Engine) -> None:
-    """Those of older releases don't say how likely each candidate was."""
+def test_decisions_without_propensities(db: Engine) -> None:
+    """Decisions of older releases, without propensities, are counted as left out."""
     world = World(db, 9)
     for _ in range(10):
         world.react(world.show())
@@ -119,8 +119,8 @@ def test_decisions_that_explain_nothing_are_left_out(db: Engine) -> None:
     assert (evaluation.n, evaluation.left_out, evaluation.unrewarded, evaluation.max_weight) == (6, 4, 0, 1.0)
 
 
-def test_who_was_erased_is_gone(db: Engine) -> None:
-    """And whoever comes back under the same id begins anew."""
+def test_erased_user(db: Engine) -> None:
+    """An erased user's decisions are gone, and a new user with the same id starts fresh."""
     world = World(db, 10)
     for user_id in ("ada", "ben", "cleo"):
         for _ in range(5):
@@ -132,8 +132,8 @@ def test_who_was_erased_is_gone(db: Engine) -> None:
     assert (evaluation.n, evaluation.max_weight, evaluation.mean_weight) == (11, 1.0, 1.0)
 
 
-def test_a_prompt_version_earns_what_its_tips_do(db: Engine) -> None:
-    """Who wrote a tip, the client says, or else the latest tip of that id at the time."""
+def test_prompt_version_of_candidates(db: Engine) -> None:
+    """A candidate's version is the one the client sent, else that of the latest tip of the same id at the time."""
     world = World(db, 12)
     for version in ("w1", "w2"):
         publish = """
@@ -161,7 +161,7 @@ def test_a_prompt_version_earns_what_its_tips_do(db: Engine) -> None:
         expected.append((1 / (p[0] + p[2] + p[3]) if chosen in "ac" else 0.0) * reward)
         world.react(world.show(ids=["b", "e"], versions=["w1", None]))
     write(db, "c", "w1", NOON + timedelta(days=1))
-    # Committed late: where d was chosen, the decision knows that nobody had written it.
+    # Committed late: a decision that chose d holds that its version was unknown.
     write(db, "d", "w2", NOON - timedelta(hours=2))
     evaluation = look(db, Prompt("w2"))
     assert (evaluation.n, evaluation.left_out) == (60, 60)
@@ -189,8 +189,8 @@ def write(db: Engine, tip_id: str, version: str, at: datetime) -> None:
             )
 
 
-def test_where_a_version_was_drawn_every_decision_counts(db: Engine) -> None:
-    """Others' tips too, where v2 was drawn with probability 1/4; where it had no chance, nothing is said of it."""
+def test_drawn_prompt_version(db: Engine) -> None:
+    """If the version was drawn, tips of other versions count with weight 0; if it can't be drawn, they are left out."""
     world = World(db, 13)
     expected = []
     for number in range(80):
@@ -228,10 +228,8 @@ def draw(world: World, version: str, probability: float) -> float:
 
 @pytest.mark.parametrize("candidates", [1, 7, 10_000])
 @pytest.mark.parametrize("page", [1, 3, 1000])
-def test_however_it_is_parted_it_is_the_same(
-    db: Engine, monkeypatch: pytest.MonkeyPatch, candidates: int, page: int
-) -> None:
-    """The ledger in pages, decisions in blocks, people in parts."""
+def test_pages_blocks_and_parts(db: Engine, monkeypatch: pytest.MonkeyPatch, candidates: int, page: int) -> None:
+    """The result does not depend on pages of the ledger, blocks of decisions or parts of users."""
     world = World(db, 14)
     world.live(120, ("ada", "adam", "zoe", "Ödön"))
     [whole] = found_of(db, Uniform(), ALL_USERS)
@@ -247,7 +245,7 @@ def test_however_it_is_parted_it_is_the_same(
     assert (together.states, together.unrewarded) == (whole.states, whole.unrewarded) == (8, whole.unrewarded)
     survey = walk_log(db, make_settings(), Question(Uniform()))
     parts = list(survey.parts)
-    # More of them than people: a part has one state, and what is behind the last person is looked at too.
+    # More parts than users: a part has one state, and the last one holds the ids after the last user.
     assert len(parts) > len(users)
     assert (survey.states, sum(part.states for part in parts)) == (8, 8)
     assert sum(part.summary.n for part in parts) == whole.summary.n

@@ -1,4 +1,4 @@
-"""Months of the history that come and go, and the service that sees to it, and to default rewards, by itself."""
+"""Monthly partitions of feature_history, and the upkeep tasks of a running service."""
 
 import asyncio
 import logging
@@ -33,8 +33,8 @@ from tests.waiting import until
 NOW = datetime.now(UTC)
 OWNER = "run `oo-ml db grant-service` for this role, or `oo-ml upkeep` as the owner of the tables"
 CROWDED = (
-    "feature_history gets no partition for {:%Y-%m} while calls go on, too many decisions lie in"
-    " feature_history_default: run `oo-ml db upgrade` as its owner at a quiet hour"
+    "feature_history gets no partition for {:%Y-%m}, because moving its decisions out of feature_history_default would"
+    " block calls: run `oo-ml db upgrade` as the owner at a quiet time"
 )
 QUICK: dict[str, Any] = {"upkeep_interval": 0.1, "reward_wait": 0.1, "default_reward": -0.5}
 
@@ -42,50 +42,48 @@ QUICK: dict[str, Any] = {"upkeep_interval": 0.1, "reward_wait": 0.1, "default_re
 def keep(
     url: str, *, now: datetime = NOW, retention: int | None = None, movable: int = MOVABLE, is_patient: bool = False
 ) -> Months:
-    """Look after the months, as upkeep does."""
+    """Run `keep_months` as upkeep does."""
     settings = make_settings(history_retention=retention)
     with single_worker(settings, url) as worker:
         return asyncio.run(keep_months(worker, settings, now, movable=movable, is_patient=is_patient))
 
 
 def messages(months: Months) -> list[tuple[type[Exception], str]]:
-    """What could not be done."""
+    """Return the problems."""
     return [(type(problem), problem.message) for problem in months.problems]
 
 
 def name(month: datetime) -> str:
-    """The table of a month."""
+    """Return the partition of a month."""
     return f"feature_history_{month:%Y_%m}"
 
 
 def attached(db: Engine) -> list[str]:
-    """The months that the history has."""
+    """Return the attached partitions."""
     with db.begin() as connection:
         return [name(month) for month in partitions.layout(connection).months]
 
 
 def run(db: Engine, statement: str) -> None:
-    """Do something to the tables."""
+    """Run a statement as superuser."""
     tamper(db, statement)
 
 
 def reward_of(db: Engine) -> object:
-    """The reward of the only decision, and its kind."""
+    """Return the reward of the only decision, and its kind."""
     return scalar(db, "SELECT concat_ws(' ', reward, reward_kind) FROM oo_ml.feature_history")
 
 
-def test_months_are_made_before_they_are_needed(database_url: str, db: Engine) -> None:
-    """This one and three more, whatever the time of the year; those that are there are left alone."""
+def test_months_made_ahead(database_url: str, db: Engine) -> None:
+    """Partitions exist for the current month and the next three; existing ones are left alone."""
     assert keep(database_url) == Months([], [], [], [])
     later = month_of(NOW, 2)
     assert keep(database_url, now=later) == Months([name(month_of(NOW, 4)), name(month_of(NOW, 5))], [], [], [])
     assert attached(db) == [name(month_of(NOW, ahead)) for ahead in range(6)]
 
 
-def test_decisions_that_came_before_their_month_move_into_it(
-    database_url: str, postgresql: psycopg.Connection[Any]
-) -> None:
-    """The default partition took them in meanwhile; the months between are made, and nobody is alarmed."""
+def test_decisions_move_out_of_the_default_partition(database_url: str, postgresql: psycopg.Connection[Any]) -> None:
+    """A decision in the default partition moves into its month once upkeep makes it, without an alarm."""
     later = month_of(NOW, 7)
     decision_id = uuid7(later)
     insert_decision(postgresql, decision_id)
@@ -95,10 +93,8 @@ def test_decisions_that_came_before_their_month_move_into_it(
     assert partition_of(postgresql, decision_id) == name(later)
 
 
-def test_months_past_retention_are_detached_with_their_rights(
-    database_url: str, db: Engine, postgresql: psycopg.Connection[Any]
-) -> None:
-    """Whole months before the ones that are kept; the table stays, for those who might read the history."""
+def test_detached_months(database_url: str, db: Engine, postgresql: psycopg.Connection[Any]) -> None:
+    """Months before retention are detached as tables that keep their rows and the rights of their readers."""
     role = f"Reader of {postgresql.info.dbname}"
     run(db, f'CREATE ROLE "{role}"')
     try:
@@ -124,17 +120,15 @@ def test_months_past_retention_are_detached_with_their_rights(
 
 
 @pytest.mark.parametrize(("retention", "detached"), [(None, []), (2, []), (1, [0])])
-def test_a_month_is_kept_for_as_long_as_it_should_be(
-    database_url: str, db: Engine, retention: int | None, detached: list[int]
-) -> None:
-    """Besides the one that is going on; and where nothing is detached, nothing is said to be."""
+def test_retention(database_url: str, db: Engine, retention: int | None, detached: list[int]) -> None:
+    """The current month and `history_retention` months before it stay attached."""
     now = month_of(NOW, 3) - timedelta(microseconds=1)
     assert keep(database_url, now=now, retention=retention).detached == [name(month_of(NOW, n)) for n in detached]
     assert (scalar(db, "SELECT done_until FROM oo_ml.upkeep WHERE task = 'retention'") is None) == (not detached)
 
 
-def test_a_table_in_use_is_left_for_the_next_time(database_url: str, db: Engine) -> None:
-    """Whoever waits for a whole table keeps others waiting: this gives up at once, whatever OO_ML_LOCK_TIMEOUT says."""
+def test_locked_table(database_url: str, db: Engine) -> None:
+    """If the table is locked, the service gives up at once, whatever OO_ML_LOCK_TIMEOUT is, and retries later."""
     now = month_of(NOW, 1)
     with db.connect() as reader:
         reader.execute(text("SELECT FROM oo_ml.feature_history"))
@@ -145,22 +139,20 @@ def test_a_table_in_use_is_left_for_the_next_time(database_url: str, db: Engine)
     assert keep(database_url, now=now, retention=1).made == [name(month_of(NOW, 4))]
 
 
-def test_a_command_waits_for_a_table_in_use(database_url: str, db: Engine) -> None:
-    """Nobody but its caller waits for a command to end: it takes its turn, within OO_ML_LOCK_TIMEOUT."""
+def test_command_waits_for_a_locked_table(database_url: str, db: Engine) -> None:
+    """The command waits for the lock on the table, up to OO_ML_LOCK_TIMEOUT."""
     run(db, f"DROP TABLE oo_ml.{name(month_of(NOW, 3))}")
     with ThreadPoolExecutor(1) as elsewhere, db.connect() as reader:
         reader.execute(text("SELECT FROM oo_ml.feature_history"))
         command = elsewhere.submit(keep, database_url, is_patient=True)
-        # Longer than the service would.
+        # Longer than the service would wait.
         assert wait([command], timeout=0.5).not_done
         reader.rollback()
         assert command.result() == Months([name(month_of(NOW, 3))], [], [], [])
 
 
-def test_a_month_that_many_decisions_wait_for_is_left_to_its_owner(
-    database_url: str, db: Engine, postgresql: psycopg.Connection[Any]
-) -> None:
-    """Moving them would keep every call waiting: nothing is locked for it, the others are made, `db upgrade` helps."""
+def test_month_with_many_waiting_decisions(database_url: str, db: Engine, postgresql: psycopg.Connection[Any]) -> None:
+    """If making a month would move many decisions, upkeep makes the other months and leaves it to the owner."""
     later = month_of(NOW, 4)
     for number in range(4):
         insert_decision(postgresql, uuid7(later, number))
@@ -169,7 +161,7 @@ def test_a_month_that_many_decisions_wait_for_is_left_to_its_owner(
     assert (months.problems, months.alarms) == ([], [CROWDED.format(later)])
     assert partition_of(postgresql, uuid7(later)) == "feature_history_default"
     postgresql.rollback()
-    # Not even with a table in use is it tried.
+    # It is not even tried, so a locked table is no problem.
     with db.connect() as reader:
         reader.execute(text("SELECT FROM oo_ml.feature_history"))
         assert keep(database_url, now=later, movable=3).problems == []
@@ -177,10 +169,8 @@ def test_a_month_that_many_decisions_wait_for_is_left_to_its_owner(
     assert keep(database_url, now=later, movable=3) == Months([], [], [], [])
 
 
-def test_a_crowded_default_partition_is_left_to_its_owner(
-    database_url: str, db: Engine, postgresql: psycopg.Connection[Any]
-) -> None:
-    """Whoever makes a month has PostgreSQL read all that lies there; decisions with old ids of a client do too."""
+def test_crowded_default_partition(database_url: str, db: Engine, postgresql: psycopg.Connection[Any]) -> None:
+    """If the default partition has many rows, which PostgreSQL would scan, making a month is left to the owner."""
     missing = month_of(NOW, 3)
     run(db, f"DROP TABLE oo_ml.{name(missing)}")
     for number in range(11):
@@ -190,16 +180,16 @@ def test_a_crowded_default_partition_is_left_to_its_owner(
     assert keep(database_url, movable=1) == Months([], [], [], [])
 
 
-def test_a_detach_makes_the_row_that_it_is_written_down_in(database_url: str, db: Engine) -> None:
-    """A restored database may come without it."""
+def test_missing_row_of_retention(database_url: str, db: Engine) -> None:
+    """A detach inserts the upkeep row of retention if a restored database lacks it."""
     run(db, "DELETE FROM oo_ml.upkeep")
     assert keep(database_url, now=month_of(NOW, 2), retention=1).detached == [name(month_of(NOW, 0))]
     done_until = "SELECT done_until FROM oo_ml.upkeep WHERE task = 'retention'"
     assert scalar(db, done_until) == month_of(NOW, 1)
 
 
-def test_two_that_make_a_month_at_once_make_one(db: Engine) -> None:
-    """The second waits for the first, and finds it made."""
+def test_months_made_concurrently(db: Engine) -> None:
+    """The second of two transactions that make a month waits for the first and makes nothing."""
     run(db, f"DROP TABLE oo_ml.{name(month_of(NOW, 3))}")
     make = text("SELECT oo_ml.create_feature_history_months(now(), 4)")
     with db.connect() as first:
@@ -219,13 +209,13 @@ def _made(db: Engine) -> list[str]:
         return partitions.make_ahead(connection, NOW)
 
 
-def test_a_role_that_may_not_make_months_says_who_may(db: Engine) -> None:
-    """Not while all is well; then what could not be done; and an alarm when it can't wait any longer."""
+def test_role_without_rights(db: Engine) -> None:
+    """A role without rights reports a problem if there is something to do, and an alarm if a month is missing soon."""
     with clerk(db) as url:
         assert keep(url) == Months([], [], [], [])
         run(db, f"DROP TABLE oo_ml.{name(month_of(NOW, 3))}")
-        making = (DatabaseRefusedError, f"making months of feature_history: this role may not do it; {OWNER}")
-        detaching = (DatabaseRefusedError, f"detaching months of feature_history: this role may not do it; {OWNER}")
+        making = (DatabaseRefusedError, f"making months of feature_history: this role lacks the rights; {OWNER}")
+        detaching = (DatabaseRefusedError, f"detaching months of feature_history: this role lacks the rights; {OWNER}")
         months = keep(url)
         assert (messages(months), months.alarms) == ([making], [])
         run(db, f"DROP TABLE oo_ml.{name(month_of(NOW, 1))}")
@@ -236,10 +226,10 @@ def test_a_role_that_may_not_make_months_says_who_may(db: Engine) -> None:
         assert messages(months) == [making, detaching]
 
 
-def test_decisions_without_a_month_are_an_alarm(
+def test_alarm_for_decisions_without_a_month(
     database_url: str, db: Engine, postgresql: psycopg.Connection[Any]
 ) -> None:
-    """A month that was forgotten: the statement said is the remedy; who may not look into the partition sees it too."""
+    """Decisions of a forgotten month raise an alarm with the statement that repairs it."""
     forgotten, later = month_of(NOW, 5), month_of(NOW, 6)
     insert_decision(postgresql, uuid7(forgotten))
     assert keep(database_url, now=NOW).alarms == []
@@ -256,14 +246,14 @@ def test_decisions_without_a_month_are_an_alarm(
     assert keep(database_url, now=later).alarms == []
 
 
-def test_an_old_id_of_a_client_is_no_alarm(database_url: str, postgresql: psycopg.Connection[Any]) -> None:
-    """Its month is past retention or before the service began; nobody forgot it."""
+def test_no_alarm_for_old_ids(database_url: str, postgresql: psycopg.Connection[Any]) -> None:
+    """A decision id from before the first month raises no alarm."""
     insert_decision(postgresql, uuid7(datetime(2001, 5, 31, tzinfo=UTC)))
     assert keep(database_url).alarms == []
 
 
-def test_a_service_gives_default_rewards_by_itself(serve: Serve, db: Engine) -> None:
-    """Soon after the wait is over."""
+def test_default_rewards_in_a_service(serve: Serve, db: Engine) -> None:
+    """A running service gives default rewards when the wait is over."""
     client = serve(**QUICK).client
     client.post("/score", json=calls.score())
     until(lambda: reward_of(db) == "-0.5 default")
@@ -271,14 +261,14 @@ def test_a_service_gives_default_rewards_by_itself(serve: Serve, db: Engine) -> 
     assert reward_of(db) == "0.5 amend"
 
 
-def test_a_service_that_is_told_not_to_does_nothing(serve: Serve, db: Engine) -> None:
-    """`oo-ml upkeep` is for that, then."""
+def test_upkeep_disabled_in_a_service(serve: Serve, db: Engine) -> None:
+    """With OO_ML_UPKEEP_INTERVAL=0 a service runs no upkeep task."""
     serve(upkeep_interval=0, reward_wait=0.1).client.post("/score", json=calls.score())
     assert scalar(db, "SELECT count(ran_at) FROM oo_ml.upkeep") == 0
 
 
-def test_a_service_makes_months_and_alarms(serve: Serve, db: Engine, caplog: pytest.LogCaptureFixture) -> None:
-    """What it can do it does; what it can't it says, again and again."""
+def test_months_in_a_service(serve: Serve, db: Engine, caplog: pytest.LogCaptureFixture) -> None:
+    """A running service makes months and logs an alarm in every run while it lasts."""
     missing = name(month_of(NOW, 3))
     run(db, f"DROP TABLE oo_ml.{missing}")
     with caplog.at_level(logging.INFO, "oo_ml.services.upkeep.scheduler"):
@@ -291,10 +281,8 @@ def test_a_service_makes_months_and_alarms(serve: Serve, db: Engine, caplog: pyt
     assert f"feature_history has no partition for {month_of(NOW, 1):%Y-%m}: {OWNER}" in said
 
 
-def test_a_long_backlog_of_defaults_delays_no_month(
-    database_url: str, db: Engine, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The two are at it side by side, and both end with the service."""
+def test_tasks_run_concurrently(database_url: str, db: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Months are made while default rewards are still running, and both tasks end with the service."""
     came_and_went: list[str] = []
 
     async def endless(*_: object) -> None:
@@ -313,23 +301,23 @@ def test_a_long_backlog_of_defaults_delays_no_month(
     assert came_and_went == ["came", "went"]
 
 
-def test_a_service_without_rights_goes_on_and_says_so_once(db: Engine, caplog: pytest.LogCaptureFixture) -> None:
-    """Default rewards need no more than a service has."""
+def test_service_without_rights(db: Engine, caplog: pytest.LogCaptureFixture) -> None:
+    """A service without rights to make months logs the problem once and still gives default rewards."""
     run(db, f"DROP TABLE oo_ml.{name(month_of(NOW, 3))}")
     with clerk(db) as url, serving(make_settings(**QUICK), url) as service:
         for user in ("ada", "ben"):
             service.client.post("/score", json=calls.score(user))
             until(lambda: scalar(db, "SELECT count(*) FROM oo_ml.feature_history WHERE reward IS NULL") == 0)
-    refused = [record for record in caplog.records if "may not do it" in record.message]
+    refused = [record for record in caplog.records if "lacks the rights" in record.message]
     assert [record.levelno for record in refused] == [logging.ERROR]
 
 
-def test_a_service_stops_while_upkeep_waits_for_a_row(database_url: str, db: Engine) -> None:
-    """What it is at ends within its own limits; nothing new is begun."""
+def test_service_stops_during_upkeep(database_url: str, db: Engine) -> None:
+    """A service stops within its time limits while an upkeep step waits for a row."""
     settings = make_settings(**QUICK, lock_timeout=0.5, long_timeout=30)
     with ExitStack() as until_stopped:
         with serving(settings, database_url) as service:
-            # So that no default is given before the person's state is held.
+            # So that no default reward is given before the user's state is locked.
             with db.begin() as other:
                 other.execute(text("SELECT FROM oo_ml.upkeep WHERE task = 'default-rewards' FOR UPDATE"))
                 service.client.post("/score", json=calls.score())
@@ -340,8 +328,8 @@ def test_a_service_stops_while_upkeep_waits_for_a_row(database_url: str, db: Eng
     assert reward_of(db) == ""
 
 
-def test_upkeep_comes_back_with_the_database(database_url: str, db: Engine, caplog: pytest.LogCaptureFixture) -> None:
-    """Away when the service starts: one warning a task, and everything is done when it is there."""
+def test_upkeep_after_an_outage(database_url: str, db: Engine, caplog: pytest.LogCaptureFixture) -> None:
+    """If the database is away at the start, each task logs one warning and runs once the database is back."""
     with not_yet(database_url) as (url, appear), serving(make_settings(**QUICK), url) as service:
         until(lambda: len([one for one in caplog.records if "connection refused" in one.message.lower()]) > 6)
         appear()
@@ -350,15 +338,15 @@ def test_upkeep_comes_back_with_the_database(database_url: str, db: Engine, capl
     said = [record for record in caplog.records if record.name == "oo_ml.services.upkeep.scheduler"]
     assert {record.levelno for record in said} == {logging.WARNING}
     assert sorted(record.message for record in said) == [
-        f"upkeep ({task}), which will be tried again: The database can't be reached"
+        f"upkeep ({task}) will be retried: The database can't be reached"
         for task in ("days", "default rewards", "months")
     ]
 
 
-def test_a_bug_in_one_task_does_not_end_upkeep(
+def test_exception_in_a_task(
     serve: Serve, db: Engine, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """It is logged, and the next run comes all the same."""
+    """An unexpected exception is logged, and the task runs again."""
     with monkeypatch.context() as patch:
         patch.setattr(scheduler, "keep_months", None)
         patch.setattr(scheduler, "give_default_rewards", None)
@@ -368,8 +356,8 @@ def test_a_bug_in_one_task_does_not_end_upkeep(
     until(lambda: reward_of(db) == "-0.5 default")
 
 
-def test_upkeep_waits_for_its_schema(empty_database_url: str, caplog: pytest.LogCaptureFixture) -> None:
-    """It goes to work once the database is migrated."""
+def test_upkeep_before_migration(empty_database_url: str, caplog: pytest.LogCaptureFixture) -> None:
+    """Upkeep starts to work once the database is migrated."""
     with serving(make_settings(**QUICK), empty_database_url) as service:
         until(lambda: any("has not been migrated" in record.message for record in caplog.records))
         migrate.upgrade(empty_database_url, make_settings())
@@ -381,7 +369,7 @@ def test_upkeep_waits_for_its_schema(empty_database_url: str, caplog: pytest.Log
 
 @contextmanager
 def not_yet(database_url: str) -> Iterator[tuple[str, Callable[[], None]]]:
-    """Yield an address at which nobody listens, and what lets the database appear there."""
+    """Yield an address without a listener, and a function that lets the database appear there."""
     info = psycopg.conninfo.conninfo_to_dict(database_url)
     with socket.socket() as listener, ThreadPoolExecutor(1) as thread:
         listener.bind(("127.0.0.1", 0))
@@ -398,7 +386,7 @@ def not_yet(database_url: str) -> Iterator[tuple[str, Callable[[], None]]]:
 
 @contextmanager
 def clerk(db: Engine) -> Iterator[str]:
-    """The address for the service's role, as long as it may neither make months nor look into the default partition."""
+    """Yield the address of the service's role, without rights to make months or to read the default partition."""
     rights = (
         "{} EXECUTE ON ALL FUNCTIONS IN SCHEMA oo_ml {} service",
         "{} SELECT ON oo_ml.feature_history_default {} service",

@@ -1,4 +1,4 @@
-"""The daily tables are what the decisions themselves add up to, however late a reward came, and however it changed."""
+"""The daily tables against sums over the decisions, with late, changed and retracted rewards."""
 
 from concurrent.futures import ThreadPoolExecutor
 from uuid import UUID
@@ -24,8 +24,8 @@ from tests.waiting import until
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_counted_at_any_time_it_is_what_the_decisions_add_up_to(db: Engine, database_url: str, seed: int) -> None:
-    """Late, amended, retracted, assumed rewards, resets; in steps of any size, and with the rest not counted yet."""
+def test_daily_sums(db: Engine, database_url: str, seed: int) -> None:
+    """The sums equal those over the decisions at any time, counted in steps of any size or not counted yet."""
     people = People(db, seed)
     for limit in (1000, 3, 1000, 1):
         people.live(30)
@@ -35,8 +35,8 @@ def test_counted_at_any_time_it_is_what_the_decisions_add_up_to(db: Engine, data
         assert_right(db, "oo_ml.daily_")
 
 
-def test_every_kind_of_change(db: Engine, database_url: str) -> None:
-    """Two epochs, an import, late corrections; and what is counted is not counted again."""
+def test_every_kind_of_entry(db: Engine, database_url: str) -> None:
+    """Two epochs, an import and late corrections are counted once, and never again."""
     scenario.tell(db)
     assert_right(db)
     count_all(db, database_url)
@@ -45,8 +45,8 @@ def test_every_kind_of_change(db: Engine, database_url: str) -> None:
     assert_right(db, "oo_ml.daily_")
 
 
-def test_whoever_is_erased_is_taken_away(db: Engine, database_url: str) -> None:
-    """What was counted of them, and what was not."""
+def test_erased_user(db: Engine, database_url: str) -> None:
+    """An erased user's rows leave the sums, counted or not."""
     people = People(db, 7)
     people.live(60)
     count_all(db, database_url)
@@ -58,8 +58,8 @@ def test_whoever_is_erased_is_taken_away(db: Engine, database_url: str) -> None:
     assert_right(db, "oo_ml.daily_")
 
 
-def test_a_transaction_under_way_is_not_overtaken(db: Engine, database_url: str) -> None:
-    """A decision whose position is lower than one that is committed waits for its turn, and is not lost."""
+def test_open_transaction(db: Engine, database_url: str) -> None:
+    """A row with a lower position that commits later is counted, and the rows after it wait for it."""
     people = People(db, 1)
     people.decide()
     count_all(db, database_url)
@@ -77,8 +77,8 @@ def test_a_transaction_under_way_is_not_overtaken(db: Engine, database_url: str)
     assert_right(db, "oo_ml.daily_")
 
 
-def test_a_step_under_way_is_nobody_elses(db: Engine, database_url: str) -> None:
-    """The second does nothing and says so; an erasure waits."""
+def test_concurrent_steps(db: Engine, database_url: str) -> None:
+    """While a step runs, a second one does nothing and reports it; an erasure waits."""
     People(db, 1).live(20)
 
     def erase_ada() -> None:
@@ -96,8 +96,8 @@ def test_a_step_under_way_is_nobody_elses(db: Engine, database_url: str) -> None
     assert_right(db, "oo_ml.daily_")
 
 
-def test_a_database_from_another_server_goes_on(db: Engine, database_url: str) -> None:
-    """Its transactions had other numbers there, which say nothing here."""
+def test_restored_database(db: Engine, database_url: str) -> None:
+    """Counting continues if the noted transaction id was assigned by another server."""
     people = People(db, 3)
     people.live(20)
     count_all(db, database_url)
@@ -109,8 +109,8 @@ def test_a_database_from_another_server_goes_on(db: Engine, database_url: str) -
     assert_right(db, "oo_ml.daily_")
 
 
-def test_whoever_doubts_the_tables_has_them_made_anew(db: Engine, database_url: str) -> None:
-    """Without a word of how far they have come they begin at the beginning."""
+def test_missing_progress(db: Engine, database_url: str) -> None:
+    """If the progress of a source is missing, the daily tables are built again from the start."""
     People(db, 4).live(30)
     count_all(db, database_url)
     with db.begin() as connection:
@@ -120,8 +120,8 @@ def test_whoever_doubts_the_tables_has_them_made_anew(db: Engine, database_url: 
     assert_right(db, "oo_ml.daily_")
 
 
-def test_what_is_from_before_there_were_positions_counts(db: Engine, database_url: str) -> None:
-    """They all have position 0."""
+def test_rows_without_a_position(db: Engine, database_url: str) -> None:
+    """Rows from before positions existed have position 0 and are counted."""
     People(db, 5).live(40)
     with db.begin() as connection:
         connection.execute(text("UPDATE oo_ml.reward_ledger SET position = 0"))
@@ -131,8 +131,8 @@ def test_what_is_from_before_there_were_positions_counts(db: Engine, database_ur
     assert_right(db, "oo_ml.daily_")
 
 
-def test_a_service_counts_by_itself(db: Engine, serve: Serve) -> None:
-    """No command is needed."""
+def test_counting_in_a_service(db: Engine, serve: Serve) -> None:
+    """A running service counts without a command."""
     People(db, 6).live(20)
     serve(upkeep_interval=0.1)
     until(lambda: bool(counted(db, "reactions", "oo_ml.daily_reactions")))
