@@ -18,10 +18,10 @@ from sqlalchemy import Connection
 from oo_ml.domain.learning import Kind
 from oo_ml.errors import UnavailableError
 from oo_ml.execution.pool import Workers
-from oo_ml.services.decisions.unit_of_work import Book
+from oo_ml.services.decisions.unit_of_work import UnitOfWork
 from oo_ml.settings import Settings
 from oo_ml.storage import upkeep
-from oo_ml.storage.history import DecisionKey
+from oo_ml.storage.decision_rows import DecisionKey
 from oo_ml.storage.upkeep import DEFAULT_REWARDS, Position
 
 logger = logging.getLogger(__name__)
@@ -201,12 +201,12 @@ def _start(connection: Connection, command: LookCommand, done_until: datetime | 
 def _give(connection: Connection, command: GiveCommand) -> list[DecisionKey] | None:
     if upkeep.claim(connection, DEFAULT_REWARDS) is None:
         return None
-    # Reads them again under the locks of their states: a reward that came meanwhile is the one that counts.
-    book = Book.open(connection, decisions=command.decisions)
-    still_open = [key for key in command.decisions if key in book.decisions and book.decisions[key].is_open]
+    # Reads them again under the locks of their states: if a reward came meanwhile, that one counts.
+    unit = UnitOfWork.lock(connection, decisions=command.decisions)
+    still_open = [key for key in command.decisions if key in unit.decisions and unit.decisions[key].is_open]
     for key in still_open:
-        book.reward(book.decisions[key], command.reward, command.now, kind=Kind.DEFAULT)
-    book.write(connection)
+        unit.apply(unit.entry_for(unit.decisions[key], command.reward, command.now, kind=Kind.DEFAULT))
+    unit.write(connection)
     return still_open
 
 
