@@ -1,6 +1,6 @@
-"""What a model has learned, and the kinds of change that it learns by: the state is the fold of these changes.
+"""The changes that a model learns by, and their fold, which is its state.
 
-Both who applies a change and who proves the state afterwards use `fold`, so the two agree to the last bit.
+Services apply a change with `fold`, and verification rebuilds the state with it, so the two agree to the last bit.
 """
 
 from dataclasses import dataclass
@@ -15,10 +15,10 @@ from oo_ml.domain.ridge import Ridge, adjust, forget, observe
 
 
 class Kind(StrEnum):
-    """A kind of change, as the ledger names it.
+    """Kind of a change, as the ledger names it.
 
-    REWARD: a reaction came in. DEFAULT: none came in time, and one was assumed. AMEND: another reward counts from now
-    on. RETRACT: none counts any more. IMPORT: the state starts from that of another service.
+    REWARD: a reaction came in. DEFAULT: no reaction came in time. AMEND: another reward counts from now on. RETRACT: no
+    reward counts any more. IMPORT: the epoch starts from the state of another service.
     """
 
     REWARD = "reward"
@@ -30,11 +30,11 @@ class Kind(StrEnum):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Learned:
-    """What rewards have taught.
+    """Sums over the rewards that count, and the model.
 
     Attributes:
         model: A, shape (d, d), and b, shape (d,).
-        reward_count: rewards that count.
+        reward_count: number of rewards that count.
         cumulative_reward: their sum.
     """
 
@@ -45,12 +45,12 @@ class Learned:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Change:
-    """One change, of any kind but IMPORT.
+    """A change of any kind but IMPORT.
 
     Attributes:
         x: features that the reward is for, shape (d,).
-        reward: what counts from now on, in [-1, 1]; None for RETRACT.
-        previous_reward: what counted until now; None for REWARD and DEFAULT.
+        reward: the reward that counts from now on, in [-1, 1]; None for RETRACT.
+        previous_reward: the reward that counted before; None for REWARD and DEFAULT.
     """
 
     kind: Kind
@@ -60,10 +60,10 @@ class Change:
 
 
 def fold(before: Learned, change: Change) -> Learned:
-    """Return what is known after `change`.
+    """Return `before` with `change` folded in.
 
     Raises:
-        ValueError: the change is none that can be folded.
+        ValueError: the kind of the change and its rewards contradict each other, or it is an IMPORT.
     """
     match change:
         case Change(kind=Kind.REWARD | Kind.DEFAULT, reward=float(reward), previous_reward=None):

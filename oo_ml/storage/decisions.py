@@ -1,184 +1,208 @@
-"""feature_history written: one row a decision, with all that explains it. Only its reward ever changes (ledger.py)."""
+"""feature_history, read and written: one row a decision. A row changes only when its reward does (SET_REWARDS)."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from datetime import datetime
-from typing import Any
-from uuid import UUID
+from collections.abc import Mapping, Sequence
+from dataclasses import fields
+from typing import Any, Final
 
-import numpy as np
-from numpy.typing import NDArray
-from pydantic_core import to_json
-from sqlalchemy import Connection
+from sqlalchemy import Connection, text
 
+from oo_ml.domain.learning import Kind
 from oo_ml.storage import states
-from oo_ml.storage.history import DecisionKey, names
-from oo_ml.storage.postgres import float_arrays
-from oo_ml.storage.postgres.binary_columns import (
-    BigIntegers,
-    Booleans,
-    Digests,
-    Integers,
-    Jsons,
-    Numbers,
-    Texts,
-    Times,
-    Uuids,
+from oo_ml.storage.decision_rows import (
+    Decision,
+    DecisionKey,
+    DecisionRow,
+    RecentDecision,
+    StoredAnswer,
+    StoredDecision,
+    TipKey,
 )
+from oo_ml.storage.postgres.binary_columns import Integers
+from oo_ml.storage.postgres.rows import Rows
 from oo_ml.storage.postgres.statements import Statement
-from oo_ml.storage.states import PolicyState, StateKey
+from oo_ml.storage.schema.tables import feature_history
+from oo_ml.storage.states import PolicyState
 
+RECENT: Final = 100
 
-@dataclass(frozen=True, slots=True)
-class DecisionRow:
-    """A decision among n candidates, as it is stored.
-
-    Attributes:
-        key: whose decision, by which policy.
-        epoch, version: of the state it was made from.
-        pull: the decision's number in the epoch, from 1.
-        content: of the chosen tip, at most 2,000 characters; None leaves it to the latest generated tip of that id.
-        prompt_version: as the client named it; None leaves it to the same tip.
-        x: features of the chosen tip, shape (d,).
-        context: the moment it was made for.
-        features: the chosen tip's, raw, as /features shows them.
-        candidates: what was considered, as JSON objects.
-        answer: what the client was told.
-        request_digest: of the request, where the client named the decision.
-        exploration: share of decisions drawn at random.
-        alpha: width of the confidence bound; None for a policy without one.
-        exploit, explore, propensities: of each candidate, shape (n,); see domain/policies.py.
-    """
-
-    key: StateKey
-    decision_id: UUID
-    epoch: int
-    version: int
-    pull: int
-    decided_at: datetime
-    score: float
-    propensity: float
-    exploring: bool
-    tip_id: str
-    content: str | None
-    prompt_version: str | None
-    x: NDArray[np.float64]
-    context: dict[str, Any]
-    features: dict[str, Any]
-    candidates: list[dict[str, Any]]
-    answer: dict[str, Any]
-    request_digest: bytes | None
-    exploration: float
-    alpha: float | None
-    exploit: NDArray[np.float64]
-    explore: NDArray[np.float64]
-    propensities: NDArray[np.float64]
-
-
-@dataclass(frozen=True, slots=True)
-class Answered:
-    """A decision that was made before: what it was asked with, and what was answered."""
-
-    request_digest: bytes | None
-    answer: dict[str, Any]
-
+_ROWS: Final = Rows[DecisionRow](
+    "new",
+    feature_history,
+    {
+        "user_id": lambda row: row.key.user_id,
+        "decision_id": lambda row: row.decision_id,
+        "policy": lambda row: row.key.policy,
+        "epoch": lambda row: row.epoch,
+        "version": lambda row: row.version,
+        "pull": lambda row: row.pull,
+        "decided_at": lambda row: row.decided_at,
+        "score": lambda row: row.score,
+        "propensity": lambda row: row.propensity,
+        "exploring": lambda row: row.exploring,
+        "tip_id": lambda row: row.tip_id,
+        "content": lambda row: row.content,
+        "prompt_version": lambda row: row.prompt_version,
+        "x": lambda row: row.x,
+        "context": lambda row: row.context,
+        "features": lambda row: row.features,
+        "candidates": lambda row: row.candidates,
+        "answer": lambda row: row.answer,
+        "request_digest": lambda row: row.request_digest,
+        "exploration": lambda row: row.exploration,
+        "alpha": lambda row: row.alpha,
+        "exploit": lambda row: row.exploit,
+        "explore": lambda row: row.explore,
+        "propensities": lambda row: row.propensities,
+    },
+)
 
 # The prompt version comes from the candidate, else from the latest generated tip of that id; generation and probability
-# are those of the latest such tip that this version wrote. WITH ORDINALITY and the ORDER BY give positions in the order
-# of the batch.
+# are those of the latest such tip that this version wrote.
+_VALUES: Final = _ROWS.values | {
+    "content": "coalesce(new.content, left(tip.content, 2000))",
+    "prompt_version": "coalesce(new.prompt_version, tip.prompt_version)",
+    "prompt_probability": "tip.prompt_probability",
+    "generation_id": "tip.generation_id",
+}
+
+# ORDER BY gives positions in the order of the batch.
 _INSERT = Statement(f"""
-    WITH counted AS ({states.COUNT})
-    INSERT INTO oo_ml.feature_history (
-        user_id, decision_id, policy, epoch, version, pull, decided_at, score, propensity, exploring, tip_id, content,
-        prompt_version, prompt_probability, generation_id, x, context, features, candidates, answer, request_digest,
-        exploration, alpha, exploit, explore, propensities
-    )
-    SELECT
-        k.user_id, k.decision_id, k.policy, k.epoch, k.version, k.pull, k.decided_at, k.score, k.propensity,
-        k.exploring, k.tip_id, coalesce(k.content, left(tip.content, 2000)),
-        coalesce(k.prompt_version, tip.prompt_version), tip.prompt_probability,
-        tip.generation_id,
-        {float_arrays.vector_sql("x", "k.x_offset", "k.dimension")},
-        k.context, k.features, k.candidates, k.answer, k.request_digest, k.exploration, k.alpha,
-        {float_arrays.vector_sql("exploit", "k.n_offset", "k.n")},
-        {float_arrays.vector_sql("explore", "k.n_offset", "k.n")},
-        {float_arrays.vector_sql("all_propensities", "k.n_offset", "k.n")}
-    FROM unnest(
-        CAST(:user_ids AS text[]), CAST(:decision_ids AS uuid[]), CAST(:policies AS text[]),
-        CAST(:epochs AS integer[]), CAST(:versions AS bigint[]), CAST(:pulls AS bigint[]),
-        CAST(:decided_at AS timestamptz[]), CAST(:scores AS float8[]), CAST(:propensities AS float8[]),
-        CAST(:exploring AS boolean[]),
-        CAST(:tip_ids AS text[]), CAST(:contents AS text[]), CAST(:prompt_versions AS text[]),
-        CAST(:contexts AS jsonb[]), CAST(:features AS jsonb[]), CAST(:candidates AS jsonb[]), CAST(:answers AS jsonb[]),
-        CAST(:request_digests AS bytea[]), CAST(:explorations AS float8[]), CAST(:alphas AS float8[]),
-        CAST(:dimensions AS integer[]), CAST(:x_offsets AS integer[]),
-        CAST(:counts AS integer[]), CAST(:n_offsets AS integer[])
-    ) WITH ORDINALITY AS k (
-        user_id, decision_id, policy, epoch, version, pull, decided_at, score, propensity, exploring, tip_id, content,
-        prompt_version, context, features, candidates, answer, request_digest, exploration, alpha,
-        dimension, x_offset, n, n_offset, place
-    )
+    WITH counted AS ({states.COUNTED.update_sql()})
+    INSERT INTO oo_ml.feature_history ({", ".join(_VALUES)})
+    SELECT {", ".join(_VALUES.values())}
+    FROM {_ROWS.source}
     LEFT JOIN LATERAL (
         SELECT t.prompt_version, t.prompt_probability, t.generation_id, t.content
         FROM oo_ml.tips AS t
-        WHERE t.user_id = k.user_id AND t.tip_id = k.tip_id
-            AND (k.prompt_version IS NULL OR t.prompt_version = k.prompt_version)
+        WHERE t.user_id = new.user_id AND t.tip_id = new.tip_id
+            AND (new.prompt_version IS NULL OR t.prompt_version = new.prompt_version)
         ORDER BY t.generation_id DESC
         LIMIT 1
     ) AS tip ON true
-    ORDER BY k.place
+    ORDER BY new.place
 """)
 
-_ANSWERED = Statement("""
+# The only UPDATE of the table: the statement that writes the ledger embeds it (ledger.py).
+REWARDS: Final = Rows[Decision](
+    "rewarded",
+    feature_history,
+    {
+        "user_id": lambda decision: decision.user_id,
+        "decision_id": lambda decision: decision.decision_id,
+        "reward": lambda decision: decision.reward,
+        "rewarded_at": lambda decision: decision.rewarded_at,
+        "reward_kind": lambda decision: decision.reward_kind,
+    },
+)
+SET_REWARDS: Final = REWARDS.update_sql()
+
+KEYS: Final = Rows[DecisionKey](
+    "key", feature_history, {"user_id": lambda key: key.user_id, "decision_id": lambda key: key.decision_id}
+)
+
+_READ_ANSWERS = Statement(f"""
     SELECT h.user_id, h.decision_id, h.request_digest, h.answer
-    FROM unnest(CAST(:user_ids AS text[]), CAST(:decision_ids AS uuid[])) AS k (user_id, decision_id)
-    JOIN oo_ml.feature_history AS h ON h.user_id = k.user_id AND h.decision_id = k.decision_id
+    FROM {KEYS.source}
+    JOIN oo_ml.feature_history AS h ON h.user_id = key.user_id AND h.decision_id = key.decision_id
+""")
+
+_DECISION: Final = ", ".join(f"h.{field.name}" for field in fields(Decision))
+
+_READ = Statement(f"""
+    SELECT {_DECISION}
+    FROM {KEYS.source}
+    JOIN oo_ml.feature_history AS h ON h.user_id = key.user_id AND h.decision_id = key.decision_id
+""")
+
+_TIPS: Final = Rows[TipKey](
+    "key",
+    feature_history,
+    {
+        "user_id": lambda key: key.state_key.user_id,
+        "policy": lambda key: key.state_key.policy,
+        "epoch": lambda key: key.epoch,
+        "tip_id": lambda key: key.tip_id,
+    },
+)
+
+_READ_AWAITING = Statement(f"""
+    SELECT {_DECISION}
+    FROM {_TIPS.source}
+    CROSS JOIN LATERAL (
+        SELECT *
+        FROM oo_ml.feature_history AS u
+        WHERE u.user_id = key.user_id AND u.policy = key.policy AND u.epoch = key.epoch AND u.tip_id = key.tip_id
+            AND (u.reward IS NULL AND u.reward_kind IS NULL OR u.reward_kind = 'default')
+        ORDER BY u.position DESC
+        LIMIT (CAST(:counts AS integer[]))[key.place]
+    ) AS h
+    ORDER BY h.position DESC
+""")
+
+_READ_STORED = text(f"""
+    SELECT {", ".join(field.name for field in fields(StoredDecision))}
+    FROM oo_ml.feature_history
+    WHERE user_id = :user_id AND decision_id = :decision_id
+""")
+
+_READ_RECENT = text("""
+    SELECT h.decided_at, h.features, h.score, h.tip_id, h.policy
+    FROM oo_ml.policy_state AS s
+    CROSS JOIN LATERAL (
+        SELECT *
+        FROM oo_ml.feature_history AS f
+        WHERE f.user_id = s.user_id AND f.policy = s.policy AND f.epoch = s.epoch
+        ORDER BY f.position DESC
+        LIMIT :length
+    ) AS h
+    WHERE s.user_id = :user_id
+    ORDER BY h.position DESC
+    LIMIT :length
 """)
 
 
-def insert(connection: Connection, decisions: Sequence[DecisionRow], counted: Sequence[PolicyState]) -> None:
-    """Write `decisions`, in the order in which they were made, and the states `counted`, which have counted them."""
-    dimensions = [len(decision.x) for decision in decisions]
-    counts = [len(decision.propensities) for decision in decisions]
-    _INSERT.run(
-        connection,
-        {
-            **states.counted(counted),
-            "user_ids": Texts.of(decision.key.user_id for decision in decisions),
-            "decision_ids": Uuids.of(decision.decision_id for decision in decisions),
-            "policies": Texts.of(decision.key.policy for decision in decisions),
-            "epochs": Integers.of(decision.epoch for decision in decisions),
-            "versions": BigIntegers.of(decision.version for decision in decisions),
-            "pulls": BigIntegers.of(decision.pull for decision in decisions),
-            "decided_at": Times.of(decision.decided_at for decision in decisions),
-            "scores": Numbers.of(decision.score for decision in decisions),
-            "propensities": Numbers.of(decision.propensity for decision in decisions),
-            "exploring": Booleans.of(decision.exploring for decision in decisions),
-            "tip_ids": Texts.of(decision.tip_id for decision in decisions),
-            "contents": Texts.of(decision.content for decision in decisions),
-            "prompt_versions": Texts.of(decision.prompt_version for decision in decisions),
-            "contexts": Jsons.of(to_json(decision.context) for decision in decisions),
-            "features": Jsons.of(to_json(decision.features) for decision in decisions),
-            "candidates": Jsons.of(to_json(decision.candidates) for decision in decisions),
-            "answers": Jsons.of(to_json(decision.answer) for decision in decisions),
-            "request_digests": Digests.of(decision.request_digest for decision in decisions),
-            "explorations": Numbers.of(decision.exploration for decision in decisions),
-            "alphas": Numbers.of(decision.alpha for decision in decisions),
-            "dimensions": Integers.of(dimensions),
-            "x": float_arrays.pack([decision.x for decision in decisions]),
-            "x_offsets": Integers.of(float_arrays.offsets(dimensions)),
-            "counts": Integers.of(counts),
-            "n_offsets": Integers.of(float_arrays.offsets(counts)),
-            "exploit": float_arrays.pack([decision.exploit for decision in decisions]),
-            "explore": float_arrays.pack([decision.explore for decision in decisions]),
-            "all_propensities": float_arrays.pack([decision.propensities for decision in decisions]),
-        },
+def insert_decisions(connection: Connection, rows: Sequence[DecisionRow], counted: Sequence[PolicyState]) -> None:
+    """Write decisions in the order in which they were made, and the counters of their states."""
+    _INSERT.run(connection, {**states.COUNTED.parameters(counted), **_ROWS.parameters(rows)})
+
+
+def read_answers(connection: Connection, keys: Sequence[DecisionKey]) -> dict[DecisionKey, StoredAnswer]:
+    """Return the answers of those decisions that were made before."""
+    rows = _READ_ANSWERS.run(connection, KEYS.parameters(keys))
+    return {DecisionKey(user_id, decision_id): StoredAnswer(*answer) for user_id, decision_id, *answer in rows}
+
+
+def read_decisions(connection: Connection, keys: Sequence[DecisionKey]) -> dict[DecisionKey, Decision]:
+    """Return those decisions that exist. Lock their states first: then no other transaction changes them."""
+    return {one.key: one for one in map(_decision, _READ.run(connection, KEYS.parameters(keys)))}
+
+
+def read_awaiting_decisions(connection: Connection, counts: Mapping[TipKey, int]) -> dict[TipKey, list[Decision]]:
+    """Return, for each tip, up to so many of its decisions that await a reaction, the latest first.
+
+    Lock their states first: then no other transaction changes them.
+    """
+    rows = _READ_AWAITING.run(connection, {**_TIPS.parameters(list(counts)), "counts": Integers.of(counts.values())})
+    found: dict[TipKey, list[Decision]] = {tip: [] for tip in counts}
+    for one in map(_decision, rows):
+        found[TipKey(one.state_key, one.epoch, one.tip_id)].append(one)
+    return found
+
+
+def read_stored_decision(connection: Connection, key: DecisionKey) -> StoredDecision | None:
+    """Return a decision with everything that explains it, or None if it does not exist."""
+    row = connection.execute(_READ_STORED, key._asdict()).one_or_none()
+    return None if row is None else StoredDecision(*row)
+
+
+def read_recent_decisions(connection: Connection, user_id: str) -> list[RecentDecision]:
+    """Return the last RECENT decisions of the user's current epochs, both policies together, oldest first."""
+    rows = connection.execute(_READ_RECENT, {"user_id": user_id, "length": RECENT})
+    return [RecentDecision(*row) for row in rows][::-1]
+
+
+def _decision(row: Sequence[Any]) -> Decision:
+    user_id, decision_id, policy, epoch, tip_id, x, reward, rewarded_at, kind = row
+    return Decision(
+        user_id, decision_id, policy, epoch, tip_id, x, reward, rewarded_at, None if kind is None else Kind(kind)
     )
-
-
-def answered(connection: Connection, keys: Sequence[DecisionKey]) -> dict[DecisionKey, Answered]:
-    """Return those of the decisions named that were made already."""
-    rows = _ANSWERED.run(connection, names(keys))
-    return {
-        DecisionKey(user_id, decision_id): Answered(digest, answer) for user_id, decision_id, digest, answer in rows
-    }

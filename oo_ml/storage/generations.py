@@ -1,4 +1,4 @@
-"""generations and tips: what a model was asked to write for whom, what came of it, and what it cost."""
+"""generations and tips: one row for each request to a model, with its outcome and cost, and one for each tip."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -13,11 +13,11 @@ from oo_ml.storage.schema.tables import generations, tips
 
 @dataclass(frozen=True, slots=True)
 class GenerationRow:
-    """A row of generations.
+    """Row of generations.
 
     Attributes:
-        outcome: ok, or the code of the error that was answered, with its text in `error`.
-        prompt_probability: with which the version was picked.
+        prompt_probability: probability with which the version was drawn.
+        outcome: ok, or the code of the error in the answer; `error` is its message.
     """
 
     user_id: str
@@ -37,7 +37,7 @@ class GenerationRow:
 
 @dataclass(frozen=True, slots=True)
 class TipRow:
-    """A row of tips: `place` is where it stood in the reply, from 0; version and probability are the generation's."""
+    """Row of tips; `place` is the index in the model's reply, from 0."""
 
     user_id: str
     tip_id: str
@@ -50,8 +50,8 @@ class TipRow:
     rationale: str | None
 
 
-def save(connection: Connection, generation: GenerationRow, written: Sequence[TipRow]) -> None:
-    """Write a generation and the tips it gave, none if it failed."""
+def insert_generation(connection: Connection, generation: GenerationRow, written: Sequence[TipRow]) -> None:
+    """Write a generation and its tips; a failed generation has none."""
     daily_sums.assign_transaction_id(connection)
     connection.execute(insert(generations), asdict(generation))
     if written:

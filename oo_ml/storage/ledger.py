@@ -1,40 +1,41 @@
-"""reward_ledger: one row for each change of A and b, append only; a user's state is the fold of it."""
+"""reward_ledger: one entry for each change of A and b, append only. The state of a user is the fold of the entries."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Final, NamedTuple
 from uuid import UUID
 
 import numpy as np
 from numpy.typing import NDArray
 from sqlalchemy import Connection, text
 
-from oo_ml.domain.learning import Change
-from oo_ml.storage import states
-from oo_ml.storage.history import Decided, DecisionKey, names
-from oo_ml.storage.postgres import float_arrays
-from oo_ml.storage.postgres.binary_columns import BigIntegers, Digests, Integers, Numbers, Texts, Times, Uuids
+from oo_ml.domain.learning import Change, Kind
+from oo_ml.storage import decisions, states
+from oo_ml.storage.decision_rows import Decision, DecisionKey
+from oo_ml.storage.postgres.rows import Rows
 from oo_ml.storage.postgres.statements import Statement
+from oo_ml.storage.schema.tables import reward_ledger
 from oo_ml.storage.states import PolicyState, StateKey
 
 
 @dataclass(frozen=True, slots=True)
-class Once:
-    """An Idempotency-Key with the SHA-256 of the call that it came with."""
+class IdempotencyKey:
+    """An Idempotency-Key, and the SHA-256 of the call that it came with."""
 
-    key: str
+    value: str
     digest: bytes
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class LedgerRow:
-    """A change as applied: it led from version - 1 of the epoch to `version`.
+class LedgerEntry:
+    """A change of the model from version - 1 of the epoch to `version`.
 
     Attributes:
-        change: what was folded in; its x has shape (d,).
-        decision_id: the decision it is for, if known.
-        corrects: version of the row before this one of the same decision; None for its first.
-        once: what the client named the call by, if it did.
+        change: what is folded in; its x has shape (d,).
+        decision_id: the decision that the reward is for, if known.
+        corrects: version of the previous entry for the same decision; None for the first.
+        idempotency_key: of the call, if it had one.
     """
 
     key: StateKey
@@ -45,12 +46,26 @@ class LedgerRow:
     tip_id: str
     decision_id: UUID | None = None
     corrects: int | None = None
-    once: Once | None = None
+    idempotency_key: IdempotencyKey | None = None
+
+
+class EpochKey(NamedTuple):
+    """Name of the entries of one epoch."""
+
+    state_key: StateKey
+    epoch: int
+
+
+class CallKey(NamedTuple):
+    """Name of a call: a user's Idempotency-Key."""
+
+    user_id: str
+    idempotency_key: str
 
 
 @dataclass(frozen=True, slots=True)
-class Recorded:
-    """A reward that came with an Idempotency-Key: the SHA-256 of its call, and what it was."""
+class NamedReward:
+    """A reward that came with an Idempotency-Key, and the SHA-256 of its call."""
 
     digest: bytes
     reward: float
@@ -58,8 +73,8 @@ class Recorded:
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
-    """A row of the ledger as a decision's receipt shows it."""
+class ReceiptEntry:
+    """An entry as the receipt of a decision shows it."""
 
     version: int
     kind: str
@@ -70,197 +85,164 @@ class Entry:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Latest:
-    """The last row of a decision: which version it made, and the features that the reward was learned with."""
+class LatestEntry:
+    """The last entry for a decision: its version, and the features that the reward was learned with."""
 
     version: int
     x: NDArray[np.float64]
 
 
-# One statement for what a batch of changes leaves behind: the states, the rewards that now count in the history, the
-# changes themselves.
+_ENTRIES: Final = Rows[LedgerEntry](
+    "entry",
+    reward_ledger,
+    {
+        "user_id": lambda entry: entry.key.user_id,
+        "policy": lambda entry: entry.key.policy,
+        "epoch": lambda entry: entry.epoch,
+        "version": lambda entry: entry.version,
+        "recorded_at": lambda entry: entry.recorded_at,
+        "kind": lambda entry: entry.change.kind,
+        "reward": lambda entry: entry.change.reward,
+        "previous_reward": lambda entry: entry.change.previous_reward,
+        "x": lambda entry: entry.change.x,
+        "tip_id": lambda entry: entry.tip_id,
+        "decision_id": lambda entry: entry.decision_id,
+        "corrects": lambda entry: entry.corrects,
+        "idempotency_key": lambda entry: entry.idempotency_key and entry.idempotency_key.value,
+        "request_digest": lambda entry: entry.idempotency_key and entry.idempotency_key.digest,
+    },
+)
+
+# One statement for everything that a batch of rewards changes: states, rewards in the history, entries.
 _INSERT = Statement(f"""
-    WITH saved AS ({states.SAVE}), rewarded AS (
-        UPDATE oo_ml.feature_history AS h
-        SET reward = d.reward, rewarded_at = d.rewarded_at, reward_kind = d.reward_kind
-        FROM unnest(
-            CAST(:decided_user_ids AS text[]), CAST(:decided_ids AS uuid[]), CAST(:decided_rewards AS float8[]),
-            CAST(:rewarded_at AS timestamptz[]), CAST(:reward_kinds AS text[])
-        ) AS d (user_id, decision_id, reward, rewarded_at, reward_kind)
-        WHERE h.user_id = d.user_id AND h.decision_id = d.decision_id
-    )
-    INSERT INTO oo_ml.reward_ledger (
-        user_id, policy, epoch, version, recorded_at, kind, reward, previous_reward, x, tip_id, decision_id, corrects,
-        idempotency_key, request_digest
-    )
-    SELECT
-        k.user_id, k.policy, k.epoch, k.version, k.recorded_at, k.kind, k.reward, k.previous_reward,
-        {float_arrays.vector_sql("x", "k.x_offset", "k.dimension")},
-        k.tip_id, k.decision_id, k.corrects, k.idempotency_key, k.request_digest
-    FROM unnest(
-        CAST(:user_ids AS text[]), CAST(:policies AS text[]), CAST(:epochs AS integer[]), CAST(:versions AS bigint[]),
-        CAST(:recorded_at AS timestamptz[]), CAST(:kinds AS text[]), CAST(:rewards AS float8[]),
-        CAST(:previous_rewards AS float8[]), CAST(:tip_ids AS text[]), CAST(:decision_ids AS uuid[]),
-        CAST(:corrects AS bigint[]), CAST(:idempotency_keys AS text[]), CAST(:request_digests AS bytea[]),
-        CAST(:dimensions AS integer[]), CAST(:x_offsets AS integer[])
-    ) AS k (
-        user_id, policy, epoch, version, recorded_at, kind, reward, previous_reward, tip_id, decision_id, corrects,
-        idempotency_key, request_digest, dimension, x_offset
-    )
+    WITH saved AS ({states.SAVED.update_sql()}), rewarded AS ({decisions.SET_REWARDS})
+    {_ENTRIES.insert_sql()}
 """)
 
-_LATEST = Statement("""
-    SELECT k.user_id, k.decision_id, l.version, l.x
-    FROM unnest(CAST(:user_ids AS text[]), CAST(:decision_ids AS uuid[])) AS k (user_id, decision_id)
+_IMPORTS: Final = Rows[tuple[PolicyState, datetime]](
+    "entry",
+    reward_ledger,
+    {
+        "user_id": lambda entry: entry[0].key.user_id,
+        "policy": lambda entry: entry[0].key.policy,
+        "epoch": lambda entry: entry[0].epoch,
+        "version": lambda entry: entry[0].version,
+        "recorded_at": lambda entry: entry[1],
+        "kind": lambda _: Kind.IMPORT,
+        "start_pulls": lambda entry: entry[0].pulls,
+        "start_explore_count": lambda entry: entry[0].explore_count,
+        "start_reward_count": lambda entry: entry[0].reward_count,
+        "start_cumulative_reward": lambda entry: entry[0].cumulative_reward,
+        "start_a": lambda entry: entry[0].model.A,
+        "start_b": lambda entry: entry[0].model.b,
+    },
+)
+
+_INSERT_IMPORTS = Statement(_IMPORTS.insert_sql())
+
+_READ_LATEST = Statement(f"""
+    SELECT key.user_id, key.decision_id, l.version, l.x
+    FROM {decisions.KEYS.source}
     CROSS JOIN LATERAL (
         SELECT r.version, r.x
         FROM oo_ml.reward_ledger AS r
-        WHERE r.user_id = k.user_id AND r.decision_id = k.decision_id
+        WHERE r.user_id = key.user_id AND r.decision_id = key.decision_id
         ORDER BY r.version DESC
         LIMIT 1
     ) AS l
 """)
 
-_LENGTHS = Statement("""
-    SELECT k.user_id, k.policy, k.epoch, coalesce(max(l.version), 0)
-    FROM unnest(CAST(:user_ids AS text[]), CAST(:policies AS text[]), CAST(:epochs AS integer[]))
-        AS k (user_id, policy, epoch)
-    LEFT JOIN oo_ml.reward_ledger AS l ON l.user_id = k.user_id AND l.policy = k.policy AND l.epoch = k.epoch
-    GROUP BY k.user_id, k.policy, k.epoch
+_EPOCHS: Final = Rows[EpochKey](
+    "key",
+    reward_ledger,
+    {
+        "user_id": lambda key: key.state_key.user_id,
+        "policy": lambda key: key.state_key.policy,
+        "epoch": lambda key: key.epoch,
+    },
+)
+
+_READ_LAST_VERSIONS = Statement(f"""
+    SELECT key.user_id, key.policy, key.epoch, coalesce(max(l.version), 0)
+    FROM {_EPOCHS.source}
+    LEFT JOIN oo_ml.reward_ledger AS l ON l.user_id = key.user_id AND l.policy = key.policy AND l.epoch = key.epoch
+    GROUP BY key.user_id, key.policy, key.epoch
 """)
 
-_RECORDED = Statement("""
+_CALLS: Final = Rows[CallKey](
+    "key",
+    reward_ledger,
+    {"user_id": lambda key: key.user_id, "idempotency_key": lambda key: key.idempotency_key},
+)
+
+_READ_NAMED_REWARDS = Statement(f"""
     SELECT l.user_id, l.idempotency_key, l.request_digest, l.reward, l.decision_id
-    FROM unnest(CAST(:user_ids AS text[]), CAST(:idempotency_keys AS text[])) AS k (user_id, idempotency_key)
-    JOIN oo_ml.reward_ledger AS l ON l.user_id = k.user_id AND l.idempotency_key = k.idempotency_key
+    FROM {_CALLS.source}
+    JOIN oo_ml.reward_ledger AS l ON l.user_id = key.user_id AND l.idempotency_key = key.idempotency_key
 """)
 
-_OF_DECISION = text("""
+_READ_ENTRIES_OF_DECISION = text("""
     SELECT version, kind, reward, previous_reward, recorded_at, idempotency_key
     FROM oo_ml.reward_ledger
     WHERE user_id = :user_id AND decision_id = :decision_id
     ORDER BY version
 """)
 
-_INSERT_IMPORT = text("""
-    INSERT INTO oo_ml.reward_ledger (
-        user_id, policy, epoch, version, recorded_at, kind,
-        start_pulls, start_explore_count, start_reward_count, start_cumulative_reward, start_a, start_b
-    )
-    VALUES (
-        :user_id, :policy, :epoch, :version, :recorded_at, 'import',
-        :pulls, :explore_count, :reward_count, :cumulative_reward, :a, :b
-    )
-""")
-
-_ONLY_IMPORTED = text("""
+_FIND_UNUSED_IMPORTS = Statement(f"""
     SELECT s.user_id, s.policy
     FROM oo_ml.policy_state AS s
-    JOIN unnest(CAST(:user_ids AS text[]), CAST(:policies AS text[])) AS k (user_id, policy)
-        ON s.user_id = k.user_id AND s.policy = k.policy
+    JOIN {states.KEYS.source} ON s.user_id = key.user_id AND s.policy = key.policy
     JOIN oo_ml.reward_ledger AS l
         ON l.user_id = s.user_id AND l.policy = s.policy AND l.epoch = s.epoch AND l.version = s.version
     WHERE l.kind = 'import' AND l.start_pulls = s.pulls
 """)
 
 
-def insert(
-    connection: Connection, rows: Sequence[LedgerRow], decided: Sequence[Decided], saved: Sequence[PolicyState]
+def insert_entries(
+    connection: Connection,
+    entries: Sequence[LedgerEntry],
+    rewarded: Sequence[Decision],
+    saved: Sequence[PolicyState],
 ) -> None:
-    """Append `rows`, write what now counts for the decisions `decided`, each of them named once, and save states."""
-    dimensions = [len(row.change.x) for row in rows]
+    """Append `entries`, write the rewards of the decisions `rewarded`, each of them named once, and save states."""
     _INSERT.run(
         connection,
         {
-            **states.saved(saved),
-            "user_ids": Texts.of(row.key.user_id for row in rows),
-            "policies": Texts.of(row.key.policy for row in rows),
-            "epochs": Integers.of(row.epoch for row in rows),
-            "versions": BigIntegers.of(row.version for row in rows),
-            "recorded_at": Times.of(row.recorded_at for row in rows),
-            "kinds": Texts.of(row.change.kind.value for row in rows),
-            "rewards": Numbers.of(row.change.reward for row in rows),
-            "previous_rewards": Numbers.of(row.change.previous_reward for row in rows),
-            "tip_ids": Texts.of(row.tip_id for row in rows),
-            "decision_ids": Uuids.of(row.decision_id for row in rows),
-            "corrects": BigIntegers.of(row.corrects for row in rows),
-            "idempotency_keys": Texts.of(None if row.once is None else row.once.key for row in rows),
-            "request_digests": Digests.of(None if row.once is None else row.once.digest for row in rows),
-            "dimensions": Integers.of(dimensions),
-            "x": float_arrays.pack([row.change.x for row in rows]),
-            "x_offsets": Integers.of(float_arrays.offsets(dimensions)),
-            "decided_user_ids": Texts.of(one.user_id for one in decided),
-            "decided_ids": Uuids.of(one.decision_id for one in decided),
-            "decided_rewards": Numbers.of(one.reward for one in decided),
-            "rewarded_at": Times.of(one.rewarded_at for one in decided),
-            "reward_kinds": Texts.of(one.reward_kind and one.reward_kind.value for one in decided),
+            **states.SAVED.parameters(saved),
+            **decisions.REWARDS.parameters(rewarded),
+            **_ENTRIES.parameters(entries),
         },
     )
-
-
-def latest(connection: Connection, decisions: Sequence[DecisionKey]) -> dict[DecisionKey, Latest]:
-    """Return the last row of each decision that has any."""
-    rows = _LATEST.run(connection, names(decisions))
-    return {DecisionKey(user_id, decision_id): Latest(version, x) for user_id, decision_id, version, x in rows}
-
-
-def lengths(connection: Connection, epochs: Sequence[tuple[StateKey, int]]) -> dict[tuple[StateKey, int], int]:
-    """Return the last version of each epoch, 0 where it has no row."""
-    rows = _LENGTHS.run(
-        connection,
-        {
-            "user_ids": Texts.of(key.user_id for key, _ in epochs),
-            "policies": Texts.of(key.policy for key, _ in epochs),
-            "epochs": Integers.of(epoch for _, epoch in epochs),
-        },
-    )
-    return {(StateKey(user_id, policy), epoch): version for user_id, policy, epoch, version in rows}
-
-
-def recorded(connection: Connection, keys: Sequence[tuple[str, str]]) -> dict[tuple[str, str], Recorded]:
-    """Return the call that came before with each user's Idempotency-Key, if any did."""
-    rows = _RECORDED.run(
-        connection,
-        {
-            "user_ids": Texts.of(user_id for user_id, _ in keys),
-            "idempotency_keys": Texts.of(key for _, key in keys),
-        },
-    )
-    return {(user_id, key): Recorded(*call) for user_id, key, *call in rows}
-
-
-def of_decision(connection: Connection, decision: DecisionKey) -> list[Entry]:
-    """Return what was said of a decision's reward, oldest first."""
-    return [Entry(*row) for row in connection.execute(_OF_DECISION, decision._asdict())]
 
 
 def insert_imports(connection: Connection, imported: Sequence[PolicyState], recorded_at: datetime) -> None:
-    """Append one row a state, which carries the whole of it: what the epoch's fold starts from."""
-    connection.execute(
-        _INSERT_IMPORT,
-        [
-            {
-                "user_id": state.key.user_id,
-                "policy": state.key.policy,
-                "epoch": state.epoch,
-                "version": state.version,
-                "recorded_at": recorded_at,
-                "pulls": state.pulls,
-                "explore_count": state.explore_count,
-                "reward_count": state.reward_count,
-                "cumulative_reward": state.cumulative_reward,
-                "a": state.model.A,
-                "b": state.model.b,
-            }
-            for state in imported
-        ],
-    )
+    """Append one entry a state, which carries all of it: the fold of the epoch starts from it."""
+    _INSERT_IMPORTS.run(connection, _IMPORTS.parameters([(state, recorded_at) for state in imported]))
 
 
-def only_imported(connection: Connection, keys: Sequence[StateKey]) -> set[StateKey]:
-    """Return those of `keys` whose state is an import's to this day: no decision and no reward has come since."""
-    rows = connection.execute(
-        _ONLY_IMPORTED,
-        {"user_ids": Texts.of(key.user_id for key in keys), "policies": Texts.of(key.policy for key in keys)},
-    )
-    return {StateKey(user_id, policy) for user_id, policy in rows}
+def read_latest_entries(connection: Connection, keys: Sequence[DecisionKey]) -> dict[DecisionKey, LatestEntry]:
+    """Return the last entry of each decision that has any."""
+    rows = _READ_LATEST.run(connection, decisions.KEYS.parameters(keys))
+    return {DecisionKey(user_id, decision_id): LatestEntry(version, x) for user_id, decision_id, version, x in rows}
+
+
+def read_last_versions(connection: Connection, epochs: Sequence[EpochKey]) -> dict[EpochKey, int]:
+    """Return the last version of each epoch, 0 where it has no entry."""
+    rows = _READ_LAST_VERSIONS.run(connection, _EPOCHS.parameters(epochs))
+    return {EpochKey(StateKey(user_id, policy), epoch): version for user_id, policy, epoch, version in rows}
+
+
+def read_named_rewards(connection: Connection, keys: Sequence[CallKey]) -> dict[CallKey, NamedReward]:
+    """Return the rewards that came before with the same Idempotency-Keys."""
+    rows = _READ_NAMED_REWARDS.run(connection, _CALLS.parameters(keys))
+    return {CallKey(user_id, key): NamedReward(*reward) for user_id, key, *reward in rows}
+
+
+def read_entries_of_decision(connection: Connection, key: DecisionKey) -> list[ReceiptEntry]:
+    """Return the entries for a decision, oldest first."""
+    return [ReceiptEntry(*row) for row in connection.execute(_READ_ENTRIES_OF_DECISION, key._asdict())]
+
+
+def find_unused_imports(connection: Connection, keys: Sequence[StateKey]) -> set[StateKey]:
+    """Return those of `keys` whose state is as it was imported: no decision and no reward has come since."""
+    return {StateKey(*row) for row in _FIND_UNUSED_IMPORTS.run(connection, states.KEYS.parameters(keys))}

@@ -7,7 +7,7 @@ from uuid import UUID
 
 from sqlalchemy import Connection, text
 
-from oo_ml.storage.history import DecisionKey
+from oo_ml.storage.decision_rows import DecisionKey
 from oo_ml.storage.postgres.statements import Statement
 
 DAYS: Final = "days"

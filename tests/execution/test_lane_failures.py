@@ -46,7 +46,7 @@ pytestmark = pytest.mark.usefixtures("paper")
 
 def lock_rows(connection: Connection, commands: Sequence[Note]) -> None:
     """Lock the row of each user, as the services do."""
-    states.lock_or_create(connection, [StateKey(note.user_id, LINUCB) for note in commands])
+    states.lock_or_create_states(connection, [StateKey(note.user_id, LINUCB) for note in commands])
 
 
 @pytest.fixture

@@ -216,7 +216,7 @@ async def disturb(db: Engine, seen: list[int]) -> None:
     rng = random.Random(0)  # noqa: S311
     for turn in count():
         with db.connect() as holder:
-            states.lock_or_create(holder, [StateKey(rng.choice(USERS), LINUCB)])
+            states.lock_or_create_states(holder, [StateKey(rng.choice(USERS), LINUCB)])
             await asyncio.sleep(0.07)
             holder.commit()
             if turn % 4 == 3:

@@ -40,7 +40,7 @@ pytestmark = pytest.mark.usefixtures("paper")
 
 def touch(connection: Connection, user_ids: Sequence[str]) -> list[str]:
     """A service that needs the row of each user; it tells which lane it runs in."""
-    states.lock_or_create(connection, [StateKey(user_id, LINUCB) for user_id in user_ids])
+    states.lock_or_create_states(connection, [StateKey(user_id, LINUCB) for user_id in user_ids])
     return [threading.current_thread().name] * len(user_ids)
 
 

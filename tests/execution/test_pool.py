@@ -44,7 +44,7 @@ def workers(url: str, *, threads: int = 1, **settings: Any) -> Iterator[tuple[Wo
 
 def touch(connection: Connection, user_ids: Sequence[str]) -> list[None]:
     """A transaction that leaves a row for each user."""
-    states.lock_or_create(connection, [StateKey(user_id, LINUCB) for user_id in user_ids])
+    states.lock_or_create_states(connection, [StateKey(user_id, LINUCB) for user_id in user_ids])
     return [None] * len(user_ids)
 
 

@@ -23,7 +23,7 @@ from oo_ml.execution.retry import MAX_TRIES
 from oo_ml.services.decisions.learn import Rewarded, correct, learn
 from oo_ml.services.decisions.reset import reset
 from oo_ml.services.upkeep.default_rewards import GiveCommand, LookCommand, give, look
-from oo_ml.storage.ledger import Once
+from oo_ml.storage.ledger import IdempotencyKey
 from oo_ml.storage.upkeep import Position
 from tests.faults.aborts import Step, aborted, commits_lost, prepare
 from tests.rows import assert_folded, everything
@@ -54,7 +54,9 @@ def scenario() -> list[Call]:
     """Every kind of call, in batches of one and of many, with new people and with known ones."""
     early = [replace(command, request_digest=bytes(32)) for command in scores(1, 24)]
     early[0] = replace(early[0], candidates=early[0].candidates[:1])
-    by_key = [replace(command, once=Once(f"a {n}", bytes(32))) for n, command in enumerate(rewards(2, 6))]
+    by_key = [
+        replace(command, idempotency_key=IdempotencyKey(f"a {n}", bytes(32))) for n, command in enumerate(rewards(2, 6))
+    ]
     mixed = [*rewards(3, 6), *reactions_by_id(4, early, 12), *by_key[:3], replace(rewards(5, 1)[0], user_id="dora")]
     random.Random(6).shuffle(mixed)  # noqa: S311
     return [

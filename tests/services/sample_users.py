@@ -65,8 +65,8 @@ def write(db: Engine, user_id: str, number: int) -> None:
         for place, content in enumerate(('a "quote"\n\x1b\u2028 and 🙂', "plain"))
     ]
     with db.begin() as connection:
-        generations.save(connection, rows[0], tips)
-        generations.save(connection, rows[1], [])
+        generations.insert_generation(connection, rows[0], tips)
+        generations.insert_generation(connection, rows[1], [])
 
 
 def exported(db: Engine, user_id: str) -> bytes:

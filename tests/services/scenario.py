@@ -15,9 +15,9 @@ from oo_ml.files.legacy_state import FileState
 from oo_ml.services.decisions.decide import DecideCommand, Parameters, decide
 from oo_ml.services.decisions.learn import CorrectCommand, DecisionRewardCommand, RewardCommand, correct, learn
 from oo_ml.services.decisions.reset import reset
-from oo_ml.services.decisions.unit_of_work import Book
+from oo_ml.services.decisions.unit_of_work import UnitOfWork
 from oo_ml.services.users.import_state import ImportCommand, import_states
-from oo_ml.storage.history import DecisionKey
+from oo_ml.storage.decision_rows import DecisionKey
 from tests.candidates import Candidate
 
 NOON: Final = datetime(2026, 11, 23, 12, tzinfo=UTC)
@@ -79,9 +79,9 @@ def _react(db: Engine, number: int, reward: float) -> None:
 def _assume(db: Engine, number: int) -> None:
     key = DecisionKey("ada", decision(number))
     with db.begin() as connection:
-        book = Book.open(connection, decisions=[key])
-        book.reward(book.decisions[key], 0.0, NOON, kind=Kind.DEFAULT)
-        book.write(connection)
+        unit = UnitOfWork.lock(connection, decisions=[key])
+        unit.apply(unit.entry_for(unit.decisions[key], 0.0, NOON, kind=Kind.DEFAULT))
+        unit.write(connection)
 
 
 def _correct(db: Engine, number: int, reward: float | None) -> None:

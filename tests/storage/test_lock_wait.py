@@ -25,12 +25,12 @@ def limit(connection: Connection) -> object:
 def test_a_row_that_is_held_is_waited_for_no_longer(db: Engine) -> None:
     """Whatever the session's own limit is: here twenty seconds."""
     with db.begin() as connection:
-        states.lock_or_create(connection, [ADA])
+        states.lock_or_create_states(connection, [ADA])
     with holding_state(db, *ADA), db.connect() as connection:
         limit_lock_wait(connection, 0.1)
         began = time.monotonic()
         with pytest.raises(OperationalError) as refused:
-            states.lock(connection, [ADA])
+            states.lock_states(connection, [ADA])
         took = time.monotonic() - began
     assert isinstance(refused.value.orig, psycopg.errors.LockNotAvailable)
     assert 0.1 <= took < 10
@@ -39,10 +39,10 @@ def test_a_row_that_is_held_is_waited_for_no_longer(db: Engine) -> None:
 def test_a_row_that_is_let_go_in_time_is_had(db: Engine) -> None:
     """A limit is no refusal."""
     with db.begin() as connection:
-        states.lock_or_create(connection, [ADA])
+        states.lock_or_create_states(connection, [ADA])
     with db.begin() as connection:
         limit_lock_wait(connection, 0.1)
-        assert states.lock(connection, [ADA]).keys() == {ADA}
+        assert states.lock_states(connection, [ADA]).keys() == {ADA}
 
 
 @pytest.mark.parametrize("end", ["commit", "rollback"])

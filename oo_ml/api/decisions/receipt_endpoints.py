@@ -18,7 +18,7 @@ from oo_ml.errors import OoMlError, UnknownDecisionError
 from oo_ml.execution.outcomes import only
 from oo_ml.services.decisions.learn import CorrectCommand, correct
 from oo_ml.services.users.stats import Receipt, receipts
-from oo_ml.storage.history import DecisionKey, StoredDecision
+from oo_ml.storage.decision_rows import DecisionKey, StoredDecision
 
 router = APIRouter(tags=["people"], dependencies=[KNOWN_PARAMETERS_ONLY])
 

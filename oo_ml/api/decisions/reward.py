@@ -16,13 +16,13 @@ from oo_ml.domain.identifiers import MAX_IDENTIFIER_BYTES, is_identifier
 from oo_ml.domain.policies import EPSILON_GREEDY, LINUCB
 from oo_ml.errors import IdempotencyKeyReusedError, InvalidRequestError, OtherTipError, UnknownDecisionError
 from oo_ml.services.decisions.learn import DecisionRewardCommand, RewardCommand, Rewarded, learn
-from oo_ml.storage.ledger import Once
+from oo_ml.storage.ledger import IdempotencyKey
 
 router = APIRouter(tags=["decisions"])
 
 REFUSALS: Final = (InvalidRequestError, UnknownDecisionError, OtherTipError, IdempotencyKeyReusedError)
 
-IdempotencyKey = Annotated[
+IdempotencyKeyHeader = Annotated[
     str | None,
     Header(
         alias="Idempotency-Key",
@@ -38,7 +38,7 @@ def _documented(name: str) -> dict[str, Any]:
 
 
 @router.post("/reward", summary="Reward LinUCB", **_documented("reward"))
-async def reward(request: Request, idempotency_key: IdempotencyKey = None) -> Response:
+async def reward(request: Request, idempotency_key: IdempotencyKeyHeader = None) -> Response:
     """Add x x^T to A and reward times x to b of linucb-v1. The next decision for this user sees it.
 
     With decision_id, x and the policy are those of the decision, and a second reward for it changes nothing.
@@ -47,7 +47,7 @@ async def reward(request: Request, idempotency_key: IdempotencyKey = None) -> Re
 
 
 @router.post("/reward/egreedy", summary="Reward epsilon-greedy", **_documented("rewardEgreedy"))
-async def reward_egreedy(request: Request, idempotency_key: IdempotencyKey = None) -> Response:
+async def reward_egreedy(request: Request, idempotency_key: IdempotencyKeyHeader = None) -> Response:
     """Add x x^T to A and reward times x to b of egreedy-v1. The next decision for this user sees it.
 
     With decision_id, x and the policy are those of the decision, and a second reward for it changes nothing.
@@ -71,9 +71,9 @@ def reward_command(
     body: RewardRequest, policy: str, idempotency_key: str | None, received_at: datetime
 ) -> RewardCommand | DecisionRewardCommand:
     """Return what a body asks of a policy; the key, if there is one, names the call."""
-    once = None if idempotency_key is None else Once(idempotency_key, digest(body, policy))
+    key = None if idempotency_key is None else IdempotencyKey(idempotency_key, digest(body, policy))
     if body.decision_id is not None:
-        return DecisionRewardCommand(body.user_id, body.decision_id, body.tip_id, body.reward, received_at, once)
+        return DecisionRewardCommand(body.user_id, body.decision_id, body.tip_id, body.reward, received_at, key)
     assert body.features is not None  # noqa: S101 - RewardRequest demands them
     return RewardCommand(
         user_id=body.user_id,
@@ -83,7 +83,7 @@ def reward_command(
         received_at=received_at,
         moment=Moment(body.features.hour_of_day, body.day_of_week),
         task=Task(body.features.is_overdue, body.features.task_age_days, body.features.priority),
-        once=once,
+        idempotency_key=key,
     )
 
 

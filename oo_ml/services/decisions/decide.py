@@ -1,4 +1,4 @@
-"""Deciding: which candidate a person is shown, and the record of it."""
+"""Deciding: choose a candidate for a user, and store the decision."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -17,38 +17,38 @@ from oo_ml.domain.identifiers import time_of
 from oo_ml.domain.policies import DIMENSIONS, EPSILON_GREEDY, Choice, Rule
 from oo_ml.domain.ridge import stack
 from oo_ml.errors import DecisionExistsError, DecisionTooOldError, OoMlError
-from oo_ml.storage import decisions, states, upkeep
-from oo_ml.storage.decisions import Answered, DecisionRow
-from oo_ml.storage.history import DecisionKey
-from oo_ml.storage.states import PolicyState, StateKey, later
+from oo_ml.storage import upkeep
+from oo_ml.storage.decision_rows import DecisionKey, DecisionRow, StoredAnswer
+from oo_ml.storage.decisions import insert_decisions, read_answers
+from oo_ml.storage.states import PolicyState, StateKey, keep_later, lock_or_create_states
 
 _RECENT: Final = timedelta(days=1)
-# Characters of the chosen tip's text that are kept: enough to see what was shown.
+# Characters of the chosen tip's text that are stored: enough to recognise it.
 _MAX_CONTENT: Final = 2000
 
 
 class Candidate(Protocol):
-    """A tip that may be shown, as the doors have parsed it: copying a thousand of them would take long."""
+    """A tip that may be chosen, as the API has parsed it: copying a thousand of them would take long."""
 
     @property
     def id(self) -> str:
-        """The tip."""
+        """Id of the tip."""
 
     @property
     def content(self) -> str | None:
-        """Text that the user reads; None if the client did not send it."""
+        """Text for the user; None if the client did not send it."""
 
     @property
     def source(self) -> str:
-        """Where it comes from."""
+        """Origin of the tip, as the client names it."""
 
     @property
     def features(self) -> Described:
-        """What is known of its task."""
+        """Features of its task."""
 
     @property
     def prompt_version(self) -> str | None:
-        """Which prompt version wrote it; None unless the client named it."""
+        """The prompt version that wrote it; None unless the client named it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,105 +69,113 @@ class DecideCommand:
 
     @property
     def key(self) -> DecisionKey:
-        """The name of the row that it makes."""
+        """Name of the decision."""
         return DecisionKey(self.user_id, self.decision_id)
 
     @property
     def state_key(self) -> StateKey:
-        """The name of the state that it is made from."""
+        """Name of the state that it is made from."""
         return StateKey(self.user_id, self.policy)
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What is answered: the same, however often the decision is asked for."""
+    """Answer to the client; the same for every request for the decision."""
 
     content: dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
 class Parameters:
-    """alpha of LinUCB, >= 0; epsilon of epsilon-greedy and the share of LinUCB's random choices, in [0, 1]."""
+    """Parameters of the policies.
+
+    Attributes:
+        alpha: of LinUCB, >= 0.
+        epsilon: of epsilon-greedy, in [0, 1].
+        exploration: probability that LinUCB draws at random, in [0, 1].
+    """
 
     alpha: float
     epsilon: float
     exploration: float = 0.0
 
     def rule(self, policy: str) -> Rule:
-        """Return how a policy chooses."""
+        """Return the rule by which a policy chooses."""
         return Rule(self.epsilon) if policy == EPSILON_GREEDY else Rule(self.exploration, self.alpha)
 
 
 def decide(
     connection: Connection, commands: Sequence[DecideCommand], *, parameters: Parameters
 ) -> list[Answer | OoMlError]:
-    """Make one decision a command, in the order given, and write them down; what was decided before stays so."""
-    keys = [command.state_key for command in commands]
-    current = states.lock(connection, keys, all_or_none=True)
-    if keys and not current:
-        known, too_old = _made_before(connection, commands)
-        states.make(connection, [one.state_key for one in commands if one.key not in known.keys() | too_old])
-        current = states.lock(connection, keys)
-    known, too_old = _made_before(connection, commands)
+    """Make one decision a command, in the order given, and store them; a decision that was made before stays as it is.
+
+    If several commands name the same decision, the first one makes it, and the others get its answer too.
+    """
+    known: dict[DecisionKey, StoredAnswer | OoMlError] = {}
+
+    def needed() -> set[StateKey]:
+        """Return the states of new decisions: a repeated or refused call creates no row."""
+        known.update(_read_known(connection, commands))
+        return {command.state_key for command in commands if command.key not in known}
+
+    states = lock_or_create_states(connection, {command.state_key for command in commands}, needed=needed)
+    known.update(_read_known(connection, commands))
     new: dict[DecisionKey, DecideCommand] = {}
     for command in commands:
-        if command.key not in known and command.key not in too_old:
-            # Of those that share a name the first is made, and answered to the others too.
+        if command.key not in known:
             new.setdefault(command.key, command)
-    if missing := {command.state_key for command in new.values()} - current.keys():
-        current |= states.lock_or_create(connection, list(missing))
-    made = _decide(current, list(new.values()), parameters)
-    if made:
-        decisions.insert(connection, made, _counted(current, made))
-    known |= {DecisionKey(one.key.user_id, one.decision_id): Answered(one.request_digest, one.answer) for one in made}
-    return [DecisionTooOldError() if command.key in too_old else _outcome(known, command) for command in commands]
+    rows = _decide(states, list(new.values()), parameters)
+    if rows:
+        insert_decisions(connection, rows, _count(states, rows))
+    known |= {
+        DecisionKey(row.key.user_id, row.decision_id): StoredAnswer(row.request_digest, row.answer) for row in rows
+    }
+    return [_outcome(known[command.key], command) for command in commands]
 
 
-def _made_before(
+def _read_known(
     connection: Connection, commands: Sequence[DecideCommand]
-) -> tuple[dict[DecisionKey, Answered], set[DecisionKey]]:
-    """Return which decisions there are already, and which there may have been: see _too_old."""
-    named = [command.key for command in commands if command.request_digest is not None]
-    known = decisions.answered(connection, named) if named else {}
-    return known, _too_old(connection, [command for command in commands if command.key not in known])
+) -> dict[DecisionKey, StoredAnswer | OoMlError]:
+    """Return the answers of decisions that were made before, and the refusals of those that may have been."""
+    named = [command for command in commands if command.request_digest is not None]
+    answers = read_answers(connection, [command.key for command in named]) if named else {}
+    too_old = _find_too_old(connection, [command for command in named if command.key not in answers])
+    return {**answers, **dict.fromkeys(too_old, DecisionTooOldError())}
 
 
-def _outcome(known: Mapping[DecisionKey, Answered], command: DecideCommand) -> Answer | OoMlError:
-    decided = known[command.key]
-    return Answer(decided.answer) if decided.request_digest == command.request_digest else DecisionExistsError()
+def _outcome(known: StoredAnswer | OoMlError, command: DecideCommand) -> Answer | OoMlError:
+    if isinstance(known, OoMlError):
+        return known
+    return Answer(known.answer) if known.request_digest == command.request_digest else DecisionExistsError()
 
 
-def _too_old(connection: Connection, commands: Sequence[DecideCommand]) -> set[DecisionKey]:
-    """Return those that would be decisions of a month that retention has detached, perhaps made there once already."""
-    # Hardly ever: what is new is named by about now.
-    old = [
-        command
-        for command in commands
-        if command.request_digest is not None and time_of(command.decision_id) < command.decided_at - _RECENT
-    ]
+def _find_too_old(connection: Connection, commands: Sequence[DecideCommand]) -> set[DecisionKey]:
+    """Return the decisions of months that retention has detached: they may have been made there before."""
+    # Rare: clients name a decision when they make it.
+    old = [command for command in commands if time_of(command.decision_id) < command.decided_at - _RECENT]
     since = upkeep.read_history_from(connection) if old else None
     return {command.key for command in old if since is not None and time_of(command.decision_id) < since}
 
 
 def _decide(
-    current: Mapping[StateKey, PolicyState], commands: Sequence[DecideCommand], parameters: Parameters
+    states: Mapping[StateKey, PolicyState], commands: Sequence[DecideCommand], parameters: Parameters
 ) -> list[DecisionRow]:
-    """Make the decisions, which don't depend on each other: deciding teaches nothing."""
+    """Make the decisions. None depends on another: a decision teaches nothing."""
     rows: dict[int, DecisionRow] = {}
-    pulls = {key: count(state.pulls + 1) for key, state in current.items()}
+    pulls = {key: count(state.pulls + 1) for key, state in states.items()}
     for policy in DIMENSIONS:
         own = [(place, command) for place, command in enumerate(commands) if command.policy == policy]
         if own:
             rule = parameters.rule(policy)
-            X, choices = _choose(current, [command for _, command in own], policy, rule)
+            X, choices = _choose(states, [command for _, command in own], policy, rule)
             for (place, command), x, choice in zip(own, X, choices, strict=True):
                 key = command.state_key
-                rows[place] = _row(current[key], next(pulls[key]), command, rule, x, choice)
+                rows[place] = _row(states[key], next(pulls[key]), command, rule, x, choice)
     return [rows[place] for place in range(len(commands))]
 
 
 def _choose(
-    current: Mapping[StateKey, PolicyState], commands: Sequence[DecideCommand], policy: str, rule: Rule
+    states: Mapping[StateKey, PolicyState], commands: Sequence[DecideCommand], policy: str, rule: Rule
 ) -> tuple[NDArray[np.float64], list[Choice]]:
     """Return the features of the chosen tips, one row a command, and the choices."""
     places = {key: place for place, key in enumerate(dict.fromkeys(command.state_key for command in commands))}
@@ -179,7 +187,7 @@ def _choose(
     )
     choices = policies.choose(
         rule,
-        stack([current[key].model for key in places]),
+        stack([states[key].model for key in places]),
         [places[command.state_key] for command in commands],
         X,
         counts,
@@ -189,21 +197,21 @@ def _choose(
     return X[[start + choice.index for start, choice in zip(starts, choices, strict=True)]], choices
 
 
-def _counted(current: Mapping[StateKey, PolicyState], made: Sequence[DecisionRow]) -> list[PolicyState]:
-    """Return the states of the decisions with these counted, in key order."""
+def _count(states: Mapping[StateKey, PolicyState], rows: Sequence[DecisionRow]) -> list[PolicyState]:
+    """Return the states of the decisions with their counters increased, in key order."""
     after: dict[StateKey, PolicyState] = {}
-    for one in made:
-        state = after.get(one.key) or current[one.key]
-        after[one.key] = replace(
+    for row in rows:
+        state = after.get(row.key) or states[row.key]
+        after[row.key] = replace(
             state,
-            pulls=one.pull,
-            explore_count=state.explore_count + one.exploring,
-            last_updated=later(state.last_updated, one.decided_at),
+            pulls=row.pull,
+            explore_count=state.explore_count + row.exploring,
+            last_updated=keep_later(state.last_updated, row.decided_at),
         )
     return [after[key] for key in sorted(after)]
 
 
-def _row(  # noqa: PLR0913, PLR0917 - what a decision was made from
+def _row(  # noqa: PLR0913, PLR0917 - a decision is made from these
     state: PolicyState, pull: int, command: DecideCommand, rule: Rule, x: NDArray[np.float64], choice: Choice
 ) -> DecisionRow:
     chosen = command.candidates[choice.index]
@@ -224,7 +232,7 @@ def _row(  # noqa: PLR0913, PLR0917 - what a decision was made from
         x=x,
         context={"hour_of_day": command.moment.hour_of_day, "day_of_week": command.moment.day_of_week},
         features=_shown_features(command, chosen, choice),
-        candidates=[_considered(candidate) for candidate in command.candidates],
+        candidates=[_stored_candidate(candidate) for candidate in command.candidates],
         answer={
             "tip_id": chosen.id,
             "score": choice.score,
@@ -242,7 +250,7 @@ def _row(  # noqa: PLR0913, PLR0917 - what a decision was made from
 
 
 def _propensity(command: DecideCommand, choice: Choice) -> float:
-    """Return the probability with which this tip was to be chosen: clients may offer one twice."""
+    """Return the probability with which the tip was chosen: the sum over its places, as a client may send it twice."""
     chosen = command.candidates[choice.index].id
     same = [place for place, candidate in enumerate(command.candidates) if candidate.id == chosen]
     # The sum may round past one.
@@ -264,8 +272,8 @@ def _shown_features(command: DecideCommand, chosen: Candidate, choice: Choice) -
     return shown
 
 
-def _considered(candidate: Candidate) -> dict[str, Any]:
-    considered = {"id": candidate.id, "source": candidate.source, "features": _raw(candidate.features)}
+def _stored_candidate(candidate: Candidate) -> dict[str, Any]:
+    stored = {"id": candidate.id, "source": candidate.source, "features": _raw(candidate.features)}
     if candidate.prompt_version is not None:
-        considered["prompt_version"] = candidate.prompt_version
-    return considered
+        stored["prompt_version"] = candidate.prompt_version
+    return stored

@@ -1,4 +1,4 @@
-"""Learning: a person's reaction goes into their model, their ledger and the decision it belongs to."""
+"""Learning: a reward goes into the model of its user, into the ledger, and to the decision that it is for."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -9,22 +9,24 @@ from uuid import UUID
 from sqlalchemy import Connection
 
 from oo_ml.domain.features import Moment, Task, encode
+from oo_ml.domain.learning import Change, Kind
 from oo_ml.domain.policies import DIMENSIONS
 from oo_ml.errors import IdempotencyKeyReusedError, OoMlError, OtherTipError, UnknownDecisionError
-from oo_ml.services.decisions.unit_of_work import Book
-from oo_ml.storage import history, ledger, states
-from oo_ml.storage.history import Decided, DecisionKey, TipKey
-from oo_ml.storage.ledger import Once, Recorded
+from oo_ml.services.decisions.unit_of_work import UnitOfWork
+from oo_ml.storage.decision_rows import DecisionKey, TipKey
+from oo_ml.storage.decisions import read_awaiting_decisions
+from oo_ml.storage.ledger import CallKey, IdempotencyKey, LedgerEntry, NamedReward, read_named_rewards
 from oo_ml.storage.states import StateKey
 
 
 @dataclass(frozen=True, slots=True)
 class RewardCommand:
-    """The reaction to a tip: `reward` in [-1, 1], with the features it is learned for.
+    """Learn a reward for a tip.
 
     Attributes:
-        moment, task: what the tip was shown with.
-        once: what the client named the call by, if it did: the same call counts once.
+        reward: in [-1, 1].
+        moment, task: the features to learn with.
+        idempotency_key: of the call, if it had one: the same call counts once.
     """
 
     user_id: str
@@ -34,15 +36,21 @@ class RewardCommand:
     received_at: datetime
     moment: Moment
     task: Task
-    once: Once | None = None
+    idempotency_key: IdempotencyKey | None = None
+
+    @property
+    def state_key(self) -> StateKey:
+        """Name of the state that learns."""
+        return StateKey(self.user_id, self.policy)
 
 
 @dataclass(frozen=True, slots=True)
 class DecisionRewardCommand:
-    """The reaction to a decision: learned with the features, and for the policy, of that decision. It counts once.
+    """Learn a reward for a decision, with the features and the policy of that decision. It counts once.
 
     Attributes:
-        once: what the client named the call by, if it did.
+        reward: in [-1, 1].
+        idempotency_key: of the call, if it had one.
     """
 
     user_id: str
@@ -50,27 +58,37 @@ class DecisionRewardCommand:
     tip_id: str
     reward: float
     received_at: datetime
-    once: Once | None = None
+    idempotency_key: IdempotencyKey | None = None
+
+    @property
+    def key(self) -> DecisionKey:
+        """Name of the decision."""
+        return DecisionKey(self.user_id, self.decision_id)
 
 
 @dataclass(frozen=True, slots=True)
 class CorrectCommand:
-    """Make `reward` the one that counts for a decision; None: no reward counts any more."""
+    """Make `reward` the one that counts for a decision; None retracts the reward."""
 
     user_id: str
     decision_id: UUID
     reward: float | None
     received_at: datetime
 
+    @property
+    def key(self) -> DecisionKey:
+        """Name of the decision."""
+        return DecisionKey(self.user_id, self.decision_id)
+
 
 @dataclass(frozen=True, slots=True)
 class Rewarded:
-    """What came of it.
+    """Result of a command.
 
     Attributes:
-        applied: whether it changed anything.
-        reward: the one that counts now; None if it was retracted.
-        decision_id: the decision that it went to, if there is one.
+        applied: whether the command changed anything.
+        reward: the reward that counts now; None after a retraction.
+        decision_id: the decision that the reward is for, if there is one.
     """
 
     applied: bool
@@ -83,144 +101,143 @@ def learn(
 ) -> list[Rewarded | OoMlError]:
     """Apply one reward a command, in the order given: A += x x^T, b += r x.
 
-    A reward that names no decision goes to the tip's latest one that still waits for a reaction, if there is any.
+    A reward that names no decision goes to the tip's latest decision that awaits a reaction, if there is one.
     """
-    named = [
-        DecisionKey(command.user_id, command.decision_id)
-        for command in commands
-        if isinstance(command, DecisionRewardCommand)
-    ]
-    keys = _keys([command for command in commands if isinstance(command, RewardCommand)])
-    book = Book.open(connection, keys, named, all_or_none=True)
-    if not book.states.keys() >= set(keys):
-        states.make(connection, _keys(_new(commands, _recorded(connection, book, commands))))
-        book = Book.open(connection, keys, named)
-    recorded = _recorded(connection, book, commands)
-    new = _new(commands, recorded)
-    book.create(connection, _keys(new))
-    waiting = _waiting(connection, book, new)
+    for_tips = [command for command in commands if isinstance(command, RewardCommand)]
+    before: dict[CallKey, NamedReward] = {}
+
+    def needed() -> set[StateKey]:
+        """Return the states of new calls: a repeated call creates no row."""
+        before.update(_read_before(connection, commands))
+        return {command.state_key for command in for_tips if _repeated(before, command) is None}
+
+    unit = UnitOfWork.lock(
+        connection,
+        {command.state_key for command in for_tips},
+        [command.key for command in commands if isinstance(command, DecisionRewardCommand)],
+        needed=needed,
+    )
+    before.update(_read_before(connection, commands))
+    if decisions := [DecisionKey(call.user_id, one.decision_id) for call, one in before.items() if one.decision_id]:
+        unit.load_decisions(connection, decisions)
+    waiting = _read_waiting(connection, unit, [one for one in for_tips if _repeated(before, one) is None])
     outcomes: list[Rewarded | OoMlError] = []
     for command in commands:
-        outcome = _replayed(book, recorded, command)
-        if outcome is None:
-            outcome = (
-                _learn_for_tip(book, waiting, command)
-                if isinstance(command, RewardCommand)
-                else _learn_for_decision(book, command)
-            )
-        if command.once is not None and isinstance(outcome, Rewarded) and outcome.applied:
-            recorded[command.user_id, command.once.key] = Recorded(
-                command.once.digest, command.reward, outcome.decision_id
-            )
+        first = _repeated(before, command)
+        outcome = _learn(unit, command, waiting) if first is None else _replay(unit, command, first)
+        if (key := command.idempotency_key) and isinstance(outcome, Rewarded) and outcome.applied:
+            before[CallKey(command.user_id, key.value)] = NamedReward(key.digest, command.reward, outcome.decision_id)
         outcomes.append(outcome)
-    book.write(connection)
+    unit.write(connection)
     return outcomes
 
 
 def correct(connection: Connection, commands: Sequence[CorrectCommand]) -> list[Rewarded | OoMlError]:
-    """Make the reward of each decision what the command says; where it is that already, nothing changes."""
-    book = Book.open(connection, decisions=[DecisionKey(command.user_id, command.decision_id) for command in commands])
-    outcomes: list[Rewarded | OoMlError] = []
-    for command in commands:
-        decided = book.decisions.get(DecisionKey(command.user_id, command.decision_id))
-        if decided is None:
-            outcomes.append(UnknownDecisionError())
-            continue
-        # What was only assumed is another thing than the same number said by somebody.
-        applied = decided.reward != command.reward or (decided.awaits_reaction and command.reward is not None)
-        if applied and command.reward is None:
-            book.retract(decided, command.received_at)
-        elif applied and command.reward is not None:
-            book.reward(decided, command.reward, command.received_at)
-        outcomes.append(Rewarded(applied, command.reward, command.decision_id))
-    book.write(connection)
+    """Make the reward of each decision the one of its command. If it is that already, nothing changes."""
+    unit = UnitOfWork.lock(connection, decisions=[command.key for command in commands])
+    outcomes = [_correct(unit, command) for command in commands]
+    unit.write(connection)
     return outcomes
 
 
-def _new(
-    commands: Sequence[RewardCommand | DecisionRewardCommand], recorded: Mapping[tuple[str, str], Recorded]
-) -> list[RewardCommand]:
-    """Return those that name no decision, and did not come before."""
-    return [
-        command
-        for command in commands
-        if isinstance(command, RewardCommand)
-        and (command.once is None or (command.user_id, command.once.key) not in recorded)
-    ]
+def _read_before(
+    connection: Connection, commands: Sequence[RewardCommand | DecisionRewardCommand]
+) -> Mapping[CallKey, NamedReward]:
+    """Return the rewards that came before with the Idempotency-Keys of the commands."""
+    calls = [CallKey(command.user_id, key.value) for command in commands if (key := command.idempotency_key)]
+    return read_named_rewards(connection, calls) if calls else {}
 
 
-def _keys(commands: Sequence[RewardCommand]) -> list[StateKey]:
-    return [StateKey(command.user_id, command.policy) for command in commands]
+def _repeated(
+    before: Mapping[CallKey, NamedReward], command: RewardCommand | DecisionRewardCommand
+) -> NamedReward | None:
+    """Return the first reward with the command's Idempotency-Key, if there is one."""
+    key = command.idempotency_key
+    return None if key is None else before.get(CallKey(command.user_id, key.value))
 
 
-def _recorded(
-    connection: Connection, book: Book, commands: Sequence[RewardCommand | DecisionRewardCommand]
-) -> dict[tuple[str, str], Recorded]:
-    """Return what came before with the commands' keys; its decisions are read into `book` as far as it has the lock."""
-    names = [(command.user_id, command.once.key) for command in commands if command.once is not None]
-    recorded = ledger.recorded(connection, names) if names else {}
-    decisions = [
-        DecisionKey(user_id, before.decision_id)
-        for (user_id, _), before in recorded.items()
-        if before.decision_id is not None
-    ]
-    if decisions:
-        book.add(connection, decisions)
-    return recorded
-
-
-def _replayed(
-    book: Book, recorded: Mapping[tuple[str, str], Recorded], command: RewardCommand | DecisionRewardCommand
-) -> Rewarded | OoMlError | None:
-    """Return what is said of a call whose key came before, None if it did not."""
-    before = recorded.get((command.user_id, command.once.key)) if command.once is not None else None
-    if command.once is None or before is None:
-        return None
-    if before.digest != command.once.digest:
+def _replay(
+    unit: UnitOfWork, command: RewardCommand | DecisionRewardCommand, first: NamedReward
+) -> Rewarded | OoMlError:
+    """Return the outcome of a call that came before, or the refusal of another call with the same Idempotency-Key."""
+    if command.idempotency_key is not None and command.idempotency_key.digest != first.digest:
         return IdempotencyKeyReusedError()
-    decided = before.decision_id and book.decisions.get(DecisionKey(command.user_id, before.decision_id))
-    # What counts now: it may have been amended since. A month past retention tells no more than the ledger.
-    return Rewarded(applied=False, reward=decided.reward if decided else before.reward, decision_id=before.decision_id)
+    decision = first.decision_id and unit.decisions.get(DecisionKey(command.user_id, first.decision_id))
+    # The reward that counts now: it may have been amended. Of a month past retention only the ledger is left.
+    return Rewarded(applied=False, reward=decision.reward if decision else first.reward, decision_id=first.decision_id)
 
 
-def _waiting(connection: Connection, book: Book, commands: Sequence[RewardCommand]) -> dict[TipKey, list[DecisionKey]]:
-    """Return for each tip those of its decisions that may be rewarded by this batch, the latest first."""
+def _read_waiting(
+    connection: Connection, unit: UnitOfWork, commands: Sequence[RewardCommand]
+) -> dict[TipKey, list[DecisionKey]]:
+    """Return, for each tip, those of its decisions that this batch may reward, the latest first."""
     if not commands:
         return {}
-    counts = Counter(_tip(book, command) for command in commands)
-    # Commands that name a decision may take some of them away.
-    for decided in book.decisions.values():
-        tip = TipKey(decided.state_key, decided.epoch, decided.tip_id)
+    counts = Counter(_tip(unit, command) for command in commands)
+    # Commands that name a decision may take some of them.
+    for decision in unit.decisions.values():
+        tip = TipKey(decision.state_key, decision.epoch, decision.tip_id)
         if tip in counts:
             counts[tip] += 1
-    found = history.latest(connection, counts)
-    book.take(connection, {one.key: one for decisions in found.values() for one in decisions})
+    found = read_awaiting_decisions(connection, counts)
+    unit.add_decisions(connection, [one for decisions in found.values() for one in decisions])
     return {tip: [one.key for one in decisions] for tip, decisions in found.items()}
 
 
-def _tip(book: Book, command: RewardCommand) -> TipKey:
-    key = StateKey(command.user_id, command.policy)
-    return TipKey(key, book.states[key].epoch, command.tip_id)
+def _tip(unit: UnitOfWork, command: RewardCommand) -> TipKey:
+    return TipKey(command.state_key, unit.states[command.state_key].epoch, command.tip_id)
 
 
-def _learn_for_tip(book: Book, waiting: dict[TipKey, list[DecisionKey]], command: RewardCommand) -> Rewarded:
-    tip = _tip(book, command)
+def _learn(
+    unit: UnitOfWork, command: RewardCommand | DecisionRewardCommand, waiting: Mapping[TipKey, Sequence[DecisionKey]]
+) -> Rewarded | OoMlError:
+    if isinstance(command, RewardCommand):
+        return _learn_for_tip(unit, command, waiting)
+    return _learn_for_decision(unit, command)
+
+
+def _learn_for_tip(
+    unit: UnitOfWork, command: RewardCommand, waiting: Mapping[TipKey, Sequence[DecisionKey]]
+) -> Rewarded:
+    tip = _tip(unit, command)
     x = encode([command.moment], [command.task], DIMENSIONS[command.policy])[0]
-    for decided in map(book.decisions.__getitem__, waiting[tip]):
-        if decided.awaits_reaction:
-            book.reward(decided, command.reward, command.received_at, x=x, once=command.once)
-            return Rewarded(applied=True, reward=command.reward, decision_id=decided.decision_id)
-    book.teach(tip.state_key, x, command.reward, command.tip_id, command.received_at, once=command.once)
-    return Rewarded(applied=True, reward=command.reward, decision_id=None)
+    at, idempotency_key = command.received_at, command.idempotency_key
+    for decision in map(unit.decisions.__getitem__, waiting[tip]):
+        if decision.awaits_reaction:
+            entry = unit.entry_for(decision, command.reward, at, x=x, idempotency_key=idempotency_key)
+            break
+    else:
+        entry = LedgerEntry(
+            key=tip.state_key,
+            epoch=tip.epoch,
+            version=unit.next_version(tip.state_key, tip.epoch),
+            recorded_at=at,
+            change=Change(Kind.REWARD, x, command.reward),
+            tip_id=command.tip_id,
+            idempotency_key=idempotency_key,
+        )
+    unit.apply(entry)
+    return Rewarded(applied=True, reward=command.reward, decision_id=entry.decision_id)
 
 
-def _learn_for_decision(book: Book, command: DecisionRewardCommand) -> Rewarded | OoMlError:
-    decided: Decided | None = book.decisions.get(DecisionKey(command.user_id, command.decision_id))
-    if decided is None:
+def _learn_for_decision(unit: UnitOfWork, command: DecisionRewardCommand) -> Rewarded | OoMlError:
+    decision = unit.decisions.get(command.key)
+    if decision is None:
         return UnknownDecisionError()
-    if decided.tip_id != command.tip_id:
+    if decision.tip_id != command.tip_id:
         return OtherTipError()
-    if not decided.awaits_reaction:
-        return Rewarded(applied=False, reward=decided.reward, decision_id=decided.decision_id)
-    book.reward(decided, command.reward, command.received_at, once=command.once)
-    return Rewarded(applied=True, reward=command.reward, decision_id=decided.decision_id)
+    if not decision.awaits_reaction:
+        return Rewarded(applied=False, reward=decision.reward, decision_id=decision.decision_id)
+    unit.apply(unit.entry_for(decision, command.reward, command.received_at, idempotency_key=command.idempotency_key))
+    return Rewarded(applied=True, reward=command.reward, decision_id=decision.decision_id)
+
+
+def _correct(unit: UnitOfWork, command: CorrectCommand) -> Rewarded | OoMlError:
+    decision = unit.decisions.get(command.key)
+    if decision is None:
+        return UnknownDecisionError()
+    # A default reward differs from the same number sent by the user.
+    applied = decision.reward != command.reward or (decision.awaits_reaction and command.reward is not None)
+    if applied:
+        unit.apply(unit.entry_for(decision, command.reward, command.received_at))
+    return Rewarded(applied, command.reward, command.decision_id)

@@ -1,4 +1,4 @@
-"""Starting a person afresh: a new epoch, whose history and ledger begin empty; the old ones are kept for analysts."""
+"""Resetting a user: a new epoch, with an empty history and ledger; the old ones are kept for analysts."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -6,17 +6,15 @@ from dataclasses import replace
 from sqlalchemy import Connection
 
 from oo_ml.domain.policies import DIMENSIONS
-from oo_ml.storage import states
-from oo_ml.storage.states import StateKey
+from oo_ml.storage.states import PolicyState, StateKey, lock_users, save_states
 
 
 def reset(connection: Connection, user_ids: Sequence[str]) -> list[None]:
-    """Begin a new epoch of both policies for each user; one never seen stays unseen."""
-    keys = [StateKey(user_id, policy) for user_id in user_ids for policy in DIMENSIONS]
-    current = states.lock(connection, keys)
-    for key in keys:
-        if key in current:
-            current[key] = replace(states.fresh(key), epoch=current[key].epoch + 1)
-    if current:
-        states.save(connection, list(current.values()))
+    """Begin a new epoch of both policies for each user; a new user gets no row."""
+    states = lock_users(connection, user_ids)
+    for key in (StateKey(user_id, policy) for user_id in user_ids for policy in DIMENSIONS):
+        if key in states:
+            states[key] = replace(PolicyState.fresh(key), epoch=states[key].epoch + 1)
+    if states:
+        save_states(connection, list(states.values()))
     return [None] * len(user_ids)

@@ -15,8 +15,7 @@ from oo_ml.domain.prompts import GeneratedTip
 from oo_ml.llm import Generation, Message
 from oo_ml.services.container import Services
 from oo_ml.services.prompts.traffic import Offer, PickCommand, picked
-from oo_ml.storage import generations
-from oo_ml.storage.generations import GenerationRow, TipRow
+from oo_ml.storage.generations import GenerationRow, TipRow, insert_generation
 from oo_ml.storage.prompts import PromptVersion
 
 
@@ -117,5 +116,5 @@ def _record(connection: Connection, records: Sequence[_Record]) -> list[None]:
             )
             for place, tip in enumerate(generation.tips)
         ]
-        generations.save(connection, row, written)
+        insert_generation(connection, row, written)
     return [None] * len(records)

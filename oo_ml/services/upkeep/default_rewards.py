@@ -18,10 +18,10 @@ from sqlalchemy import Connection
 from oo_ml.domain.learning import Kind
 from oo_ml.errors import UnavailableError
 from oo_ml.execution.pool import Workers
-from oo_ml.services.decisions.unit_of_work import Book
+from oo_ml.services.decisions.unit_of_work import UnitOfWork
 from oo_ml.settings import Settings
 from oo_ml.storage import upkeep
-from oo_ml.storage.history import DecisionKey
+from oo_ml.storage.decision_rows import DecisionKey
 from oo_ml.storage.upkeep import DEFAULT_REWARDS, Position
 
 logger = logging.getLogger(__name__)
@@ -40,7 +40,7 @@ class Defaults:
 
     Attributes:
         given: how many decisions got the default reward.
-        is_busy: whether another process is running the task, and goes on with it.
+        is_busy: whether another process is running the task, and continues with it.
         failed: decisions that could not get it; they are logged, and the task goes on after them.
     """
 
@@ -98,11 +98,11 @@ async def give_default_rewards(workers: Workers, settings: Settings, now: dateti
     Args:
         workers: run the transactions.
         settings: the wait and the reward.
-        now: the moment.
+        now: the current time.
         limit: decisions that one look returns, at most.
 
     Raises:
-        UnavailableError: the database can't do it now; the transactions so far are done.
+        UnavailableError: the database is unavailable; the transactions so far are committed.
     """
     if settings.reward_wait is None:
         return Defaults()
@@ -144,7 +144,7 @@ class _Given:
 
 
 async def _give_to_user(workers: Workers, command: GiveCommand) -> _Given | None:
-    """Give a user's rewards in one transaction; if that fails, each alone, so that only the broken ones are left."""
+    """Give a user's rewards in one transaction. If that fails, give each alone, so that only the broken ones fail."""
     try:
         [given] = await workers.run(give, [command])
     except UnavailableError:
@@ -166,7 +166,7 @@ async def _give_to_user(workers: Workers, command: GiveCommand) -> _Given | None
 
 
 def _report(key: DecisionKey, error: Exception) -> None:
-    # The place of the error without its message, which may quote a user's data.
+    # The traceback without the message, which may quote a user's data.
     trace = "".join(traceback.format_tb(error.__traceback__))
     logger.error("a default reward failed: %s\n%s", type(error).__name__, trace)
     logger.error("decision %s can't be given the default reward and is stepped over", key.decision_id)
@@ -181,10 +181,10 @@ def _look(connection: Connection, command: LookCommand) -> Look | None:
     until = min(after.decided_at + _WINDOW, end)
     found = upkeep.find_overdue(connection, after, until, command.limit + len(command.tried))
     overdue = {key: position for key, position in found.items() if key not in command.tried}
-    # Not the last of them: the next look sees again the stretch of these, which a replayed user may have joined.
+    # Not the last of them: the next look covers this time again, as a replay may have added decisions to it.
     reached = _at(min(overdue.values()).decided_at) if overdue else max(after, _at(until))
     done_until = min(reached.decided_at, end - _MARGIN)
-    # Never back: if the wait has grown since the last run, the decisions before that time were tried all the same.
+    # Never back: if the wait has grown since the last run, the decisions before that time were tried nevertheless.
     done_until = max(done_until, claim.done_until or done_until)
     upkeep.save(connection, DEFAULT_REWARDS, done_until, command.now)
     return Look(overdue, reached if overdue or until < end else None, done_until)
@@ -201,12 +201,12 @@ def _start(connection: Connection, command: LookCommand, done_until: datetime | 
 def _give(connection: Connection, command: GiveCommand) -> list[DecisionKey] | None:
     if upkeep.claim(connection, DEFAULT_REWARDS) is None:
         return None
-    # Reads them again under the locks of their states: a reward that came meanwhile is the one that counts.
-    book = Book.open(connection, decisions=command.decisions)
-    still_open = [key for key in command.decisions if key in book.decisions and book.decisions[key].is_open]
+    # Reads them again under the locks of their states: if a reward came meanwhile, that one counts.
+    unit = UnitOfWork.lock(connection, decisions=command.decisions)
+    still_open = [key for key in command.decisions if key in unit.decisions and unit.decisions[key].is_open]
     for key in still_open:
-        book.reward(book.decisions[key], command.reward, command.now, kind=Kind.DEFAULT)
-    book.write(connection)
+        unit.apply(unit.entry_for(unit.decisions[key], command.reward, command.now, kind=Kind.DEFAULT))
+    unit.write(connection)
     return still_open
 
 

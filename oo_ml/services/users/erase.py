@@ -2,13 +2,12 @@
 
 from collections import Counter
 from collections.abc import Sequence
-from itertools import chain
 
 from sqlalchemy import Connection
 
 from oo_ml.domain.policies import DIMENSIONS
-from oo_ml.storage import daily_sums, personal_data, states, upkeep
-from oo_ml.storage.states import StateKey
+from oo_ml.storage import daily_sums, personal_data, upkeep
+from oo_ml.storage.states import StateKey, create_states, lock_users
 
 
 def erase(connection: Connection, user_ids: Sequence[str]) -> list[dict[str, int]]:
@@ -19,8 +18,8 @@ def erase(connection: Connection, user_ids: Sequence[str]) -> list[dict[str, int
     upkeep.exclude(connection, upkeep.DAYS)
     # A decision or reward under way is waited for, and erased with the rest: the first one that somebody ever has, too,
     # which has no state yet that could be locked.
-    made = {user_id: states.make(connection, keys[user_id]) for user_id in sorted(keys)}
-    states.lock(connection, list(chain.from_iterable(keys.values())))
+    made = {user_id: create_states(connection, keys[user_id]) for user_id in sorted(keys)}
+    lock_users(connection, keys)
     for user_id in keys:
         daily_sums.subtract_user(connection, user_id)
     return [_erase(connection, user_id, made.pop(user_id, 0)) for user_id in user_ids]

@@ -20,8 +20,8 @@ from oo_ml.execution import retry
 from oo_ml.files import legacy_names, legacy_state
 from oo_ml.files.legacy_state import FileState, Listing, StateFileError
 from oo_ml.settings import Settings
-from oo_ml.storage import ledger, states
-from oo_ml.storage.states import PolicyState, StateKey
+from oo_ml.storage.ledger import find_unused_imports, insert_imports
+from oo_ml.storage.states import PolicyState, StateKey, lock_or_create_states, read_states, save_states
 
 _NAMED: Final = 5
 
@@ -69,19 +69,19 @@ class Source:
 def import_states(connection: Connection, commands: Sequence[ImportCommand], *, imported_at: datetime) -> list[Outcome]:
     """Start an epoch from each state that is newer than what is here, with a row of the ledger that carries it."""
     keys = [StateKey(command.user_id, command.state.policy) for command in commands]
-    current = states.lock_or_create(connection, keys)
-    outcomes, started = _start(current, ledger.only_imported(connection, keys), commands)
+    current = lock_or_create_states(connection, keys)
+    outcomes, started = _start(current, find_unused_imports(connection, keys), commands)
     if started:
-        states.save(connection, list({state.key: state for state in started}.values()))
-        ledger.insert_imports(connection, started, imported_at)
+        save_states(connection, list({state.key: state for state in started}.values()))
+        insert_imports(connection, started, imported_at)
     return outcomes
 
 
 def preview(connection: Connection, commands: Sequence[ImportCommand]) -> list[Outcome]:
     """Say what import_states would do; lock nothing and write nothing."""
     keys = [StateKey(command.user_id, command.state.policy) for command in commands]
-    current = {key: states.read(connection, key.user_id).get(key.policy) or states.fresh(key) for key in keys}
-    outcomes, _ = _start(current, ledger.only_imported(connection, keys), commands)
+    current = {key: read_states(connection, key.user_id).get(key.policy) or PolicyState.fresh(key) for key in keys}
+    outcomes, _ = _start(current, find_unused_imports(connection, keys), commands)
     return outcomes
 
 

@@ -13,16 +13,15 @@ from typing import Any, Final
 from sqlalchemy import Connection
 from sqlalchemy.exc import DataError, IntegrityError
 
-from oo_ml.domain.policies import DIMENSIONS
 from oo_ml.errors import ExportFileError, ReplayRefusedError
 from oo_ml.files.export_document import Document
 from oo_ml.services.audit import verify
 from oo_ml.services.audit.differences import Difference
-from oo_ml.storage import daily_sums, personal_data, prompts, states, upkeep
+from oo_ml.storage import daily_sums, personal_data, prompts, upkeep
 from oo_ml.storage.personal_data import HISTORY, POSITION, PersonalTable
 from oo_ml.storage.postgres import json_rows, sqlstates
 from oo_ml.storage.schema.tables import ORDERS
-from oo_ml.storage.states import StateKey
+from oo_ml.storage.states import lock_users
 from oo_ml.storage.user_ranges import UserRange
 
 # Their rows refer to the prompt registry, which is not a person's.
@@ -49,7 +48,7 @@ def replay(connection: Connection, documents: Sequence[Document]) -> list[Replay
             is not the fold of the ledger.
     """
     # Whoever is here stays as they are while they are compared.
-    states.lock(connection, [StateKey(document.user_id, policy) for document in documents for policy in DIMENSIONS])
+    lock_users(connection, [document.user_id for document in documents])
     try:
         return [_replay(connection, document) for document in documents]
     except RecursionError:

@@ -9,11 +9,11 @@ from sqlalchemy import Connection
 from oo_ml.domain.policies import draw
 from oo_ml.domain.ridge import theta
 from oo_ml.errors import OoMlError, UnknownDecisionError
-from oo_ml.storage import history, ledger, states
-from oo_ml.storage.history import DecisionKey, HistoryEntry, StoredDecision
-from oo_ml.storage.ledger import Entry
+from oo_ml.storage.decision_rows import DecisionKey, RecentDecision, StoredDecision
+from oo_ml.storage.decisions import read_recent_decisions, read_stored_decision
+from oo_ml.storage.ledger import ReceiptEntry, read_entries_of_decision
 from oo_ml.storage.postgres.engine import snapshot
-from oo_ml.storage.states import StateKey
+from oo_ml.storage.states import PolicyState, StateKey, read_states
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +44,7 @@ def stats(connection: Connection, keys: Sequence[StateKey]) -> list[Stats]:
 
 
 def _stats(connection: Connection, key: StateKey) -> Stats:
-    state = states.read(connection, key.user_id).get(key.policy) or states.fresh(key)
+    state = read_states(connection, key.user_id).get(key.policy) or PolicyState.fresh(key)
     return Stats(
         pulls=state.pulls,
         explore_count=state.explore_count,
@@ -55,9 +55,9 @@ def _stats(connection: Connection, key: StateKey) -> Stats:
     )
 
 
-def features(connection: Connection, user_ids: Sequence[str]) -> list[list[HistoryEntry]]:
+def features(connection: Connection, user_ids: Sequence[str]) -> list[list[RecentDecision]]:
     """Return the last 100 decisions of each user, oldest first."""
-    return [history.recent(connection, user_id) for user_id in user_ids]
+    return [read_recent_decisions(connection, user_id) for user_id in user_ids]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -72,7 +72,7 @@ class Receipt:
 
     decision: StoredDecision
     draw: tuple[float, float]
-    rewards: list[Entry]
+    rewards: list[ReceiptEntry]
 
 
 def receipts(connection: Connection, keys: Sequence[DecisionKey]) -> list[Receipt | OoMlError]:
@@ -82,7 +82,7 @@ def receipts(connection: Connection, keys: Sequence[DecisionKey]) -> list[Receip
 
 
 def _receipt(connection: Connection, key: DecisionKey) -> Receipt | OoMlError:
-    decision = history.stored(connection, key)
+    decision = read_stored_decision(connection, key)
     if decision is None:
         return UnknownDecisionError()
-    return Receipt(decision, draw(key.decision_id.int), ledger.of_decision(connection, key))
+    return Receipt(decision, draw(key.decision_id.int), read_entries_of_decision(connection, key))

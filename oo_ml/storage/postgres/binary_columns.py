@@ -1,7 +1,7 @@
 """Lists of values as text[], uuid[], timestamptz[] and so on, in PostgreSQL's binary format: a parameter a column.
 
-A batch passes each column of its rows as one array. psycopg's own way looks for every element's adapter anew; that cost
-more than the statement itself. Arrays of numbers that numpy holds already go by storage/postgres/float_arrays.py.
+A batch sends each column of its rows as one array. psycopg would look up an adapter for every element; that took longer
+than the statement itself (ADR 1). float_arrays.py does the same for numpy arrays.
 """
 
 import struct
@@ -18,6 +18,8 @@ from psycopg.pq import Format
 
 from oo_ml.storage.postgres import float_arrays
 
+# Of an array of one dimension: dimensions, null flag, type, length and lower bound; see float_arrays.py.
+_HEADER: Final = struct.Struct(">iiiii")
 _LENGTH: Final = struct.Struct(">i")
 _NULL: Final = _LENGTH.pack(-1)
 _POSTGRES_EPOCH: Final = datetime(2000, 1, 1, tzinfo=UTC)
@@ -35,18 +37,15 @@ class Column(bytes):
     def _of(cls, elements: Sequence[bytes | None]) -> Self:
         if not elements:
             return cls(float_arrays.header((), cls.element_oid))
+        pack = _LENGTH.pack
         return cls(
-            b"".join(
-                chain(
-                    (float_arrays.header((len(elements),), cls.element_oid, has_nulls=None in elements),),
-                    *((_NULL,) if one is None else (_LENGTH.pack(len(one)), one) for one in elements),
-                )
-            )
+            _HEADER.pack(1, None in elements, cls.element_oid, len(elements), 1)
+            + b"".join([_NULL if one is None else pack(len(one)) + one for one in elements])
         )
 
 
 class _Numeric(Column):
-    """An array of values that are all as long as `code` of the module struct says."""
+    """An array of values of one size, which `code`, of the module struct, gives."""
 
     code: ClassVar[str]
 
@@ -59,7 +58,7 @@ class _Numeric(Column):
             return cls._of([])
         size = struct.calcsize(f">{cls.code}")
         elements = struct.pack(f">{f'i{cls.code}' * len(values)}", *chain.from_iterable(zip(repeat(size), values)))
-        return cls(float_arrays.header((len(values),), cls.element_oid) + elements)
+        return cls(_HEADER.pack(1, 0, cls.element_oid, len(values), 1) + elements)
 
 
 class Texts(Column):
@@ -70,7 +69,7 @@ class Texts(Column):
 
     @classmethod
     def of(cls, values: Iterable[str | None]) -> Self:
-        """Return `values`, which hold no NUL."""
+        """Encode `values`, which must not hold NUL."""
         return cls._of([None if value is None else value.encode() for value in values])
 
 
@@ -82,7 +81,7 @@ class Uuids(Column):
 
     @classmethod
     def of(cls, values: Iterable[UUID | None]) -> Self:
-        """Return `values`."""
+        """Encode `values`."""
         return cls._of([None if value is None else value.bytes for value in values])
 
 
@@ -95,7 +94,7 @@ class Times(_Numeric):
 
     @classmethod
     def of(cls, values: Iterable[datetime | None]) -> Self:
-        """Return `values`, each of which knows its time zone."""
+        """Encode `values`, each with a time zone."""
         return cls._of_numbers(
             [None if value is None else (value - _POSTGRES_EPOCH) // _MICROSECOND for value in values]
         )
@@ -109,7 +108,7 @@ class Jsons(Column):
 
     @classmethod
     def of(cls, values: Iterable[bytes]) -> Self:
-        """Return `values`, each of them a JSON document in UTF-8."""
+        """Encode `values`, each of them a JSON document in UTF-8."""
         return cls._of([_JSONB_VERSION + value for value in values])
 
 
@@ -121,7 +120,7 @@ class Digests(Column):
 
     @classmethod
     def of(cls, values: Iterable[bytes | None]) -> Self:
-        """Return `values`."""
+        """Encode `values`."""
         return cls._of(list(values))
 
 
@@ -134,7 +133,7 @@ class Integers(_Numeric):
 
     @classmethod
     def of(cls, values: Iterable[int]) -> Self:
-        """Return `values`, none of them beyond 31 bits."""
+        """Encode `values`, each of 32 bits."""
         return cls._of_numbers(list(values))
 
 
@@ -147,12 +146,12 @@ class BigIntegers(_Numeric):
 
     @classmethod
     def of(cls, values: Iterable[int | None]) -> Self:
-        """Return `values`."""
+        """Encode `values`."""
         return cls._of_numbers(list(values))
 
 
 class Numbers(_Numeric):
-    """float8[], any of whose elements may be missing."""
+    """float8[] from numbers or None."""
 
     element_oid = float_arrays.FLOAT8_OID
     array_oid = float_arrays.FLOAT8_ARRAY_OID
@@ -160,7 +159,7 @@ class Numbers(_Numeric):
 
     @classmethod
     def of(cls, values: Iterable[float | None]) -> Self:
-        """Return `values`."""
+        """Encode `values`."""
         return cls._of_numbers(list(values))
 
 
@@ -173,7 +172,7 @@ class Booleans(_Numeric):
 
     @classmethod
     def of(cls, values: Iterable[bool]) -> Self:
-        """Return `values`."""
+        """Encode `values`."""
         return cls._of_numbers(list(values))
 
 
@@ -191,6 +190,6 @@ _DUMPERS: Final = {
 
 
 def register(connection: Connection[object]) -> None:
-    """Teach one psycopg connection to send columns."""
+    """Register the columns with a psycopg connection."""
     for column, dumper in _DUMPERS.items():
         connection.adapters.register_dumper(column, dumper)

@@ -1,7 +1,7 @@
 """Statements of the hot path: SQLAlchemy's connection, transaction, events and errors, but psycopg's own rows.
 
-SQLAlchemy makes a context, a compiled form and a described result for each execution. For what is fixed text with
-parameters in binary that is two thirds of the client's time for a statement (docs/performance.md).
+For each execution SQLAlchemy builds a context, a compiled form and a result with its description. For a fixed text with
+binary parameters that is two thirds of the client's time for a statement (docs/performance.md).
 """
 
 import re
@@ -14,21 +14,21 @@ _PARAMETER: Final = re.compile(r"(?<!:):(\w+)")
 
 
 class Statement:
-    """A statement whose text is written once; parameters stand in it as :name, as in SQLAlchemy's text()."""
+    """A statement with a fixed text; its parameters are written :name, as in SQLAlchemy's text()."""
 
     def __init__(self, sql: str) -> None:
         # psycopg reads % as the start of a parameter, and %% as %.
         self._sql = _PARAMETER.sub(r"%(\1)s", sql.replace("%", "%%"))
 
     def run(self, connection: Connection, parameters: Mapping[str, Any]) -> list[tuple[Any, ...]]:
-        """Run it in the connection's transaction; return its rows, none of what returns none.
+        """Run the statement in the connection's transaction; return its rows, or an empty list if it returns none.
 
         Raises:
-            DBAPIError: as SQLAlchemy would raise it; a connection that was lost is invalidated.
+            DBAPIError: as SQLAlchemy would raise it; a lost connection is invalidated.
         """
         if not connection.in_transaction():
             connection.begin()
         cursor = connection.connection.cursor()
-        # What SQLAlchemy runs its own sequences and defaults with: events, logging and errors are as for any other.
+        # SQLAlchemy runs its own sequences and defaults by this call: events, logging and errors are as for any other.
         connection._cursor_execute(cursor, self._sql, parameters)  # noqa: SLF001
         return list(cursor.fetchall()) if cursor.description else []

@@ -29,9 +29,13 @@ metadata = MetaData(
 
 
 class Float8Array(UserDefinedType[Any]):
-    """float8[] of any number of dimensions, exchanged as numpy arrays (storage/postgres/float_arrays.py)."""
+    """float8[], exchanged as numpy arrays (storage/postgres/float_arrays.py)."""
 
     cache_ok = True
+
+    def __init__(self, dimensions: int = 1) -> None:
+        """Declare the number of dimensions, which PostgreSQL itself does not keep."""
+        self.dimensions = dimensions
 
     def get_col_spec(self, **_: object) -> str:
         """Return the type's name in DDL."""

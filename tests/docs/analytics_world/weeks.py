@@ -122,7 +122,7 @@ def _write(connection: Connection, mornings: Sequence[datetime], random: Random)
                     model="simulated",
                     error="not the JSON array asked for" if is_failed else None,
                 )
-                generations.save(connection, row, [])
+                generations.insert_generation(connection, row, [])
 
 
 def _tell(connection: Connection, rates: Mapping[str, float]) -> None:

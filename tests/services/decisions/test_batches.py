@@ -27,7 +27,7 @@ from oo_ml.services.decisions.learn import (
 )
 from oo_ml.services.decisions.reset import reset
 from oo_ml.storage import states
-from oo_ml.storage.ledger import Once
+from oo_ml.storage.ledger import IdempotencyKey
 from tests.candidates import Candidate
 from tests.gates import scalar
 from tests.rows import everything
@@ -83,7 +83,7 @@ def reactions_by_id(seed: int, decisions: Sequence[DecideCommand], count: int) -
             tip_id=rng.choice(decision.candidates).id,
             reward=rng.uniform(-1, 1),
             received_at=NOON + timedelta(hours=2, seconds=place),
-            once=once(rng),
+            idempotency_key=some_key(rng),
         )
         for place, decision in enumerate(rng.choices(decisions, k=count))
     ]
@@ -103,9 +103,9 @@ def corrections(seed: int, decisions: Sequence[DecideCommand], count: int) -> li
     ]
 
 
-def once(rng: random.Random) -> Once | None:
-    """Now and then one of a few keys, with one of two bodies."""
-    return Once(f"key {rng.randrange(8)}", bytes([rng.randrange(2)] * 32)) if rng.random() < 0.3 else None
+def some_key(rng: random.Random) -> IdempotencyKey | None:
+    """Return, for three of ten calls, one of a few keys with one of two digests."""
+    return IdempotencyKey(f"key {rng.randrange(8)}", bytes([rng.randrange(2)] * 32)) if rng.random() < 0.3 else None
 
 
 def task(rng: random.Random) -> Task:
@@ -183,7 +183,7 @@ def test_the_state_is_the_fold_of_the_ledger(db: Engine) -> None:
         learn(connection, rewards(3, 50))
     with db.begin() as connection:
         for user in USERS:
-            for policy, state in states.read(connection, user).items():
+            for policy, state in states.read_states(connection, user).items():
                 ledger = connection.execute(
                     text("""
                         SELECT version, reward, x FROM oo_ml.reward_ledger

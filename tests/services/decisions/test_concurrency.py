@@ -39,7 +39,7 @@ def test_two_rewards_at_once_both_count(service: Service, second_service: Servic
             wait_until_blocked(db, 2)
         assert [answer.result().status_code for answer in answers] == [200, 200]
     with db.begin() as connection:
-        state = states.read(connection, "ada")[LINUCB]
+        state = states.read_states(connection, "ada")[LINUCB]
         versions = connection.scalars(text("SELECT version FROM oo_ml.reward_ledger ORDER BY version")).all()
         x = connection.scalars(text("SELECT x FROM oo_ml.reward_ledger LIMIT 1")).one()
     assert (state.reward_count, state.version, state.cumulative_reward) == (2, 2, 1.5)
@@ -126,7 +126,7 @@ def test_fifty_first_calls_at_once_make_one_row(
         ]
         with db.connect() as creator:
             # An uncommitted row of the same key: everybody finds none, inserts, and waits for this transaction.
-            states.lock_or_create(creator, [ADA])
+            states.lock_or_create_states(creator, [ADA])
             answers = [clients.submit(services[i % 2].post, path, json=body) for i in range(50)]
             wait_until_blocked(db, at_once)
             creator.rollback()
@@ -146,7 +146,7 @@ def test_rewards_from_several_processes_all_count(database_url: str, db: Engine,
         answers = [clients.submit(services[i % 3].post, "/reward/egreedy", json=body) for i in range(60)]
         assert {answer.result().status_code for answer in answers} == {200}
     with db.begin() as connection:
-        state = states.read(connection, "ada")[EPSILON_GREEDY]
+        state = states.read_states(connection, "ada")[EPSILON_GREEDY]
         versions = connection.scalars(text("SELECT version FROM oo_ml.reward_ledger ORDER BY version")).all()
     assert (state.reward_count, state.cumulative_reward) == (60, 15.0)
     assert versions == list(range(1, 61))
@@ -167,7 +167,7 @@ def test_a_row_that_comes_and_goes_is_made_again(database_url: str, db: Engine) 
     event.listen(db, "before_cursor_execute", step)
     event.listen(db, "after_cursor_execute", step)
     with db.begin() as connection:
-        assert states.lock_or_create(connection, [ADA])[ADA].version == 0
+        assert states.lock_or_create_states(connection, [ADA])[ADA].version == 0
     assert steps == []
     assert scalar(db, "SELECT array_agg(version) FROM oo_ml.policy_state") == [0]
 
@@ -176,7 +176,7 @@ def test_rows_are_locked_in_key_order(db: Engine) -> None:
     """A batch that waits for its first key holds none of the later ones, so batches over known users can't deadlock."""
     keys = [StateKey(user, LINUCB) for user in ("a", "b", "c")]
     with db.begin() as connection:
-        states.lock_or_create(connection, keys)
+        states.lock_or_create_states(connection, keys)
     with ThreadPoolExecutor() as others, holding_state(db, *keys[0]):
         batch = others.submit(_reset_all, db, ["c", "b", "a"])
         wait_until_blocked(db, 1)

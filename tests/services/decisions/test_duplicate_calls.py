@@ -104,7 +104,7 @@ def test_a_hundred_requests_for_one_decision_make_one(processes: list[httpx.Clie
     body = calls.score(decision_id=str(uuid7(datetime.now(UTC))))
     with ThreadPoolExecutor(CROWD) as clients:
         with db.connect() as creator:
-            states.lock_or_create(creator, [ADA])
+            states.lock_or_create_states(creator, [ADA])
             sent = [
                 clients.submit(call, process, "/score", body)
                 for _, (process, call) in zip(range(CROWD), cycle(product(processes, (post, in_a_batch))), strict=False)

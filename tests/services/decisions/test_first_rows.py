@@ -30,7 +30,7 @@ from oo_ml.services.decisions.learn import (
 )
 from oo_ml.services.walk import walk_all
 from oo_ml.storage import states
-from oo_ml.storage.ledger import Once
+from oo_ml.storage.ledger import IdempotencyKey
 from oo_ml.storage.states import StateKey
 from tests import calls
 from tests.candidates import Candidate
@@ -95,7 +95,7 @@ def test_a_batch_about_somebody_whose_decision_comes_into_being_meanwhile(db: En
         DecisionRewardCommand("ada", UUID(D), "t1", 1.0, NOW),
     ]
     with db.begin() as connection:
-        states.lock_or_create(connection, [StateKey("ada", EPSILON_GREEDY)])
+        states.lock_or_create_states(connection, [StateKey("ada", EPSILON_GREEDY)])
     with db.connect() as reacting, reacting.begin():
         after(reacting, 1, lambda: decided(db))
         tied, named = learn(reacting, commands)
@@ -158,7 +158,9 @@ def test_an_idempotency_key_that_another_door_is_about_to_use(
 ) -> None:
     """The second waits for the first; then it is a conflict, or, if the first came to nothing, it counts."""
     [other] = DOORS.keys() - {policy}
-    command = RewardCommand("ada", other, "t1", 1.0, NOW, Moment(9, 2), Task(False, 0.0, 1), Once("a", bytes(32)))
+    command = RewardCommand(
+        "ada", other, "t1", 1.0, NOW, Moment(9, 2), Task(False, 0.0, 1), IdempotencyKey("a", bytes(32))
+    )
     with ThreadPoolExecutor() as clients:
         with db.connect() as learning:
             learn(learning, [command])
@@ -214,7 +216,7 @@ def test_two_first_calls(
     with ThreadPoolExecutor() as clients:
         with db.connect() as creating:
             # A row of the same key that is not committed: whoever comes finds none, and waits to insert one.
-            states.lock_or_create(creating, [ADA])
+            states.lock_or_create_states(creating, [ADA])
             answers = [clients.submit(service.client.post, "/score", json=calls.score(decision_id=D))]
             wait_until_blocked(db, 1)
             answers.append(clients.submit(started[second]))
@@ -236,7 +238,7 @@ def test_a_first_call_and_an_erasure(service: Service, db: Engine, *, goes_throu
     """The decision is erased, or it begins a new life: all of it."""
     with ThreadPoolExecutor() as clients:
         with db.connect() as creating:
-            states.lock_or_create(creating, [ADA])
+            states.lock_or_create_states(creating, [ADA])
             scored = clients.submit(service.client.post, "/score", json=calls.score(decision_id=D))
             wait_until_blocked(db, 1)
             erased = clients.submit(service.client.delete, "/users/ada")
@@ -254,7 +256,7 @@ def test_two_first_rewards(service: Service, second_service: Service, db: Engine
     """Both count, one after the other."""
     with ThreadPoolExecutor() as clients:
         with db.connect() as creating:
-            states.lock_or_create(creating, [ADA])
+            states.lock_or_create_states(creating, [ADA])
             answers = [
                 clients.submit(at.client.post, "/reward", json=calls.reward(value=value))
                 for at, value in [(service, 1.0), (second_service, -0.5)]
@@ -297,7 +299,7 @@ def post_with_key(service: Service, policy: str) -> Any:  # noqa: ANN401 - a res
 def pulls(db: Engine) -> dict[str, int]:
     """Return the decisions of each policy that has a state, as the state counts them."""
     with db.begin() as connection:
-        return {policy: state.pulls for policy, state in states.read(connection, "ada").items()}
+        return {policy: state.pulls for policy, state in states.read_states(connection, "ada").items()}
 
 
 def differences(db: Engine) -> list[str]:

@@ -27,7 +27,7 @@ def test_batches_with_strangers_do_not_deadlock(
     service.client.post("/score", json=calls.score("ben"))
     with ThreadPoolExecutor(2) as clients, db.connect() as ada, db.connect() as dan, refusals() as seen:
         for maker, user_id in ((ada, "ada"), (dan, "dan")):
-            states.lock_or_create(maker, [StateKey(user_id, LINUCB)])
+            states.lock_or_create_states(maker, [StateKey(user_id, LINUCB)])
         first = clients.submit(service.client.post, path, json={"items": [item(one) for one in ("ada", "ben", "dan")]})
         until(lambda: waits_for(db, ada))
         ada.commit()

@@ -18,9 +18,9 @@ from oo_ml.files.legacy_state import FileState
 from oo_ml.services.decisions.decide import Answer, DecideCommand, Parameters, decide
 from oo_ml.services.decisions.learn import CorrectCommand, DecisionRewardCommand, RewardCommand, correct, learn
 from oo_ml.services.decisions.reset import reset
-from oo_ml.services.decisions.unit_of_work import Book
+from oo_ml.services.decisions.unit_of_work import UnitOfWork
 from oo_ml.services.users.import_state import ImportCommand, import_states
-from oo_ml.storage.history import DecisionKey
+from oo_ml.storage.decision_rows import DecisionKey
 from tests.candidates import Candidate
 
 NOON: Final = datetime(2026, 11, 23, 12, tzinfo=UTC)
@@ -82,9 +82,9 @@ class World:
         """Give it the default reward."""
         key = DecisionKey(self.made[decision_id][0].user_id, decision_id)
         with self.db.begin() as connection:
-            book = Book.open(connection, decisions=[key])
-            book.reward(book.decisions[key], reward, NOON, kind=Kind.DEFAULT)
-            book.write(connection)
+            unit = UnitOfWork.lock(connection, decisions=[key])
+            unit.apply(unit.entry_for(unit.decisions[key], reward, NOON, kind=Kind.DEFAULT))
+            unit.write(connection)
 
     def correct(self, decision_id: UUID, reward: float | None) -> None:
         """Set another reward, or take it back."""

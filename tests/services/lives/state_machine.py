@@ -276,7 +276,7 @@ class Life(RuleBasedStateMachine):
         """Stats, histories and the rows themselves are what they must be."""
         for person in self.people.values():
             with self.stage.db.begin() as connection:
-                stored = states.read(connection, person.user_id)
+                stored = states.read_states(connection, person.user_id)
             self._same(sorted(stored), sorted(person.epochs))
             for policy, state in stored.items():
                 columns = {name: getattr(state, name, None) for name in person.state(policy)}

@@ -333,7 +333,7 @@ class World:
             user_id, generation_id = f"user {self.count % 7}", UUID(int=self.count)
             row = GenerationRow(user_id, generation_id, version, probability, NOON, 1, 1, 1, 2, 1, "ok", "m", None)
             tips = [f"tip {self.count} {place}" for place in range(2)]
-            generations.save(
+            generations.insert_generation(
                 self.connection,
                 row,
                 [

@@ -179,7 +179,7 @@ def test_the_first_decision_of_somebody_is_waited_for_and_erased(db: Engine) -> 
 def test_whom_it_erases_is_locked_first(db: Engine) -> None:
     """A decision that comes while rows are being deleted waits at the state, holding nothing that erasing needs."""
     with db.begin() as connection:
-        states.lock_or_create(connection, [StateKey("ada", LINUCB)])
+        states.lock_or_create_states(connection, [StateKey("ada", LINUCB)])
     with ThreadPoolExecutor() as others, db.connect() as connection:
         erase(connection, ["ada"])
         waiting = others.submit(teach, db, "ada")

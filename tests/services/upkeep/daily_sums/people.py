@@ -12,10 +12,10 @@ from oo_ml.domain.policies import DIMENSIONS
 from oo_ml.services.decisions.decide import DecideCommand, Parameters, decide
 from oo_ml.services.decisions.learn import CorrectCommand, DecisionRewardCommand, correct, learn
 from oo_ml.services.decisions.reset import reset
-from oo_ml.services.decisions.unit_of_work import Book
+from oo_ml.services.decisions.unit_of_work import UnitOfWork
 from oo_ml.storage import generations
+from oo_ml.storage.decision_rows import DecisionKey
 from oo_ml.storage.generations import GenerationRow
-from oo_ml.storage.history import DecisionKey
 from tests.candidates import Candidate
 
 NOW = datetime.now(UTC)
@@ -86,10 +86,10 @@ class People:
         if self.made:
             key = DecisionKey(*self.random.choice(self.made))
             with self.db.begin() as connection:
-                book = Book.open(connection, decisions=[key])
-                if book.decisions[key].is_open:
-                    book.reward(book.decisions[key], -0.1, self.later(), kind=Kind.DEFAULT)
-                    book.write(connection)
+                unit = UnitOfWork.lock(connection, decisions=[key])
+                if unit.decisions[key].is_open:
+                    unit.apply(unit.entry_for(unit.decisions[key], -0.1, self.later(), kind=Kind.DEFAULT))
+                    unit.write(connection)
 
     def reset(self) -> None:
         """Start afresh, now and then."""
@@ -100,7 +100,7 @@ class People:
     def generate(self) -> None:
         """Have tips written, or try to, some days ago."""
         with self.db.begin() as connection:
-            generations.save(connection, self.generation(self.random.choice(["ada", "ben", "zoë"])), [])
+            generations.insert_generation(connection, self.generation(self.random.choice(["ada", "ben", "zoë"])), [])
 
     def generation(self, user_id: str) -> GenerationRow:
         """A call of the model that took anything from no time to a minute, at the first attempt or a later one."""

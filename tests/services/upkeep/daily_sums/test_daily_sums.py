@@ -67,7 +67,7 @@ def test_open_transaction(db: Engine, database_url: str) -> None:
         tip = [Candidate("t", "s", Task(is_overdue=True, task_age_days=1.0, priority=2))]
         command = DecideCommand("slow", EPSILON_GREEDY, UUID(int=1), NOW, Moment(9, 2), tip)
         decide(slow, [command], parameters=PARAMETERS)
-        generations.save(slow, people.generation("slow"), [])
+        generations.insert_generation(slow, people.generation("slow"), [])
         people.live(30)
         count(database_url)
         assert_right(db)
