@@ -25,6 +25,8 @@ def test_banned_words(tmp_path: Path, word: str) -> None:
         [(line, complaint)] = lint(tmp_path / "file.md", f"\n{text}\n")
         assert line == 2
         assert complaint.startswith(f"'{word}': ")
+    assert lint(tmp_path / "file.md", f'`{word}` and "{word}"') == []
+    assert len(lint(tmp_path / "file.md", f'"{word} is" `{word}"')) == 2
 
 
 @pytest.mark.parametrize("opening", ["What", "which", "Whether", "Who", "Whose", "Whom", "Where", "When", "Of which"])
