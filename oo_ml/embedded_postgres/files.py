@@ -31,7 +31,7 @@ def make_directory(path: Path) -> None:
 
 
 @contextmanager
-def opened(path: Path, flags: int) -> Iterator[int]:
+def open_file(path: Path, flags: int) -> Iterator[int]:
     """Open a file of mode 600 in the data directory; if root creates it, the directory's owner becomes its owner."""
     file = os.open(path, flags | os.O_CREAT | os.O_NOFOLLOW, 0o600)
     try:
@@ -42,9 +42,9 @@ def opened(path: Path, flags: int) -> Iterator[int]:
 
 
 @contextmanager
-def locked(path: Path, deadline: float) -> Iterator[int]:
+def hold_lock(path: Path, deadline: float) -> Iterator[int]:
     """Hold the exclusive lock on `path`; wait for it until `deadline` (of time.monotonic)."""
-    with opened(path, os.O_RDWR) as file:
+    with open_file(path, os.O_RDWR) as file:
         while not try_lock(file, fcntl.LOCK_EX):
             if time.monotonic() > deadline:
                 raise EmbeddedPostgresError(

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from oo_ml.embedded_postgres.binaries import call
-from oo_ml.embedded_postgres.files import opened, pause
+from oo_ml.embedded_postgres.files import open_file, pause
 from oo_ml.embedded_postgres.programs import Programs, spawn
 from oo_ml.errors import EmbeddedPostgresError
 
@@ -132,7 +132,7 @@ def _spawn(cluster: Path, socket_dir: Path, programs: Programs, log: Path, *, fs
     extra = {"PG_GRANDPARENT_PID": str(stale.pid)} if stale else {}
     if log.exists() and log.stat().st_size > _LOG_BYTES:
         log.replace(f"{log}.1")
-    with opened(log, os.O_WRONLY | os.O_APPEND) as output:
+    with open_file(log, os.O_WRONLY | os.O_APPEND) as output:
         return spawn(programs, words, output=output, extra=extra)
 
 

@@ -20,7 +20,7 @@ from urllib.parse import quote
 from oo_ml.domain.identifiers import is_storable
 from oo_ml.embedded_postgres import binaries, cluster, postmaster
 from oo_ml.embedded_postgres.account import Account, choose_account
-from oo_ml.embedded_postgres.files import locked, make_directory, opened, try_lock
+from oo_ml.embedded_postgres.files import hold_lock, make_directory, open_file, try_lock
 from oo_ml.embedded_postgres.programs import Programs
 from oo_ml.errors import EmbeddedPostgresError
 
@@ -73,8 +73,8 @@ def _join(held: ExitStack, data_dir: Path, bin_dir: Path | None, timeout: float,
     bin_dir = binaries.find(bin_dir)
     make_directory(data_dir)
     data = data_dir / "postgres"
-    users = held.enter_context(opened(data_dir / "users.lock", os.O_RDWR))
-    with locked(data_dir / "start.lock", deadline) as lock:
+    users = held.enter_context(open_file(data_dir / "users.lock", os.O_RDWR))
+    with hold_lock(data_dir / "start.lock", deadline) as lock:
         try_lock(users, fcntl.LOCK_SH)  # never refused: a process holds it exclusively only under the start lock
         account = choose_account(data_dir, data, bin_dir)
         socket_dir = _socket_dir(data_dir, data, account)
@@ -91,7 +91,7 @@ def _join(held: ExitStack, data_dir: Path, bin_dir: Path | None, timeout: float,
 
 def _leave(data_dir: Path, data: Path, socket_dir: Path, users: int, timeout: float) -> None:
     try:
-        with locked(data_dir / "start.lock", time.monotonic() + timeout):
+        with hold_lock(data_dir / "start.lock", time.monotonic() + timeout):
             try:
                 if try_lock(users, fcntl.LOCK_EX):
                     _stop(data_dir, data, socket_dir, timeout)
