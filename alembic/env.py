@@ -1,6 +1,6 @@
-"""How alembic reaches the database and what it compares. The work is in oo_ml/storage/schema/migrate.py.
+"""Alembic's environment: the connection to the database and the objects to compare.
 
-`alembic` and `oo-ml db` both come through here, so they do the same.
+Both `alembic` and `oo-ml db` run this file, so they do the same. The work is in oo_ml/storage/schema/migrate.py.
 """
 
 from alembic import context
@@ -17,14 +17,14 @@ from oo_ml.storage.schema.tables import metadata
 def _run_offline(settings: Settings) -> None:
     context.configure(
         dialect_name="postgresql",
-        # named: the driver's own style of parameters would double every % in the script.
+        # The parameter style of the driver would double every % in the script; "named" does not.
         dialect_opts={"paramstyle": "named"},
         target_metadata=metadata,
         version_table_schema=SCHEMA,
         literal_binds=True,
         transaction_per_migration=True,
     )
-    # As migrations.migration_connection and migrations.prepare do for a migration that runs here.
+    # The same as migrate.migration_connection and migrate.prepare do online.
     context.execute(f"SET lock_timeout = '{milliseconds(settings.migration_lock_timeout)}ms'")
     context.execute("SET client_encoding = 'UTF8'")
     context.execute(migrate.CREATE_SCHEMA)
@@ -33,7 +33,7 @@ def _run_offline(settings: Settings) -> None:
 
 
 def _run_online(settings: Settings) -> None:
-    # `oo-ml db` and the tests hand over a connection of theirs; `alembic` itself has none.
+    # `oo-ml db` and the tests pass a connection; `alembic` itself has none.
     given = context.config.attributes.get("connection")
     destination = _destination()
     with migrate.migration_connection(given or migrate.configured_url(settings), settings) as connection:
@@ -47,7 +47,7 @@ def _run_online(settings: Settings) -> None:
             include_name=migrate.is_compared,
             compare_type=migrate.compare_type,
             compare_server_default=True,
-            # One migration, one transaction: what succeeded before a failure is kept and need not be run again.
+            # One transaction for each migration: if one fails, the earlier ones stay and need not run again.
             transaction_per_migration=True,
             # Only a command that migrates may create the version table.
             dont_mutate=destination is None,
@@ -59,7 +59,7 @@ def _run_online(settings: Settings) -> None:
 
 
 def _destination() -> str | None:
-    """Return the revision to migrate to, "" for none at all; None if the command does not migrate."""
+    """Return the revision to migrate to ("" for base); None if the command does not migrate."""
     try:
         revision = context.get_revision_argument()
     except KeyError:
@@ -67,7 +67,7 @@ def _destination() -> str | None:
     return revision if isinstance(revision, str) else ""
 
 
-# `oo-ml db` hands over its settings, too.
+# `oo-ml db` passes its settings.
 _settings = context.config.attributes.get("settings") or Settings()
 context.config.attributes["translate"] = schema_names.translation(_settings)
 if context.is_offline_mode():
@@ -76,5 +76,5 @@ else:
     try:
         _run_online(_settings)
     except OoMlError as error:
-        # The class that `alembic` prints as one line.
+        # `alembic` prints this class as one line.
         raise CommandError(error.message) from error

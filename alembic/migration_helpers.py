@@ -1,4 +1,4 @@
-"""Helpers of migrations. They import nothing of oo_ml, so that a migration does the same in every later release."""
+"""Helpers for migrations. They import nothing from oo_ml, so a migration does the same in every later release."""
 
 import re
 from collections.abc import Iterator
@@ -11,7 +11,7 @@ from sqlalchemy import text
 
 _SQL: Final = Path(__file__).parent / "sql"
 
-# Texts in which a semicolon does not end a statement, and the words that open and close the body of an SQL function.
+# Tokens inside which a semicolon does not end a statement, and the words that open and close the body of a function.
 _TOKEN: Final = re.compile(
     r"""
     --[^\n]* | /\*.*?\*/ | '(?:[^']|'')*' | "[^"]*" | \$(?P<tag>\w*)\$.*?\$(?P=tag)\$
@@ -31,7 +31,7 @@ def run_directory(name: str) -> None:
 def run(statement: str) -> None:
     """Run one statement, or print it if the command prints a script.
 
-    SQL names the schemas `analytics` and `rollup` so; if the settings choose other names, they are put in here.
+    In the SQL the schemas are called `analytics` and `rollup`; this replaces them with the names in the settings.
     """
     op.execute(context.config.attributes["translate"](statement))
 
@@ -65,9 +65,9 @@ class HistoryIndex:
     definition: str
 
 
-# A statement that waits for a table makes every later query on it wait too. So this one asks again and again, each time
-# for 0.2 s, for as long as lock_timeout in all (0: for ever). It needs a transaction of its own.
-_AGAIN_AND_AGAIN: Final = """
+# While a statement waits for a lock on a table, every later query on the table waits behind it. So this block waits
+# 0.2 s at a time and retries, for at most lock_timeout in all (0: without a limit). It needs a transaction of its own.
+_WITH_RETRIES: Final = """
     DO $$
     DECLARE
         patience interval := current_setting('lock_timeout')::interval;
@@ -87,8 +87,8 @@ _AGAIN_AND_AGAIN: Final = """
     END $$
 """
 
-# Partitions that have no part in the index of the whole table yet: the partition, and the name that PostgreSQL would
-# give to its part, without and with the schema.
+# Partitions that lack their part of the partitioned index: the partition, and the name that PostgreSQL would give to
+# the part, without and with the schema.
 _WITHOUT_INDEX: Final = text(
     """
     SELECT format('oo_ml.%I', p.relname), quote_ident(n.name), format('oo_ml.%I', n.name)
@@ -110,10 +110,10 @@ _IS_LEFT_OVER: Final = "SELECT 1 FROM pg_index WHERE indexrelid = to_regclass('{
 
 
 def index_history(index: HistoryIndex) -> None:
-    """Index feature_history beside a running service, partition by partition. Call it in an autocommit block.
+    """Index feature_history while the service is running, partition by partition. Call it in an autocommit block.
 
-    PostgreSQL has no CREATE INDEX CONCURRENTLY for a partitioned table. An index that an interrupted run has left
-    invalid is built again. A printed script can't know the partitions: in it, writers wait while the table is read.
+    PostgreSQL has no CREATE INDEX CONCURRENTLY for a partitioned table. An invalid index that an interrupted run has
+    left is built again. A printed script can't know the partitions, so there the writers wait until the index is built.
     """
     whole = f"oo_ml.{index.name}"
     if context.is_offline_mode():
@@ -124,21 +124,21 @@ def index_history(index: HistoryIndex) -> None:
             """
         )
         return
-    # ONLY: the index has no rows, and partitions that are attached from now on get their part by themselves.
+    # ONLY creates an index without rows. PostgreSQL adds parts for partitions that are attached later.
     create = f"CREATE INDEX IF NOT EXISTS {index.name} ON ONLY oo_ml.feature_history {index.definition}"
-    run(_AGAIN_AND_AGAIN.format(statement=create))
+    run(_WITH_RETRIES.format(statement=create))
     parameters = {"suffix": index.suffix, "whole": whole}
     for partition, name, qualified in op.get_bind().execute(_WITHOUT_INDEX, parameters).all():
         drop_invalid_index(qualified)
         run(f"CREATE INDEX CONCURRENTLY IF NOT EXISTS {name} ON {partition} {index.definition}")
-        run(_AGAIN_AND_AGAIN.format(statement=f"ALTER INDEX {whole} ATTACH PARTITION {qualified}"))
+        run(_WITH_RETRIES.format(statement=f"ALTER INDEX {whole} ATTACH PARTITION {qualified}"))
 
 
 def drop_invalid_index(index: str) -> None:
-    """Drop an index that an interrupted CREATE INDEX CONCURRENTLY has left. IF NOT EXISTS would take it as done.
+    """Drop an invalid index that an interrupted CREATE INDEX CONCURRENTLY has left; IF NOT EXISTS would skip it.
 
     Args:
-        index: its name with its schema.
+        index: name of the index, with the schema.
     """
     is_left_over = _IS_LEFT_OVER.format(index=index)
     if context.is_offline_mode():

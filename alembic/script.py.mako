@@ -1,6 +1,6 @@
 """${message}
 
-Rules; delete them once they are kept:
+Rules; delete them when the migration follows them:
 - pre or post, in the file's name and here. pre: runs before the new release starts, and the old release goes on working
   with the result, so it only adds. post: runs after the last process of the old release has stopped; it may take away.
 - lock_timeout is set (OO_ML_MIGRATION_LOCK_TIMEOUT). Name each table that the migration locks, and for how long. A
@@ -11,10 +11,10 @@ Rules; delete them once they are kept:
   on feature_history by index_history.
 - SQL goes through run or run_directory of migration_helpers: one statement at a time, every name with its schema, one
   subcommand in an ALTER TABLE.
-- A table says where it lives (oo_ml/storage/schema/column_types.py: USERS, REFERENCE or LOCAL). user_id comes first in every
-  key of a users' table. No UPDATE sets a column to a volatile function, a subquery or an array slice.
+- A table declares its placement (oo_ml/storage/schema/column_types.py: USERS, REFERENCE or LOCAL). user_id comes first
+  in every key of a users' table. No UPDATE sets a column to a volatile function, a subquery or an array slice.
 - Import nothing of oo_ml. A view that changes gets a new file in alembic/sql/REVISION/; the old file stays as it is.
-- downgrade refuses, and loses nothing, while there is data that the older schema has no place for.
+- downgrade loses no data: it refuses if there is data that the older schema can't hold.
 
 Revises: ${down_revision | comma,n}
 Locks:

@@ -14,8 +14,8 @@ from typing import Final
 
 import httpx
 
-from oo_ml.domain.identifiers import is_identifier, storable
-from oo_ml.domain.prompts import GeneratedTip, ReplyError, correction, parse_reply, tips_schema
+from oo_ml.domain.identifiers import is_identifier, make_storable
+from oo_ml.domain.prompts import GeneratedTip, ReplyError, parse_reply, tips_schema, write_correction
 from oo_ml.errors import GatewayError, GatewayUnreachableError, InvalidReplyError, OoMlError
 from oo_ml.settings import ResponseFormat, Settings
 
@@ -98,7 +98,7 @@ async def generate_tips(
             tips, error = parse_reply(completion.text, n), None
         except ReplyError as refused:
             error = _invalid_reply(completion.text, refused)
-            conversation += [_quoted(completion.text), {"role": "user", "content": correction(refused)}]
+            conversation += [_quoted(completion.text), {"role": "user", "content": write_correction(refused)}]
         except OoMlError as failure:
             error = failure
             break
@@ -221,11 +221,11 @@ def _tokens(count: object) -> int:
 
 def _quoted(reply: str) -> Message:
     """Return a bad reply as the model's own turn; some providers refuse an empty one."""
-    return {"role": "assistant", "content": storable(reply[:MAX_QUOTED_CHARACTERS]) or "(nothing)"}
+    return {"role": "assistant", "content": make_storable(reply[:MAX_QUOTED_CHARACTERS]) or "(nothing)"}
 
 
 def _invalid_reply(reply: str, refused: ReplyError) -> InvalidReplyError:
     return InvalidReplyError(
         f"The language model's reply was not the JSON array asked for, after {MAX_ATTEMPTS} attempts. {refused} "
-        f"It began: {storable(reply)[:MAX_SHOWN_CHARACTERS]}"
+        f"It began: {make_storable(reply)[:MAX_SHOWN_CHARACTERS]}"
     )

@@ -2,7 +2,7 @@
 
 pre: runs before the service starts for the first time.
 Revises: nothing
-Locks: nothing that is in use.
+Locks: nothing; the tables are new.
 """
 
 import tomllib
@@ -53,5 +53,5 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    """Drop everything, data included. Objects of others that depend on it make PostgreSQL refuse."""
+    """Drop everything, data included. PostgreSQL refuses if an object of another application depends on it."""
     run_directory("0001_down")

@@ -1,7 +1,7 @@
-"""Experiments with prompt versions: with which probability each is picked, and which one is.
+"""Experiments with prompt versions: the probability of each version, and the draw of one.
 
-The pick is a function of the generation's id and of the probabilities alone, and these are what is stored: what is
-written down as the probability of a version is the probability that it had.
+The draw depends on the generation's id and on the probabilities alone. The service stores the same probabilities, so
+`prompt_probability` is the probability with which the version was drawn.
 """
 
 from collections.abc import Sequence
@@ -14,71 +14,72 @@ import numpy as np
 from numpy.typing import NDArray
 
 POSTERIOR_DRAWS: Final = 10_000
-# What each version gets at least while they are judged by their rewards, so that none is given up for good.
+# Lower bound of each version's probability under Thompson sampling: every version keeps getting rewards.
 FLOOR: Final = 0.05
-# Beside policies.draw, which picks by the same id: what it picks from has to be independent of it.
+# Makes these draws independent of policies.draw, which is seeded with the same id.
 _POSTERIOR: Final = (1,)
 
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """What is known of a version's rewards: their mean, in [-1, 1], and how many rewards it is worth, >= 0."""
+    """Rewards of one prompt version: their mean, in [-1, 1], and their effective number, >= 0."""
 
     mean_reward: float = 0.0
     rewards: float = 0.0
 
 
 def pick(probabilities: Sequence[float], uniform: float) -> int:
-    """Return a place with its probability.
+    """Return the index of the version that `uniform` falls on; each index has its probability.
 
     Args:
         probabilities: k numbers >= 0 with sum 1.
         uniform: a number drawn uniformly from [0, 1).
     """
-    for place, end in enumerate(accumulate(probabilities)):
+    for index, end in enumerate(accumulate(probabilities)):
         if uniform < end:
-            return place
+            return index
     # The sum may round to less than one.
-    return max(place for place, probability in enumerate(probabilities) if probability > 0)
+    return max(index for index, probability in enumerate(probabilities) if probability > 0)
 
 
-def shares(weights: Sequence[float]) -> list[float]:
-    """Return weights, finite, >= 0 and not all 0, as k probabilities."""
-    # The sum of the weights themselves may be beyond all numbers.
+def normalize(weights: Sequence[float]) -> list[float]:
+    """Return k weights (finite, >= 0, not all 0) as k probabilities."""
+    # The sum of the weights may be beyond the largest float.
     largest = max(weights)
     scaled = [weight / largest for weight in weights]
     total = fsum(scaled)
     return [weight / total for weight in scaled]
 
 
-def thompson(evidence: Sequence[Evidence], seed: int) -> list[float]:
-    """Return the probabilities with which Thompson sampling picks each of k versions, none below the floor.
+def estimate_thompson(evidence: Sequence[Evidence], seed: int) -> list[float]:
+    """Return the probability with which Thompson sampling picks each of k versions.
 
-    A reward r in [-1, 1] counts as (1 + r) / 2 of a success, so that after n of them with the mean m, scaled to [0, 1],
-    the posterior is Beta(1 + n m, 1 + n (1 - m)): Agrawal and Goyal (2012), "Analysis of Thompson Sampling for the
-    Multi-armed Bandit Problem", Algorithm 2, in expectation over its coin. The share of POSTERIOR_DRAWS in which a
-    version is the best estimates the probability p' that it is. It is picked with f + (1 - k f) p', where the floor f
-    is FLOOR, or 1 / k if that is less.
+    A reward r in [-1, 1] counts as (1 + r) / 2 of a success. After n rewards with the mean m, scaled to [0, 1], the
+    posterior is Beta(1 + n m, 1 + n (1 - m)). Source: Agrawal and Goyal (2012), "Analysis of Thompson Sampling for the
+    Multi-armed Bandit Problem", Algorithm 2, in expectation over its coin.
+
+    The probability p' that a version is the best is estimated by its share of POSTERIOR_DRAWS. The version is picked
+    with probability f + (1 - k f) p'. The floor f is FLOOR, or 1 / k if that is less.
 
     Args:
-        evidence: what is known of each version.
-        seed: decides the draws; with another one the estimate differs a little.
+        evidence: rewards of each version.
+        seed: seed of the posterior draws; another seed changes the estimate a little.
 
     Returns:
         k numbers with sum 1.
     """
     k = len(evidence)
     floor = min(FLOOR, 1 / k)
-    best = _best(evidence, seed) / POSTERIOR_DRAWS
+    best = _count_best(evidence, seed) / POSTERIOR_DRAWS
     # The sum may round past one.
     return [min(p, 1.0) for p in (floor + (1 - k * floor) * best).tolist()]
 
 
-def _best(evidence: Sequence[Evidence], seed: int) -> NDArray[np.float64]:
-    """Return how often each version is the best in POSTERIOR_DRAWS draws, shape (k,)."""
+def _count_best(evidence: Sequence[Evidence], seed: int) -> NDArray[np.float64]:
+    """Count the draws, of POSTERIOR_DRAWS, in which each version is the best: shape (k,)."""
     random = np.random.Generator(np.random.PCG64(np.random.SeedSequence(seed, spawn_key=_POSTERIOR)))
-    n = np.array([one.rewards for one in evidence])
-    # A mean may have been rounded past its bounds.
-    m = np.clip([(1 + one.mean_reward) / 2 for one in evidence], 0, 1)
+    n = np.array([version.rewards for version in evidence])
+    # Rounding may have moved a mean past its bounds.
+    m = np.clip([(1 + version.mean_reward) / 2 for version in evidence], 0, 1)
     draws = random.beta(1 + n * m, 1 + n * (1 - m), (POSTERIOR_DRAWS, len(evidence)))
     return np.bincount(draws.argmax(axis=1), minlength=len(evidence)).astype(np.float64)

@@ -18,7 +18,7 @@ MAX_AGE_DAYS = 30.0
 
 @dataclass(frozen=True, slots=True)
 class Moment:
-    """When a tip is shown: hour of the day 0..23 and day of the week 0..6."""
+    """Time at which a tip is shown: hour of the day 0..23, day of the week 0..6."""
 
     hour_of_day: int
     day_of_week: int
@@ -26,27 +26,27 @@ class Moment:
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """What is known of the task behind a candidate: days since due may be any finite number, priority is 1..4."""
+    """The task behind a candidate: task_age_days is any finite number, priority is 1..4."""
 
     is_overdue: bool
     task_age_days: float
     priority: int
 
 
-class Described(Protocol):
-    """Whatever says of a task what a Task does."""
+class TaskFeatures(Protocol):
+    """Any object with the fields of a Task."""
 
     @property
     def is_overdue(self) -> bool:
-        """Whether its day has passed."""
+        """True if the due date has passed."""
 
     @property
     def task_age_days(self) -> float:
-        """Days since it was due."""
+        """Days since the due date."""
 
     @property
     def priority(self) -> int:
-        """1..4."""
+        """Priority, 1..4."""
 
 
 def _circle(steps: int) -> NDArray[np.float64]:
@@ -58,12 +58,12 @@ _HOURS: Final = _circle(24)
 _DAYS: Final = _circle(7)
 
 
-def encode(moments: Sequence[Moment], tasks: Sequence[Described], dimension: int) -> NDArray[np.float64]:
-    """Return the feature matrix X of n tasks, each at its moment.
+def encode(moments: Sequence[Moment], tasks: Sequence[TaskFeatures], dimension: int) -> NDArray[np.float64]:
+    """Return the feature matrix X of n tasks.
 
     Args:
-        moments: hour and day, one a task.
-        tasks: an age outside 0..30 days is clipped to it.
+        moments: one for each task.
+        tasks: ages are clipped to 0..30 days.
         dimension: 5, or 7 to include the day of the week.
 
     Returns:

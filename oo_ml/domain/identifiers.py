@@ -1,6 +1,6 @@
-"""Which text may name something, which text PostgreSQL can hold at all, and the time in a UUIDv7.
+"""Rules for identifiers and for text that PostgreSQL can store, and the time in a UUIDv7.
 
-An identifier that passes here can be stored, indexed, sent as JSON and read back by the same name.
+A valid identifier can be stored, indexed, sent as JSON and read back unchanged.
 """
 
 import re
@@ -11,7 +11,7 @@ MAX_IDENTIFIER_BYTES = 200
 # Unicode's categories Cc and Cs: control characters and surrogates.
 _UNNAMEABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 _UNSTORABLE = re.compile(r"[\x00\ud800-\udfff]")
-# The first time that a UUIDv7 can hold.
+# The earliest time that a UUIDv7 can hold.
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -20,15 +20,15 @@ def is_identifier(text: str) -> bool:
     if not 0 < len(text) <= MAX_IDENTIFIER_BYTES:
         return False
     if text.isascii():
-        # Nearly all of them, and it is asked for each of a thousand candidates.
+        # The fast path: nearly all ids are ASCII, and a request may bring a thousand candidates.
         return text.isprintable()
     return _UNNAMEABLE.search(text) is None and len(text.encode()) <= MAX_IDENTIFIER_BYTES
 
 
 def is_user_id(text: str) -> bool:
-    """Tell whether `text` may be a user's id: an identifier, but not one of the two that no URL can carry.
+    """Tell whether `text` may be a user's id: an identifier other than "." and "..".
 
-    Every client resolves "." and ".." as path segments, however they are escaped.
+    Clients resolve these two as path segments even if they are escaped, so no URL can carry them.
     """
     return is_identifier(text) and text not in {".", ".."}
 
@@ -38,13 +38,13 @@ def is_storable(text: str) -> bool:
     return _UNSTORABLE.search(text) is None
 
 
-def storable(text: str) -> str:
-    """Return `text` with a question mark for each lone surrogate, and without NULs."""
+def make_storable(text: str) -> str:
+    """Remove NULs and replace each lone surrogate with a question mark."""
     return text.replace("\0", "").encode(errors="replace").decode()
 
 
 def time_of(name: UUID) -> datetime:
-    """Return the time in a UUIDv7, its first 48 bits, or the end of time if that is later."""
+    """Return the time in the first 48 bits of a UUIDv7; datetime.max if the time is later than that."""
     try:
         return EPOCH + timedelta(milliseconds=name.int >> 80)
     except OverflowError:
@@ -52,5 +52,5 @@ def time_of(name: UUID) -> datetime:
 
 
 def first_id(moment: datetime) -> UUID:
-    """Return the least UUID whose time, in milliseconds, is not before `moment`, which may be before 1970."""
+    """Return the smallest UUID with a time, in milliseconds, at or after `moment`; before 1970, the UUID 0."""
     return UUID(int=max(0, -((EPOCH - moment) // timedelta(milliseconds=1))) << 80)

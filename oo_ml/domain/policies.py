@@ -1,6 +1,6 @@
-"""The two policies: which candidate is chosen, and with what probability it was.
+"""The two policies: the choice among candidates, and the propensity of each candidate.
 
-The exploration draw is a function of the decision's id alone, so a repeated decision is the same decision.
+The exploration draw depends on the decision's id alone, so a repeated request gets the same decision.
 Sources: LinUCB, Li et al. (2010), Algorithm 1; epsilon-greedy, Sutton and Barto (2018), section 2.2.
 """
 
@@ -20,14 +20,14 @@ DIMENSIONS: Final = {LINUCB: 5, EPSILON_GREEDY: 7}
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Choice:
-    """A decision among n candidates.
+    """The result of one decision among n candidates.
 
     Attributes:
-        index: which row of X was chosen.
+        index: the chosen row of X.
         exploit: theta.x of each row, shape (n,).
-        explore: what the policy adds for its uncertainty, shape (n,): the width of LinUCB's bound, else 0.
-        propensities: the probability with which each row was to be chosen, shape (n,), sum 1; > 0 for `index`.
-        exploring: whether it was drawn at random.
+        explore: the bonus for uncertainty, shape (n,): the width of LinUCB's bound; 0 for epsilon-greedy.
+        propensities: the probability of each row to be chosen, shape (n,), sum 1; > 0 for `index`.
+        exploring: True if the row was drawn at random.
     """
 
     index: int
@@ -38,16 +38,16 @@ class Choice:
 
     @property
     def score(self) -> float:
-        """What the policy's answer shows for the row chosen: exploit + explore."""
-        # + 0.0: a negative zero would not survive JSON.
+        """The score of the chosen row: exploit + explore."""
+        # + 0.0 turns a negative zero, which JSON would not keep, into 0.
         return float(self.exploit[self.index] + self.explore[self.index]) + 0.0
 
 
 def draw(seed: int) -> tuple[float, float]:
     """Return two numbers, uniform in [0, 1), that depend on `seed` alone.
 
-    Built on the bit generator's raw output, whose stream NumPy keeps the same in every release,
-    so a draw can be repeated from the log years later.
+    NumPy keeps the raw output of a bit generator the same in every release. So the draw of a stored decision can be
+    repeated years later.
     """
     first, second = np.random.PCG64(seed).random_raw(2)
     return (int(first) >> 11) * 2.0**-53, (int(second) >> 11) * 2.0**-53
@@ -55,21 +55,22 @@ def draw(seed: int) -> tuple[float, float]:
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """How a policy chooses: uniformly with probability `exploration` e, else highest theta.x + alpha sqrt(x^T A^-1 x).
+    """Parameters of a policy.
 
-    LinUCB is its paper's rule where `exploration` is 0; more of it gives every candidate a propensity, so that the log
-    can tell what another policy would have earned. Epsilon-greedy is the same rule without a bound.
+    With probability `exploration` the policy draws a candidate uniformly. Otherwise it chooses the candidate with the
+    highest theta.x + alpha sqrt(x^T A^-1 x). With exploration 0 this is LinUCB as in its paper. With exploration above
+    0 every candidate has a propensity above 0, so other policies can be evaluated from the log.
 
     Attributes:
-        exploration: share of random choices, from 0 to 1: epsilon of epsilon-greedy.
-        alpha: width of the bound, >= 0; None for a policy without one.
+        exploration: probability of a random draw, from 0 to 1; the epsilon of epsilon-greedy.
+        alpha: width of the bound, >= 0; None for epsilon-greedy, which has no bound.
     """
 
     exploration: float
     alpha: float | None = None
 
 
-def choose(  # noqa: PLR0913, PLR0917 - m decisions have these parts
+def choose(  # noqa: PLR0913, PLR0917 - the arrays of m decisions
     rule: Rule,
     models: Ridge,
     which: Sequence[int],
@@ -77,20 +78,21 @@ def choose(  # noqa: PLR0913, PLR0917 - m decisions have these parts
     counts: Sequence[int],
     seeds: Sequence[int],
 ) -> list[Choice]:
-    """Make m decisions, each from one of k users' models, all at once; among equals the first candidate is the highest.
+    """Make m decisions at once, each with one of k users' models.
 
-    A decision does not depend, to the last bit, on the others it is made together with.
+    The first of several candidates with the same highest bound wins. Each decision is, bit for bit, the same as if it
+    were made alone.
 
     Args:
-        rule: how.
+        rule: parameters of the policy.
         models: a stack of k models of dimension d.
-        which: the model of each decision, m numbers below k.
-        X: the candidates' features, those of the first decision first, shape (sum of counts, d).
-        counts: how many candidates each decision has, m numbers >= 1.
-        seeds: each decision's id as a number.
+        which: index of the model of each decision, m numbers below k.
+        X: features of the candidates of all decisions, in the order of the decisions, shape (sum of counts, d).
+        counts: number of candidates of each decision, m numbers >= 1.
+        seeds: the id of each decision as a number.
     """
     model = np.repeat(which, counts)
-    # einsum adds up each row by itself; a matrix product may add in another order when there are other rows.
+    # einsum sums each row by itself. In a matrix product the order of additions may depend on the other rows.
     exploit = np.einsum("nd,nd->n", X, theta(models)[model])
     explore = np.zeros(len(X)) if rule.alpha is None else rule.alpha * uncertainty(models, model, X)
     bounds = exploit + explore
@@ -99,12 +101,12 @@ def choose(  # noqa: PLR0913, PLR0917 - m decisions have these parts
     for n, end, seed in zip(counts, ends.tolist(), seeds, strict=True):
         own = slice(end - n, end)
         highest = int(bounds[own].argmax())
-        # It can come out of the random draw too: its propensity is 1 - e + e/n, that of every other row e/n.
+        # The random draw may choose the highest row too: its propensity is 1 - e + e/n, and e/n for each other row.
         propensities = np.full(n, rule.exploration / n)
-        # The sum may round past one.
+        # The sum may round to more than one.
         propensities[highest] = min(1 - rule.exploration + rule.exploration / n, 1.0)
-        whether, which_one = draw(seed) if rule.exploration else (1.0, 0.0)
-        exploring = whether < rule.exploration
-        index = int(which_one * n) if exploring else highest
+        first, second = draw(seed) if rule.exploration else (1.0, 0.0)
+        exploring = first < rule.exploration
+        index = int(second * n) if exploring else highest
         choices.append(Choice(index, exploit[own], explore[own], propensities, exploring))
     return choices

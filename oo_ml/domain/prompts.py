@@ -1,7 +1,7 @@
-"""What is asked of the language model, apart from the prompt's words: which version, and what counts as a reply.
+"""Replies of the language model: their JSON schema, their parser, and the correction after an invalid reply.
 
-A reply is a JSON array of tips, alone or inside one markdown fence. Whatever text arrives, the outcome is tips that can
-be stored as they are, or a ReplyError that tells the model what to mend.
+A valid reply is a JSON array of tips, alone or inside one Markdown fence. Any text gives either tips that can be stored
+unchanged, or a ReplyError that tells the model what is wrong.
 """
 
 import json
@@ -19,28 +19,28 @@ _INFO_STRING = re.compile(r"[\w+-]*")
 
 
 class ReplyError(ValueError):
-    """A reply is not the JSON array asked for. The message is written for the model, which is asked again."""
+    """The reply is not the requested JSON array. The model gets the message with the next request."""
 
 
 @dataclass(frozen=True, slots=True)
 class GeneratedTip:
-    """One tip of a reply; its id is unique in the reply."""
+    """A tip in a reply; the id is unique within the reply."""
 
     id: str
     content: str
     rationale: str | None
 
 
-def listed_versions(configured: str) -> list[str]:
-    """Return the prompt versions of a comma list, none if it is empty; who stands there twice is as likely as two."""
+def parse_versions(configured: str) -> list[str]:
+    """Return the prompt versions in a comma-separated list. A version that is listed twice has twice the weight."""
     return [version for entry in configured.split(",") if (version := entry.strip())]
 
 
 def tips_schema(n: int) -> dict[str, object]:
-    """Return the JSON schema of a reply of `n` tips, for gateways that can enforce one.
+    """Return the JSON schema of a reply of `n` tips, for gateways that can enforce a schema.
 
-    Without ids, which are made where they are missing, and with bounds: small models repeat an id, leave it empty, or
-    never end a text that has no end.
+    The schema has no ids, because small models repeat ids or leave them empty; `parse_reply` adds missing ids. Texts
+    have a maximum length, because small models may otherwise not end a text.
     """
     return {
         "type": "array",
@@ -58,8 +58,8 @@ def tips_schema(n: int) -> dict[str, object]:
     }
 
 
-def correction(error: ReplyError) -> str:
-    """Return the message that asks for another reply after one that could not be used."""
+def write_correction(error: ReplyError) -> str:
+    """Return the message that asks the model for another reply after an invalid one."""
     return (
         f"That reply could not be used. {error} Send the whole reply again: one JSON array of objects with the strings "
         '"id", "content" and "rationale", starting with [ and ending with ], with nothing before or after it.'
@@ -67,10 +67,10 @@ def correction(error: ReplyError) -> str:
 
 
 def parse_reply(text: str, n: int) -> tuple[GeneratedTip, ...]:
-    """Return the first `n` tips of a reply, or fewer if it holds fewer, but at least one.
+    """Return the first `n` tips of a reply; at least one, and fewer than `n` if the reply has fewer.
 
     Raises:
-        ReplyError: The text is not JSON, or not an array of {id?, content, rationale?}.
+        ReplyError: the text is not a JSON array of {id?, content, rationale?}, or the array is empty.
     """
     entries = _load(_unfenced(text.strip()))
     if not isinstance(entries, list):
@@ -83,9 +83,9 @@ def parse_reply(text: str, n: int) -> tuple[GeneratedTip, ...]:
 
 
 def _unfenced(text: str) -> str:
-    """Return what stands between the first and the last fence; all of it when it starts as an array does.
+    """Return the text between the first and the last fence, or all of it if it starts with [ or has no fence.
 
-    Two fenced blocks leave a fence in between, which is no JSON, so they are refused without a rule of their own.
+    Two fenced blocks leave a fence in between. That is not JSON, so the parser refuses it.
     """
     if text.startswith("[") or _FENCE not in text:
         return text
@@ -104,7 +104,7 @@ def _load(text: str) -> object:
         raise ReplyError(f"The reply is not JSON: {error.msg} at line {error.lineno}, column {error.colno}.") from None
     except ReplyError:
         raise
-    except ValueError:  # CPython refuses to convert integers of more than 4,300 digits
+    except ValueError:  # CPython does not convert integers of more than 4,300 digits
         raise ReplyError("The reply holds a number that is too long.") from None
 
 

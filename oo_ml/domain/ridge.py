@@ -1,4 +1,4 @@
-"""Ridge regression as LinUCB keeps it: the sums A and b, never an inverse, so that drift can't build up.
+"""Ridge regression of LinUCB. The state is the sums A and b and never an inverse, so rounding errors don't build up.
 
 Source: Li, Chu, Langford, Schapire (2010), "A Contextual-Bandit Approach to Personalized News
 Article Recommendation", Algorithm 1, one disjoint model a user.
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Ridge:
-    """The sufficient statistics of one user's model; never changed in place.
+    """The sufficient statistics of one user's model; immutable.
 
     Attributes:
         A: I + the sum of x x^T over the rewarded decisions, float64, shape (d, d), symmetric positive definite.
@@ -36,58 +36,58 @@ class Ridge:
 
 
 def observe(state: Ridge, x: NDArray[np.float64], reward: float) -> Ridge:
-    """Return the state after `reward` for the features `x`: A + x x^T and b + r x (Algorithm 1, lines 12 and 13).
+    """Add a reward for the features `x`: A + x x^T and b + r x (Algorithm 1, lines 12 and 13).
 
     Args:
         state: the state before, of dimension d.
-        x: features of what was shown, shape (d,).
+        x: features of the tip that was shown, shape (d,).
         reward: finite number in [-1, 1].
     """
     return Ridge(state.A + np.outer(x, x), state.b + reward * x)
 
 
 def adjust(state: Ridge, x: NDArray[np.float64], difference: float) -> Ridge:
-    """Return the state once the reward for `x` has become larger by `difference`: b + difference x, and A as it was.
+    """Change the reward for `x` by `difference`: b + difference x, and A unchanged.
 
     Args:
         state: the state before, of dimension d.
-        x: features that the reward was observed for, shape (d,).
+        x: features of the observed reward, shape (d,).
         difference: finite number in [-2, 2].
     """
     return Ridge(state.A, state.b + difference * x)
 
 
 def forget(state: Ridge, x: NDArray[np.float64], reward: float) -> Ridge:
-    """Return the state without `reward` for the features `x`: A - x x^T and b - r x, what `observe` had added.
+    """Remove a reward for the features `x`: A - x x^T and b - r x, the inverse of `observe`.
 
-    Exact but for rounding: what is left behind is of the order of the last bit of A and b.
+    The result is exact except for rounding in the last bits of A and b.
 
     Args:
-        state: the state before, of dimension d, which has observed this.
-        x: features of what was shown, shape (d,).
-        reward: the reward that counted, in [-1, 1].
+        state: the state before, of dimension d, which contains the reward.
+        x: features of the tip that was shown, shape (d,).
+        reward: the reward to remove, in [-1, 1].
     """
     return Ridge(state.A - np.outer(x, x), state.b - reward * x)
 
 
 def stack(states: Sequence[Ridge]) -> Ridge:
-    """Return k states of dimension d as one, for `theta` and `uncertainty`: A has shape (k, d, d), b has (k, d)."""
+    """Stack k states of dimension d for `theta` and `uncertainty`: A has shape (k, d, d), b has shape (k, d)."""
     return Ridge(np.array([state.A for state in states]), np.array([state.b for state in states]))
 
 
 def theta(state: Ridge) -> NDArray[np.float64]:
-    """Return the coefficients theta = A^-1 b, shape (d,), by solving A theta = b (line 8); (k, d) for a stack."""
+    """Return theta = A^-1 b, shape (d,), by solving A theta = b (line 8); shape (k, d) for a stack."""
     return np.linalg.solve(state.A, state.b[..., np.newaxis])[..., 0].astype(np.float64, copy=False)
 
 
 def uncertainty(models: Ridge, model: NDArray[np.intp], X: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return sqrt(x^T A^-1 x) of each row of X, shape (n,), in units of the reward (line 9).
 
-    With A = L L^T this is the length of L^-1 x, so it is never the root of a negative number.
+    With A = L L^T this is the length of L^-1 x, so rounding can't make it the root of a negative number.
 
     Args:
         models: a stack of k models of dimension d.
-        model: which of them each row is about, shape (n,).
+        model: index of the model of each row, shape (n,).
         X: features, shape (n, d).
     """
     inverse_roots = np.linalg.solve(np.linalg.cholesky(models.A), np.eye(models.dimension))

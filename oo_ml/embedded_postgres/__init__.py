@@ -1,7 +1,7 @@
-"""A private PostgreSQL below a directory: for a first look, for development and for the tests.
+"""A private PostgreSQL in a directory: for a first look, for development and for the tests (ADR 4).
 
-It starts with its first user (a process), is shared by all of them and stops with the last, also after a kill -9.
-It listens on a Unix socket only, in a directory that is closed to others.
+The first process that uses the server starts it; all processes share it; the last one stops it, even after a kill -9.
+The server listens on a Unix socket only, in a directory that other accounts can't enter.
 """
 
 from oo_ml.embedded_postgres.server import Server, running

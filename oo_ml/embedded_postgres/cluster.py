@@ -1,16 +1,16 @@
-"""The data itself: made once, whole or not at all, and refused where its version is not the programs'."""
+"""The data of the server: created completely or not at all, and refused if the programs have another version."""
 
 import os
 import shutil
 from pathlib import Path
 
-from oo_ml.embedded_postgres.binaries import version
+from oo_ml.embedded_postgres.binaries import read_version
 from oo_ml.embedded_postgres.programs import Programs, run
 from oo_ml.errors import EmbeddedPostgresError
 
 ROLE = DATABASE = "oo_ml"
 
-# CREATEDB: the test suite clones a database for each test. Run in single-user mode, one statement a line.
+# Run in single-user mode, one statement a line. CREATEDB: the test suite clones a database for each test.
 _FIRST_STATEMENTS = f"""\
 CREATE ROLE {ROLE} LOGIN CREATEDB
 CREATE DATABASE {DATABASE} OWNER {ROLE}
@@ -18,15 +18,15 @@ CREATE DATABASE {DATABASE} OWNER {ROLE}
 
 
 def ensure(cluster: Path, programs: Programs, *, fsync: bool, deadline: float, lock: int) -> None:
-    """Make `cluster` if it is missing. The caller holds the start lock, open as `lock`."""
+    """Create `cluster` if it is missing. The caller holds the start lock, open as file `lock`."""
     if not (cluster / "PG_VERSION").exists():
         _create(cluster, programs, fsync=fsync, deadline=deadline, lock=lock)
         return
     if cluster.stat().st_uid != programs.account.uid:
-        # Root's, from a time when user namespaces worked here.
+        # Root owns the data: it was created when user namespaces were allowed.
         programs.account.give(cluster)
     written_by = (cluster / "PG_VERSION").read_text().strip()
-    ours = version(programs.bin_dir)
+    ours = read_version(programs.bin_dir)
     if written_by != ours:
         raise EmbeddedPostgresError(
             f"The data in {cluster} was written by PostgreSQL {written_by}, and the programs in {programs.bin_dir} are "
@@ -42,10 +42,10 @@ def _create(cluster: Path, programs: Programs, *, fsync: bool, deadline: float, 
     unfinished.mkdir(0o700)
     programs.account.give(unfinished)
     directory = f"--pgdata={unfinished}"
-    # The socket's directory is the guard, so whoever reaches it is trusted; nothing comes over TCP.
+    # Only accounts that can enter the socket's directory can connect, so local connections are trusted.
     options = ["--username=postgres", "--auth-local=trust", "--auth-host=reject", "--no-instructions"]
     options += ["--encoding=UTF8", "--locale=C", "--data-checksums", *([] if fsync else ["--no-sync"])]
-    # They keep the start lock while they run: after a kill -9 of this process nobody tidies up under them.
+    # The programs inherit the start lock, so after a kill -9 of this process no other process deletes their files.
     run(programs, ["initdb", directory, *options], deadline=deadline, inherited=lock)
     single = [
         "postgres",
@@ -65,7 +65,7 @@ def _create(cluster: Path, programs: Programs, *, fsync: bool, deadline: float, 
 
 
 def _sync(directory: Path) -> None:
-    # The rename is on disk only with its directory.
+    # A rename is durable only after an fsync of its directory.
     file = os.open(directory, os.O_RDONLY)
     try:
         os.fsync(file)

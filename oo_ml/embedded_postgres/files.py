@@ -1,6 +1,6 @@
 """Directories, files and locks in the data directory, shared by the processes that use one server.
 
-Locks are flock's: the kernel lets go of them when a process ends, however it ends, so none is ever stale.
+Locks are taken with flock: the kernel releases them when a process ends in any way, so no lock is ever stale.
 """
 
 import fcntl
@@ -16,10 +16,10 @@ _PAUSE = 0.02
 
 
 def make_directory(path: Path) -> None:
-    """Make `path` and its parents where they are missing.
+    """Create `path` and its parents if they are missing.
 
-    Made by root, a directory belongs to whoever owns the one above it, so that `sudo` in a home leaves nothing of
-    root's behind. 711, for the account that runs the server may be another; what is inside is closed to others.
+    If root creates a directory, the owner of the parent directory becomes its owner, so `sudo` in a home directory
+    leaves no files of root. The mode is 711, because the server may run as another account; the contents are closed.
     """
     if path.is_dir():
         return
@@ -31,8 +31,8 @@ def make_directory(path: Path) -> None:
 
 
 @contextmanager
-def opened(path: Path, flags: int) -> Iterator[int]:
-    """A file of mode 600 in the data directory; as root, it is left to the directory's owner."""
+def open_file(path: Path, flags: int) -> Iterator[int]:
+    """Open a file of mode 600 in the data directory; if root creates it, the directory's owner becomes its owner."""
     file = os.open(path, flags | os.O_CREAT | os.O_NOFOLLOW, 0o600)
     try:
         _inherit_owner(path)
@@ -42,21 +42,21 @@ def opened(path: Path, flags: int) -> Iterator[int]:
 
 
 @contextmanager
-def locked(path: Path, deadline: float) -> Iterator[int]:
-    """The exclusive lock on `path`, waited for until `deadline` (of time.monotonic)."""
-    with opened(path, os.O_RDWR) as file:
+def hold_lock(path: Path, deadline: float) -> Iterator[int]:
+    """Hold the exclusive lock on `path`; wait for it until `deadline` (of time.monotonic)."""
+    with open_file(path, os.O_RDWR) as file:
         while not try_lock(file, fcntl.LOCK_EX):
             if time.monotonic() > deadline:
                 raise EmbeddedPostgresError(
-                    f"Another process is starting or stopping the PostgreSQL in {path.parent} and does not get done: "
-                    f"it holds {path.name} (OO_ML_POSTGRES_START_TIMEOUT bounds the wait)"
+                    f"Another process is starting or stopping the PostgreSQL in {path.parent} and does not finish: "
+                    f"it holds {path.name} (OO_ML_POSTGRES_START_TIMEOUT limits the wait)"
                 )
             pause()
         yield file
 
 
 def try_lock(file: int, how: int) -> bool:
-    """Take the lock `how` (LOCK_SH or LOCK_EX) if it is free."""
+    """Take the lock `how` (LOCK_SH or LOCK_EX) if it is free; return whether it was."""
     try:
         fcntl.flock(file, how | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -65,7 +65,7 @@ def try_lock(file: int, how: int) -> bool:
 
 
 def pause() -> None:
-    """The step of every wait here: neither flock nor a server's start can be waited for with a timeout."""
+    """Sleep for one step of a polling loop: flock and the start of a server have no wait with a timeout."""
     time.sleep(_PAUSE)
 
 

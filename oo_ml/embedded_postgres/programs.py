@@ -1,4 +1,4 @@
-"""Running PostgreSQL's programs as the account that the data belongs to, apart from this process's terminal."""
+"""PostgreSQL's programs, run as the owner of the data and detached from the terminal."""
 
 import subprocess
 import time
@@ -13,21 +13,21 @@ from oo_ml.errors import EmbeddedPostgresError
 
 @dataclass(frozen=True, slots=True)
 class Programs:
-    """Where the programs are, and as whom they run."""
+    """The directory of the programs, and the account that runs them."""
 
     bin_dir: Path
     account: Account
 
     def command(self, words: Sequence[str]) -> list[str]:
-        """What to execute for a program's name and its arguments."""
+        """Return the command for a program's name and its arguments."""
         return [*self.account.prefix, f"{self.bin_dir}/{words[0]}", *words[1:]]
 
 
 def run(programs: Programs, words: Sequence[str], *, deadline: float, inherited: int, statements: str = "") -> None:
-    """Run a program to its end, with the open file `inherited`; `statements` is what it reads."""
+    """Run a program to its end; it inherits the open file `inherited` and reads `statements`."""
     account = programs.account
     try:
-        done = subprocess.run(  # noqa: S603 - no shell, and no word of it comes from a request
+        done = subprocess.run(  # noqa: S603 - no shell, and no argument comes from a request
             programs.command(words),
             user=account.user,
             group=account.group,
@@ -45,7 +45,7 @@ def run(programs: Programs, words: Sequence[str], *, deadline: float, inherited:
             check=False,
         )
     except subprocess.TimeoutExpired:
-        raise EmbeddedPostgresError(f"{words[0]} did not get done in time (OO_ML_POSTGRES_START_TIMEOUT)") from None
+        raise EmbeddedPostgresError(f"{words[0]} did not finish in time (OO_ML_POSTGRES_START_TIMEOUT)") from None
     except PermissionError as error:
         raise EmbeddedPostgresError(f"{words[0]} can't be run: {error}{account.hint}") from error
     if done.returncode != 0:
@@ -53,10 +53,10 @@ def run(programs: Programs, words: Sequence[str], *, deadline: float, inherited:
 
 
 def spawn(programs: Programs, words: Sequence[str], *, output: int, extra: dict[str, str]) -> subprocess.Popen[bytes]:
-    """Start a program that outlives this process; what it says goes to the open file `output`, never to a pipe."""
+    """Start a program that outlives this process; its output goes to the open file `output`, never to a pipe."""
     account = programs.account
     try:
-        return subprocess.Popen(  # noqa: S603 - no shell, and no word of it comes from a request
+        return subprocess.Popen(  # noqa: S603 - no shell, and no argument comes from a request
             programs.command(words),
             user=account.user,
             group=account.group,
@@ -66,7 +66,7 @@ def spawn(programs: Programs, words: Sequence[str], *, output: int, extra: dict[
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=output,
-            # Ctrl-C in the terminal is for the service, which stops the server when it has finished.
+            # Ctrl-C in the terminal must reach the service only; the service stops the server at its end.
             start_new_session=True,
         )
     except PermissionError as error:

@@ -1,7 +1,7 @@
-"""Using the private PostgreSQL: whoever comes first starts it, whoever leaves last stops it.
+"""Use of the private PostgreSQL: the first process starts it, the last one stops it.
 
-A user holds users.lock, shared. Coming and leaving each happen under start.lock, so that nobody arrives while the last
-one stops the server. Whoever leaves asks for users.lock alone: who gets it was the last.
+Each process that uses the server holds users.lock, shared. Processes join and leave under start.lock, so no process
+joins while the last one stops the server. A leaving process that gets users.lock exclusively was the last.
 """
 
 import fcntl
@@ -19,20 +19,20 @@ from urllib.parse import quote
 
 from oo_ml.domain.identifiers import is_storable
 from oo_ml.embedded_postgres import binaries, cluster, postmaster
-from oo_ml.embedded_postgres.account import Account, for_data
-from oo_ml.embedded_postgres.files import locked, make_directory, opened, try_lock
+from oo_ml.embedded_postgres.account import Account, choose_account
+from oo_ml.embedded_postgres.files import hold_lock, make_directory, open_file, try_lock
 from oo_ml.embedded_postgres.programs import Programs
 from oo_ml.errors import EmbeddedPostgresError
 
 logger = logging.getLogger(__name__)
 
-# What fits into a socket's address on macOS; Linux takes four bytes more.
+# The longest socket address on macOS; on Linux it is four bytes longer.
 _LONGEST_SOCKET_PATH = 103
 
 
 @dataclass(frozen=True, slots=True)
 class Server:
-    """Where a running server is reached. There is no password: the socket's directory is closed to others."""
+    """Address of a running server. It has no password: other accounts can't enter the socket's directory."""
 
     socket_dir: Path
     port: int = postmaster.PORT
@@ -41,23 +41,22 @@ class Server:
 
     @property
     def url(self) -> str:
-        """The address, for SQLAlchemy, psycopg and psql alike."""
+        """The address for SQLAlchemy, psycopg and psql."""
         return f"postgresql://{self.user}@/{self.database}?host={quote(str(self.socket_dir))}&port={self.port}"
 
 
 @contextmanager
 def running(data_dir: Path, *, bin_dir: Path | None, start_timeout: float, fsync: bool = True) -> Iterator[Server]:
-    """The server below `data_dir`, started or joined; stopped when the last process that uses it has left.
+    """Start or join the server in `data_dir`; the last process that leaves stops it.
 
     Args:
-        data_dir: where it keeps its data (`postgres`), log and locks; made if it is missing
-        bin_dir: PostgreSQL's programs; None: the wheel's, or those of an installed server
-        start_timeout: seconds, for coming and for leaving
-        fsync: False gives up the promise that a commit is on disk; for tests
+        data_dir: directory of its data (`postgres`), log and locks; created if it is missing.
+        bin_dir: directory of PostgreSQL's programs; None: those of the wheel or of an installed server.
+        start_timeout: seconds, for joining and for leaving.
+        fsync: False gives up the promise that a commit is on disk; for tests.
 
     Raises:
-        EmbeddedPostgresError: there is none to start, or it does not start; the message says what to do
-
+        EmbeddedPostgresError: no PostgreSQL was found, or it does not start; the message says what to do.
     """
     with ExitStack() as held:
         try:
@@ -74,13 +73,13 @@ def _join(held: ExitStack, data_dir: Path, bin_dir: Path | None, timeout: float,
     bin_dir = binaries.find(bin_dir)
     make_directory(data_dir)
     data = data_dir / "postgres"
-    users = held.enter_context(opened(data_dir / "users.lock", os.O_RDWR))
-    with locked(data_dir / "start.lock", deadline) as lock:
-        try_lock(users, fcntl.LOCK_SH)  # never refused: nobody has it alone without the start lock
-        account = for_data(data_dir, data, bin_dir)
+    users = held.enter_context(open_file(data_dir / "users.lock", os.O_RDWR))
+    with hold_lock(data_dir / "start.lock", deadline) as lock:
+        try_lock(users, fcntl.LOCK_SH)  # never refused: a process holds it exclusively only under the start lock
+        account = choose_account(data_dir, data, bin_dir)
         socket_dir = _socket_dir(data_dir, data, account)
         held.callback(_leave, data_dir, data, socket_dir, users, timeout)
-        if not postmaster.answers(socket_dir, bin_dir):
+        if not postmaster.accepts_connections(socket_dir, bin_dir):
             programs = Programs(bin_dir, account)
             cluster.ensure(data, programs, fsync=fsync, deadline=deadline, lock=lock)
             socket_dir.chmod(0o700)
@@ -92,15 +91,15 @@ def _join(held: ExitStack, data_dir: Path, bin_dir: Path | None, timeout: float,
 
 def _leave(data_dir: Path, data: Path, socket_dir: Path, users: int, timeout: float) -> None:
     try:
-        with locked(data_dir / "start.lock", time.monotonic() + timeout):
+        with hold_lock(data_dir / "start.lock", time.monotonic() + timeout):
             try:
                 if try_lock(users, fcntl.LOCK_EX):
                     _stop(data_dir, data, socket_dir, timeout)
             finally:
-                # Before the start lock goes: the next to leave must not take this process for a user.
+                # Release it before the start lock, or the next leaving process would not see that it is the last.
                 fcntl.flock(users, fcntl.LOCK_UN)
     except (EmbeddedPostgresError, OSError) as error:
-        # Not raised: it would hide why the caller leaves. A server left behind is joined by the next start.
+        # Not raised, because it would hide the caller's own error. The next start joins a server that is left running.
         logger.warning("PostgreSQL in %s was left running: %s", data_dir, error)
 
 
@@ -112,21 +111,21 @@ def _stop(data_dir: Path, data: Path, socket_dir: Path, timeout: float) -> None:
 
 
 def _socket_dir(data_dir: Path, data: Path, account: Account) -> Path:
-    """In the data directory; where clients could not use that, a private directory in /tmp."""
+    """Return a directory in the data directory or, if clients could not use that, a private one in /tmp."""
     usual = data_dir / "socket"
-    # A client takes what a comma separates for several servers.
+    # Clients read a comma in the address as a separator of several servers.
     if len(os.fsencode(usual / f".s.PGSQL.{postmaster.PORT}")) <= _LONGEST_SOCKET_PATH and "," not in str(usual):
         usual.mkdir(mode=0o700, exist_ok=True)
         return usual
-    found = postmaster.record(data)
+    found = postmaster.read_record(data)
     if found and found.socket_dir and found.data_dir == str(data) and _is_private(found.socket_dir, account):
         return Path(found.socket_dir)
-    # Not TMPDIR, which can be long as well.
+    # Not TMPDIR, because its path may be too long as well.
     return Path(tempfile.mkdtemp(prefix="oo-ml-", dir="/tmp"))
 
 
 def _is_private(path: str, account: Account) -> bool:
-    # After a reboot the name may be somebody else's.
+    # After a reboot the directory may belong to another account.
     try:
         found = os.lstat(path)
     except OSError:

@@ -20,7 +20,7 @@ from oo_ml.storage.decision_rows import (
 from oo_ml.storage.postgres.binary_columns import Integers
 from oo_ml.storage.postgres.rows import Rows
 from oo_ml.storage.postgres.statements import Statement
-from oo_ml.storage.schema.tables import feature_history
+from oo_ml.storage.schema.decision_tables import feature_history
 from oo_ml.storage.states import PolicyState
 
 RECENT: Final = 100

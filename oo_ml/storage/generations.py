@@ -8,7 +8,7 @@ from uuid import UUID
 from sqlalchemy import Connection, insert
 
 from oo_ml.storage import daily_sums
-from oo_ml.storage.schema.tables import generations, tips
+from oo_ml.storage.schema.prompt_tables import generations, tips
 
 
 @dataclass(frozen=True, slots=True)

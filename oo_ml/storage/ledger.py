@@ -15,7 +15,7 @@ from oo_ml.storage import decisions, states
 from oo_ml.storage.decision_rows import Decision, DecisionKey
 from oo_ml.storage.postgres.rows import Rows
 from oo_ml.storage.postgres.statements import Statement
-from oo_ml.storage.schema.tables import reward_ledger
+from oo_ml.storage.schema.decision_tables import reward_ledger
 from oo_ml.storage.states import PolicyState, StateKey
 
 

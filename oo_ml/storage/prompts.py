@@ -11,7 +11,7 @@ from sqlalchemy import Connection, select, text, update
 from sqlalchemy.dialects.postgresql import insert as upsert
 
 from oo_ml.domain.experiments import Evidence
-from oo_ml.storage.schema.tables import prompt_versions
+from oo_ml.storage.schema.prompt_tables import prompt_versions
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ from oo_ml.domain.ridge import Ridge
 from oo_ml.storage.postgres.binary_columns import Texts, Uuids
 from oo_ml.storage.postgres.rows import Rows
 from oo_ml.storage.postgres.statements import Statement
-from oo_ml.storage.schema.tables import policy_state
+from oo_ml.storage.schema.decision_tables import policy_state
 
 
 class StateKey(NamedTuple):

@@ -45,7 +45,7 @@ _CREATE = text("INSERT INTO oo_ml.upkeep (task) VALUES (:task) ON CONFLICT DO NO
 
 _SAVE = text("UPDATE oo_ml.upkeep SET done_until = :done_until, ran_at = :ran_at WHERE task = :task")
 
-# The index on decided_at serves these two.
+# The index on decided_at serves both queries, see decision_tables.py.
 _FIRST_DECISION = text("SELECT min(decided_at) FROM oo_ml.feature_history")
 
 _OVERDUE = text("""

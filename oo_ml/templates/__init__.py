@@ -10,7 +10,7 @@ from typing import Final
 
 from jinja2 import Template
 
-from oo_ml.domain.identifiers import is_storable, storable
+from oo_ml.domain.identifiers import is_storable, make_storable
 from oo_ml.errors import InvalidTemplateError
 from oo_ml.templates.language import VARIABLES, compiled, refusals
 from oo_ml.templates.values import MAX_ITEMS, allowance, shortened
@@ -84,7 +84,7 @@ def _rendered(template: Template, variables: Mapping[str, object]) -> str:
             length += len(piece)
             if length > MAX_OUTPUT_CHARACTERS:
                 break
-    return storable("".join(pieces))
+    return make_storable("".join(pieces))
 
 
 def _variables(n: int, context: Mapping[str, object]) -> dict[str, object]:

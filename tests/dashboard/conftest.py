@@ -1,4 +1,4 @@
-"""A real Chromium, and visits to the page with it in which nothing may go wrong unseen."""
+"""A real Chromium, and visits that fail on any unexpected message, dialog or request."""
 
 import os
 import shutil
@@ -21,16 +21,16 @@ _FLAGS: Final = (
     "--disable-background-networking",
     "--disable-component-update",
     "--disable-sync",
-    # Whoever asks for anything but this machine finds nothing, as on a machine without a network.
+    # Other hosts are not found, as on a machine without a network.
     "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
 )
 
 
 @pytest.fixture(scope="package")
 def chromium() -> Iterator[Browser]:
-    """Debian's Chromium, or another of the machine; never one that Playwright would download.
+    """Start the Chromium of this machine; Playwright downloads none.
 
-    For this package alone: as long as it runs, no test can start an event loop.
+    The scope is the package, because no test can start an event loop while Playwright is running.
     """
     executable = next(filter(None, map(shutil.which, _NAMES)), None)
     if executable is None:
@@ -45,12 +45,12 @@ def chromium() -> Iterator[Browser]:
         browser.close()
 
 
-@dataclass  # without slots: Playwright notes its handlers on it
+@dataclass  # without slots: Playwright sets attributes on it
 class Visits:
-    """Pages of a service that were opened, and all that should not have happened there.
+    """Opened pages of a service, and the problems that occurred there.
 
     Attributes:
-        expected: a part of what the console may say.
+        expected: a part of an allowed console message.
     """
 
     chromium: Browser
@@ -58,14 +58,14 @@ class Visits:
     problems: list[str] = field(default_factory=list)
 
     def open(self, service: Service, path: str = "/dashboard", **context: Any) -> Page:  # noqa: ANN401 - Playwright's
-        """Open a page, in a window of its own, and wait until it shows what it has to show."""
+        """Open a page in a new window, and wait until it has loaded its data."""
         page = self.window(service, **context)
         page.goto(service.url + path)
         settled(page)
         return page
 
     def window(self, service: Service, **context: Any) -> Page:  # noqa: ANN401
-        """Open an empty window, for pages of a service."""
+        """Open an empty window for pages of a service."""
         page = self.chromium.new_context(**{"viewport": {"width": 1280, "height": 900}, **context}).new_page()
         page.set_default_timeout(PATIENCE * 1000)
         page.on("console", self._console)
@@ -89,7 +89,7 @@ class Visits:
 
 @pytest.fixture
 def visits(chromium: Browser) -> Iterator[Visits]:
-    """Visits without a word in the console, a dialog, or a request to anywhere but the service."""
+    """Provide visits; fail on console messages, dialogs, and requests to other hosts."""
     made = Visits(chromium)
     yield made
     for context in chromium.contexts:
@@ -107,6 +107,6 @@ def visit(visits: Visits) -> Visit:
 
 
 def settled(page: Page) -> None:
-    """Wait until nothing is being loaded any more."""
+    """Wait until the page has loaded everything."""
     expect(page.locator("#status")).not_to_have_text("")
     expect(page.locator("[aria-busy=true]")).to_have_count(0)

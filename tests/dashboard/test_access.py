@@ -1,4 +1,4 @@
-"""Both pages for everybody: by keyboard, by screen reader, on a phone, in the dark."""
+"""Accessibility of both pages: keyboard, screen readers, phones, dark colours."""
 
 from typing import Any
 
@@ -21,13 +21,13 @@ SMALL_PHONE = {"viewport": {"width": 360, "height": 640}}
 
 @pytest.fixture
 def lived(service: Service, db: Engine) -> Service:
-    """A service with something to show, and a version whose name is long."""
+    """Return a service with data, and with a prompt version that has a long name."""
     live(db, days=30, versions=[None, "v1", "v2-a-version-with-a-rather-long-name-that-has-to-go-somewhere"])
     return service
 
 
 def unfold(page: Page) -> None:
-    """Show all that can be unfolded, and the fields for chosen days."""
+    """Unfold all details, and show the fields for selected days."""
     for summary in page.locator("summary").all():
         summary.click()
     if page.locator("#period-choice").count():
@@ -38,8 +38,8 @@ def unfold(page: Page) -> None:
 
 @pytest.mark.parametrize("path", PAGES)
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_axe_finds_nothing(lived: Service, visit: Visit, path: str, scheme: str) -> None:
-    """Names, roles, contrast, structure: axe-core's rules and best practices, with everything unfolded."""
+def test_axe(lived: Service, visit: Visit, path: str, scheme: str) -> None:
+    """axe-core finds no violation of its rules and best practices, with everything unfolded."""
     page = visit(lived, path, color_scheme=scheme)
     unfold(page)
     if "user" in path:
@@ -49,8 +49,8 @@ def test_axe_finds_nothing(lived: Service, visit: Visit, path: str, scheme: str)
     assert [(found["id"], [node["target"] for node in found["nodes"]]) for found in violations] == []
 
 
-def test_axe_finds_nothing_where_there_is_nothing(service: Service, visits: Visits) -> None:
-    """An empty database, and what could not be loaded."""
+def test_axe_without_data(service: Service, visits: Visits) -> None:
+    """axe-core finds no violation with an empty database, or after failed calls."""
     for path in PAGES:
         assert Axe().run(visits.open(service, path)).response["violations"] == []
     visits.expected = "422"
@@ -60,8 +60,8 @@ def test_axe_finds_nothing_where_there_is_nothing(service: Service, visits: Visi
 
 
 @pytest.mark.parametrize("path", PAGES)
-def test_the_tab_key_gets_everywhere(lived: Service, visit: Visit, path: str) -> None:
-    """To each control once, in the order of the page, and each says what it is and shows that it is focused."""
+def test_tab_key(lived: Service, visit: Visit, path: str) -> None:
+    """The Tab key reaches each control once, in the order of the page; each has a name and a visible focus."""
     page = visit(lived, path)
     unfold(page)
     controls = page.evaluate(
@@ -76,7 +76,7 @@ def test_the_tab_key_gets_everywhere(lived: Service, visit: Visit, path: str) ->
     while reached[-1] is not None:
         page.keyboard.press("Tab")
         number = page.evaluate("document.activeElement.dataset.number ?? null")
-        # A field for a day is several stops: day, month, year and calendar.
+        # A date field has several stops: day, month, year and calendar.
         if number == reached[-1]:
             continue
         reached.append(number)
@@ -86,14 +86,14 @@ def test_the_tab_key_gets_everywhere(lived: Service, visit: Visit, path: str) ->
 
 
 def named(inspector: Any) -> str:  # noqa: ANN401 - a session of the developer tools has no type of its own
-    """Return the accessible name of what is focused."""
+    """Return the accessible name of the focused element."""
     focused = inspector.send("Runtime.evaluate", {"expression": "document.activeElement"})["result"]["objectId"]
     tree = inspector.send("Accessibility.getPartialAXTree", {"objectId": focused, "fetchRelatives": False})
     return str(tree["nodes"][0]["name"]["value"])
 
 
-def test_a_form_works_without_a_mouse(lived: Service, visit: Visit) -> None:
-    """Skip to the numbers, sort a table, unfold another."""
+def test_keyboard(lived: Service, visit: Visit) -> None:
+    """With the keyboard a user can skip to the numbers, unfold a table and sort it."""
     page = visit(lived)
     page.keyboard.press("Tab")
     page.keyboard.press("Enter")
@@ -107,8 +107,8 @@ def test_a_form_works_without_a_mouse(lived: Service, visit: Visit) -> None:
 
 @pytest.mark.parametrize("path", PAGES)
 @pytest.mark.parametrize("context", [PHONE, SMALL_PHONE], ids=["390", "360"])
-def test_a_phone(lived: Service, visit: Visit, path: str, context: dict[str, Any]) -> None:
-    """Nothing sticks out sideways, with everything unfolded, and the charts are as wide as their panels."""
+def test_phone(lived: Service, visit: Visit, path: str, context: dict[str, Any]) -> None:
+    """On a phone no content is wider than the window, and charts are as wide as their panels."""
     page = visit(lived, path, **context)
     unfold(page)
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
@@ -121,14 +121,14 @@ def test_a_phone(lived: Service, visit: Visit, path: str, context: dict[str, Any
     assert min(control.bounding_box()["height"] for control in controls.all() if control.is_visible()) >= 32  # type: ignore[index]
 
 
-def test_charts_follow_the_colours_and_the_width(lived: Service, visit: Visit) -> None:
-    """When somebody's machine turns dark, or their window narrow, while the page is open."""
+def test_colours_and_width_of_charts(lived: Service, visit: Visit) -> None:
+    """Charts follow changes of the colour scheme and of the window's width."""
     page = visit(lived)
     chart = page.locator("#rewards canvas")
     light, wide = chart.evaluate("one => one.toDataURL()"), chart.evaluate("one => one.clientWidth")
     page.emulate_media(color_scheme="dark")
     until(lambda: chart.evaluate("one => one.toDataURL()") != light)
     page.set_viewport_size({"width": 800, "height": 900})
-    # Its panel is wider at once, alone in its row; the chart follows when the browser says so.
+    # The panel becomes wider at once, as the only one in its row. The chart follows after an event of the browser.
     until(lambda: chart.evaluate("one => one.clientWidth") != wide)
     until(lambda: chart.evaluate("one => one.clientWidth / one.closest('section').clientWidth") > 0.8)

@@ -1,4 +1,4 @@
-"""/dashboard in a real Chromium, on a real service and a real PostgreSQL."""
+"""The overview in a real Chromium, with a real service and a real PostgreSQL."""
 
 import csv
 import io
@@ -30,13 +30,13 @@ UNKNOWN, MINUS = "\N{EN DASH}", "\N{MINUS SIGN}"
 
 @pytest.fixture
 def lived(service: Service, db: Engine) -> Service:
-    """A service that has decided for three people over forty days."""
+    """Return a service with the decisions of three users over forty days."""
     live(db, days=40)
     return service
 
 
-def test_what_there_is_to_see(lived: Service, visit: Visit) -> None:
-    """The last 28 days: each part has a heading, a chart or a table, and its CSV."""
+def test_overview(lived: Service, visit: Visit) -> None:
+    """The page shows the last 28 days; each part has a heading, a chart or a table, and its CSV."""
     page = visit(lived)
     expect(page.locator("#period")).to_have_text("27 Oct 2026 to 23 Nov 2026")
     shown = lived.client.get("/analytics/reaction-rates", params={"since": "2026-10-27"}).json()["items"]
@@ -53,8 +53,8 @@ def test_what_there_is_to_see(lived: Service, visit: Visit) -> None:
     ]
 
 
-def test_filters_are_in_the_address(lived: Service, visit: Visit) -> None:
-    """What is chosen changes the address and the numbers; back takes it back; a reload and a link show the same."""
+def test_filters_in_the_address(lived: Service, visit: Visit) -> None:
+    """Filters change the address and the numbers; back, reload and links restore them."""
     page = visit(lived)
     everything = tile(page, "Tips shown")
     page.get_by_label("Policy", exact=True).first.select_option("linucb-v1")
@@ -88,8 +88,8 @@ def test_filters_are_in_the_address(lived: Service, visit: Visit) -> None:
     expect(page.get_by_label("Policy", exact=True).first).to_have_value("linucb-v1")
 
 
-def test_chosen_days(lived: Service, visit: Visit) -> None:
-    """Both ends count; one that is left out is no bound; the wrong way round is said before anybody is asked."""
+def test_selected_days(lived: Service, visit: Visit) -> None:
+    """Both days are included, an empty field means no bound, and days in the wrong order are refused in the form."""
     page = visit(lived)
     page.get_by_label("Period").select_option("days")
     since, until = page.get_by_label("From"), page.get_by_label("To", exact=True)
@@ -116,7 +116,7 @@ def test_chosen_days(lived: Service, visit: Visit) -> None:
 
 
 def test_measures(lived: Service, visit: Visit) -> None:
-    """Another reaction, the mean reward, policies for versions: in the address too, and only that part is asked for."""
+    """The choices above the chart are in the address, and only that part is loaded again."""
     page = visit(lived)
     asked: list[str] = []
     page.on("request", lambda request: asked.append(request.url))
@@ -131,16 +131,16 @@ def test_measures(lived: Service, visit: Visit) -> None:
     expect(page.locator("#rates .intervals .row")).to_have_count(4)
 
 
-def test_days_without_anything(lived: Service, visit: Visit) -> None:
-    """Say so, in each part, and leave the filters where they can be changed."""
+def test_days_without_data(lived: Service, visit: Visit) -> None:
+    """Each part says that there is no data, and the filters stay usable."""
     page = visit(lived, "/dashboard?since=2001-01-01&until=2001-01-31")
     for part in ("totals", "rates", "rewards", "learning", "costs"):
         expect(page.locator(f"#{part} .nothing")).to_be_visible()
     assert_plain(page)
 
 
-def test_a_filter_that_makes_no_sense(lived: Service, visits: Visits) -> None:
-    """What an address asks for is answered by the service, and shown as it answers."""
+def test_invalid_filter(lived: Service, visits: Visits) -> None:
+    """The service refuses an invalid filter in the address, and the page shows its message."""
     visits.expected = "422"
     page = visits.open(lived, "/dashboard?since=yesterday")
     expect(page.locator("#rates .failure")).to_contain_text("since: Input should be a valid date")
@@ -148,14 +148,14 @@ def test_a_filter_that_makes_no_sense(lived: Service, visits: Visits) -> None:
     expect(page.locator(".failure")).to_have_count(0)
 
 
-def test_an_empty_database(service: Service, visit: Visit) -> None:
-    """A plain sentence; the numbers come with the first decision."""
+def test_empty_database(service: Service, visit: Visit) -> None:
+    """Without decisions the page says so; it shows numbers after the first decision."""
     page = visit(service)
     expect(page.locator("#start")).to_contain_text("No tip has been shown yet.")
     expect(page.locator("#parts")).to_be_hidden()
     assert_plain(page)
     service.client.post("/score", json=calls.score())
-    page.get_by_role("button", name="Look again").click()
+    page.get_by_role("button", name="Reload").click()
     settled(page)
     assert tile(page, "Tips shown") == "1"
     assert tile(page, "Mean reward") == UNKNOWN
@@ -164,8 +164,8 @@ def test_an_empty_database(service: Service, visit: Visit) -> None:
     assert_plain(page)
 
 
-def test_the_database_goes_away_and_comes_back(serve: Serve, db: Engine, database_url: str, visits: Visits) -> None:
-    """What went wrong in a sentence, the numbers that were there left alone, and a way to try again."""
+def test_database_failure(serve: Serve, db: Engine, database_url: str, visits: Visits) -> None:
+    """If the database fails, the page shows an error, keeps the old numbers, and can try again."""
     live(db, days=3)
     service = serve(database_connect_timeout=2)
     visits.expected = "503"
@@ -190,8 +190,8 @@ def test_the_database_goes_away_and_comes_back(serve: Serve, db: Engine, databas
     expect(stranger.locator("#totals .big").first).to_have_text("54")
 
 
-def test_a_service_that_does_not_answer(service: Service, visits: Visits) -> None:
-    """Is waited for no longer than two minutes; then it is said, and can be tried again."""
+def test_timeout(service: Service, visits: Visits) -> None:
+    """After two minutes without an answer, the page says so and offers to try again."""
     page = visits.window(service)
     page.clock.install()
     page.route("**/analytics/filters", lambda _: None)
@@ -206,8 +206,8 @@ def test_a_service_that_does_not_answer(service: Service, visits: Visits) -> Non
     expect(page.locator("#start")).to_contain_text("No tip has been shown yet.")
 
 
-def test_behind_a_prefix(lived: Service, visits: Visits) -> None:
-    """A proxy may put something before every path: no link and no call leads past it."""
+def test_prefix(lived: Service, visits: Visits) -> None:
+    """Behind a proxy that adds a prefix to paths, all links and calls have the prefix."""
     page = visits.window(lived)
     prefix = f"{lived.url}/behind/a/proxy"
     asked: list[str] = []
@@ -219,7 +219,7 @@ def test_behind_a_prefix(lived: Service, visits: Visits) -> None:
     assert tile(page, "Tips shown") == f"{sum(item['shown'] for item in shown):,}"
     for part in ("health", "rates", "rewards", "learning", "costs"):
         assert page.locator(f"#{part} a.csv").evaluate("link => link.href").startswith(f"{prefix}/analytics/")
-    page.get_by_role("textbox", name="Person").fill("ada")
+    page.get_by_role("textbox", name="User").fill("ada")
     page.get_by_role("button", name="Open").click()
     expect(page.locator("#decisions tbody tr").first).to_be_visible()
     settled(page)
@@ -232,17 +232,17 @@ def test_behind_a_prefix(lived: Service, visits: Visits) -> None:
 
 
 def through_proxy(route: Route, prefix: str) -> None:
-    """Ask the service for what a browser asks a proxy for that adds /behind/a/proxy to its paths."""
+    """Answer as a proxy that adds /behind/a/proxy to the paths of the service."""
     service = prefix.removesuffix("/behind/a/proxy")
     route.fulfill(response=route.fetch(url=service + route.request.url.removeprefix(prefix)))
 
 
 def test_two_hundred_prompt_versions(service: Service, visit: Visit) -> None:
-    """The chart has those shown most and says what it leaves out; the table has all, scrolls by itself, and sorts."""
+    """The chart has the versions shown most and says how many it omits; the table has all, scrolls and sorts."""
     versions = [f"v{number:03}" for number in range(200)]
     tip = {"id": "t1", "content": "Call the dentist", "source": "llm"}
     items = [
-        calls.score(f"person-{time}", candidates=[{**tip, "prompt_version": version}])
+        calls.score(f"user-{time}", candidates=[{**tip, "prompt_version": version}])
         for number, version in enumerate(versions)
         for time in range(1 + number % 9)
     ]
@@ -264,8 +264,8 @@ def test_two_hundred_prompt_versions(service: Service, visit: Visit) -> None:
     assert len(page.get_by_label("Prompt version", exact=True).first.locator("option").all()) == 201
 
 
-def test_csv_is_what_the_tables_show(lived: Service, visit: Visit) -> None:
-    """Row by row: counts and rates, in every part, for what is filtered by."""
+def test_csv(lived: Service, visit: Visit) -> None:
+    """The CSV of each part has the rows of its table, with the same filters."""
     page = visit(lived, "/dashboard?period=7&measure=helpful")
     for unfolded in page.locator("summary").all():
         unfolded.click()
@@ -298,8 +298,8 @@ def test_csv_is_what_the_tables_show(lived: Service, visit: Visit) -> None:
     assert sorted(found) == sorted([row["policy"] or "all", row["status"].capitalize()] for row in health)
 
 
-def test_what_prompts_cost(serve: Serve, gateway: Gateway, visit: Visit) -> None:
-    """A call of the model, its tokens, and what they came to for each tip that was done."""
+def test_prompt_costs(serve: Serve, gateway: Gateway, visit: Visit) -> None:
+    """The page shows the calls of the model, their tokens, and the tokens for each tip that was done."""
     gateway.script(completion('[{"id": "t1", "content": "Stretch."}]'))
     service = serve(litellm_url=gateway.url)
     assert service.client.post("/generate", json={"user_id": "ada", "n": 1}).json()["prompt_version"] == "v1"
@@ -313,8 +313,8 @@ def test_what_prompts_cost(serve: Serve, gateway: Gateway, visit: Visit) -> None
     assert row[1:6] == [said[name] for name in ("calls", "failed", "retries", "prompt_tokens", "completion_tokens")]
 
 
-def test_a_version_of_strange_characters(service: Service, db: Engine, visit: Visit) -> None:
-    """Is shown as it is wherever it stands, and found by the filter."""
+def test_special_characters_in_a_version(service: Service, db: Engine, visit: Visit) -> None:
+    """A version with special characters is shown unchanged, and can be filtered by."""
     strange = "<img src=x onerror=alert(1)>\"'&/../%00é😀"
     live(db, days=1, versions=[strange, "v1"])
     page = visit(service, "/dashboard?period=all")
@@ -332,44 +332,44 @@ def test_a_version_of_strange_characters(service: Service, db: Engine, visit: Vi
 
 
 def tile(page: Page, title: str) -> str:
-    """Return the number of a title."""
+    """Return the number under a title."""
     return page.locator(f".tiles > div:has(dt:text-is('{title}')) .big").inner_text()
 
 
 def query(page: Page) -> str:
-    """Return what the address says besides the page."""
+    """Return the query of the address."""
     return str(page.evaluate("location.search"))
 
 
 def assert_plain(page: Page) -> None:
-    """Nothing there is what a program says when it has no number."""
+    """Assert that the page shows no NaN, undefined or similar."""
     assert not re.search(r"NaN|undefined|null|Infinity|\[object", page.locator("body").inner_text())
 
 
 def cells(part: Locator) -> list[list[str]]:
-    """Return what stands in a part's table."""
+    """Return the cells of a part's table."""
     return [row.locator("th, td").all_inner_texts() for row in part.locator("tbody tr").all()]
 
 
 def rows_of(service: Service, page: Page, part: str) -> list[dict[str, Any]]:
-    """Return what the CSV of a part says."""
+    """Return the rows of a part's CSV."""
     link = page.locator(f"#{part}").get_by_role("link", name="CSV").get_attribute("href")
     assert link is not None
     return list(csv.DictReader(io.StringIO(service.client.get(link).text)))
 
 
 def rounded(number: str, to: str) -> Decimal:
-    """Return a number as a browser rounds it: halves away from zero, of the digits that are written."""
+    """Round a decimal number as a browser does: halves away from zero."""
     return Decimal(number).quantize(Decimal(to), ROUND_HALF_UP)
 
 
 def percent(share: str) -> str:
-    """Return a share as the page writes it."""
+    """Return a share as the page formats it."""
     return f"{rounded(str(Decimal(share) * 100), '0.1')}%"
 
 
 def signed(reward: str) -> str:
-    """Return a reward as the page writes it."""
+    """Return a reward as the page formats it."""
     if reward == "":
         return UNKNOWN
     value = rounded(reward, "0.01")
@@ -377,13 +377,13 @@ def signed(reward: str) -> str:
 
 
 def day(iso: str) -> str:
-    """Return a day as the page writes it."""
+    """Return a day as the page formats it."""
     return f"{date.fromisoformat(iso):%-d %b %Y}"
 
 
 @contextmanager
 def away(database_url: str) -> Iterator[None]:
-    """Have the server end all connections to a database, and refuse new ones."""
+    """Make the server end all connections to a database and refuse new ones."""
     name = psycopg.conninfo.conninfo_to_dict(database_url)["dbname"]
     allow = sql.SQL("ALTER DATABASE {} ALLOW_CONNECTIONS {}")
     with psycopg.connect(make_conninfo(database_url, dbname="postgres"), autocommit=True) as connection:

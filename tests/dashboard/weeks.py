@@ -1,4 +1,4 @@
-"""Some weeks of people's lives, decided and learned by the services themselves."""
+"""Some weeks of simulated users, with decisions and rewards by the services themselves."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ from oo_ml.services.decisions.learn import DecisionRewardCommand, learn
 from tests.candidates import Candidate
 from tests.migrations.rows import uuid7
 
-# The last day there is data of.
+# The last day with data.
 LAST: Final = datetime(2026, 11, 23, tzinfo=UTC)
 _POLICIES: Final = (LINUCB, EPSILON_GREEDY)
 _PARAMETERS: Final = Parameters(alpha=0.4, epsilon=0.12, exploration=0.05)
@@ -25,9 +25,9 @@ _REWARDS: Final = (1.0, 0.5, 0.0, -0.5, -1.0)
 
 @dataclass(frozen=True, slots=True)
 class _World:
-    """Who there is, which versions write the tips, and what happens by chance."""
+    """The users, the prompt versions that write tips, and the source of random numbers."""
 
-    people: Sequence[str]
+    users: Sequence[str]
     versions: Sequence[str | None]
     random: Random
 
@@ -36,15 +36,15 @@ def live(
     db: Engine,
     *,
     days: int,
-    people: Sequence[str] = ("ada", "ben", "zoë"),
+    users: Sequence[str] = ("ada", "ben", "zoë"),
     versions: Sequence[str | None] = (None, "v1", "v2-mentor", "v3-few-shot"),
     a_day: int = 6,
 ) -> None:
-    """Have each of `people` choose `a_day` times on each day until LAST, the policies taking turns, and mostly react.
+    """Simulate users who get `a_day` tips on each day until LAST, from both policies in turn, and react to most.
 
-    Versions early in the list are liked better, and so are overdue and urgent tasks: there is something to learn.
+    Users prefer versions early in the list, and overdue and urgent tasks, so there is something to learn.
     """
-    world = _World(people, versions, Random(7))  # noqa: S311 - lives, not secrets
+    world = _World(users, versions, Random(7))  # noqa: S311 - a simulation, no secrets
     for day in range(days):
         for turn in range(a_day):
             at = LAST - timedelta(days=days - 1 - day) + timedelta(hours=7 + turn * 14 // a_day)
@@ -52,7 +52,7 @@ def live(
 
 
 def _choose_and_react(db: Engine, world: _World, at: datetime, policy: str) -> None:
-    offers = {user_id: _offers(world) for user_id in world.people}
+    offers = {user_id: _offers(world) for user_id in world.users}
     commands = [
         DecideCommand(
             user_id, policy, uuid7(at, world.random.getrandbits(74)), at, Moment(at.hour, at.weekday()), offer

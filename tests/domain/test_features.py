@@ -1,4 +1,4 @@
-"""The feature vectors, number by number as the contract writes them."""
+"""The feature vectors of the contract."""
 
 import math
 
@@ -10,8 +10,8 @@ from oo_ml.domain.features import LABELS, Moment, Task, encode
 MOMENT = Moment(hour_of_day=7, day_of_week=3)
 
 
-def test_every_feature_is_as_the_contract_has_it() -> None:
-    """The formulas written out once more, one by one."""
+def test_features_of_the_contract() -> None:
+    """Each feature has the value of its formula in the contract."""
     [x] = encode([MOMENT], [Task(is_overdue=True, task_age_days=12.0, priority=3)], dimension=7)
     assert dict(zip(LABELS, x, strict=True)) == pytest.approx(
         {
@@ -27,8 +27,8 @@ def test_every_feature_is_as_the_contract_has_it() -> None:
     )
 
 
-def test_five_features_are_the_first_five_of_seven() -> None:
-    """Every row of X, for any number of candidates."""
+def test_dimension() -> None:
+    """The five features are the first five of the seven."""
     tasks = [Task(False, float(age), 1 + age % 4) for age in range(10)]
     assert np.array_equal(encode([MOMENT] * len(tasks), tasks, 5), encode([MOMENT] * len(tasks), tasks, 7)[:, :5])
 
@@ -36,7 +36,7 @@ def test_five_features_are_the_first_five_of_seven() -> None:
 @pytest.mark.parametrize(
     ("days", "feature"), [(-3.0, 0.0), (-1e300, 0.0), (0.0, 0.0), (15.0, 0.5), (30.0, 1.0), (31.0, 1.0), (1e300, 1.0)]
 )
-def test_age_is_clipped_to_thirty_days(days: float, feature: float) -> None:
-    """Neither a due date in the future nor an old task leaves the documented range."""
+def test_task_age(days: float, feature: float) -> None:
+    """The age of a task is clipped to 0..30 days."""
     [x] = encode([MOMENT], [Task(False, days, 1)], 5)
     assert x[LABELS.index("task_age")] == feature

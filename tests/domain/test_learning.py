@@ -1,4 +1,4 @@
-"""Changes of every kind, folded one by one, against what a rebuild from the rewards that count would give."""
+"""The fold of ledger entries of every kind, compared with a rebuild from the rewards that count."""
 
 from dataclasses import dataclass
 
@@ -21,7 +21,7 @@ _reward = st.floats(-1, 1, allow_subnormal=False)
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Life:
-    """Changes in the order in which they came, and the rewards that count at the end."""
+    """Changes in the order of the ledger, and the rewards that count at the end."""
 
     changes: list[Change]
     counting: dict[int, tuple[NDArray[np.float64], float]]
@@ -29,7 +29,7 @@ class Life:
 
 @st.composite
 def lives(draw: st.DrawFn) -> Life:
-    """Rewards and defaults of some decisions, amended, retracted and given again."""
+    """Draw rewards and defaults of some decisions, which are amended, retracted and given again."""
     changes: list[Change] = []
     counting: dict[int, tuple[NDArray[np.float64], float]] = {}
     for decision, x in enumerate(draw(st.lists(_features, max_size=8))):
@@ -53,8 +53,8 @@ def lives(draw: st.DrawFn) -> Life:
     return Life(changes, counting)
 
 
-def folded(changes: list[Change]) -> Learned:
-    """What the changes make of nothing."""
+def fold_all(changes: list[Change]) -> Learned:
+    """Fold the changes, starting from a fresh state."""
     learned = FRESH
     for change in changes:
         learned = fold(learned, change)
@@ -62,9 +62,9 @@ def folded(changes: list[Change]) -> Learned:
 
 
 @given(lives())
-def test_what_is_left_is_a_rebuild_from_the_rewards_that_count(life: Life) -> None:
-    """A = I + sum of x x^T, b = sum of r x, and the counters, over them alone: corrections leave no trace."""
-    learned = folded(life.changes)
+def test_fold_equals_rebuild(life: Life) -> None:
+    """A = I + sum of x x^T and b = sum of r x over the rewards that count, within rounding; the counters too."""
+    learned = fold_all(life.changes)
     A, b = np.eye(D), np.zeros(D)
     for x, reward in life.counting.values():
         A += np.outer(x, x)
@@ -76,8 +76,8 @@ def test_what_is_left_is_a_rebuild_from_the_rewards_that_count(life: Life) -> No
 
 
 @given(lives())
-def test_a_stays_symmetric_positive_definite_whatever_is_taken_back(life: Life) -> None:
-    """After each change: bit for bit symmetric, and no eigenvalue below 1 but for rounding."""
+def test_positive_definiteness_after_each_change(life: Life) -> None:
+    """After each change A is symmetric bit for bit, and no eigenvalue is below 1, within rounding."""
     learned = FRESH
     for change in life.changes:
         learned = fold(learned, change)
@@ -86,8 +86,8 @@ def test_a_stays_symmetric_positive_definite_whatever_is_taken_back(life: Life) 
 
 
 @given(lives())
-def test_the_fold_is_what_the_naive_loops_give_bit_for_bit(life: Life) -> None:
-    """Element by element in Python's own floats, in the order of the ledger: no reordering, no fused arithmetic."""
+def test_fold_equals_naive_loops(life: Life) -> None:
+    """The fold equals, bit for bit, loops over single elements with Python's floats in the order of the ledger."""
     A = [[float(i == j) for j in range(D)] for i in range(D)]
     b = [0.0] * D
     total = 0.0
@@ -105,17 +105,17 @@ def test_the_fold_is_what_the_naive_loops_give_bit_for_bit(life: Life) -> None:
         for i in range(D):
             b[i] += difference * x[i]
         total += difference
-    learned = folded(life.changes)
+    learned = fold_all(life.changes)
     assert learned.model.A.tolist() == A
     assert learned.model.b.tolist() == b
     assert learned.cumulative_reward == total
 
 
 @given(_features, _reward, _reward)
-def test_amending_is_rewarding_with_another_number(x: NDArray[np.float64], first: float, second: float) -> None:
-    """A is untouched, b is that of the second reward within rounding, and one reward counts."""
-    amended = folded([Change(Kind.REWARD, x, first), Change(Kind.AMEND, x, second, first)])
-    direct = folded([Change(Kind.REWARD, x, second)])
+def test_amend(x: NDArray[np.float64], first: float, second: float) -> None:
+    """After an amend, A is unchanged, b is that of the second reward within rounding, and one reward counts."""
+    amended = fold_all([Change(Kind.REWARD, x, first), Change(Kind.AMEND, x, second, first)])
+    direct = fold_all([Change(Kind.REWARD, x, second)])
     assert np.array_equal(amended.model.A, direct.model.A)
     np.testing.assert_allclose(amended.model.b, direct.model.b, atol=1e-15)
     assert amended.reward_count == 1
@@ -132,7 +132,7 @@ def test_amending_is_rewarding_with_another_number(x: NDArray[np.float64], first
         Change(Kind.IMPORT, np.ones(D), 1.0),
     ],
 )
-def test_what_makes_no_sense_is_not_folded(change: Change) -> None:
-    """A row of the ledger that says two things, or none, is a difference to be reported, not to be guessed at."""
+def test_inconsistent_change(change: Change) -> None:
+    """A change whose kind and rewards contradict each other is refused."""
     with pytest.raises(ValueError, match="expected a valid change, found "):
         fold(FRESH, change)

@@ -1,4 +1,4 @@
-"""What counts as a reply of the model, and which version is used."""
+"""Replies of the language model, and lists of prompt versions."""
 
 import json
 
@@ -11,10 +11,10 @@ from oo_ml.domain.prompts import (
     MAX_TEXT_CHARACTERS,
     GeneratedTip,
     ReplyError,
-    correction,
-    listed_versions,
     parse_reply,
+    parse_versions,
     tips_schema,
+    write_correction,
 )
 
 ARRAY = '[{"id": "walk", "content": "Walk a little.", "rationale": "Sun."}]'
@@ -47,14 +47,14 @@ REPLY = st.builds(
         f"Here you are:\n\n```\n{ARRAY}\n```\nHave a good day [really].",
     ],
 )
-def test_an_array_alone_or_in_a_fence(text: str) -> None:
-    """Space around the array and prose around a fence change nothing."""
+def test_array_alone_or_in_a_fence(text: str) -> None:
+    """Space around the array and prose around a fence are ignored."""
     assert parse_reply(text, 3) == (WALK,)
 
 
 @pytest.mark.parametrize("where", ["{}", "```json\n{}\n```"])
-def test_a_fence_inside_a_tip_is_text(where: str) -> None:
-    """Three backticks in a string are part of the tip."""
+def test_fence_inside_a_tip(where: str) -> None:
+    """Three backticks inside a string are a part of the tip."""
     content = "Write ```x``` in the file."
 
     [tip] = parse_reply(where.replace("{}", json.dumps([{"content": content}])), 1)
@@ -112,17 +112,17 @@ def test_a_fence_inside_a_tip_is_text(where: str) -> None:
         ),
     ],
 )
-def test_what_is_refused_and_what_the_model_is_told(text: str, complaint: str) -> None:
-    """Each mistake has a sentence of its own, and the correction carries it."""
+def test_invalid_replies(text: str, complaint: str) -> None:
+    """Each kind of mistake has its own message, and the correction contains the message."""
     with pytest.raises(ReplyError) as caught:
         parse_reply(text, 5)
 
     assert str(caught.value) == complaint
-    assert complaint in correction(caught.value)
+    assert complaint in write_correction(caught.value)
 
 
-def test_ids_and_rationales_may_be_missing() -> None:
-    """A missing id is made from the place in the reply, a number becomes its text; a rationale may be absent."""
+def test_missing_ids_and_rationales() -> None:
+    """A missing id is made from the index in the reply, and a number becomes text; a rationale is optional."""
     text = '[{"content": "a"}, {"id": null, "content": "b", "rationale": null}, {"id": 7, "content": "c"}]'
 
     assert parse_reply(text, 3) == (
@@ -132,16 +132,16 @@ def test_ids_and_rationales_may_be_missing() -> None:
     )
 
 
-def test_more_tips_than_asked_for() -> None:
-    """The first n are taken; what follows is not looked at."""
+def test_more_tips_than_requested() -> None:
+    """The first n tips are used; later entries are not even checked."""
     text = '[{"content": "a"}, {"content": "b"}, {"content": "c"}, 7]'
 
     assert [tip.content for tip in parse_reply(text, 2)] == ["a", "b"]
 
 
 @given(REPLY | ANY_TEXT, st.integers(1, 5))
-def test_any_text_is_tips_or_a_reply_error(text: str, n: int) -> None:
-    """No reply raises anything else, and tips can be stored as they are."""
+def test_any_text_as_reply(text: str, n: int) -> None:
+    """Any text gives either tips that can be stored unchanged, or a ReplyError."""
     try:
         tips = parse_reply(text, n)
     except ReplyError:
@@ -157,16 +157,16 @@ def test_any_text_is_tips_or_a_reply_error(text: str, n: int) -> None:
 
 
 @given(st.lists(st.builds(GeneratedTip, ID, st.text('ab é\n"\\[`', max_size=9).map("x{}".format), st.none())))
-def test_what_is_written_is_read(tips: list[GeneratedTip]) -> None:
-    """A good reply gives exactly its tips."""
+def test_round_trip_of_tips(tips: list[GeneratedTip]) -> None:
+    """Tips written as a JSON array are read back unchanged."""
     unique = list({tip.id: tip for tip in tips}.values()) or [WALK]
     text = json.dumps([{"id": tip.id, "content": tip.content, "rationale": tip.rationale} for tip in unique])
 
     assert parse_reply(text, len(unique)) == tuple(unique)
 
 
-def test_the_schema_asks_for_exactly_n() -> None:
-    """The schema describes what parse_reply accepts: an array of n objects, whose ids are made afterwards."""
+def test_schema_of_replies() -> None:
+    """The schema requires an array of exactly n objects."""
     schema = tips_schema(4)
 
     assert (schema["type"], schema["minItems"], schema["maxItems"]) == ("array", 4, 4)
@@ -183,6 +183,6 @@ def test_the_schema_asks_for_exactly_n() -> None:
         ("v1,v1,v2-mentor", ["v1", "v1", "v2-mentor"]),
     ],
 )
-def test_the_versions_of_a_comma_list(configured: str, versions: list[str]) -> None:
-    """Spaces and empty entries mean nothing."""
-    assert listed_versions(configured) == versions
+def test_parse_versions(configured: str, versions: list[str]) -> None:
+    """Spaces and empty entries in the list are ignored."""
+    assert parse_versions(configured) == versions

@@ -1,4 +1,4 @@
-"""The maths of the model, against the naive way of writing it."""
+"""The ridge regression, compared with naive formulas."""
 
 import numpy as np
 from hypothesis import given
@@ -11,7 +11,7 @@ _features = arrays(np.float64, 5, elements=st.floats(-1, 1, allow_subnormal=Fals
 _rewards = st.lists(st.tuples(_features, st.floats(-1, 1, allow_subnormal=False)), max_size=30)
 
 
-def _learned(rewards: list[tuple[np.ndarray, float]]) -> Ridge:
+def _observe_all(rewards: list[tuple[np.ndarray, float]]) -> Ridge:
     state = Ridge.fresh(5)
     for x, reward in rewards:
         state = observe(state, x, reward)
@@ -24,9 +24,9 @@ def _width(state: Ridge, x: np.ndarray) -> float:
 
 
 @given(_rewards)
-def test_the_state_is_ridge_regression(rewards: list[tuple[np.ndarray, float]]) -> None:
-    """A = I + X^T X and b = X^T r; theta is what least squares with a penalty of 1 finds."""
-    state = _learned(rewards)
+def test_ridge_regression(rewards: list[tuple[np.ndarray, float]]) -> None:
+    """A = I + X^T X and b = X^T r; theta is the solution of least squares with a penalty of 1."""
+    state = _observe_all(rewards)
     X = np.array([x for x, _ in rewards]).reshape(-1, 5)
     r = np.array([reward for _, reward in rewards])
     np.testing.assert_allclose(state.A, np.eye(5) + X.T @ X, atol=1e-12)
@@ -36,25 +36,25 @@ def test_the_state_is_ridge_regression(rewards: list[tuple[np.ndarray, float]]) 
 
 
 @given(_rewards, _features)
-def test_uncertainty_is_the_root_of_x_inverse_a_x(rewards: list[tuple[np.ndarray, float]], x: np.ndarray) -> None:
-    """Against the inverse that the service never forms."""
-    state = _learned(rewards)
+def test_uncertainty(rewards: list[tuple[np.ndarray, float]], x: np.ndarray) -> None:
+    """The uncertainty equals sqrt(x^T A^-1 x), computed here with an explicit inverse."""
+    state = _observe_all(rewards)
     width = _width(state, x)
     assert np.isclose(width, np.sqrt(x @ np.linalg.inv(state.A) @ x), rtol=1e-9, atol=1e-12)
 
 
 @given(_rewards, _features)
-def test_a_stays_symmetric_positive_definite(rewards: list[tuple[np.ndarray, float]], x: np.ndarray) -> None:
-    """Bit for bit symmetric, with no eigenvalue below 1: each reward only ever adds certainty."""
-    before = _learned(rewards)
+def test_positive_definiteness(rewards: list[tuple[np.ndarray, float]], x: np.ndarray) -> None:
+    """A is symmetric bit for bit with no eigenvalue below 1, and no reward increases the uncertainty."""
+    before = _observe_all(rewards)
     after = observe(before, x, 0.0)
     assert np.array_equal(after.A, after.A.T)
     assert np.linalg.eigvalsh(after.A)[0] >= 1 - 1e-9
     assert _width(after, x) <= _width(before, x) + 1e-12
 
 
-def test_observing_leaves_the_state_before_as_it_was() -> None:
-    """States are values: a batch may hold several of them."""
+def test_observe_does_not_change_its_argument() -> None:
+    """States are immutable: a batch may hold several of them."""
     before = Ridge.fresh(5)
     observe(before, np.ones(5), 1.0)
     assert np.array_equal(before.A, np.eye(5))

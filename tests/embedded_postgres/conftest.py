@@ -19,33 +19,33 @@ from tests.waiting import until
 
 @pytest.fixture(scope="session")
 def bin_dir() -> Path:
-    """PostgreSQL's programs, as the service finds them."""
+    """Return the directory of PostgreSQL's programs that the service would use."""
     return binaries.find(None)
 
 
 @pytest.fixture
 def base() -> Iterator[Path]:
-    """A directory open to every account, as pytest's own are not."""
+    """Create a directory that every account can enter, unlike those of pytest."""
     with _open_directory() as directory:
         yield directory
 
 
 @pytest.fixture
 def new_dir(base: Path) -> Path:
-    """A data directory that does not exist yet. The first start is slow: most tests are about another."""
+    """Return the path of a data directory that does not exist yet. The first start in it is slow."""
     return base / "data"
 
 
 @pytest.fixture
 def data_dir(shared_dir: Path) -> Iterator[Path]:
-    """A data directory that has been used before, by other tests too, and whose server is not running."""
+    """Return a data directory that other tests have used before; its server is not running."""
     yield shared_dir
     _stop(shared_dir)
 
 
 @pytest.fixture
 def own_dir(shared_dir: Path, new_dir: Path) -> Path:
-    """A data directory that has been used before and may be spoilt."""
+    """Copy a used data directory, so that the test may damage it."""
     new_dir.mkdir()
     shutil.copytree(shared_dir / "postgres", new_dir / "postgres")
     return new_dir
@@ -53,7 +53,7 @@ def own_dir(shared_dir: Path, new_dir: Path) -> Path:
 
 @pytest.fixture(scope="session")
 def shared_dir() -> Iterator[Path]:
-    """What `data_dir` is, and `own_dir` is copied from."""
+    """Create the data directory that `data_dir` returns and `own_dir` copies."""
     with _open_directory() as directory:
         with running(directory, bin_dir=None, start_timeout=TIMEOUT, fsync=False):
             pass
@@ -71,7 +71,7 @@ def _open_directory() -> Iterator[Path]:
 
 
 def _stop(directory: Path) -> None:
-    # No server outlives a test, however it went.
+    # No server outlives a test, even a failed one.
     if left := pid(directory):
         os.kill(left, signal.SIGQUIT)
         until(lambda: pid(directory) is None)
@@ -79,7 +79,7 @@ def _stop(directory: Path) -> None:
 
 @pytest.fixture
 def use(bin_dir: Path) -> Iterator[Callable[..., User]]:
-    """Start a process that uses the server; it is killed at the end if it has not left."""
+    """Return a function that starts a process that uses the server. The fixture kills what is left at the end."""
     with ExitStack() as users:
 
         def start(data_dir: Path, python: str = sys.executable, uid: int | None = None) -> User:

@@ -1,4 +1,4 @@
-"""Processes that use the server, and what can be seen of it from outside."""
+"""Processes that use the server, and observations of the server from outside."""
 
 import os
 import signal
@@ -27,7 +27,7 @@ class User:
     """A process that uses the server until it is told to leave."""
 
     def __init__(self, data_dir: Path, bin_dir: Path, python: str, uid: int | None) -> None:
-        self.process = subprocess.Popen(  # noqa: S603 - our own program
+        self.process = subprocess.Popen(  # noqa: S603 - a program of this test
             [python, "-B", "-c", _PROGRAM, str(data_dir), str(bin_dir)],
             env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
             cwd=Path(__file__).parents[2],
@@ -40,23 +40,23 @@ class User:
         )
 
     def server(self) -> Server:
-        """Wait until it has come; where the server is."""
+        """Wait until the process uses the server; return the server."""
         assert self.process.stdout is not None
         return Server(Path(self.process.stdout.readline().rstrip("\n")))
 
     def leave(self) -> None:
-        """Let it leave in order, and wait until it has."""
+        """Let the process leave normally, and wait for its end."""
         self.dismiss()
         assert self.process.wait(TIMEOUT) == 0
 
     def dismiss(self) -> None:
-        """Let it leave, without waiting."""
+        """Let the process leave, without waiting."""
         assert self.process.stdin is not None
         self.process.stdin.write("\n")
         self.process.stdin.flush()
 
     def kill(self) -> None:
-        """End it with SIGKILL, if it has not ended: it tidies nothing up."""
+        """End the process with SIGKILL, without any cleanup; do nothing if it has ended."""
         self.process.kill()
         self.process.wait(TIMEOUT)
         for stream in filter(None, (self.process.stdin, self.process.stdout)):
@@ -64,14 +64,14 @@ class User:
 
 
 def pid(data_dir: Path) -> int | None:
-    """The process id of the server in `data_dir`, if one is running."""
+    """Return the process id of the server in `data_dir`; None if none is running."""
     cluster = data_dir / "postgres"
-    found = postmaster.record(cluster)
+    found = postmaster.read_record(cluster)
     return found.pid if found and postmaster.is_alive(cluster) else None
 
 
 def kill_server(data_dir: Path) -> None:
-    """End the server with SIGKILL, and wait until it has."""
+    """End the server with SIGKILL, and wait for its end."""
     found = pid(data_dir)
     assert found is not None
     os.kill(found, signal.SIGKILL)
@@ -79,7 +79,7 @@ def kill_server(data_dir: Path) -> None:
 
 
 def ask(server: Server, statement: str) -> object:
-    """The first value that `statement` gives, committed."""
+    """Run `statement` and commit; return the first value of its result."""
     with psycopg.connect(server.url) as connection:
         cursor = connection.execute(statement.encode())
         row = cursor.fetchone() if cursor.description else None

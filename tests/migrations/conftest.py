@@ -1,4 +1,4 @@
-"""Databases, and what pytest-alembic asks for."""
+"""Databases, and the fixtures of pytest-alembic."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,7 +19,7 @@ CHECKOUT = Path(__file__).parents[2]
 
 @pytest.fixture
 def second_database_url(empty_postgresql: psycopg.Connection[Any]) -> Iterator[str]:
-    """The address of one more empty database, to compare with."""
+    """Return the address of a second empty database, for comparisons."""
     name = f"{empty_postgresql.info.dbname}_second"
     empty_postgresql.autocommit = True
     empty_postgresql.execute(SQL("DROP DATABASE IF EXISTS {}").format(Identifier(name)))
@@ -30,13 +30,13 @@ def second_database_url(empty_postgresql: psycopg.Connection[Any]) -> Iterator[s
 
 @pytest.fixture
 def alembic_config() -> Config:
-    """What `alembic` reads in a checkout."""
+    """Return the configuration that `alembic` reads in a checkout."""
     return Config(CHECKOUT / "alembic.ini")
 
 
 @pytest.fixture
 def alembic_engine(empty_database_url: str) -> Iterator[Engine]:
-    """An empty database."""
+    """Return an engine for an empty database."""
     created = create_engine(engine.parse_url(empty_database_url), poolclass=NullPool)
     yield created
     created.dispose()

@@ -9,17 +9,17 @@ from oo_ml.embedded_postgres import binaries
 
 
 def dump(url: str, *options: str) -> str:
-    """Return what pg_dump says of a database."""
+    """Return the output of pg_dump for a database."""
     return _run([f"{binaries.find(None)}/pg_dump", "--restrict-key=same", *options, url])
 
 
 def psql(url: str, script: str) -> None:
-    """Run a script as an administrator would; the first error ends it."""
+    """Run a script with psql, as an administrator would; the first error ends it."""
     _run([f"{binaries.find(None)}/psql", "--no-psqlrc", "--quiet", "--set=ON_ERROR_STOP=1", url], script)
 
 
 def squawk(script: str) -> list[str]:
-    """Return what the linter finds in a script, a line a finding, without its place."""
+    """Return the findings of the linter in a script, one line each, without positions."""
     done = subprocess.run(  # noqa: S603 - a tool of ours on a script of ours
         [
             f"{sysconfig.get_path('scripts')}/squawk",
@@ -37,7 +37,7 @@ def squawk(script: str) -> list[str]:
 
 
 def _run(command: Sequence[str], stdin: str = "") -> str:
-    done = subprocess.run(  # noqa: S603 - no word of it comes from outside
+    done = subprocess.run(  # noqa: S603 - no argument comes from outside
         command, input=stdin, env=binaries.environment(), capture_output=True, text=True, check=False
     )
     assert (done.returncode, done.stderr) == (0, "")

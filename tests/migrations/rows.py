@@ -1,4 +1,4 @@
-"""Rows as short as the schema allows, for tests that need some data in the tables."""
+"""Minimal rows, for tests that need some data in the tables."""
 
 import uuid
 from datetime import datetime
@@ -8,7 +8,7 @@ import psycopg
 
 
 def uuid7(moment: datetime, rest: int = 0) -> uuid.UUID:
-    """Return the UUIDv7 of a moment whose 74 random bits are `rest`."""
+    """Return the UUIDv7 of a time, with `rest` as its 74 random bits."""
     milliseconds = round(moment.timestamp() * 1000)
     return uuid.UUID(int=milliseconds << 80 | 7 << 76 | rest >> 62 << 64 | 2 << 62 | rest & (1 << 62) - 1)
 
@@ -24,7 +24,7 @@ INSERT_DECISION = """
 
 
 def insert_decision(connection: psycopg.Connection[Any], decision_id: uuid.UUID) -> None:
-    """Write a decision down, in a transaction of its own."""
+    """Insert a decision, in a transaction of its own."""
     connection.execute(INSERT_DECISION, [decision_id])
     connection.commit()
 
@@ -40,8 +40,8 @@ def partition_of(connection: psycopg.Connection[Any], decision_id: uuid.UUID) ->
     return str(row[0])
 
 
-def fill(connection: psycopg.Connection[Any], decision_id: uuid.UUID) -> None:
-    """Put a row into every table."""
+def fill_tables(connection: psycopg.Connection[Any], decision_id: uuid.UUID) -> None:
+    """Insert a row into every table."""
     connection.execute(
         """
         INSERT INTO oo_ml.policy_state (

@@ -1,4 +1,4 @@
-"""`alembic` itself, in a checkout, as developers and pipelines use it."""
+"""The command `alembic` in a checkout, as developers and pipelines use it."""
 
 import shutil
 import subprocess
@@ -17,8 +17,8 @@ from tests.migrations.conftest import CHECKOUT
 from tests.migrations.programs import dump
 
 
-def test_it_does_what_the_command_does(empty_database_url: str, second_database_url: str) -> None:
-    """upgrade, check, current, history and downgrade: the same databases, and the same words about them."""
+def test_alembic_and_oo_ml_db(empty_database_url: str, second_database_url: str) -> None:
+    """`alembic` and `oo-ml db` make the same databases and print the same lines."""
     ours: dict[str, Any] = {"OO_ML_DATABASE_URL": empty_database_url}
     its: dict[str, Any] = {"OO_ML_DATABASE_URL": second_database_url}
     assert oo_ml("db", "upgrade", **ours).code == 0
@@ -35,8 +35,8 @@ def test_it_does_what_the_command_does(empty_database_url: str, second_database_
     assert dump(second_database_url) == dump(empty_database_url)
 
 
-def test_it_makes_the_coming_months(postgresql: psycopg.Connection[Any], database_url: str) -> None:
-    """At head already, as `oo-ml db upgrade` does."""
+def test_partitions_of_the_coming_months(postgresql: psycopg.Connection[Any], database_url: str) -> None:
+    """`alembic upgrade head` creates missing months even if the database is at head, as `oo-ml db upgrade` does."""
     postgresql.execute(f"DROP TABLE oo_ml.feature_history_{month_of(datetime.now(UTC), 2):%Y_%m}".encode())
     postgresql.commit()
     assert alembic("upgrade", "head", OO_ML_DATABASE_URL=database_url).code == 0
@@ -47,15 +47,15 @@ def test_it_makes_the_coming_months(postgresql: psycopg.Connection[Any], databas
     assert parts == (MONTHS_AHEAD + 1,)
 
 
-def test_looking_changes_nothing(empty_postgresql: psycopg.Connection[Any], empty_database_url: str) -> None:
-    """`check` and `current` make no schema, and no version table."""
+def test_check_and_current_change_nothing(empty_postgresql: psycopg.Connection[Any], empty_database_url: str) -> None:
+    """`check` and `current` create neither a schema nor a version table."""
     assert alembic("check", OO_ML_DATABASE_URL=empty_database_url).code != 0
     assert alembic("current", OO_ML_DATABASE_URL=empty_database_url) == Done(0, "", "")
     assert empty_postgresql.execute("SELECT to_regnamespace('oo_ml')").fetchone() == (None,)
 
 
-def test_the_template_carries_the_rules(tmp_path: Path) -> None:
-    """`alembic revision` makes a file that passes the linter and says what to keep in mind."""
+def test_template_of_migrations(tmp_path: Path) -> None:
+    """`alembic revision` makes a file that compiles and contains the rules for migrations."""
     scripts = shutil.copytree(CHECKOUT / "alembic", tmp_path / "alembic")
     shutil.copy(CHECKOUT / "alembic.ini", tmp_path)
     done = alembic("revision", "--message", "a new thing", "--rev-id", "0002", cwd=tmp_path)
@@ -68,8 +68,8 @@ def test_the_template_carries_the_rules(tmp_path: Path) -> None:
     assert "\nLocks:" in written
 
 
-def test_without_an_address_it_says_what_to_set() -> None:
-    """One line, no traceback."""
+def test_missing_database_url() -> None:
+    """Without an address `alembic` prints one line that names the setting."""
     done = alembic("upgrade", "head")
     assert (done.code, done.err) == (255, "")
     assert done.out == "FAILED: Set OO_ML_DATABASE_URL, or use `oo-ml db` for the private PostgreSQL\n"

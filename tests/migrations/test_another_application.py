@@ -1,4 +1,4 @@
-"""A database that another application fills: its tables are never read, changed or dropped."""
+"""A database shared with another application: its tables are never read, changed or dropped."""
 
 from typing import Any
 
@@ -38,9 +38,9 @@ VARIABLES = {f"OO_ML_{name.upper()}": value for name, value in ELSEWHERE.items()
 
 @pytest.fixture
 def theirs(empty_postgresql: psycopg.Connection[Any]) -> psycopg.Connection[Any]:
-    """A superuser's connection to the database of another application, in which oO ML may make schemas."""
+    """Return a superuser's connection to another application's database, where oO ML may create schemas."""
     empty_postgresql.execute(THEIRS)
-    # Whatever the service asked for in the wrong schema, it would get.
+    # With these rights, a statement on the wrong schema would succeed and change the data.
     empty_postgresql.execute("GRANT ALL ON ALL TABLES IN SCHEMA public, analytics TO PUBLIC")
     empty_postgresql.execute("GRANT USAGE, CREATE ON SCHEMA public, analytics TO PUBLIC")
     allow_migrations(empty_postgresql)
@@ -48,10 +48,8 @@ def theirs(empty_postgresql: psycopg.Connection[Any]) -> psycopg.Connection[Any]
     return empty_postgresql
 
 
-def test_a_schema_that_is_taken_is_named_with_its_setting(
-    theirs: psycopg.Connection[Any], empty_database_url: str
-) -> None:
-    """One sentence, before anything is changed; the service says that there are no tables of its own."""
+def test_taken_reports_schema(theirs: psycopg.Connection[Any], empty_database_url: str) -> None:
+    """If schema analytics is taken, `db upgrade` names the setting and changes nothing; the service is not ready."""
     before = dump(empty_database_url)
     done = oo_ml("db", "upgrade", OO_ML_DATABASE_URL=as_role(empty_database_url, MIGRATOR))
     assert done == Done(
@@ -67,10 +65,8 @@ def test_a_schema_that_is_taken_is_named_with_its_setting(
 
 
 @pytest.mark.parametrize("taken", ["rollup", "oo_ml"])
-def test_the_other_schemas_may_be_taken_too(
-    empty_postgresql: psycopg.Connection[Any], empty_database_url: str, taken: str
-) -> None:
-    """Any kind of object counts: here a function alone, or a type."""
+def test_other_taken_schemas(empty_postgresql: psycopg.Connection[Any], empty_database_url: str, taken: str) -> None:
+    """Objects of any kind in schemas rollup and oo_ml make `db upgrade` refuse, even a single function or type."""
     empty_postgresql.execute(f"CREATE SCHEMA {taken}".encode())
     made = "FUNCTION rollup.f() RETURNS integer RETURN 1" if taken == "rollup" else "TYPE oo_ml.mood AS ENUM ('ok')"
     empty_postgresql.execute(f"CREATE {made}".encode())
@@ -80,8 +76,8 @@ def test_the_other_schemas_may_be_taken_too(
     assert done == Done(1, "", f"error: Schema {taken} holds objects of another application: {way_out}\n")
 
 
-def test_it_is_migrated_served_and_downgraded(theirs: psycopg.Connection[Any], empty_database_url: str) -> None:
-    """With other names for the schemas of reports everything works, and not a row of theirs is touched."""
+def test_life_in_a_shared_database(theirs: psycopg.Connection[Any], empty_database_url: str) -> None:
+    """With other names for the reports' schemas everything works, and no row of the other application changes."""
     tables = ("--table=public.*", "--table=analytics.*")
     before = dump(empty_database_url, *tables)
     owner = as_role(empty_database_url, MIGRATOR)
@@ -110,10 +106,8 @@ def test_it_is_migrated_served_and_downgraded(theirs: psycopg.Connection[Any], e
     assert theirs.execute(schemas).fetchone() == (["analytics", "oo_ml"],)
 
 
-def test_a_service_with_other_names_than_the_migration_is_not_ready(
-    theirs: psycopg.Connection[Any], empty_database_url: str
-) -> None:
-    """It says which settings it lacks, instead of failing in each report."""
+def test_schema_names_of_the_service(theirs: psycopg.Connection[Any], empty_database_url: str) -> None:
+    """If the service has other schema names than the migration, /readyz names the settings to change."""
     assert theirs.info.dbname
     migrate.upgrade(as_role(empty_database_url, MIGRATOR), make_settings(**ELSEWHERE))
     with serving(make_settings(), empty_database_url) as service:
@@ -122,10 +116,8 @@ def test_a_service_with_other_names_than_the_migration_is_not_ready(
     assert "OO_ML_ANALYTICS_SCHEMA and OO_ML_ROLLUP_SCHEMA" in answer.json()["detail"]
 
 
-def test_what_depends_on_the_reports_makes_a_downgrade_refuse(
-    empty_postgresql: psycopg.Connection[Any], empty_database_url: str
-) -> None:
-    """Nothing is dropped with CASCADE: their view is named, and all is as it was."""
+def test_downgrade_with_a_dependent_view(empty_postgresql: psycopg.Connection[Any], empty_database_url: str) -> None:
+    """If another application's view depends on a report, a downgrade refuses and drops nothing."""
     migrate.upgrade(empty_database_url, make_settings())
     empty_postgresql.execute("CREATE VIEW public.best AS SELECT policy FROM analytics.learning_curve")
     empty_postgresql.commit()
@@ -136,10 +128,8 @@ def test_what_depends_on_the_reports_makes_a_downgrade_refuse(
     assert dump(empty_database_url) == before
 
 
-def test_their_tables_in_our_schema_are_not_ours(
-    empty_postgresql: psycopg.Connection[Any], empty_database_url: str
-) -> None:
-    """A version table in schema oo_ml whose revision and tables this release does not know: 503, and a reason."""
+def test_other_tables_in_schema_oo_ml(empty_postgresql: psycopg.Connection[Any], empty_database_url: str) -> None:
+    """If schema oo_ml holds another application's tables, migrations and /readyz refuse with the reason."""
     empty_postgresql.execute(
         """
         CREATE SCHEMA oo_ml;
@@ -160,8 +150,8 @@ def test_their_tables_in_our_schema_are_not_ours(
     assert (answer.status_code, answer.json()) == (503, {"detail": sentence, "code": "unsuitable_database"})
 
 
-def test_a_column_that_is_missing_makes_it_not_ready(postgresql: psycopg.Connection[Any], database_url: str) -> None:
-    """At the right revision, but not with the right tables: the first one is named."""
+def test_missing_column(postgresql: psycopg.Connection[Any], database_url: str) -> None:
+    """If a declared column is missing, /readyz names it."""
     postgresql.execute("ALTER TABLE oo_ml.tips DROP COLUMN rationale")
     postgresql.commit()
     with serving(make_settings(), database_url) as service:
@@ -171,10 +161,8 @@ def test_a_column_that_is_missing_makes_it_not_ready(postgresql: psycopg.Connect
 
 
 @pytest.mark.parametrize("revision", ["0001", "0009"])
-def test_tables_of_a_pre_release_are_named_with_the_way_out(
-    empty_postgresql: psycopg.Connection[Any], empty_database_url: str, revision: str
-) -> None:
-    """In public, or where the search path led: `db upgrade`, `alembic` and /readyz say it in one sentence."""
+def test_pre_release_tables(empty_postgresql: psycopg.Connection[Any], empty_database_url: str, revision: str) -> None:
+    """Tables of a pre-release, in any schema, make migrations and /readyz refuse with what to do."""
     name = Identifier("elsewhere" if revision == "0001" else "public")
     empty_postgresql.execute(SQL("CREATE SCHEMA IF NOT EXISTS {}").format(name))
     for table in ("policy_state", "feature_history", "reward_ledger", "alembic_version"):

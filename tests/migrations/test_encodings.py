@@ -1,4 +1,4 @@
-"""Text is UTF-8, whatever the client's environment or the database says."""
+"""Text is UTF-8, independent of the client's environment; a database with another encoding is refused."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -23,7 +23,7 @@ WORDS = ("日本", "zoë", "🚀")
 def other_encoding(
     request: pytest.FixtureRequest, empty_postgresql: psycopg.Connection[Any]
 ) -> Iterator[tuple[str, str]]:
-    """The name of an encoding, and the address of a database that has it."""
+    """Return the name of an encoding, and the address of a database with it."""
     name = f"{empty_postgresql.info.dbname}_encoded"
     empty_postgresql.autocommit = True
     create = SQL("CREATE DATABASE {} ENCODING {} LC_COLLATE 'C' LC_CTYPE 'C' TEMPLATE template0")
@@ -32,8 +32,8 @@ def other_encoding(
     empty_postgresql.execute(SQL("DROP DATABASE {} WITH (FORCE)").format(Identifier(name)))
 
 
-def test_a_database_that_is_not_utf8_is_refused(other_encoding: tuple[str, str]) -> None:
-    """By `db upgrade`, at start and by /readyz, in one sentence that says what to do."""
+def test_database_encoding(other_encoding: tuple[str, str]) -> None:
+    """`db upgrade`, `serve` and /readyz refuse a database that is not UTF8, and say what to do."""
     encoding, url = other_encoding
     sentence = (
         f"The encoding of this database is {encoding}, and oO ML needs UTF8: create a database with ENCODING 'UTF8'"
@@ -46,10 +46,8 @@ def test_a_database_that_is_not_utf8_is_refused(other_encoding: tuple[str, str])
 
 
 @pytest.mark.parametrize("by", ["environment", "role"])
-def test_nothing_else_chooses_the_encoding(
-    postgresql: psycopg.Connection[Any], service_url: str, tmp_path: Path, by: str
-) -> None:
-    """PGCLIENTENCODING and the role's own setting do not count: what was sent comes back, in any language."""
+def test_client_encoding(postgresql: psycopg.Connection[Any], service_url: str, tmp_path: Path, by: str) -> None:
+    """PGCLIENTENCODING and the role's client_encoding have no effect: text in any language comes back unchanged."""
     if by == "role":
         name = Identifier(postgresql.info.dbname)
         postgresql.execute(SQL("ALTER ROLE service IN DATABASE {} SET client_encoding = 'LATIN1'").format(name))
@@ -64,8 +62,8 @@ def test_nothing_else_chooses_the_encoding(
     assert stored == [(word, word) for word in WORDS]
 
 
-def test_a_migration_writes_the_same_prompts(empty_database_url: str, second_database_url: str) -> None:
-    """Some of them are not ASCII, and the client's environment makes no difference."""
+def test_client_encoding_of_a_migration(empty_database_url: str, second_database_url: str) -> None:
+    """A migration writes the same prompts under any PGCLIENTENCODING; some of them are not ASCII."""
     assert any(not ord(letter) < 128 for letter in dump(empty_database_url) + migrate.sql())
     for url, encoding in ((empty_database_url, "LATIN1"), (second_database_url, "UTF8")):
         assert oo_ml("db", "upgrade", OO_ML_DATABASE_URL=url, PGCLIENTENCODING=encoding).code == 0

@@ -1,4 +1,4 @@
-"""Several processes may migrate at once, and none makes the service wait for long."""
+"""Concurrent migrations, and migrations while a service is running."""
 
 import shutil
 import subprocess
@@ -25,65 +25,59 @@ HEAD = migrate.head()
 AT_HEAD = f"{HEAD} (this release: {HEAD})\n"
 
 
-def test_replicas_that_start_at_once_migrate_once(
-    empty_postgresql: psycopg.Connection[Any], empty_database_url: str
-) -> None:
-    """Four processes meet at an empty database: all of them succeed, one after another."""
+def test_concurrent_upgrades(empty_postgresql: psycopg.Connection[Any], empty_database_url: str) -> None:
+    """Four processes that migrate the same empty database all succeed, one after another."""
     with migrating(empty_postgresql):
-        replicas = [upgrading(empty_database_url) for _ in range(4)]
+        replicas = [start_upgrade(empty_database_url) for _ in range(4)]
         until(lambda: len(waiting(empty_postgresql)) == 4)
-        assert tables(empty_postgresql) == 0
-    assert [finished(replica) for replica in replicas] == [Done(0, AT_HEAD, "")] * 4
+        assert count_tables(empty_postgresql) == 0
+    assert [finish(replica) for replica in replicas] == [Done(0, AT_HEAD, "")] * 4
     assert empty_postgresql.execute("SELECT version_num FROM oo_ml.alembic_version").fetchall() == [(HEAD,)]
 
 
-def test_the_wait_for_another_one_is_not_a_wait_for_a_table(
-    empty_postgresql: psycopg.Connection[Any], empty_database_url: str
-) -> None:
-    """However short lock_timeout is, in the settings or in the database's own: it is waited for far longer."""
+def test_lock_timeout_and_migration_wait(empty_postgresql: psycopg.Connection[Any], empty_database_url: str) -> None:
+    """Neither lock_timeout nor statement_timeout limits the wait for another migration."""
     name = Identifier(empty_postgresql.info.dbname)
     empty_postgresql.execute(SQL("ALTER DATABASE {} SET lock_timeout = '1ms'").format(name))
     empty_postgresql.execute(SQL("ALTER DATABASE {} SET statement_timeout = '10s'").format(name))
     empty_postgresql.commit()
     with migrating(empty_postgresql):
-        replica = upgrading(empty_database_url, OO_ML_MIGRATION_LOCK_TIMEOUT=0.001)
+        replica = start_upgrade(empty_database_url, OO_ML_MIGRATION_LOCK_TIMEOUT=0.001)
         until(lambda: any(seconds > 0.1 for seconds in waiting(empty_postgresql)))
-    assert finished(replica) == Done(0, AT_HEAD, "")
+    assert finish(replica) == Done(0, AT_HEAD, "")
 
 
-def test_the_wait_for_another_one_ends(empty_postgresql: psycopg.Connection[Any], empty_database_url: str) -> None:
-    """After OO_ML_MIGRATION_WAIT: one line says whose fault it is, and nothing has happened."""
+def test_migration_wait(empty_postgresql: psycopg.Connection[Any], empty_database_url: str) -> None:
+    """After OO_ML_MIGRATION_WAIT the command says that another process migrates, and has changed nothing."""
     with migrating(empty_postgresql):
         assert oo_ml("db", "upgrade", OO_ML_DATABASE_URL=empty_database_url, OO_ML_MIGRATION_WAIT=0.1) == Done(
             1,
             "",
-            "error: Another process is migrating this database and did not get done within OO_ML_MIGRATION_WAIT\n",
+            "error: Another process is migrating this database and did not finish within OO_ML_MIGRATION_WAIT\n",
         )
-        assert tables(empty_postgresql) == 0
+        assert count_tables(empty_postgresql) == 0
 
 
-def test_another_waits_does_not_hold_up_the_one_that_migrates(
-    empty_postgresql: psycopg.Connection[Any], empty_database_url: str
-) -> None:
-    """CREATE INDEX CONCURRENTLY waits for every snapshot: a waiting process that kept one would be a deadlock."""
+def test_concurrent_index_during_a_wait(empty_postgresql: psycopg.Connection[Any], empty_database_url: str) -> None:
+    """A process that waits to migrate keeps no snapshot, so CREATE INDEX CONCURRENTLY does not wait for it."""
     empty_postgresql.autocommit = True
     empty_postgresql.execute("CREATE TABLE indexed (number integer)")
     with migrating(empty_postgresql):
-        replica = upgrading(empty_database_url)
+        replica = start_upgrade(empty_database_url)
         until(lambda: any(seconds > 0.1 for seconds in waiting(empty_postgresql)))
         empty_postgresql.execute("SET statement_timeout = '10s'")
         empty_postgresql.execute("CREATE INDEX CONCURRENTLY ON indexed (number)")
-    assert finished(replica) == Done(0, AT_HEAD, "")
+    assert finish(replica) == Done(0, AT_HEAD, "")
 
 
-def test_asking_where_a_database_is_waits_for_nobody(postgresql: psycopg.Connection[Any], database_url: str) -> None:
+def test_current_during_a_migration(postgresql: psycopg.Connection[Any], database_url: str) -> None:
     """`oo-ml db current` answers while another process migrates."""
     with migrating(postgresql):
         assert migrate.current(database_url, make_settings(migration_wait=0.1)) == HEAD
 
 
-def test_a_table_in_use_makes_a_migration_give_up(postgresql: psycopg.Connection[Any], database_url: str) -> None:
-    """One line, exit code 1, and the database is where it was; once the table is free it works."""
+def test_table_in_use(postgresql: psycopg.Connection[Any], database_url: str) -> None:
+    """If a table is in use for too long, the migration fails with one line and changes nothing."""
     with reading(database_url, "reward_ledger"):
         done = oo_ml(
             "db", "downgrade", "base", "--yes", OO_ML_DATABASE_URL=database_url, OO_ML_MIGRATION_LOCK_TIMEOUT=0.05
@@ -91,18 +85,18 @@ def test_a_table_in_use_makes_a_migration_give_up(postgresql: psycopg.Connection
     assert done == Done(
         1,
         "",
-        "error: A table was in use for longer than OO_ML_MIGRATION_LOCK_TIMEOUT; what was begun is undone: try again\n",
+        "error: A table was in use for longer than OO_ML_MIGRATION_LOCK_TIMEOUT; rolled back: try again\n",
     )
     assert postgresql.execute("SELECT version_num FROM oo_ml.alembic_version").fetchall() == [(HEAD,)]
     postgresql.rollback()
     migrate.check(database_url, make_settings())
     migrate.downgrade(database_url, make_settings(), "base")
-    assert tables(postgresql) == 1
+    assert count_tables(postgresql) == 1
 
 
 @pytest.fixture
 def next_release(tmp_path: Path) -> Path:
-    """A checkout of the migrations with one more, which indexes tables that are in use."""
+    """Make a checkout with one more migration, which indexes tables that are in use."""
     scripts = shutil.copytree(CHECKOUT / "alembic", tmp_path / "alembic")
     shutil.copy(CHECKOUT / "alembic.ini", tmp_path)
     (scripts / "versions" / "2099_01_01_0002_pre_indexes.py").write_text(NEXT, "utf-8")
@@ -134,17 +128,17 @@ INDEXED = """
         ("REPEATABLE READ", "SELECT count(*) FROM oo_ml.feature_history WHERE user_id = 'ada' AND decision_id <> %s"),
     ],
 )
-def test_an_index_is_built_beside_a_service_at_work(
+def test_index_history_under_load(
     postgresql: psycopg.Connection[Any], database_url: str, next_release: Path, begin: str, at_work: str
 ) -> None:
-    """The migration waits for transactions that write decisions or look at them; no writer waits for the migration."""
+    """index_history waits for transactions on feature_history, and no writer waits for it."""
     made = datetime(2031, 10, 15, tzinfo=UTC)
     postgresql.execute("SELECT oo_ml.create_feature_history_months('2031-10-01Z', 2)")
     postgresql.commit()
     with psycopg.connect(database_url) as holder:
         holder.execute(f"SET TRANSACTION ISOLATION LEVEL {begin}".encode())
         holder.execute(at_work, [uuid7(made)])
-        replica = upgrading_to(next_release, database_url, OO_ML_MIGRATION_LOCK_TIMEOUT=PATIENCE)
+        replica = start_alembic_upgrade(next_release, database_url, OO_ML_MIGRATION_LOCK_TIMEOUT=PATIENCE)
         until(lambda: is_waiting(postgresql))
         for number in range(1, 4):
             with psycopg.connect(database_url, options="-c lock_timeout=10s") as writer:
@@ -153,23 +147,21 @@ def test_an_index_is_built_beside_a_service_at_work(
         assert replica.poll() is None
         assert postgresql.execute("SELECT version_num FROM oo_ml.alembic_version").fetchall() == [(HEAD,)]
         postgresql.rollback()
-    assert finished(replica) == Done(0, "", "")
+    assert finish(replica) == Done(0, "", "")
     assert postgresql.execute(INDEXED).fetchone() == (MONTHS_AHEAD + 3, 0)
 
 
-def test_an_index_that_an_interrupted_run_left_is_built_again(
-    postgresql: psycopg.Connection[Any], database_url: str, next_release: Path
-) -> None:
-    """A run that waited in vain says why; the next one takes no half-built index for done."""
+def test_interrupted_index_history(postgresql: psycopg.Connection[Any], database_url: str, next_release: Path) -> None:
+    """A run that fails says why; the next run builds invalid indexes again."""
     made = datetime(2031, 10, 15, tzinfo=UTC)
     postgresql.execute("SELECT oo_ml.create_feature_history_months('2031-10-01Z', 1)")
     postgresql.commit()
     with psycopg.connect(database_url) as holder:
         holder.execute(INSERT_DECISION, [uuid7(made)])
-        done = finished(upgrading_to(next_release, database_url, OO_ML_MIGRATION_LOCK_TIMEOUT=0.5))
+        done = finish(start_alembic_upgrade(next_release, database_url, OO_ML_MIGRATION_LOCK_TIMEOUT=0.5))
     assert done.code != 0
     assert "A table was in use for longer than " in done.out + done.err
-    # As CREATE INDEX CONCURRENTLY leaves them: some that it did not finish, and one that it had not attached yet.
+    # As an interrupted run leaves them: two invalid indexes, and one that is not attached yet.
     statements = """
         CREATE INDEX IF NOT EXISTS ix_feature_history_score ON ONLY oo_ml.feature_history (score);
         CREATE INDEX IF NOT EXISTS feature_history_default_score_idx ON oo_ml.feature_history_default (score);
@@ -182,13 +174,13 @@ def test_an_index_that_an_interrupted_run_left_is_built_again(
     """
     postgresql.execute(statements)
     postgresql.commit()
-    assert finished(upgrading_to(next_release, database_url)) == Done(0, "", "")
+    assert finish(start_alembic_upgrade(next_release, database_url)) == Done(0, "", "")
     assert postgresql.execute(INDEXED).fetchone() == (MONTHS_AHEAD + 2, 0)
     [ledger] = postgresql.execute("SELECT pg_get_indexdef('oo_ml.ix_reward_ledger_tip_id'::regclass)")
     assert ledger[0].endswith("(tip_id)")
 
 
-def upgrading_to(checkout: Path, url: str, **variables: object) -> subprocess.Popen[str]:
+def start_alembic_upgrade(checkout: Path, url: str, **variables: object) -> subprocess.Popen[str]:
     """Start `alembic upgrade head` in a checkout."""
     return subprocess.Popen(  # noqa: S603 - our own tool
         [f"{sysconfig.get_path('scripts')}/alembic", "upgrade", "head"],
@@ -201,7 +193,7 @@ def upgrading_to(checkout: Path, url: str, **variables: object) -> subprocess.Po
 
 
 def is_waiting(connection: psycopg.Connection[Any]) -> bool:
-    """Tell whether the process that migrates waits for somebody."""
+    """Tell whether the migrating process waits for another session."""
     row = connection.execute(
         "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()"
         " AND application_name = 'oo-ml migration' AND cardinality(pg_blocking_pids(pid)) > 0"
@@ -212,7 +204,7 @@ def is_waiting(connection: psycopg.Connection[Any]) -> bool:
 
 @contextmanager
 def migrating(connection: psycopg.Connection[Any]) -> Iterator[None]:
-    """Hold the lock that a migrating process holds."""
+    """Hold the advisory lock of migrations."""
     lock = {"key": migrate.ADVISORY_LOCK}
     connection.execute("SELECT pg_advisory_lock(%(key)s)", lock)
     connection.commit()
@@ -232,7 +224,7 @@ def reading(url: str, table: str) -> Iterator[None]:
 
 
 def waiting(connection: psycopg.Connection[Any]) -> list[float]:
-    """Return for how many seconds each process that wants to migrate this database has been connected."""
+    """Return how many seconds each waiting migration has been connected."""
     rows = connection.execute(
         "SELECT extract(epoch FROM clock_timestamp() - backend_start)::float FROM pg_stat_activity"
         " WHERE datname = current_database() AND application_name = 'oo-ml migration'"
@@ -241,20 +233,20 @@ def waiting(connection: psycopg.Connection[Any]) -> list[float]:
     return [seconds for (seconds,) in rows]
 
 
-def tables(connection: psycopg.Connection[Any]) -> int:
-    """Return how many tables the database has."""
+def count_tables(connection: psycopg.Connection[Any]) -> int:
+    """Return the number of tables in schema oo_ml."""
     row = connection.execute("SELECT count(*) FROM pg_tables WHERE schemaname = 'oo_ml'").fetchone()
     connection.commit()
     assert row is not None
     return int(row[0])
 
 
-def upgrading(url: str, **variables: object) -> subprocess.Popen[str]:
+def start_upgrade(url: str, **variables: object) -> subprocess.Popen[str]:
     """Start `oo-ml db upgrade`."""
     return start("db", "upgrade", OO_ML_DATABASE_URL=url, **variables)
 
 
-def finished(process: subprocess.Popen[str]) -> Done:
-    """Wait for a process to end."""
+def finish(process: subprocess.Popen[str]) -> Done:
+    """Wait for the end of a process; return its output."""
     out, err = process.communicate(timeout=PATIENCE)
     return Done(process.returncode, out, err)

@@ -1,4 +1,4 @@
-"""Months of the history: each decision in its own, from the first millisecond to the last."""
+"""Monthly partitions of feature_history, and the functions that create them."""
 
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
@@ -24,10 +24,10 @@ MILLISECOND = timedelta(milliseconds=1)
         (datetime(2032, 3, 1, tzinfo=UTC), "feature_history_2032_02", "feature_history_2032_03"),
     ],
 )
-def test_a_decision_lands_in_its_month(
+def test_partition_bounds(
     postgresql: psycopg.Connection[Any], first_of_month: datetime, before: str, after: str, zone: str
 ) -> None:
-    """The last id of the last millisecond belongs to the old month, the next one to the new; months are UTC's."""
+    """The last id of a month, in UTC, is in its partition, and the next id is in the following one."""
     postgresql.execute("SELECT set_config('timezone', %s, false)", [zone])
     postgresql.execute("SELECT oo_ml.create_feature_history_months('2031-10-31 12:00Z', 6)")
     last = uuid7(first_of_month - MILLISECOND, LAST)
@@ -37,8 +37,8 @@ def test_a_decision_lands_in_its_month(
     assert (partition_of(postgresql, last), partition_of(postgresql, first)) == (before, after)
 
 
-def test_a_decision_without_a_month_waits_for_it(postgresql: psycopg.Connection[Any]) -> None:
-    """It is taken in all the same, and moves with all that was written of it when its month is made."""
+def test_default_partition(postgresql: psycopg.Connection[Any]) -> None:
+    """Decisions of a missing month go to the default partition, and move unchanged when the month is created."""
     early, late = (uuid7(datetime(2031, month, 15, tzinfo=UTC)) for month in (10, 11))
     for decision_id in (early, late):
         insert_decision(postgresql, decision_id)
@@ -52,8 +52,8 @@ def test_a_decision_without_a_month_waits_for_it(postgresql: psycopg.Connection[
     assert postgresql.execute(whole_row, [early]).fetchall() == before
 
 
-def test_a_month_is_made_while_decisions_come_in(postgresql: psycopg.Connection[Any], db: Engine) -> None:
-    """One that is just being written down is waited for and moved; the month is not refused because of it."""
+def test_new_month_with_a_concurrent_insert(postgresql: psycopg.Connection[Any], db: Engine) -> None:
+    """Creating a month waits for a transaction that inserts into it, and moves the new decision."""
     decision_id = uuid7(datetime(2031, 10, 15, tzinfo=UTC))
     with ThreadPoolExecutor(1) as other:
         with psycopg.connect(url_of(postgresql)) as writer:
@@ -65,16 +65,16 @@ def test_a_month_is_made_while_decisions_come_in(postgresql: psycopg.Connection[
     assert partition_of(postgresql, decision_id) == "feature_history_2031_10"
 
 
-def test_months_that_are_there_are_not_made_again(postgresql: psycopg.Connection[Any]) -> None:
-    """A second call makes nothing, a longer one only what is missing."""
+def test_existing_months(postgresql: psycopg.Connection[Any]) -> None:
+    """Only missing months are created."""
     make = "SELECT oo_ml.create_feature_history_months('2031-11-30 23:59:59Z', %s)"
     assert postgresql.execute(make, [2]).fetchall() == [("feature_history_2031_11",), ("feature_history_2031_12",)]
     assert postgresql.execute(make, [2]).fetchall() == []
     assert postgresql.execute(make, [3]).fetchall() == [("feature_history_2032_01",)]
 
 
-def test_months_have_what_the_history_has(postgresql: psycopg.Connection[Any]) -> None:
-    """CHECKs, primary key, indexes and room on the page; a decision twice is refused in each."""
+def test_definition_of_a_month(postgresql: psycopg.Connection[Any]) -> None:
+    """A partition has the CHECKs, primary key, indexes and fillfactor of feature_history."""
     postgresql.execute("SELECT oo_ml.create_feature_history_months('2031-10-01Z', 1)")
     postgresql.commit()
     decision_id = uuid7(datetime(2031, 10, 15, tzinfo=UTC))

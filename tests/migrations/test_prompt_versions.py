@@ -1,4 +1,4 @@
-"""A published prompt version never changes: the database holds it, whoever writes."""
+"""The trigger that keeps published prompt versions unchanged."""
 
 from typing import Any
 
@@ -21,14 +21,14 @@ import pytest
         ),
     ],
 )
-def test_its_text_is_neither_changed_nor_deleted(postgresql: psycopg.Connection[Any], statement: str) -> None:
-    """The error names the version."""
+def test_published_version_is_immutable(postgresql: psycopg.Connection[Any], statement: str) -> None:
+    """The database refuses to change or delete a published prompt version, and the error names the version."""
     with pytest.raises(psycopg.errors.IntegrityConstraintViolation, match="prompt version v1 is published"):
         postgresql.execute(statement.encode())
 
 
-def test_its_status_and_weight_are(postgresql: psycopg.Connection[Any]) -> None:
-    """Retiring a version, or giving it more of the traffic, is no change of it."""
+def test_status_and_weight(postgresql: psycopg.Connection[Any]) -> None:
+    """Status and weight of a published prompt version may change."""
     changed = postgresql.execute(
         "UPDATE oo_ml.prompt_versions SET status = 'retired', retired_at = now(), weight = 2 WHERE version = 'v1'"
     )

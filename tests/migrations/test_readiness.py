@@ -1,4 +1,4 @@
-"""A service on a database that is not, or more than, what it was built for."""
+"""A service on a database without its schema, or with a newer one."""
 
 from typing import Any
 
@@ -10,8 +10,8 @@ from tests.conftest import Serve, make_settings
 from tests.serving import serving
 
 
-def test_a_service_waits_for_its_schema(empty_database_url: str) -> None:
-    """503 with a code until the database is migrated, and then it works, without a restart."""
+def test_migration_under_a_running_service(empty_database_url: str) -> None:
+    """Before the migration the service answers 503; after it, the service works without a restart."""
     with serving(make_settings(), empty_database_url) as service:
         for answer in (
             service.client.get("/readyz"),
@@ -29,8 +29,8 @@ def test_a_service_waits_for_its_schema(empty_database_url: str) -> None:
         assert service.client.get("/stats/ada").json()["pulls"] == 1
 
 
-def test_a_schema_that_was_taken_away_is_noticed(database_url: str, serve: Serve) -> None:
-    """A downgrade under a running service: 503 at once, and no answer from statements prepared before."""
+def test_downgrade_under_a_running_service(database_url: str, serve: Serve) -> None:
+    """After a downgrade the service answers 503 at once, even for prepared statements."""
     client = serve(database_prepare_threshold=0).client
     assert client.post("/score", json=calls.score()).status_code == 200
     migrate.downgrade(database_url, make_settings(), "base")
@@ -38,8 +38,8 @@ def test_a_schema_that_was_taken_away_is_noticed(database_url: str, serve: Serve
         assert (answer.status_code, answer.json()["code"]) == (503, "schema_not_ready")
 
 
-def test_a_newer_release_may_have_migrated(postgresql: psycopg.Connection[Any], serve: Serve) -> None:
-    """During an upgrade without downtime the old release goes on working on the new one's schema."""
+def test_newer_schema(postgresql: psycopg.Connection[Any], serve: Serve) -> None:
+    """A service keeps working on the schema of a newer release."""
     postgresql.execute("UPDATE oo_ml.alembic_version SET version_num = '9999'")
     postgresql.commit()
     client = serve().client

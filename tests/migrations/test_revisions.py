@@ -1,4 +1,4 @@
-"""Every revision goes up and down, with data in the tables, and there is one head."""
+"""Upgrade and downgrade of every revision, and rules for migration files."""
 
 import re
 from datetime import UTC, datetime
@@ -19,7 +19,7 @@ from oo_ml.storage.schema import migrate
 from tests.conftest import make_settings
 from tests.migrations.conftest import CHECKOUT
 from tests.migrations.programs import dump
-from tests.migrations.rows import fill, insert_decision, uuid7
+from tests.migrations.rows import fill_tables, insert_decision, uuid7
 
 __all__ = [
     "test_model_definitions_match_ddl",
@@ -29,12 +29,12 @@ __all__ = [
 ]
 
 
-def test_up_down_up_with_data_in_the_tables(empty_postgresql: psycopg.Connection[Any], empty_database_url: str) -> None:
-    """Neither data nor a month without a partition stands in the way; nothing is left at the bottom."""
+def test_round_trip_with_data(empty_postgresql: psycopg.Connection[Any], empty_database_url: str) -> None:
+    """A downgrade with data leaves only the version table, and a second upgrade gives the same schema."""
     settings = make_settings()
     migrate.upgrade(empty_database_url, settings)
     migrated = dump(empty_database_url)
-    fill(empty_postgresql, uuid7(datetime.now(UTC)))
+    fill_tables(empty_postgresql, uuid7(datetime.now(UTC)))
     insert_decision(empty_postgresql, uuid7(datetime(2001, 1, 1, tzinfo=UTC)))
     migrate.downgrade(empty_database_url, settings, "base")
     left = "SELECT array_agg(relname::text ORDER BY 1) FROM pg_class WHERE relnamespace = 'oo_ml'::regnamespace"
@@ -46,11 +46,11 @@ def test_up_down_up_with_data_in_the_tables(empty_postgresql: psycopg.Connection
     empty_postgresql.commit()
     migrate.upgrade(empty_database_url, settings)
     assert dump(empty_database_url) == migrated
-    fill(empty_postgresql, uuid7(datetime.now(UTC)))
+    fill_tables(empty_postgresql, uuid7(datetime.now(UTC)))
 
 
-def test_files_are_named_by_day_revision_and_phase(alembic_config: Config) -> None:
-    """YYYY_MM_DD_NNNN_{pre,post}_what.py, in the order in which they run, and each says what it locks."""
+def test_file_names(alembic_config: Config) -> None:
+    """Files are named YYYY_MM_DD_NNNN_{pre,post}_subject.py in the order of the revisions, and document their locks."""
     scripts = list(ScriptDirectory.from_config(alembic_config).walk_revisions())[::-1]
     assert [script.revision for script in scripts] == [f"{number + 1:04}" for number in range(len(scripts))]
     names = [Path(script.path).name for script in scripts]
@@ -60,16 +60,14 @@ def test_files_are_named_by_day_revision_and_phase(alembic_config: Config) -> No
         assert "\nLocks: " in script.longdoc
 
 
-def test_a_migration_imports_nothing_that_may_change() -> None:
-    """A migration does the same in every later release, since it has helpers of its own."""
+def test_imports_of_migrations() -> None:
+    """Migrations and their helpers import nothing from oo_ml, so they do the same in every later release."""
     for script in [*(CHECKOUT / "alembic" / "versions").glob("*.py"), CHECKOUT / "alembic" / "migration_helpers.py"]:
         assert not re.search(r"^\s*(import|from) oo_ml\b", script.read_text("utf-8"), re.MULTILINE), script.name
 
 
-def test_detached_months_outlive_a_downgrade(
-    empty_postgresql: psycopg.Connection[Any], empty_database_url: str
-) -> None:
-    """They are the operator's to keep: with their rows, and no obstacle to the next upgrade."""
+def test_detached_months(empty_postgresql: psycopg.Connection[Any], empty_database_url: str) -> None:
+    """Detached months survive a downgrade with their rows, and don't prevent the next upgrade."""
     settings = make_settings()
     migrate.upgrade(empty_database_url, settings)
     insert_decision(empty_postgresql, uuid7(datetime(2001, 5, 5, tzinfo=UTC)))
@@ -82,8 +80,8 @@ def test_detached_months_outlive_a_downgrade(
     assert empty_postgresql.execute("SELECT user_id FROM oo_ml.feature_history_2001_05").fetchall() == [("ada",)]
 
 
-def test_alembic_ini_names_no_database(alembic_config: Config) -> None:
-    """Its address, with a password in it, comes from the environment alone."""
+def test_alembic_ini(alembic_config: Config) -> None:
+    """alembic.ini has no address of a database, because the address may contain a password."""
     assert set(alembic_config.file_config["alembic"]) - {"here"} == {
         "script_location",
         "prepend_sys_path",

@@ -13,13 +13,13 @@ from tests.conftest import MIGRATOR, allow_migrations, as_role, make_settings
 
 @pytest.fixture
 def owner(empty_postgresql: psycopg.Connection[Any], empty_database_url: str) -> str:
-    """The address for the migrating role, which has no right to this database yet but to connect."""
+    """Return the address for the migrating role, which may only connect to the database."""
     assert empty_postgresql.info.dbname
     return as_role(empty_database_url, MIGRATOR)
 
 
-def test_without_the_right_to_create_schemas_it_is_named(empty_postgresql: psycopg.Connection[Any], owner: str) -> None:
-    """One sentence, with both ways out."""
+def test_missing_right_to_create_schemas(empty_postgresql: psycopg.Connection[Any], owner: str) -> None:
+    """If the role may not create schemas, the error names the two statements that help."""
     name = empty_postgresql.info.dbname
     assert oo_ml("db", "upgrade", OO_ML_DATABASE_URL=owner) == Done(
         1,
@@ -29,8 +29,8 @@ def test_without_the_right_to_create_schemas_it_is_named(empty_postgresql: psyco
     )
 
 
-def test_to_create_schemas_is_all_it_needs(empty_postgresql: psycopg.Connection[Any], owner: str) -> None:
-    """Even where it may do nothing in public."""
+def test_right_to_create_schemas(empty_postgresql: psycopg.Connection[Any], owner: str) -> None:
+    """The right to create schemas is enough, even if the role has no rights in public."""
     empty_postgresql.execute("REVOKE ALL ON SCHEMA public FROM PUBLIC")
     allow_migrations(empty_postgresql)
     empty_postgresql.commit()
@@ -39,8 +39,8 @@ def test_to_create_schemas_is_all_it_needs(empty_postgresql: psycopg.Connection[
     migrate.downgrade(owner, make_settings(), "base")
 
 
-def test_schemas_made_for_it_are_enough(empty_postgresql: psycopg.Connection[Any], owner: str) -> None:
-    """An administrator makes them; the role can't create any, and needs no other right."""
+def test_existing_schemas(empty_postgresql: psycopg.Connection[Any], owner: str) -> None:
+    """Three schemas that the role owns are enough, even if it may not create schemas."""
     for schema in ("oo_ml", "analytics", "rollup"):
         create = SQL("CREATE SCHEMA {} AUTHORIZATION {}")
         empty_postgresql.execute(create.format(Identifier(schema), Identifier(MIGRATOR)))
@@ -49,8 +49,8 @@ def test_schemas_made_for_it_are_enough(empty_postgresql: psycopg.Connection[Any
     migrate.check(owner, make_settings())
 
 
-def test_a_schema_of_another_role_is_named(empty_postgresql: psycopg.Connection[Any], owner: str) -> None:
-    """It is empty, but a migration could not comment on it, nor a downgrade drop it."""
+def test_schema_of_another_role(empty_postgresql: psycopg.Connection[Any], owner: str) -> None:
+    """A schema that another role owns is refused, and the error names the statement that helps."""
     allow_migrations(empty_postgresql)
     empty_postgresql.execute("CREATE SCHEMA rollup")
     empty_postgresql.commit()

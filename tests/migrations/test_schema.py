@@ -1,4 +1,4 @@
-"""What the migrations make is what the code declares, to the last comment, however they are run."""
+"""The migrated schema, compared with the declarations in the code, and its linter."""
 
 from datetime import UTC, datetime
 
@@ -12,7 +12,7 @@ from oo_ml.storage.schema.tables import metadata
 from tests.conftest import make_settings
 from tests.migrations.programs import dump, psql, squawk
 
-# What the migrations alone write down: everything that is no table, no index and no sequence.
+# Objects that exist in the migrations only: everything except tables, indexes and sequences.
 NOT_DECLARED = """
     DROP SCHEMA analytics, rollup CASCADE;
     DROP TABLE oo_ml.alembic_version, oo_ml.feature_history_default, {months};
@@ -22,8 +22,8 @@ NOT_DECLARED = """
 """
 
 
-def test_the_migrated_schema_is_the_declared_one(empty_database_url: str, second_database_url: str) -> None:
-    """A dump of `upgrade head` equals one of `create_all`: tables, constraints, indexes, sequences, comments."""
+def test_migrated_schema_equals_declared_schema(empty_database_url: str, second_database_url: str) -> None:
+    """A dump of `upgrade head` equals a dump of `create_all`: tables, constraints, indexes, sequences, comments."""
     migrate.upgrade(empty_database_url, make_settings())
     declared = create_engine(engine.parse_url(second_database_url))
     with declared.begin() as connection:
@@ -53,15 +53,15 @@ def test_the_migrated_schema_is_the_declared_one(empty_database_url: str, second
         "ALTER TABLE oo_ml.feature_history DETACH PARTITION oo_ml.feature_history_default",
     ],
 )
-def test_the_comparison_sees_it(database_url: str, change: str) -> None:
-    """Any of them makes another dump; of all of them `check` would find the comment alone."""
+def test_sensitivity_of_the_comparison(database_url: str, change: str) -> None:
+    """Each of these changes changes the dump; `check` would find only the comment."""
     before = dump(database_url, "--schema-only")
     psql(database_url, change)
     assert dump(database_url, "--schema-only") != before
 
 
-def test_the_script_does_what_the_command_does(empty_database_url: str, second_database_url: str) -> None:
-    """`oo-ml db sql`, run by psql, leaves the same tables with the same rows: the prompts, letter by letter."""
+def test_printed_script(empty_database_url: str, second_database_url: str) -> None:
+    """`oo-ml db sql`, run by psql, gives the same tables and rows as `oo-ml db upgrade`."""
     migrate.upgrade(empty_database_url, make_settings())
     psql(second_database_url, migrate.sql())
     migrated = dump(empty_database_url)
@@ -71,8 +71,8 @@ def test_the_script_does_what_the_command_does(empty_database_url: str, second_d
     migrate.check(second_database_url, make_settings())
 
 
-def test_the_linter_of_migrations_has_nothing_to_say() -> None:
-    """squawk.toml names what it may not say, and why."""
+def test_squawk() -> None:
+    """The linter finds nothing in the migrations; squawk.toml lists the ignored rules with reasons."""
     assert squawk(migrate.sql()) == []
 
 
@@ -84,6 +84,6 @@ def test_the_linter_of_migrations_has_nothing_to_say() -> None:
         ("ALTER TABLE oo_ml.policy_state RENAME COLUMN pulls TO decisions;", "renaming-column"),
     ],
 )
-def test_the_linter_finds_what_would_stop_a_service(addition: str, finding: str) -> None:
-    """The next migration will meet tables that are in use."""
+def test_squawk_on_tables_in_use(addition: str, finding: str) -> None:
+    """The linter finds statements that would block a running service."""
     assert finding in " ".join(squawk(addition))

@@ -16,7 +16,7 @@ import pytest
 from sqlalchemy import make_url
 
 from oo_ml.embedded_postgres import binaries
-from oo_ml.embedded_postgres.account import for_data
+from oo_ml.embedded_postgres.account import choose_account
 from tests.conftest import ROLES
 from tests.run_directory import run_directory
 from tests.waiting import PATIENCE, until
@@ -78,7 +78,7 @@ def running_bouncer(host: str, port: int) -> Iterator[Bouncer]:
         (directory / "users.txt").write_text("".join(f'"{role}" ""\n' for role in ROLES))
         # It refuses to run as root, and has to get to the server's socket: so it runs as the server does.
         data_dir = Path(host).parent
-        account = for_data(data_dir, data_dir / "postgres", binaries.find(None))
+        account = choose_account(data_dir, data_dir / "postgres", binaries.find(None))
         os.chown(directory, account.uid, account.gid)
         with subprocess.Popen(  # noqa: S603 - Debian's program
             [*account.prefix, program, str(configuration)],

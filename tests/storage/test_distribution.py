@@ -1,4 +1,4 @@
-"""The rules that keep the schema ready for a distributed PostgreSQL (ADR 14), each checked without one."""
+"""Rules that keep the schema ready for a distributed PostgreSQL (ADR 14), checked without one."""
 
 import importlib
 import pkgutil
@@ -26,21 +26,21 @@ from tests.distribution import USERS_TABLES, parse, relations, unfit_assignments
 SCRIPTS: Final = sorted((Path(__file__).parents[2] / "alembic" / "sql").glob("*/*.sql"))
 
 
-def written(kind: type) -> Iterator[Any]:
+def find_statements(kind: type) -> Iterator[Any]:
     """Yield every statement of a kind in the scripts of the migrations."""
     for script in SCRIPTS:
         yield from (statement for statement in parse(script.read_text("utf-8")) if isinstance(statement, kind))
 
 
-def test_each_table_says_where_it_lives() -> None:
-    """Rule 1: one of three, and what has a user_id is spread by it."""
+def test_placement() -> None:
+    """Rule 1: each table declares its placement, and tables with a user_id are distributed by it."""
     for table in metadata.tables.values():
         assert table.info in (USERS, REFERENCE, LOCAL), table.name
         assert ("user_id" in table.c) == (table.info == USERS), table.name
 
 
-def test_every_table_with_a_user_id_is_declared(postgresql: psycopg.Connection[Any]) -> None:
-    """Rules 1 and 2: a migration that makes one has to declare it, or erasing would miss it."""
+def test_declaration_of_users_tables(postgresql: psycopg.Connection[Any]) -> None:
+    """Rules 1 and 2: every table with a user_id is declared, because erasing goes over the declarations."""
     found = postgresql.execute(
         """
         SELECT 'oo_ml.' || c.relname FROM pg_class AS c
@@ -52,8 +52,8 @@ def test_every_table_with_a_user_id_is_declared(postgresql: psycopg.Connection[A
 
 
 @pytest.mark.parametrize("name", sorted(USERS_TABLES))
-def test_a_users_table_is_keyed_by_user_id(name: str) -> None:
-    """Rule 1: first in the primary key and every unique index, bytes compared, and in foreign keys to users' tables."""
+def test_keys_of_users_tables(name: str) -> None:
+    """Rule 1: user_id, compared as bytes, is first in the primary key and unique indexes, and in foreign keys."""
     table = metadata.tables[name]
     assert str(table.c.user_id.type) == 'TEXT COLLATE "C"'
     keys: list[Any] = [table.primary_key, *(one for one in table.constraints if isinstance(one, UniqueConstraint))]
@@ -67,7 +67,7 @@ def test_a_users_table_is_keyed_by_user_id(name: str) -> None:
             assert constraint.referred_table.info == REFERENCE
 
 
-def test_a_table_is_partitioned_once_at_most(postgresql: psycopg.Connection[Any]) -> None:
+def test_levels_of_partitions(postgresql: psycopg.Connection[Any]) -> None:
     """Rule 1: no partition has partitions."""
     deep = (
         "SELECT count(*) FROM pg_class WHERE relnamespace = 'oo_ml'::regnamespace AND relkind = 'p' AND relispartition"
@@ -75,8 +75,8 @@ def test_a_table_is_partitioned_once_at_most(postgresql: psycopg.Connection[Any]
     assert postgresql.execute(deep).fetchone() == (0,)
 
 
-def test_scripts_are_split_as_postgresql_splits_them() -> None:
-    """Rule 2: whatever stands in comments, quotes and bodies of functions."""
+def test_split_into_statements() -> None:
+    """Rule 2: scripts are split as PostgreSQL's parser does, also with semicolons in comments, quotes and bodies."""
     from migration_helpers import statements  # noqa: PLC0415 - in alembic/, which is no package
 
     tricky = """
@@ -93,8 +93,8 @@ def test_scripts_are_split_as_postgresql_splits_them() -> None:
         list(statements("SELECT 2; SELECT 1 -- ;"))
 
 
-def test_a_migration_sends_one_statement_at_a_time(empty_database_url: str) -> None:
-    """Rule 2: up and down; an ALTER TABLE has one subcommand."""
+def test_single_statements(empty_database_url: str) -> None:
+    """Rule 2: upgrade and downgrade send one statement at a time, and an ALTER TABLE has one subcommand."""
     sent: list[str] = []
 
     def note(_connection: object, _cursor: object, statement: str, *_: object) -> None:
@@ -111,11 +111,11 @@ def test_a_migration_sends_one_statement_at_a_time(empty_database_url: str) -> N
     assert [one for [one] in parsed if isinstance(one, ast.AlterTableStmt) and len(one.cmds or ()) > 1] == []
 
 
-def test_views_can_be_distributed() -> None:
-    """Rule 3: no LATERAL without FROM, no OFFSET, joins by user_id, users' rows grouped before they are united."""
+def test_views() -> None:
+    """Rule 3: no LATERAL without FROM, no OFFSET, joins by user_id, and users' rows grouped before a UNION ALL."""
     users = set(USERS_TABLES)
     looked_at = 0
-    for statement in (*written(ast.ViewStmt), *written(ast.CreateFunctionStmt)):
+    for statement in (*find_statements(ast.ViewStmt), *find_statements(ast.CreateFunctionStmt)):
         body = statement.query if isinstance(statement, ast.ViewStmt) else statement.sql_body
         if body is None:
             continue
@@ -138,16 +138,16 @@ def test_views_can_be_distributed() -> None:
         ("SELECT user_id FROM oo_ml.tips UNION ALL SELECT user_id FROM oo_ml.generations", "UNION ALL"),
     ],
 )
-def test_the_rule_for_views_sees_it(query: str, why: str) -> None:
-    """Each kind that a distributed database refuses, or runs for minutes."""
+def test_unfit_views(query: str, why: str) -> None:
+    """Rule 3 finds each kind of query that a distributed database refuses or runs for minutes."""
     [statement] = parse(query)
     [found] = unfit_queries(statement, USERS_TABLES)
     assert found.startswith(why)
 
 
-def test_assignments_can_be_distributed() -> None:
+def test_assignments() -> None:
     """Rule 4: no statement sets a column to a volatile function, a subquery or an array slice."""
-    texts = [*_statements_of_the_code(), *_updates_in_functions()]
+    texts = [*_find_statements_of_the_code(), *_updates_in_functions()]
     updates = [one for text in texts for one in parse(text) if "SET" in _sql(one)]
     assert len(updates) > 10
     assert [found for one in updates for found in unfit_assignments(one)] == []
@@ -165,8 +165,8 @@ def test_assignments_can_be_distributed() -> None:
         "CASE WHEN (SELECT true) THEN 1 END",
     ],
 )
-def test_the_rule_for_assignments_sees_it(value: str) -> None:
-    """In an UPDATE, and in an ON CONFLICT DO UPDATE within a WITH."""
+def test_unfit_assignments(value: str) -> None:
+    """Rule 4 finds such assignments in an UPDATE, and in an ON CONFLICT DO UPDATE within a WITH."""
     for statement in (
         f"UPDATE oo_ml.tips SET place = {value}",  # noqa: S608
         f"WITH w AS (INSERT INTO oo_ml.tips VALUES (1) ON CONFLICT (place) DO UPDATE SET place = {value}) SELECT 1",  # noqa: S608
@@ -175,8 +175,8 @@ def test_the_rule_for_assignments_sees_it(value: str) -> None:
         assert len(unfit_assignments(parsed)) == 1
 
 
-def test_only_lanes_force_generic_plans(service_url: str) -> None:
-    """Rule 5: their statements alone do the same for one row and a thousand."""
+def test_generic_plans(service_url: str) -> None:
+    """Rule 5: only the engine of the lanes forces generic plans."""
     for options, plan in (({"lanes": True}, "force_generic_plan"), ({}, "auto"), ({"long": True}, "auto")):
         own = engine.create(service_url, make_settings(), threads=1, **options)
         with own.connect() as connection:
@@ -184,8 +184,8 @@ def test_only_lanes_force_generic_plans(service_url: str) -> None:
         own.dispose()
 
 
-def test_the_limit_for_locks_belongs_to_the_transaction(service_url: str) -> None:
-    """Rule 5: a session's option would not reach other servers; it goes out with BEGIN, in one round trip."""
+def test_lock_timeout_in_the_transaction(service_url: str) -> None:
+    """Rule 5: the limit for row locks is set with BEGIN, because options of a session stay on one server."""
     own = engine.create(service_url, make_settings(lane_lock_timeout=0.25), threads=1, lanes=True)
     with own.connect() as connection:
         driver: Any = connection.connection.driver_connection
@@ -196,14 +196,14 @@ def test_the_limit_for_locks_belongs_to_the_transaction(service_url: str) -> Non
     own.dispose()
 
 
-def _statements_of_the_code() -> Iterator[str]:
-    """Yield the text of every statement that a module of the package holds."""
+def _find_statements_of_the_code() -> Iterator[str]:
+    """Yield the text of every statement in the modules of the package."""
     for module in pkgutil.walk_packages(oo_ml.__path__, "oo_ml."):
         if module.name != "oo_ml.__main__":
             for value in vars(importlib.import_module(module.name)).values():
                 for one in value.values() if isinstance(value, dict) else (value,):
                     if isinstance(one, Statement):
-                        yield one._sql  # noqa: SLF001 - what is sent
+                        yield one._sql  # noqa: SLF001 - the text that is sent
                     elif isinstance(one, TextClause):
                         yield str(one.compile(dialect=dialect.dialect()))  # type: ignore[no-untyped-call]
 

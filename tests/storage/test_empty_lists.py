@@ -1,4 +1,4 @@
-"""Lists that are passed to `= ANY`: tests/statements.py sees an empty one, and the storage never sends one."""
+"""Empty lists for `= ANY`: tests/statements.py finds them, and the storage never sends one."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -19,7 +19,7 @@ ANY = "SELECT 1 WHERE 'a' = ANY (CAST(%(names)s AS text[]))"
 
 @pytest.mark.parametrize("empty", [[], (), np.array([]), Texts.of([])], ids=["list", "tuple", "array", "column"])
 def test_empty_list(empty: object) -> None:
-    """It is named, in any of its forms, wherever it stands among several rows."""
+    """An empty list for `= ANY` is found in any of its forms, among several rows too."""
     assert empty_lists(ANY, {"names": empty, "other": "x"}) == ["names"]
     assert empty_lists(ANY, [{"names": ["a"]}, {"names": empty}]) == ["names"]
 
@@ -35,12 +35,12 @@ def test_empty_list(empty: object) -> None:
     ],
 )
 def test_other_statements(statement: str, parameters: Mapping[str, Any]) -> None:
-    """A list with elements, and an empty one in any other place, are fine."""
+    """Lists with elements, and empty lists in other places, are allowed."""
     assert empty_lists(statement, parameters) == []
 
 
-def test_every_way_of_sending_is_watched(db: Engine) -> None:
-    """SQLAlchemy's own, and that of the hot path; this test would fail if it left them in the list."""
+def test_watched_connections(db: Engine) -> None:
+    """Empty lists are found in statements of SQLAlchemy and of the hot path."""
     with db.begin() as connection:
         connection.execute(text(ANY.replace("%(names)s", ":names")), {"names": []})
         Statement(ANY.replace("%(names)s", ":names")).run(connection, {"names": Texts.of([])})
@@ -48,8 +48,8 @@ def test_every_way_of_sending_is_watched(db: Engine) -> None:
     broken.clear()
 
 
-def test_nothing_is_asked_about_no_versions_and_no_policies(db: Engine) -> None:
-    """The answer needs no database."""
+def test_empty_arguments(db: Engine) -> None:
+    """Queries for no prompt versions or no policies return empty results without a statement."""
     with db.begin() as connection:
         assert prompts.read_evidence(connection, []) == {}
         assert list(decision_log.read_decisions(connection, ALL_USERS, [], None, versions=True)) == []

@@ -1,4 +1,4 @@
-"""A limit on the wait for row locks: for one transaction, each of its statements, and no longer."""
+"""The limit on waits for row locks in one transaction."""
 
 import time
 
@@ -18,12 +18,12 @@ ADA = StateKey("ada", LINUCB)
 
 
 def limit(connection: Connection) -> object:
-    """Return the limit that holds."""
+    """Return the current lock_timeout."""
     return connection.scalars(text("SHOW lock_timeout")).one()
 
 
-def test_a_row_that_is_held_is_waited_for_no_longer(db: Engine) -> None:
-    """Whatever the session's own limit is: here twenty seconds."""
+def test_limit_with_a_locked_row(db: Engine) -> None:
+    """A wait for a locked row ends after the limit, although the session's own limit is twenty seconds."""
     with db.begin() as connection:
         states.lock_or_create_states(connection, [ADA])
     with holding_state(db, *ADA), db.connect() as connection:
@@ -36,8 +36,8 @@ def test_a_row_that_is_held_is_waited_for_no_longer(db: Engine) -> None:
     assert 0.1 <= took < 10
 
 
-def test_a_row_that_is_let_go_in_time_is_had(db: Engine) -> None:
-    """A limit is no refusal."""
+def test_limit_with_a_free_row(db: Engine) -> None:
+    """A free row can be locked under a limit."""
     with db.begin() as connection:
         states.lock_or_create_states(connection, [ADA])
     with db.begin() as connection:
@@ -46,8 +46,8 @@ def test_a_row_that_is_let_go_in_time_is_had(db: Engine) -> None:
 
 
 @pytest.mark.parametrize("end", ["commit", "rollback"])
-def test_the_limit_ends_with_its_transaction(database_url: str, end: str) -> None:
-    """It holds for all its statements; the connection goes back to the pool as it was."""
+def test_end_of_the_limit(database_url: str, end: str) -> None:
+    """The limit holds for all statements of the transaction, and ends with it."""
     engine = create(database_url, make_settings(lock_timeout=3), threads=1)
     with engine.connect() as connection:
         limit_lock_wait(connection, 0.05)
@@ -62,23 +62,23 @@ def test_the_limit_ends_with_its_transaction(database_url: str, end: str) -> Non
 @pytest.mark.parametrize(
     ("seconds", "shown"), [(0, "1ms"), (0.0001, "1ms"), (0.0101, "11ms"), (0.02, "20ms"), (1, "1s"), (61.5, "61500ms")]
 )
-def test_no_limit_is_ever_no_limit(db: Engine, seconds: float, shown: str) -> None:
-    """0 would mean none to PostgreSQL: fractions of a millisecond are rounded up."""
+def test_rounding_of_the_limit(db: Engine, seconds: float, shown: str) -> None:
+    """Limits are rounded up to whole milliseconds, because 0 means no limit to PostgreSQL."""
     with db.begin() as connection:
         limit_lock_wait(connection, seconds)
         assert limit(connection) == shown
 
 
-def test_the_last_limit_counts(db: Engine) -> None:
-    """Even a longer one."""
+def test_second_limit(db: Engine) -> None:
+    """A second limit replaces the first, even if it is longer."""
     with db.begin() as connection:
         limit_lock_wait(connection, 0.02)
         limit_lock_wait(connection, 0.04)
         assert limit(connection) == "40ms"
 
 
-def test_a_pool_may_have_a_limit_of_its_own(database_url: str) -> None:
-    """That of lanes is shorter than others'."""
+def test_limit_of_lanes(database_url: str) -> None:
+    """The engine of the lanes has its own limit."""
     engine = create(database_url, make_settings(lock_timeout=3, lane_lock_timeout=0.25), threads=1, lanes=True)
     with engine.connect() as connection:
         assert limit(connection) == "250ms"

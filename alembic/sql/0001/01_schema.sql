@@ -1,7 +1,7 @@
 -- oO ML's schema, from top to bottom. Three schemas, so that the tables can live in another application's database:
 --
 --   oo_ml      the tables below, and alembic_version. The service reads and writes them; no other role should write.
---   rollup     views between tables and reports: what each row adds to a sum by day. Changes with any release.
+--   rollup     views between tables and reports: the part of each row in the sums by day. May change in any release.
 --   analytics  the contract with analysts: views and functions. A release may add to it; it takes nothing away.
 --
 -- Users' tables. user_id comes first in every primary key and unique index:
@@ -10,14 +10,14 @@
 --   feature_history     one row for each decision, with everything that explains it. Partitioned by month
 --   reward_ledger       one entry for each change of A and b; the fold of a user's entries is the state
 --   generations         one row for each call of /generate that reached the language model
---   tips                what the model wrote in it
+--   tips                the tips that the model wrote in these calls
 --   prompt_assignments  the prompt version that a user keeps
 --
 -- Tables without users' data:
 --
 --   prompt_versions     the registry of prompt versions; a published text never changes
---   upkeep              one row for each task of upkeep: how far it has come
---   counted             how far each source has been added to the sums by day
+--   upkeep              the progress of each task of upkeep
+--   counted             the position up to which the sums by day include each source
 --   daily_reactions, daily_learning, daily_delays, daily_exploration    sums by day of decisions and their rewards
 --   daily_costs, daily_latencies                                        sums by day of calls of the language model
 --

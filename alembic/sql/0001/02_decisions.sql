@@ -131,7 +131,7 @@ COMMENT ON COLUMN oo_ml.feature_history.prompt_probability IS
 COMMENT ON COLUMN oo_ml.feature_history.generation_id IS 'Generation that the tip came from, if known';
 COMMENT ON COLUMN oo_ml.feature_history.score IS 'Score of the chosen tip, as answered';
 COMMENT ON COLUMN oo_ml.feature_history.propensity IS 'Probability with which this tip was chosen';
-COMMENT ON COLUMN oo_ml.feature_history.exploring IS 'Whether the tip was drawn at random';
+COMMENT ON COLUMN oo_ml.feature_history.exploring IS 'True if the tip was drawn at random';
 COMMENT ON COLUMN oo_ml.feature_history.exploration IS 'Probability of a draw at random when this decision was made';
 COMMENT ON COLUMN oo_ml.feature_history.alpha IS 'Width of the confidence bound; null for egreedy-v1';
 COMMENT ON COLUMN oo_ml.feature_history.x IS 'Feature vector of the chosen tip; d numbers';

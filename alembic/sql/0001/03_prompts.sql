@@ -27,7 +27,7 @@ COMMENT ON COLUMN oo_ml.prompt_versions.weight IS
     'Share of the calls that name no version, relative to the other versions; 0: no calls';
 COMMENT ON COLUMN oo_ml.prompt_versions.published_at IS 'Time of publication';
 COMMENT ON COLUMN oo_ml.prompt_versions.retired_at IS 'Time of retirement';
-COMMENT ON COLUMN oo_ml.prompt_versions.description IS 'What is special about the version';
+COMMENT ON COLUMN oo_ml.prompt_versions.description IS 'Description of the version: its purpose and style';
 COMMENT ON COLUMN oo_ml.prompt_versions.system_template IS 'Jinja2 template of the system message';
 COMMENT ON COLUMN oo_ml.prompt_versions.user_template IS 'Jinja2 template of the user message';
 

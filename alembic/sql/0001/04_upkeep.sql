@@ -57,7 +57,7 @@ COMMENT ON TABLE oo_ml.daily_reactions IS
 COMMENT ON COLUMN oo_ml.daily_reactions.day IS 'Day of the decisions, UTC';
 COMMENT ON COLUMN oo_ml.daily_reactions.policy IS 'The policy that decided';
 COMMENT ON COLUMN oo_ml.daily_reactions.prompt_version IS 'Prompt version that wrote the tip, if a model did';
-COMMENT ON COLUMN oo_ml.daily_reactions.exploring IS 'Whether the tip was drawn at random';
+COMMENT ON COLUMN oo_ml.daily_reactions.exploring IS 'True if the tip was drawn at random';
 COMMENT ON COLUMN oo_ml.daily_reactions.reaction IS
     'done, helpful, snooze, not_helpful, dismiss, other; none: no reward; default: an assumed one';
 COMMENT ON COLUMN oo_ml.daily_reactions.decisions IS 'Number of decisions';

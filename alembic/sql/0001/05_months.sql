@@ -1,6 +1,6 @@
 -- Partitions of feature_history, a month (UTC) each. Both functions run with the rights of the tables' owner, so that
--- the service can keep the months without owning the tables. They lock feature_history first and then its partitions,
--- so that processes that meet wait for each other.
+-- the service can create and detach months without owning the tables. They lock feature_history first and then its
+-- partitions, so two concurrent calls wait for each other and don't deadlock.
 
 CREATE FUNCTION oo_ml.create_feature_history_months(first timestamptz, months integer) RETURNS SETOF text
 LANGUAGE plpgsql SECURITY DEFINER
@@ -18,17 +18,18 @@ BEGIN
         month := month + interval '1 month';
         upper_bound := rpad(lpad(to_hex((extract(epoch FROM month) * 1000)::bigint), 12, '0'), 32, '0')::uuid;
         CONTINUE WHEN to_regclass('oo_ml.' || partition) IS NOT NULL;
-        -- Waits for another process that makes or detaches months, and may have made this one. Holds up no call.
+        -- Waits for another session that creates or detaches months; that session may have created this month. The lock
+        -- blocks no reads or writes.
         LOCK TABLE ONLY oo_ml.feature_history IN SHARE UPDATE EXCLUSIVE MODE;
         CONTINUE WHEN to_regclass('oo_ml.' || partition) IS NOT NULL;
-        -- No row of this month may come into the default partition between the move and the ATTACH.
+        -- Between the move and the ATTACH, no session may insert rows of this month into the default partition.
         LOCK TABLE oo_ml.feature_history_default IN ACCESS EXCLUSIVE MODE;
         EXECUTE format(
             'CREATE TABLE oo_ml.%I (LIKE oo_ml.feature_history INCLUDING DEFAULTS INCLUDING CONSTRAINTS)'
             ' WITH (fillfactor = 90)',
             partition
         );
-        -- Decisions that came before their month had a partition are in the default one.
+        -- Move the decisions that were inserted before their month had a partition.
         EXECUTE format(
             'WITH moved AS (DELETE FROM oo_ml.feature_history_default WHERE decision_id >= %L AND decision_id < %L'
             ' RETURNING *) INSERT INTO oo_ml.%I SELECT * FROM moved',
@@ -43,7 +44,7 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION oo_ml.create_feature_history_months IS
-    'Make the partitions of `months` months from the month of `first` on; return the names of those that were missing';
+    'Create the missing partitions among `months` months, from the month of `first` on; return their names';
 REVOKE EXECUTE ON FUNCTION oo_ml.create_feature_history_months FROM PUBLIC;
 
 CREATE FUNCTION oo_ml.detach_feature_history_months(before timestamptz, detached_at timestamptz) RETURNS SETOF text
@@ -54,7 +55,7 @@ DECLARE
     month_end timestamptz;
     privilege text;
 BEGIN
-    -- Waits for another process that detaches months, and then sees what that process has done.
+    -- Waits for another session that detaches months, and then sees the result of that session.
     PERFORM FROM oo_ml.upkeep WHERE task = 'retention' FOR UPDATE;
     FOR partition, month_end IN
         SELECT p.relname, (to_date(right(p.relname, 7), 'YYYY_MM') + interval '1 month') AT TIME ZONE 'UTC'
@@ -68,7 +69,7 @@ BEGIN
     LOOP
         -- Not CONCURRENTLY, which PostgreSQL refuses if there is a default partition.
         EXECUTE format('ALTER TABLE oo_ml.feature_history DETACH PARTITION oo_ml.%I', partition);
-        -- A detached month still holds users' data: the roles that read, export and erase feature_history need it.
+        -- A detached month still holds users' data, so the roles with rights to feature_history get the same rights.
         FOR privilege IN
             SELECT format(
                 'GRANT %s ON oo_ml.%I TO %s%s',
@@ -91,5 +92,5 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION oo_ml.detach_feature_history_months IS
-    'Detach the months that end by `before`; return the names of the tables, which stay. detached_at: time of the run';
+    'Detach the months that end by `before`; return the names of their tables, which are kept. detached_at: time of the run';
 REVOKE EXECUTE ON FUNCTION oo_ml.detach_feature_history_months FROM PUBLIC;

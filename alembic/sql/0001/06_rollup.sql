@@ -1,5 +1,5 @@
--- Views between tables and reports: what each row adds to the sums by day, and the sums together with the rows that
--- upkeep has not counted yet. A decision enters the cell of its day, policy, ... with reaction `none` (+1). Each ledger
+-- Views between tables and reports: the addition of each row to the sums by day, and the sums together with the rows
+-- that upkeep has not counted yet. A decision enters the cell of its day, policy, ... with reaction `none` (+1). Each ledger
 -- entry takes its decision out of the cell that it was in (-1) and puts it into another (+1). So the sum over any set of
 -- rows is the change that these rows made.
 
@@ -105,7 +105,7 @@ FROM (
         rollup.weight(h.propensity, h.prompt_probability) AS w
     FROM oo_ml.feature_history AS h
 ) AS c;
-COMMENT ON VIEW rollup.decision_cells IS 'What each decision adds to the sums by day: it has no reward at first';
+COMMENT ON VIEW rollup.decision_cells IS 'One row for each decision: its addition to the sums by day, before any reward';
 
 CREATE VIEW rollup.departure_cells AS
 SELECT
@@ -139,7 +139,7 @@ FROM (
         AND before.version = l.corrects
 ) AS c;
 COMMENT ON VIEW rollup.departure_cells IS
-    'What each ledger entry takes from the sums by day: its decision leaves the cell that it was in';
+    'One row for each ledger entry: its subtraction from the sums by day, as its decision leaves its previous cell';
 
 CREATE VIEW rollup.arrival_cells AS
 SELECT
@@ -170,7 +170,7 @@ FROM (
     JOIN oo_ml.feature_history AS h ON h.user_id = l.user_id AND h.decision_id = l.decision_id
 ) AS c;
 COMMENT ON VIEW rollup.arrival_cells IS
-    'What each ledger entry adds to the sums by day: its decision enters the cell of the reward that now counts';
+    'One row for each ledger entry: its addition to the sums by day, in the cell of the reward that now counts';
 
 CREATE VIEW rollup.exploration_cells AS
 SELECT
@@ -195,7 +195,7 @@ CROSS JOIN LATERAL (
     FROM jsonb_array_elements(CASE WHEN h.exploration = 0 THEN '[]' ELSE h.candidates END) AS o (tip)
 ) AS s
 WHERE h.exploration IS NOT NULL;
-COMMENT ON VIEW rollup.exploration_cells IS 'What each decision adds to daily_exploration';
+COMMENT ON VIEW rollup.exploration_cells IS 'One row for each decision: its addition to daily_exploration';
 
 CREATE VIEW rollup.cost_cells AS
 SELECT
@@ -210,7 +210,7 @@ SELECT
     g.prompt_tokens,
     g.completion_tokens
 FROM oo_ml.generations AS g;
-COMMENT ON VIEW rollup.cost_cells IS 'What each call of the language model adds to daily_costs and daily_latencies';
+COMMENT ON VIEW rollup.cost_cells IS 'One row for each call of the language model: its addition to daily_costs and daily_latencies';
 
 -- The sums by day with the rows that upkeep has not counted yet. The upper bound of a position is always true. It tells
 -- the planner, which does not know the lower bound, that only few rows match.
@@ -323,7 +323,7 @@ BEGIN
         ['day', 'Day of the decision or call, UTC'],
         ['policy', 'The policy that decided'],
         ['prompt_version', 'Prompt version that wrote the tip, if a model did'],
-        ['exploring', 'Whether the tip was drawn at random'],
+        ['exploring', 'True if the tip was drawn at random'],
         ['first_pull', 'First decision number of the group that the decision belongs to, if known'],
         ['delay_step', 'ceil(20 log2(1 + seconds)) from the decision to the reaction; null: no reaction'],
         ['reaction', 'done, helpful, snooze, not_helpful, dismiss, other; none: no reward; default: an assumed one'],

@@ -33,7 +33,7 @@ COMMENT ON COLUMN analytics.tip_scores.prompt_probability IS
     'Probability with which the prompt version was drawn, if known';
 COMMENT ON COLUMN analytics.tip_scores.score IS 'Score of the tip, as answered';
 COMMENT ON COLUMN analytics.tip_scores.propensity IS 'Probability with which this tip was chosen among the candidates';
-COMMENT ON COLUMN analytics.tip_scores.exploring IS 'Whether the tip was drawn at random';
+COMMENT ON COLUMN analytics.tip_scores.exploring IS 'True if the tip was drawn at random';
 COMMENT ON COLUMN analytics.tip_scores.candidates IS 'Number of candidates, if known';
 COMMENT ON COLUMN analytics.tip_scores.decision_number IS
     'Number of the decision among those of this user and policy since the last reset, from 1, if known';

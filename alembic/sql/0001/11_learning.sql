@@ -88,7 +88,7 @@ SELECT day, exploring, shown, rewarded, mean_reward, mean_reward_low, mean_rewar
 FROM analytics.rewards_by_day_between(NULL, NULL);
 COMMENT ON VIEW analytics.rewards_by_day IS 'Mean reward by day, of tips drawn at random and of tips chosen by score';
 COMMENT ON COLUMN analytics.rewards_by_day.day IS 'Day of the decisions, UTC';
-COMMENT ON COLUMN analytics.rewards_by_day.exploring IS 'Whether the tips were drawn at random';
+COMMENT ON COLUMN analytics.rewards_by_day.exploring IS 'True if the tips were drawn at random';
 COMMENT ON COLUMN analytics.rewards_by_day.shown IS 'Number of decisions';
 COMMENT ON COLUMN analytics.rewards_by_day.rewarded IS 'Number of decisions with a reward that counts';
 COMMENT ON COLUMN analytics.rewards_by_day.mean_reward IS 'Mean of these rewards';

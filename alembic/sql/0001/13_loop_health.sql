@@ -1,4 +1,4 @@
--- Whether the loop of decisions and rewards is sound.
+-- Health of the loop of decisions and rewards.
 
 CREATE FUNCTION analytics.loop_health_between(since date, until date)
 RETURNS TABLE (

@@ -1,4 +1,4 @@
--- Drop what 0001 has made, by name and without CASCADE: if another application's object depends on one of these,
+-- Drop every object of 0001 by name and without CASCADE: if an object of another application depends on one of these,
 -- PostgreSQL refuses and nothing is dropped. Schema oo_ml stays, with alembic_version and with detached months.
 
 DROP VIEW
@@ -37,7 +37,7 @@ DROP TABLE
 DROP FUNCTION
     oo_ml.detach_feature_history_months, oo_ml.create_feature_history_months, oo_ml.refuse_change_of_prompt_version;
 
--- A detached month takes its positions from the sequence no more.
+-- Detached months must not depend on the sequence that is dropped below.
 DO $$
 DECLARE
     detached regclass;
@@ -53,7 +53,7 @@ $$;
 
 DROP SEQUENCE oo_ml.generations_order, oo_ml.reward_ledger_order, oo_ml.feature_history_order;
 
--- Both are left if another application uses them too.
+-- Both schemas stay if another application uses them too.
 DO $$
 BEGIN
     DROP SCHEMA analytics;

@@ -1,11 +1,11 @@
-// The service's own JSON, asked for beside wherever these files lie, so that a prefix before /dashboard does no harm.
+// Calls of the service. Addresses are relative to this file, so the page works behind a prefix before /dashboard.
 
 const ROOT = new URL("../../", import.meta.url);
 const PAGE = 1000;
-// Twice what the service gives its longest calls, in milliseconds; after that nobody is there.
-const PATIENCE = 120_000;
+// In milliseconds: twice the limit of the service's longest calls.
+const TIMEOUT = 120_000;
 
-/** What the service said instead of an answer, as a sentence. */
+/** An error with a message for the user of the page. */
 export class Refusal extends Error {}
 
 /** Return the address of a call; parameters that are null or empty are left out. */
@@ -17,17 +17,17 @@ export function address(path, parameters = {}) {
   return url.href;
 }
 
-/** Return a person's id, or another name, as a part of a path. Throws a Refusal for one that no address can carry. */
+/** Return an id as a segment of a path. Throws a Refusal if no address can contain it. */
 export function segment(id) {
-  // Browsers take them for "here" and "above", percent-encoded too; the service knows nobody of that name.
-  if (id === "." || id === "..") throw new Refusal("Nobody can have this id.");
+  // Browsers resolve "." and ".." as path segments, even if they are percent-encoded.
+  if (id === "." || id === "..") throw new Refusal("No user can have this id.");
   return encodeURIComponent(id);
 }
 
-/** Return the answer to a GET. Throws a Refusal, or an AbortError once `signal` says so. */
+/** Return the answer to a GET. Throws a Refusal, or an AbortError after `signal` was aborted. */
 export async function get(path, parameters, signal) {
   const late = new AbortController();
-  const timer = setTimeout(() => late.abort(new Refusal("The service doesn’t answer.")), PATIENCE);
+  const timer = setTimeout(() => late.abort(new Refusal("The service doesn’t answer.")), TIMEOUT);
   let response;
   try {
     response = await fetch(address(path, parameters), {
@@ -62,5 +62,5 @@ function sentence(problem, response) {
     ? detail.map((field) => `${field.loc.at(-1)}: ${field.msg}`).join("; ")
     : detail ?? `The service answered ${response.status}`;
   const wait = response.headers.get("Retry-After");
-  return `${text.replace(/\.?$/, ".")}${wait === null ? "" : ` It may be back in ${wait === "1" ? "a second" : `${wait} seconds`}.`}`;
+  return `${text.replace(/\.?$/, ".")}${wait === null ? "" : ` Retry in ${wait === "1" ? "a second" : `${wait} seconds`}.`}`;
 }

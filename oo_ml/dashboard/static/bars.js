@@ -1,9 +1,9 @@
-// Numbers around zero as bars, each beside its name.
+// Bars for positive and negative numbers, each with its label.
 
 import { el, svg } from "./dom.js";
 import { place } from "./scales.js";
 
-/** Return the chart of { label, value } on a scale that reaches equally far to both sides. */
+/** Return the chart of rows { label, value } on a scale from -reach to reach. */
 export function bars(summary, rows, reach, format) {
   const axis = { low: -reach, high: reach };
   return el("div", { class: "bars", role: "img", "aria-label": summary }, rows.map((row) => line(row, axis, format)));

@@ -1,4 +1,4 @@
-// What the prompt versions cost: calls, tokens, waiting.
+// Costs of prompt versions: calls, tokens and latency.
 
 import { name } from "./dom.js";
 import { count } from "./formats.js";
@@ -12,7 +12,7 @@ export function parameters(query) {
 }
 
 export function render(items) {
-  if (items.length === 0) return nothing("The model wrote no tips in these days, or none that the filters let through.");
+  if (items.length === 0) return nothing("The model wrote no tips on these days, or none match the filters.");
   const number = (title, field) => ({ title, number: true, value: (row) => row[field], cell: (row) => count(row[field]) });
   const columns = [
     { title: "Prompt version", value: (row) => row.prompt_version, cell: (row) => name(row.prompt_version) },
@@ -26,5 +26,5 @@ export function render(items) {
     number("Done", "done"),
     number("Tokens per done", "tokens_per_done"),
   ];
-  return table("What prompt versions cost", columns, items, { sorted: { column: 1, descending: true } });
+  return table("Costs of prompt versions", columns, items, { sorted: { column: 1, descending: true } });
 }

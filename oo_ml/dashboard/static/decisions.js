@@ -1,4 +1,4 @@
-// A person's decisions, the latest first, a hundred at a time.
+// A user's decisions, the latest first, a hundred at a time.
 
 import { address, get } from "./api.js";
 import { el, name } from "./dom.js";
@@ -10,21 +10,21 @@ import { table } from "./tables.js";
 const LIMIT = 100;
 
 /** Return a page of up to a hundred decisions; without a cursor the latest. */
-export function load(person, cursor, signal) {
-  return get(`${person}/decisions`, { limit: LIMIT, cursor }, signal);
+export function load(user, cursor, signal) {
+  return get(`${user}/decisions`, { limit: LIMIT, cursor }, signal);
 }
 
-/** Return all that were loaded so far; `more` loads older ones, and is null if there are none. */
-export function list(person, decisions, more) {
-  if (decisions.length === 0) return nothing("No tip was chosen for this person.");
+/** Return the table of the decisions loaded so far; `more` loads older ones and is null if there are none. */
+export function list(user, decisions, more) {
+  if (decisions.length === 0) return nothing("There are no decisions for this user.");
   const older = more === null ? null : el("button", { type: "button", click: more }, "Older decisions");
   return [
-    table(`The latest ${plural(decisions.length, "decision")}`, columns(person), decisions),
-    el("p", { class: "note" }, more === null ? "That is all there are." : older),
+    table(`The latest ${plural(decisions.length, "decision")}`, columns(user), decisions),
+    el("p", { class: "note" }, more === null ? "There are no older decisions." : older),
   ];
 }
 
-function columns(person) {
+function columns(user) {
   return [
     { title: "Decided", cell: (one) => el("time", { datetime: one.decided_at }, time(one.decided_at)) },
     { title: "Policy", cell: (one) => name(one.policy) },
@@ -35,7 +35,7 @@ function columns(person) {
     { title: "Probability", number: true, cell: (one) => probability(one.propensity) },
     { title: "Reaction", cell: reaction },
     { title: "Reward", number: true, cell: (one) => reward(one.reward) },
-    { title: "Receipt", cell: (one) => receipt(person, one) },
+    { title: "Receipt", cell: (one) => receipt(user, one) },
   ];
 }
 
@@ -48,8 +48,8 @@ function reaction({ reaction: kind, reward: value, rewarded_at: at }) {
   return at === null ? muted(word) : el("time", { datetime: at, title: time(at) }, word);
 }
 
-function receipt(person, { decision_id: id, decided_at: at }) {
-  return el("a", { href: address(`${person}/decisions/${id}`) }, "Receipt", el("span", { class: "unseen" }, ` of ${time(at)}`));
+function receipt(user, { decision_id: id, decided_at: at }) {
+  return el("a", { href: address(`${user}/decisions/${id}`) }, "Receipt", el("span", { class: "unseen" }, ` of ${time(at)}`));
 }
 
 function muted(text) {

@@ -1,4 +1,4 @@
-// Elements made from data. Text stays text: nothing in these pages is ever parsed as markup.
+// Elements made from data. Text stays text: these pages never parse it as markup.
 
 const SVG = "http://www.w3.org/2000/svg";
 
@@ -7,12 +7,12 @@ export function el(tag, attributes = {}, ...children) {
   return build(document.createElement(tag), attributes, children);
 }
 
-/** The same for SVG. */
+/** Return a new SVG element, like `el`. */
 export function svg(tag, attributes = {}, ...children) {
   return build(document.createElementNS(SVG, tag), attributes, children);
 }
 
-/** A name that somebody else made up: shown as it is, and told apart from the text around it whatever its script. */
+/** Return a name from the data, shown unchanged and isolated from the direction of the text around it. */
 export function name(text) {
   return el("bdi", { class: "name" }, text);
 }

@@ -1,9 +1,9 @@
-// What is shown, as the address says it: a link shows the same to somebody else, and "back" goes back.
+// The filters, stored in the address: a link shows the same numbers to another reader, and "back" undoes a change.
 
 const DEFAULTS = { period: "28", measure: "done", by: "prompt_version" };
 const DAY = 86_400_000;
 
-/** Return what the address asks for. Days that are named count as the period `days`. */
+/** Return the filters in the address. If it has `since` or `until`, the period is `days`. */
 export function read() {
   const given = new URLSearchParams(location.search);
   const text = (key) => given.get(key) ?? DEFAULTS[key] ?? "";
@@ -19,7 +19,7 @@ export function read() {
   };
 }
 
-/** Put `wanted` into the address, as a step that "back" takes back; what is as it would be anyhow is left out. */
+/** Write filters to the address as a new step of the history; defaults are left out. */
 export function write(wanted) {
   const entries = Object.entries(wanted).filter(([key, value]) => value !== "" && value !== DEFAULTS[key]);
   const query = new URLSearchParams(entries.filter(([key, value]) => !(key === "period" && value === "days")));
@@ -27,7 +27,7 @@ export function write(wanted) {
   if (target !== location.pathname + location.search) history.pushState(null, "", target);
 }
 
-/** Return the days that a period stands for, empty where it has no bound; `last` is the last day there is data of. */
+/** Return the days of a period, empty where it has no bound; `last` is the last day with data. */
 export function days({ period, since, until }, last) {
   if (period === "days") return { since, until };
   if (!/^[1-9][0-9]{0,3}$/.test(period)) return { since: "", until: "" };
@@ -35,10 +35,10 @@ export function days({ period, since, until }, last) {
 }
 
 /**
- * Keep the form and the address the same.
+ * Keep the form and the address in sync.
  *
- * `known` is what /analytics/filters says; `changed` is called after the address has changed by the form.
- * Returns a function that makes the form say what the address says.
+ * `known` returns the answer of /analytics/filters; `changed` is called after the form has changed the address.
+ * Returns a function that updates the form from the address.
  */
 export function connect(form, known, changed) {
   const { period, since, until, policy, prompt_version: version } = form.elements;
@@ -48,7 +48,7 @@ export function connect(form, known, changed) {
     changed();
   };
   period.addEventListener("change", () => {
-    // Of chosen days there is nothing to show before they are chosen; those shown now are where to begin.
+    // Before days are selected, keep the days shown now.
     if (period.value === "days") go({ period: "days", ...days(read(), known().last_day) });
     else go({ period: period.value, since: "", until: "" });
   });
@@ -82,7 +82,7 @@ export function connect(form, known, changed) {
 }
 
 function choose(select, names, chosen) {
-  // A link may name what isn't there any more; it is shown all the same, or the form would lie.
+  // A link may contain a name that no longer exists. Show it, because the numbers are filtered by it.
   const offered = chosen === "" || names.includes(chosen) ? names : [...names, chosen];
   const all = select.options[0];
   select.replaceChildren(all, ...offered.map((name) => new Option(name, name)));

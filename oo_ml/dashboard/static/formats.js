@@ -1,4 +1,4 @@
-// Numbers, days and durations as people read them. What isn't known is a dash.
+// Formats of numbers, days and durations. An unknown value is a dash.
 
 export const UNKNOWN = "–";
 
@@ -17,11 +17,11 @@ const timeOf = new Intl.DateTimeFormat("en-GB", {
   timeZone: "UTC", day: "numeric", month: "short", year: "numeric", hour: "2-digit", minute: "2-digit",
 });
 
-/** 12,345; of what can lie between two numbers, the nearest */
+/** 12,345; fractions are rounded */
 export const count = known((number) => whole.format(number));
 /** 12.3% */
 export const percent = known((part) => share.format(part));
-/** 12%, or 12.5% where the half matters: for axes */
+/** 12% or 12.5%, for axes */
 export const roundPercent = known((part) => roundShare.format(part));
 /** +0.31; a minus is as wide as a plus. */
 export const reward = known((number) => signed.format(number).replace("-", "−"));
@@ -31,11 +31,11 @@ export const score = known((number) => fixed.format(number).replace("-", "−"))
 export const probability = known((number) => (number < 0.001 ? plain : precise).format(number));
 /** 0.1234, 1,234 */
 export const decimal = known((number) => plain.format(number).replace("-", "−"));
-/** 0.1234; < 0.0001, below which it makes no difference */
+/** 0.1234, or < 0.0001 */
 export const chance = known((p) => (p < 0.0001 ? "< 0.0001" : plain.format(p)));
-/** 23 Nov 2026, of an ISO date; what is none, as an address may say, is shown as it is */
+/** 23 Nov 2026, from an ISO date; other text, which an address may contain, is unchanged */
 export const day = known((iso) => (Number.isNaN(Date.parse(iso)) ? iso : dayOf.format(new Date(iso))));
-/** 23 Nov, of an ISO date or of milliseconds */
+/** 23 Nov, from an ISO date or milliseconds */
 export const shortDay = known((iso) => shortDayOf.format(new Date(iso)));
 /** 23 Nov 2026, 09:11 */
 export const time = known((iso) => timeOf.format(new Date(iso)));

@@ -1,4 +1,4 @@
-// Loop health: what is wrong first, with the reason; what is well is folded up.
+// Loop health: failed checks first, with their reasons; all checks are in a folded table.
 
 import { el, name } from "./dom.js";
 import { chance, count, decimal, duration, percent, plural } from "./formats.js";
@@ -12,12 +12,12 @@ const RANK = ["red", "amber", "unknown", "green"];
 const CHECKS = {
   reward_delay_p50: ["Time to a reaction, median", duration],
   reward_delay_p95: ["Time to a reaction, 95th percentile", duration],
-  never_rewarded: ["Tips that nobody reacted to", percent],
+  never_rewarded: ["Tips without a reaction", percent],
   explored_share: ["Share drawn at random", percent],
-  propensity_calibration: ["Probabilities against what happened", decimal],
-  states_not_finite: ["Models with broken numbers", count],
-  partitions_ahead: ["Months prepared ahead", count],
-  uncounted: ["Rows not yet added up", count],
+  propensity_calibration: ["Propensities against observed choices", decimal],
+  states_not_finite: ["States with non-finite numbers", count],
+  partitions_ahead: ["Partitions of coming months", count],
+  uncounted: ["Rows not yet in the sums by day", count],
 };
 
 export function parameters(query) {
@@ -39,7 +39,7 @@ export function render(items) {
 function verdict(checks) {
   const worst = checks[0].status;
   const number = (kind) => checks.filter((one) => one.status === kind).length;
-  if (worst === "green") return status("green", `Green: all ${plural(checks.length, "check")} are as they should be`);
+  if (worst === "green") return status("green", `Green: all ${plural(checks.length, "check")} are fine`);
   const found = RANK.filter((kind) => kind !== "green" && number(kind)).map((kind) => `${number(kind)} ${kind}`);
   return status(worst, `${word(worst)}: of ${plural(checks.length, "check")}, ${found.join(", ")}`);
 }

@@ -1,4 +1,4 @@
-// Shapes that say how something stands without any colour.
+// Icons that show a status without colour.
 
 import { el, svg } from "./dom.js";
 
@@ -9,7 +9,7 @@ const SHAPES = {
   unknown: ["M8 1a7 7 0 1 1 0 14A7 7 0 0 1 8 1Z", "M5 8h6"],
 };
 
-/** Return a status as its shape and its word. */
+/** Return a status as an icon and a word. */
 export function status(kind, word) {
   const [shape, sign] = SHAPES[kind] ?? SHAPES.unknown;
   return el(

@@ -1,4 +1,4 @@
-// Names below each other, each with two estimates and their intervals: raw (a dot) above weighted (a diamond).
+// A row for each name, with two estimates and their intervals: raw (a dot) above weighted (a diamond).
 
 import { el, name, svg } from "./dom.js";
 import { range } from "./formats.js";
@@ -11,8 +11,8 @@ const MARKS = [
 const HEIGHTS = { raw: "10", weighted: "24" };
 
 /**
- * Return the chart. A row is { label, muted, raw, weighted }, an estimate { value, low, high } with nulls for what
- * isn't known. `ticked` is the format of the axis.
+ * Return the chart. A row is { label, muted, raw, weighted }; an estimate is { value, low, high }, null if unknown.
+ * `ticked` is the format of the axis.
  */
 export function intervals(summary, rows, format, ticked = format) {
   const ends = rows.flatMap(({ raw, weighted }) => [raw, weighted].flatMap(({ value, low, high }) => [value, low, high]));
@@ -25,7 +25,7 @@ export function intervals(summary, rows, format, ticked = format) {
   );
 }
 
-// With zero, unless that would squeeze all there is to see into less than half of the width.
+// Include zero, unless the data would then fill less than half of the width.
 function around(known) {
   const [low, high] = [Math.min(...known), Math.max(...known)];
   if (low > high / 2 || high < low / 2) return scale(low, high);
@@ -68,5 +68,5 @@ function label(axis, tick, format) {
 }
 
 function said({ value, low, high }, format) {
-  return value === null ? "not known" : `${format(value)} (${range(low, high, format)})`;
+  return value === null ? "unknown" : `${format(value)} (${range(low, high, format)})`;
 }

@@ -1,4 +1,4 @@
-// The learning curve: what people's first, second, ... decision brings on average.
+// The learning curve: the mean reward of users' first, second, ... decisions.
 
 import { el, name } from "./dom.js";
 import { UNKNOWN, count, plural, range, reward } from "./formats.js";
@@ -11,7 +11,7 @@ export const path = "analytics/learning-curve";
 
 const STYLES = ["one", "two"];
 const MOST = 24;
-// From here on the first decisions, where most is learned, would be too close to each other.
+// Longer curves have a logarithmic axis, which leaves room for the first decisions.
 const LONG = 150;
 const ROUND = [0, 1, 2, 3, 4, 5].flatMap((power) => [1, 2, 5].map((digit) => digit * 10 ** power));
 
@@ -25,8 +25,8 @@ export function view({ prompt_version: version }) {
 
 export function render(items, shown) {
   const ignored = shown.prompt_version === "" ? [] : [el("p", { class: "note" },
-    "Of all prompt versions: a person is got to know over all of them, so that filter does not apply here.")];
-  if (items.every((row) => row.mean_reward === null)) return [...ignored, nothing("No reward came for the tips of these days.")];
+    "All prompt versions: a policy learns about a user from all of them, so that filter does not apply here.")];
+  if (items.every((row) => row.mean_reward === null)) return [...ignored, nothing("There are no rewards for the tips of these days.")];
   const policies = [...Map.groupBy(items, (row) => row.policy)].slice(0, STYLES.length);
   const steps = [...new Map(items.map((row) => [row.first_decision, row])).values()]
     .sort((a, b) => a.first_decision - b.first_decision);
@@ -37,7 +37,7 @@ export function render(items, shown) {
     ...ignored,
     lines(summary(policies), drawn.map((one) => middle(one, long)), series, axis(drawn, long), reward),
     ...(drawn.length === steps.length ? [] : [el("p", { class: "note" },
-      `Drawn as ${plural(drawn.length, "group")} of decisions; the table and the CSV have them one by one.`)]),
+      `Drawn as ${plural(drawn.length, "group")} of decisions; the table and the CSV have each decision.`)]),
     folded("Table", listed(items)),
   ];
 }
@@ -76,11 +76,11 @@ function summary(policies) {
     const [early, late] = [known.slice(0, half), known.slice(half)].map((part) => reward(mean(part).value));
     return `${policy}: ${early} over the first half, ${late} over the second`;
   });
-  return `Mean reward by the number of a person’s decision. ${said.join(". ")}.`;
+  return `Mean reward by the number of a user’s decision. ${said.join(". ")}.`;
 }
 
 function listed(items) {
-  return table("Mean reward by the number of a person’s decision", [
+  return table("Mean reward by the number of a user’s decision", [
     { title: "Decision", value: (row) => row.first_decision, cell: numbers },
     { title: "Policy", value: (row) => row.policy, cell: (row) => name(row.policy) },
     { title: "Decisions", number: true, value: (row) => row.decisions, cell: (row) => count(row.decisions) },

@@ -1,4 +1,4 @@
-// Lines with bands of uncertainty, drawn by uPlot. They follow the width of the page and its colours.
+// Lines with bands of uncertainty, drawn by uPlot. They follow the width and the colours of the page.
 
 import { el } from "./dom.js";
 import { range } from "./formats.js";
@@ -15,9 +15,9 @@ matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => {
 /**
  * Return the chart with its legend.
  *
- * x: where the points are, ascending; series: { name, style, values, low, high }, null where there is none, `style`
- * one of "one" and "two", the first drawn through and the second dashed. `axis` says how x is drawn: { scale, space,
- * incrs, splits, ticks(x), at(index) }, `space` the least between two ticks; `format` how y is.
+ * x: positions of the points, ascending. series: { name, style, values, low, high }, with null for missing values;
+ * `style` is "one" (a solid line) or "two" (a dashed line). axis: the x axis { scale, space, incrs, splits, ticks(x),
+ * at(index) }; `space` is the least distance between two ticks. format: the format of y.
  */
 export function lines(summary, x, series, axis, format) {
   const host = el("div", { class: "plot", role: "img", "aria-label": summary });
@@ -36,7 +36,7 @@ export function lines(summary, x, series, axis, format) {
   return el("div", {}, legend(series), host);
 }
 
-// Charts whose place in the page was taken since.
+// Destroy the charts that are no longer in the page.
 function sweep() {
   for (const chart of live) {
     if (chart.plot === null || chart.host.isConnected) continue;
@@ -84,7 +84,7 @@ function drawn({ style, values }) {
   return [line, bound, bound];
 }
 
-// Zero is always in sight: a reward above it and one below are different news.
+// Zero is always visible, because positive and negative rewards mean different things.
 function reach(low, high) {
   const pad = 0.08 * (Math.max(high, 0) - Math.min(low, 0) || 1);
   return [low < 0 ? Math.max(low - pad, -1.02) : Math.min(0, low), high > 0 ? Math.min(high + pad, 1.02) : 0];

@@ -1,4 +1,4 @@
-// The page of the numbers: asks for what the address says, and again whenever the address changes.
+// The overview: loads the numbers for the filters in the address, and again after each change of the address.
 
 import { address, get, items } from "./api.js";
 import * as costs from "./costs.js";
@@ -12,14 +12,14 @@ import * as rates from "./rates.js";
 import * as rewards from "./rewards.js";
 import * as totals from "./totals.js";
 
-// Each says where its items are (path, parameters), what else changes what is seen (view), and how they are shown.
+// Each part has the call for its items (path, parameters), further choices that change it (view), and its rendering.
 const PARTS = { totals, health, rates, rewards, learning, costs };
 
 const start = document.getElementById("start");
 const form = document.getElementById("filters");
 const parts = document.getElementById("parts");
 
-// What each part was last filled for, so that a choice that concerns one leaves the others alone.
+// The key of the last load of each part, so that a part is loaded again only if its own choices change.
 const filled = new Map();
 let known = null;
 
@@ -32,7 +32,7 @@ document.getElementById("refresh").addEventListener("click", begin);
 addEventListener("popstate", () => known && show());
 begin();
 
-// What can be filtered by comes first: the days of a period depend on the last day there is data of.
+// The choices of the filters are loaded first, because the days of a period depend on the last day with data.
 async function begin() {
   const load = (signal) => get("analytics/filters", {}, signal);
   start.hidden = known !== null;
@@ -96,6 +96,6 @@ function period({ since, until }) {
 
 function unused() {
   return el("div", { class: "start" },
-    nothing("No tip has been shown yet. The numbers come with the first call of ", el("code", {}, "POST /score"), "."),
-    el("button", { type: "button", click: begin }, "Look again"));
+    nothing("No tip has been shown yet. The first call of ", el("code", {}, "POST /score"), " shows numbers here."),
+    el("button", { type: "button", click: begin }, "Reload"));
 }

@@ -1,4 +1,4 @@
-// A part of a page and its states: loading, failed, empty, there.
+// A part of a page and its states: loading, failed, empty, shown.
 
 import { el } from "./dom.js";
 import { Refusal } from "./api.js";
@@ -6,10 +6,10 @@ import { Refusal } from "./api.js";
 const runs = new WeakMap();
 
 /**
- * Fill a section's `.content`, or the section, with what `render` makes of what `load` brings.
+ * Load data, and fill a section's `.content` (or the section) with the rendered data.
  *
- * What was there stays, dimmed, until then. A later call for the same section overtakes an earlier one. `again` is
- * what "Try again" does. Returns "shown", "failed" or "overtaken".
+ * The old content stays, dimmed, while data is loading. A later call for the same section cancels an earlier one.
+ * `again` is the action of "Try again". Returns "shown", "failed" or "overtaken".
  */
 export async function fill(section, load, render, again = () => fill(section, load, render)) {
   runs.get(section)?.abort();
@@ -33,7 +33,7 @@ export async function fill(section, load, render, again = () => fill(section, lo
   }
 }
 
-// What was unfolded stays unfolded, and what was scrolled stays there.
+// Keep unfolded details unfolded, and the position of scrolling.
 function replace(content, shown) {
   const unfolded = content.querySelector("details")?.open ?? false;
   const scrolled = content.querySelector(".scroll")?.scrollTop ?? 0;
@@ -42,20 +42,20 @@ function replace(content, shown) {
   content.querySelector(".scroll")?.scrollTo({ top: scrolled });
 }
 
-/** Tell those who can't see the page what became of it. */
+/** Announce a sentence to screen readers. */
 export function announce(sentence) {
   document.getElementById("status").textContent = sentence;
 }
 
-/** A sentence in the place of numbers that there are none of. */
+/** Return a sentence that replaces missing numbers. */
 export function nothing(...sentence) {
   return el("p", { class: "nothing" }, sentence);
 }
 
 function failure(section, error, again) {
-  const sentence = error instanceof Refusal ? error.message : "Something went wrong in this page.";
+  const sentence = error instanceof Refusal ? error.message : "This page has an error.";
   const retry = async () => {
-    // The button goes; whoever pressed it by keyboard should not be sent back to the top of the page.
+    // The button disappears. Move the focus to the heading, so that keyboard users do not start at the top again.
     const heading = section.querySelector("h2") ?? document.getElementById("main");
     heading.tabIndex = -1;
     heading.focus();

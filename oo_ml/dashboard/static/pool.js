@@ -1,8 +1,8 @@
-// Neighbouring points of a curve taken together, where they are too many to be seen one by one.
+// Groups of neighbouring points of a curve, if it has too many points to show each.
 
 /**
- * Return at most about `most` groups of what was in `steps`, in order, none much wider than the others on the axis
- * that `place` puts them on.
+ * Return about `most` groups of `steps`, in order. The groups have about the same width on the axis; `place` returns the
+ * position of a step on it.
  */
 export function groups(steps, place, most) {
   if (steps.length <= most) return steps.map((step) => [step]);
@@ -17,7 +17,7 @@ export function mean(rows) {
   const number = sum(known, (row) => row.rewarded);
   if (number === 0) return { value: null, low: null, high: null };
   const value = sum(known, (row) => row.rewarded * row.mean_reward) / number;
-  // Independent means: the squares of their errors add up. One of a single reward has no error that could be told.
+  // The means are independent, so the squares of their errors add up. A mean of a single reward has no known error.
   const sure = known.filter((row) => row.mean_reward_low !== null);
   const squares = sum(sure, (row) => (row.rewarded * (row.mean_reward_high - row.mean_reward_low)) ** 2);
   const reach = Math.sqrt(squares) / 2 / sum(sure, (row) => row.rewarded);

@@ -1,4 +1,4 @@
-// Reactions to each prompt version, or under each policy: as they were, and as they would be had chance chosen.
+// Reactions by prompt version or policy: the raw rates, and the weighted rates, which estimate random choices.
 
 import { el, name } from "./dom.js";
 import { count, percent, plural, range, reward, roundPercent } from "./formats.js";
@@ -9,7 +9,7 @@ import { folded, table } from "./tables.js";
 
 export const path = "analytics/reaction-rates";
 
-// How many fit a chart that can still be read.
+// The largest number of rows in a readable chart.
 const MOST = 12;
 
 const SUBJECTS = {
@@ -26,7 +26,7 @@ export function view({ measure }) {
   return measure;
 }
 
-/** Keep the form above the chart and the address the same; `changed` gets what was chosen. */
+/** Keep the form above the chart and the address in sync; `changed` gets the new choices. */
 export function connect(form, changed) {
   const { measure, by } = form.elements;
   measure.replaceChildren(...Object.entries(MEASURES).map(([key, title]) => new Option(title, key)));
@@ -40,7 +40,7 @@ export function connect(form, changed) {
 
 export function render(items, shown) {
   const rows = items.filter((row) => row.shown > 0);
-  if (rows.length === 0) return nothing("No tip was shown in these days, or none that the filters let through.");
+  if (rows.length === 0) return nothing("No tips were shown on these days, or none match the filters.");
   const subject = SUBJECTS[parameters({}, shown).by];
   const measure = measured(shown);
   const format = measure === "mean_reward" ? reward : percent;
@@ -57,7 +57,7 @@ export function render(items, shown) {
 function summary(charted, subject, measure, format) {
   const first = charted.slice(0, 3).map(({ label: title, raw, weighted }) =>
     `${title} ${format(raw.value)} raw, ${format(weighted.value)} weighted`);
-  return `${MEASURES[measure]}, ${plural(charted.length, ...subject.words)}, the highest first: ${first.join("; ")}. The table has them all.`;
+  return `${MEASURES[measure]}, ${plural(charted.length, ...subject.words)}, the highest first: ${first.join("; ")}. The table has all.`;
 }
 
 function rest(rows, most, subject) {
@@ -67,7 +67,7 @@ function rest(rows, most, subject) {
   const [one, many = `${one}s`] = subject.words;
   return [el("p", { class: "note" },
     `The chart has the ${most.length} ${many} that were shown most. It leaves out ${count(rows.length - most.length)}`
-    + ` more, with ${part} of the ${count(tips(rows))} tips; the table has them all.`)];
+    + ` more, with ${part} of the ${count(tips(rows))} tips; the table has all.`)];
 }
 
 function listed(rows, subject, measure, format) {
@@ -93,7 +93,7 @@ function listed(rows, subject, measure, format) {
   ];
   return el("div", {},
     table(`${MEASURES[measure]}, by ${subject.words[0]}`, columns, rows, { sorted: { column: 1, descending: true } }),
-    el("p", { class: "note" }, "Worth: the weighted numbers tell as much as so many tips drawn at random would."));
+    el("p", { class: "note" }, "Worth: the number of tips drawn at random that would give weighted numbers of the same precision."));
 }
 
 function estimates(row, measure) {

@@ -1,4 +1,4 @@
-// What people can do with a tip, in words.
+// Names of the reactions.
 
 export const REACTIONS = {
   done: "Done",

@@ -1,4 +1,4 @@
-// Mean reward by day: what the policy chose, against what chance chose.
+// Mean reward by day of exploited and explored tips.
 
 import { count, day, range, reward, shortDay } from "./formats.js";
 import { lines } from "./lines.js";
@@ -19,7 +19,7 @@ export function parameters(query) {
 }
 
 export function render(items) {
-  if (items.every((row) => row.mean_reward === null)) return nothing("No reward came for the tips of these days.");
+  if (items.every((row) => row.mean_reward === null)) return nothing("There are no rewards for the tips of these days.");
   const days = [...new Set(items.map((row) => row.day))].sort();
   const series = KINDS.map((kind) => drawn(kind, days, items)).filter(({ values }) => values.some((value) => value !== null));
   return [
@@ -35,7 +35,7 @@ function drawn({ name, exploring, style }, days, items) {
 }
 
 function axis(days) {
-  // One day alone would have no width.
+  // A single day needs a range of its own, or the axis would have no width.
   const ends = (low, high) => (low === high ? [low - DAY, high + DAY] : [low, high]);
   return {
     scale: { time: false, range: (_, low, high) => ends(low, high) },

@@ -1,4 +1,4 @@
-// Round numbers for the ends and the ticks of an axis.
+// Axes with round numbers for ends and ticks.
 
 /** Return { low, high, ticks } with round ends around two numbers, some `count` ticks apart. */
 export function scale(low, high, count = 5) {
@@ -12,7 +12,7 @@ export function scale(low, high, count = 5) {
   return { low: ticks[0], high: ticks.at(-1), ticks };
 }
 
-/** Return where `value` lies on a scale, as SVG and CSS take it: "37.5%". */
+/** Return the position of `value` on a scale for SVG and CSS: "37.5%". */
 export function place({ low, high }, value) {
   return `${round((100 * (Math.min(Math.max(value, low), high) - low)) / (high - low))}%`;
 }

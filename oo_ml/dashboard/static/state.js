@@ -1,4 +1,4 @@
-// What a policy knows of a person: its counters, and theta as bars.
+// The state of a user and policy: counters, and theta as bars.
 
 import { bars } from "./bars.js";
 import { el, name } from "./dom.js";
@@ -8,20 +8,20 @@ import { scale } from "./scales.js";
 import { folded, table } from "./tables.js";
 
 const MEANINGS = {
-  hour_sin: "Hour of the day: the sine of its place on the clock, highest at 6",
-  hour_cos: "Hour of the day: the cosine of its place on the clock, highest at midnight",
-  is_overdue: "Whether the task is overdue",
+  hour_sin: "Hour of the day: the sine of its angle on the clock, highest at 6",
+  hour_cos: "Hour of the day: the cosine of its angle on the clock, highest at midnight",
+  is_overdue: "1 if the task is overdue",
   task_age: "Days since the task was due, up to 30",
   priority: "Priority of the task, 1 to 4",
-  dow_sin: "Day of the week: the sine of its place in it",
-  dow_cos: "Day of the week: the cosine of its place in it",
+  dow_sin: "Day of the week: the sine of its angle in the week",
+  dow_cos: "Day of the week: the cosine of its angle in the week",
 };
 
-/** Return what is known, of both policies, on one scale. */
+/** Return the states of both policies, with theta on the same scale. */
 export function known(linucb, egreedy) {
   const states = [{ policy: "linucb-v1", ...linucb }, egreedy];
   if (states.every((state) => state.last_updated === null)) {
-    return nothing("Nothing is known of this person: never seen under this id, or started afresh since.");
+    return nothing("There is no state for this user: no decisions yet, or none since a reset.");
   }
   const largest = Math.max(...states.flatMap((state) => state.theta.map(Math.abs)));
   const reach = scale(0, largest || 1).high;
@@ -33,7 +33,7 @@ function card(state, labels, reach) {
   return el("article", { "aria-label": state.policy },
     el("h3", {}, name(state.policy), el("span", { class: "quiet" }, state.last_updated === null ? "nothing yet" : `last change ${time(state.last_updated)}`)),
     counters(state),
-    el("h4", {}, "Theta: how much each feature adds to the reward expected"),
+    el("h4", {}, "Theta: the weight of each feature in the expected reward"),
     bars(summary(state.policy, weights), weights, reach, reward),
     el("div", { class: "beside" }, folded("Table", listed(state.policy, weights)), csv(state.policy, weights)));
 }
@@ -61,7 +61,7 @@ function listed(policy, weights) {
   ], weights);
 }
 
-// No call answers theta as CSV; what is here is numbers and the features' own names, so nothing needs quoting.
+// The service has no CSV of theta. The values are numbers and names of features, so nothing needs quoting.
 function csv(policy, weights) {
   const text = ["feature,theta", ...weights.map(({ label, value }) => `${label},${value}`)].join("\r\n");
   const href = URL.createObjectURL(new Blob([`${text}\r\n`], { type: "text/csv" }));

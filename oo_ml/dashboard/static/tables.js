@@ -1,12 +1,12 @@
-// Tables that can be read by anybody: a caption, headers with a scope, numbers below each other.
+// Accessible tables: a caption, headers with a scope, and aligned numbers.
 
 import { el } from "./dom.js";
 
 /**
- * Return a table that scrolls by itself, in any direction it has to.
+ * Return a table that scrolls by itself in both directions.
  *
- * A column is { title, cell, number, value }: `cell` gives what to show of a row, text or an element; `number` puts
- * it to the right; a `value` makes the column sortable by it. The first column is the row's header.
+ * A column is { title, cell, number, value }. `cell` returns the text or the element of a row; `number` aligns it to the
+ * right; `value` returns the key for sorting. The first column is the header of the row.
  */
 export function table(caption, columns, rows, { sorted = null } = {}) {
   const body = el("tbody");
@@ -35,7 +35,7 @@ export function table(caption, columns, rows, { sorted = null } = {}) {
   return el("div", { class: "scroll", role: "region", "aria-label": `${caption}: table`, tabindex: "0" }, grid);
 }
 
-/** Return `content` to be unfolded under a summary. */
+/** Return `content`, folded under a summary. */
 export function folded(summary, content, open = false) {
   return el("details", { open }, el("summary", {}, summary), content);
 }
@@ -52,7 +52,7 @@ function by(value, descending) {
   const sign = descending ? -1 : 1;
   return (a, b) => {
     const [left, right] = [value(a), value(b)];
-    // What isn't known comes last, whichever way round.
+    // Unknown values come last in both directions.
     if (left === null || right === null) return (left === null) - (right === null);
     return sign * (left < right ? -1 : left > right ? 1 : 0);
   };

@@ -1,4 +1,4 @@
-// At a glance: four numbers over all policies, and what each of them does.
+// At a glance: four numbers over all policies, and of each policy.
 
 import { el, name } from "./dom.js";
 import { count, percent, reward } from "./formats.js";
@@ -11,7 +11,7 @@ export function parameters(query) {
 }
 
 export function render(items) {
-  if (sum(items, "shown") === 0) return nothing("No tip was shown in these days, or none that the filters let through.");
+  if (sum(items, "shown") === 0) return nothing("No tips were shown on these days, or none match the filters.");
   return el("dl", { class: "tiles" }, [
     tile("Tips shown", count(sum(items, "shown")), items, ({ shown }) => count(shown)),
     tile("Reacted to", percent(sum(items, "reacted") / sum(items, "shown")), items, (one) => percent(one.reacted_rate)),

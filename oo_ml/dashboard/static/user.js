@@ -1,4 +1,4 @@
-// The page of a person: what the policies know of them, what was decided, and the proof that it is true.
+// The page of a user: states, decisions and verification.
 
 import { get, segment } from "./api.js";
 import * as decisions from "./decisions.js";
@@ -12,22 +12,22 @@ const part = (section) => document.getElementById(section);
 
 part("id").value = id ?? "";
 if (id) show();
-else say("Whose page? Type the id of a person above.");
+else say("Enter the id of a user above.");
 
 async function show() {
   document.title = `${id} · oO ML`;
   part("name").replaceChildren(name(id));
-  let person;
+  let user;
   try {
-    person = segment(id);
+    user = segment(id);
   } catch (refusal) {
     say(refusal.message);
     return;
   }
   part("parts").hidden = false;
-  part("verify-now").addEventListener("click", () => verify(person));
-  const outcomes = await Promise.all([states(person), latest(`users/${person}`)]);
-  announce(outcomes.includes("failed") ? "Not all of it could be loaded." : "Shown.");
+  part("verify-now").addEventListener("click", () => verify(user));
+  const outcomes = await Promise.all([states(user), latest(`users/${user}`)]);
+  announce(outcomes.includes("failed") ? "A part of the page could not be loaded." : "Shown.");
 }
 
 function say(sentence) {
@@ -35,30 +35,30 @@ function say(sentence) {
   announce(sentence);
 }
 
-function states(person) {
-  const load = (signal) => Promise.all([get(`stats/${person}`, {}, signal), get(`stats/egreedy/${person}`, {}, signal)]);
+function states(user) {
+  const load = (signal) => Promise.all([get(`stats/${user}`, {}, signal), get(`stats/egreedy/${user}`, {}, signal)]);
   return fill(part("state"), load, ([linucb, egreedy]) => known(linucb, egreedy));
 }
 
-function latest(person, cursor = null, earlier = []) {
-  const load = (signal) => decisions.load(person, cursor, signal);
+function latest(user, cursor = null, earlier = []) {
+  const load = (signal) => decisions.load(user, cursor, signal);
   return fill(part("decisions"), load, ({ items, next_cursor: next }) => {
     const all = [...earlier, ...items];
-    return decisions.list(person, all, next === null ? null : () => older(person, next, all));
+    return decisions.list(user, all, next === null ? null : () => older(user, next, all));
   });
 }
 
-async function older(person, cursor, earlier) {
-  const outcome = await latest(person, cursor, earlier);
+async function older(user, cursor, earlier) {
+  const outcome = await latest(user, cursor, earlier);
   announce(outcome === "shown" ? "Older decisions shown." : "Older decisions could not be loaded.");
-  // The button that was pressed is gone. There is another, or the end is reached.
+  // The pressed button has disappeared. Focus the next one, or the heading if there are no older decisions.
   const heading = part("decisions-title");
   heading.tabIndex = -1;
   (part("decisions").querySelector("button") ?? heading).focus({ preventScroll: true });
 }
 
-async function verify(person) {
+async function verify(user) {
   announce("Verifying.");
-  const outcome = await fill(part("verify"), (signal) => get(`users/${person}/verify`, {}, signal), verdict);
+  const outcome = await fill(part("verify"), (signal) => get(`users/${user}/verify`, {}, signal), verdict);
   if (outcome !== "overtaken") announce(part("verify").querySelector(".content").textContent);
 }

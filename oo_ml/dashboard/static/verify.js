@@ -1,15 +1,15 @@
-// Whether what is stored of a person is what the ledger says.
+// The result of a verification.
 
 import { el } from "./dom.js";
 import { plural } from "./formats.js";
 import { status } from "./icons.js";
 
-/** Return the answer of /verify in words. */
+/** Return the answer of /verify as text. */
 export function verdict({ verified, states, changes, decisions, difference }) {
-  const compared = `${plural(states, "state")}, ${plural(changes, "change")} in the ledger, ${plural(decisions, "decision")}.`;
+  const compared = `${plural(states, "state")}, ${plural(changes, "ledger entry", "ledger entries")}, ${plural(decisions, "decision")}.`;
   return el("div", { class: "verdict" },
     verified
-      ? status("green", "Verified: what is stored is what the ledger gives")
-      : status("red", "Not verified: what is stored is not what the ledger gives"),
-    el("p", { class: "quiet" }, verified ? compared : `The first difference: ${difference}. Compared: ${compared}`));
+      ? status("green", "Verified: the stored states equal the fold of the ledger")
+      : status("red", "Not verified: the stored data differs from the ledger"),
+    el("p", { class: "quiet" }, verified ? compared : `First difference: ${difference}. Compared: ${compared}`));
 }

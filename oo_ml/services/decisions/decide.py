@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from sqlalchemy import Connection
 
 from oo_ml.domain import policies
-from oo_ml.domain.features import Described, Moment, encode
+from oo_ml.domain.features import Moment, TaskFeatures, encode
 from oo_ml.domain.identifiers import time_of
 from oo_ml.domain.policies import DIMENSIONS, EPSILON_GREEDY, Choice, Rule
 from oo_ml.domain.ridge import stack
@@ -43,7 +43,7 @@ class Candidate(Protocol):
         """Origin of the tip, as the client names it."""
 
     @property
-    def features(self) -> Described:
+    def features(self) -> TaskFeatures:
         """Features of its task."""
 
     @property
@@ -257,7 +257,7 @@ def _propensity(command: DecideCommand, choice: Choice) -> float:
     return min(float(sum(choice.propensities[same].tolist())), 1.0)
 
 
-def _raw(task: Described) -> dict[str, Any]:
+def _raw(task: TaskFeatures) -> dict[str, Any]:
     return {
         "is_overdue": task.is_overdue,
         "task_age_days": task.task_age_days,

@@ -15,7 +15,7 @@ from sqlalchemy import Connection
 
 from oo_ml.domain import experiments, policies
 from oo_ml.domain.experiments import Evidence
-from oo_ml.domain.prompts import listed_versions
+from oo_ml.domain.prompts import parse_versions
 from oo_ml.errors import OoMlError
 from oo_ml.execution.outcomes import only
 from oo_ml.services.container import Services
@@ -66,7 +66,7 @@ def pick(connection: Connection, commands: Sequence[PickCommand], *, settings: S
 
 def offered(connection: Connection, settings: Settings, seed: int) -> list[Offer] | OoMlError:
     """Return the versions that a call which names none may get; their probabilities have the sum 1."""
-    names = listed_versions(settings.tip_prompt_version)
+    names = parse_versions(settings.tip_prompt_version)
     if not names:
         offers = _by_weight(connection)
     elif set(names) == {AUTO}:
@@ -120,7 +120,7 @@ def _by_weight(connection: Connection) -> list[Offer]:
     weighted = [prompt for prompt in prompts.list_active(connection) if prompt.weight > 0]
     if not weighted:
         return []
-    shares = experiments.shares([prompt.weight for prompt in weighted])
+    shares = experiments.normalize([prompt.weight for prompt in weighted])
     return [Offer(prompt, share) for prompt, share in zip(weighted, shares, strict=True)]
 
 
@@ -129,12 +129,12 @@ def _by_rewards(connection: Connection, seed: int) -> list[Offer]:
     if not found:
         return []
     evidence = prompts.read_evidence(connection, [prompt.version for prompt in found])
-    shares = experiments.thompson([evidence.get(prompt.version, Evidence()) for prompt in found], seed)
+    shares = experiments.estimate_thompson([evidence.get(prompt.version, Evidence()) for prompt in found], seed)
     return [Offer(prompt, share) for prompt, share in zip(found, shares, strict=True)]
 
 
 def _may_be_kept(settings: Settings, command: PickCommand) -> bool:
-    nothing_named = command.prompt_version is None and not listed_versions(settings.tip_prompt_version)
+    nothing_named = command.prompt_version is None and not parse_versions(settings.tip_prompt_version)
     return settings.prompt_sticky and nothing_named
 
 

@@ -218,7 +218,7 @@ async def _attempt(
 
 def _look(connection: Connection, moments: Sequence[datetime]) -> list[tuple[Layout, datetime | None]]:
     layout = partitions.layout(connection)
-    return [(layout, partitions.stray(connection, layout.months, now)) for now in moments]
+    return [(layout, partitions.find_stray(connection, layout.months, now)) for now in moments]
 
 
 def _are_crowded(connection: Connection, months: Sequence[datetime], *, movable: int) -> list[bool]:
@@ -227,11 +227,11 @@ def _are_crowded(connection: Connection, months: Sequence[datetime], *, movable:
 
 def _make(connection: Connection, moments: Sequence[datetime], *, is_patient: bool) -> list[list[str]]:
     if not is_patient:
-        partitions.briefly(connection)
+        partitions.shorten_lock_timeout(connection)
     return [partitions.make(connection, month) for month in moments]
 
 
 def _detach(connection: Connection, moments: Sequence[datetime], *, is_patient: bool, now: datetime) -> list[list[str]]:
     if not is_patient:
-        partitions.briefly(connection)
+        partitions.shorten_lock_timeout(connection)
     return [partitions.detach(connection, before, now) for before in moments]

@@ -1,4 +1,4 @@
-"""Connections to PostgreSQL: every wait has a limit, results come in binary, a broken connection leaves the pool."""
+"""Connections to PostgreSQL: every wait has a limit, results are binary, and a broken connection leaves the pool."""
 
 import math
 from typing import Any, Final
@@ -19,34 +19,34 @@ from oo_ml.storage.schema import schema_names
 
 
 class _BinaryCursor(psycopg.Cursor[Any]):
-    def __init__(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401 - the base class's own, passed on
+    def __init__(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401 - passed to the base class
         super().__init__(*args, **kwargs)
         self.format = Format.BINARY
 
 
 class _BinaryServerCursor(psycopg.ServerCursor[Any]):
-    def __init__(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401 - the base class's own, passed on
+    def __init__(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401 - passed to the base class
         super().__init__(*args, **kwargs)
         self.format = Format.BINARY
 
 
 class Dialect(PGDialect_psycopg):
-    """SQLAlchemy's dialect for psycopg, whose BEGIN sets the limits of the transaction in the same round trip.
+    """SQLAlchemy's dialect for psycopg. BEGIN also sets the limits of the transaction, in the same round trip.
 
-    A limit of the session does not reach the other servers of a distributed database, and is lost behind PgBouncer.
+    Limits of a session do not reach the other servers of a distributed database (ADR 14), and PgBouncer loses them.
     """
 
     supports_statement_cache = True
 
-    def __init__(self, begin: str, **arguments: Any) -> None:  # noqa: ANN401 - the base class's own, passed on
-        """Keep `begin`, the statements that begin a transaction."""
+    def __init__(self, begin: str, **arguments: Any) -> None:  # noqa: ANN401 - passed to the base class
+        """Store `begin`, the statements that begin a transaction."""
         super().__init__(**arguments)  # type: ignore[no-untyped-call]
         self._begin = begin
 
     def do_begin(self, dbapi_connection: DBAPIConnection) -> None:
         """Begin a transaction."""
         driver: Any = dbapi_connection
-        # PostgreSQL takes several statements at once only unprepared, and if the result is asked for as text.
+        # PostgreSQL accepts several statements at once only if they are not prepared and the result is text.
         psycopg.Cursor[Any](driver.driver_connection).execute(self._begin, prepare=False)
 
 
@@ -57,15 +57,15 @@ _LOCK_WAIT: Final = text("SELECT set_config('lock_timeout', :limit, true)")
 
 
 def parse_url(url: str) -> URL:
-    """Return `url` for SQLAlchemy, whatever alias of PostgreSQL it starts with.
+    """Return `url` for SQLAlchemy. It may start with postgres:// or postgresql://, with or without a driver.
 
     Raises:
-        ConfigurationError: it isn't an address of a PostgreSQL server.
+        ConfigurationError: `url` is not the address of a PostgreSQL server.
     """
     try:
         parsed = make_url(url)
     except (ArgumentError, ValueError):
-        # Their own messages quote the address, password included.
+        # The messages of these errors contain the address with its password.
         raise ConfigurationError("OO_ML_DATABASE_URL is not a database address") from None
     if parsed.get_backend_name() not in {"postgresql", "postgres"}:
         raise ConfigurationError(f"OO_ML_DATABASE_URL must name PostgreSQL, not {parsed.get_backend_name()}")
@@ -73,11 +73,11 @@ def parse_url(url: str) -> URL:
 
 
 def milliseconds(seconds: float) -> int:
-    """Return a limit as PostgreSQL takes it; never 0, which would mean none."""
+    """Return a limit in whole milliseconds; at least 1, because 0 means no limit to PostgreSQL."""
     return max(1, math.ceil(seconds * 1000))
 
 
-def create(  # noqa: PLR0913 - where, and how it differs from the others
+def create(  # noqa: PLR0913 - the database, and the ways in which the engines differ
     url: str,
     settings: Settings,
     *,
@@ -86,77 +86,83 @@ def create(  # noqa: PLR0913 - where, and how it differs from the others
     long: bool = False,
     lanes: bool = False,
 ) -> Engine:
-    """Return an engine whose pool holds one connection for each thread.
+    """Return an engine with a pool of one connection for each thread.
 
     Args:
         url: the database.
         settings: every limit.
-        threads: how many threads may use it at once.
-        read_only: whether its transactions may only read.
-        long: whether its statements have OO_ML_LONG_TIMEOUT rather than OO_ML_STATEMENT_TIMEOUT.
-        lanes: whether it is the lanes' engine, which waits OO_ML_LANE_LOCK_TIMEOUT for a lock, not OO_ML_LOCK_TIMEOUT.
+        threads: number of threads that may use the engine at the same time.
+        read_only: begin read-only transactions.
+        long: limit statements by OO_ML_LONG_TIMEOUT instead of OO_ML_STATEMENT_TIMEOUT.
+        lanes: limit waits for row locks by OO_ML_LANE_LOCK_TIMEOUT instead of OO_ML_LOCK_TIMEOUT; plan once.
 
     Raises:
-        ConfigurationError: `url` isn't an address of a PostgreSQL server.
+        ConfigurationError: `url` is not the address of a PostgreSQL server.
     """
-    options = {
-        "timezone": "UTC",
-        # No statement runs long enough to win back the cost of compiling it, or of starting processes for it.
-        "jit": "off",
-        "max_parallel_workers_per_gather": "0",
-    }
-    if lanes:
-        # A lane's statements take whole batches. They do the same for one row and a thousand, so one plan is enough.
-        options["plan_cache_mode"] = "force_generic_plan"
-    limits = {
-        "lock_timeout": settings.lane_lock_timeout if lanes else settings.lock_timeout,
-        "statement_timeout": settings.long_timeout if long else settings.statement_timeout,
-        # A worker that dies between two statements must not keep its row locks.
-        "idle_in_transaction_session_timeout": settings.long_timeout if long else settings.request_timeout,
-    }
     engine = create_engine(
         parse_url(url).set(drivername="postgresql+oo_ml"),
-        begin="; ".join(
-            [
-                "BEGIN READ ONLY" if read_only else "BEGIN",
-                *(f"SET LOCAL {name} = {milliseconds(limit)}" for name, limit in limits.items()),
-            ]
-        ),
-        # Ids and tips are users' data and don't belong in a log.
+        begin=_begin_statements(settings, read_only=read_only, long=long, lanes=lanes),
+        # Ids and tips are users' data and must not appear in a log.
         hide_parameters=True,
         pool_size=threads,
         max_overflow=0,
         pool_timeout=settings.request_timeout,
-        connect_args={
-            "application_name": "oo-ml",
-            # psycopg itself begins no transaction: the dialect does.
-            "autocommit": True,
-            # Whatever PGCLIENTENCODING says: ids and tips are text in any language.
-            "client_encoding": "UTF8",
-            "connect_timeout": settings.database_connect_timeout,
-            "cursor_factory": _BinaryCursor,
-            "options": " ".join(f"-c {name}={value}" for name, value in options.items()),
-            "prepare_threshold": None
-            if settings.database_prepare_threshold < 0
-            else settings.database_prepare_threshold,
-        },
+        connect_args=_connect_arguments(settings, lanes=lanes),
     )
-    event.listen(engine, "connect", _prepare)
+    event.listen(engine, "connect", _set_formats)
     schema_names.translate_statements(engine, settings)
     return engine
 
 
+def _begin_statements(settings: Settings, *, read_only: bool, long: bool, lanes: bool) -> str:
+    """Return BEGIN and the limits of the transaction, which go to the server together (ADR 14)."""
+    limits = {
+        "lock_timeout": settings.lane_lock_timeout if lanes else settings.lock_timeout,
+        "statement_timeout": settings.long_timeout if long else settings.statement_timeout,
+        # A process that stops between two statements must not keep its row locks.
+        "idle_in_transaction_session_timeout": settings.long_timeout if long else settings.request_timeout,
+    }
+    begin = "BEGIN READ ONLY" if read_only else "BEGIN"
+    return "; ".join([begin, *(f"SET LOCAL {name} = {milliseconds(limit)}" for name, limit in limits.items())])
+
+
+def _connect_arguments(settings: Settings, *, lanes: bool) -> dict[str, Any]:
+    """Return psycopg's arguments for a new connection."""
+    options = {
+        "timezone": "UTC",
+        # Statements are too short to win back the cost of compiling them or of starting parallel workers.
+        "jit": "off",
+        "max_parallel_workers_per_gather": "0",
+    }
+    if lanes:
+        # A lane's statements take a batch as arrays. The best plan is the same for one row and for a thousand.
+        options["plan_cache_mode"] = "force_generic_plan"
+    threshold = settings.database_prepare_threshold
+    return {
+        "application_name": "oo-ml",
+        # The dialect begins transactions, not psycopg.
+        "autocommit": True,
+        # Overrides PGCLIENTENCODING: ids and tips are text in any language.
+        "client_encoding": "UTF8",
+        "connect_timeout": settings.database_connect_timeout,
+        "cursor_factory": _BinaryCursor,
+        "options": " ".join(f"-c {name}={value}" for name, value in options.items()),
+        "prepare_threshold": None if threshold < 0 else threshold,
+    }
+
+
+def _set_formats(connection: psycopg.Connection[Any], _: object) -> None:
+    """Make a new connection exchange arrays and results in binary."""
+    float_arrays.register(connection)
+    binary_columns.register(connection)
+    connection.server_cursor_factory = _BinaryServerCursor
+
+
 def snapshot(connection: Connection) -> None:
-    """Make all that the transaction reads from here on be as it is at one moment; its first statement must be this."""
+    """Make all later reads of the transaction see the same snapshot. This must be its first statement."""
     connection.execute(_SNAPSHOT)
 
 
 def limit_lock_wait(connection: Connection, seconds: float) -> None:
-    """Make every statement of the transaction wait for a row lock no longer than `seconds`."""
+    """Limit each wait for a row lock, for the rest of the transaction, to `seconds`."""
     connection.execute(_LOCK_WAIT, {"limit": str(milliseconds(seconds))})
-
-
-def _prepare(connection: psycopg.Connection[Any], _: object) -> None:
-    float_arrays.register(connection)
-    binary_columns.register(connection)
-    connection.server_cursor_factory = _BinaryServerCursor

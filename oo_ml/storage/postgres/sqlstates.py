@@ -1,7 +1,7 @@
-"""What PostgreSQL's refusals mean: from SQLSTATE to an outcome of the service.
+"""Errors of PostgreSQL: from SQLSTATE to an error of the service.
 
-The same table, with what the service does, is in docs/reliability.md; the codes are in appendix A of PostgreSQL's
-manual.
+docs/reliability.md has the same table, with the reaction of the service. Appendix A of PostgreSQL's manual lists the
+codes.
 """
 
 from typing import Final
@@ -40,12 +40,12 @@ _UNAVAILABLE: Final = ("08", "53", "57P", "28", "3D")
 
 
 def sqlstate(error: DBAPIError) -> str | None:
-    """Return PostgreSQL's code for `error`, or None when it came from the client's side of the connection."""
+    """Return PostgreSQL's code for `error`; None if the error was raised on the client's side of the connection."""
     return error.orig.sqlstate if isinstance(error.orig, psycopg.Error) else None
 
 
 def description(error: DBAPIError) -> str:
-    """Return one line about `error`, without its DETAIL, in which PostgreSQL quotes whole rows."""
+    """Return one line about `error`, without DETAIL, because PostgreSQL quotes whole rows there."""
     if not isinstance(error.orig, psycopg.Error) or error.orig.sqlstate is None:
         return " ".join(str(error.orig).split())
     diagnosis = error.orig.diag
@@ -54,7 +54,7 @@ def description(error: DBAPIError) -> str:
 
 
 def outcome(error: DBAPIError) -> UnavailableError | None:
-    """Return what `error` means for the caller; None for what can only be a bug."""
+    """Return the error of the service for `error`; None if only a bug can cause it."""
     code = sqlstate(error)
     if code is None:
         return DatabaseUnavailableError() if isinstance(error.orig, psycopg.OperationalError) else None

@@ -1,4 +1,4 @@
-"""Building blocks of the table declarations: constraint names, where a table lives, and recurring columns."""
+"""Building blocks of the table declarations: names of constraints, placement of tables, recurring columns."""
 
 from typing import Any, Final
 
@@ -8,13 +8,13 @@ from sqlalchemy.types import UserDefinedType
 
 SCHEMA: Final = "oo_ml"
 
-# Where a table's rows go if the database is distributed over several servers (ADR 14). Each table says one of these.
+# The placement of a table if the database is distributed over several servers (ADR 14). Each table has one of these.
 PLACEMENT: Final = "placement"
 # Rows of users, spread by user_id.
 USERS: Final = {PLACEMENT: "users"}
-# Small, and joined with rows of users: a copy on every server.
+# A copy on every server, for small tables that are joined with rows of users.
 REFERENCE: Final = {PLACEMENT: "reference"}
-# On the first server alone.
+# On the coordinator only.
 LOCAL: Final = {PLACEMENT: "local"}
 
 metadata = MetaData(
@@ -44,7 +44,7 @@ class Float8Array(UserDefinedType[Any]):
 
 def name(name: str, comment: str, *, primary_key: bool = False, nullable: bool = False) -> Column[str]:
     """Return a column of names: ids, versions, policies."""
-    # "C": names are compared as bytes, so the order in which rows are locked is the same on every server.
+    # "C" compares bytes, so sessions lock rows in the same order on every server.
     return Column(name, Text(collation="C"), primary_key=primary_key, nullable=nullable, comment=comment)
 
 
@@ -69,7 +69,8 @@ def is_probability(column: str) -> CheckConstraint:
 
 
 def by_position(table: str) -> Index:
-    """Return an index that finds the rows after a position. Rows lie in that order: an entry for 64 pages is enough."""
+    """Return an index that finds the rows after a position."""
+    # Rows are stored in the order of their position, so one entry for 64 pages is enough.
     return Index(
         f"ix_{table}_position",
         "position",
@@ -80,13 +81,13 @@ def by_position(table: str) -> Index:
 
 def finite(column: str) -> CheckConstraint:
     """Return the CHECK that a number is finite."""
-    # PostgreSQL sorts NaN above every number, so one comparison each way refuses it as well.
+    # PostgreSQL sorts NaN above every number, so the second comparison refuses NaN too.
     return CheckConstraint(f"{column} > '-Infinity' AND {column} < 'Infinity'", name=f"{column}_finite")
 
 
 def finite_elements(column: str, *, nullable: bool = False) -> CheckConstraint:
     """Return the CHECK that every element of an array is a finite number, and not NULL."""
-    # A CHECK accepts NULL, and so it would accept an array with a NULL element: hence IS TRUE.
+    # A CHECK accepts NULL, and so an array with a NULL element; IS TRUE refuses it.
     check = f"('-Infinity' < ALL ({column}) AND 'Infinity' > ALL ({column})) IS TRUE"
     return CheckConstraint(f"{column} IS NULL OR {check}" if nullable else check, name=f"{column}_finite")
 

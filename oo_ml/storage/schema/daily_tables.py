@@ -1,6 +1,7 @@
-"""Declarations of the sums by day. Upkeep adds to them (storage/daily_sums.py); they hold no data of single users.
+"""Declarations of the tables of upkeep: its progress, and the sums by day. They hold no data of single users.
 
-Schema rollup adds the rows that are not counted yet; schema analytics shows the result.
+Upkeep adds to the sums (storage/daily_sums.py). Schema rollup adds the rows that are not counted yet; schema analytics
+shows the result.
 """
 
 from typing import Any
@@ -17,7 +18,17 @@ from sqlalchemy import (
     UniqueConstraint,
 )
 
-from oo_ml.storage.schema.column_types import REFERENCE, metadata, name
+from oo_ml.storage.schema.column_types import LOCAL, REFERENCE, metadata, moment, name
+
+upkeep = Table(
+    "upkeep",
+    metadata,
+    name("task", "days, default-rewards or retention", primary_key=True),
+    moment("done_until", "Decisions before this time are done; null: none is", nullable=True),
+    moment("ran_at", "Time of the last run", nullable=True),
+    comment="One row for each task of upkeep. A process locks the row while it runs the task, so only one process does",
+    info=LOCAL,
+)
 
 counted = Table(
     "counted",
@@ -55,7 +66,7 @@ daily_reactions = Table(
     Column("day", Date, nullable=False, comment="Day of the decisions, UTC"),
     name("policy", "The policy that decided"),
     name("prompt_version", "Prompt version that wrote the tip, if a model did", nullable=True),
-    Column("exploring", Boolean, nullable=False, comment="Whether the tip was drawn at random"),
+    Column("exploring", Boolean, nullable=False, comment="True if the tip was drawn at random"),
     name(
         "reaction",
         "done, helpful, snooze, not_helpful, dismiss, other; none: no reward; default: an assumed one",

@@ -1,4 +1,4 @@
-"""Migrating: one process at a time, never behind a running service's back, from a checkout or an installed wheel."""
+"""Migrations: run by one process at a time, safe while a service is running, from a checkout or an installed wheel."""
 
 import io
 import logging
@@ -36,7 +36,7 @@ from oo_ml.storage.schema.column_types import SCHEMA, Float8Array
 
 logger = logging.getLogger(__name__)
 
-# Any number will do, as long as every release uses the same one.
+# An arbitrary number; every release must use the same one.
 ADVISORY_LOCK: Final = 7_021_943_116
 _PAUSE: Final = 0.1
 
@@ -49,10 +49,10 @@ _VERSION: Final = text("SELECT version_num FROM oo_ml.alembic_version")
 
 
 def configured_url(settings: Settings) -> str:
-    """Return the database that the settings name.
+    """Return the URL of the database in the settings.
 
     Raises:
-        ConfigurationError: they name none.
+        ConfigurationError: OO_ML_DATABASE_URL is not set.
     """
     if settings.database_url is None:
         raise ConfigurationError("Set OO_ML_DATABASE_URL, or use `oo-ml db` for the private PostgreSQL")
@@ -61,16 +61,15 @@ def configured_url(settings: Settings) -> str:
 
 @contextmanager
 def migration_connection(database: str | Engine | Connection, settings: Settings) -> Iterator[Connection]:
-    """Yield a connection on which no other process migrates.
+    """Yield a connection that holds the advisory lock of migrations, so no other process migrates.
 
-    The advisory lock comes first, under a long limit of its own: a replica that starts while another one migrates
-    waits for it. lock_timeout is set only then: a migration that can't get a table gives up quickly, because
-    every query that comes after it would queue up behind it.
+    A replica that starts while another one migrates waits for the lock, up to OO_ML_MIGRATION_WAIT. The migration runs
+    with a short lock_timeout: later queries on a table would queue up behind a migration that waits for it.
 
     Raises:
-        ConfigurationError: the connection leads to a pooler.
-        DatabaseTimeoutError: another process did not get done, or a table was in use for too long.
-        OoMlError: any other refusal of PostgreSQL.
+        ConfigurationError: the URL is that of a connection pooler.
+        DatabaseTimeoutError: another process did not finish, or a table was in use for too long.
+        OoMlError: PostgreSQL refused for another reason.
     """
     if isinstance(database, Connection):
         yield database
@@ -81,8 +80,8 @@ def migration_connection(database: str | Engine | Connection, settings: Settings
         _wait_for_others(connection, settings.migration_wait)
         _set(connection, "statement_timeout", "0")
         _set(connection, "lock_timeout", f"{milliseconds(settings.migration_lock_timeout)}ms")
-        # Every name is qualified. A role called oo_ml would otherwise have the schema of that name in its path, and
-        # autogenerate would take its tables for tables without a schema.
+        # Every name in SQL is qualified (ADR 13). The search_path of a role called oo_ml would begin with schema oo_ml,
+        # and autogenerate would then see its tables as tables without a schema.
         _set(connection, "search_path", "pg_catalog")
         connection.dialect.default_schema_name = "pg_catalog"
         connection.commit()
@@ -90,11 +89,11 @@ def migration_connection(database: str | Engine | Connection, settings: Settings
         connection.rollback()
         connection.execute(text("SELECT pg_advisory_unlock(:key)"), {"key": ADVISORY_LOCK})
         connection.commit()
-        # A failure lets the lock go with the connection, which is not pooled.
+        # After a failure the lock ends with the connection, which is not pooled.
 
 
 def upgrade(url: str, settings: Settings, revision: str = "head") -> None:
-    """Migrate up to `revision`. At head, also make the partitions of the coming months."""
+    """Migrate up to `revision`. At head, also create the partitions of the coming months."""
     with migration_connection(url, settings) as connection:
         command.upgrade(_config(connection, settings), revision)
 
@@ -109,7 +108,7 @@ def check(url: str, settings: Settings) -> None:
     """Compare the database with the declarations of this release.
 
     Raises:
-        CommandError: they differ, or the database isn't at head.
+        CommandError: they differ, or the database is not at head.
     """
     with migration_connection(url, settings) as connection:
         command.check(_config(connection, settings))
@@ -131,14 +130,14 @@ def sql(revision: str = "head") -> str:
 
 @cache
 def head() -> str:
-    """Return the revision this release was built for."""
+    """Return the latest revision of this release."""
     revision = ScriptDirectory.from_config(_config()).get_current_head()
-    assert revision is not None  # noqa: S101 - a release without migrations can't have been built
+    assert revision is not None  # noqa: S101 - every release has migrations
     return revision
 
 
 def current(url: str, settings: Settings) -> str | None:
-    """Return the revision the database is at; None before the first migration."""
+    """Return the revision of the database; None before the first migration."""
     with _connected(_engine(url, settings)) as connection:
         return revision(connection)
 
@@ -152,10 +151,10 @@ def revision(connection: Connection) -> str | None:
 
 
 def prepare(connection: Connection, settings: Settings) -> None:
-    """Make sure that the database can be migrated, before anything is changed; then create schema oo_ml if need be.
+    """Check that the database can be migrated, before anything changes; then create schema oo_ml if it is missing.
 
     Raises:
-        UnsuitableDatabaseError: it can't be; the message says why and what to do.
+        UnsuitableDatabaseError: the database can't be migrated; the message says why and what to do.
     """
     here = suitability.revision_of_ours(connection, revision(connection), known())
     if here is None:
@@ -165,7 +164,7 @@ def prepare(connection: Connection, settings: Settings) -> None:
 
 
 def make_months_ahead(connection: Connection) -> None:
-    """Make sure that the coming months have partitions."""
+    """Create the missing partitions of the coming months."""
     months = partitions.make_ahead(connection, datetime.now(UTC))
     connection.commit()
     if months:
@@ -173,9 +172,9 @@ def make_months_ahead(connection: Connection) -> None:
 
 
 def readiness(connection: Connection) -> UnavailableError | None:
-    """Return why this release can't work on the database; None if it can.
+    """Return the reason why this release can't use the database; None if it can.
 
-    It can if the database is at head, or ahead of it after the upgrade of a newer release.
+    The database must be at head, or at a later revision of a newer release.
     """
     try:
         here = suitability.revision_of_ours(connection, revision(connection), known())
@@ -188,13 +187,13 @@ def readiness(connection: Connection) -> UnavailableError | None:
 
 @cache
 def known() -> frozenset[str]:
-    """Return the revisions that this release knows."""
+    """Return all revisions of this release."""
     scripts = ScriptDirectory.from_config(_config())
     return frozenset(script.revision for script in scripts.walk_revisions())
 
 
 def is_compared(name: str | None, type_: str, _parents: object) -> bool:
-    """Tell autogenerate to look at schema oo_ml alone, and not at the partitions of feature_history."""
+    """Tell autogenerate to compare schema oo_ml only, without the partitions of feature_history."""
     if type_ == "schema":
         return name == SCHEMA
     return type_ != "table" or not (name or "").startswith("feature_history_")
@@ -207,7 +206,7 @@ def compare_type(
     inspected_type: TypeEngine[Any],
     metadata_type: TypeEngine[Any],
 ) -> bool | None:
-    """Tell autogenerate that float8[] and Float8Array are one type; None leaves the rest to it."""
+    """Tell autogenerate that float8[] and Float8Array are the same type; None leaves other types to it."""
     if isinstance(metadata_type, Float8Array):
         return not (isinstance(inspected_type, ARRAY) and isinstance(inspected_type.item_type, DOUBLE_PRECISION))
     return None
@@ -225,18 +224,18 @@ def _connected(engine: Engine) -> Iterator[Connection]:
 def _outcome(error: DBAPIError) -> OoMlError:
     if sqlstates.sqlstate(error) == "55P03":
         return DatabaseTimeoutError(
-            "A table was in use for longer than OO_ML_MIGRATION_LOCK_TIMEOUT; what was begun is undone: try again"
+            "A table was in use for longer than OO_ML_MIGRATION_LOCK_TIMEOUT; rolled back: try again"
         )
     outcome = sqlstates.outcome(error)
     if outcome is None or isinstance(outcome, SchemaNotReadyError):
-        # A missing right, or a schema that isn't what the migrations expect: PostgreSQL's own sentence says it best.
+        # A missing right, or a schema that the migrations don't expect: PostgreSQL's message is the most precise.
         return OoMlError(f"PostgreSQL refused: {sqlstates.description(error)}")
     return outcome
 
 
 def _refuse_pooler(connection: Connection) -> None:
-    # A pooler gives a client numbers of its own. It may give the session to another client between two transactions,
-    # with the lock of this process in it, which would then keep later migrations waiting.
+    # A pooler may give the session to another client between two transactions. The session keeps the advisory lock, and
+    # later migrations would wait for it. A pooler is recognised because it reports process ids of its own.
     driver: Any = connection.connection.driver_connection
     if driver.info.backend_pid != connection.scalar(text("SELECT pg_backend_pid()")):
         raise ConfigurationError(
@@ -246,14 +245,14 @@ def _refuse_pooler(connection: Connection) -> None:
 
 
 def _wait_for_others(connection: Connection, seconds: float) -> None:
-    # Asked for again and again: a statement that waits keeps a snapshot all the while, and a CREATE INDEX CONCURRENTLY
-    # of the process that has the lock would wait for its end: a deadlock.
+    # Polling avoids a deadlock: a statement that waits keeps its snapshot, and a CREATE INDEX CONCURRENTLY of the
+    # process that holds the lock would wait for the end of that snapshot.
     deadline = time.monotonic() + seconds
     while not connection.scalar(text("SELECT pg_try_advisory_lock(:key)"), {"key": ADVISORY_LOCK}):
         connection.rollback()
         if time.monotonic() > deadline:
             raise DatabaseTimeoutError(
-                "Another process is migrating this database and did not get done within OO_ML_MIGRATION_WAIT"
+                "Another process is migrating this database and did not finish within OO_ML_MIGRATION_WAIT"
             )
         time.sleep(_PAUSE)
 
@@ -283,7 +282,7 @@ def _config(
     output: io.StringIO | None = None,
     stdout: io.StringIO | None = None,
 ) -> Config:
-    # alembic's own remarks go nowhere: the caller says what there is to say.
+    # The output of alembic itself is discarded; the caller reports the result.
     config = Config(output_buffer=output, stdout=stdout or io.StringIO())
     scripts = str(_scripts()).replace("%", "%%")
     config.set_main_option("script_location", scripts)

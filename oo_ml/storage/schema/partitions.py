@@ -1,7 +1,7 @@
-"""The months of feature_history: which there are, which are missing, which are past retention.
+"""The monthly partitions of feature_history: list, create and detach them.
 
-Months are UTC's and are named by their first moment. alembic/sql/0001/05_months.sql has the functions that make and
-detach them, with the rights of the tables' owner.
+A month is a datetime: its first moment, UTC. The functions in alembic/sql/0001/05_months.sql create and detach
+partitions with the rights of the tables' owner (ADR 2).
 """
 
 import re
@@ -17,8 +17,8 @@ from oo_ml.storage import upkeep
 
 # This month and the three after it.
 MONTHS_AHEAD: Final = 4
-# Decisions that a month may take out of the default partition while calls wait for it, and as many as _UNMOVED times
-# that may lie there in all: PostgreSQL reads the whole partition before it believes that none is left behind.
+# Creating a month moves its decisions out of the default partition while calls wait. At most MOVABLE may move. The
+# default partition may hold _UNMOVED times as many in all: PostgreSQL reads all of it to check that none is left.
 MOVABLE: Final = 10_000
 _UNMOVED: Final = 10
 
@@ -47,8 +47,8 @@ _WAITING = text("""
 
 _DETACH = text("SELECT oo_ml.detach_feature_history_months(:before, :detached_at)")
 
-# Whoever waits for a whole table keeps everybody waiting who comes after it; so this one would rather come again.
-_BRIEFLY = text("SET LOCAL lock_timeout = '200ms'")
+# While a session waits for a lock on a table, later calls wait behind it. So upkeep gives up early and retries later.
+_SHORT_LOCK_TIMEOUT = text("SET LOCAL lock_timeout = '200ms'")
 
 _STRAY = text("""
     SELECT decision_id
@@ -61,11 +61,11 @@ _STRAY = text("""
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """How feature_history is divided.
+    """The partitions of feature_history.
 
     Attributes:
-        months: those that have a partition, in order.
-        is_changeable: whether the role at work may make and detach months.
+        months: the months that have a partition, in order.
+        is_changeable: True if the current role may create and detach months.
     """
 
     months: Sequence[datetime]
@@ -73,28 +73,28 @@ class Layout:
 
 
 def month_of(moment: datetime, later: int = 0) -> datetime:
-    """Return the month of a moment, or the one that is so many months later."""
+    """Return the month that is `later` months after the month of `moment`."""
     moment = moment.astimezone(UTC)
     years, month = divmod(moment.month - 1 + later, 12)
     return datetime(moment.year + years, month + 1, 1, tzinfo=UTC)
 
 
 def layout(connection: Connection) -> Layout:
-    """Return how the table is divided; partitions that somebody named otherwise are theirs."""
+    """Return the layout. Partitions with other names belong to the administrator and are ignored."""
     row = connection.execute(_LAYOUT).one()
     names = filter(None, map(_NAME.fullmatch, row.partitions))
     return Layout([datetime(int(name[1]), int(name[2]), 1, tzinfo=UTC) for name in names], row.is_changeable)
 
 
 def missing(months: Sequence[datetime], now: datetime, ahead: int = MONTHS_AHEAD) -> list[datetime]:
-    """Return which of the `ahead` months from this one on are not in `months`."""
+    """Return those of the `ahead` months, from the month of `now` on, that are not in `months`."""
     return [month for month in (month_of(now, later) for later in range(ahead)) if month not in months]
 
 
 def is_crowded(connection: Connection, month: datetime, movable: int = MOVABLE) -> bool:
-    """Whether so many decisions wait in the default partition that making a month would keep calls from it too long.
+    """Tell whether the default partition holds so many decisions that creating the month would block calls too long.
 
-    The query names that partition, so that only rows in it are read.
+    The query names the default partition, so it reads no other rows.
     """
     limit = movable * _UNMOVED
     names = {"first": first_id(month), "last": first_id(month_of(month, 1)), "limit": limit + 1}
@@ -103,33 +103,32 @@ def is_crowded(connection: Connection, month: datetime, movable: int = MOVABLE) 
 
 
 def make(connection: Connection, month: datetime) -> list[str]:
-    """Make a month, with what waits for it in the default partition; return the table's name, unless it was there."""
+    """Create the partition of a month and move its decisions there; return its name, or [] if it already exists."""
     return list(connection.scalars(_MAKE, {"first": month, "months": 1}))
 
 
 def make_ahead(connection: Connection, now: datetime) -> list[str]:
-    """Make this month and the next ones as far as they are missing; return the tables' names."""
+    """Create the missing partitions of this month and the next ones; return their names."""
     return list(connection.scalars(_MAKE, {"first": now, "months": MONTHS_AHEAD}))
 
 
 def detach(connection: Connection, before: datetime, detached_at: datetime) -> list[str]:
-    """Detach the months that end by `before`; return the names of the tables, which stay."""
-    # The function holds this row, so that two don't detach at once.
+    """Detach the months that end by `before`; return the names of their tables, which are kept."""
+    # The SQL function locks this row, so two sessions can't detach at the same time.
     upkeep.create(connection, upkeep.RETENTION)
     return list(connection.scalars(_DETACH, {"before": before, "detached_at": detached_at}))
 
 
-def briefly(connection: Connection) -> None:
-    """Let the rest of the transaction wait for a table no longer than calls can bear to wait behind it."""
-    connection.execute(_BRIEFLY)
+def shorten_lock_timeout(connection: Connection) -> None:
+    """Set a short lock_timeout for the rest of the transaction, because calls wait behind it."""
+    connection.execute(_SHORT_LOCK_TIMEOUT)
 
 
-def stray(connection: Connection, months: Sequence[datetime], now: datetime) -> datetime | None:
-    """Return the first month until now that has no partition but decisions, which lie in the default one.
+def find_stray(connection: Connection, months: Sequence[datetime], now: datetime) -> datetime | None:
+    """Return the first month until now without a partition that has decisions, which are in the default partition.
 
-    Months before the first that there is are past retention, or from before the service began: ids of such a time are a
-    client's own. Asked of the table as a whole, by the ids that no month covers: the service may have no right to a
-    partition itself.
+    Months before the first partition don't count: they are past retention, or clients chose ids of that time. The query
+    reads feature_history by the ranges of ids between partitions, because the service may lack rights to a partition.
     """
     past = [month for month in months if month <= now]
     begins = [month_of(month, 1) for month in past] or [month_of(now)]

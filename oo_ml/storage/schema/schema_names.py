@@ -1,6 +1,6 @@
-"""Names of the schemas for reports. SQL says `analytics` and `rollup`; the settings may choose other names.
+"""Names of the schemas for reports. SQL says `analytics` and `rollup`; the settings may choose other names (ADR 13).
 
-Where they do, the text of each statement is translated before it is sent. With the default names nothing happens.
+With other names, the text of each statement is translated before it is sent. With the default names nothing changes.
 """
 
 import re
@@ -16,7 +16,7 @@ _NAME: Final = re.compile(r"\b(analytics|rollup)(?=\.)|(?<=SCHEMA )(analytics|ro
 
 
 def translation(settings: Settings) -> Callable[[str], str]:
-    """Return the function that puts the names of the settings into a statement."""
+    """Return the function that replaces the default names in a statement with those of the settings."""
     names = {"analytics": settings.analytics_schema, "rollup": settings.rollup_schema}
     if all(default == chosen for default, chosen in names.items()):
         return str
@@ -24,7 +24,7 @@ def translation(settings: Settings) -> Callable[[str], str]:
 
 
 def translate_statements(engine: Engine, settings: Settings) -> None:
-    """Make `engine` send every statement with the names of the settings."""
+    """Make `engine` translate every statement before it is sent."""
     translate = translation(settings)
     if translate is not str:
 

@@ -1,4 +1,4 @@
-"""Checks of a database: its encoding, the tables that it has already, and the rights to it."""
+"""Checks that a database is suitable: its encoding, its existing tables, and the rights of the role."""
 
 from collections.abc import Collection
 
@@ -31,7 +31,7 @@ _COLUMNS = text("""
     WHERE n.nspname = 'oo_ml'
 """)
 
-# Objects that an upgrade after `downgrade base` finds are no obstacle: an empty version table, and detached months.
+# `downgrade base` leaves an empty version table and detached months; they don't prevent an upgrade.
 _SCHEMAS = text(r"""
     SELECT
         s.name,
@@ -64,7 +64,7 @@ _REPORTS = text("""
 
 
 def check_encoding(connection: Connection) -> None:
-    """Make sure that the database stores every text.
+    """Check that the database can store every text.
 
     Raises:
         UnsuitableDatabaseError: its encoding is not UTF8.
@@ -76,7 +76,7 @@ def check_encoding(connection: Connection) -> None:
 
 
 def revision_of_ours(connection: Connection, revision: str | None, known: Collection[str]) -> str | None:
-    """Return `revision`, which the database is at, if the tables are oO ML's, of this release or of a newer one.
+    """Check that the tables are oO ML's, of this release or a newer one; return `revision` unchanged.
 
     Raises:
         UnsuitableDatabaseError: the encoding is not UTF8, the tables are a pre-release's, or they are not oO ML's.
@@ -99,10 +99,10 @@ def revision_of_ours(connection: Connection, revision: str | None, known: Collec
 
 
 def check_room(connection: Connection, settings: Settings) -> None:
-    """Make sure that the three schemas can be made, or are there and empty.
+    """Check that the three schemas either exist and are empty, or can be created.
 
     Raises:
-        UnsuitableDatabaseError: another application has a schema of that name, or the role may not make schemas.
+        UnsuitableDatabaseError: another application has a schema of that name, or the role may not create schemas.
     """
     settings_of = {
         SCHEMA: None,
@@ -128,7 +128,7 @@ def check_room(connection: Connection, settings: Settings) -> None:
 
 
 def missing_reports(connection: Connection) -> UnsuitableDatabaseError | None:
-    """Return what to say if the schemas for reports are not where the settings say; None if they are."""
+    """Return an error if the schemas named in the settings don't hold the reports, else None."""
     if connection.scalar(_REPORTS):
         return None
     return UnsuitableDatabaseError(

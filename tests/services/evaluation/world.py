@@ -10,7 +10,7 @@ from uuid import UUID
 import numpy as np
 from sqlalchemy import Engine
 
-from oo_ml.domain.features import Described, Moment, Task, encode
+from oo_ml.domain.features import Moment, Task, TaskFeatures, encode
 from oo_ml.domain.learning import Kind
 from oo_ml.domain.policies import DIMENSIONS, EPSILON_GREEDY, LINUCB
 from oo_ml.domain.ridge import Ridge
@@ -123,7 +123,7 @@ def any_task(rng: random.Random) -> Task:
     return Task(rng.random() < 0.5, rng.uniform(-5, 40), rng.randint(1, 4))
 
 
-def worth(moment: Moment, task: Described) -> float:
+def worth(moment: Moment, task: TaskFeatures) -> float:
     """How likely a tip is to be liked."""
     x = encode([moment], [task], 5)[0]
     return float(0.5 + x @ [0.05, -0.1, 0.2, -0.15, 0.2])
