@@ -198,6 +198,12 @@ class ConfigurationError(OoMlError):
     code = "configuration"
 
 
+class MigrationRefusedError(OoMlError):
+    """This migration is not possible."""
+
+    code = "migration_refused"
+
+
 class EmbeddedPostgresError(OoMlError):
     """The private PostgreSQL can't be started."""
 

@@ -7,12 +7,14 @@ Durations are in seconds and sizes in bytes unless the name says otherwise.
 import re
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Final, Self
+from typing import Annotated, Any, Final, Self
 from urllib.parse import urlsplit
 
 import platformdirs
-from pydantic import Field, PositiveFloat, PositiveInt, SecretStr, field_validator, model_validator
+from pydantic import Field, PositiveFloat, PositiveInt, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from oo_ml.errors import ConfigurationError
 
 # More than anybody means, and times before it can still be told.
 _YEARS = 100
@@ -207,6 +209,26 @@ class Settings(BaseSettings):
         LogLevel,
         Field(description="debug, info, warning or error; if it is not set, most commands log errors only"),
     ] = LogLevel.INFO
+
+    def __init__(self, **values: Any) -> None:  # noqa: ANN401 - checked by the fields
+        """Read the environment; `values` take precedence.
+
+        Raises:
+            ConfigurationError: settings are invalid. It names each with the reason; a value may be a secret.
+        """
+        try:
+            super().__init__(**values)
+        except ValidationError as error:
+            problems = [
+                ": ".join([*map(self._describe, problem["loc"]), problem["msg"].removeprefix("Value error, ")])
+                for problem in error.errors(include_input=False)
+            ]
+            raise ConfigurationError("\n".join(problems)) from None
+
+    @classmethod
+    def _describe(cls, location: str | int) -> str:
+        # Pydantic names a field that has an alias by its alias, and any other field by its name.
+        return cls.variable(str(location)) if location in cls.model_fields else str(location)
 
     @classmethod
     def variable(cls, name: str) -> str:

@@ -3,13 +3,13 @@
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from functools import partial
+from importlib.metadata import version
 from typing import Final
 
 from fastapi import FastAPI, Request, Response
 from fastapi_offline import FastAPIOffline
 from starlette.types import ASGIApp, Lifespan
 
-from oo_ml import __version__
 from oo_ml.api import errors, health, openapi
 from oo_ml.api.analytics import endpoints as analytics
 from oo_ml.api.decisions import batch_endpoints, receipt_endpoints, reward, score
@@ -65,7 +65,7 @@ def create_api(settings: Settings, lifespan: Lifespan[FastAPI] | None = None) ->
     app = FastAPIOffline(
         redoc_url=None,
         title="oO ML",
-        version=__version__,
+        version=version("oo-ml"),
         description=_DESCRIPTION,
         lifespan=lifespan,
         max_body_size=settings.max_body_bytes,

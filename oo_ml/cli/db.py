@@ -8,11 +8,11 @@ import typer
 
 from oo_ml.domain.identifiers import is_identifier
 from oo_ml.logs import configure_logging
+from oo_ml.services import migrations
 from oo_ml.services.analytics import roles
-from oo_ml.services.container import database
+from oo_ml.services.database import database
 from oo_ml.settings import Settings
 from oo_ml.storage.roles import Rights
-from oo_ml.storage.schema import migrate
 
 app = typer.Typer(help="Migrate the database. Several processes may do so at once.", no_args_is_help=True)
 
@@ -23,8 +23,8 @@ def upgrade(
 ) -> None:
     """Migrate up, and make partitions for the coming months. At head already: changes nothing."""
     with _database() as (url, settings):
-        migrate.upgrade(url, settings, revision)
-        typer.echo(_at(url, settings))
+        migrations.upgrade(url, settings, revision)
+        typer.echo(migrations.describe_revision(url, settings))
 
 
 @app.command(context_settings={"ignore_unknown_options": True})  # -1 is a revision
@@ -36,29 +36,29 @@ def downgrade(
     if not yes:
         typer.confirm(f"Downgrade to {revision}? Data that the older schema has no place for is lost", abort=True)
     with _database() as (url, settings):
-        migrate.downgrade(url, settings, revision)
-        typer.echo(_at(url, settings))
+        migrations.downgrade(url, settings, revision)
+        typer.echo(migrations.describe_revision(url, settings))
 
 
 @app.command()
 def current() -> None:
     """Print the revision that the database is at, and the one that this release needs."""
     with _database() as (url, settings):
-        typer.echo(_at(url, settings))
+        typer.echo(migrations.describe_revision(url, settings))
 
 
 @app.command()
 def check() -> None:
     """Compare tables, columns, indexes and comments with what this release declares; exit code 1 if they differ."""
     with _database() as (url, settings):
-        migrate.check(url, settings)
+        migrations.check(url, settings)
         typer.echo("Tables, columns, indexes and comments are as this release declares them")
 
 
 @app.command()
 def history() -> None:
     """Print the migrations of this release, one a line, the latest first."""
-    typer.echo(migrate.history(), nl=False)
+    typer.echo(migrations.history(), nl=False)
 
 
 @app.command()
@@ -66,7 +66,7 @@ def sql(
     revision: Annotated[str, typer.Argument(help="From and to, as FROM:TO, or only to")] = "head",
 ) -> None:
     """Print the migrations as SQL, for a database that only its administrators may change."""
-    typer.echo(migrate.sql(revision), nl=False)
+    typer.echo(migrations.sql(revision), nl=False)
 
 
 def _role(name: str) -> str:
@@ -111,7 +111,3 @@ def _database() -> Iterator[tuple[str, Settings]]:
     configure_logging(settings.log_level)
     with database(settings, migrate=False) as url:
         yield url, settings
-
-
-def _at(url: str, settings: Settings) -> str:
-    return f"{migrate.current(url, settings) or 'empty'} (this release: {migrate.head()})"

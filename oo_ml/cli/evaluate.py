@@ -17,7 +17,7 @@ from oo_ml.domain.evaluation.estimators import Estimate
 from oo_ml.domain.evaluation.targets import POSSIBLE, describe, parse
 from oo_ml.errors import EvaluationRefusedError
 from oo_ml.progress import progress
-from oo_ml.services.container import database, single_connection
+from oo_ml.services.database import database, single_connection
 from oo_ml.services.evaluation.file import TARGET, evaluate_file
 from oo_ml.services.evaluation.findings import Evaluation, Part, conclude
 from oo_ml.services.evaluation.log import Question, everybody

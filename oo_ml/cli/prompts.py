@@ -17,7 +17,7 @@ from oo_ml.domain.identifiers import is_identifier
 from oo_ml.errors import InvalidTemplateError
 from oo_ml.execution.outcomes import only
 from oo_ml.execution.retry import Command, Outcome, Service
-from oo_ml.services.container import database, run_once
+from oo_ml.services.database import database, run_once
 from oo_ml.services.prompts import registry, traffic
 from oo_ml.settings import Settings
 

@@ -14,7 +14,7 @@ from uvicorn.supervisors import Multiprocess
 from oo_ml.api.app import create_app
 from oo_ml.errors import ConfigurationError
 from oo_ml.logs import configure_logging
-from oo_ml.services.container import database, refuse_encoding
+from oo_ml.services.database import database, refuse_encoding
 from oo_ml.settings import Settings
 
 

@@ -10,7 +10,7 @@ from oo_ml.cli.options import user_id
 from oo_ml.errors import OoMlError
 from oo_ml.progress import progress
 from oo_ml.services.audit.verify import Report, Survey, everybody, person, some
-from oo_ml.services.container import database, single_connection
+from oo_ml.services.database import database, single_connection
 from oo_ml.settings import Settings
 
 

@@ -18,7 +18,7 @@ from oo_ml.errors import (
     RetiredPromptVersionError,
     UnknownPromptVersionError,
 )
-from oo_ml.services.prompts.generate import GenerateCommand, generate
+from oo_ml.services.prompts.generate import GenerateCommand
 
 router = APIRouter(tags=["generation"])
 
@@ -44,8 +44,7 @@ router = APIRouter(tags=["generation"])
 async def generate_tips(request: Request) -> Response:
     """Ask the language model for `n` tips with a prompt version of the registry, and store its reply or its failure."""
     body = await parse(request, GenerateRequest)
-    generated = await generate(
-        services(request),
+    generated = await services(request).generate(
         GenerateCommand(
             user_id=body.user_id,
             generation_id=uuid_utils.uuid7(),

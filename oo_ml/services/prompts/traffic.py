@@ -18,7 +18,7 @@ from oo_ml.domain.experiments import Evidence
 from oo_ml.domain.prompts import listed_versions
 from oo_ml.errors import OoMlError
 from oo_ml.execution.outcomes import only
-from oo_ml.services.container import Services
+from oo_ml.execution.pool import Workers
 from oo_ml.services.prompts.registry import WeighCommand, retired, show, weigh
 from oo_ml.settings import AUTO, Settings
 from oo_ml.storage import prompts
@@ -47,16 +47,16 @@ class Offer:
     probability: float
 
 
-async def picked(services: Services, command: PickCommand) -> Offer:
+async def pick_version(command: PickCommand, *, settings: Settings, readers: Workers, writers: Workers) -> Offer:
     """Return the version for a generation.
 
     Raises:
-        UnknownPromptVersionError, RetiredPromptVersionError: no such version, or no longer in use.
+        UnknownPromptVersionError, RetiredPromptVersionError: the version does not exist, or is retired.
         UnavailableError: the database can't be reached.
     """
-    # Whatever somebody may keep has to be written down.
-    workers = services.writers if _may_be_kept(services.settings, command) else services.readers
-    return only(await workers.run(partial(pick, settings=services.settings), [command]))
+    # A version that the user may keep is stored.
+    workers = writers if _may_be_kept(settings, command) else readers
+    return only(await workers.run(partial(pick, settings=settings), [command]))
 
 
 def pick(connection: Connection, commands: Sequence[PickCommand], *, settings: Settings) -> list[Offer | OoMlError]:
