@@ -35,9 +35,16 @@ from oo_ml.api.paths import REFUSALS, EncodedUserId, decode_user_id
 from oo_ml.api.schemas import Answer, Page
 from oo_ml.api.statuses import DATABASE
 from oo_ml.errors import InvalidRequestError
-from oo_ml.services.analytics.reports import DecisionsCommand, ReportCommand, choices, decisions, report
+from oo_ml.services.analytics.reports import (
+    DecisionsCommand,
+    Filters,
+    Report,
+    ReportCommand,
+    choices,
+    decisions,
+    report,
+)
 from oo_ml.services.paging import Found, PageCommand
-from oo_ml.storage.reports import Filters, Report
 
 router = APIRouter(tags=["analytics"], dependencies=[KNOWN_PARAMETERS_ONLY])
 

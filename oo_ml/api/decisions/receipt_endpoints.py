@@ -17,8 +17,7 @@ from oo_ml.api.paths import REFUSALS, EncodedUserId, decode_user_id
 from oo_ml.errors import OoMlError, UnknownDecisionError
 from oo_ml.execution.outcomes import only
 from oo_ml.services.decisions.learn import CorrectCommand, correct
-from oo_ml.services.users.stats import Receipt, receipts
-from oo_ml.storage.history import DecisionKey, StoredDecision
+from oo_ml.services.users.stats import Receipt, ReceiptCommand, receipts
 
 router = APIRouter(tags=["people"], dependencies=[KNOWN_PARAMETERS_ONLY])
 
@@ -36,9 +35,9 @@ _RAISES: Final[tuple[type[OoMlError], ...]] = (UnknownDecisionError, *REFUSALS)
 )
 async def decision(request: Request, user_id: EncodedUserId, decision_id: DecisionIdInPath) -> Response:
     """Return what a decision was made from, the probability of each candidate, and every change of its reward."""
-    key = DecisionKey(decode_user_id(user_id), decision_id)
-    receipt = only(await services(request).readers.run(receipts, [key]))
-    return answer(ReceiptAnswer(**_stored(receipt.decision), **_explained(receipt)))
+    command = ReceiptCommand(decode_user_id(user_id), decision_id)
+    receipt = only(await services(request).readers.run(receipts, [command]))
+    return answer(ReceiptAnswer(**_stored(receipt), **_explained(receipt)))
 
 
 @router.put(
@@ -73,9 +72,9 @@ async def _correct(request: Request, user_id: str, decision_id: UUID, reward: fl
     return answer(reward_answer(await services(request).lanes.run(correct, command.user_id, command)))
 
 
-def _stored(stored: StoredDecision) -> dict[str, Any]:
+def _stored(receipt: Receipt) -> dict[str, Any]:
     return {
-        name: getattr(stored, name)
+        name: getattr(receipt.decision, name)
         for name in ReceiptAnswer.model_fields
         if name not in {"draw", "x", "candidates", "rewards"}
     }

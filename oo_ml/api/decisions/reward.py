@@ -15,8 +15,8 @@ from oo_ml.domain.features import Moment, Task
 from oo_ml.domain.identifiers import MAX_IDENTIFIER_BYTES, is_identifier
 from oo_ml.domain.policies import EPSILON_GREEDY, LINUCB
 from oo_ml.errors import IdempotencyKeyReusedError, InvalidRequestError, OtherTipError, UnknownDecisionError
+from oo_ml.services.decisions import Once
 from oo_ml.services.decisions.learn import DecisionRewardCommand, RewardCommand, Rewarded, learn
-from oo_ml.storage.ledger import Once
 
 router = APIRouter(tags=["decisions"])
 

@@ -13,8 +13,7 @@ from oo_ml.api.users.schemas import EgreedyStatsAnswer, FeaturesAnswer, HistoryE
 from oo_ml.domain.features import LABELS
 from oo_ml.domain.policies import EPSILON_GREEDY, LINUCB
 from oo_ml.services.decisions.reset import reset
-from oo_ml.services.users.stats import Stats, features, stats
-from oo_ml.storage.states import StateKey
+from oo_ml.services.users.stats import Stats, StatsCommand, features, stats
 
 router = APIRouter(tags=["people"])
 
@@ -89,7 +88,7 @@ async def features_of(request: Request, user_id: EncodedUserId) -> Response:
 
 
 async def _stats(request: Request, user_id: str, policy: str) -> Stats:
-    [known] = await services(request).readers.run(stats, [StateKey(user_id, policy)])
+    [known] = await services(request).readers.run(stats, [StatsCommand(user_id, policy)])
     return known
 
 

@@ -11,6 +11,8 @@ from oo_ml.services.paging import Found, PageCommand, by_offset
 from oo_ml.storage import reports
 from oo_ml.storage.reports import Choices, Filters, Report
 
+__all__ = ["Choices", "DecisionsCommand", "Filters", "Report", "ReportCommand", "choices", "decisions", "report"]
+
 
 @dataclass(frozen=True, slots=True)
 class ReportCommand:

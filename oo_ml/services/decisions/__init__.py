@@ -1,0 +1,5 @@
+"""Deciding, learning and resetting."""
+
+from oo_ml.storage.ledger import Once
+
+__all__ = ["Once"]
