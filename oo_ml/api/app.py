@@ -12,13 +12,12 @@ from starlette.types import ASGIApp, Lifespan
 
 from oo_ml.api import errors, health, openapi
 from oo_ml.api.analytics import endpoints as analytics
-from oo_ml.api.decisions import batch_endpoints, receipt_endpoints, reward, score
-from oo_ml.api.hot_routes import Shortcut
+from oo_ml.api.decisions import batch_endpoints as batches
+from oo_ml.api.decisions import endpoints as decisions
+from oo_ml.api.hot_routes import HotRoutes
 from oo_ml.api.paths import EncodedPath
 from oo_ml.api.prompts import endpoints as prompts
-from oo_ml.api.prompts import generate
 from oo_ml.api.users import endpoints as users
-from oo_ml.api.users import personal_data, verify
 from oo_ml.dashboard import pages
 from oo_ml.services.container import create_services, running
 from oo_ml.settings import Settings
@@ -45,14 +44,14 @@ def create_app(settings: Settings, database_url: str) -> ASGIApp:
 
     app = create_api(settings, lifespan)
     app.state.services = services
-    return errors.Bugs(
-        Shortcut(
+    return errors.UnexpectedErrors(
+        HotRoutes(
             app,
             {
-                "/score": score.score,
-                "/score/egreedy": score.score_egreedy,
-                "/reward": partial(_with_key, reward.reward),
-                "/reward/egreedy": partial(_with_key, reward.reward_egreedy),
+                "/score": decisions.score,
+                "/score/egreedy": decisions.score_egreedy,
+                "/reward": partial(_with_key, decisions.reward),
+                "/reward/egreedy": partial(_with_key, decisions.reward_egreedy),
             },
             settings.max_body_bytes,
         )
@@ -73,20 +72,18 @@ def create_api(settings: Settings, lifespan: Lifespan[FastAPI] | None = None) ->
     )
     app.add_middleware(EncodedPath)
     errors.install(app)
-    for noun in (
-        score,
-        reward,
-        batch_endpoints,
-        generate,
-        users,
-        personal_data,
-        receipt_endpoints,
-        verify,
-        analytics,
-        prompts,
-        health,
+    for router in (
+        decisions.router,
+        batches.router,
+        prompts.generate_router,
+        users.router,
+        users.strict_router,
+        decisions.receipt_router,
+        analytics.router,
+        prompts.router,
+        health.router,
     ):
-        app.include_router(noun.router)
+        app.include_router(router)
     pages.install(app)
     openapi.install(app)
     return app

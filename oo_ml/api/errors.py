@@ -34,7 +34,7 @@ def install(app: FastAPI) -> None:
     for cause in EXPECTED:
         app.exception_handler(cause)(_handle)
     # Starlette's own handler of unexpected errors, around this one, answers in plain text and raises them again.
-    app.add_middleware(Bugs)
+    app.add_middleware(UnexpectedErrors)
 
 
 async def _handle(_: Request, error: Exception) -> Response:
@@ -42,7 +42,7 @@ async def _handle(_: Request, error: Exception) -> Response:
 
 
 def answer_to(error: Exception) -> Response:
-    """Return the answer to the request that caused one of EXPECTED; raise any other error, for Bugs."""
+    """Return the answer to the request that caused one of EXPECTED; raise any other error, for UnexpectedErrors."""
     match error:
         case OoMlError() if status := STATUSES.get(type(error)):
             response = answer(problem_of(error), status)
@@ -70,7 +70,7 @@ def problem_of_fields(error: RequestValidationError) -> Problem:
     return Problem(detail=fields, code=InvalidRequestError.code)
 
 
-class Bugs:
+class UnexpectedErrors:
     """ASGI middleware that turns an unexpected exception into a 500 without details; the log has the details."""
 
     def __init__(self, app: ASGIApp) -> None:

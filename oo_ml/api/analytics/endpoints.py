@@ -149,7 +149,7 @@ async def filters_of(request: Request) -> Response:
 
 @router.get(
     "/users/{user_id}/decisions",
-    tags=["people"],
+    tags=["users"],
     summary="List a user's decisions",
     **documented("listDecisions", gives=DecisionsPage, raises=REFUSALS),
 )

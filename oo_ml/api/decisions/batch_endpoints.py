@@ -28,10 +28,14 @@ from oo_ml.api.decisions.batch_schemas import (
     ScoreDone,
     ScoreItem,
 )
-from oo_ml.api.decisions.reward import REFUSALS as REWARD_REFUSALS
-from oo_ml.api.decisions.reward import reward_answer, reward_command
-from oo_ml.api.decisions.score import REFUSALS as SCORE_REFUSALS
-from oo_ml.api.decisions.score import decide_command, score_answer
+from oo_ml.api.decisions.endpoints import (
+    REWARD_REFUSALS,
+    SCORE_REFUSALS,
+    decide_command,
+    reward_answer,
+    reward_command,
+    score_answer,
+)
 from oo_ml.api.dependencies import KNOWN_PARAMETERS_ONLY, services
 from oo_ml.api.errors import problem_of, problem_of_fields
 from oo_ml.api.openapi import documented
