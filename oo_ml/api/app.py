@@ -1,4 +1,4 @@
-"""The application: what is started with it, and which door leads where."""
+"""The ASGI application: its routers, middleware and lifespan."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -30,10 +30,10 @@ method a 405 `method_not_allowed`. After a 503 the call can be sent again. A lis
 
 
 def create_app(settings: Settings, database_url: str) -> ASGIApp:
-    """Return the service on a database, which need not answer yet.
+    """Return the application on a database; the database need not answer yet (ADR 5).
 
     Raises:
-        ConfigurationError: a setting makes no sense.
+        ConfigurationError: a setting is invalid.
     """
     services = create_services(settings, database_url)
 
@@ -59,8 +59,8 @@ def create_app(settings: Settings, database_url: str) -> ASGIApp:
 
 
 def create_api(settings: Settings, lifespan: Lifespan[FastAPI] | None = None) -> FastAPI:
-    """Return every call and page, and the OpenAPI document, which needs neither services nor a database."""
-    # /docs with all it needs, which FastAPI itself would load from somewhere else.
+    """Return the application without its services: every call and page, and the OpenAPI document."""
+    # /docs with its scripts, which plain FastAPI would load from another host.
     app = FastAPIOffline(
         redoc_url=None,
         title="oO ML",

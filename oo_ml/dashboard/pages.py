@@ -1,6 +1,6 @@
-"""The page: files of this package, which show what the service's own JSON says.
+"""The dashboard: static files of this package. Their scripts read the address and fetch the service's own JSON.
 
-No file depends on what is asked for: the scripts read the address and ask. What comes from data is only ever text.
+Data is only ever inserted as text, never as markup.
 """
 
 from pathlib import Path
@@ -14,13 +14,13 @@ from starlette.types import Scope
 _HERE: Final = Path(__file__).parent
 
 _HEADERS: Final = {
-    # Nothing from elsewhere, no script or style but in files, and no markup made from text, whatever a script tries.
+    # Only files of this service; no inline scripts or styles; no markup from text, even if a script has a bug.
     "Content-Security-Policy": "default-src 'self'; base-uri 'none'; object-src 'none'; form-action 'self';"
     " frame-ancestors 'none'; require-trusted-types-for 'script'",
     "X-Content-Type-Options": "nosniff",
-    # The address of a person's page names them.
+    # The address of a user's page contains the user's id.
     "Referrer-Policy": "no-referrer",
-    # Kept, but asked about each time (ETag): a new release is seen at once.
+    # Cached, but checked each time (ETag), so that a new release is seen at once.
     "Cache-Control": "no-cache",
 }
 
@@ -29,7 +29,7 @@ class _Files(StaticFiles):
     """Files with the headers of the page."""
 
     async def get_response(self, path: str, scope: Scope) -> Response:
-        """Answer with a file, or that the browser has it already."""
+        """Answer with a file, or with 304 if the browser has it."""
         response = await super().get_response(path, scope)
         response.headers.update(_HEADERS)
         return response
@@ -40,24 +40,24 @@ _router: Final = APIRouter(include_in_schema=False)
 
 
 def install(app: FastAPI) -> None:
-    """Add the page to an application."""
+    """Add the dashboard to an application."""
     app.include_router(_router)
     app.mount("/dashboard/static", _Files(directory=_HERE / "static"), name="dashboard")
 
 
 @_router.get("/dashboard")
 async def overview(request: Request) -> Response:
-    """How tips, prompt versions and policies are doing."""
+    """Return the page of all users: tips, prompt versions and policies."""
     return await _pages.get_response("overview.html", request.scope)
 
 
 @_router.get("/dashboard/user")
 async def user(request: Request) -> Response:
-    """What is known of one person, named by the query parameter `id`."""
+    """Return the page of the user that the query parameter `id` names."""
     return await _pages.get_response("user.html", request.scope)
 
 
 @_router.get("/dashboard/")
 async def with_a_slash(request: Request) -> Response:
-    """Lead those who type one slash too many to the page; its links are relative."""
+    """Redirect to the address without the slash, since the page's links are relative."""
     return RedirectResponse(f"../dashboard?{request.url.query}".rstrip("?"))

@@ -1,4 +1,4 @@
-"""/analytics: the numbers of the dashboard, as JSON and as CSV; and the decisions of a user."""
+"""Reports, as JSON and as CSV, and the decisions of a user."""
 
 import csv
 import io
@@ -54,7 +54,7 @@ _FORMULA: Final = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\u
 
 @dataclass(frozen=True, slots=True)
 class _Shape:
-    """How a report stands in the OpenAPI document."""
+    """Entry of a report in the OpenAPI document."""
 
     name: str
     summary: str
@@ -156,7 +156,7 @@ async def filters_of(request: Request) -> Response:
 async def decisions_of(
     request: Request, user_id: EncodedUserId, paging: Annotated[DecisionPaging, Query()]
 ) -> Response:
-    """Return a user's decisions, the latest first, those before a reset too."""
+    """Return a user's decisions, the latest first, including those before a reset."""
     command = DecisionsCommand(decode_user_id(user_id), paging.cursor, paging.limit)
     [found] = await services(request).readers.run(decisions, [command])
     return answer(page_of(DecisionsPage, found))

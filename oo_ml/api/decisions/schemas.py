@@ -27,9 +27,9 @@ MAX_CANDIDATES = 1000
 
 
 class TaskFeatures(ContractBody):
-    """What is known of the task behind a candidate."""
+    """The task behind a candidate."""
 
-    hour_of_day: Hour = Field(12, description="When scoring, the context's hour counts instead")
+    hour_of_day: Hour = Field(12, description="Ignored by /score, which uses the context's hour")
     is_overdue: bool = False
     task_age_days: float = Field(0.0, ge=-(2**63), lt=2**63, description="Days since due; counts from 0 to 30")
     priority: Annotated[int, Field(ge=1, le=4), INTEGER] = 1
@@ -47,12 +47,13 @@ class Candidate(ContractBody):
     source_id: str | None = None
     features: TaskFeatures = TaskFeatures()
     prompt_version: Identifier | None = Field(
-        None, description="Which prompt version wrote it; default: that of the user's latest generated tip of this id"
+        None,
+        description="The prompt version that wrote it; default: that of the user's latest generated tip with this id",
     )
 
 
 class Context(ContractBody):
-    """The moment of the decision, in the person's own time."""
+    """The time of the decision, in the user's time zone."""
 
     hour_of_day: Hour = 12
     day_of_week: Weekday = 0
@@ -82,12 +83,12 @@ class ScoreRequest(ContractBody):
     )
 
     user_id: UserId
-    # A thousand bad ones would make a long list of what is wrong, of which nobody reads more than the first.
+    # The first invalid candidate is enough: a list of a thousand errors helps no client.
     candidates: Annotated[list[Candidate], FailFast()] = Field(max_length=MAX_CANDIDATES)
     context: Context = Context()
     decision_id: NewDecisionId | None = Field(
         None,
-        description="UUIDv7 that names this decision, at most a day from now: sent again, it gets the same answer and"
+        description="UUIDv7 of this decision, at most a day from now: sent again, it gets the same answer and"
         " counts once. Default: the service makes one",
         examples=["01a207ac-5779-7446-ab27-aa4ca4d9dd7a"],
     )
@@ -128,11 +129,11 @@ class RewardRequest(ContractBody):
     reward: Reward
     decision_id: DecisionId | None = Field(
         None,
-        description="The decision it is for, as /score answered it",
+        description="The decision that the reward is for, as answered by /score",
         examples=["01a207ac-5779-7446-ab27-aa4ca4d9dd7a"],
     )
     features: TaskFeatures | None = Field(
-        None, validate_default=True, description="Required without decision_id, of no account with it"
+        None, validate_default=True, description="Required without decision_id, ignored with it"
     )
     day_of_week: Weekday = 0
 
@@ -146,7 +147,7 @@ class RewardRequest(ContractBody):
 
 
 class CorrectionRequest(Body):
-    """The reward that is to count for a decision from now on."""
+    """The reward that counts for a decision from now on."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [{"reward": 0.5}]})
 
@@ -165,9 +166,9 @@ class RewardAnswer(Answer):
     )
 
     ok: Literal[True] = True
-    applied: bool = Field(description="Whether this call changed anything: false for one that came before")
+    applied: bool = Field(description="False if the call changed nothing because it had come before")
     reward: float | None = Field(description="The reward that counts now; null: it was retracted, or there is none")
-    decision_id: UUID | None = Field(description="The decision it went to, if there is one")
+    decision_id: UUID | None = Field(description="The decision that has the reward, if any")
 
 
 class ReceiptCandidate(Answer):
@@ -175,19 +176,19 @@ class ReceiptCandidate(Answer):
 
     id: str
     source: str
-    prompt_version: str | None = Field(None, description="As the client named it")
+    prompt_version: str | None = Field(None, description="As sent by the client")
     features: TaskDescription
-    exploit: float | None = Field(description="theta.x; null where it was decided by a release that did not keep it")
+    exploit: float | None = Field(description="theta.x; null if the release that decided did not store it")
     explore: float | None = Field(description="alpha sqrt(x^T A^-1 x); 0 for egreedy-v1")
-    propensity: float | None = Field(description="The probability with which it was to be chosen")
+    propensity: float | None = Field(description="The probability with which the policy chooses it")
 
 
 class RewardChange(Answer):
-    """What was said of a decision's reward: a row of the ledger."""
+    """A ledger entry about the reward of a decision."""
 
     model_config = ConfigDict(from_attributes=True)
 
-    version: int = Field(description="The version that it made of the epoch's state")
+    version: int = Field(description="Version of the state after this entry")
     kind: Literal["reward", "default", "amend", "retract"]
     reward: float | None
     previous_reward: float | None
@@ -196,7 +197,7 @@ class RewardChange(Answer):
 
 
 class ReceiptAnswer(Answer):
-    """A decision with all that explains it."""
+    """A decision with everything that explains it."""
 
     model_config = ConfigDict(
         json_schema_extra={
@@ -272,29 +273,29 @@ class ReceiptAnswer(Answer):
     decision_id: UUID
     policy: Policy
     decided_at: UtcTime
-    epoch: int = Field(description="Epoch of the state it was made from")
-    version: int = Field(description="Version of that state: changes of A and b in the epoch before it")
+    epoch: int = Field(description="Epoch of the state that the decision was made from")
+    version: int = Field(description="Version of that state: number of earlier ledger entries in the epoch")
     tip_id: str = Field(description="The candidate chosen")
     content: str | None = Field(description="Its text, as sent or as generated, if known; at most 2,000 characters")
     score: float = Field(description="exploit + explore of the candidate chosen")
-    propensity: float = Field(description="The probability with which this tip was chosen, all its places together")
+    propensity: float = Field(description="The probability with which this tip was chosen, summed over its places")
     exploring: bool = Field(description="Whether it was drawn at random")
-    exploration: float | None = Field(description="Share of decisions drawn at random at that time")
+    exploration: float | None = Field(description="Probability of a random draw at that time")
     alpha: float | None = Field(description="Width of the confidence bound; null for egreedy-v1")
     draw: tuple[float, float] = Field(
-        description="What the decision_id stands for: below `exploration` it explores, and then the candidate at"
-        " the second number times their count is chosen"
+        description="Two uniform numbers made from decision_id. If the first is below `exploration`, the decision"
+        " explores: it takes the candidate at the second number times the number of candidates"
     )
-    prompt_version: str | None = Field(description="The one that wrote the tip, if a model did")
-    prompt_probability: float | None = Field(description="The probability with which that version was picked, if known")
+    prompt_version: str | None = Field(description="The prompt version that wrote the tip, if a model did")
+    prompt_probability: float | None = Field(description="The probability with which that version was drawn, if known")
     generation_id: UUID | None = Field(description="The generation that wrote the tip")
     context: Moment
     features: ShownFeatures
-    x: list[float] = Field(description="The same as the model saw them")
+    x: list[float] = Field(description="The features as the vector that the model used")
     candidates: list[ReceiptCandidate]
     reward: float | None = Field(description="The reward that counts")
     rewarded_at: UtcTime | None
     reward_kind: Literal["default", "amend", "retract"] | None = Field(
-        description="null: as first received, or none so far"
+        description="null: as first received, or no reward yet"
     )
-    rewards: list[RewardChange] = Field(description="What was said of its reward, oldest first")
+    rewards: list[RewardChange] = Field(description="Ledger entries about its reward, oldest first")

@@ -62,7 +62,7 @@ async def show_prompt(request: Request, version: str) -> Response:
     try:
         shown = only(await services(request).readers.run(registry.show, [version]))
     except UnknownPromptVersionError as error:
-        # In a body it is a mistake of the body's (422); here it is the thing that was asked for.
+        # In a body an unknown version is an invalid field (422); in a path it is a 404.
         raise PromptVersionNotFoundError(error.message) from None
     return answer(PromptAnswer.model_validate(shown))
 

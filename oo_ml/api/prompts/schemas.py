@@ -30,7 +30,7 @@ class PromptSummary(Answer):
 
     version: str
     status: Literal["active", "retired"]
-    weight: float = Field(description="Share of the calls that name no version, relative to the others; 0: none")
+    weight: float = Field(description="Share of the calls that name no version, relative to other weights; 0: no calls")
     published_at: UtcTime
     retired_at: UtcTime | None
     description: str
@@ -48,10 +48,10 @@ class PromptsPage(Page[PromptSummary]):
 
 
 class GenerateContext(Context):
-    """What the model is told of the person's day."""
+    """Context of the user's day, for the model."""
 
     tasks: list[JsonObject] = Field(
-        default_factory=list, max_length=MAX_TASKS, description="The person's tasks, as you keep them"
+        default_factory=list, max_length=MAX_TASKS, description="The user's tasks, as you store them"
     )
     extra: JsonObject = Field(default_factory=dict, description="Anything else the prompt may use")
 
@@ -95,12 +95,12 @@ class GeneratedCandidate(Answer):
 
 
 class GenerateAnswer(Answer):
-    """The tips, and what they cost."""
+    """The tips, and their cost in tokens."""
 
     candidates: list[GeneratedCandidate]
     model: str
-    prompt_version: str = Field(description="The version actually used")
-    prompt_probability: float = Field(description="The probability with which it was picked: 1 if it was named")
+    prompt_version: str = Field(description="The version that was used")
+    prompt_probability: float = Field(description="The probability with which the version was drawn; 1 if it was named")
     prompt_tokens: int
     completion_tokens: int
     generation_id: UUID

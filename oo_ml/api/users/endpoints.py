@@ -46,7 +46,7 @@ _CHUNK: Final = 65_536
     **documented("reset", gives=Ok, raises=REFUSALS),
 )
 async def reset_user(request: Request, user_id: EncodedUserId) -> Response:
-    """Start state, counters and history of both policies afresh. An unknown user is no error."""
+    """Begin a new epoch of both policies, with empty state and no latest decisions. An unknown user is no error."""
     name = decode_user_id(user_id)
     await services(request).lanes.run(reset, name, name)
     return answer(Ok())
@@ -147,7 +147,7 @@ async def _until_answered() -> AsyncIterator[ExitStack]:
 async def erase_user(request: Request, user_id: EncodedUserId) -> Response:
     """Delete every row about a user from every table, in one transaction. An unknown user is no error.
 
-    A later call with this id begins with a new user.
+    A later call with this id starts a new user.
     """
     name = decode_user_id(user_id)
     [erased] = await services(request).long.run(erase, [name])
