@@ -23,7 +23,9 @@ from oo_ml.services.prompts import registry, traffic
 from oo_ml.settings import Settings
 
 app = typer.Typer(
-    help="List, show, publish, weight and retire prompt versions.", no_args_is_help=True, add_completion=False
+    help="List, show, publish, weight and retire prompt versions. A published version never changes.",
+    no_args_is_help=True,
+    add_completion=False,
 )
 
 # The longest template has 16,000 characters of four bytes at most.
