@@ -18,7 +18,7 @@ from bench.load import Target
 from bench.plan import Plan
 from bench.service import Service
 from oo_ml.progress import progress
-from oo_ml.services.container import single_worker
+from oo_ml.services.database import single_worker
 from oo_ml.services.upkeep.daily_sums import count_days
 from oo_ml.settings import Settings
 

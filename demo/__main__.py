@@ -27,7 +27,8 @@ from demo.tips import write_tips
 from demo.weeks import live
 from oo_ml.errors import OoMlError
 from oo_ml.services.audit.verify import verify
-from oo_ml.services.container import Services, create_services, database, running
+from oo_ml.services.container import Services, create_services, running
+from oo_ml.services.database import database
 from oo_ml.services.upkeep.daily_sums import count_days
 from oo_ml.services.upkeep.scheduler import keep_months
 from oo_ml.services.users.erase import erase

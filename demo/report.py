@@ -14,8 +14,7 @@ from demo.stage import Stage
 from demo.tips import VERSIONS, Written
 from demo.weeks import POLICIES, Shown
 from oo_ml.domain.features import LABELS
-from oo_ml.services.users.stats import stats
-from oo_ml.storage.states import StateKey
+from oo_ml.services.users.stats import StatsCommand, stats
 
 LIKED = (Reaction.DONE, Reaction.HELPFUL)
 
@@ -77,7 +76,7 @@ def _written(written: Written) -> Table:
 
 
 async def _learned(stage: Stage) -> Table:
-    keys = [StateKey(person.user_id, policy) for person in stage.people for policy in POLICIES]
+    keys = [StatsCommand(person.user_id, policy) for person in stage.people for policy in POLICIES]
     names = {person.user_id: person.name for person in stage.people}
     # LinUCB's five features are the first of epsilon-greedy's seven.
     headings = [label.replace("_", "\n") for label in LABELS]

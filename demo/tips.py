@@ -9,7 +9,7 @@ import uuid_utils.compat as uuid_utils
 from demo.people import Moment, Offer, Person, tasks_on
 from demo.stage import Stage, steps
 from oo_ml.errors import GatewayError, InvalidReplyError
-from oo_ml.services.prompts.generate import GenerateCommand, Generated, generate
+from oo_ml.services.prompts.generate import GenerateCommand, Generated
 
 VERSIONS = ("v1", "v2-mentor", "v3-few-shot")
 TIPS_A_CALL = 3
@@ -51,7 +51,7 @@ async def write_tips(stage: Stage) -> Written:
         moment = stage.moment(stage.first_day(person), _HOUR)
         task = max(tasks_on(person, moment.day, {}), key=lambda task: task.priority)
         try:
-            answer = await generate(stage.services, _command(person, version, task, moment))
+            answer = await stage.services.generate(_command(person, version, task, moment))
         except (GatewayError, InvalidReplyError):
             written.unusable[version] += 1
             continue

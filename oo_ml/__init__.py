@@ -1,5 +1,1 @@
-"""oO ML: which tip to show next, for each person, learned from their reactions and kept in PostgreSQL."""
-
-from importlib.metadata import version
-
-__version__ = version("oo-ml")
+"""oO ML: chooses the tip to show next for each user, learns from rewards, and keeps all data in PostgreSQL."""

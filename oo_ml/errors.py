@@ -1,7 +1,7 @@
-"""What can go wrong, one class an outcome.
+"""Errors, one class an outcome.
 
-A class's docstring is its default message; `code` is stable and may be matched on. The doors turn a class
-into a status (api/errors.py) or an exit code (cli/main.py); nothing below them knows about either.
+A class's docstring is its default message; `code` is stable, so clients can match on it. The doors turn a class
+into a status (api/errors.py) or an exit code (cli/main.py).
 """
 
 from typing import ClassVar
@@ -18,7 +18,7 @@ class OoMlError(Exception):
 
     @property
     def message(self) -> str:
-        """The sentence shown to whoever caused it."""
+        """The sentence for the client or the user of the command line."""
         return str(self.args[0])
 
 
@@ -77,7 +77,7 @@ class DatabaseTimeoutError(UnavailableError):
 
 
 class RowLockedError(DatabaseTimeoutError):
-    """The database did not answer in time: somebody else holds a lock."""
+    """The database did not answer in time: another session holds a lock."""
 
 
 class DatabaseReadOnlyError(UnavailableError):
@@ -141,7 +141,7 @@ class DecisionExistsError(OoMlError):
 
 
 class DecisionTooOldError(OoMlError):
-    """This decision_id is of a month past retention; name a new decision by a new id."""
+    """This decision_id is from a month past retention; use a new id for a new decision."""
 
     code = "decision_too_old"
 
@@ -198,6 +198,12 @@ class ConfigurationError(OoMlError):
     code = "configuration"
 
 
+class MigrationRefusedError(OoMlError):
+    """This migration is not possible."""
+
+    code = "migration_refused"
+
+
 class EmbeddedPostgresError(OoMlError):
     """The private PostgreSQL can't be started."""
 
@@ -205,7 +211,7 @@ class EmbeddedPostgresError(OoMlError):
 
 
 class ImportSourceError(OoMlError):
-    """What should be imported can't be read."""
+    """The files to import can't be read."""
 
     code = "import_source"
 
@@ -223,7 +229,7 @@ class ReplayRefusedError(OoMlError):
 
 
 class EvaluationRefusedError(OoMlError):
-    """The log can't tell what this policy would earn."""
+    """The log does not support an evaluation of this policy."""
 
     code = "evaluation_refused"
 
@@ -233,13 +239,13 @@ class NothingToEvaluateError(EvaluationRefusedError):
 
 
 class LogContradictedError(OoMlError):
-    """The ledger does not lead to what the history says; `oo-ml verify` may tell more."""
+    """The ledger contradicts the stored decisions; run `oo-ml verify`."""
 
     code = "log_contradicted"
 
 
 class LogFileError(OoMlError):
-    """This file is no log that can be evaluated."""
+    """This file is not a decision log that can be evaluated."""
 
     code = "log_file"
 

@@ -1,4 +1,4 @@
-"""Logging: one line an event on standard error, for people and for whatever collects a container's output."""
+"""Logging: one line an event, on standard error."""
 
 import logging
 
@@ -6,7 +6,7 @@ from oo_ml.settings import LogLevel
 
 
 def configure_logging(level: LogLevel) -> None:
-    """Log from `level` upwards; libraries that talk a lot only from warnings upwards."""
+    """Log from `level` upwards; libraries that log every request or statement, from warnings upwards."""
     logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s", level=level.upper(), force=True)
     for chatty in ("httpx", "httpcore", "alembic", "uvicorn.access"):
         logging.getLogger(chatty).setLevel(max(logging.WARNING, logging.getLogger().level))

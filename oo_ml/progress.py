@@ -1,4 +1,4 @@
-"""How far a long step has come: a bar on a terminal, a few plain lines elsewhere."""
+"""Progress of a long step: a bar on a terminal, a few plain lines elsewhere."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -10,7 +10,10 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 @contextmanager
 def progress(console: Console, what: str, total: int, *, lines: int = 10) -> Iterator[Callable[[int], None]]:
-    """Yield what is told of each part that is done; `lines` is the most that is printed where there is no terminal."""
+    """Yield a function to call with the size of each part that is done.
+
+    Without a terminal at most `lines` lines are printed.
+    """
     if console.is_terminal:
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
         with Progress(*columns, console=console) as bar:
@@ -21,7 +24,7 @@ def progress(console: Console, what: str, total: int, *, lines: int = 10) -> Ite
     def advance(part: int) -> None:
         nonlocal done
         before, done = done, done + part
-        # A line each time another 1/lines of the way is behind us, the last step included.
+        # One line for each 1/lines of the total, the last part included.
         if total and done * lines // total > before * lines // total:
             console.print(f"{what}: {done} of {total}", highlight=False)
 

@@ -1,37 +1,39 @@
-"""Every setting of the service, in one frozen object read from the environment.
+"""All settings of the service, in one frozen object read from the environment.
 
-Names carry the prefix OO_ML_; the four that the HTTP contract names are read as they stand there.
+Names have the prefix OO_ML_, except for the four that the HTTP contract names.
 Durations are in seconds and sizes in bytes unless the name says otherwise.
 """
 
 import re
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Final, Self
+from typing import Annotated, Any, Final, Self
 from urllib.parse import urlsplit
 
 import platformdirs
-from pydantic import Field, PositiveFloat, PositiveInt, SecretStr, field_validator, model_validator
+from pydantic import Field, PositiveFloat, PositiveInt, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-# More than anybody means, and times before it can still be told.
+from oo_ml.errors import ConfigurationError
+
+# More than any retention, and small enough for PostgreSQL and Python to subtract it from now.
 _YEARS = 100
 _DAY = 86_400.0
-# A name that SQL need not quote.
+# Names that SQL need not quote.
 _SCHEMA_NAME: Final = re.compile(r"(?!pg_)[a-z_][a-z0-9_]{0,62}")
-# What TIP_PROMPT_VERSION is where versions are judged by their rewards; no version may be called so.
+# The value of TIP_PROMPT_VERSION that draws versions by their rewards; no version can have this name.
 AUTO: Final = "auto"
 
 
 class ResponseFormat(StrEnum):
-    """What the gateway is told about the shape of a reply."""
+    """Request to the gateway about the shape of a reply."""
 
     NONE = "none"
     JSON_SCHEMA = "json_schema"
 
 
 class LogLevel(StrEnum):
-    """How much is logged."""
+    """Least severe level that is logged."""
 
     DEBUG = "debug"
     INFO = "info"
@@ -44,7 +46,7 @@ def _default_data_dir() -> Path:
 
 
 class Settings(BaseSettings):
-    """The settings of one process. A value that makes no sense is refused when the process starts."""
+    """The settings of one process. An invalid value stops the process at its start."""
 
     model_config = SettingsConfigDict(
         env_prefix="OO_ML_",
@@ -57,18 +59,25 @@ class Settings(BaseSettings):
     )
 
     # Policies
-    alpha: Annotated[float, Field(ge=0, le=1e6, description="Width of LinUCB's confidence bound")] = 1.0
-    epsilon: Annotated[float, Field(ge=0, le=1, description="Share of epsilon-greedy decisions drawn at random")] = 0.1
+    alpha: Annotated[float, Field(ge=0, le=1e6, description="Width of the LinUCB confidence bound")] = 1.0
+    epsilon: Annotated[
+        float, Field(ge=0, le=1, description="Probability that an epsilon-greedy decision is drawn at random")
+    ] = 0.1
 
     exploration: Annotated[
-        float, Field(ge=0, le=1, description="Share of LinUCB decisions drawn at random, so that others can be judged")
+        float,
+        Field(
+            ge=0,
+            le=1,
+            description="Probability that a LinUCB decision is drawn at random; allows evaluating other policies",
+        ),
     ] = 0.0
     reward_wait: Annotated[
         Annotated[float, Field(gt=0, le=_YEARS * 366 * 86_400)] | None,
         Field(description="Time after which a decision without a reward gets OO_ML_DEFAULT_REWARD; empty: never"),
     ] = None
     default_reward: Annotated[
-        float, Field(ge=-1, le=1, description="What a decision gets that had no reward in time")
+        float, Field(ge=-1, le=1, description="Reward of a decision that had none after OO_ML_REWARD_WAIT")
     ] = 0.0
 
     # Prompt versions
@@ -76,7 +85,7 @@ class Settings(BaseSettings):
         str,
         Field(
             validation_alias="TIP_PROMPT_VERSION",
-            description="Version used when a request names none; of a comma list one at random; auto: by their rewards",
+            description="Version for requests that name none; of a comma list, one at random; auto: drawn by rewards",
         ),
     ] = ""
     default_prompt_version: Annotated[
@@ -87,7 +96,7 @@ class Settings(BaseSettings):
         ),
     ] = "v1"
     prompt_sticky: Annotated[
-        bool, Field(description="Whether a person keeps the prompt version that the registry's weights gave them")
+        bool, Field(description="Keep for each user the prompt version that was first drawn by the registry's weights")
     ] = False
 
     # Language model gateway
@@ -100,65 +109,68 @@ class Settings(BaseSettings):
     llm_response_format: Annotated[
         ResponseFormat, Field(description="json_schema asks the gateway to enforce the shape of the reply")
     ] = ResponseFormat.NONE
-    llm_timeout: Annotated[PositiveFloat, Field(description="Longest wait for one answer of the gateway")] = 30.0
+    llm_timeout: Annotated[PositiveFloat, Field(description="Longest wait for one reply of the gateway")] = 30.0
     llm_connect_timeout: Annotated[PositiveFloat, Field(description="Longest wait for a connection to the gateway")] = (
         3.0
     )
-    llm_max_connections: Annotated[PositiveInt, Field(description="Calls to the gateway under way at once")] = 50
-    llm_max_reply_bytes: Annotated[PositiveInt, Field(description="Largest answer read from the gateway")] = 1_048_576
+    llm_max_connections: Annotated[PositiveInt, Field(description="Concurrent calls to the gateway, at most")] = 50
+    llm_max_reply_bytes: Annotated[PositiveInt, Field(description="Largest reply read from the gateway")] = 1_048_576
 
     # Database
     database_url: Annotated[
         SecretStr | None,
-        Field(description="postgresql://... ; without it a private PostgreSQL is started in the data directory"),
+        Field(description="postgresql://...; empty: a private PostgreSQL is started in OO_ML_DATA_DIR"),
     ] = None
     analytics_schema: Annotated[
-        str, Field(description="PostgreSQL schema of the reports, if another application has a schema analytics")
+        str,
+        Field(description="PostgreSQL schema of the reports; change it if another application has a schema analytics"),
     ] = "analytics"
     rollup_schema: Annotated[
-        str, Field(description="PostgreSQL schema of the views behind the reports, if rollup is taken")
+        str, Field(description="PostgreSQL schema of the views behind the reports; change it if rollup is taken")
     ] = "rollup"
-    data_dir: Annotated[Path, Field(description="Where the private PostgreSQL keeps its data")] = Field(
+    data_dir: Annotated[Path, Field(description="Directory of the private PostgreSQL's data")] = Field(
         default_factory=_default_data_dir
     )
     postgres_bin_dir: Annotated[
         Path | None,
-        Field(description="Directory of initdb and postgres for the private PostgreSQL; default: the wheel's"),
+        Field(description="Directory of initdb and postgres for the private PostgreSQL; empty: the wheel's"),
     ] = None
     postgres_start_timeout: Annotated[
         PositiveFloat, Field(description="Longest wait for the private PostgreSQL to start or stop")
     ] = 60.0
     lanes: Annotated[
-        int, Field(gt=0, le=1000, description="Lanes, each a thread with one connection, that decide and learn")
+        int, Field(gt=0, le=1000, description="Lanes, which decide and learn; each is a thread with one connection")
     ] = 2
     lane_batch: Annotated[
-        int, Field(gt=0, le=10_000, description="Most decisions, or rewards, that share a lane's transaction")
+        int, Field(gt=0, le=10_000, description="Decisions or rewards in one transaction of a lane, at most")
     ] = 64
     lane_queue: Annotated[
-        PositiveInt, Field(description="Calls that may wait in each lane; one more is answered 503")
+        PositiveInt, Field(description="Calls that can wait in each lane; further calls are answered 503")
     ] = 256
     lane_lock_timeout: Annotated[
         PositiveFloat,
-        Field(description="Longest wait of a lane for a row lock; its user's calls wait on, up to OO_ML_LOCK_TIMEOUT"),
+        Field(
+            description="Longest wait of a lane for a row lock; then its user's calls wait, up to OO_ML_LOCK_TIMEOUT"
+        ),
     ] = 0.1
     lane_one_user: Annotated[
         bool,
-        Field(description="Whether a transaction holds one user's calls only, for a database sharded by user_id"),
+        Field(description="Put only one user's calls into a transaction, for a database that is sharded by user_id"),
     ] = False
     database_workers: Annotated[
         PositiveInt, Field(description="Threads, each with one connection, for batch calls, prompts and generations")
     ] = 2
     database_readers: Annotated[
-        PositiveInt, Field(description="The same for reports, so that they can't keep decisions waiting")
+        PositiveInt, Field(description="Threads, each with one connection, for calls that only read, such as reports")
     ] = 4
     database_queue: Annotated[
-        PositiveInt, Field(description="Transactions that may wait for a thread; one more is answered 503")
+        PositiveInt, Field(description="Transactions that can wait for these threads; further calls are answered 503")
     ] = 256
     database_connect_timeout: Annotated[
         PositiveInt, Field(description="Longest wait for a connection to PostgreSQL")
     ] = 2
     database_prepare_threshold: Annotated[
-        int, Field(ge=-1, description="Runs of a statement before it is prepared; -1 never (for PgBouncer)")
+        int, Field(ge=-1, description="Runs of a statement before it is prepared; -1: never (for PgBouncer)")
     ] = 5
     statement_timeout: Annotated[PositiveFloat, Field(description="Longest run of one statement")] = 1.5
     lock_timeout: Annotated[PositiveFloat, Field(description="Longest wait for a row lock")] = 1.0
@@ -167,23 +179,27 @@ class Settings(BaseSettings):
     ] = 2
     long_timeout: Annotated[
         float,
-        Field(
-            gt=0, le=_DAY, description="What OO_ML_REQUEST_TIMEOUT and OO_ML_STATEMENT_TIMEOUT are for others, for them"
-        ),
+        Field(gt=0, le=_DAY, description="Request and statement timeout for verify, export, erase and upkeep"),
     ] = 60.0
     upkeep_interval: Annotated[
         float,
-        Field(ge=0, le=_DAY, description="Time between two runs of upkeep by the service; 0: `oo-ml upkeep` alone"),
+        Field(
+            ge=0,
+            le=_DAY,
+            description="Time between two runs of upkeep by the service; 0: never, run `oo-ml upkeep` instead",
+        ),
     ] = 60.0
     history_retention: Annotated[
         Annotated[int, Field(gt=0, le=_YEARS * 12)] | None,
-        Field(description="Months of feature_history kept, besides this one; older are detached; empty: all"),
+        Field(
+            description="Months of feature_history to keep before the current one; older are detached; empty: keep all"
+        ),
     ] = None
     migration_wait: Annotated[
         PositiveFloat, Field(description="Longest wait for another process that is migrating")
     ] = 600.0
     migration_lock_timeout: Annotated[
-        PositiveFloat, Field(description="Longest wait of a migration's statement for a table lock")
+        PositiveFloat, Field(description="Longest wait of a migration for a table lock")
     ] = 5.0
 
     # HTTP
@@ -192,7 +208,7 @@ class Settings(BaseSettings):
         Field(
             gt=0,
             le=1000,
-            description="Processes of `oo-ml serve`, each with lanes and threads of its own; one uses a core",
+            description="Processes of `oo-ml serve`, each with its own lanes and threads; each can use one core",
         ),
     ] = 1
     request_timeout: Annotated[
@@ -200,13 +216,33 @@ class Settings(BaseSettings):
     ] = 1.9
     max_body_bytes: Annotated[PositiveInt, Field(description="Largest request body")] = 2_097_152
     shutdown_timeout: Annotated[
-        PositiveInt, Field(description="Time that calls under way get to finish when the service stops")
+        PositiveInt, Field(description="Time for accepted calls to finish when the service stops")
     ] = 10
 
     log_level: Annotated[
         LogLevel,
-        Field(description="debug, info, warning or error; if it is not set, most commands log errors only"),
+        Field(description="debug, info, warning or error; if it is not set, most commands log only errors"),
     ] = LogLevel.INFO
+
+    def __init__(self, **values: Any) -> None:  # noqa: ANN401 - checked by the fields
+        """Read the environment; `values` take precedence.
+
+        Raises:
+            ConfigurationError: settings are invalid. It names each with the reason; a value may be a secret.
+        """
+        try:
+            super().__init__(**values)
+        except ValidationError as error:
+            problems = [
+                ": ".join([*map(self._describe, problem["loc"]), problem["msg"].removeprefix("Value error, ")])
+                for problem in error.errors(include_input=False)
+            ]
+            raise ConfigurationError("\n".join(problems)) from None
+
+    @classmethod
+    def _describe(cls, location: str | int) -> str:
+        # Pydantic names a field that has an alias by its alias, and any other field by its name.
+        return cls.variable(str(location)) if location in cls.model_fields else str(location)
 
     @classmethod
     def variable(cls, name: str) -> str:
@@ -214,8 +250,8 @@ class Settings(BaseSettings):
         alias = cls.model_fields[name].validation_alias
         return alias if isinstance(alias, str) else f"{cls.model_config['env_prefix']}{name}".upper()
 
-    def shown(self, name: str) -> str:
-        """Return a setting for people to read; of a secret, only whether there is one."""
+    def show(self, name: str) -> str:
+        """Return a setting as text; a secret is shown as asterisks."""
         value = getattr(self, name)
         return "" if value is None else str(value)
 
@@ -224,7 +260,7 @@ class Settings(BaseSettings):
     def _auto_stands_alone(cls, configured: str) -> str:
         names = {entry.strip() for entry in configured.split(",")} - {""}
         if AUTO in names and len(names) > 1:
-            raise ValueError(f"{AUTO} means every version in use and stands alone")
+            raise ValueError(f"{AUTO} means every version in use, so the list can hold no other name")
         return configured
 
     @field_validator("analytics_schema", "rollup_schema")

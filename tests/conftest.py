@@ -25,7 +25,6 @@ from oo_ml import embedded_postgres
 from oo_ml.services.analytics import roles
 from oo_ml.settings import Settings
 from oo_ml.storage.postgres import engine
-from oo_ml.storage.roles import Rights
 from oo_ml.storage.schema import migrate
 from tests.commands import processes_in
 from tests.gateway import Gateway, running_gateway
@@ -93,8 +92,8 @@ def _migrate(*, host: str, port: int, user: str, dbname: str, **_: object) -> No
         allow_migrations(superuser)
     owner = _url(host, port, MIGRATOR, dbname)
     migrate.upgrade(owner, make_settings())
-    roles.grant(owner, make_settings(), SERVICE, Rights.SERVICE)
-    roles.grant(owner, make_settings(), ANALYST, Rights.ANALYST)
+    roles.grant_service(owner, make_settings(), SERVICE)
+    roles.grant_analyst(owner, make_settings(), ANALYST)
 
 
 def allow_migrations(superuser: psycopg.Connection[Any]) -> None:

@@ -1,24 +1,23 @@
-"""The application: what is started with it, and which door leads where."""
+"""The ASGI application: its routers, middleware and lifespan."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from functools import partial
+from importlib.metadata import version
 from typing import Final
 
 from fastapi import FastAPI, Request, Response
 from fastapi_offline import FastAPIOffline
 from starlette.types import ASGIApp, Lifespan
 
-from oo_ml import __version__
 from oo_ml.api import errors, health, openapi
 from oo_ml.api.analytics import endpoints as analytics
-from oo_ml.api.decisions import batch_endpoints, receipt_endpoints, reward, score
-from oo_ml.api.hot_routes import Shortcut
+from oo_ml.api.decisions import batch_endpoints as batches
+from oo_ml.api.decisions import endpoints as decisions
+from oo_ml.api.hot_routes import HotRoutes
 from oo_ml.api.paths import EncodedPath
 from oo_ml.api.prompts import endpoints as prompts
-from oo_ml.api.prompts import generate
 from oo_ml.api.users import endpoints as users
-from oo_ml.api.users import personal_data, verify
 from oo_ml.dashboard import pages
 from oo_ml.services.container import create_services, running
 from oo_ml.settings import Settings
@@ -31,10 +30,10 @@ method a 405 `method_not_allowed`. After a 503 the call can be sent again. A lis
 
 
 def create_app(settings: Settings, database_url: str) -> ASGIApp:
-    """Return the service on a database, which need not answer yet.
+    """Return the application on a database; the database need not answer yet (ADR 5).
 
     Raises:
-        ConfigurationError: a setting makes no sense.
+        ConfigurationError: a setting is invalid.
     """
     services = create_services(settings, database_url)
 
@@ -45,14 +44,14 @@ def create_app(settings: Settings, database_url: str) -> ASGIApp:
 
     app = create_api(settings, lifespan)
     app.state.services = services
-    return errors.Bugs(
-        Shortcut(
+    return errors.UnexpectedErrors(
+        HotRoutes(
             app,
             {
-                "/score": score.score,
-                "/score/egreedy": score.score_egreedy,
-                "/reward": partial(_with_key, reward.reward),
-                "/reward/egreedy": partial(_with_key, reward.reward_egreedy),
+                "/score": decisions.score,
+                "/score/egreedy": decisions.score_egreedy,
+                "/reward": partial(_with_key, decisions.reward),
+                "/reward/egreedy": partial(_with_key, decisions.reward_egreedy),
             },
             settings.max_body_bytes,
         )
@@ -60,12 +59,12 @@ def create_app(settings: Settings, database_url: str) -> ASGIApp:
 
 
 def create_api(settings: Settings, lifespan: Lifespan[FastAPI] | None = None) -> FastAPI:
-    """Return every call and page, and the OpenAPI document, which needs neither services nor a database."""
-    # /docs with all it needs, which FastAPI itself would load from somewhere else.
+    """Return the application without its services: every call and page, and the OpenAPI document."""
+    # /docs with its scripts, which plain FastAPI would load from another host.
     app = FastAPIOffline(
         redoc_url=None,
         title="oO ML",
-        version=__version__,
+        version=version("oo-ml"),
         description=_DESCRIPTION,
         lifespan=lifespan,
         max_body_size=settings.max_body_bytes,
@@ -73,20 +72,18 @@ def create_api(settings: Settings, lifespan: Lifespan[FastAPI] | None = None) ->
     )
     app.add_middleware(EncodedPath)
     errors.install(app)
-    for noun in (
-        score,
-        reward,
-        batch_endpoints,
-        generate,
-        users,
-        personal_data,
-        receipt_endpoints,
-        verify,
-        analytics,
-        prompts,
-        health,
+    for router in (
+        decisions.router,
+        batches.router,
+        prompts.generate_router,
+        users.router,
+        users.strict_router,
+        decisions.receipt_router,
+        analytics.router,
+        prompts.router,
+        health.router,
     ):
-        app.include_router(noun.router)
+        app.include_router(router)
     pages.install(app)
     openapi.install(app)
     return app

@@ -1,7 +1,7 @@
-"""Bodies in and out, the short way: pydantic parses the bytes that came and writes the bytes that go.
+"""Parsing of bodies and writing of answers: pydantic reads and writes the bytes directly.
 
-FastAPI's own way parses JSON first and validates then; besides its cost it lets NaN, lone surrogates and deep nesting
-through to the models. The calls still stand in the OpenAPI document: see oo_ml/api/openapi.py.
+FastAPI parses JSON first and validates afterwards, which costs more and lets NaN, lone surrogates and deep nesting
+through to the models. oo_ml/api/openapi.py documents the calls.
 """
 
 from hashlib import sha256
@@ -23,7 +23,7 @@ async def parse(request: Request, model: type[Model]) -> Model:
     """Return the body as a `model`.
 
     Raises:
-        RequestValidationError: it isn't one.
+        RequestValidationError: the body is not a `model`.
     """
     return read(model, await request.body())
 
@@ -52,9 +52,9 @@ def read(model: type[Model], content: bytes | str) -> Model:
 
 
 def digest(body: BaseModel, policy: str) -> bytes:
-    """Return the SHA-256 of what was asked: the same for the same fields, however they were ordered and spaced.
+    """Return the SHA-256 of a request: equal for equal fields, in any order and spacing.
 
-    Fields left out are left out here too, so a release that adds one finds the requests of its predecessor again.
+    Fields that are left out do not count, so a release that adds a field still recognizes earlier requests.
     """
     return sha256(f"{policy} {body.model_dump_json(exclude_unset=True)}".encode()).digest()
 

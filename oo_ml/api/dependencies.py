@@ -13,7 +13,7 @@ from oo_ml.services.container import Services
 
 
 def services(request: Request) -> Services:
-    """Return what the application was started with."""
+    """Return the services of the application."""
     return cast("Services", request.app.state.services)
 
 
@@ -39,5 +39,5 @@ def _parameters(route: APIRoute) -> Iterator[str]:
             yield field.alias
 
 
-# Dependency of every router whose calls are not the contract's.
+# Dependency of every router with calls that are not the contract's.
 KNOWN_PARAMETERS_ONLY: Final = Depends(_refuse_unknown_parameters)

@@ -1,4 +1,4 @@
-"""From an outcome to an answer: every error is JSON of one shape. Nothing a caller sent is echoed in a 422."""
+"""Answers to errors: every error is a Problem. A 422 never repeats a value that the client sent."""
 
 import logging
 from typing import Final
@@ -30,11 +30,11 @@ _FRAMEWORK: Final = {STATUSES[error]: error for error in (NotFoundError, MethodN
 
 
 def install(app: FastAPI) -> None:
-    """Make every error an answer with a sentence and a code."""
+    """Answer every error with a Problem."""
     for cause in EXPECTED:
         app.exception_handler(cause)(_handle)
     # Starlette's own handler of unexpected errors, around this one, answers in plain text and raises them again.
-    app.add_middleware(Bugs)
+    app.add_middleware(UnexpectedErrors)
 
 
 async def _handle(_: Request, error: Exception) -> Response:
@@ -42,7 +42,7 @@ async def _handle(_: Request, error: Exception) -> Response:
 
 
 def answer_to(error: Exception) -> Response:
-    """Return the answer to the request that caused one of EXPECTED; raise any other error, for Bugs."""
+    """Return the answer to the request that caused one of EXPECTED; raise any other error, for UnexpectedErrors."""
     match error:
         case OoMlError() if status := STATUSES.get(type(error)):
             response = answer(problem_of(error), status)
@@ -59,18 +59,18 @@ def answer_to(error: Exception) -> Response:
 
 
 def problem_of(error: OoMlError) -> Problem:
-    """Return the body that tells of `error`."""
+    """Return the body for `error`."""
     return Problem(detail=error.message, code=error.code)
 
 
 def problem_of_fields(error: RequestValidationError) -> Problem:
-    """Return the body of the 422 that tells which fields are wrong."""
-    # Where and why, never the value: an echoed NaN or lone surrogate can't be sent at all.
+    """Return the body of a 422, which names the invalid fields."""
+    # Place and reason, never the value: a NaN or a lone surrogate could not be sent as JSON.
     fields = [FieldProblem(loc=list(wrong["loc"]), msg=wrong["msg"], type=wrong["type"]) for wrong in error.errors()]
     return Problem(detail=fields, code=InvalidRequestError.code)
 
 
-class Bugs:
+class UnexpectedErrors:
     """ASGI middleware that turns an unexpected exception into a 500 without details; the log has the details."""
 
     def __init__(self, app: ASGIApp) -> None:
@@ -88,7 +88,7 @@ class Bugs:
         try:
             await self.app(scope, receive, noting)
         except ClientDisconnect:
-            # No client is left to be answered, and nothing had begun: the body had not come in whole.
+            # The client disconnected before its body had arrived, so no command has begun.
             return
         except Exception:
             if scope["type"] != "http" or started:

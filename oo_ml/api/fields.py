@@ -1,6 +1,6 @@
-"""The types of fields: what may stand in a body or a path, whichever call it is.
+"""Types of the fields of bodies, paths and queries.
 
-Whatever passes here can be stored, sent as JSON and named in a URL.
+A valid value can be stored, sent as JSON and named in a URL.
 """
 
 import math
@@ -23,7 +23,7 @@ from typing_extensions import TypeAliasType
 
 from oo_ml.domain.identifiers import MAX_IDENTIFIER_BYTES, is_identifier, is_storable, is_user_id, time_of
 
-# Clocks differ; a decision of the far future would lie in a partition that nobody looks after.
+# Clocks differ. A decision in the far future would need a partition that upkeep has not made.
 MAX_AHEAD: Final = timedelta(days=1)
 
 
@@ -54,7 +54,7 @@ def _storable(text: str) -> str:
 
 
 def _json_storable(value: JsonValue) -> JsonValue:
-    """Accept JSON whose every number is finite and whose every text can be stored; its depth the parser has bounded."""
+    """Accept JSON in which every number is finite and every text can be stored; the parser has limited its depth."""
     match value:
         case dict():
             for key, inner in value.items():
@@ -121,22 +121,22 @@ class _Integer:
 DecisionId = Annotated[UUID7, _Uuid7Error()]
 NewDecisionId = Annotated[DecisionId, AfterValidator(_new_decision_id)]
 Identifier = Annotated[str, Field(min_length=1, max_length=MAX_IDENTIFIER_BYTES), AfterValidator(_identifier)]
-UserId = Annotated[Identifier, AfterValidator(_user_id), Field(description="The person, as you name them")]
-TipId = Annotated[Identifier, Field(description="The tip")]
+UserId = Annotated[Identifier, AfterValidator(_user_id), Field(description="The user's id, chosen by you")]
+TipId = Annotated[Identifier, Field(description="The tip's id")]
 Version = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
 # + 0.0: a negative zero is the same reward as zero.
 Reward = Annotated[
     float,
-    Field(ge=-1, le=1, description="The reaction, in [-1, 1]; 0 is one too"),
+    Field(ge=-1, le=1, description="In [-1, 1]; 0 is a reward too"),
     AfterValidator(lambda reward: reward + 0.0),
 ]
 # Stands after the bounds: Annotated[int, Field(ge=1), INTEGER].
 INTEGER: Final = _Integer()
 Hour = Annotated[int, Field(ge=0, le=23), INTEGER]
 Weekday = Annotated[int, Field(ge=0, le=6), INTEGER]
-# What PostgreSQL can hold; a pattern, since pydantic calls no Python for it. Unpaired surrogates it refuses by itself.
+# Text that PostgreSQL can store. Pydantic checks a pattern without calling Python, and refuses unpaired surrogates.
 Text = Annotated[str, Field(pattern=r"^[^\x00]*$")]
-# Whatever time zone a session of the database has: the contract's Z is UTC's.
+# Sessions of the database can have any time zone; the contract's times end in Z.
 UtcTime = Annotated[datetime, AfterValidator(lambda time: time.astimezone(UTC))]
 JsonObject = Annotated[dict[str, JsonValue], AfterValidator(_json_storable)]
 Template = Annotated[Text, Field(min_length=1)]

@@ -1,4 +1,4 @@
-"""Probes: /health as the contract has it, /livez for the process, /readyz for whether calls should be sent here."""
+"""Probes: /health of the contract, /livez for the process, /readyz for load balancers."""
 
 from fastapi import APIRouter, Request, Response
 

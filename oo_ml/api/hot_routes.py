@@ -1,7 +1,7 @@
-"""The calls that come most often, past what FastAPI does for all others.
+"""The most frequent calls, routed by their path alone, past FastAPI (ADR 10).
 
-For an endpoint that parses its body and writes its answer itself, middleware, routing and dependencies are two thirds
-of the time (docs/performance.md). Here it is called by its path alone; what comes out is the same, an error too.
+These endpoints parse the body and write the answer themselves. For them, FastAPI's middleware, routing and dependencies
+take two thirds of the time (docs/performance.md). Answers and errors are the same as through FastAPI.
 """
 
 from collections.abc import Awaitable, Callable, Mapping
@@ -15,30 +15,30 @@ from oo_ml.errors import ContentTooLargeError
 Endpoint = Callable[[Request], Awaitable[Response]]
 
 
-class Shortcut:
-    """ASGI application: FastAPI's, except for some endpoints and for bodies that are announced too large."""
+class HotRoutes:
+    """ASGI middleware that answers the hot routes, and refuses bodies that are announced too large."""
 
     def __init__(self, app: FastAPI, endpoints: Mapping[str, Endpoint], max_body: int) -> None:
         """Wrap `app`.
 
         Args:
-            app: what answers all else, and these endpoints in its OpenAPI document.
-            endpoints: what is POSTed to, by its path.
-            max_body: bytes of the largest body that is read.
+            app: the application for all other calls; its OpenAPI document has the hot routes too.
+            endpoints: the endpoints of the hot routes, which are called by POST, by path.
+            max_body: the largest body in bytes.
         """
         self._app = app
         self._endpoints = {path.encode(): endpoint for path, endpoint in endpoints.items()}
         self._max_body = max_body
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer a call."""
+        """Answer a hot route, or pass the call on."""
         length = _announced_length(scope)
         if length is None:
             # FastAPI counts the bytes of such a body.
             await self._app(scope, receive, send)
             return
         if length > self._max_body:
-            # FastAPI refuses it too, but in plain text.
+            # FastAPI would refuse it in plain text.
             await answer_to(ContentTooLargeError())(scope, receive, send)
             return
         endpoint = self._endpoints.get(scope.get("raw_path") or b"")

@@ -22,7 +22,7 @@ EncodedUserId = Annotated[
     str, Path(description="The user's id; percent-encode it, slashes too", examples=["ada", "team/ada"])
 ]
 
-# What a call that names a user in its path, and nothing else, is refused with.
+# Refusals of a call that has a user id in its path as its only input.
 REFUSALS: Final[tuple[type[OoMlError], ...]] = (InvalidRequestError, *DATABASE)
 
 
@@ -33,7 +33,7 @@ class EncodedPath:
         self.app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass the call on with the encoded path in the place of the decoded one."""
+        """Pass the call on with its encoded path (ADR 3)."""
         if scope["type"] == "http":
             raw = scope.get("raw_path")
             scope = {**scope, "path": raw.decode("latin-1") if raw else quote(scope["path"])}
@@ -44,7 +44,7 @@ def decode_user_id(encoded: str) -> str:
     """Return the id that a path segment stands for.
 
     Raises:
-        RequestValidationError: no call could have been made for such an id.
+        RequestValidationError: the id is invalid.
     """
     try:
         return _user_id.validate_python(unquote_to_bytes(encoded).decode("utf-8"))

@@ -7,7 +7,7 @@ from oo_ml.api.schemas import Answer
 
 
 class Moment(Answer):
-    """When a decision was made, in the user's own time."""
+    """Time of a decision, in the user's time zone."""
 
     hour_of_day: int
     day_of_week: int

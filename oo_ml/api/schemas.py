@@ -1,4 +1,4 @@
-"""The bases of all bodies and answers, and the answers that many calls give."""
+"""Base classes of bodies and answers, and the answers of many calls."""
 
 from typing import TYPE_CHECKING, Generic, Literal, TypeVar
 
@@ -47,7 +47,7 @@ class Page(Answer, Generic[Item]):
 
 
 class FieldProblem(Answer):
-    """What is wrong with a field: where it is, why it is refused, and what kind of mistake that is."""
+    """Error of a field: its place, the reason, and the kind of error."""
 
     loc: list[str | int]
     msg: str
@@ -55,7 +55,7 @@ class FieldProblem(Answer):
 
 
 class Problem(Answer):
-    """Why a call failed: a sentence, or the fields at fault, and a code that stays the same between releases."""
+    """Error of a call: a sentence or the invalid fields, and a code that stays the same between releases."""
 
     detail: str | list[FieldProblem] = Field(description="A list for the code `invalid`, else a sentence")
     code: ProblemCode

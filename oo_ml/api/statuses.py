@@ -8,7 +8,7 @@ from oo_ml.errors import OoMlError
 
 RETRY_AFTER_SECONDS: Final = 1
 
-# A class without a status of its own has that of its base; a class without any is for the command line alone.
+# A class without a status here has that of its base class; a class that has none is raised by the command line only.
 _STATUS: Final[dict[type[OoMlError], int]] = {
     errors.UnexpectedError: 500,
     errors.InvalidRequestError: 422,

@@ -1,4 +1,4 @@
-"""`oo-ml evaluate`: what another policy would have earned, as far as the log can tell."""
+"""`oo-ml evaluate`: estimate the reward of another policy from the log."""
 
 import json
 from collections.abc import Iterator
@@ -17,7 +17,7 @@ from oo_ml.domain.evaluation.estimators import Estimate
 from oo_ml.domain.evaluation.targets import POSSIBLE, describe, parse
 from oo_ml.errors import EvaluationRefusedError
 from oo_ml.progress import progress
-from oo_ml.services.container import database, single_connection
+from oo_ml.services.database import database, single_connection
 from oo_ml.services.evaluation.file import TARGET, evaluate_file
 from oo_ml.services.evaluation.log import Question, walk_log
 from oo_ml.services.evaluation.results import Evaluation, Part, conclude
@@ -42,26 +42,28 @@ def _moment(text: str) -> datetime:
 
 def evaluate(
     target: Annotated[
-        str | None, typer.Option(metavar="POLICY", help=f"What to evaluate: {POSSIBLE}", callback=_target)
+        str | None, typer.Option(metavar="POLICY", help=f"The policy to evaluate: {POSSIBLE}", callback=_target)
     ] = None,
     since: Annotated[
-        datetime | None, typer.Option(metavar="TIME", help="Only decisions from then on; UTC", parser=_moment)
+        datetime | None, typer.Option(metavar="TIME", help="Only decisions from this time on; UTC", parser=_moment)
     ] = None,
-    policy: Annotated[Literal["linucb-v1", "egreedy-v1"] | None, typer.Option(help="Only its decisions")] = None,
+    policy: Annotated[
+        Literal["linucb-v1", "egreedy-v1"] | None, typer.Option(help="Only decisions of this policy")
+    ] = None,
     csv: Annotated[
         typer.FileBinaryRead | None,
         typer.Option(
             metavar="FILE",
-            help="Anybody's log instead of the service's: CSV with the columns action, reward, propensity and p_target;"
+            help="Evaluate a log from a file instead: CSV with the columns action, reward, propensity and p_target;"
             " q_logged and q_target if there is a model of the reward; - is standard input",
         ),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print a JSON object")] = False,  # noqa: FBT002 - typer reads it as a flag
 ) -> None:
-    """Tell what another policy would have earned, from the log of the one that was at work.
+    """Estimate from the log what another policy would have earned.
 
-    Reads only, beside a service at work. What the log can't support is refused, with exit code 1: if no decision was
-    drawn at random (OO_ML_EXPLORATION, OO_ML_EPSILON), nobody knows what another policy would have earned.
+    Read-only; safe while the service is running. Exit code 1 if the log does not support the estimate: it needs
+    decisions that were drawn at random (OO_ML_EXPLORATION, OO_ML_EPSILON).
     """
     try:
         if csv is None and target is not None:
@@ -86,7 +88,7 @@ def _of_service(question: Question, name: str) -> Evaluation:
     with database(settings) as url, single_connection(settings, url, read_only=True, long=True) as engine:
         walk = walk_log(engine, settings, question)
         found = Part()
-        # Not where the result goes, so that it can be kept in a file.
+        # On standard error, so that standard output has only the result.
         with progress(Console(stderr=True), "Evaluating", walk.states) as advance:
             for part in walk.parts:
                 found += part

@@ -1,4 +1,4 @@
-"""Logs of commands: on standard error, so that standard output holds results only."""
+"""Logs of commands. They go to standard error, so that standard output has only results."""
 
 from oo_ml.logs import configure_logging
 from oo_ml.settings import LogLevel, Settings
@@ -7,6 +7,6 @@ from oo_ml.settings import LogLevel, Settings
 def configure_logs(settings: Settings, default: LogLevel = LogLevel.ERROR) -> None:
     """Log from OO_ML_LOG_LEVEL upwards, or from `default` if it is not set.
 
-    A failure ends as the one line that main prints; by default the transaction's own warning would repeat it.
+    By default a failure is only the line that main prints; the transaction's warning would repeat it.
     """
     configure_logging(settings.log_level if "log_level" in settings.model_fields_set else default)

@@ -1,4 +1,4 @@
-"""What options of several commands have in common."""
+"""Options that several commands share."""
 
 import typer
 
@@ -6,10 +6,10 @@ from oo_ml.domain.identifiers import is_user_id
 
 
 def user_id(text: str | None) -> str | None:
-    """Return what was given, if anything was.
+    """Return the id of an option, if the option is given.
 
     Raises:
-        BadParameter: no call could have been made for such an id.
+        BadParameter: the id is invalid.
     """
     if text is not None and not is_user_id(text):
         raise typer.BadParameter("the service accepts no such id")

@@ -1,6 +1,8 @@
 """`oo-ml prompts`: the prompt registry."""
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -16,12 +18,15 @@ from oo_ml.cli.logs import configure_logs
 from oo_ml.domain.identifiers import is_identifier
 from oo_ml.errors import InvalidTemplateError
 from oo_ml.execution.outcomes import only
-from oo_ml.execution.retry import Command, Outcome, Service
-from oo_ml.services.container import database, run_once
+from oo_ml.services.database import database, run_once
 from oo_ml.services.prompts import registry, traffic
 from oo_ml.settings import Settings
 
-app = typer.Typer(help="List, show, publish, weigh and retire prompt versions.", no_args_is_help=True)
+app = typer.Typer(
+    help="List, show, publish, weight and retire prompt versions. A published version never changes.",
+    no_args_is_help=True,
+    add_completion=False,
+)
 
 # The longest template has 16,000 characters of four bytes at most.
 _MAX_FILE_BYTES = 65_536
@@ -46,11 +51,12 @@ Template = Annotated[Path, typer.Option(exists=True, dir_okay=False, readable=Tr
 
 @app.command("list")
 def list_() -> None:
-    """List every version, the oldest first, with its share of the calls that name none.
+    """List every version, the oldest first, with its share of the calls that name no version. Read-only.
 
-    The share is what a service with the settings of this command gives it.
+    The share is that of a service with the settings of this command.
     """
-    [listing] = _run(partial(traffic.traffic, settings=Settings()), None)
+    with _database() as (url, settings):
+        [listing] = run_once(settings, url, partial(traffic.traffic, settings=settings), [None])
     table = Table(
         Column("version", overflow="fold"),
         "status",
@@ -74,8 +80,9 @@ def list_() -> None:
 
 @app.command()
 def show(version: Version) -> None:
-    """Print the templates of a version."""
-    prompt = only(_run(registry.show, version))
+    """Print the templates of a version. Read-only."""
+    with _database() as (url, settings):
+        prompt = only(run_once(settings, url, registry.show, [version]))
     typer.echo(
         f"# {prompt.version} ({prompt.status}, published {prompt.published_at:%Y-%m-%d})\n# {prompt.description}"
     )
@@ -84,7 +91,10 @@ def show(version: Version) -> None:
 
 @app.command()
 def publish(version: Version, system: Template, user: Template, description: str = "") -> None:
-    """Publish a new version from two files with Jinja2 templates. What is published never changes."""
+    """Publish a new version from two files with Jinja2 templates. A published version never changes.
+
+    It has weight 0 and gets no traffic yet. Exit code 1 if the version exists or a template can't be rendered.
+    """
     try:
         request = PublishRequest(
             version=version, description=description, system_template=_read(system), user_template=_read(user)
@@ -93,29 +103,32 @@ def publish(version: Version, system: Template, user: Template, description: str
         problem = error.errors()[0]
         raise InvalidTemplateError(f"{problem['loc'][0]}: {problem['msg']}") from None
     draft = registry.draft(**request.model_dump(), published_at=datetime.now(UTC))
-    only(_run(registry.publish, draft))
+    with _database() as (url, settings):
+        only(run_once(settings, url, registry.publish, [draft]))
     typer.echo(f"Published {version}")
 
 
-# Else -1 would be taken for an option.
+# Without this, -1 would be taken for an option.
 @app.command(context_settings={"ignore_unknown_options": True})
 def weight(
     version: Version,
-    weight: Annotated[float, typer.Argument(help="Relative to the others'; 0: none of them", callback=_weight)],
+    weight: Annotated[float, typer.Argument(help="Relative to the other weights; 0: no calls", callback=_weight)],
 ) -> None:
-    """Give a version a share of the calls that name none, where TIP_PROMPT_VERSION is empty.
+    """Set the weight of a version: its share of the calls that name no version, if TIP_PROMPT_VERSION is empty.
 
-    Says which share that is of all, for a service with the settings of this command.
+    Prints the share that a service with the settings of this command gives it. Exit code 1 if it is retired or unknown.
     """
     command = registry.WeighCommand(version, weight)
-    offer = only(_run(partial(traffic.weighed, settings=Settings()), command))
+    with _database() as (url, settings):
+        offer = only(run_once(settings, url, partial(traffic.set_weights, settings=settings), [command]))
     typer.echo(f"{version} has the weight {weight:.15g}: {offer.probability:.1%} of the calls that name no version")
 
 
 @app.command()
 def retire(version: Version) -> None:
-    """Take a version out of use for new generations; its text and its results stay."""
-    only(_run(partial(registry.retire, retired_at=datetime.now(UTC)), version))
+    """Retire a version: new generations can't use it; its text and results are kept. Exit code 1 if it is unknown."""
+    with _database() as (url, settings):
+        only(run_once(settings, url, partial(registry.retire, retired_at=datetime.now(UTC)), [version]))
     typer.echo(f"Retired {version}")
 
 
@@ -130,8 +143,9 @@ def _read(file: Path) -> str:
         raise InvalidTemplateError(f"{file} is not UTF-8") from None
 
 
-def _run(service: Service[Command, Outcome], command: Command) -> list[Outcome]:
+@contextmanager
+def _database() -> Iterator[tuple[str, Settings]]:
     settings = Settings()
     configure_logs(settings)
     with database(settings) as url:
-        return run_once(settings, url, service, [command])
+        yield url, settings

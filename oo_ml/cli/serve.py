@@ -14,7 +14,7 @@ from uvicorn.supervisors import Multiprocess
 from oo_ml.api.app import create_app
 from oo_ml.errors import ConfigurationError
 from oo_ml.logs import configure_logging
-from oo_ml.services.container import database, refuse_encoding
+from oo_ml.services.database import database, refuse_encoding
 from oo_ml.settings import Settings
 
 
@@ -22,16 +22,20 @@ def serve(
     host: Annotated[str, typer.Option(help="Address to listen on")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="Port to listen on; 0 takes a free one", min=0, max=65535)] = 8000,
 ) -> None:
-    """Serve until SIGINT or SIGTERM; what was accepted is finished first."""
+    """Serve HTTP until SIGINT or SIGTERM.
+
+    Accepted calls are finished first. Without OO_ML_DATABASE_URL a private PostgreSQL is started and migrated; with it
+    the database is never migrated. Exit code 1 if the service can't start.
+    """
     settings = Settings()
     configure_logging(settings.log_level)
-    # uvicorn passes a signal on once it has stopped; the default would then end the process before PostgreSQL is
-    # stopped. A closed terminal counts as well; uvicorn knows nothing of that.
+    # uvicorn raises a signal again after it has stopped. The default handler would then end the process before
+    # PostgreSQL is stopped. SIGHUP, which a closed terminal sends, is not handled by uvicorn.
     signal.signal(signal.SIGTERM, _leave)
     signal.signal(signal.SIGHUP, lambda *_: signal.raise_signal(signal.SIGTERM))
     with database(settings) as url:
         refuse_encoding(settings, url)
-        # Where the processes find it.
+        # The processes read the address from the environment.
         os.environ[Settings.variable("database_url")] = url
         config = uvicorn.Config(
             f"{__name__}:{application.__name__}",
@@ -41,14 +45,14 @@ def serve(
             workers=settings.processes,
             log_config=None,
             access_log=False,
-            # Nobody asks for the address of a client.
+            # The service does not use the address of a client.
             proxy_headers=False,
             lifespan="on",
             timeout_graceful_shutdown=settings.shutdown_timeout,
         )
         server = uvicorn.Server(config)
         has_started = False
-        # Both mean that it has stopped: by a signal, or because it could not start.
+        # uvicorn raises these when a signal stopped it, or when it could not start.
         with suppress(KeyboardInterrupt, SystemExit):
             if settings.processes > 1:
                 supervisor = _Supervisor(config, [config.bind_socket()])
@@ -57,7 +61,7 @@ def serve(
             else:
                 server.run()
         if not (has_started or server.started):
-            raise ConfigurationError(f"The service can't listen on {host}, port {port}: the log says why")
+            raise ConfigurationError(f"The service can't listen on {host}, port {port}; see the log")
 
 
 def application() -> ASGIApp:
@@ -66,22 +70,22 @@ def application() -> ASGIApp:
     configure_logging(settings.log_level)
     assert settings.database_url is not None  # noqa: S101 - `serve` has set it
     app = create_app(settings, settings.database_url.get_secret_value())
-    _spare_the_collector()
+    _freeze_imports()
     return app
 
 
 class _Supervisor(Multiprocess):
-    """Keeps several processes running on one socket; one that dies is replaced."""
+    """Supervisor of several processes on one socket, which replaces a process that dies."""
 
     def handle_hup(self) -> None:
-        """End, as for every other signal: a closed terminal does not ask for new processes."""
+        """Stop, as for other signals; uvicorn would restart the processes when a terminal is closed."""
         self.handle_term()
 
 
-def _spare_the_collector() -> None:
-    """Don't have Python look for garbage in all that was imported, again and again: it held up every call under way.
+def _freeze_imports() -> None:
+    """Freeze all imported objects out of garbage collection: a full collection delayed every call by 100 ms (ADR 10).
 
-    What calls leave behind is freed as it falls out of use; cycles are few, so they are looked for less often too.
+    Calls leave few reference cycles, so collections are also rarer.
     """
     gc.collect()
     gc.freeze()

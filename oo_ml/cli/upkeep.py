@@ -1,4 +1,4 @@
-"""`oo-ml upkeep`: everything that has to be done from time to time, once and to its end; for cron, as the owner."""
+"""`oo-ml upkeep`: all regular work, once, for cron. Run it as the owner of the tables."""
 
 import asyncio
 from datetime import UTC, datetime
@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 import typer
 
 from oo_ml.cli.logs import configure_logs
-from oo_ml.services.container import database, single_worker
+from oo_ml.services.database import database, single_worker
 from oo_ml.services.upkeep.daily_sums import count_days
 from oo_ml.services.upkeep.default_rewards import give_default_rewards
 from oo_ml.services.upkeep.scheduler import keep_months
@@ -14,9 +14,11 @@ from oo_ml.settings import LogLevel, Settings
 
 
 def upkeep() -> None:
-    """Make months of the history ahead, detach those past retention, give default rewards, add up days.
+    """Run the regular upkeep once: partitions, default rewards, daily sums.
 
-    Exit code 1 if any can't be done.
+    Makes the partitions of coming months, detaches months past OO_ML_HISTORY_RETENTION, gives default rewards to
+    decisions past OO_ML_REWARD_WAIT, and updates the daily sums. Safe while the service is running. Exit code 1 if a
+    task fails.
     """
     settings = Settings()
     configure_logs(settings, LogLevel.WARNING)

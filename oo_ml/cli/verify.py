@@ -11,21 +11,22 @@ from oo_ml.errors import OoMlError
 from oo_ml.progress import progress
 from oo_ml.services.audit import verify as audit
 from oo_ml.services.audit.verify import Report
-from oo_ml.services.container import database, single_connection
+from oo_ml.services.database import database, single_connection
 from oo_ml.services.walk import Walk, walk_all, walk_sample, walk_users
 from oo_ml.settings import Settings
 
 
 def verify(
-    user: Annotated[str | None, typer.Option(metavar="ID", help="One person", callback=user_id)] = None,
+    user: Annotated[str | None, typer.Option(metavar="ID", help="Verify one user", callback=user_id)] = None,
     sample: Annotated[
-        int | None, typer.Option(metavar="N", min=1, max=1_000_000, help="N people, drawn at random")
+        int | None, typer.Option(metavar="N", min=1, max=1_000_000, help="Verify N users, drawn at random")
     ] = None,
-    all_: Annotated[bool, typer.Option("--all", help="Everybody; the default")] = False,  # noqa: FBT002 - typer reads it as a flag
+    all_: Annotated[bool, typer.Option("--all", help="Verify all users; the default")] = False,  # noqa: FBT002 - typer reads it as a flag
 ) -> None:
-    """Fold each ledger and compare it with the stored state bit for bit, and with the decisions.
+    """Check that each stored state is the fold of its ledger.
 
-    Reads only, beside a service at work. Stops at the first difference, prints it, and exits with code 1.
+    Compares bit for bit, and compares the ledger with the decisions. Read-only; safe while the service is running.
+    Stops at the first difference, prints it, and exits with code 1.
     """
     if (user is not None) + (sample is not None) + all_ > 1:
         raise typer.BadParameter("--user, --sample and --all exclude each other")
@@ -55,7 +56,7 @@ def verify(
 
 def _follow(walk: Walk[Report], reports: list[Report]) -> None:
     """Add the reports to `reports` as they come, up to the first with a difference."""
-    # Not where the result goes, so that it can be kept in a file.
+    # On standard error, so that standard output has only the result.
     with progress(Console(stderr=True), "Verifying", walk.states) as advance:
         for report in walk.parts:
             reports.append(report)

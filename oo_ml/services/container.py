@@ -1,30 +1,28 @@
-"""What a process needs to serve: a database, the threads that talk to it, a client of the language model."""
+"""The objects that a serving process holds: the database's threads, the gateway's client, and services on them."""
 
 import asyncio
 import logging
-import time
-from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import Protocol, TypeVar
 
 import httpx
-from sqlalchemy import Connection, Engine
+from sqlalchemy import Connection
 
-from oo_ml import embedded_postgres, llm
-from oo_ml.errors import OoMlError, UnavailableError, UnsuitableDatabaseError
-from oo_ml.execution import retry
+from oo_ml import llm
+from oo_ml.errors import OoMlError
 from oo_ml.execution.lanes import Lanes, Limits
 from oo_ml.execution.outcomes import only
 from oo_ml.execution.pool import Workers
-from oo_ml.execution.retry import Command, Outcome, Service
+from oo_ml.execution.retry import Outcome, Service
 from oo_ml.services.decisions.decide import Answer, DecideCommand, Parameters, decide
+from oo_ml.services.prompts.generate import GenerateCommand, Generated, generate
 from oo_ml.services.upkeep import scheduler
 from oo_ml.settings import Settings
 from oo_ml.storage.postgres import engine
-from oo_ml.storage.schema import suitability
-from oo_ml.storage.schema.migrate import readiness, upgrade
+from oo_ml.storage.schema.migrate import readiness
 
 logger = logging.getLogger(__name__)
 
@@ -42,15 +40,16 @@ class Services:
     """Everything that handlers use: one object a process.
 
     Attributes:
-        decide: the service of that name with the parameters of this process.
-        lanes: what changes one user's state.
-        writers: what else writes.
-        readers: what only reads.
-        long: what may take OO_ML_LONG_TIMEOUT.
+        decide, generate: the services of these names with the settings of this process.
+        lanes: threads for services that change one user's state.
+        writers: threads for other services that write.
+        readers: threads for services that only read.
+        long: threads for services that may take OO_ML_LONG_TIMEOUT.
     """
 
     settings: Settings
     decide: Service[DecideCommand, Answer | OoMlError]
+    generate: Callable[[GenerateCommand], Awaitable[Generated]]
     lanes: Lanes
     writers: Workers
     readers: Workers
@@ -62,11 +61,11 @@ class Services:
     ) -> list[Outcome | OoMlError]:
         """Run `service` on commands of any users in one transaction; return an outcome for each.
 
-        With OO_ML_LANE_ONE_USER each has the transaction that its user's lane gives it, and an outcome of its own;
-        they take up at most half of a lane's queue.
+        With OO_ML_LANE_ONE_USER each command goes through its user's lane, in a transaction of its own. Together
+        they take at most half of a lane's queue.
 
         Raises:
-            UnavailableError: the database can't do it now.
+            UnavailableError: the transaction can't be made now.
         """
         if not commands:
             return []
@@ -85,82 +84,24 @@ class Services:
                 return error
 
 
-@contextmanager
-def database(settings: Settings, *, migrate: bool = True) -> Iterator[str]:
-    """Yield the address of the database: the one the settings name, as it is, or a private one, migrated.
-
-    A server of somebody else's is never migrated unasked: that is what `oo-ml db upgrade` is for. With `migrate`
-    off the private one isn't either.
-
-    Raises:
-        ConfigurationError: what is named isn't an address of a PostgreSQL server.
-        EmbeddedPostgresError: no server is named and none could be started.
-    """
-    if settings.database_url is not None:
-        url = settings.database_url.get_secret_value()
-        engine.parse_url(url)
-        yield url
-        return
-    with embedded_postgres.running(
-        settings.data_dir, bin_dir=settings.postgres_bin_dir, start_timeout=settings.postgres_start_timeout
-    ) as server:
-        if migrate:
-            upgrade(server.url, settings)
-        yield server.url
-
-
-@contextmanager
-def single_connection(
-    settings: Settings, database_url: str, *, read_only: bool = False, long: bool = False
-) -> Iterator[Engine]:
-    """Yield the engine of a process that does one thing at a time, such as a command line."""
-    single = engine.create(database_url, settings, threads=1, read_only=read_only, long=long)
-    try:
-        yield single
-    finally:
-        single.dispose()
-
-
-@contextmanager
-def single_worker(settings: Settings, database_url: str) -> Iterator[Workers]:
-    """Yield a worker of such a process for what may take OO_ML_LONG_TIMEOUT; on leaving it finishes what it is at."""
-    single = engine.create(database_url, settings, threads=1, long=True)
-    worker = Workers(single, name="long", threads=1, queue=1, timeout=settings.long_timeout)
-    try:
-        yield worker
-    finally:
-        worker.close()
-
-
-def run_once(  # noqa: PLR0913 - what to run, where, and under which limits
-    settings: Settings,
-    database_url: str,
-    service: Service[Command, Outcome],
-    commands: Sequence[Command],
-    *,
-    read_only: bool = False,
-    long: bool = False,
-) -> list[Outcome]:
-    """Run `service` in one transaction of a process that does nothing else."""
-    limit = settings.long_timeout if long else settings.request_timeout
-    with single_connection(settings, database_url, read_only=read_only, long=long) as single:
-        return retry.run(single, service, commands, time.monotonic() + limit)
-
-
 def create_services(settings: Settings, database_url: str) -> Services:
-    """Return the services of a process; nothing is connected yet.
+    """Return the services of a process. No connection is made yet.
 
     Raises:
-        ConfigurationError: a setting makes no sense.
+        ConfigurationError: a setting is invalid.
     """
     queue, timeout = settings.database_queue, settings.request_timeout
     lanes = engine.create(database_url, settings, threads=settings.lanes, lanes=True)
     writers = engine.create(database_url, settings, threads=settings.database_workers)
     readers = engine.create(database_url, settings, threads=settings.database_readers, read_only=True)
     long = engine.create(database_url, settings, threads=settings.long_workers, long=True)
+    writer_threads = Workers(writers, name="writer", threads=settings.database_workers, queue=queue, timeout=timeout)
+    reader_threads = Workers(readers, name="reader", threads=settings.database_readers, queue=queue, timeout=timeout)
+    client = llm.create_client(settings)
     return Services(
         settings=settings,
         decide=partial(decide, parameters=Parameters(settings.alpha, settings.epsilon, settings.exploration)),
+        generate=partial(generate, settings=settings, client=client, readers=reader_threads, writers=writer_threads),
         lanes=Lanes(
             lanes,
             settings.lanes,
@@ -173,16 +114,16 @@ def create_services(settings: Settings, database_url: str) -> Services:
                 one_user=settings.lane_one_user,
             ),
         ),
-        writers=Workers(writers, name="writer", threads=settings.database_workers, queue=queue, timeout=timeout),
-        readers=Workers(readers, name="reader", threads=settings.database_readers, queue=queue, timeout=timeout),
+        writers=writer_threads,
+        readers=reader_threads,
         long=Workers(long, name="long", threads=settings.long_workers, queue=queue, timeout=settings.long_timeout),
-        llm=llm.create_client(settings),
+        llm=client,
     )
 
 
 @asynccontextmanager
 async def running(services: Services) -> AsyncIterator[None]:
-    """Say whether the database is ready, and on leaving finish what was accepted."""
+    """Log whether the database is ready; on leaving, finish the accepted calls."""
     try:
         async with services.llm:
             await _report_readiness(services)
@@ -194,35 +135,13 @@ async def running(services: Services) -> AsyncIterator[None]:
 
 
 def ready(connection: Connection, _: Sequence[None]) -> list[OoMlError | None]:
-    """Return why this release can't work on the database; None if it can."""
+    """Return the reason why this release can't work on the database; None if it can."""
     return [readiness(connection)]
 
 
-def refuse_encoding(settings: Settings, database_url: str) -> None:
-    """Make sure that the database stores every text, if it answers. One that is away may be back soon: see ADR 5.
-
-    Raises:
-        UnsuitableDatabaseError: its encoding is not UTF8.
-    """
-    try:
-        [problem] = run_once(settings, database_url, _encoding_problem, [None], read_only=True)
-    except UnavailableError:
-        return
-    if problem is not None:
-        raise problem
-
-
-def _encoding_problem(connection: Connection, _: Sequence[None]) -> list[OoMlError | None]:
-    try:
-        suitability.check_encoding(connection)
-    except UnsuitableDatabaseError as error:
-        return [error]
-    return [None]
-
-
 async def _report_readiness(services: Services) -> None:
-    # A database that is away or not migrated yet is no reason to die: until it is there, calls are answered 503.
+    # ADR 5: the service starts without its database, and answers 503 until the database is there.
     try:
         only(await services.readers.run(ready, [None]))
     except OoMlError as error:
-        logger.error("not ready: %s", error.message)  # noqa: TRY400 - the sentence says it all
+        logger.error("not ready: %s", error.message)  # noqa: TRY400 - the message is enough

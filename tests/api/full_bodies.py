@@ -8,8 +8,7 @@ import httpx
 
 from oo_ml.api.decisions.batch_schemas import RewardBatch, ScoreBatch
 from oo_ml.api.decisions.schemas import CorrectionRequest, RewardRequest, ScoreRequest
-from oo_ml.api.prompts.generate_schemas import GenerateRequest
-from oo_ml.api.prompts.schemas import PublishRequest
+from oo_ml.api.prompts.schemas import GenerateRequest, PublishRequest
 from oo_ml.api.schemas import Body
 from tests import calls
 from tests.api.decisions.test_decisions import new_id

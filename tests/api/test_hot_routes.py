@@ -8,7 +8,7 @@ import httpx
 import pytest
 from fastapi import FastAPI, Request, Response
 
-from oo_ml.api.hot_routes import Shortcut
+from oo_ml.api.hot_routes import HotRoutes
 from tests import calls
 from tests.serving import Service
 
@@ -41,7 +41,7 @@ def test_the_way_past_is_taken(method: str, content: bytes, status: int) -> None
         return Response(await request.body())
 
     async def call() -> httpx.Response:
-        transport = httpx.ASGITransport(Shortcut(FastAPI(), {"/hot": endpoint}, max_body=10))
+        transport = httpx.ASGITransport(HotRoutes(FastAPI(), {"/hot": endpoint}, max_body=10))
         async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
             return await client.request(method, "/hot", content=content)
 

@@ -90,7 +90,7 @@ def test_a_role_that_does_not_exist_is_made(
     database_url: str, newcomer: str, kind: str, works: str, sentence: str
 ) -> None:
     """Without a password, which the command says; a second time it is there already."""
-    made = f'Made "{newcomer}". It has no password yet: \\password "{newcomer}" in psql sets one\n'
+    made = f'Created "{newcomer}". It has no password yet: \\password "{newcomer}" in psql sets one\n'
     assert grant(kind, database_url, newcomer) == Done(0, made + sentence, "")
     assert grant(kind, database_url, newcomer) == Done(0, sentence, "")
     with psycopg.connect(database_url, user=newcomer, autocommit=True) as role:

@@ -115,7 +115,7 @@ def test_no_version_can_be_called_auto(database_url: str, system: Path, user: Pa
         1, "", "error: No prompt version can be called auto: TIP_PROMPT_VERSION=auto means all of them\n"
     )
     assert oo_ml("prompts", "list", TIP_PROMPT_VERSION="v1, auto") == Done(
-        1, "", "error: TIP_PROMPT_VERSION: auto means every version in use and stands alone\n"
+        1, "", "error: TIP_PROMPT_VERSION: auto means every version in use, so the list can hold no other name\n"
     )
 
 

@@ -72,7 +72,7 @@ def test_a_port_in_use_is_an_error_that_leaves_nothing_running(home: Path) -> No
         port = str(taken.getsockname()[1])
         done = oo_ml("serve", "--port", port, OO_ML_DATA_DIR=home)
     assert done.code == 1
-    assert done.err.splitlines()[-1] == f"error: The service can't listen on 127.0.0.1, port {port}: the log says why"
+    assert done.err.splitlines()[-1] == f"error: The service can't listen on 127.0.0.1, port {port}; see the log"
     assert "address already in use" in done.err
     assert "Traceback" not in done.err
     assert processes_in(home) == set()

@@ -125,7 +125,7 @@ def test_a_detach_that_is_refused_is_a_failure(database_url: str, db: Engine) ->
         done = upkeep(database_url, retention=6, lock_timeout=0.1)
     assert (done.code, done.out) == (1, "")
     refused = (
-        "error: detaching months of feature_history: The database did not answer in time: somebody else holds a lock"
+        "error: detaching months of feature_history: The database did not answer in time: another session holds a lock"
     )
     assert done.err.splitlines()[-1] == refused
     assert upkeep(database_url, retention=6) == Done(0, "detached feature_history_2001_05\n", "")

@@ -21,7 +21,7 @@ from pytest_postgresql.janitor import DatabaseJanitor
 from sqlalchemy import Engine, text
 
 from oo_ml.embedded_postgres import binaries
-from oo_ml.services.container import single_worker
+from oo_ml.services.database import single_worker
 from oo_ml.services.upkeep.daily_sums import count_days
 from oo_ml.storage.postgres import engine
 from tests.conftest import ANALYST, MIGRATOR, as_role, make_settings

@@ -16,9 +16,8 @@ from typing import Any, Final
 import psycopg
 import pytest
 from typer.core import TyperGroup
-from typer.main import get_command
 
-from oo_ml.cli.main import app
+from oo_ml.cli.main import LazyCommand, app
 from oo_ml.domain.policies import EPSILON_GREEDY
 from oo_ml.embedded_postgres import binaries
 from tests import file_service
@@ -155,13 +154,14 @@ def test_no_command_hides_from_these_tests(page: str) -> None:
 def test_what_a_sentence_names_exists(page: str) -> None:
     """Every `oo-ml ...` between the blocks is a command, with options that it has."""
     for words in INLINE.findall(without_blocks(PAGES[page].read_text("utf-8"))):
-        command = get_command(app)
+        command: Any = app
         for word in re.findall(r"[\w-]+", words):
             if word.startswith("--"):
                 assert word in {name for parameter in command.params for name in parameter.opts}, words
             elif isinstance(command, TyperGroup):
                 assert word in command.commands, words
-                command = command.commands[word]
+                found = command.commands[word]
+                command = found.load() if isinstance(found, LazyCommand) else found
 
 
 def _runnable(block: Block, real: dict[str, str]) -> str:

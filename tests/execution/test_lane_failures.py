@@ -113,7 +113,7 @@ def test_a_bug_is_a_500(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
 
     service = serve(lanes=1)
     with monkeypatch.context() as patched:
-        patched.setattr("oo_ml.api.decisions.reward.learn", broken)
+        patched.setattr("oo_ml.api.decisions.endpoints.learn", broken)
         answer = service.client.post("/reward", json=calls.reward())
     assert (answer.status_code, answer.json()["code"]) == (500, "unexpected")
     assert service.client.post("/reward", json=calls.reward()).status_code == 200

@@ -6,7 +6,7 @@ from contextlib import ExitStack
 import pytest
 from sqlalchemy import Engine
 
-from oo_ml.services.container import single_worker
+from oo_ml.services.database import single_worker
 from tests.services.lives.state_machine import SETTINGS, Life, Stage
 
 

@@ -1,4 +1,4 @@
-"""/analytics: the numbers of the dashboard, as JSON and as CSV; and the decisions of a user."""
+"""Reports, as JSON and as CSV, and the decisions of a user."""
 
 import csv
 import io
@@ -35,9 +35,16 @@ from oo_ml.api.paths import REFUSALS, EncodedUserId, decode_user_id
 from oo_ml.api.schemas import Answer, Page
 from oo_ml.api.statuses import DATABASE
 from oo_ml.errors import InvalidRequestError
-from oo_ml.services.analytics.reports import DecisionsCommand, ReportCommand, list_decisions, read_choices, read_reports
+from oo_ml.services.analytics.reports import (
+    DecisionsCommand,
+    Filters,
+    Report,
+    ReportCommand,
+    list_decisions,
+    read_choices,
+    read_reports,
+)
 from oo_ml.services.paging import Found, PageCommand
-from oo_ml.storage.reports import Filters, Report
 
 router = APIRouter(tags=["analytics"], dependencies=[KNOWN_PARAMETERS_ONLY])
 
@@ -47,7 +54,7 @@ _FORMULA: Final = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\u
 
 @dataclass(frozen=True, slots=True)
 class _Shape:
-    """How a report stands in the OpenAPI document."""
+    """Entry of a report in the OpenAPI document."""
 
     name: str
     summary: str
@@ -142,14 +149,14 @@ async def filters_of(request: Request) -> Response:
 
 @router.get(
     "/users/{user_id}/decisions",
-    tags=["people"],
+    tags=["users"],
     summary="List a user's decisions",
     **documented("listDecisions", gives=DecisionsPage, raises=REFUSALS),
 )
 async def decisions_of(
     request: Request, user_id: EncodedUserId, paging: Annotated[DecisionPaging, Query()]
 ) -> Response:
-    """Return a user's decisions, the latest first, those before a reset too."""
+    """Return a user's decisions, the latest first, including those before a reset."""
     command = DecisionsCommand(decode_user_id(user_id), paging.cursor, paging.limit)
     [found] = await services(request).readers.run(list_decisions, [command])
     return answer(page_of(DecisionsPage, found))

@@ -1,4 +1,4 @@
-"""Reports: rows of numbers. A number is null where there is nothing to compute it from."""
+"""Parameters and answers of reports. A number is null if there are no rows to compute it from."""
 
 from datetime import date
 from typing import Annotated, Any, Final, Literal
@@ -14,7 +14,7 @@ Number = float | None
 
 
 def _absent(value: object) -> object:
-    """An empty field of a form is one that was left out."""
+    """Treat an empty value, as forms send it, as left out."""
     return None if value == "" else value
 
 
@@ -23,7 +23,7 @@ Name = Annotated[Identifier | None, BeforeValidator(_absent)]
 
 
 class Selection(BaseModel):
-    """Which decisions a report is about: of the days from `since` to `until`, UTC, both included."""
+    """Decisions of a report: those of the days from `since` to `until`, UTC, both included."""
 
     since: Day = Field(None, examples=["2026-11-01"])
     until: Day = Field(None, examples=["2026-11-28"])
@@ -32,21 +32,21 @@ class Selection(BaseModel):
 
 
 class PagedSelection(Selection, Paging):
-    """The same, a page at a time."""
+    """A selection, read in pages."""
 
 
 class Grouping(BaseModel):
-    """What reaction rates have a row of."""
+    """Grouping of reaction rates."""
 
     by: Literal["prompt_version", "policy"] = "prompt_version"
 
 
 class RatesSelection(Selection, Grouping):
-    """Which decisions, and what there is a row of."""
+    """A selection of decisions, and its grouping."""
 
 
 class PagedRatesSelection(PagedSelection, Grouping):
-    """The same, a page at a time."""
+    """A selection and its grouping, read in pages."""
 
 
 class _Group(Answer):
@@ -56,14 +56,14 @@ class _Group(Answer):
 
 
 class _Means(Answer):
-    rewarded: int = Field(description="Decisions with a reward that counts, assumed ones too")
+    rewarded: int = Field(description="Decisions with a reward, default rewards included")
     mean_reward: Number
     mean_reward_low: Number = Field(description="95 % interval")
     mean_reward_high: Number
 
 
 class _WeightedMeans(_Means):
-    weighted_mean_reward: Number = Field(description="Each counted 1 / (propensity x prompt_probability) times")
+    weighted_mean_reward: Number = Field(description="Weighted by 1 / (propensity x prompt_probability)")
     weighted_mean_reward_low: Number
     weighted_mean_reward_high: Number
     effective_sample_size: Number
@@ -132,7 +132,7 @@ class LoopHealth(Answer):
     policy: Policy | None
     value: Number
     expected: Number
-    p_value: Number = Field(description="How likely it is to be this far off by chance")
+    p_value: Number = Field(description="Probability of a difference at least this large by chance")
     status: Literal["green", "amber", "red", "unknown"]
     reason: str
 
@@ -159,7 +159,7 @@ class DecisionSummary(Answer):
     propensity: float
     exploring: bool
     reward: Number
-    reaction: Reaction = Field(description="none: no reaction so far, or an assumed reward")
+    reaction: Reaction = Field(description="none: no reaction yet, or a default reward")
     rewarded_at: UtcTime | None
 
 

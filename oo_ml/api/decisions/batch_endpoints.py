@@ -1,4 +1,4 @@
-"""POST /score/batch and /reward/batch: many calls as one, of any people and policies, in one transaction.
+"""POST /score/batch and /reward/batch: many calls as one, of any users and policies, in one transaction.
 
 Each item has the outcome that the call for it alone would have had, and does not disturb its neighbours. Only unknown
 fields, which the single calls ignore, are refused here.
@@ -28,10 +28,14 @@ from oo_ml.api.decisions.batch_schemas import (
     ScoreDone,
     ScoreItem,
 )
-from oo_ml.api.decisions.reward import REFUSALS as REWARD_REFUSALS
-from oo_ml.api.decisions.reward import reward_answer, reward_command
-from oo_ml.api.decisions.score import REFUSALS as SCORE_REFUSALS
-from oo_ml.api.decisions.score import decide_command, score_answer
+from oo_ml.api.decisions.endpoints import (
+    REWARD_REFUSALS,
+    SCORE_REFUSALS,
+    decide_command,
+    reward_answer,
+    reward_command,
+    score_answer,
+)
 from oo_ml.api.dependencies import KNOWN_PARAMETERS_ONLY, services
 from oo_ml.api.errors import problem_of, problem_of_fields
 from oo_ml.api.openapi import documented
@@ -63,7 +67,7 @@ _OF_ITS_OWN: Final = (*DATABASE, UnexpectedError)
 async def score_batch(request: Request) -> Response:
     """Decide for each item, in their order, as /score or /score/egreedy does, in one transaction.
 
-    A refused item says why in its place; the others are decided all the same. Only a body without `items`, or
+    A refused item has the error as its outcome; the others are decided. Only a body without `items`, or
     with more than 1,000, is a 422 as a whole. A body larger than OO_ML_MAX_BODY_BYTES is a 413: send several.
     """
     items = _items(await request.body(), ScoreBatch, ScoreItem)
@@ -88,7 +92,7 @@ async def score_batch(request: Request) -> Response:
 async def reward_batch(request: Request) -> Response:
     """Learn from each item, in their order, as /reward or /reward/egreedy does, in one transaction.
 
-    A refused item says why in its place; the others are learned all the same. Only a body without `items`, or
+    A refused item has the error as its outcome; the others are learned. Only a body without `items`, or
     with more than 1,000, is a 422 as a whole. A body larger than OO_ML_MAX_BODY_BYTES is a 413: send several.
     """
     items = _items(await request.body(), RewardBatch, RewardItem)
@@ -102,7 +106,7 @@ async def reward_batch(request: Request) -> Response:
 
 
 def _items(body: bytes, batch: type[Batch[Item]], item: type[Item]) -> Sequence[Item | Refusal]:
-    """Return the items of a body, each or what it is refused with.
+    """Return each item of a body, or its refusal.
 
     Raises:
         RequestValidationError: it has no items, too many, or a field besides them.
@@ -122,10 +126,10 @@ def _items(body: bytes, batch: type[Batch[Item]], item: type[Item]) -> Sequence[
 
 
 def _apart(body: bytes) -> list[str] | None:
-    """Return each item of a batch as JSON of its own, None if it is none.
+    """Return each item of a batch as JSON; None if the body is no batch.
 
-    Python's own parser accepts lone surrogates, over which pydantic's refuses the whole body: this way it is the item
-    with half an emoji that is refused, and its neighbours are not.
+    Pydantic's parser refuses the whole body for one lone surrogate, and Python's accepts it. Parsing apart refuses only
+    the item with half an emoji.
     """
     try:
         match json.loads(body.decode()):
@@ -161,6 +165,6 @@ def _refusal(error: OoMlError) -> Refusal:
 def _in_place(
     commands: Sequence[object], made: Sequence[Result | OoMlError], done: Callable[[Result], Done]
 ) -> list[Done | Refusal]:
-    """Return for each command what was made of it, in its place among those that had been refused before."""
+    """Return the outcome of each command, in order; `made` lacks the commands that were refused before."""
     outcomes = iter([_refusal(one) if isinstance(one, OoMlError) else done(one) for one in made])
     return [command if isinstance(command, Refusal) else next(outcomes) for command in commands]

@@ -1,4 +1,4 @@
-"""What the batch calls take and give: the single calls' bodies and answers, many at once."""
+"""Bodies and answers of the batch calls: those of the single calls, many at once."""
 
 from typing import Annotated, Final, Generic, Literal, TypeVar
 
@@ -12,8 +12,8 @@ MAX_ITEMS: Final = 1000
 
 Item = TypeVar("Item", bound=Body)
 
-# Fields that the single calls have elsewhere, in the path or a header, are excluded: what is asked, and so its
-# digest, is the same at every door.
+# Single calls have these fields in the path or a header. They are excluded, so that the digest of a request is the same
+# in single and batch calls.
 ItemPolicy = Annotated[Policy, Field(description="The policy that decides or learns", exclude=True)]
 
 
@@ -24,7 +24,7 @@ class Batch(Body, Generic[Item]):
 
 
 class ScoreItem(ScoreRequest):
-    """What /score takes, and the policy that decides."""
+    """The body of /score, and the policy that decides."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -60,7 +60,7 @@ class ScoreBatch(Batch[ScoreItem]):
 
 
 class RewardItem(RewardRequest):
-    """What /reward takes, the policy that learns, and the name of the call."""
+    """The body of /reward, the policy that learns, and the idempotency key."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -68,7 +68,7 @@ class RewardItem(RewardRequest):
     idempotency_key: Identifier | None = Field(
         None,
         exclude=True,
-        description="What the header Idempotency-Key is to /reward. A key in ASCII is the same key here and there",
+        description="As the header Idempotency-Key of /reward; an ASCII key names the same call in both",
         examples=["9f0c7a1e-reaction-17"],
     )
 
@@ -112,7 +112,7 @@ class Refusal(Answer):
 
 
 class ScoreDone(Answer):
-    """A decision that was made: what /score would have answered."""
+    """A decision: the answer that /score would have given."""
 
     kind: Literal["done"] = "done"
     status: Literal[200] = 200
@@ -120,7 +120,7 @@ class ScoreDone(Answer):
 
 
 class ScoreBatchAnswer(Answer):
-    """What came of each item, in their order."""
+    """The outcome of each item, in order."""
 
     model_config = ConfigDict(
         json_schema_extra={
@@ -153,7 +153,7 @@ class ScoreBatchAnswer(Answer):
 
 
 class RewardDone(Answer):
-    """A reward that is in: what /reward would have answered."""
+    """A learned reward: the answer that /reward would have given."""
 
     kind: Literal["done"] = "done"
     status: Literal[200] = 200
@@ -161,7 +161,7 @@ class RewardDone(Answer):
 
 
 class RewardBatchAnswer(Answer):
-    """What came of each item, in their order."""
+    """The outcome of each item, in order."""
 
     model_config = ConfigDict(
         json_schema_extra={

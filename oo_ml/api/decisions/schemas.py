@@ -1,4 +1,4 @@
-"""What deciding and learning take and give."""
+"""Bodies and answers of the calls about decisions."""
 
 from typing import Annotated, Literal
 from uuid import UUID
@@ -17,17 +17,19 @@ from oo_ml.api.fields import (
     Text,
     TipId,
     UserId,
+    UtcTime,
     Weekday,
 )
+from oo_ml.api.raw_features import Moment, ShownFeatures, TaskDescription
 from oo_ml.api.schemas import Answer, Body, ContractBody
 
 MAX_CANDIDATES = 1000
 
 
 class TaskFeatures(ContractBody):
-    """What is known of the task behind a candidate."""
+    """The task behind a candidate."""
 
-    hour_of_day: Hour = Field(12, description="When scoring, the context's hour counts instead")
+    hour_of_day: Hour = Field(12, description="Ignored by /score, which uses the context's hour")
     is_overdue: bool = False
     task_age_days: float = Field(0.0, ge=-(2**63), lt=2**63, description="Days since due; counts from 0 to 30")
     priority: Annotated[int, Field(ge=1, le=4), INTEGER] = 1
@@ -45,12 +47,13 @@ class Candidate(ContractBody):
     source_id: str | None = None
     features: TaskFeatures = TaskFeatures()
     prompt_version: Identifier | None = Field(
-        None, description="Which prompt version wrote it; default: that of the user's latest generated tip of this id"
+        None,
+        description="The prompt version that wrote it; default: that of the user's latest generated tip with this id",
     )
 
 
 class Context(ContractBody):
-    """The moment of the decision, in the person's own time."""
+    """The time of the decision, in the user's time zone."""
 
     hour_of_day: Hour = 12
     day_of_week: Weekday = 0
@@ -80,12 +83,12 @@ class ScoreRequest(ContractBody):
     )
 
     user_id: UserId
-    # A thousand bad ones would make a long list of what is wrong, of which nobody reads more than the first.
+    # The first invalid candidate is enough: a list of a thousand errors helps no client.
     candidates: Annotated[list[Candidate], FailFast()] = Field(max_length=MAX_CANDIDATES)
     context: Context = Context()
     decision_id: NewDecisionId | None = Field(
         None,
-        description="UUIDv7 that names this decision, at most a day from now: sent again, it gets the same answer and"
+        description="UUIDv7 of this decision, at most a day from now: sent again, it gets the same answer and"
         " counts once. Default: the service makes one",
         examples=["01a207ac-5779-7446-ab27-aa4ca4d9dd7a"],
     )
@@ -126,11 +129,11 @@ class RewardRequest(ContractBody):
     reward: Reward
     decision_id: DecisionId | None = Field(
         None,
-        description="The decision it is for, as /score answered it",
+        description="The decision that the reward is for, as answered by /score",
         examples=["01a207ac-5779-7446-ab27-aa4ca4d9dd7a"],
     )
     features: TaskFeatures | None = Field(
-        None, validate_default=True, description="Required without decision_id, of no account with it"
+        None, validate_default=True, description="Required without decision_id, ignored with it"
     )
     day_of_week: Weekday = 0
 
@@ -144,7 +147,7 @@ class RewardRequest(ContractBody):
 
 
 class CorrectionRequest(Body):
-    """The reward that is to count for a decision from now on."""
+    """The reward that counts for a decision from now on."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [{"reward": 0.5}]})
 
@@ -163,6 +166,136 @@ class RewardAnswer(Answer):
     )
 
     ok: Literal[True] = True
-    applied: bool = Field(description="Whether this call changed anything: false for one that came before")
+    applied: bool = Field(description="False if the call changed nothing because it had come before")
     reward: float | None = Field(description="The reward that counts now; null: it was retracted, or there is none")
-    decision_id: UUID | None = Field(description="The decision it went to, if there is one")
+    decision_id: UUID | None = Field(description="The decision that has the reward, if any")
+
+
+class ReceiptCandidate(Answer):
+    """A candidate as the policy saw it; its score is exploit + explore."""
+
+    id: str
+    source: str
+    prompt_version: str | None = Field(None, description="As sent by the client")
+    features: TaskDescription
+    exploit: float | None = Field(description="theta.x; null if the release that decided did not store it")
+    explore: float | None = Field(description="alpha sqrt(x^T A^-1 x); 0 for egreedy-v1")
+    propensity: float | None = Field(description="The probability with which the policy chooses it")
+
+
+class RewardChange(Answer):
+    """A ledger entry about the reward of a decision."""
+
+    model_config = ConfigDict(from_attributes=True)
+
+    version: int = Field(description="Version of the state after this entry")
+    kind: Literal["reward", "default", "amend", "retract"]
+    reward: float | None
+    previous_reward: float | None
+    recorded_at: UtcTime
+    idempotency_key: str | None
+
+
+class ReceiptAnswer(Answer):
+    """A decision with everything that explains it."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "user_id": "ada",
+                    "decision_id": "01a207ac-5779-7446-ab27-aa4ca4d9dd7a",
+                    "policy": "linucb-v1",
+                    "decided_at": "2026-11-23T09:11:04.943518Z",
+                    "epoch": 0,
+                    "version": 0,
+                    "tip_id": "t1",
+                    "score": 1.7349351572897471,
+                    "propensity": 1.0,
+                    "exploring": False,
+                    "exploration": 0.0,
+                    "alpha": 1.0,
+                    "draw": [0.643503973413226, 0.29773946117556893],
+                    "prompt_version": None,
+                    "prompt_probability": None,
+                    "generation_id": None,
+                    "content": "Call the dentist",
+                    "context": {"hour_of_day": 9, "day_of_week": 0},
+                    "features": {"hour_of_day": 9, "is_overdue": True, "task_age_days": 3.0, "priority": 4},
+                    "x": [0.7071067811865476, -0.7071067811865475, 1.0, 0.1, 1.0],
+                    "candidates": [
+                        {
+                            "id": "t1",
+                            "source": "todoist",
+                            "prompt_version": None,
+                            "features": {"is_overdue": True, "task_age_days": 3.0, "priority": 4},
+                            "exploit": 0.0,
+                            "explore": 1.7349351572897471,
+                            "propensity": 1.0,
+                        },
+                        {
+                            "id": "t2",
+                            "source": "todoist",
+                            "prompt_version": None,
+                            "features": {"is_overdue": False, "task_age_days": 0.0, "priority": 1},
+                            "exploit": 0.0,
+                            "explore": 1.0,
+                            "propensity": 0.0,
+                        },
+                    ],
+                    "reward": 0.5,
+                    "rewarded_at": "2026-11-23T10:00:00.000000Z",
+                    "reward_kind": "amend",
+                    "rewards": [
+                        {
+                            "version": 1,
+                            "kind": "reward",
+                            "reward": 1.0,
+                            "previous_reward": None,
+                            "recorded_at": "2026-11-23T09:12:00.000000Z",
+                            "idempotency_key": None,
+                        },
+                        {
+                            "version": 2,
+                            "kind": "amend",
+                            "reward": 0.5,
+                            "previous_reward": 1.0,
+                            "recorded_at": "2026-11-23T10:00:00.000000Z",
+                            "idempotency_key": None,
+                        },
+                    ],
+                }
+            ]
+        }
+    )
+
+    user_id: str
+    decision_id: UUID
+    policy: Policy
+    decided_at: UtcTime
+    epoch: int = Field(description="Epoch of the state that the decision was made from")
+    version: int = Field(description="Version of that state: number of earlier ledger entries in the epoch")
+    tip_id: str = Field(description="The candidate chosen")
+    content: str | None = Field(description="Its text, as sent or as generated, if known; at most 2,000 characters")
+    score: float = Field(description="exploit + explore of the candidate chosen")
+    propensity: float = Field(description="The probability with which this tip was chosen, summed over its places")
+    exploring: bool = Field(description="Whether it was drawn at random")
+    exploration: float | None = Field(description="Probability of a random draw at that time")
+    alpha: float | None = Field(description="Width of the confidence bound; null for egreedy-v1")
+    draw: tuple[float, float] = Field(
+        description="Two uniform numbers made from decision_id. If the first is below `exploration`, the decision"
+        " explores: it takes the candidate at the second number times the number of candidates"
+    )
+    prompt_version: str | None = Field(description="The prompt version that wrote the tip, if a model did")
+    prompt_probability: float | None = Field(description="The probability with which that version was drawn, if known")
+    generation_id: UUID | None = Field(description="The generation that wrote the tip")
+    context: Moment
+    features: ShownFeatures
+    x: list[float] = Field(description="The features as the vector that the model used")
+    candidates: list[ReceiptCandidate]
+    reward: float | None = Field(description="The reward that counts")
+    rewarded_at: UtcTime | None
+    reward_kind: Literal["default", "amend", "retract"] | None = Field(
+        description="null: as first received, or no reward yet"
+    )
+    rewards: list[RewardChange] = Field(description="Ledger entries about its reward, oldest first")

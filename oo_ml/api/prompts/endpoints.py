@@ -1,29 +1,44 @@
-"""The prompt registry over HTTP: list, show, publish."""
+"""Prompt versions: list, get, publish; and generate tips with them."""
 
 from datetime import UTC, datetime
 from typing import Annotated
 
+import uuid_utils.compat as uuid_utils
 from fastapi import APIRouter, Query, Request, Response
 
 from oo_ml.api.bodies import answer, page_of, parse
 from oo_ml.api.dependencies import KNOWN_PARAMETERS_ONLY, services
 from oo_ml.api.openapi import documented
 from oo_ml.api.paging import Paging
-from oo_ml.api.prompts.schemas import PromptAnswer, PromptsPage, PublishRequest
+from oo_ml.api.prompts.schemas import (
+    GenerateAnswer,
+    GeneratedCandidate,
+    GenerateRequest,
+    PromptAnswer,
+    PromptsPage,
+    PublishRequest,
+)
 from oo_ml.api.statuses import DATABASE
 from oo_ml.errors import (
+    GatewayError,
+    GatewayUnreachableError,
+    InvalidReplyError,
     InvalidRequestError,
     InvalidTemplateError,
     PromptVersionExistsError,
     PromptVersionNotFoundError,
     ReservedPromptVersionError,
+    RetiredPromptVersionError,
     UnknownPromptVersionError,
 )
 from oo_ml.execution.outcomes import only
 from oo_ml.services.paging import PageCommand
 from oo_ml.services.prompts import registry
+from oo_ml.services.prompts.generate import GenerateCommand
 
 router = APIRouter(prefix="/prompts", tags=["prompts"], dependencies=[KNOWN_PARAMETERS_ONLY])
+# The contract's call ignores unknown parameters.
+generate_router = APIRouter(tags=["generation"])
 
 
 @router.get(
@@ -47,7 +62,7 @@ async def show_prompt(request: Request, version: str) -> Response:
     try:
         shown = only(await services(request).readers.run(registry.show, [version]))
     except UnknownPromptVersionError as error:
-        # In a body it is a mistake of the body's (422); here it is the thing that was asked for.
+        # In a body an unknown version is an invalid field (422); in a path it is a 404.
         raise PromptVersionNotFoundError(error.message) from None
     return answer(PromptAnswer.model_validate(shown))
 
@@ -81,3 +96,49 @@ async def publish_prompt(request: Request) -> Response:
     )
     published = only(await services(request).writers.run(registry.publish, [draft]))
     return answer(PromptAnswer.model_validate(published), 201)
+
+
+@generate_router.post(
+    "/generate",
+    summary="Generate tips",
+    **documented(
+        "generate",
+        takes=GenerateRequest,
+        gives=GenerateAnswer,
+        raises=(
+            InvalidRequestError,
+            UnknownPromptVersionError,
+            RetiredPromptVersionError,
+            GatewayError,
+            InvalidReplyError,
+            GatewayUnreachableError,
+            *DATABASE,
+        ),
+    ),
+)
+async def generate_tips(request: Request) -> Response:
+    """Ask the language model for `n` tips with a prompt version of the registry, and store its reply or its failure."""
+    body = await parse(request, GenerateRequest)
+    generated = await services(request).generate(
+        GenerateCommand(
+            user_id=body.user_id,
+            generation_id=uuid_utils.uuid7(),
+            created_at=datetime.now(UTC),
+            context=body.context.model_dump(),
+            n=body.n,
+            prompt_version=body.prompt_version,
+        ),
+    )
+    return answer(
+        GenerateAnswer(
+            candidates=[
+                GeneratedCandidate(id=tip.id, content=tip.content, rationale=tip.rationale) for tip in generated.tips
+            ],
+            model=generated.model,
+            prompt_version=generated.prompt_version,
+            prompt_probability=generated.prompt_probability,
+            prompt_tokens=generated.prompt_tokens,
+            completion_tokens=generated.completion_tokens,
+            generation_id=generated.generation_id,
+        )
+    )

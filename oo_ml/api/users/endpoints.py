@@ -1,22 +1,43 @@
-"""What is known of one person, and starting them afresh."""
+"""Users: stats, latest decisions, reset, verify, export and erase."""
 
-from typing import Any
+from collections.abc import AsyncIterator
+from contextlib import ExitStack
+from datetime import UTC, datetime
+from functools import partial
+from os import SEEK_END
+from typing import IO, Annotated, Any, Final
 
-from fastapi import APIRouter, Request, Response
+from fastapi import APIRouter, Depends, Request, Response
+from fastapi.responses import StreamingResponse
 
 from oo_ml.api.bodies import answer
-from oo_ml.api.dependencies import services
+from oo_ml.api.dependencies import KNOWN_PARAMETERS_ONLY, services
 from oo_ml.api.openapi import documented
 from oo_ml.api.paths import REFUSALS, EncodedUserId, decode_user_id
 from oo_ml.api.schemas import Ok
-from oo_ml.api.users.schemas import EgreedyStatsAnswer, FeaturesAnswer, HistoryEntry, StatsAnswer
+from oo_ml.api.users.schemas import (
+    EgreedyStatsAnswer,
+    EraseAnswer,
+    ExportAnswer,
+    FeaturesAnswer,
+    HistoryEntry,
+    StatsAnswer,
+    VerifyAnswer,
+)
 from oo_ml.domain.features import LABELS
 from oo_ml.domain.policies import EPSILON_GREEDY, LINUCB
+from oo_ml.errors import ExportFileError
+from oo_ml.services.audit.verify import UserRange, verify
 from oo_ml.services.decisions.reset import reset
-from oo_ml.services.users.stats import Stats, features, stats
-from oo_ml.storage.states import StateKey
+from oo_ml.services.users.erase import erase
+from oo_ml.services.users.export import export
+from oo_ml.services.users.stats import Stats, StatsCommand, features, stats
 
-router = APIRouter(tags=["people"])
+router = APIRouter(tags=["users"])
+# The calls that are not the contract's refuse unknown parameters.
+strict_router = APIRouter(prefix="/users/{user_id}", tags=["users"], dependencies=[KNOWN_PARAMETERS_ONLY])
+
+_CHUNK: Final = 65_536
 
 
 @router.post(
@@ -25,7 +46,7 @@ router = APIRouter(tags=["people"])
     **documented("reset", gives=Ok, raises=REFUSALS),
 )
 async def reset_user(request: Request, user_id: EncodedUserId) -> Response:
-    """Start state, counters and history of both policies afresh. An unknown user is no error."""
+    """Begin a new epoch of both policies, with empty state and no latest decisions. An unknown user is no error."""
     name = decode_user_id(user_id)
     await services(request).lanes.run(reset, name, name)
     return answer(Ok())
@@ -88,8 +109,78 @@ async def features_of(request: Request, user_id: EncodedUserId) -> Response:
     )
 
 
+@strict_router.get(
+    "/verify",
+    summary="Verify a user's state",
+    **documented("verifyUser", gives=VerifyAnswer, raises=REFUSALS),
+)
+async def verify_user(request: Request, user_id: EncodedUserId) -> Response:
+    """Fold the ledger and compare with A, b and the counters bit for bit, and the ledger with the decisions.
+
+    The call locks and writes nothing. An unknown user has no states and is verified.
+    """
+    name = decode_user_id(user_id)
+    [report] = await services(request).long.run(verify, [UserRange.of(name)])
+    return answer(
+        VerifyAnswer(
+            user_id=name,
+            verified=report.difference is None,
+            states=report.states,
+            changes=report.entries,
+            decisions=report.decisions,
+            difference=None if report.difference is None else report.difference.sentence,
+        )
+    )
+
+
+async def _until_answered() -> AsyncIterator[ExitStack]:
+    """Yield a stack that closes its files once the answer is sent or the client has disconnected."""
+    with ExitStack() as files:
+        yield files
+
+
+@strict_router.delete(
+    "",
+    summary="Erase a user",
+    **documented("eraseUser", gives=EraseAnswer, raises=REFUSALS),
+)
+async def erase_user(request: Request, user_id: EncodedUserId) -> Response:
+    """Delete every row about a user from every table, in one transaction. An unknown user is no error.
+
+    A later call with this id starts a new user.
+    """
+    name = decode_user_id(user_id)
+    [erased] = await services(request).long.run(erase, [name])
+    return answer(EraseAnswer(user_id=name, erased=erased, total=sum(erased.values())))
+
+
+@strict_router.get(
+    "/export",
+    summary="Export a user",
+    **documented("exportUser", gives=ExportAnswer, raises=(*REFUSALS, ExportFileError)),
+)
+async def export_user(
+    request: Request, user_id: EncodedUserId, files: Annotated[ExitStack, Depends(_until_answered)]
+) -> Response:
+    """Return every row about a user from every table, as one document that `oo-ml replay` reads.
+
+    For an unknown user the tables are empty.
+    """
+    name = decode_user_id(user_id)
+    service = partial(export, exported_at=datetime.now(UTC))
+    [document] = await services(request).long.run(service, [name])
+    files.enter_context(document)
+    headers = {
+        "Content-Disposition": 'attachment; filename="oo-ml-export.json"',
+        "Content-Length": str(_length(document)),
+        "Cache-Control": "no-store",
+    }
+    # A client that reads slowly keeps a file open, and no connection to the database.
+    return StreamingResponse(iter(partial(document.read, _CHUNK), b""), headers=headers, media_type="application/json")
+
+
 async def _stats(request: Request, user_id: str, policy: str) -> Stats:
-    [known] = await services(request).readers.run(stats, [StateKey(user_id, policy)])
+    [known] = await services(request).readers.run(stats, [StatsCommand(user_id, policy)])
     return known
 
 
@@ -103,3 +194,9 @@ def _counters(user_id: str, known: Stats) -> dict[str, Any]:
         "theta": known.theta,
         "last_updated": known.last_updated,
     }
+
+
+def _length(document: IO[bytes]) -> int:
+    length = document.seek(0, SEEK_END)
+    document.seek(0)
+    return length

@@ -1,4 +1,4 @@
-"""What is known of a person."""
+"""Answers of the calls about users."""
 
 from typing import Any, Literal
 
@@ -10,7 +10,7 @@ from oo_ml.api.schemas import Answer, Ok
 
 
 class StatsAnswer(Answer):
-    """What linucb-v1 has learned of a person."""
+    """Counters and model of a user and linucb-v1."""
 
     user_id: str
     pulls: int
@@ -22,7 +22,7 @@ class StatsAnswer(Answer):
 
 
 class EgreedyStatsAnswer(StatsAnswer):
-    """What egreedy-v1 has learned of a person."""
+    """Counters and model of a user and egreedy-v1."""
 
     policy: Policy
     exploration_rate: float
@@ -47,7 +47,7 @@ class FeaturesAnswer(Answer):
 
 
 class VerifyAnswer(Answer):
-    """What was compared, and the first thing that is not as it should be."""
+    """Numbers of rows that were compared, and the first difference."""
 
     model_config = ConfigDict(
         json_schema_extra={
@@ -74,14 +74,14 @@ class VerifyAnswer(Answer):
 
     user_id: str
     verified: bool
-    states: int = Field(description="Policies that know the person: 0 for somebody never seen")
-    changes: int = Field(description="Rows of the ledger that were folded, of every epoch")
-    decisions: int = Field(description="Rows of the history, of every epoch")
-    difference: str | None = Field(description="Where the first difference is, what was expected and what was found")
+    states: int = Field(description="Policies that have a state for the user; 0 for an unknown user")
+    changes: int = Field(description="Ledger entries that were folded, of all epochs")
+    decisions: int = Field(description="Decisions that were compared, of all epochs")
+    difference: str | None = Field(description="Place of the first difference, the expected value and the value found")
 
 
 class EraseAnswer(Ok):
-    """Gone, and on disk."""
+    """Erased, and on disk."""
 
     model_config = ConfigDict(
         json_schema_extra={
@@ -103,7 +103,7 @@ class EraseAnswer(Ok):
     )
 
     user_id: str
-    erased: dict[str, int] = Field(description="Rows deleted from each table that can hold any of a person")
+    erased: dict[str, int] = Field(description="Rows deleted from each table that can hold rows of a user")
     total: int
 
 

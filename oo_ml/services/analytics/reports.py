@@ -11,6 +11,17 @@ from oo_ml.services.paging import Found, PageCommand, by_offset
 from oo_ml.storage import reports
 from oo_ml.storage.reports import Choices, Filters, Report
 
+__all__ = [
+    "Choices",
+    "DecisionsCommand",
+    "Filters",
+    "Report",
+    "ReportCommand",
+    "list_decisions",
+    "read_choices",
+    "read_reports",
+]
+
 
 @dataclass(frozen=True, slots=True)
 class ReportCommand:

@@ -23,14 +23,25 @@ class Granted:
     is_new: bool
 
 
-def grant(url: str, settings: Settings, name: str, rights: Rights) -> Granted:
-    """Grant `rights` to the role `name`, and create the role if it does not exist. Idempotent.
+def grant_service(url: str, settings: Settings, name: str) -> Granted:
+    """Grant the role `name` the rights of the service; the arguments and errors are those of `grant_analyst`."""
+    return _grant_in_transaction(url, settings, name, Rights.SERVICE)
+
+
+def grant_analyst(url: str, settings: Settings, name: str) -> Granted:
+    """Grant the role `name` the rights of an analyst. The role is created if it does not exist.
+
+    Granting again changes nothing.
 
     Raises:
-        GrantRefusedError: the caller lacks the rights for this, or the name is invalid.
+        GrantRefusedError: the session's role may not grant this, or no role can have this name.
         UnavailableError: the database has not been migrated to this release.
     """
-    # Under the lock of migrations, because a concurrent migration could create tables that the grant misses.
+    return _grant_in_transaction(url, settings, name, Rights.ANALYST)
+
+
+def _grant_in_transaction(url: str, settings: Settings, name: str, rights: Rights) -> Granted:
+    # The lock of migrations: a migration that runs meanwhile may make tables that would be missed.
     with migrate.migration_connection(url, settings) as connection:
         granted = _grant(connection, name, rights)
         connection.commit()

@@ -20,6 +20,8 @@ from oo_ml.services.audit.differences import (
 from oo_ml.storage import audit, upkeep
 from oo_ml.storage.user_ranges import UserRange
 
+__all__ = ["Report", "UserRange", "verify", "verify_range"]
+
 # Ledger entries in memory at once.
 PAGE_SIZE: Final = 1000
 

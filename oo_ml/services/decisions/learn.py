@@ -18,6 +18,8 @@ from oo_ml.storage.decisions import read_awaiting_decisions
 from oo_ml.storage.ledger import CallKey, IdempotencyKey, LedgerEntry, NamedReward, read_named_rewards
 from oo_ml.storage.states import StateKey
 
+__all__ = ["CorrectCommand", "DecisionRewardCommand", "IdempotencyKey", "RewardCommand", "Rewarded", "correct", "learn"]
+
 
 @dataclass(frozen=True, slots=True)
 class RewardCommand:

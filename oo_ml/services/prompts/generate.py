@@ -1,6 +1,6 @@
-"""Generating: a prompt version is picked, a language model writes tips, and what came of it is stored.
+"""Generating: pick a prompt version, have the language model write tips, store the tips or the failure.
 
-Two short transactions with the model's answer between them: none is open while the model is asked.
+The call to the model stands between two short transactions; no transaction is open during it.
 """
 
 from collections.abc import Mapping, Sequence
@@ -8,13 +8,15 @@ from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
+import httpx
 from sqlalchemy import Connection
 
 from oo_ml import llm, templates
 from oo_ml.domain.prompts import GeneratedTip
+from oo_ml.execution.pool import Workers
 from oo_ml.llm import Generation, Message
-from oo_ml.services.container import Services
-from oo_ml.services.prompts.traffic import Offer, PickCommand, picked
+from oo_ml.services.prompts.traffic import Offer, PickCommand, pick_version
+from oo_ml.settings import Settings
 from oo_ml.storage.generations import GenerationRow, TipRow, insert_generation
 from oo_ml.storage.prompts import PromptVersion
 
@@ -44,19 +46,20 @@ class Generated:
     completion_tokens: int
 
 
-async def generate(services: Services, command: GenerateCommand) -> Generated:
-    """Have tips written and stored, failures included.
+async def generate(
+    command: GenerateCommand, *, settings: Settings, client: httpx.AsyncClient, readers: Workers, writers: Workers
+) -> Generated:
+    """Generate tips and store them; a failure is stored too.
 
     Raises:
-        UnknownPromptVersionError, RetiredPromptVersionError: no such version, or no longer in use.
-        GatewayError, InvalidReplyError: the gateway or the model gave nothing that can be used.
+        UnknownPromptVersionError, RetiredPromptVersionError: the version does not exist, or is retired.
+        GatewayError, InvalidReplyError: the gateway or the model gave no usable reply.
         UnavailableError: the gateway or the database can't be reached.
     """
-    offer = await picked(
-        services, PickCommand(command.user_id, command.generation_id, command.created_at, command.prompt_version)
-    )
-    generation = await llm.generate_tips(services.llm, services.settings, _messages(offer.prompt, command), command.n)
-    await services.writers.run(_record, [_Record(command, offer, generation)])
+    pick = PickCommand(command.user_id, command.generation_id, command.created_at, command.prompt_version)
+    offer = await pick_version(pick, settings=settings, readers=readers, writers=writers)
+    generation = await llm.generate_tips(client, settings, _messages(offer.prompt, command), command.n)
+    await writers.run(_record, [_Record(command, offer, generation)])
     if generation.error is not None:
         raise generation.error
     return Generated(

@@ -1,6 +1,6 @@
-"""The prompt registry: publish, list, show, weigh, retire.
+"""The prompt registry: publish, list, show, weight and retire prompt versions.
 
-What is published never changes and can always be rendered.
+A published version never changes, and its templates can always be rendered.
 """
 
 from collections.abc import Sequence
@@ -26,7 +26,7 @@ from oo_ml.storage.prompts import PromptVersion
 
 @dataclass(frozen=True, slots=True)
 class WeighCommand:
-    """Give a version a weight, >= 0 and finite: its share of the calls that name none, relative to the others'."""
+    """Set the weight of a version, >= 0 and finite: its share, relative to other weights, of calls that name none."""
 
     version: str
     weight: float
@@ -49,7 +49,7 @@ def show(connection: Connection, versions: Sequence[str]) -> list[PromptVersion 
 def draft(
     *, version: str, description: str, system_template: str, user_template: str, published_at: datetime
 ) -> PromptVersion:
-    """Return a version as it will stand once published: active, and without traffic until somebody gives it some."""
+    """Return a version as it will be stored: active, and with weight 0."""
     return PromptVersion(
         version=version,
         status="active",
@@ -63,17 +63,17 @@ def draft(
 
 
 def publish(connection: Connection, drafts: Sequence[PromptVersion]) -> list[PromptVersion | OoMlError]:
-    """Write down new versions. One whose name is taken, or whose templates can't be rendered, is refused."""
+    """Store new versions. A name that is taken, or a template that can't be rendered, is refused."""
     return [_publish(connection, draft) for draft in drafts]
 
 
 def weigh(connection: Connection, commands: Sequence[WeighCommand]) -> list[PromptVersion | OoMlError]:
-    """Give versions in use their weights; a retired one is refused."""
+    """Set the weights of versions in use; a retired version is refused."""
     return [_weigh(connection, command) for command in commands]
 
 
 def retire(connection: Connection, versions: Sequence[str], *, retired_at: datetime) -> list[PromptVersion | OoMlError]:
-    """Take versions out of use for new generations; retiring one twice changes nothing."""
+    """Retire versions: new generations can't use them. Retiring again changes nothing."""
     for version in versions:
         prompts.retire(connection, version, retired_at)
     return show(connection, versions)
@@ -97,11 +97,11 @@ def _publish(connection: Connection, draft: PromptVersion) -> PromptVersion | Oo
 def _weigh(connection: Connection, command: WeighCommand) -> PromptVersion | OoMlError:
     is_in_use = prompts.set_weight(connection, command.version, command.weight)
     [shown] = show(connection, [command.version])
-    return shown if is_in_use or isinstance(shown, OoMlError) else retired(command.version)
+    return shown if is_in_use or isinstance(shown, OoMlError) else refuse_retired(command.version)
 
 
-def retired(version: str) -> RetiredPromptVersionError:
-    """Return what to say of a version that is no longer in use."""
+def refuse_retired(version: str) -> RetiredPromptVersionError:
+    """Return the refusal of a retired version."""
     return RetiredPromptVersionError(f"Retired prompt_version: {version}")
 
 

@@ -1,4 +1,4 @@
-"""Which prompt version writes a person's tips: the one named, or one that is drawn with a probability that is known.
+"""The choice of the prompt version for a generation: the named version, or one drawn with a known probability.
 
 The probability is stored with the generation, its tips and the decisions about them, so that versions can be compared.
 """
@@ -18,20 +18,20 @@ from oo_ml.domain.experiments import Evidence
 from oo_ml.domain.prompts import parse_versions
 from oo_ml.errors import OoMlError
 from oo_ml.execution.outcomes import only
-from oo_ml.services.container import Services
-from oo_ml.services.prompts.registry import WeighCommand, retired, show, weigh
+from oo_ml.execution.pool import Workers
+from oo_ml.services.prompts.registry import WeighCommand, refuse_retired, show, weigh
 from oo_ml.settings import AUTO, Settings
 from oo_ml.storage import prompts
 from oo_ml.storage.prompts import PromptVersion
 
 _LAST_RESORT: Final = "v1"
-# Shares by rewards differ a little from one generation to the next; these are shown.
-_SHOWN: Final = 0
+# Probabilities by rewards depend a little on the seed; lists show those of this seed.
+_SEED_OF_LISTS: Final = 0
 
 
 @dataclass(frozen=True, slots=True)
 class PickCommand:
-    """Pick a version for a generation. `prompt_version` is None unless the client named one."""
+    """Pick a version for a generation. `prompt_version` is None unless the client named a version."""
 
     user_id: str
     generation_id: UUID
@@ -41,22 +41,22 @@ class PickCommand:
 
 @dataclass(frozen=True, slots=True)
 class Offer:
-    """A version, and the probability with which it is picked, or was."""
+    """A version, and the probability with which it is picked or was picked."""
 
     prompt: PromptVersion
     probability: float
 
 
-async def picked(services: Services, command: PickCommand) -> Offer:
+async def pick_version(command: PickCommand, *, settings: Settings, readers: Workers, writers: Workers) -> Offer:
     """Return the version for a generation.
 
     Raises:
-        UnknownPromptVersionError, RetiredPromptVersionError: no such version, or no longer in use.
+        UnknownPromptVersionError, RetiredPromptVersionError: the version does not exist, or is retired.
         UnavailableError: the database can't be reached.
     """
-    # Whatever somebody may keep has to be written down.
-    workers = services.writers if _may_be_kept(services.settings, command) else services.readers
-    return only(await workers.run(partial(pick, settings=services.settings), [command]))
+    # A version that the user may keep is stored.
+    workers = writers if _may_be_kept(settings, command) else readers
+    return only(await workers.run(partial(pick, settings=settings), [command]))
 
 
 def pick(connection: Connection, commands: Sequence[PickCommand], *, settings: Settings) -> list[Offer | OoMlError]:
@@ -64,8 +64,8 @@ def pick(connection: Connection, commands: Sequence[PickCommand], *, settings: S
     return [_pick(connection, command, settings) for command in commands]
 
 
-def offered(connection: Connection, settings: Settings, seed: int) -> list[Offer] | OoMlError:
-    """Return the versions that a call which names none may get; their probabilities have the sum 1."""
+def find_offers(connection: Connection, settings: Settings, seed: int) -> list[Offer] | OoMlError:
+    """Return the versions that a call that names no version may get; their probabilities sum to 1."""
     names = parse_versions(settings.tip_prompt_version)
     if not names:
         offers = _by_weight(connection)
@@ -77,15 +77,17 @@ def offered(connection: Connection, settings: Settings, seed: int) -> list[Offer
 
 
 def traffic(connection: Connection, _: Sequence[None], *, settings: Settings) -> list[list[Offer]]:
-    """Return every version, retired ones included, the oldest first, with its share of the calls that name none."""
-    offers = offered(connection, settings, _SHOWN)
-    # Such calls are refused where no version is in use.
+    """Return every version, retired ones too, the oldest first, with its share of the calls that name no version."""
+    offers = find_offers(connection, settings, _SEED_OF_LISTS)
+    # If no version is in use, such calls are refused, and every share is 0.
     found = {} if isinstance(offers, OoMlError) else {one.prompt.version: one.probability for one in offers}
     return [[Offer(prompt, found.get(prompt.version, 0.0)) for prompt in prompts.list_all(connection)]]
 
 
-def weighed(connection: Connection, commands: Sequence[WeighCommand], *, settings: Settings) -> list[Offer | OoMlError]:
-    """Give versions in use their weights; return each with the share of the calls that name none which it now has."""
+def set_weights(
+    connection: Connection, commands: Sequence[WeighCommand], *, settings: Settings
+) -> list[Offer | OoMlError]:
+    """Set weights; return each version with the share that it now has of the calls that name no version."""
     outcomes = weigh(connection, commands)
     [listing] = traffic(connection, [None], settings=settings)
     found = {one.prompt.version: one for one in listing}
@@ -97,23 +99,23 @@ def _pick(connection: Connection, command: PickCommand, settings: Settings) -> O
     if command.prompt_version is not None:
         offers = _uniformly(connection, [command.prompt_version])
     else:
-        offers = offered(connection, settings, seed)
+        offers = find_offers(connection, settings, seed)
     if isinstance(offers, OoMlError):
         return offers
     offer = offers[experiments.pick([one.probability for one in offers], policies.draw(seed)[0])]
-    # Without a weight it is the default's turn, since no version has any.
+    # A version without a weight is the default, picked because no version has a weight; it is not kept.
     if _may_be_kept(settings, command) and offer.prompt.weight > 0:
-        return _kept(connection, command, offer)
+        return _keep(connection, command, offer)
     return offer
 
 
 def _uniformly(connection: Connection, names: Sequence[str]) -> list[Offer] | OoMlError:
-    """Return those that are in use; if there are none, what is wrong with the first."""
+    """Return the versions that are in use, each as often as it is named; if there are none, the first one's error."""
     shown = show(connection, names)
     in_use = [prompt for prompt in shown if isinstance(prompt, PromptVersion) and prompt.status == "active"]
     if in_use:
         return [Offer(prompt, places / len(in_use)) for prompt, places in Counter(in_use).items()]
-    return shown[0] if isinstance(shown[0], OoMlError) else retired(shown[0].version)
+    return shown[0] if isinstance(shown[0], OoMlError) else refuse_retired(shown[0].version)
 
 
 def _by_weight(connection: Connection) -> list[Offer]:
@@ -138,7 +140,7 @@ def _may_be_kept(settings: Settings, command: PickCommand) -> bool:
     return settings.prompt_sticky and nothing_named
 
 
-def _kept(connection: Connection, command: PickCommand, offer: Offer) -> Offer:
+def _keep(connection: Connection, command: PickCommand, offer: Offer) -> Offer:
     version, probability = prompts.assign(
         connection, command.user_id, offer.prompt.version, offer.probability, command.picked_at
     )

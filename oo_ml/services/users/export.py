@@ -7,11 +7,11 @@ import tempfile
 from collections.abc import Generator, Sequence
 from contextlib import ExitStack, closing
 from datetime import datetime
+from importlib.metadata import version
 from typing import IO, Final
 
 from sqlalchemy import Connection
 
-from oo_ml import __version__
 from oo_ml.errors import ExportFileError
 from oo_ml.files.export_document import FORMAT, FORMAT_VERSION
 from oo_ml.storage import audit, personal_data, upkeep
@@ -55,7 +55,7 @@ def _lines(connection: Connection, user_id: str, exported_at: datetime) -> Gener
     head = {
         "format": FORMAT,
         "format_version": FORMAT_VERSION,
-        "release": __version__,
+        "release": version("oo-ml"),
         "schema": migrate.revision(connection),
         "exported_at": exported_at,
         "user_id": user_id,

@@ -1,8 +1,9 @@
-"""What is known of a person, read without a lock."""
+"""Stats, latest decisions and receipts of a user, read without a lock."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from uuid import UUID
 
 from sqlalchemy import Connection
 
@@ -17,8 +18,24 @@ from oo_ml.storage.states import PolicyState, StateKey, read_states
 
 
 @dataclass(frozen=True, slots=True)
+class StatsCommand:
+    """Ask for the stats of a user and a policy."""
+
+    user_id: str
+    policy: str
+
+
+@dataclass(frozen=True, slots=True)
+class ReceiptCommand:
+    """Ask for the receipt of a decision."""
+
+    user_id: str
+    decision_id: UUID
+
+
+@dataclass(frozen=True, slots=True)
 class Stats:
-    """What a policy has learned of a user; `theta` has d numbers, all zero for somebody never seen."""
+    """Counters and model of a user and a policy; `theta` has d numbers, all zero for an unknown user."""
 
     pulls: int
     explore_count: int
@@ -38,9 +55,9 @@ class Stats:
         return self.explore_count / self.pulls if self.pulls else 0.0
 
 
-def stats(connection: Connection, keys: Sequence[StateKey]) -> list[Stats]:
-    """Return what is known under each key."""
-    return [_stats(connection, key) for key in keys]
+def stats(connection: Connection, commands: Sequence[StatsCommand]) -> list[Stats]:
+    """Return the stats of each user and policy."""
+    return [_stats(connection, StateKey(command.user_id, command.policy)) for command in commands]
 
 
 def _stats(connection: Connection, key: StateKey) -> Stats:
@@ -62,12 +79,13 @@ def features(connection: Connection, user_ids: Sequence[str]) -> list[list[Recen
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Receipt:
-    """A decision with all that explains it.
+    """A decision with everything that explains it.
 
     Attributes:
-        decision: as it was made and stored, with the reward that counts now.
-        draw: the two uniform numbers that its id stands for: whether to explore, and which candidate then.
-        rewards: what was said of its reward, oldest first.
+        decision: the stored decision, with the reward that counts now.
+        draw: the two uniform numbers made from its id: the first tells whether it explores, the second which candidate
+            is then chosen.
+        rewards: the ledger entries about its reward, oldest first.
     """
 
     decision: StoredDecision
@@ -75,10 +93,10 @@ class Receipt:
     rewards: list[ReceiptEntry]
 
 
-def receipts(connection: Connection, keys: Sequence[DecisionKey]) -> list[Receipt | OoMlError]:
+def receipts(connection: Connection, commands: Sequence[ReceiptCommand]) -> list[Receipt | OoMlError]:
     """Return the receipt of each decision."""
     snapshot(connection)
-    return [_receipt(connection, key) for key in keys]
+    return [_receipt(connection, DecisionKey(command.user_id, command.decision_id)) for command in commands]
 
 
 def _receipt(connection: Connection, key: DecisionKey) -> Receipt | OoMlError:

@@ -21,7 +21,7 @@ from oo_ml.execution import retry
 from oo_ml.services.decisions.decide import DecideCommand, Parameters, decide
 from oo_ml.services.decisions.learn import CorrectCommand, DecisionRewardCommand, correct, learn
 from oo_ml.services.prompts.registry import WeighCommand, draft, publish, retire, weigh
-from oo_ml.services.prompts.traffic import Offer, PickCommand, offered, pick, traffic
+from oo_ml.services.prompts.traffic import Offer, PickCommand, find_offers, pick, traffic
 from oo_ml.storage import generations, prompts
 from oo_ml.storage.generations import GenerationRow, TipRow
 from oo_ml.storage.postgres import engine
@@ -400,7 +400,7 @@ def test_by_rewards_the_best_version_gets_most_and_none_is_given_up(world: World
         commands = [PickCommand("ada", UUID(int=start + n), NOON) for n in range(10)]
         drawn = [shown(outcome) for outcome in pick(world.connection, commands, settings=settings)]
         for command, (version, probability) in zip(commands, drawn, strict=True):
-            shares = shares_of(offered(world.connection, settings, command.generation_id.int))
+            shares = shares_of(find_offers(world.connection, settings, command.generation_id.int))
             assert min(shares.values()) >= FLOOR
             assert probability == shares[version]
             expected.update(shares)

@@ -16,7 +16,7 @@ from sqlalchemy import Engine, event, text
 from oo_ml.domain.features import Moment, Task
 from oo_ml.domain.policies import EPSILON_GREEDY, LINUCB
 from oo_ml.errors import DatabaseTimeoutError, UnexpectedError
-from oo_ml.services.container import single_worker
+from oo_ml.services.database import single_worker
 from oo_ml.services.decisions.decide import DecideCommand, Parameters, decide
 from oo_ml.services.decisions.learn import CorrectCommand, DecisionRewardCommand, correct, learn
 from oo_ml.services.decisions.reset import reset

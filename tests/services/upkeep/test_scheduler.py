@@ -16,7 +16,7 @@ from sqlalchemy import Engine, text
 
 from oo_ml.domain.policies import LINUCB
 from oo_ml.errors import DatabaseRefusedError, DatabaseTimeoutError
-from oo_ml.services.container import single_worker
+from oo_ml.services.database import single_worker
 from oo_ml.services.upkeep import scheduler
 from oo_ml.services.upkeep.scheduler import Months, keep_months
 from oo_ml.storage.schema import migrate, partitions

@@ -5,6 +5,7 @@ import tempfile
 import time
 import tracemalloc
 from functools import partial
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,6 @@ import numpy as np
 import pytest
 from sqlalchemy import Engine, event, text
 
-from oo_ml import __version__
 from oo_ml.api.users.schemas import ExportAnswer
 from oo_ml.errors import ExportFileError
 from oo_ml.execution import retry
@@ -55,7 +55,7 @@ def test_every_row_and_every_column_is_there(db: Engine, user_id: str) -> None:
     live(db)
     document = json.loads(exported(db, user_id))
     assert list(document)[:7] == HEAD
-    assert (document["release"], document["schema"]) == (__version__, migrate.head())
+    assert (document["release"], document["schema"]) == (version("oo-ml"), migrate.head())
     assert (document["exported_at"], document["user_id"]) == ("2026-11-23T12:00:00.000000Z", user_id)
     assert list(document)[7:] == list(ORDER)
     assert ORDER.keys() == TABLES | {"prompt_assignments"}

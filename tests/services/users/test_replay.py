@@ -15,7 +15,7 @@ from sqlalchemy import Engine, text
 from oo_ml.errors import ExportFileError, OoMlError, ReplayRefusedError
 from oo_ml.files.export_document import opened
 from oo_ml.services.audit.verify import verify
-from oo_ml.services.container import single_worker
+from oo_ml.services.database import single_worker
 from oo_ml.services.decisions.learn import learn
 from oo_ml.services.upkeep.default_rewards import Defaults, give_default_rewards
 from oo_ml.services.users.erase import erase

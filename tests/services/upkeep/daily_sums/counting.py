@@ -4,7 +4,7 @@ import asyncio
 
 from sqlalchemy import Engine, text
 
-from oo_ml.services.container import single_worker
+from oo_ml.services.database import single_worker
 from oo_ml.services.upkeep.daily_sums import Days, count_days
 from tests.conftest import make_settings
 from tests.services.upkeep.daily_sums.people import NOW

@@ -1,0 +1,245 @@
+"""Decisions of a user: choose a candidate, learn a reward, read the receipt, correct the reward."""
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Annotated, Any, Final
+from uuid import UUID
+
+import uuid_utils.compat as uuid_utils
+from fastapi import APIRouter, Header, Path, Request, Response
+from fastapi.exceptions import RequestValidationError
+
+from oo_ml.api.bodies import answer, digest, parse
+from oo_ml.api.decisions.schemas import (
+    CorrectionRequest,
+    ReceiptAnswer,
+    ReceiptCandidate,
+    RewardAnswer,
+    RewardChange,
+    RewardRequest,
+    ScoreAnswer,
+    ScoreRequest,
+)
+from oo_ml.api.dependencies import KNOWN_PARAMETERS_ONLY, services
+from oo_ml.api.fields import DecisionId
+from oo_ml.api.openapi import documented
+from oo_ml.api.paths import REFUSALS, EncodedUserId, decode_user_id
+from oo_ml.api.statuses import DATABASE
+from oo_ml.domain.features import Moment, Task
+from oo_ml.domain.identifiers import MAX_IDENTIFIER_BYTES, is_identifier
+from oo_ml.domain.policies import EPSILON_GREEDY, LINUCB
+from oo_ml.errors import (
+    DecisionExistsError,
+    DecisionTooOldError,
+    IdempotencyKeyReusedError,
+    InvalidRequestError,
+    NoCandidatesError,
+    OoMlError,
+    OtherTipError,
+    UnknownDecisionError,
+)
+from oo_ml.execution.outcomes import only
+from oo_ml.services.decisions.decide import Answer, DecideCommand
+from oo_ml.services.decisions.learn import (
+    CorrectCommand,
+    DecisionRewardCommand,
+    IdempotencyKey,
+    RewardCommand,
+    Rewarded,
+    correct,
+    learn,
+)
+from oo_ml.services.users.stats import Receipt, ReceiptCommand, receipts
+
+router = APIRouter(tags=["decisions"])
+# The calls about one decision of a user; unlike the contract's calls they refuse unknown parameters.
+receipt_router = APIRouter(
+    prefix="/users/{user_id}/decisions/{decision_id}", tags=["users"], dependencies=[KNOWN_PARAMETERS_ONLY]
+)
+
+SCORE_REFUSALS: Final = (InvalidRequestError, NoCandidatesError, DecisionExistsError, DecisionTooOldError)
+REWARD_REFUSALS: Final = (InvalidRequestError, UnknownDecisionError, OtherTipError, IdempotencyKeyReusedError)
+_RECEIPT_REFUSALS: Final[Sequence[type[OoMlError]]] = (UnknownDecisionError, *REFUSALS)
+
+IdempotencyKeyHeader = Annotated[
+    str | None,
+    Header(
+        alias="Idempotency-Key",
+        description="Names this call, 1 to 200 bytes: sent again with the same body it counts once. Needs no"
+        " decision_id; with one, a reward counts once anyway",
+        examples=["9f0c7a1e-reaction-17"],
+    ),
+]
+DecisionIdInPath = Annotated[
+    DecisionId, Path(description="As answered by /score", examples=["01a207ac-5779-7446-ab27-aa4ca4d9dd7a"])
+]
+
+
+def _score_documented(name: str) -> dict[str, Any]:
+    return documented(name, takes=ScoreRequest, gives=ScoreAnswer, raises=(*SCORE_REFUSALS, *DATABASE))
+
+
+def _reward_documented(name: str) -> dict[str, Any]:
+    return documented(name, takes=RewardRequest, gives=RewardAnswer, raises=(*REWARD_REFUSALS, *DATABASE))
+
+
+@router.post("/score", summary="Choose by LinUCB", **_score_documented("score"))
+async def score(request: Request) -> Response:
+    """Choose the candidate with the highest theta.x + alpha sqrt(x^T A^-1 x), the first among equals."""
+    return await _score(request, LINUCB)
+
+
+@router.post("/score/egreedy", summary="Choose by epsilon-greedy", **_score_documented("scoreEgreedy"))
+async def score_egreedy(request: Request) -> Response:
+    """Choose any candidate with probability epsilon, else the one with the highest theta.x, the first among equals."""
+    return await _score(request, EPSILON_GREEDY)
+
+
+@router.post("/reward", summary="Reward LinUCB", **_reward_documented("reward"))
+async def reward(request: Request, idempotency_key: IdempotencyKeyHeader = None) -> Response:
+    """Add x x^T to A and reward times x to b of linucb-v1. The user's next decision uses it.
+
+    With decision_id, x and the policy are those of the decision, and a second reward for it changes nothing.
+    """
+    return await _reward(request, LINUCB, idempotency_key)
+
+
+@router.post("/reward/egreedy", summary="Reward epsilon-greedy", **_reward_documented("rewardEgreedy"))
+async def reward_egreedy(request: Request, idempotency_key: IdempotencyKeyHeader = None) -> Response:
+    """Add x x^T to A and reward times x to b of egreedy-v1. The user's next decision uses it.
+
+    With decision_id, x and the policy are those of the decision, and a second reward for it changes nothing.
+    """
+    return await _reward(request, EPSILON_GREEDY, idempotency_key)
+
+
+@receipt_router.get(
+    "",
+    summary="Get the receipt of a decision",
+    **documented("getDecision", gives=ReceiptAnswer, raises=_RECEIPT_REFUSALS),
+)
+async def decision(request: Request, user_id: EncodedUserId, decision_id: DecisionIdInPath) -> Response:
+    """Return the input of a decision, the propensity of each candidate, and every change of its reward."""
+    command = ReceiptCommand(decode_user_id(user_id), decision_id)
+    receipt = only(await services(request).readers.run(receipts, [command]))
+    return answer(_receipt_answer(receipt))
+
+
+@receipt_router.put(
+    "/reward",
+    summary="Amend the reward of a decision",
+    **documented("amendReward", takes=CorrectionRequest, gives=RewardAnswer, raises=_RECEIPT_REFUSALS),
+)
+async def amend(request: Request, user_id: EncodedUserId, decision_id: DecisionIdInPath) -> Response:
+    """Set the reward that counts: b becomes what it would be if this reward had come first.
+
+    A decision without a reward gets this one. Sent again, the call changes nothing. The ledger keeps earlier rewards.
+    """
+    body = await parse(request, CorrectionRequest)
+    return await _correct(request, user_id, decision_id, body.reward)
+
+
+@receipt_router.delete(
+    "/reward",
+    summary="Retract the reward of a decision",
+    **documented("retractReward", gives=RewardAnswer, raises=_RECEIPT_REFUSALS),
+)
+async def retract(request: Request, user_id: EncodedUserId, decision_id: DecisionIdInPath) -> Response:
+    """Retract the reward: A and b become what they would be without it.
+
+    After that only PUT gives the decision a reward; a late repetition of the retracted reward does not.
+    """
+    return await _correct(request, user_id, decision_id, None)
+
+
+def decide_command(body: ScoreRequest, policy: str, decided_at: datetime) -> DecideCommand:
+    """Return the command of a body for a policy.
+
+    Raises:
+        NoCandidatesError: the body has no candidates.
+    """
+    if not body.candidates:
+        raise NoCandidatesError
+    return DecideCommand(
+        user_id=body.user_id,
+        policy=policy,
+        decision_id=body.decision_id or uuid_utils.uuid7(),
+        decided_at=decided_at,
+        moment=Moment(body.context.hour_of_day, body.context.day_of_week),
+        candidates=body.candidates,
+        request_digest=digest(body, policy) if body.decision_id is not None else None,
+    )
+
+
+def score_answer(made: Answer) -> ScoreAnswer:
+    """Return the answer that is stored with a decision."""
+    return ScoreAnswer.model_validate(made.content)
+
+
+def reward_command(
+    body: RewardRequest, policy: str, idempotency_key: str | None, received_at: datetime
+) -> RewardCommand | DecisionRewardCommand:
+    """Return the command of a body for a policy."""
+    key = None if idempotency_key is None else IdempotencyKey(idempotency_key, digest(body, policy))
+    if body.decision_id is not None:
+        return DecisionRewardCommand(body.user_id, body.decision_id, body.tip_id, body.reward, received_at, key)
+    assert body.features is not None  # noqa: S101 - RewardRequest demands them
+    return RewardCommand(
+        user_id=body.user_id,
+        policy=policy,
+        tip_id=body.tip_id,
+        reward=body.reward,
+        received_at=received_at,
+        moment=Moment(body.features.hour_of_day, body.day_of_week),
+        task=Task(body.features.is_overdue, body.features.task_age_days, body.features.priority),
+        idempotency_key=key,
+    )
+
+
+def reward_answer(outcome: Rewarded) -> RewardAnswer:
+    """Return the answer to a reward or a correction."""
+    return RewardAnswer(applied=outcome.applied, reward=outcome.reward, decision_id=outcome.decision_id)
+
+
+async def _score(request: Request, policy: str) -> Response:
+    command = decide_command(await parse(request, ScoreRequest), policy, datetime.now(UTC))
+    app = services(request)
+    return answer(score_answer(await app.lanes.run(app.decide, command.user_id, command)))
+
+
+async def _reward(request: Request, policy: str, idempotency_key: str | None) -> Response:
+    body = await parse(request, RewardRequest)
+    _check(idempotency_key)
+    command = reward_command(body, policy, idempotency_key, datetime.now(UTC))
+    return answer(reward_answer(await services(request).lanes.run(learn, command.user_id, command)))
+
+
+async def _correct(request: Request, user_id: str, decision_id: UUID, reward: float | None) -> Response:
+    command = CorrectCommand(decode_user_id(user_id), decision_id, reward, datetime.now(UTC))
+    return answer(reward_answer(await services(request).lanes.run(correct, command.user_id, command)))
+
+
+def _check(idempotency_key: str | None) -> None:
+    if idempotency_key is not None and not is_identifier(idempotency_key):
+        problem = {
+            "msg": f"must be 1 to {MAX_IDENTIFIER_BYTES} bytes without control characters",
+            "type": "value_error",
+        }
+        raise RequestValidationError([{**problem, "loc": ("header", "idempotency-key")}])
+
+
+def _receipt_answer(receipt: Receipt) -> ReceiptAnswer:
+    stored = receipt.decision
+    columns = [stored.exploit, stored.explore, stored.propensities]
+    numbers = [[None] * len(stored.candidates) if column is None else column.tolist() for column in columns]
+    made = {
+        "draw": receipt.draw,
+        "x": stored.x.tolist(),
+        "candidates": [
+            ReceiptCandidate(**candidate, exploit=exploit, explore=explore, propensity=propensity)
+            for candidate, exploit, explore, propensity in zip(stored.candidates, *numbers, strict=True)
+        ],
+        "rewards": [RewardChange.model_validate(entry) for entry in receipt.rewards],
+    }
+    rest = {name: getattr(stored, name) for name in ReceiptAnswer.model_fields.keys() - made.keys()}
+    return ReceiptAnswer(**made, **rest)

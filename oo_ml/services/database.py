@@ -1,0 +1,103 @@
+"""The database of a process: its address, and connections for a command line, which does one thing at a time."""
+
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+from sqlalchemy import Connection, Engine
+
+from oo_ml import embedded_postgres
+from oo_ml.errors import OoMlError, UnavailableError, UnsuitableDatabaseError
+from oo_ml.execution import retry
+from oo_ml.execution.pool import Workers
+from oo_ml.execution.retry import Command, Outcome, Service
+from oo_ml.settings import Settings
+from oo_ml.storage.postgres import engine
+from oo_ml.storage.schema import suitability
+
+
+@contextmanager
+def database(settings: Settings, *, migrate: bool = True) -> Iterator[str]:
+    """Yield the address of the database: the one that the settings name, or a private one, started and migrated.
+
+    ADR 5: only `oo-ml db upgrade` migrates a database that the settings name. With `migrate` off the private one is
+    not migrated either.
+
+    Raises:
+        ConfigurationError: OO_ML_DATABASE_URL is not the address of a PostgreSQL server.
+        EmbeddedPostgresError: the private server could not be started.
+    """
+    if settings.database_url is not None:
+        url = settings.database_url.get_secret_value()
+        engine.parse_url(url)
+        yield url
+        return
+    with embedded_postgres.running(
+        settings.data_dir, bin_dir=settings.postgres_bin_dir, start_timeout=settings.postgres_start_timeout
+    ) as server:
+        if migrate:
+            # alembic takes 0.2 s to import, and a database that the settings name does not need it.
+            from oo_ml.storage.schema.migrate import upgrade  # noqa: PLC0415
+
+            upgrade(server.url, settings)
+        yield server.url
+
+
+@contextmanager
+def single_connection(
+    settings: Settings, database_url: str, *, read_only: bool = False, long: bool = False
+) -> Iterator[Engine]:
+    """Yield an engine with one connection."""
+    single = engine.create(database_url, settings, threads=1, read_only=read_only, long=long)
+    try:
+        yield single
+    finally:
+        single.dispose()
+
+
+@contextmanager
+def single_worker(settings: Settings, database_url: str) -> Iterator[Workers]:
+    """Yield one worker for services that may take OO_ML_LONG_TIMEOUT; on leaving, it finishes its transaction."""
+    single = engine.create(database_url, settings, threads=1, long=True)
+    worker = Workers(single, name="long", threads=1, queue=1, timeout=settings.long_timeout)
+    try:
+        yield worker
+    finally:
+        worker.close()
+
+
+def run_once(  # noqa: PLR0913 - what to run, where, and under which limits
+    settings: Settings,
+    database_url: str,
+    service: Service[Command, Outcome],
+    commands: Sequence[Command],
+    *,
+    read_only: bool = False,
+    long: bool = False,
+) -> list[Outcome]:
+    """Run `service` in one transaction, on a connection of its own."""
+    limit = settings.long_timeout if long else settings.request_timeout
+    with single_connection(settings, database_url, read_only=read_only, long=long) as single:
+        return retry.run(single, service, commands, time.monotonic() + limit)
+
+
+def refuse_encoding(settings: Settings, database_url: str) -> None:
+    """Check that the database can store every text. ADR 5: a database that does not answer passes.
+
+    Raises:
+        UnsuitableDatabaseError: its encoding is not UTF8.
+    """
+    try:
+        [problem] = run_once(settings, database_url, _encoding_problem, [None], read_only=True)
+    except UnavailableError:
+        return
+    if problem is not None:
+        raise problem
+
+
+def _encoding_problem(connection: Connection, _: Sequence[None]) -> list[OoMlError | None]:
+    try:
+        suitability.check_encoding(connection)
+    except UnsuitableDatabaseError as error:
+        return [error]
+    return [None]
