@@ -57,6 +57,7 @@ class Change:
     previous_reward: float | None = None
 
 
+# ADR 8
 def fold(before: Learned, change: Change) -> Learned:
     """Return what is known after `change`.
 

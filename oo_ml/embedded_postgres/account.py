@@ -61,6 +61,7 @@ class Account:
                 os.chown(Path(directory, name), self.uid, self.gid, follow_symlinks=False)
 
 
+# ADR 4
 def for_data(data_dir: Path, cluster: Path, bin_dir: Path) -> Account:
     """The account that runs the server of `cluster`, which need not exist yet, in `data_dir`, which does."""
     if os.geteuid() != 0:

@@ -1,3 +1,4 @@
+-- ADR 2
 -- Partitions of feature_history, a month (UTC) each. Both functions run with the rights of the tables' owner, so that
 -- the service can keep the months without owning the tables. They lock feature_history first and then its partitions,
 -- so that processes that meet wait for each other.

@@ -1,3 +1,4 @@
+-- ADR 11
 -- Views between tables and reports: what each row adds to the sums by day, and the sums together with the rows that
 -- upkeep has not counted yet. A decision enters the cell of its day, policy, ... with reaction `none` (+1). Each ledger
 -- entry takes its decision out of the cell that it was in (-1) and puts it into another (+1). So the sum over any set of

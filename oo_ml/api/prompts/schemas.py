@@ -9,7 +9,7 @@ from oo_ml.api.schemas import Answer, Body, Page
 
 
 class PublishRequest(Body):
-    """A new prompt version. Both templates are Jinja2, restricted: see docs/prompts.md."""
+    """A new prompt version. Both templates are Jinja2, restricted: see docs/guides/prompts.md."""
 
     version: Version
     description: Annotated[Text, Field(max_length=250)] = ""

@@ -83,6 +83,7 @@ def migration_connection(database: str | Engine | Connection, settings: Settings
         _set(connection, "lock_timeout", f"{milliseconds(settings.migration_lock_timeout)}ms")
         # Every name is qualified. A role called oo_ml would otherwise have the schema of that name in its path, and
         # autogenerate would take its tables for tables without a schema.
+        # ADR 13
         _set(connection, "search_path", "pg_catalog")
         connection.dialect.default_schema_name = "pg_catalog"
         connection.commit()
@@ -193,6 +194,7 @@ def known() -> frozenset[str]:
     return frozenset(script.revision for script in scripts.walk_revisions())
 
 
+# ADR 12
 def is_compared(name: str | None, type_: str, _parents: object) -> bool:
     """Tell autogenerate to look at schema oo_ml alone, and not at the partitions of feature_history."""
     if type_ == "schema":

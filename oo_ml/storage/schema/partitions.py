@@ -102,6 +102,7 @@ def is_crowded(connection: Connection, month: datetime, movable: int = MOVABLE) 
     return bool(waiting.of_month > movable or waiting.of_all > limit)
 
 
+# ADR 2
 def make(connection: Connection, month: datetime) -> list[str]:
     """Make a month, with what waits for it in the default partition; return the table's name, unless it was there."""
     return list(connection.scalars(_MAKE, {"first": month, "months": 1}))

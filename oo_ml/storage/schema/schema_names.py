@@ -15,6 +15,7 @@ from oo_ml.settings import Settings
 _NAME: Final = re.compile(r"\b(analytics|rollup)(?=\.)|(?<=SCHEMA )(analytics|rollup)\b|(?<=')(analytics|rollup)(?=')")
 
 
+# ADR 13
 def translation(settings: Settings) -> Callable[[str], str]:
     """Return the function that puts the names of the settings into a statement."""
     names = {"analytics": settings.analytics_schema, "rollup": settings.rollup_schema}

@@ -98,6 +98,7 @@ def revision_of_ours(connection: Connection, revision: str | None, known: Collec
     return revision
 
 
+# ADR 13
 def check_room(connection: Connection, settings: Settings) -> None:
     """Make sure that the three schemas can be made, or are there and empty.
 

@@ -53,6 +53,7 @@ __all__ = [
     "upkeep",
 ]
 
+# ADR 16
 policy_state = Table(
     "policy_state",
     metadata,
