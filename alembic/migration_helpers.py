@@ -21,6 +21,7 @@ _TOKEN: Final = re.compile(
 )
 
 
+# ADR 12
 def run_directory(name: str) -> None:
     """Run the files of alembic/sql/NAME in the order of their names, one statement at a time."""
     for script in sorted((_SQL / name).glob("*.sql")):

@@ -59,6 +59,7 @@ class Change:
     previous_reward: float | None = None
 
 
+# ADR 8
 def fold(before: Learned, change: Change) -> Learned:
     """Return `before` with `change` folded in.
 

@@ -61,6 +61,7 @@ class Account:
                 os.chown(Path(directory, name), self.uid, self.gid, follow_symlinks=False)
 
 
+# ADR 4
 def choose_account(data_dir: Path, cluster: Path, bin_dir: Path) -> Account:
     """Return the account for the server of `cluster`. `data_dir` exists; `cluster` may not exist yet."""
     if os.geteuid() != 0:

@@ -89,6 +89,7 @@ def _join(held: ExitStack, data_dir: Path, bin_dir: Path | None, timeout: float,
     return Server(socket_dir)
 
 
+# ADR 4
 def _leave(data_dir: Path, data: Path, socket_dir: Path, users: int, timeout: float) -> None:
     try:
         with hold_lock(data_dir / "start.lock", time.monotonic() + timeout):

@@ -39,6 +39,7 @@ _DETACHED_MONTH: Final = re.compile(r"feature_history_\d{4}_\d{2}")
 _ROWS_AT_ONCE: Final = 100
 
 
+# ADR 15
 # Every table that a user's rows can be in.
 _DECLARED: Final = sorted(one.name for one in metadata.tables.values() if one.info == USERS)
 

@@ -168,7 +168,7 @@ def lock_or_create_states(
     """Lock the rows of `keys`, and create those that don't exist.
 
     A transaction never creates a row while it holds locks on rows that others can see: two that did so could wait for
-    each other in a circle (ADR 16).
+    each other in a circle (ADR 19).
 
     Args:
         connection: in the transaction.

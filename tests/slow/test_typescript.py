@@ -29,18 +29,22 @@ def project(tmp_path: Path) -> Path:
     return copy
 
 
-def test_the_readmes_calls_compile_and_work(serve: Serve, project: Path) -> None:
-    """Every call, its fields, enums, outcomes, pages and codes; what wrong.ts holds does not compile."""
+def test_generated_client(serve: Serve, project: Path) -> None:
+    """The modules of tests/typescript/ and of the guide compile and work; the former makes every call."""
     service = serve(epsilon=0, litellm_url="http://127.0.0.1:1")
-    [generate] = [block.content for block in blocks(PAGES["docs/api.md"].read_text("utf-8")) if "npx " in block.content]
-    run(project, *shlex.split(generate.replace("http://localhost:8000", service.url)))
+    guide = blocks(PAGES["docs/guides/integrate.md"].read_text("utf-8").replace("http://localhost:8000", service.url))
+    [generate] = [block.content for block in guide if "npx " in block.content]
+    (project / "guide.ts").write_text("".join(block.content for block in guide if block.language == "ts"), "utf-8")
+    run(project, *shlex.split(generate))
     run(project, "npx", "tsc", "--project", ".")
     run(project, "node", "out/client.js", service.url)
+    assert run(project, "node", "out/guide.js") == "Show t1\nCounted: true\n"
 
 
-def run(directory: Path, *command: str) -> None:
-    """Run a program, which has to succeed."""
+def run(directory: Path, *command: str) -> str:
+    """Run a program, which has to succeed, and return what it prints."""
     done = subprocess.run(  # noqa: S603 - programs of the lock
         command, cwd=directory, check=False, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
     )
     assert done.returncode == 0, f"{command}\n{done.stdout}"
+    return done.stdout

@@ -1,4 +1,4 @@
-// The README's calls, made with a client whose types openapi-typescript generates with its defaults.
+// Every call, made with a client whose types openapi-typescript generates with its defaults.
 // tests/slow/test_typescript.py generates schema.d.ts, compiles this file, and runs it against a service.
 
 import createClient from "openapi-fetch";

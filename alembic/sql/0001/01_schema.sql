@@ -1,3 +1,4 @@
+-- ADR 13, ADR 16
 -- oO ML's schema, from top to bottom. Three schemas, so that the tables can live in another application's database:
 --
 --   oo_ml      the tables below, and alembic_version. The service reads and writes them; no other role should write.

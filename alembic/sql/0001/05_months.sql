@@ -1,3 +1,4 @@
+-- ADR 2
 -- Partitions of feature_history, a month (UTC) each. Both functions run with the rights of the tables' owner, so that
 -- the service can create and detach months without owning the tables. They lock feature_history first and then its
 -- partitions, so two concurrent calls wait for each other and don't deadlock.

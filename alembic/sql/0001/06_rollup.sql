@@ -1,5 +1,5 @@
--- Views between tables and reports: the addition of each row to the sums by day, and the sums together with the rows
--- that upkeep has not counted yet. A decision enters the cell of its day, policy, ... with reaction `none` (+1). Each ledger
+-- Views between tables and reports (ADR 11): the addition of each row to the sums by day, and the sums together with the
+-- rows that upkeep has not counted yet. A decision enters the cell of its day, policy, ... with reaction `none` (+1). Each ledger
 -- entry takes its decision out of the cell that it was in (-1) and puts it into another (+1). So the sum over any set of
 -- rows is the change that these rows made.
 

@@ -1,7 +1,7 @@
 -- The contract with analysts begins here: tables may change, this schema only grows. An analyst needs USAGE on it and
 -- SELECT on its views. Functions that read tables run with their owner's rights, and so do views.
 
-COMMENT ON SCHEMA analytics IS 'Contract with analysts: views, and functions for statistics. See docs/analytics.md';
+COMMENT ON SCHEMA analytics IS 'Contract with analysts: views, and functions for statistics. See docs/guides/analytics.md';
 
 CREATE FUNCTION analytics.wilson_low(rate float8, n float8) RETURNS float8
 LANGUAGE sql IMMUTABLE PARALLEL SAFE

@@ -15,7 +15,7 @@ MAX_TASKS = 1000
 
 
 class PublishRequest(Body):
-    """A new prompt version. Both templates are Jinja2, restricted: see docs/prompts.md."""
+    """A new prompt version. Both templates are Jinja2, restricted: see docs/guides/prompts.md."""
 
     version: Version
     description: Annotated[Text, Field(max_length=250)] = ""

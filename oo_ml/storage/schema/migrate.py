@@ -192,6 +192,7 @@ def known() -> frozenset[str]:
     return frozenset(script.revision for script in scripts.walk_revisions())
 
 
+# ADR 12
 def is_compared(name: str | None, type_: str, _parents: object) -> bool:
     """Tell autogenerate to compare schema oo_ml only, without the partitions of feature_history."""
     if type_ == "schema":

@@ -102,6 +102,7 @@ def is_crowded(connection: Connection, month: datetime, movable: int = MOVABLE) 
     return bool(waiting.of_month > movable or waiting.of_all > limit)
 
 
+# ADR 2
 def make(connection: Connection, month: datetime) -> list[str]:
     """Create the partition of a month and move its decisions there; return its name, or [] if it already exists."""
     return list(connection.scalars(_MAKE, {"first": month, "months": 1}))

@@ -15,6 +15,7 @@ from oo_ml.settings import Settings
 _NAME: Final = re.compile(r"\b(analytics|rollup)(?=\.)|(?<=SCHEMA )(analytics|rollup)\b|(?<=')(analytics|rollup)(?=')")
 
 
+# ADR 13
 def translation(settings: Settings) -> Callable[[str], str]:
     """Return the function that replaces the default names in a statement with those of the settings."""
     names = {"analytics": settings.analytics_schema, "rollup": settings.rollup_schema}

@@ -98,6 +98,7 @@ def revision_of_ours(connection: Connection, revision: str | None, known: Collec
     return revision
 
 
+# ADR 13
 def check_room(connection: Connection, settings: Settings) -> None:
     """Check that the three schemas either exist and are empty, or can be created.
 
