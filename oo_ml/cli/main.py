@@ -39,6 +39,7 @@ class LazyCommand(TyperCommand):
             app.command(self.name)(target)
         command = typer.main.get_command(app)
         assert isinstance(command, TyperCommand | TyperGroup)  # noqa: S101 - Typer makes no others
+        command.name = self.name
         return command
 
     def make_context(self, *args: Any, **extra: Any) -> Any:  # noqa: ANN401 - as the command has it
