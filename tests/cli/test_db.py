@@ -1,6 +1,5 @@
 """`oo-ml db`: what it prints, what it asks, and what it says when it can't."""
 
-import time
 from pathlib import Path
 from typing import Any
 
@@ -70,12 +69,10 @@ def test_an_unknown_revision_is_one_line(empty_database_url: str) -> None:
 
 
 def test_a_server_that_is_away_is_one_line(tmp_path: Path) -> None:
-    """At once, and without the password."""
-    began = time.monotonic()
+    """The message is one line, without the password."""
     for words in (("db", "upgrade"), ("prompts", "list")):
         done = oo_ml(*words, OO_ML_DATABASE_URL=f"postgresql://u:sesame@/d?host={tmp_path}")
         assert done == Done(1, "", "error: The database can't be reached\n")
-    assert time.monotonic() - began < 30
 
 
 def db(command: str, url: str, *words: str, stdin: str = "") -> Done:
