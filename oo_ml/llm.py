@@ -1,4 +1,4 @@
-"""The chat-completions client: what the gateway is asked, and what each of its answers and failures means.
+"""Client of the chat-completions gateway: its requests, and the errors for its answers and failures.
 
 One call takes no longer than OO_ML_LLM_TIMEOUT and reads no more than OO_ML_LLM_MAX_REPLY_BYTES, whatever the gateway
 does. Never called inside a transaction.
@@ -22,11 +22,11 @@ from oo_ml.settings import ResponseFormat, Settings
 MODEL: Final = "tip-generator"
 TEMPERATURE: Final = 0.7
 MAX_ATTEMPTS: Final = 3
-# Of a bad reply: what the model is shown of it, and what people are.
+# The part of a bad reply that goes back to the model, and the part in the error message.
 MAX_QUOTED_CHARACTERS: Final = 8_000
 MAX_SHOWN_CHARACTERS: Final = 200
 MAX_ERROR_CHARACTERS: Final = 500
-# A larger count is a mistake of the gateway's; the sum over the attempts still fits PostgreSQL's integer.
+# A larger count is an error of the gateway. The sum over the attempts fits PostgreSQL's integer.
 MAX_TOKENS: Final = 100_000_000
 
 Message = Mapping[str, str]
@@ -44,9 +44,9 @@ class Completion:
 
 @dataclass(frozen=True, slots=True)
 class Generation:
-    """What came of asking for tips, and what it cost: tips, or the error to answer with.
+    """Result and cost of a request for tips: the tips, or the error to answer with.
 
-    Tokens are summed over the attempts; `model` is the one that answered last, None if none did.
+    Tokens are summed over the attempts; `model` answered last, None if there was no answer.
     """
 
     tips: tuple[GeneratedTip, ...]
@@ -71,7 +71,7 @@ def create_client(settings: Settings) -> httpx.AsyncClient:
         limits=httpx.Limits(
             max_connections=settings.llm_max_connections, max_keepalive_connections=settings.llm_max_connections
         ),
-        # LITELLM_URL says where the gateway is. A proxy or a .netrc meant for other programs would send prompts and
+        # LITELLM_URL is the address of the gateway. A proxy or a .netrc meant for other programs would send prompts and
         # the key elsewhere, or replace the key.
         trust_env=False,
     )
@@ -80,9 +80,9 @@ def create_client(settings: Settings) -> httpx.AsyncClient:
 async def generate_tips(
     client: httpx.AsyncClient, settings: Settings, messages: Sequence[Message], n: int
 ) -> Generation:
-    """Ask for `n` tips; after a reply that is not the array asked for, say what is wrong and ask again, twice at most.
+    """Ask for `n` tips. After a reply that is not the requested array, name the error and ask again, at most twice.
 
-    Never raises for what the gateway or the model does: failures have a cost too, and are stored like successes.
+    Never raises for errors of the gateway or the model: failures have a cost too, and are stored like successes.
     """
     started = time.perf_counter()
     conversation = list(messages)
@@ -97,8 +97,8 @@ async def generate_tips(
             completions.append(completion)
             tips, error = parse_reply(completion.text, n), None
         except ReplyError as refused:
-            error = _invalid_reply(completion.text, refused)
-            conversation += [_quoted(completion.text), {"role": "user", "content": write_correction(refused)}]
+            error = _build_reply_error(completion.text, refused)
+            conversation += [_quote(completion.text), {"role": "user", "content": write_correction(refused)}]
         except OoMlError as failure:
             error = failure
             break
@@ -119,8 +119,8 @@ async def complete(
     """Ask the gateway once.
 
     Raises:
-        GatewayError: It answered with an error, with too much, or with something that is no chat completion.
-        GatewayUnreachableError: It can't be reached, dropped the connection, or did not answer in time.
+        GatewayError: The gateway answered with an error, with too much, or with something that is no chat completion.
+        GatewayUnreachableError: The gateway cannot be reached, dropped the connection, or did not answer in time.
     """
     question: dict[str, object] = {"model": MODEL, "temperature": TEMPERATURE, "messages": messages}
     if settings.llm_response_format is ResponseFormat.JSON_SCHEMA:
@@ -128,25 +128,25 @@ async def complete(
         question["response_format"] = {"type": "json_schema", "json_schema": schema}
     limit = settings.llm_max_reply_bytes
     try:
-        # httpx bounds each read; only this bounds a gateway that sends a byte now and then.
+        # httpx bounds each read; only this timeout bounds a gateway that sends a byte now and then.
         async with (
             asyncio.timeout(settings.llm_timeout),
             client.stream("POST", "chat/completions", json=question) as response,
         ):
             body = await _read(response, limit)
     except (TimeoutError, httpx.TransportError) as failure:
-        raise GatewayUnreachableError(_reason(failure, settings)) from failure
+        raise GatewayUnreachableError(_describe(failure, settings)) from failure
     except httpx.DecodingError as failure:
         raise GatewayError("The language model gateway's answer can't be unpacked") from failure
     if not response.is_success:
-        raise GatewayError(_error_message(response.status_code, body[:limit], settings))
+        raise GatewayError(_build_message(response.status_code, body[:limit], settings))
     if len(body) > limit:
         raise GatewayError(f"The language model gateway's answer is larger than {limit} bytes")
-    return _completion(body)
+    return _parse_completion(body)
 
 
 async def _read(response: httpx.Response, limit: int) -> bytes:
-    """Return the body; of one larger than `limit`, its beginning, which is larger than `limit` too."""
+    """Return the body, or the beginning of a larger body, which exceeds `limit` too."""
     body = bytearray()
     async with aclosing(response.aiter_bytes()) as chunks:  # type: ignore[type-var]  # a generator, declared an iterator
         async for chunk in chunks:
@@ -156,8 +156,8 @@ async def _read(response: httpx.Response, limit: int) -> bytes:
     return bytes(body)
 
 
-def _reason(failure: Exception, settings: Settings) -> str:
-    """Say what happened, without the address: whoever reads it is a client of the service, not its operator."""
+def _describe(failure: Exception, settings: Settings) -> str:
+    """Return a sentence without the address, because clients of the service read it."""
     match failure:
         case httpx.ConnectTimeout():
             return (
@@ -173,9 +173,9 @@ def _reason(failure: Exception, settings: Settings) -> str:
             return "The language model gateway dropped the connection"
 
 
-def _error_message(status: int, body: bytes, settings: Settings) -> str:
+def _build_message(status: int, body: bytes, settings: Settings) -> str:
     text = body.decode(errors="replace")
-    match _json(body):
+    match _parse_json(body):
         case {"error": {"message": str() as text}}:
             pass
     # Some gateways quote the key they were sent.
@@ -185,7 +185,7 @@ def _error_message(status: int, body: bytes, settings: Settings) -> str:
     return f"The language model gateway answered {status}: {shown or 'nothing'}"
 
 
-def _json(body: bytes) -> object:
+def _parse_json(body: bytes) -> object:
     """Return the JSON in `body`, None if there is none."""
     try:
         return json.loads(body)
@@ -193,8 +193,8 @@ def _json(body: bytes) -> object:
         return None
 
 
-def _completion(body: bytes) -> Completion:
-    answer = _json(body)
+def _parse_completion(body: bytes) -> Completion:
+    answer = _parse_json(body)
     if not isinstance(answer, dict):
         raise GatewayError("The language model gateway's answer is not a JSON object")
     match answer.get("choices"):
@@ -210,21 +210,21 @@ def _completion(body: bytes) -> Completion:
     return Completion(
         text=text or "",
         model=model if isinstance(model, str) and is_identifier(model) else MODEL,
-        prompt_tokens=_tokens(counts.get("prompt_tokens")),
-        completion_tokens=_tokens(counts.get("completion_tokens")),
+        prompt_tokens=_count_tokens(counts.get("prompt_tokens")),
+        completion_tokens=_count_tokens(counts.get("completion_tokens")),
     )
 
 
-def _tokens(count: object) -> int:
+def _count_tokens(count: object) -> int:
     return count if isinstance(count, int) and not isinstance(count, bool) and 0 <= count <= MAX_TOKENS else 0
 
 
-def _quoted(reply: str) -> Message:
-    """Return a bad reply as the model's own turn; some providers refuse an empty one."""
+def _quote(reply: str) -> Message:
+    """Return a bad reply as a turn of the model; some providers refuse an empty one."""
     return {"role": "assistant", "content": make_storable(reply[:MAX_QUOTED_CHARACTERS]) or "(nothing)"}
 
 
-def _invalid_reply(reply: str, refused: ReplyError) -> InvalidReplyError:
+def _build_reply_error(reply: str, refused: ReplyError) -> InvalidReplyError:
     return InvalidReplyError(
         f"The language model's reply was not the JSON array asked for, after {MAX_ATTEMPTS} attempts. {refused} "
         f"It began: {make_storable(reply)[:MAX_SHOWN_CHARACTERS]}"

@@ -65,8 +65,8 @@ def _failure(settings: Settings) -> OoMlError:
     return caught.value
 
 
-def test_the_question_is_what_the_contract_says(gateway: Gateway) -> None:
-    """Path, key, model, temperature and messages reach the gateway; the shape is asked for only when set so."""
+def test_request(gateway: Gateway) -> None:
+    """Path, key, model, temperature and messages reach the gateway; the schema is sent only if set so."""
     gateway.script(completion(GOOD))
 
     _generate(_settings(gateway))
@@ -78,8 +78,8 @@ def test_the_question_is_what_the_contract_says(gateway: Gateway) -> None:
     assert request.body == {"model": "tip-generator", "temperature": 0.7, "messages": MESSAGES}
 
 
-def test_the_shape_is_asked_for_when_set_so(gateway: Gateway) -> None:
-    """With OO_ML_LLM_RESPONSE_FORMAT=json_schema the gateway is given the schema of an array of n tips."""
+def test_response_format(gateway: Gateway) -> None:
+    """With OO_ML_LLM_RESPONSE_FORMAT=json_schema the request has the schema of an array of n tips."""
     gateway.script(completion(GOOD))
 
     _generate(_settings(gateway, response_format=ResponseFormat.JSON_SCHEMA), n=2)
@@ -90,7 +90,7 @@ def test_the_shape_is_asked_for_when_set_so(gateway: Gateway) -> None:
     assert response_format["json_schema"]["schema"]["maxItems"] == 2
 
 
-def test_the_gateway_may_live_below_a_path(gateway: Gateway) -> None:
+def test_url_with_a_path(gateway: Gateway) -> None:
     """LITELLM_URL may end in a path, with or without a slash."""
     gateway.script(completion(GOOD))
     for suffix in ("/v1", "/v1/"):
@@ -99,8 +99,8 @@ def test_the_gateway_may_live_below_a_path(gateway: Gateway) -> None:
     assert [request.path for request in gateway.requests] == ["/v1/chat/completions"] * 2
 
 
-def test_calls_share_connections(gateway: Gateway) -> None:
-    """One client keeps its connection from call to call."""
+def test_connection_reuse(gateway: Gateway) -> None:
+    """A client keeps its connection from call to call."""
     settings = _settings(gateway)
 
     async def main() -> None:
@@ -114,8 +114,8 @@ def test_calls_share_connections(gateway: Gateway) -> None:
 
 
 @pytest.mark.parametrize("reply", [GOOD, f"```json\n{GOOD}\n```", f"Here you are:\n```\n{GOOD}\n```\nEnjoy."])
-def test_a_good_reply_becomes_tips(gateway: Gateway, reply: str) -> None:
-    """JSON alone or in a fence is taken at once, with its model and tokens."""
+def test_good_replies(gateway: Gateway, reply: str) -> None:
+    """A JSON array, alone or in a fence, becomes tips with a model and a count of tokens."""
     gateway.script(completion(reply))
 
     generation = _generate(_settings(gateway))
@@ -136,8 +136,8 @@ def test_a_good_reply_becomes_tips(gateway: Gateway, reply: str) -> None:
         ('[{"content": "\\ud800"}]', "not text"),
     ],
 )
-def test_a_bad_reply_is_answered_with_a_correction(gateway: Gateway, bad: str, complaint: str) -> None:
-    """The reply and what is wrong with it are appended, the model is asked again, and tokens are summed."""
+def test_correction(gateway: Gateway, bad: str, complaint: str) -> None:
+    """A bad reply and its error are appended, the model is asked again, and tokens are summed."""
     gateway.script(completion(bad), completion(GOOD))
 
     generation = _generate(_settings(gateway))
@@ -152,8 +152,8 @@ def test_a_bad_reply_is_answered_with_a_correction(gateway: Gateway, bad: str, c
     assert len(sent) == 4
 
 
-def test_two_bad_replies_and_a_good_one(gateway: Gateway) -> None:
-    """The conversation grows by two messages a try."""
+def test_two_corrections(gateway: Gateway) -> None:
+    """The conversation grows by two messages with each attempt."""
     gateway.script(completion(None, choices=[{"message": {"content": None}}]), completion(PROSE), completion(GOOD))
 
     assert _generate(_settings(gateway)).attempts == 3
@@ -161,8 +161,8 @@ def test_two_bad_replies_and_a_good_one(gateway: Gateway) -> None:
     assert [len(request.body["messages"]) for request in gateway.requests] == [2, 4, 6]  # type: ignore[arg-type]
 
 
-def test_three_bad_replies_are_an_error(gateway: Gateway) -> None:
-    """After the third the first 200 characters are shown, and what it cost is known."""
+def test_three_bad_replies(gateway: Gateway) -> None:
+    """The error shows the first 200 characters, and the generation has the tokens of all three attempts."""
     reply = "Sorry, " + "no \ud800" * 5_000
     gateway.script(completion(reply))
 
@@ -177,8 +177,8 @@ def test_three_bad_replies_are_an_error(gateway: Gateway) -> None:
     assert len(quoted) == MAX_QUOTED_CHARACTERS
 
 
-def test_an_error_on_the_way_keeps_the_cost(gateway: Gateway) -> None:
-    """A gateway that fails at the second try: its error, and the first try's tokens."""
+def test_error_in_a_later_attempt(gateway: Gateway) -> None:
+    """An error of the gateway in the second attempt keeps the tokens of the first."""
     gateway.script(completion(PROSE), answer(500, "out of memory", "text/plain"))
 
     generation = _generate(_settings(gateway))
@@ -190,8 +190,8 @@ def test_an_error_on_the_way_keeps_the_cost(gateway: Gateway) -> None:
 @pytest.mark.parametrize(
     "usage", [None, "many", [], {"prompt_tokens": "1"}, {"prompt_tokens": -1}, {"prompt_tokens": 1e9}]
 )
-def test_strange_usage_counts_as_nothing(gateway: Gateway, usage: object) -> None:
-    """Token counts that are missing or no counts are 0."""
+def test_usage_that_is_not_a_count(gateway: Gateway, usage: object) -> None:
+    """Token counts that are missing or not counts are 0."""
     gateway.script(completion(GOOD, usage=usage))
 
     generation = _generate(_settings(gateway))
@@ -200,8 +200,8 @@ def test_strange_usage_counts_as_nothing(gateway: Gateway, usage: object) -> Non
 
 
 @pytest.mark.parametrize("model", [None, 7, "", "a\nb", "x" * 201])
-def test_a_missing_model_is_the_one_asked_for(gateway: Gateway, model: object) -> None:
-    """The name of the model can be stored, whatever the gateway says."""
+def test_model_that_is_not_a_name(gateway: Gateway, model: object) -> None:
+    """A model that is missing or cannot be stored becomes the model that was asked for."""
     gateway.script(completion(GOOD, model=model))
 
     assert _generate(_settings(gateway)).model == "tip-generator"
@@ -233,10 +233,8 @@ def test_a_missing_model_is_the_one_asked_for(gateway: Gateway, model: object) -
         (answer(307, "", location="/elsewhere"), "The language model gateway answered 307: nothing"),
     ],
 )
-def test_an_answer_that_is_no_completion_is_a_gateway_error(
-    gateway: Gateway, behaviour: Behaviour, message: str
-) -> None:
-    """It is not asked again, and its text is passed on: short, on one line, without the key."""
+def test_answers_that_are_no_completion(gateway: Gateway, behaviour: Behaviour, message: str) -> None:
+    """The gateway is not asked again, and its text is passed on: short, on one line, without the key."""
     gateway.script(behaviour)
 
     failure = _failure(_settings(gateway))
@@ -256,10 +254,8 @@ def test_an_answer_that_is_no_completion_is_a_gateway_error(
         (drip(), 0.2, "The language model gateway did not answer within 0.2 s"),
     ],
 )
-def test_a_gateway_that_does_not_answer_is_unreachable(
-    gateway: Gateway, behaviour: Behaviour, timeout: float, message: str
-) -> None:
-    """A dropped connection, silence, and an answer that never ends each say what happened."""
+def test_gateway_that_does_not_answer(gateway: Gateway, behaviour: Behaviour, timeout: float, message: str) -> None:
+    """The error tells a dropped connection, silence, and an answer that never ends apart."""
     gateway.script(behaviour)
 
     failure = _failure(_settings(gateway, timeout=timeout))
@@ -268,8 +264,8 @@ def test_a_gateway_that_does_not_answer_is_unreachable(
     assert failure.message == message
 
 
-def test_no_gateway_is_unreachable() -> None:
-    """Nothing listens: the generation says so and names no address."""
+def test_no_gateway() -> None:
+    """If nothing listens, the error says so and contains no address."""
     with running_gateway() as gateway:
         settings = _settings(gateway)
 
@@ -281,8 +277,8 @@ def test_no_gateway_is_unreachable() -> None:
     assert (generation.attempts, generation.prompt_tokens, generation.model) == (1, 0, None)
 
 
-def test_a_slow_gateway_is_waited_for(gateway: Gateway) -> None:
-    """An answer within the limit counts, however late; calls do not wait for each other, but for a free connection."""
+def test_slow_gateway(gateway: Gateway) -> None:
+    """An answer within the timeout counts; calls wait for a free connection, not for each other."""
     gateway.script(hold(completion(GOOD)))
     settings = _settings(gateway).model_copy(update={"llm_max_connections": 2, "llm_connect_timeout": 0.2})
 
@@ -300,8 +296,8 @@ def test_a_slow_gateway_is_waited_for(gateway: Gateway) -> None:
     assert third.error.message == "All 2 connections to the language model gateway are in use"
 
 
-def test_a_client_that_gives_up_frees_its_connection(gateway: Gateway) -> None:
-    """A call that is cancelled while the gateway thinks leaves the client usable."""
+def test_cancelled_call(gateway: Gateway) -> None:
+    """A call that is cancelled leaves the client usable."""
     gateway.script(hold(completion(GOOD)))
     settings = _settings(gateway).model_copy(update={"llm_max_connections": 1, "llm_connect_timeout": 0.5})
 
@@ -315,8 +311,8 @@ def test_a_client_that_gives_up_frees_its_connection(gateway: Gateway) -> None:
     assert asyncio.run(main()).tips == (WALK,)
 
 
-def test_proxies_of_the_environment_are_ignored(gateway: Gateway, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A proxy set for other programs is not sent the prompts."""
+def test_proxies(gateway: Gateway, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A proxy in the environment never gets prompts."""
     monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:1")
     monkeypatch.setenv("ALL_PROXY", "http://127.0.0.1:1")
     gateway.script(completion(GOOD))
@@ -335,14 +331,14 @@ def test_proxies_of_the_environment_are_ignored(gateway: Gateway, monkeypatch: p
         ("http://h", ""),
     ],
 )
-def test_settings_that_can_not_work_are_refused_at_the_start(url: str, key: str) -> None:
-    """An address or a key that no call could use is an error of configuration, and the key is not in its text."""
+def test_settings(url: str, key: str) -> None:
+    """An address or a key that no call could use is refused at the start, and the key is not in the message."""
     with pytest.raises(ConfigurationError, match=r"^LITELLM_"):
         Settings(litellm_url=url, litellm_master_key=key)
 
 
-def test_a_tip_is_sent_as_it_was_written(gateway: Gateway) -> None:
-    """Text outside ASCII survives the way there and back."""
+def test_unicode(gateway: Gateway) -> None:
+    """Text outside ASCII is unchanged on the way to the client."""
     gateway.script(completion(json.dumps([{"content": "Geh früh schlafen: 睡眠"}], ensure_ascii=False)))
 
     assert _generate(_settings(gateway)).tips == (GeneratedTip("tip-0", "Geh früh schlafen: 睡眠", None),)

@@ -31,7 +31,7 @@ _WRONG_FIELD: Final = {"loc": ["body", "user_id"], "msg": "Field required", "typ
 def documented(  # noqa: PLR0913 - what there is to say of a call
     name: str,
     *,
-    gives: type[Answer],
+    gives: type[Answer] | Json,
     takes: type[Body] | None = None,
     raises: Errors = (),
     refuses: Errors = (),
@@ -41,21 +41,21 @@ def documented(  # noqa: PLR0913 - what there is to say of a call
 
     Args:
         name: the operationId, after which generated clients name their function.
-        gives: the body of the answer.
+        gives: the body of the answer, or the whole response if its body is not JSON.
         takes: the body of the request.
         raises: the errors that a call can be answered with, besides those of every call.
         refuses: the errors that an item of a batch can be refused with.
         status: the status of the answer.
     """
-    description = getdoc(gives) or ""
+    response = gives if isinstance(gives, dict) else {"description": getdoc(gives) or "", **_content(gives)}
     if refuses:
         reasons = [f"- {STATUSES[error]} `{code}`: {_sentence(error)}" for code, error in _by_code(refuses).items()]
-        description = "\n".join([description, "", "An item can be refused with:", "", *reasons])
+        response["description"] = "\n".join([response["description"], "", "An item can be refused with:", "", *reasons])
     arguments: Json = {
         "operation_id": name,
         "response_model": None,
         "status_code": status,
-        "responses": {status: {"description": description} | _content(gives)} | _problems([*raises, *_ALWAYS]),
+        "responses": {status: response} | _problems([*raises, *_ALWAYS]),
     }
     if takes is not None:
         arguments["openapi_extra"] = {"requestBody": {"required": True, **_content(takes)}}

@@ -1,4 +1,4 @@
-"""`oo-ml export`: all that is known of a person, as one JSON document."""
+"""`oo-ml export`: every row of a user, as JSON Lines."""
 
 import os
 import shutil
@@ -19,44 +19,45 @@ from oo_ml.services.users.export import export
 from oo_ml.settings import Settings
 
 
-def export_person(
-    user: Annotated[str, typer.Option(metavar="ID", help="The person", callback=user_id)],
+def export_user(
+    user: Annotated[str, typer.Option(metavar="ID", help="The user's id", callback=user_id)],
     output: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", dir_okay=False, help="Where to, readable by you alone; default: standard output"),
+        typer.Option(metavar="FILE", dir_okay=False, help="File to write, readable by you alone; default: stdout"),
     ] = None,
 ) -> None:
-    """Write every row of a person in every table as one JSON document, which `oo-ml replay` reads.
+    """Write every row of a user in every table, as they are at one moment, in the format that `oo-ml replay` reads.
 
-    Reads only, beside a service at work, and all of it as it is at one moment.
+    JSON Lines: a header, one row a line, and a last line with the number of rows. Read-only; safe while the service is
+    running.
     """
     settings = Settings()
     configure_logs(settings)
     with database(settings) as url:
         service = partial(export, exported_at=datetime.now(UTC))
-        [document] = run_once(settings, url, service, [user], read_only=True, long=True)
-    with document:
+        [file] = run_once(settings, url, service, [user], read_only=True, long=True)
+    with file:
         try:
             if output is None:
-                shutil.copyfileobj(document, sys.stdout.buffer)
+                shutil.copyfileobj(file, sys.stdout.buffer)
                 sys.stdout.flush()
             else:
-                _save(document, output)
+                _save(file, output)
         except BrokenPipeError:
-            # Whoever reads has had enough, which is for click to deal with.
+            # The reader of the pipe has closed it; click ends the command.
             raise
         except OSError as error:
-            raise ExportFileError(f"{output or 'Standard output'} can't be written: {error.strerror}") from None
+            raise ExportFileError(f"Cannot write {output or 'standard output'}: {error.strerror}") from None
 
 
-def _save(document: IO[bytes], output: Path) -> None:
-    """Write the whole of `document` to `output`, or leave that as it was."""
-    with tempfile.NamedTemporaryFile(dir=output.parent, prefix=f".{output.name}.", delete=False) as file:
-        beside = Path(file.name)
+def _save(file: IO[bytes], output: Path) -> None:
+    """Replace `output` by the whole of `file`, or leave it unchanged."""
+    with tempfile.NamedTemporaryFile(dir=output.parent, prefix=f".{output.name}.", delete=False) as copy:
+        beside = Path(copy.name)
         try:
-            shutil.copyfileobj(document, file)
-            file.flush()
-            os.fsync(file.fileno())
+            shutil.copyfileobj(file, copy)
+            copy.flush()
+            os.fsync(copy.fileno())
             beside.replace(output)
         finally:
             beside.unlink(missing_ok=True)

@@ -1,4 +1,4 @@
-"""`oo-ml import-state`: what the file-based service has learned, brought in."""
+"""`oo-ml import-state`: import of the file-based service's states."""
 
 from collections import Counter
 from collections.abc import Iterable
@@ -15,7 +15,7 @@ from oo_ml.cli.logs import configure_logs
 from oo_ml.errors import ImportSourceError, OoMlError
 from oo_ml.progress import progress
 from oo_ml.services.database import database, single_connection
-from oo_ml.services.users.import_state import Outcome, Verdict, find, import_files, refused
+from oo_ml.services.users.import_state import Outcome, Verdict, find_source, import_files, list_refused
 from oo_ml.settings import LogLevel, Settings
 
 _FINE: Final = frozenset({Verdict.IMPORTED, Verdict.UNCHANGED, Verdict.KEPT})
@@ -31,26 +31,26 @@ def import_state(
     ],
     users: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", exists=True, dir_okay=False, readable=True, help="The true ids, one a line"),
+        typer.Option(metavar="FILE", exists=True, dir_okay=False, readable=True, help="Ids of users, one a line"),
     ] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be done")] = False,  # noqa: FBT002 - typer reads it as a flag
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Report what would be imported; write nothing")] = False,  # noqa: FBT002 - typer reads it as a flag
 ) -> None:
-    """Bring in the state files of the file-based service; exit code 1 if there are any that could not be.
+    """Import the state files of the file-based service.
 
-    A file's name tells the user's id only if that is letters and digits alone: for any other, list the ids in a file.
-    A user who has newer state here keeps it. Running it again changes nothing.
+    A file name gives the user's id only if the id has letters and digits alone; list other ids in a file (--users).
+    A user with a newer state keeps it, and a second run changes nothing. Exit code 1 if a file could not be imported.
     """
-    source = find(directory, users)
+    source = find_source(directory, users)
     if not source.listing.files and not source.listing.refused:
         raise ImportSourceError(f"{directory} holds no state files (NAME.json)")
     settings = Settings()
     configure_logs(settings, LogLevel.WARNING)
     report = _Report(source.listing.ignored, dry_run)
-    _add(report, refused(source))
+    _add(report, list_refused(source))
     with database(settings) as url, single_connection(settings, url, read_only=dry_run) as engine:
         batches = import_files(engine, settings, source, imported_at=datetime.now(UTC), dry_run=dry_run)
         try:
-            # Not where the report goes, so that it can be kept in a file.
+            # The report goes to stdout, so that it can be redirected to a file without the progress bar.
             with progress(Console(stderr=True), "Importing", len(source.listing.files)) as advance:
                 for batch in batches:
                     _add(report, batch)
@@ -66,7 +66,7 @@ def import_state(
 
 @dataclass(frozen=True, slots=True)
 class _Report:
-    """How many files met which verdict, and a line for each that did not simply go in."""
+    """Number of files for each verdict, and a line for each file that was not simply imported."""
 
     ignored: int
     dry_run: bool
@@ -78,7 +78,7 @@ def _add(report: _Report, outcomes: Iterable[tuple[str, Outcome]]) -> None:
     for file, outcome in outcomes:
         report.counts[outcome.verdict] += 1
         if outcome.verdict in report.lines:
-            # A file's name can hold anything, escape sequences too.
+            # A file's name can hold any character, also escape sequences of terminals.
             name = file if file.isprintable() else repr(file)
             report.lines[outcome.verdict].append(f"{outcome.verdict}: {name}: {outcome.reason}")
 

@@ -56,7 +56,7 @@ COMMANDS: Final[Sequence[TyperCommand]] = (
     LazyCommand("db", "db:app", "Migrate the database and grant rights on it."),
     LazyCommand("prompts", "prompts:app", "List, show, publish, weight and retire prompt versions."),
     LazyCommand("import-state", "import_state:import_state", "Import the state files of the file-based service."),
-    LazyCommand("export", "export:export_person", "Export every row of a user."),
+    LazyCommand("export", "export:export_user", "Export every row of a user."),
     LazyCommand("replay", "replay:replay_file", "Import an exported user, bit for bit."),
     LazyCommand("verify", "verify:verify", "Check that each stored state is the fold of its ledger."),
     LazyCommand("evaluate", "evaluate:evaluate", "Estimate from the log what another policy would have earned."),

@@ -1,11 +1,11 @@
-"""`oo-ml replay`: a person as exported from another database, to the last bit."""
+"""`oo-ml replay`: a user as exported from another database, to the last bit."""
 
 from typing import Annotated
 
 import typer
 
 from oo_ml.cli.logs import configure_logs
-from oo_ml.files.export_document import opened
+from oo_ml.files.export_document import open_export
 from oo_ml.services.database import database, run_once
 from oo_ml.services.users.replay import replay
 from oo_ml.settings import Settings
@@ -14,18 +14,18 @@ from oo_ml.settings import Settings
 def replay_file(
     file: Annotated[
         typer.FileBinaryRead,
-        typer.Argument(metavar="FILE", help="What `oo-ml export` wrote; - is standard input"),
+        typer.Argument(metavar="FILE", help="A file that `oo-ml export` wrote; - is standard input"),
     ],
 ) -> None:
-    """Make a person here what they were where they were exported, bit for bit, in one transaction.
+    """Write an exported user to this database, bit for bit, in one transaction.
 
-    The state has to be what its ledger gives. Whoever is here already is left as they are, and it is an error unless
-    they are exactly as exported.
+    The state must be the fold of its ledger. A user who is known here is never changed: exit code 0 if exactly as
+    exported, else 1. Any refusal writes nothing and exits with 1.
     """
     settings = Settings()
     configure_logs(settings)
-    # Read to its end first: nobody holds a transaction open while somebody types.
-    with opened(file) as document, database(settings) as url:
-        [done] = run_once(settings, url, replay, [document], long=True)
+    # Reading comes first: standard input may be slow, and no transaction should wait for it.
+    with open_export(file) as export, database(settings) as url:
+        [done] = run_once(settings, url, replay, [export], long=True)
     rows = ", ".join(f"{name} {count}" for name, count in done.rows.items())
     typer.echo(f"{'unchanged' if done.unchanged else 'replayed'}: {rows}")

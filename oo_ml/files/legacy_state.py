@@ -1,6 +1,6 @@
-"""The file-based service's state, one file a user and policy: read, and refused unless it is safe to decide with.
+"""States of the file-based service, one file for each user and policy.
 
-What is read is kept to the last bit. A refusal says what is wrong with the file in one line.
+Numbers keep every bit. A state that could break decisions is refused, in one line with the place and the reason.
 """
 
 import os
@@ -35,12 +35,12 @@ _POLICIES: Final[Mapping[int, str]] = {dimension: policy for policy, dimension i
 
 @dataclass(frozen=True, slots=True)
 class Listing:
-    """What a directory holds.
+    """Entries of a directory.
 
     Attributes:
         files: names of the files to read, sorted.
-        refused: what is called like a state but can't be one: its name, and why.
-        ignored: how many other entries there are.
+        refused: entries that are named like a state but cannot be one, each with the reason.
+        ignored: the number of other entries.
     """
 
     files: Sequence[str]
@@ -72,8 +72,8 @@ class StateFileError(ValueError):
     """A file holds no usable state. The message says why."""
 
 
-def listing(directory: Path) -> Listing:
-    """Return what `directory` holds, apart from its subdirectories' contents."""
+def list_files(directory: Path) -> Listing:
+    """List the entries of `directory`, without those of its subdirectories."""
     files, refused, ignored = [], [], 0
     with os.scandir(directory) as entries:
         for entry in entries:
@@ -81,14 +81,14 @@ def listing(directory: Path) -> Listing:
                 ignored += 1
             elif not entry.is_file(follow_symlinks=False):
                 refused.append((entry.name, "a symbolic link" if entry.is_symlink() else "not a regular file"))
-            elif not is_name(stem(entry.name)):
+            elif not is_name(get_stem(entry.name)):
                 refused.append((entry.name, "not a name that the file-based service gives to a file"))
             else:
                 files.append(entry.name)
     return Listing(sorted(files), sorted(refused), ignored)
 
 
-def stem(file: str) -> str:
+def get_stem(file: str) -> str:
     """Return a file's name without its extension."""
     return file.removesuffix(EXTENSION)
 
@@ -121,7 +121,7 @@ def read(directory: Path, file: str) -> FileState:
     """
     content = _parse(_read_bytes(directory / file))
     policy = _POLICIES[len(content.b)]
-    name = stem(file)
+    name = get_stem(file)
     if policy == EPSILON_GREEDY:
         if not name.endswith(EPSILON_GREEDY_SUFFIX):
             raise StateFileError(f"A is 7 x 7, but a file of this name holds {LINUCB}, 5 x 5")
@@ -225,7 +225,7 @@ def _explore_count(meta: _Meta, policy: str) -> int:
 
 
 def _check(model: Ridge) -> None:
-    """Refuse what could break a decision; a model that is only improbable is the user's own."""
+    """Refuse a model that could break a decision; a model that is only improbable is accepted."""
     A, d = model.A, model.dimension
     largest: Any = np.abs(A).max()
     # Numbers near the largest float overflow on the way; the comparisons below then come out false.

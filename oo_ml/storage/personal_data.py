@@ -1,13 +1,12 @@
 """All rows of a user: in the tables declared to hold users' data, and in detached months of feature_history.
 
-Columns are read from the catalog, so that those that a newer release has added are exported too.
+Columns are read from the catalog, so that an export also has the columns that a newer release has added.
 """
 
 import re
 from collections.abc import Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from graphlib import TopologicalSorter
-from itertools import islice
 from typing import Any, Final
 
 from sqlalchemy import (
@@ -32,7 +31,7 @@ from oo_ml.storage.schema.tables import ORDERS, metadata
 HISTORY: Final = "feature_history"
 STATE: Final = "policy_state"
 LEDGER: Final = "reward_ledger"
-# Each database gives out positions of its own; elsewhere they only say in which order rows belong.
+# Each database numbers its rows itself; in an export, positions only give the order of the rows.
 POSITION: Final = "position"
 
 _DETACHED_MONTH: Final = re.compile(r"feature_history_\d{4}_\d{2}")
@@ -49,9 +48,9 @@ class PersonalTable:
     """A table that holds rows of users.
 
     Attributes:
-        columns: the type of each, as PostgreSQL calls it, in the table's order.
-        key: the columns of its primary key.
-        refers_to: the tables that its foreign keys lead to.
+        columns: the name and PostgreSQL type of each column, in the table's order.
+        key: the columns of the primary key.
+        refers_to: the tables that foreign keys refer to.
     """
 
     name: str
@@ -92,7 +91,7 @@ _TABLES = text(r"""
 """)
 
 
-def tables(connection: Connection) -> list[PersonalTable]:
+def find_tables(connection: Connection) -> list[PersonalTable]:
     """Return every table that holds rows of users, sorted by name."""
     return [
         PersonalTable(row.name, dict(zip(row.columns, row.types, strict=True)), row.key, row.refers_to)
@@ -100,28 +99,28 @@ def tables(connection: Connection) -> list[PersonalTable]:
     ]
 
 
-def whole(found: Iterable[PersonalTable]) -> dict[str, list[PersonalTable]]:
-    """Return tables by the name that their rows go under: detached months of the history are the history still."""
+def group_parts(found: Iterable[PersonalTable]) -> dict[str, list[PersonalTable]]:
+    """Group tables by the name that their rows have in an export: detached months belong to feature_history."""
     parts: dict[str, list[PersonalTable]] = {}
     for one in found:
         parts.setdefault(HISTORY if _DETACHED_MONTH.fullmatch(one.name) else one.name, []).append(one)
     return parts
 
 
-def referred_first(found: Sequence[PersonalTable]) -> list[PersonalTable]:
-    """Return tables in an order in which they can be filled: none before one that it refers to."""
+def sort_for_inserts(found: Sequence[PersonalTable]) -> list[PersonalTable]:
+    """Sort tables so that each comes after the tables that it refers to."""
     by_name = {one.name: one for one in found}
     order = TopologicalSorter({one.name: set(one.refers_to) & (by_name.keys() - {one.name}) for one in found})
     return [by_name[name] for name in order.static_order()]
 
 
 def erase(connection: Connection, found: Sequence[PersonalTable], user_id: str) -> dict[str, int]:
-    """Delete the user's rows; return how many there were in each table.
+    """Delete the user's rows; return the number of rows deleted from each table.
 
-    One statement, so that it sees all tables as they are at one moment. A table comes before those that it refers to:
-    a distributed database runs the parts of the statement one after another, and checks foreign keys after each.
+    One statement, so that it sees all tables at one moment. A table comes before the tables that it refers to, because
+    a distributed database runs the parts of the statement one after another and checks foreign keys after each.
     """
-    ordered = referred_first(found)[::-1]
+    ordered = sort_for_inserts(found)[::-1]
     gone = [
         delete(one).where(one.c.user_id == user_id).returning(one.c.user_id).cte(f"gone_{place}")
         for place, one in enumerate(map(_clause, ordered))
@@ -131,16 +130,16 @@ def erase(connection: Connection, found: Sequence[PersonalTable], user_id: str) 
 
 
 def is_known(connection: Connection, found: Sequence[PersonalTable], user_id: str) -> bool:
-    """Tell whether there is any row of the person."""
+    """Tell whether any table has a row of the user."""
     there = (exists().where(one.c.user_id == user_id) for one in map(_clause, found))
     return bool(connection.scalar(select(or_(*there))))
 
 
-def rows(connection: Connection, parts: Sequence[PersonalTable], user_id: str) -> Generator[dict[str, Any]]:
-    """Yield the person's rows of a table that is in one or more parts, all columns by name, a few at a time.
+def read_rows(connection: Connection, parts: Sequence[PersonalTable], user_id: str) -> Generator[dict[str, Any]]:
+    """Yield the user's rows of a table that has one or more parts, all columns by name.
 
-    Sorted by primary key, rows that have positions by those. A column that a part does not have is None.
-    To be closed before the transaction ends.
+    Rows are sorted by position, or by primary key in a table without positions. A column that a part lacks is None.
+    Close the generator before the transaction ends: it holds a cursor.
     """
     types = {name: type_ for part in parts for name, type_ in part.columns.items()}
     selects = []
@@ -154,19 +153,14 @@ def rows(connection: Connection, parts: Sequence[PersonalTable], user_id: str) -
     every = union_all(*selects).subquery()
     order = (POSITION, *parts[0].key) if parts[0].name in ORDERS else parts[0].key
     statement = select(*every.c).order_by(*(every.c[name] for name in order))
-    # Closed before the transaction ends, even by whoever does not want them all: its cursor lives no longer.
     with connection.execute(statement, execution_options={"yield_per": _ROWS_AT_ONCE}) as result:
         for row in result.mappings():
             yield dict(row)
 
 
-def insert_rows(connection: Connection, into: PersonalTable, new: Iterable[Mapping[str, Any]]) -> int:
-    """Write rows that all have the same columns, in the order given; return how many there were."""
-    written, waiting = 0, iter(new)
-    while batch := list(islice(waiting, _ROWS_AT_ONCE)):
-        connection.execute(insert(_clause(into)), batch)
-        written += len(batch)
-    return written
+def insert_rows(connection: Connection, into: PersonalTable, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Insert rows that all have the same columns, in the order given."""
+    connection.execute(insert(_clause(into)), rows)
 
 
 def _clause(of: PersonalTable) -> TableClause:

@@ -1,7 +1,7 @@
-"""Prompt templates: Jinja2's sandbox, narrowed until a published template can neither fail nor run away in use.
+"""Prompt templates: Jinja2's sandbox, restricted so that a published template cannot fail or loop in use.
 
-Allowed are text, the variables of language.py and their fields, `if`, `for` (two deep), comparisons, a few filters and
-tests. What the client's data does not have is empty, so a template that `check` accepts renders for every context.
+Templates have text, the variables of language.py and their fields, `if`, `for` (two deep), comparisons, a few filters
+and tests. Fields that the data lacks are empty, so a template that `check` accepts renders for every context.
 """
 
 from bisect import bisect
@@ -12,8 +12,8 @@ from jinja2 import Template
 
 from oo_ml.domain.identifiers import is_storable, make_storable
 from oo_ml.errors import InvalidTemplateError
-from oo_ml.templates.language import VARIABLES, compiled, refusals
-from oo_ml.templates.values import MAX_ITEMS, allowance, shortened
+from oo_ml.templates.language import VARIABLES, compile_template, translate_errors
+from oo_ml.templates.values import MAX_ITEMS, grant_allowance, shorten
 
 __all__ = ["MAX_OUTPUT_CHARACTERS", "VARIABLES", "check", "render"]
 
@@ -33,7 +33,7 @@ _TASK: Final[Mapping[str, object]] = {
 _SAMPLE_CONTEXTS: Final[tuple[Mapping[str, object], ...]] = (
     {},
     {"tasks": [_TASK, {}], "hour_of_day": 8, "day_of_week": 1, "extra": {"mood": "tired", "goals": ["sleep"]}},
-    # As large as a context gets, so that a template which repeats its data too often is noticed here.
+    # As large as a context can be, to refuse a template that repeats its data too often.
     {
         "tasks": [{**_TASK, "notes": "long " * 50}] * MAX_ITEMS,
         "extra": {str(i): "long " * 100 for i in range(MAX_ITEMS)},
@@ -42,17 +42,17 @@ _SAMPLE_CONTEXTS: Final[tuple[Mapping[str, object], ...]] = (
 
 
 def check(source: str) -> None:
-    """Accept a template that renders for every context.
+    """Accept a template that renders for every context, to a text that a model can be sent.
 
     Raises:
-        InvalidTemplateError: It would not, or not to something that a model could be sent. The message names the line.
+        InvalidTemplateError: The template does not. The message names the line.
     """
     if not is_storable(source):
         raise InvalidTemplateError("The template holds a NUL or a lone surrogate.")
-    template = compiled(source)
+    template = compile_template(source)
     for context in _SAMPLE_CONTEXTS:
         for n in (1, 5):
-            text = _rendered(template, _variables(n, context))
+            text = _render(template, _build_variables(n, context))
             if not text.strip():
                 raise InvalidTemplateError("The template renders to nothing, at least for some contexts.")
             if len(text) > MAX_OUTPUT_CHARACTERS:
@@ -66,19 +66,19 @@ def render(source: str, *, n: int, context: Mapping[str, object]) -> str:
 
     Args:
         source: A template that `check` has accepted.
-        n: How many tips are asked for.
+        n: The number of tips asked for.
         context: tasks, hour_of_day, day_of_week and extra, as the contract has them; each may be missing.
 
     Raises:
         InvalidTemplateError: `check` would not have accepted the template.
     """
-    return _rendered(compiled(source), _variables(n, context))[:MAX_OUTPUT_CHARACTERS]
+    return _render(compile_template(source), _build_variables(n, context))[:MAX_OUTPUT_CHARACTERS]
 
 
-def _rendered(template: Template, variables: Mapping[str, object]) -> str:
-    """Return the template's text; once it is longer than anyone may use, the rest is not made."""
+def _render(template: Template, variables: Mapping[str, object]) -> str:
+    """Return the template's text; stop rendering once it is longer than MAX_OUTPUT_CHARACTERS."""
     pieces, length = [], 0
-    with refusals(), allowance():
+    with translate_errors(), grant_allowance():
         for piece in template.generate(variables):
             pieces.append(piece)
             length += len(piece)
@@ -87,15 +87,15 @@ def _rendered(template: Template, variables: Mapping[str, object]) -> str:
     return make_storable("".join(pieces))
 
 
-def _variables(n: int, context: Mapping[str, object]) -> dict[str, object]:
+def _build_variables(n: int, context: Mapping[str, object]) -> dict[str, object]:
     hour = context.get("hour_of_day", 12)
     return {
         "n": n,
-        "tasks": shortened(context.get("tasks", [])),
-        "hour_of_day": shortened(hour),
+        "tasks": shorten(context.get("tasks", [])),
+        "hour_of_day": shorten(hour),
         "part_of_day": _part_of_day(hour) if isinstance(hour, int) else None,
-        "day_of_week": shortened(context.get("day_of_week", 0)),
-        "extra": shortened(context.get("extra", {})),
+        "day_of_week": shorten(context.get("day_of_week", 0)),
+        "extra": shorten(context.get("extra", {})),
     }
 
 

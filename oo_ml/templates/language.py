@@ -1,9 +1,10 @@
 """The part of Jinja2 that prompt templates may use: an allow-list over its syntax tree, and a sandbox without Python.
 
 Operators and loops are rewritten to functions that are total (values.py), and every template's cost is bounded before
-it runs, so a compiled template neither raises nor loops without end, whatever it is given.
+it runs, so a compiled template neither raises nor loops without end, whatever data it gets.
 """
 
+# ADR 6
 import inspect
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -17,11 +18,11 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 from jinja2.visitor import NodeTransformer
 
 from oo_ml.errors import InvalidTemplateError
-from oo_ml.templates.values import FILTERS, MAX_ITEMS, OPERATORS, TESTS, each, field, is_scalar, printed
+from oo_ml.templates.values import FILTERS, MAX_ITEMS, OPERATORS, TESTS, get_field, is_scalar, iterate, print_value
 
 VARIABLES: Final[Mapping[str, str]] = {
-    "n": "how many tips are asked for",
-    "tasks": "the person's tasks as the client sent them, shortened",
+    "n": "the number of tips asked for",
+    "tasks": "the user's tasks as the client sent them, shortened",
     "hour_of_day": "0 to 23",
     "part_of_day": "morning (from 5), afternoon (from 12), evening (from 17) or night (from 22)",
     "day_of_week": "0 to 6",
@@ -31,7 +32,7 @@ MAX_SOURCE_CHARACTERS: Final = 16_000
 MAX_LOOPS: Final = 2
 # A template costs a step for each expression, times 50 for each loop around it.
 MAX_STEPS: Final = 50_000
-# Jinja2 and Python compile by recursion. What is accepted stays far from the limit, however deep the caller's stack is.
+# Jinja2 and Python compile by recursion. These limits stay far from Python's, however deep the caller's stack is.
 MAX_DEPTH: Final = 20
 MAX_BRACKETS: Final = 10
 
@@ -41,33 +42,33 @@ _TAKEN_NAMES: Final = frozenset({*VARIABLES, "loop", "self", "super", "caller", 
 
 
 class _Environment(ImmutableSandboxedEnvironment):
-    """Looks a field up in the data, never among Python's attributes: `task.items` is the client's, or nothing."""
+    """Sandbox that looks up fields in the data only, never in Python objects: `task.items` is a field, or null."""
 
     def getattr(self, obj: object, attribute: str) -> object:
         if isinstance(obj, LoopContext):
             return getattr(obj, attribute) if attribute in _LOOP_FIELDS else None
-        return field(obj, attribute)
+        return get_field(obj, attribute)
 
     def getitem(self, obj: object, argument: object) -> object:
-        return field(obj, argument)
+        return get_field(obj, argument)
 
 
-_ENVIRONMENT: Final = _Environment(trim_blocks=True, lstrip_blocks=True, finalize=printed)
+_ENVIRONMENT: Final = _Environment(trim_blocks=True, lstrip_blocks=True, finalize=print_value)
 _ENVIRONMENT.globals.clear()
-_ENVIRONMENT.filters = {**FILTERS, _EACH: each}
+_ENVIRONMENT.filters = {**FILTERS, _EACH: iterate}
 _ENVIRONMENT.tests = {**TESTS, **OPERATORS}
 
 
 @lru_cache(maxsize=128)
-def compiled(source: str) -> Template:
+def compile_template(source: str) -> Template:
     """Compile a template.
 
     Raises:
-        InvalidTemplateError: It is not written in this language, or costs too much.
+        InvalidTemplateError: The source is not written in this language, or costs too much.
     """
     if len(source) > MAX_SOURCE_CHARACTERS:
         raise InvalidTemplateError(f"The template is longer than {MAX_SOURCE_CHARACTERS:,} characters.")
-    with refusals():
+    with translate_errors():
         _inspect_brackets(source)
         tree = _ENVIRONMENT.parse(source)
         steps = _inspect(tree, _Place(frozenset(VARIABLES)))
@@ -79,8 +80,8 @@ def compiled(source: str) -> Template:
 
 
 @contextmanager
-def refusals() -> Iterator[None]:
-    """Turn whatever Jinja2 and Python's compiler raise into InvalidTemplateError."""
+def translate_errors() -> Iterator[None]:
+    """Turn every error of Jinja2 and of Python's compiler into InvalidTemplateError."""
     try:
         yield
     except TemplateSyntaxError as error:
@@ -90,7 +91,7 @@ def refusals() -> Iterator[None]:
 
 
 class _Total(NodeTransformer):
-    """Replaces what could raise at run time by a function of values.py."""
+    """Replacement of each node that could raise at run time by a function of values.py."""
 
     def visit_Compare(self, node: nodes.Compare) -> nodes.Node:  # noqa: N802 -- Jinja2 names it
         self.generic_visit(node)
@@ -108,7 +109,7 @@ class _Total(NodeTransformer):
         return node
 
 
-def _refusal(node: nodes.Node, message: str) -> InvalidTemplateError:
+def _build_error(node: nodes.Node, message: str) -> InvalidTemplateError:
     return InvalidTemplateError(f"Line {node.lineno}: {message}")
 
 
@@ -123,7 +124,7 @@ def _inspect_brackets(source: str) -> None:
 
 @dataclass(frozen=True, slots=True)
 class _Place:
-    """Where a node stands: the names it may use, the loops around it, its depth in the tree."""
+    """Surroundings of a node: the names it may use, the loops around it, its depth in the tree."""
 
     names: frozenset[str]
     loops: int = 0
@@ -131,12 +132,12 @@ class _Place:
 
 
 def _inspect(node: nodes.Node, place: _Place) -> int:
-    """Return how many steps a node and all below it take at most; refuse what the rules don't know."""
+    """Return the most steps that a node and all nodes below it take; refuse nodes without a rule."""
     rule = _RULES.get(type(node))
     if rule is None:
-        raise _refusal(node, f"a prompt template can't use {type(node).__name__.lower()}.")
+        raise _build_error(node, f"a prompt template can't use {type(node).__name__.lower()}.")
     if place.depth > MAX_DEPTH:
-        raise _refusal(node, f"more than {MAX_DEPTH} things in each other.")
+        raise _build_error(node, f"more than {MAX_DEPTH} things in each other.")
     rule(node, place)
     own = MAX_ITEMS**place.loops if isinstance(node, nodes.Expr) else 0
     return own + sum(_inspect(child, below) for child, below in _children(node, place))
@@ -165,47 +166,47 @@ def _anything(node: nodes.Node, place: _Place) -> None:
 
 def _known_name(node: nodes.Name, place: _Place) -> None:
     if node.name not in place.names:
-        raise _refusal(node, f"there is no variable {node.name!r}; there are {', '.join(sorted(place.names))}.")
+        raise _build_error(node, f"there is no variable {node.name!r}; there are {', '.join(sorted(place.names))}.")
 
 
 def _small_constant(node: nodes.Const, _: _Place) -> None:
     if not is_scalar(node.value):
-        raise _refusal(node, "the number is too large.")
+        raise _build_error(node, "the number is too large.")
 
 
 def _constants_only(node: nodes.List | nodes.Tuple, _: _Place) -> None:
     if not all(isinstance(item, nodes.Const) for item in node.items):
-        raise _refusal(node, "a list may hold constants only.")
+        raise _build_error(node, "a list may hold constants only.")
 
 
 def _single_comparison(node: nodes.Compare, _: _Place) -> None:
     if len(node.ops) != 1:
-        raise _refusal(node, "comparisons can't be chained; join two with `and`.")
+        raise _build_error(node, "comparisons can't be chained; join two with `and`.")
 
 
 def _shallow_loop(node: nodes.For, place: _Place) -> None:
     if place.loops == MAX_LOOPS:
-        raise _refusal(node, f"loops can be {MAX_LOOPS} deep, no deeper.")
+        raise _build_error(node, f"loops can be {MAX_LOOPS} deep, no deeper.")
     if node.recursive:
-        raise _refusal(node, "a loop can't be recursive.")
+        raise _build_error(node, "a loop can't be recursive.")
     if not isinstance(node.target, nodes.Name) or node.target.name in _TAKEN_NAMES:
-        raise _refusal(node, "a loop needs one name of its own.")
+        raise _build_error(node, "a loop needs one name of its own.")
 
 
 def _known_function(functions: Mapping[str, Callable[..., object]], node: nodes.Filter | nodes.Test) -> None:
     kind = type(node).__name__.lower()
     function = functions.get(node.name)
     if function is None:
-        raise _refusal(node, f"there is no {kind} {node.name!r}; there are {', '.join(functions)}.")
+        raise _build_error(node, f"there is no {kind} {node.name!r}; there are {', '.join(functions)}.")
     if node.dyn_args or node.dyn_kwargs:
-        raise _refusal(node, f"the arguments of {kind} {node.name!r} must be written out.")
+        raise _build_error(node, f"the arguments of {kind} {node.name!r} must be written out.")
     try:
         inspect.signature(function).bind(None, *node.args, **{str(pair.key): None for pair in node.kwargs})
     except TypeError as error:
-        raise _refusal(node, f"{kind} {node.name!r}: {error}.") from None
+        raise _build_error(node, f"{kind} {node.name!r}: {error}.") from None
 
 
-# What is not here is refused: calls, arithmetic, text building (~, +, *), set, macro, include, slices and the like.
+# Every other node is refused: calls, arithmetic, text building (~, +, *), set, macro, include, slices and the like.
 _RULES: Final[Mapping[type[nodes.Node], Callable[[Any, _Place], None]]] = {
     nodes.And: _anything,
     nodes.Compare: _single_comparison,

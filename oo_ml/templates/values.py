@@ -1,6 +1,6 @@
-"""What a prompt template may do with values: every function here is total over whatever JSON a client may have sent.
+"""Functions of prompt templates on values. Every one is total over all JSON that a client can send.
 
-A missing field is null, null prints as nothing, and of two things that can't be compared neither is the larger.
+A missing field is null, null prints as nothing, and of two values that cannot be compared neither is larger.
 """
 
 import json
@@ -22,8 +22,8 @@ MAX_NESTING: Final = 8
 MAX_VALUE_CHARACTERS: Final = 20_000
 MAX_TEXT_CHARACTERS: Final = 50_000
 MAX_INTEGER_BITS: Final = 63
-# What one rendering may read and write in its filters and comparisons: steps alone don't bound its time, since a step
-# may work on a long text. Measured: a rendering that spends it all takes about 15 ms.
+# The characters that one rendering may read and write in filters and comparisons. Steps alone do not bound its time,
+# because a step may work on a long text. Measured: a rendering that spends it all takes about 15 ms.
 MAX_CHARACTERS_SPENT: Final = 2_000_000
 _COMPOSITE_COST: Final = 2_000
 
@@ -31,7 +31,7 @@ _left: ContextVar[int] = ContextVar("_left", default=MAX_CHARACTERS_SPENT)
 
 
 @contextmanager
-def allowance() -> Iterator[None]:
+def grant_allowance() -> Iterator[None]:
     """Give one rendering its characters; when they are spent, filters give nothing and comparisons are false."""
     token = _left.set(MAX_CHARACTERS_SPENT)
     try:
@@ -40,7 +40,7 @@ def allowance() -> Iterator[None]:
         _left.reset(token)
 
 
-def _paid(function: Callable[..., T], nothing: T) -> Callable[..., T]:
+def _charge(function: Callable[..., T], nothing: T) -> Callable[..., T]:
     @wraps(function)
     def call(*values: object) -> T:
         if not _spend(*values):
@@ -53,18 +53,18 @@ def _paid(function: Callable[..., T], nothing: T) -> Callable[..., T]:
 
 
 def _spend(*values: object) -> bool:
-    left = _left.get() - sum(map(_cost, values))
+    left = _left.get() - sum(map(_measure_cost, values))
     _left.set(left)
     return left > 0
 
 
-def _cost(value: object) -> int:
+def _measure_cost(value: object) -> int:
     return len(value) if isinstance(value, str) else _COMPOSITE_COST if isinstance(value, list | dict) else 1
 
 
 @dataclass(slots=True)
 class _Budget:
-    """How many more characters of one value may be copied."""
+    """The number of characters of one value that may still be copied."""
 
     characters: int = MAX_VALUE_CHARACTERS
 
@@ -72,29 +72,29 @@ class _Budget:
         return self.characters > 0
 
 
-def shortened(value: object) -> object:
+def shorten(value: object) -> object:
     """Return a copy of JSON data that is small enough for a prompt.
 
     Lists and objects keep their first 50 items, texts their first 1,000 characters; eight levels are kept; after about
     20,000 characters the rest is left out. A number that neither JSON nor a bigint can hold becomes null.
     """
-    return _copied(value, MAX_NESTING, _Budget())
+    return _copy(value, MAX_NESTING, _Budget())
 
 
-def _copied(value: object, levels: int, budget: _Budget) -> object:
+def _copy(value: object, levels: int, budget: _Budget) -> object:
     match value:
         case str():
-            return _copied_text(value, budget)
+            return _copy_text(value, budget)
         case Mapping() if levels:
             items = takewhile(budget.is_left, islice(value.items(), MAX_ITEMS))
-            return {_copied_text(str(key), budget): _copied(item, levels - 1, budget) for key, item in items}
+            return {_copy_text(str(key), budget): _copy(item, levels - 1, budget) for key, item in items}
         case list() | tuple() if levels:
-            return [_copied(item, levels - 1, budget) for item in takewhile(budget.is_left, islice(value, MAX_ITEMS))]
+            return [_copy(item, levels - 1, budget) for item in takewhile(budget.is_left, islice(value, MAX_ITEMS))]
     budget.characters -= 4  # about what a number takes
     return value if is_scalar(value) else None
 
 
-def _copied_text(text: str, budget: _Budget) -> str:
+def _copy_text(text: str, budget: _Budget) -> str:
     text = text[:MAX_STRING_CHARACTERS]
     budget.characters -= len(text)
     return text
@@ -112,7 +112,7 @@ def is_scalar(value: object) -> bool:
     return False
 
 
-def field(value: object, key: object) -> object:
+def get_field(value: object, key: object) -> object:
     """Return an object's field or a list's item, null where there is none."""
     match value, key:
         case dict(), str():
@@ -122,18 +122,18 @@ def field(value: object, key: object) -> object:
     return None
 
 
-def each(value: object) -> list[object]:
-    """Return what a loop goes over: a list's items, an object's keys, nothing of anything else."""
+def iterate(value: object) -> list[object]:
+    """Return the items of a loop: those of a list, the keys of an object, none of any other value."""
     return list(islice(value, MAX_ITEMS)) if isinstance(value, list | dict) else []
 
 
-def printed(value: object) -> str:
-    """Return what `{{ value }}` puts into the prompt, as long as the allowance lasts."""
-    return as_text(value) if _spend(value) else ""
+def print_value(value: object) -> str:
+    """Return the text of `{{ value }}` in the prompt, nothing after the allowance is spent."""
+    return to_text(value) if _spend(value) else ""
 
 
-def as_text(value: object) -> str:
-    """Return what `{{ value }}` prints: text as it is, nothing for null, JSON for the rest."""
+def to_text(value: object) -> str:
+    """Return text unchanged, nothing for null, and JSON for any other value."""
     if value is None:
         return ""
     return value[:MAX_TEXT_CHARACTERS] if isinstance(value, str) else _tojson(value)
@@ -155,17 +155,17 @@ def _length(value: object) -> int:
 
 def _join(value: object, separator: object = ", ") -> str:
     if not isinstance(value, list):
-        return as_text(value)
-    return as_text(as_text(separator).join(as_text(item) for item in value))
+        return to_text(value)
+    return to_text(to_text(separator).join(to_text(item) for item in value))
 
 
 def _truncate(value: object, length: object = 80) -> str:
-    text = as_text(value)
+    text = to_text(value)
     limit = length if isinstance(length, int) and length > 0 else 1
     return text if len(text) <= limit else text[: limit - 1] + "…"
 
 
-def _order(left: object, right: object) -> int | None:
+def _compare(left: object, right: object) -> int | None:
     """Return -1, 0 or 1 as left is less than, equal to or greater than right; None unless both are numbers or texts."""
     match left, right:
         case (bool(), _) | (_, bool()):
@@ -188,17 +188,17 @@ def _is_in(value: object, container: object) -> bool:
 
 FILTERS: Final[Mapping[str, Callable[..., object]]] = MappingProxyType(
     {
-        "capitalize": _paid(lambda value: as_text(value).capitalize(), ""),
+        "capitalize": _charge(lambda value: to_text(value).capitalize(), ""),
         "default": _default,
-        "first": lambda value: field(value, 0),
-        "join": _paid(_join, ""),
-        "last": lambda value: field(value, -1),
+        "first": lambda value: get_field(value, 0),
+        "join": _charge(_join, ""),
+        "last": lambda value: get_field(value, -1),
         "length": _length,
-        "lower": _paid(lambda value: as_text(value).lower(), ""),
-        "tojson": _paid(_tojson, ""),
-        "trim": _paid(lambda value: as_text(value).strip(), ""),
-        "truncate": _paid(_truncate, ""),
-        "upper": _paid(lambda value: as_text(value).upper(), ""),
+        "lower": _charge(lambda value: to_text(value).lower(), ""),
+        "tojson": _charge(_tojson, ""),
+        "trim": _charge(lambda value: to_text(value).strip(), ""),
+        "truncate": _charge(_truncate, ""),
+        "upper": _charge(lambda value: to_text(value).upper(), ""),
     }
 )
 
@@ -218,13 +218,13 @@ TESTS: Final[Mapping[str, Callable[..., bool]]] = MappingProxyType(
 # Named as Jinja's syntax tree names them.
 OPERATORS: Final[Mapping[str, Callable[[object, object], bool]]] = MappingProxyType(
     {
-        "eq": _paid(lambda left, right: left == right, nothing=False),
-        "ne": _paid(lambda left, right: left != right, nothing=False),
-        "lt": _paid(lambda left, right: _order(left, right) == -1, nothing=False),
-        "lteq": _paid(lambda left, right: _order(left, right) in {-1, 0}, nothing=False),
-        "gt": _paid(lambda left, right: _order(left, right) == 1, nothing=False),
-        "gteq": _paid(lambda left, right: _order(left, right) in {0, 1}, nothing=False),
-        "in": _paid(_is_in, nothing=False),
-        "notin": _paid(lambda value, container: not _is_in(value, container), nothing=False),
+        "eq": _charge(lambda left, right: left == right, nothing=False),
+        "ne": _charge(lambda left, right: left != right, nothing=False),
+        "lt": _charge(lambda left, right: _compare(left, right) == -1, nothing=False),
+        "lteq": _charge(lambda left, right: _compare(left, right) in {-1, 0}, nothing=False),
+        "gt": _charge(lambda left, right: _compare(left, right) == 1, nothing=False),
+        "gteq": _charge(lambda left, right: _compare(left, right) in {0, 1}, nothing=False),
+        "in": _charge(_is_in, nothing=False),
+        "notin": _charge(lambda value, container: not _is_in(value, container), nothing=False),
     }
 )

@@ -1,19 +1,18 @@
 """`oo-ml export` and `oo-ml replay`, as they are typed."""
 
-import json
 from pathlib import Path
 
 import pytest
 from sqlalchemy import Engine
 
 from tests.commands import Done, oo_ml
-from tests.services.sample_users import exported, live, without_positions
+from tests.services.sample_users import dump_export, export_user, live, parse_export, parse_without_positions
 
 REPLAYED = "feature_history 7, generations 2, policy_state 2, prompt_assignments 1, reward_ledger 10, tips 2\n"
 
 
 def on(database_url: str, *words: str, stdin: str = "") -> Done:
-    """Run a command on a database, with too much patience to be hurried by a busy machine."""
+    """Run a command on a database, with timeouts that a busy machine does not exceed."""
     return oo_ml(
         *words,
         stdin=stdin,
@@ -24,72 +23,70 @@ def on(database_url: str, *words: str, stdin: str = "") -> Done:
     )
 
 
-def test_a_person_moves_through_a_pipe(
-    db: Engine, other_db: Engine, database_url: str, other_database_url: str
-) -> None:
-    """From standard output to standard input: the same document comes out there; once more, nothing changes."""
+def test_pipe(db: Engine, other_db: Engine, database_url: str, other_database_url: str) -> None:
+    """A user moves from standard output to standard input; the second replay changes nothing."""
     live(db)
     done = on(database_url, "export", "--user", "ada")
     assert (done.code, done.err) == (0, "")
     moved = on(other_database_url, "replay", "-", stdin=done.out)
     assert moved == Done(0, f"replayed: {REPLAYED}", "")
-    assert without_positions(exported(other_db, "ada")) == without_positions(done.out.encode()) | {
+    assert parse_without_positions(export_user(other_db, "ada")) == parse_without_positions(done.out.encode()) | {
         "exported_at": "2026-11-23T12:00:00.000000Z"
     }
     assert on(other_database_url, "replay", "-", stdin=done.out) == Done(0, f"unchanged: {REPLAYED}", "")
 
 
-def test_a_person_moves_in_a_file(db: Engine, database_url: str, other_database_url: str, tmp_path: Path) -> None:
-    """Which only its owner can read, and which is replaced as a whole."""
+def test_file(db: Engine, database_url: str, other_database_url: str, tmp_path: Path) -> None:
+    """Only its owner can read the file, and an existing file is replaced as a whole."""
     live(db)
-    file = tmp_path / "ada.json"
+    file = tmp_path / "ada.jsonl"
     file.write_text("what was there before", "utf-8")
     file.chmod(0o644)
     assert on(database_url, "export", "--user", "ada", "--output", str(file)) == Done(0, "", "")
-    assert [entry.name for entry in tmp_path.iterdir()] == ["ada.json"]
+    assert [entry.name for entry in tmp_path.iterdir()] == ["ada.jsonl"]
     assert file.stat().st_mode & 0o777 == 0o600
-    assert json.loads(file.read_text("utf-8"))["user_id"] == "ada"
+    assert parse_export(file.read_bytes())["user_id"] == "ada"
     assert on(other_database_url, "replay", str(file)) == Done(0, f"replayed: {REPLAYED}", "")
 
 
-def test_a_refusal_is_one_line(db: Engine, database_url: str, other_database_url: str, tmp_path: Path) -> None:
-    """Exit code 1, and nothing on standard output."""
+def test_refusals(db: Engine, database_url: str, other_database_url: str, tmp_path: Path) -> None:
+    """A refusal is one line on standard error, exit code 1, and nothing on standard output."""
     live(db)
-    document = json.loads(exported(db, "ada"))
+    document = parse_export(export_user(db, "ada"))
     document["policy_state"][0]["version"] = 9
-    file = tmp_path / "ada.json"
-    file.write_text(json.dumps(document), "utf-8")
-    known = "error: 'ada' is known here already; erase them first\n"
+    file = tmp_path / "ada.jsonl"
+    file.write_bytes(dump_export(document))
+    known = "error: 'ada' is known here, but not as exported; erase the user first\n"
     assert on(database_url, "replay", str(file)) == Done(1, "", known)
     done = on(other_database_url, "replay", str(file))
     assert (done.code, done.out) == (1, "")
     assert done.err.startswith("error: The export contradicts itself: egreedy-v1, epoch 0, version 9: expected ")
     assert len(done.err.splitlines()) == 1
-    file.write_text("{", "utf-8")
-    expected = "error: line 1: this is not JSON: expected a name in quotes\n"
+    file.write_bytes(export_user(db, "ada")[:-5])
+    expected = "error: line 26: not JSON in UTF-8; export the user again\n"
     assert on(other_database_url, "replay", str(file)) == Done(1, "", expected)
 
 
 @pytest.mark.parametrize("user", ["..", "two\nlines", "\udcff", ""])
-def test_a_name_that_nobody_can_have_is_refused_at_the_door(user: str) -> None:
-    """Without a database."""
+def test_ids_that_no_user_has(user: str) -> None:
+    """An id that the service accepts for no user is refused before any connection to a database."""
     done = oo_ml("export", "--user", user)
     assert done.code == 2
     assert "the service accepts no such id" in done.err
 
 
-def test_a_file_that_cannot_be_written_is_one_line(db: Engine, database_url: str, tmp_path: Path) -> None:
-    """It names the file and the reason."""
+def test_unwritable_file(db: Engine, database_url: str, tmp_path: Path) -> None:
+    """The error names the file and the reason."""
     live(db)
-    missing = tmp_path / "missing" / "ada.json"
+    missing = tmp_path / "missing" / "ada.jsonl"
     done = on(database_url, "export", "--user", "ada", "--output", str(missing))
-    assert done == Done(1, "", f"error: {missing} can't be written: No such file or directory\n")
+    assert done == Done(1, "", f"error: Cannot write {missing}: No such file or directory\n")
 
 
-def test_a_database_that_is_not_migrated_is_said_so(empty_database_url: str, tmp_path: Path) -> None:
-    """And what to do about it."""
+def test_database_without_migrations(empty_database_url: str, tmp_path: Path) -> None:
+    """The error says what to do, and no file is left."""
     message = "error: The database has not been migrated to this release: run `oo-ml db upgrade`\n"
-    output = tmp_path / "ada.json"
+    output = tmp_path / "ada.jsonl"
     done = on(empty_database_url, "export", "--user", "ada", "--output", str(output))
     assert done == Done(1, "", message)
     assert list(tmp_path.iterdir()) == []

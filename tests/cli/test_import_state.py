@@ -20,8 +20,8 @@ def import_state(database_url: str, *arguments: object) -> Done:
     )
 
 
-def test_everything_goes_in_and_again_changes_nothing(database_url: str, serve: Serve, tmp_path: Path) -> None:
-    """A rehearsal without writing, the import, the import again; then the service knows the user by the true id."""
+def test_import(database_url: str, serve: Serve, tmp_path: Path) -> None:
+    """A dry run writes nothing, the import writes every state, and a second import changes nothing."""
     users = tmp_path / "users.txt"
     users.write_text("ada\r\nme@home.org\r\n", "utf-8")
     for name in ("ada", "me_home_org"):
@@ -37,8 +37,8 @@ def test_everything_goes_in_and_again_changes_nothing(database_url: str, serve: 
     assert serve().client.get("/stats/me@home.org").json()["pulls"] == 12
 
 
-def test_what_can_not_go_in_is_listed_and_the_rest_goes_in(database_url: str, tmp_path: Path) -> None:
-    """Exit code 1, a line a file on standard output, and nothing that a terminal would obey."""
+def test_refused_files(database_url: str, tmp_path: Path) -> None:
+    """Each file that cannot be imported is a printable line on standard output; the rest is imported; exit code 1."""
     users = tmp_path / "users.txt"
     users.write_text("ada\na.b\na b\neve\n", "utf-8")
     for name in ("ada", "a_b", "stranger"):
@@ -56,8 +56,8 @@ def test_what_can_not_go_in_is_listed_and_the_rest_goes_in(database_url: str, tm
     ]
 
 
-def test_newer_state_is_no_failure(database_url: str, serve: Serve, tmp_path: Path) -> None:
-    """It is reported, and the exit code says that all is well."""
+def test_newer_state(database_url: str, serve: Serve, tmp_path: Path) -> None:
+    """A newer state is kept and reported, with exit code 0."""
     serve().client.post("/reward", json={"user_id": "ada", "tip_id": "t", "reward": 1, "features": {}})
     write(tmp_path, "ada")
     done = import_state(database_url, tmp_path)
@@ -65,14 +65,14 @@ def test_newer_state_is_no_failure(database_url: str, serve: Serve, tmp_path: Pa
     assert done.out.splitlines()[0] == "kept newer: ada.json: linucb-v1 of 'ada' has gone on here"
 
 
-def test_a_directory_without_states_is_an_error(database_url: str, tmp_path: Path) -> None:
-    """It is most likely the wrong one."""
+def test_empty_directory(database_url: str, tmp_path: Path) -> None:
+    """A directory without states is an error."""
     error = f"error: {tmp_path} holds no state files (NAME.json)\n"
     assert import_state(database_url, tmp_path) == Done(1, "", error)
 
 
-def test_a_database_that_is_not_migrated_is_said_so(empty_database_url: str, tmp_path: Path) -> None:
-    """What is in so far is reported, here nothing, and what to do next."""
+def test_database_without_migrations(empty_database_url: str, tmp_path: Path) -> None:
+    """The error says what to do, after a report of the imports so far."""
     write(tmp_path, "ada")
     done = import_state(empty_database_url, tmp_path)
     assert done.code == 1

@@ -9,7 +9,7 @@ import pytest
 from oo_ml.cli.main import COMMANDS as ALL
 from oo_ml.cli.main import LazyCommand
 from tests.commands import Done, oo_ml
-from tests.files.test_export_document import changed
+from tests.files.test_export_document import build_export
 
 NOBODY = "postgresql://nobody@127.0.0.1:1/nothing"
 WARNING = "WARNING oo_ml.execution.retry: database_unavailable: "
@@ -38,7 +38,7 @@ QUIET = COMMANDS.keys() - {"import-state", "upkeep"}
 def files(tmp_path: Path) -> Path:
     """Files that the commands read."""
     (tmp_path / "template").write_text("{{ n }}", "utf-8")
-    (tmp_path / "ada.json").write_text(changed(), "utf-8")
+    (tmp_path / "ada.json").write_text(build_export(), "utf-8")
     (tmp_path / "states").mkdir()
     unity = [[float(row == column) for column in range(5)] for row in range(5)]
     counters = {"pulls": 0, "reward_count": 0, "cumulative_reward": 0, "last_updated": None}

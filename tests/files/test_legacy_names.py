@@ -2,36 +2,36 @@
 
 import pytest
 
-from oo_ml.files.legacy_names import index, is_name, owners
+from oo_ml.files.legacy_names import find_owners, index_ids, is_name
 
 
 @pytest.mark.parametrize(("name", "expected"), [("ada", ["ada"]), ("a_b", []), ("", []), ("zoë", [])])
-def test_without_a_list_only_a_name_of_letters_and_digits_tells_its_id(name: str, expected: list[str]) -> None:
-    """Whatever an id held, nothing was replaced in such a name; a file system may respell an ë."""
-    assert list(owners(name, None)) == expected
+def test_owners_without_a_list(name: str, expected: list[str]) -> None:
+    """Without a list, only a name of ASCII letters and digits is taken for its id; a file system may respell an ë."""
+    assert list(find_owners(name, None)) == expected
 
 
 @pytest.mark.parametrize(
     ("name", "expected"),
     [("ada", ["ada"]), ("bob", []), ("a_b", ["a.b", "a b", "a_b"]), ("me_home_org", ["me@home.org"])],
 )
-def test_a_list_says_who_there_is(name: str, expected: list[str]) -> None:
-    """Several ids can share a name, and a name that is its own id is still nobody's unless it is listed."""
-    ids = index(["ada", "a.b", "a b", "a_b", "me@home.org"], ["ada", "a_b"])
-    assert list(owners(name, ids)) == expected
+def test_owners_with_a_list(name: str, expected: list[str]) -> None:
+    """With a list, only listed ids own files, and several ids can share a name."""
+    ids = index_ids(["ada", "a.b", "a b", "a_b", "me@home.org"], ["ada", "a_b"])
+    assert list(find_owners(name, ids)) == expected
 
 
-def test_an_accented_letter_counts_as_the_file_names_show() -> None:
-    """Where a file name has kept one, each keeps its own name; where none has, it may have been replaced."""
-    kept = index(["zoë", "zo-"], ["zoë", "zo_"])
-    assert [list(owners(name, kept)) for name in ("zoë", "zo_")] == [["zoë"], ["zo-"]]
-    replaced = index(["zoë", "zo-", "noël"], ["zo_", "no_l"])
-    assert [list(owners(name, replaced)) for name in ("zo_", "no_l")] == [["zoë", "zo-"], ["noël"]]
+def test_accented_letters() -> None:
+    """Accented letters were kept if any file name has one; otherwise they may have been replaced."""
+    kept = index_ids(["zoë", "zo-"], ["zoë", "zo_"])
+    assert [list(find_owners(name, kept)) for name in ("zoë", "zo_")] == [["zoë"], ["zo-"]]
+    replaced = index_ids(["zoë", "zo-", "noël"], ["zo_", "no_l"])
+    assert [list(find_owners(name, replaced)) for name in ("zo_", "no_l")] == [["zoë", "zo-"], ["noël"]]
 
 
 @pytest.mark.parametrize(
     ("stem", "expected"), [("a_1", True), ("zoë", True), ("", False), ("a.b", False), ("a b", False)]
 )
-def test_other_names_are_no_names(stem: str, expected: bool) -> None:
-    """What the replacement would have replaced can't be in its result."""
+def test_names_of_files(stem: str, expected: bool) -> None:
+    """A character that the file-based service replaces is in no name that it gives."""
     assert is_name(stem) is expected

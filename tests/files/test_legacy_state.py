@@ -19,8 +19,8 @@ from tests.file_service import content, write
 Content = dict[str, Any]
 
 
-def test_every_bit_is_kept(tmp_path: Path) -> None:
-    """A and b come out as Python's own reader of JSON would read them; an almost symmetric A is not mended."""
+def test_exactness(tmp_path: Path) -> None:
+    """A and b keep every bit, and an almost symmetric A is not changed."""
     written = content(EPSILON_GREEDY, seed=5)
     written["A"][1][4] = float(np.nextafter(written["A"][1][4], 9))
     written["b"][2] = -0.0
@@ -36,12 +36,12 @@ def test_every_bit_is_kept(tmp_path: Path) -> None:
     assert state.cumulative_reward == meta["cumulative_reward"]
 
 
-def test_the_size_of_the_matrix_tells_two_meanings_of_one_name_apart(tmp_path: Path) -> None:
-    """x_egreedy.json is epsilon-greedy's state of x, or LinUCB's of somebody called "x egreedy"."""
+def test_policy_of_a_file(tmp_path: Path) -> None:
+    """The size of the matrix decides whether x_egreedy.json is egreedy-v1 of x or linucb-v1 of "x egreedy"."""
     write(tmp_path, "x", EPSILON_GREEDY)
     write(tmp_path, "y_egreedy", LINUCB)
     write(tmp_path, "z_egreedy", EPSILON_GREEDY)
-    read = [legacy_state.read(tmp_path, file) for file in legacy_state.listing(tmp_path).files]
+    read = [legacy_state.read(tmp_path, file) for file in legacy_state.list_files(tmp_path).files]
     assert [(state.name, state.policy) for state in read] == [
         ("x", EPSILON_GREEDY),
         ("y_egreedy", LINUCB),
@@ -60,14 +60,14 @@ def test_the_size_of_the_matrix_tells_two_meanings_of_one_name_apart(tmp_path: P
         (None, None),
     ],
 )
-def test_times_are_understood(tmp_path: Path, last_updated: object, expected: datetime | None) -> None:
-    """ISO 8601, UTC where no offset is given; seconds since 1970; or never."""
+def test_times(tmp_path: Path, last_updated: object, expected: datetime | None) -> None:
+    """A time is ISO 8601, in UTC if it has no offset, or seconds since 1970, or null."""
     write(tmp_path, "ada", last_updated=last_updated)
     assert legacy_state.read(tmp_path, "ada.json").last_updated == expected
 
 
-def test_linucb_need_not_count_explorations(tmp_path: Path) -> None:
-    """It never explores, so a file without the counter means none."""
+def test_linucb_without_explore_count(tmp_path: Path) -> None:
+    """linucb-v1 never explores, so a file without the counter means 0."""
     written = content(LINUCB)
     del written["meta"]["explore_count"]
     (tmp_path / "ada.json").write_text(json.dumps(written), "utf-8")
@@ -157,18 +157,16 @@ def _size(d: int) -> Callable[[Content], None]:
         ),
     ],
 )
-def test_what_would_break_decisions_is_refused(
-    tmp_path: Path, change: Callable[[Content], object], reason: str
-) -> None:
-    """One line says what is wrong, and where."""
+def test_refusals(tmp_path: Path, change: Callable[[Content], object], reason: str) -> None:
+    """A state that could break decisions is refused in one line, with the place and the reason."""
     state = content(LINUCB)
     change(state)
     (tmp_path / "ada.json").write_text(json.dumps(state), "utf-8")
     assert _refusal(tmp_path) == reason
 
 
-def test_epsilon_greedy_must_count_explorations(tmp_path: Path) -> None:
-    """Its exploration rate is part of what /stats answers."""
+def test_egreedy_without_explore_count(tmp_path: Path) -> None:
+    """egreedy-v1 needs the counter, because /stats answers with its exploration rate."""
     state = content(EPSILON_GREEDY)
     del state["meta"]["explore_count"]
     (tmp_path / "ada_egreedy.json").write_text(json.dumps(state), "utf-8")
@@ -186,14 +184,14 @@ def test_epsilon_greedy_must_count_explorations(tmp_path: Path) -> None:
         (b" " * 65_537, "larger than 65536 bytes"),
     ],
 )
-def test_what_is_no_json_object_is_refused(tmp_path: Path, raw: bytes, reason: str) -> None:
-    """Half a file too, as the file-based service leaves when it is killed."""
+def test_broken_json(tmp_path: Path, raw: bytes, reason: str) -> None:
+    """A file that is not a JSON object is refused, also half a file as a killed service leaves it."""
     (tmp_path / "ada.json").write_bytes(raw)
     assert _refusal(tmp_path).startswith(reason)
 
 
-def test_a_file_that_is_gone_is_refused() -> None:
-    """A directory in use may change under the import."""
+def test_missing_file() -> None:
+    """A file that disappears during the import is refused."""
     assert _refusal(Path("/nonexistent")) == "can't be read: No such file or directory"
 
 
@@ -203,8 +201,8 @@ def _refusal(directory: Path, file: str = "ada.json") -> str:
     return str(caught.value)
 
 
-def test_a_directory_is_listed_without_what_is_no_state(tmp_path: Path) -> None:
-    """What could hide a state is refused by name; what can't is only counted."""
+def test_listing(tmp_path: Path) -> None:
+    """Entries that could hide a state are refused by name; other entries are only counted."""
     for name in ("b", "a_1", "zoë"):
         write(tmp_path, name)
     (tmp_path / "link.json").symlink_to("b.json")
@@ -214,7 +212,7 @@ def test_a_directory_is_listed_without_what_is_no_state(tmp_path: Path) -> None:
     for name in ("users.txt", "b.json.bak", ".b.json", "B.JSON"):
         (tmp_path / name).touch()
     (tmp_path / "old").mkdir()
-    listing = legacy_state.listing(tmp_path)
+    listing = legacy_state.list_files(tmp_path)
     assert listing.files == ["a_1.json", "b.json", "zoë.json"]
     assert dict(listing.refused) == {
         "a copy.json": "not a name that the file-based service gives to a file",
@@ -225,15 +223,15 @@ def test_a_directory_is_listed_without_what_is_no_state(tmp_path: Path) -> None:
     assert listing.ignored == 5
 
 
-def test_users_are_listed_one_a_line(tmp_path: Path) -> None:
-    """Windows' line ends and mark are no part of an id; spaces and Unicode's other line ends are."""
+def test_list_of_users(tmp_path: Path) -> None:
+    """Line ends and the byte order mark of Windows are no part of an id; spaces and other line ends of Unicode are."""
     path = tmp_path / "users.txt"
     path.write_bytes("\ufeffada\r\n\r\n a b \n  \nzoë\u2028\nada\nlast".encode())
     assert legacy_state.read_users(path) == ["ada", " a b ", "zoë\u2028", "last"]
 
 
-def test_users_must_be_text(tmp_path: Path) -> None:
-    """A wrong encoding would make other ids of them."""
+def test_encoding_of_the_list(tmp_path: Path) -> None:
+    """A list that is not UTF-8 is refused, because a wrong encoding changes ids."""
     path = tmp_path / "users.txt"
     path.write_bytes("ada\nzoë".encode("latin-1"))
     with pytest.raises(ImportSourceError, match=r"users.txt is not UTF-8 \(byte 6\)"):

@@ -12,6 +12,7 @@ from tests import calls
 from tests.commands import Done, oo_ml
 from tests.conftest import MIGRATOR, SERVICE, allow_migrations, as_role, make_settings
 from tests.migrations.programs import dump
+from tests.services.sample_users import parse_export
 from tests.serving import serving
 
 THEIRS = """
@@ -93,7 +94,7 @@ def test_life_in_a_shared_database(theirs: psycopg.Connection[Any], empty_databa
         assert service.client.get("/analytics/reaction-rates").json()["items"][0]["shown"] == 1
         assert service.client.get("/analytics/loop-health").status_code == 200
         assert {"orders", "tip_scores", "feature_history_2026_07"}.isdisjoint(
-            service.client.get("/users/ada/export").json()
+            parse_export(service.client.get("/users/ada/export").content)
         )
         assert service.client.delete("/users/ada").json()["total"] == 3
     verify = oo_ml("verify", "--all", **variables)

@@ -13,7 +13,7 @@ from sqlalchemy import Engine, text
 from oo_ml.domain.policies import EPSILON_GREEDY
 from oo_ml.domain.ridge import Ridge
 from oo_ml.execution import retry
-from oo_ml.files.export_document import Document, opened
+from oo_ml.files.export_document import Export, open_export
 from oo_ml.files.legacy_state import FileState
 from oo_ml.services.users.export import export
 from oo_ml.services.users.import_state import ImportCommand, import_states
@@ -22,6 +22,7 @@ from oo_ml.storage import generations, prompts
 from oo_ml.storage.generations import GenerationRow, TipRow
 from tests.services.scenario import NOON, tell
 
+TABLES: Final = ("feature_history", "generations", "policy_state", "prompt_assignments", "reward_ledger", "tips")
 LEAST: Final = 5e-324
 _D: Final = 7
 
@@ -69,29 +70,48 @@ def write(db: Engine, user_id: str, number: int) -> None:
         generations.insert_generation(connection, rows[1], [])
 
 
-def exported(db: Engine, user_id: str) -> bytes:
-    """Return the document of a person."""
+def export_user(db: Engine, user_id: str) -> bytes:
+    """Return the export of a user."""
     service = partial(export, exported_at=NOON)
-    [document] = retry.run(db, service, [user_id], time.monotonic() + 20)
-    with document:
-        return document.read()
+    [file] = retry.run(db, service, [user_id], time.monotonic() + 20)
+    with file:
+        return file.read()
 
 
-def replayed(db: Engine, content: bytes) -> Replayed:
-    """Replay a document."""
-    with opened(BytesIO(content)) as document:
-        return replay_document(db, document)
+def replay_bytes(db: Engine, content: bytes) -> Replayed:
+    """Replay an export."""
+    with open_export(BytesIO(content)) as export:
+        return replay_export(db, export)
 
 
-def replay_document(db: Engine, document: Document) -> Replayed:
-    """Replay a document that has been read."""
-    [done] = retry.run(db, replay, [document], time.monotonic() + 20)
+def replay_export(db: Engine, export: Export) -> Replayed:
+    """Replay an export that has been read."""
+    [done] = retry.run(db, replay, [export], time.monotonic() + 20)
     return done
 
 
-def without_positions(content: bytes) -> dict[str, Any]:
-    """Return a document as values, without what every database counts for itself."""
-    document: dict[str, Any] = json.loads(content)
+def parse_export(content: bytes) -> dict[str, Any]:
+    """Return the header of a complete export, and in it the rows of each table."""
+    header, *lines, end = map(json.loads, content.splitlines())
+    assert end == {"complete": True, "rows": len(lines)}
+    document: dict[str, Any] = header | {table: [] for table in TABLES}
+    for line in lines:
+        document.setdefault(line["table"], []).append(line["row"])
+    return document
+
+
+def dump_export(document: dict[str, Any], *, sort_keys: bool = False) -> bytes:
+    """Return the lines of what `parse_export` has returned."""
+    tables = {name: rows for name, rows in document.items() if isinstance(rows, list)}
+    header = {name: value for name, value in document.items() if name not in tables}
+    rows = [{"table": name, "row": row} for name, rows in tables.items() for row in rows]
+    lines = [header, *rows, {"complete": True, "rows": len(rows)}]
+    return "".join(json.dumps(line, sort_keys=sort_keys) + "\n" for line in lines).encode()
+
+
+def parse_without_positions(content: bytes) -> dict[str, Any]:
+    """Parse an export, without the columns that every database numbers itself."""
+    document = parse_export(content)
     for table in ("feature_history", "reward_ledger", "generations"):
         for row in document[table]:
             del row["position"]

@@ -1,6 +1,5 @@
 """The service behind a real PgBouncer in transaction mode, in sessions that another client has left in disorder."""
 
-import json
 import logging
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -23,6 +22,7 @@ from tests.every_call import make_every_call
 from tests.gates import holding_state, scalar, wait_until_blocked
 from tests.gateway import Gateway
 from tests.rows import assert_folded
+from tests.services.sample_users import parse_export
 from tests.serving import Service, serving
 from tests.slow.pgbouncer import POOL_SIZE, Bouncer, all_sessions, running_bouncer
 from tests.superuser import tamper
@@ -129,7 +129,7 @@ def test_times_are_in_utc(url: str) -> None:
         service.client.post("/score", json=calls.score())
         [decision] = service.client.get("/users/ada/decisions").json()["items"]
         assert decision["decided_at"].endswith("Z")
-        exported = service.client.get("/users/ada/export").json()
+        exported = parse_export(service.client.get("/users/ada/export").content)
         assert exported["feature_history"][0]["decided_at"].endswith("Z")
 
 
@@ -213,7 +213,7 @@ def test_commands(url: str) -> None:
     with serving(make_settings(**UNPREPARED), url) as service:
         service.client.post("/score", json=calls.score())
     exported = command(url, "export", "--user", "ada")
-    assert json.loads(exported.out)["user_id"] == "ada", exported.err
+    assert parse_export(exported.out.encode())["user_id"] == "ada", exported.err
     for words in (["upkeep"], ["verify", "--user", "ada"], ["prompts", "list"]):
         done = command(url, *words)
         assert done.code == 0, done.err

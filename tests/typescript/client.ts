@@ -193,8 +193,9 @@ async function main(baseUrl: string): Promise<void> {
   // Proof, a copy, a fresh start, and the end.
   const { data: proof } = await client.GET("/users/{user_id}/verify", { params: { path } });
   check(proof?.verified === true && proof.difference === null, "the state is verified");
-  const { data: copy } = await client.GET("/users/{user_id}/export", { params: { path } });
-  check(copy?.feature_history.length === 2, "the export has both decisions");
+  const { data: copy } = await client.GET("/users/{user_id}/export", { params: { path }, parseAs: "text" });
+  const lines = copy?.trimEnd().split("\n").map((line) => JSON.parse(line));
+  check(lines?.at(-1)?.complete === true && lines.at(-1).rows === lines.length - 2, "the export is complete");
   await client.POST("/reset/{user_id}", { params: { path } });
   const { data: erased } = await client.DELETE("/users/{user_id}", { params: { path } });
   check(erased !== undefined && Object.values(erased.erased).reduce((sum, rows) => sum + rows, 0) === erased.total, "erased");

@@ -1,5 +1,6 @@
 """Users: stats, latest decisions, reset, verify, export and erase."""
 
+import json
 from collections.abc import AsyncIterator
 from contextlib import ExitStack
 from datetime import UTC, datetime
@@ -18,7 +19,6 @@ from oo_ml.api.schemas import Ok
 from oo_ml.api.users.schemas import (
     EgreedyStatsAnswer,
     EraseAnswer,
-    ExportAnswer,
     FeaturesAnswer,
     HistoryEntry,
     StatsAnswer,
@@ -27,6 +27,7 @@ from oo_ml.api.users.schemas import (
 from oo_ml.domain.features import LABELS
 from oo_ml.domain.policies import EPSILON_GREEDY, LINUCB
 from oo_ml.errors import ExportFileError
+from oo_ml.files.export_document import FORMAT, FORMAT_VERSION
 from oo_ml.services.audit.verify import UserRange, verify
 from oo_ml.services.decisions.reset import reset
 from oo_ml.services.users.erase import erase
@@ -38,6 +39,40 @@ router = APIRouter(tags=["users"])
 strict_router = APIRouter(prefix="/users/{user_id}", tags=["users"], dependencies=[KNOWN_PARAMETERS_ONLY])
 
 _CHUNK: Final = 65_536
+_JSON_LINES: Final = "application/x-ndjson"
+_EXAMPLE: Final[list[dict[str, Any]]] = [
+    {
+        "format": FORMAT,
+        "format_version": FORMAT_VERSION,
+        "release": "0.1.0",
+        "schema": "0001",
+        "exported_at": "2026-11-23T09:30:00.000000Z",
+        "user_id": "ada",
+        "history_from": None,
+    },
+    {
+        "table": "prompt_assignments",
+        "row": {
+            "user_id": "ada",
+            "prompt_version": "v1",
+            "probability": 0.7,
+            "assigned_at": "2026-11-20T08:00:00.000000Z",
+        },
+    },
+    {"complete": True, "rows": 1},
+]
+_EXPORT: Final = {
+    "description": """JSON Lines: a header, a line a row, the number of rows. Without its last line, a file is cut off.
+
+Decisions from before `history_from` may be missing, because retention removed them; null: none are missing.
+Timestamps are ISO 8601 in UTC, uuid is text, bytea lowercase hexadecimal, float8[] nested lists. Numbers are exact.""",
+    "content": {
+        _JSON_LINES: {
+            "schema": {"type": "string"},
+            "example": "".join(f"{json.dumps(line)}\n" for line in _EXAMPLE),
+        }
+    },
+}
 
 
 @router.post(
@@ -157,26 +192,27 @@ async def erase_user(request: Request, user_id: EncodedUserId) -> Response:
 @strict_router.get(
     "/export",
     summary="Export a user",
-    **documented("exportUser", gives=ExportAnswer, raises=(*REFUSALS, ExportFileError)),
+    response_class=StreamingResponse,
+    **documented("exportUser", gives=_EXPORT, raises=(*REFUSALS, ExportFileError)),
 )
 async def export_user(
     request: Request, user_id: EncodedUserId, files: Annotated[ExitStack, Depends(_until_answered)]
 ) -> Response:
-    """Return every row about a user from every table, as one document that `oo-ml replay` reads.
+    """Return every row about a user from every table, of one moment, in the format that `oo-ml replay` reads.
 
-    For an unknown user the tables are empty.
+    An unknown user has no rows.
     """
     name = decode_user_id(user_id)
     service = partial(export, exported_at=datetime.now(UTC))
-    [document] = await services(request).long.run(service, [name])
-    files.enter_context(document)
+    [file] = await services(request).long.run(service, [name])
+    files.enter_context(file)
     headers = {
-        "Content-Disposition": 'attachment; filename="oo-ml-export.json"',
-        "Content-Length": str(_length(document)),
+        "Content-Disposition": 'attachment; filename="oo-ml-export.jsonl"',
+        "Content-Length": str(_length(file)),
         "Cache-Control": "no-store",
     }
     # A client that reads slowly keeps a file open, and no connection to the database.
-    return StreamingResponse(iter(partial(document.read, _CHUNK), b""), headers=headers, media_type="application/json")
+    return StreamingResponse(iter(partial(file.read, _CHUNK), b""), headers=headers, media_type=_JSON_LINES)
 
 
 async def _stats(request: Request, user_id: str, policy: str) -> Stats:
@@ -196,7 +232,7 @@ def _counters(user_id: str, known: Stats) -> dict[str, Any]:
     }
 
 
-def _length(document: IO[bytes]) -> int:
-    length = document.seek(0, SEEK_END)
-    document.seek(0)
+def _length(file: IO[bytes]) -> int:
+    length = file.seek(0, SEEK_END)
+    file.seek(0)
     return length

@@ -1,7 +1,5 @@
 """Answers of the calls about users."""
 
-from typing import Any, Literal
-
 from pydantic import ConfigDict, Field
 
 from oo_ml.api.fields import Policy, UtcTime
@@ -105,49 +103,3 @@ class EraseAnswer(Ok):
     user_id: str
     erased: dict[str, int] = Field(description="Rows deleted from each table that can hold rows of a user")
     total: int
-
-
-class ExportAnswer(Answer):
-    """All that is known of a person: a list of rows for each table that can hold any, columns by name.
-
-    Timestamps are ISO 8601 in UTC, uuid is text, bytea lowercase hexadecimal, float8[] nested lists. Numbers are exact.
-    """
-
-    model_config = ConfigDict(
-        extra="allow",
-        json_schema_extra={
-            "examples": [
-                {
-                    "format": "oo-ml export",
-                    "format_version": 1,
-                    "release": "0.1.0",
-                    "schema": "0009",
-                    "exported_at": "2026-11-23T09:30:00.000000Z",
-                    "user_id": "ada",
-                    "history_from": None,
-                    "feature_history": [],
-                    "generations": [],
-                    "policy_state": [],
-                    "prompt_assignments": [],
-                    "reward_ledger": [],
-                    "tips": [],
-                }
-            ]
-        },
-    )
-
-    format: Literal["oo-ml export"]
-    format_version: Literal[1]
-    release: str = Field(description="The release that wrote it")
-    schema_: str = Field(alias="schema", description="Revision of the database")
-    exported_at: UtcTime
-    user_id: str
-    history_from: UtcTime | None = Field(
-        description="Decisions before it may be missing, which retention has taken out; null: none are"
-    )
-    feature_history: list[dict[str, Any]] = Field(description="Decisions, in order, those past retention included")
-    generations: list[dict[str, Any]]
-    policy_state: list[dict[str, Any]]
-    prompt_assignments: list[dict[str, Any]]
-    reward_ledger: list[dict[str, Any]]
-    tips: list[dict[str, Any]]

@@ -1,4 +1,4 @@
-"""Erasing a person: every row of theirs in every table, at once; whoever comes back under that id is somebody new."""
+"""Erasure of a user: every row in every table, in one transaction. A later decision for the id begins a new user."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -11,13 +11,14 @@ from oo_ml.storage.states import StateKey, create_states, lock_users
 
 
 def erase(connection: Connection, user_ids: Sequence[str]) -> list[dict[str, int]]:
-    """Delete all that is known of each person; return how many rows each table had of them."""
+    """Delete every row of each user; return the number of rows deleted from each table."""
     keys = {user_id: [StateKey(user_id, policy) for policy in DIMENSIONS] for user_id in user_ids}
-    # Before any state: a step of counting, or another erasure, may take long, and the users' decisions and rewards go
-    # on meanwhile. No deadlock: counting locks no state, and no transaction that locks a state waits for counting.
+    # This lock comes before the locks on states: counting, or another erasure, may hold it for long, and meanwhile the
+    # users' decisions and rewards go on. No deadlock: counting locks no state, and no transaction that holds a lock on
+    # a state waits for counting.
     upkeep.exclude(connection, upkeep.DAYS)
-    # A decision or reward under way is waited for, and erased with the rest: the first one that somebody ever has, too,
-    # which has no state yet that could be locked.
+    # Wait for decisions and rewards that are under way, to erase them too. Making the states first includes the first
+    # decision of a new user, for whom there is no state to lock yet.
     made = {user_id: create_states(connection, keys[user_id]) for user_id in sorted(keys)}
     lock_users(connection, keys)
     for user_id in keys:
@@ -27,9 +28,9 @@ def erase(connection: Connection, user_ids: Sequence[str]) -> list[dict[str, int
 
 def _erase(connection: Connection, user_id: str, made: int) -> dict[str, int]:
     erased: Counter[str] = Counter({personal_data.STATE: -made})
-    # Until nothing is left: a look can miss what moves meanwhile, such as a month of the history that is detached.
+    # Repeat until nothing is left: a pass misses rows that move meanwhile, as when a month of the history is detached.
     while True:
-        found = personal_data.erase(connection, personal_data.tables(connection), user_id)
+        found = personal_data.erase(connection, personal_data.find_tables(connection), user_id)
         erased.update(found)
         if not any(found.values()):
             return dict(sorted(erased.items()))

@@ -1,6 +1,6 @@
-"""All that is known of a person, as one JSON document: what the right of access asks for, and what replay reads.
+"""The export of a user: every row, as JSON Lines. It answers the right of access, and `replay` reads it.
 
-It is written to a temporary file while it is read, so that neither its length nor a slow reader matters to anybody.
+It goes to a temporary file while it is read, so neither its length nor a slow reader keeps a transaction open.
 """
 
 import tempfile
@@ -8,7 +8,7 @@ from collections.abc import Generator, Sequence
 from contextlib import ExitStack, closing
 from datetime import datetime
 from importlib.metadata import version
-from typing import IO, Final
+from typing import IO, Any, Final
 
 from sqlalchemy import Connection
 
@@ -18,57 +18,54 @@ from oo_ml.storage import audit, personal_data, upkeep
 from oo_ml.storage.postgres import json_rows
 from oo_ml.storage.schema import migrate
 
-# Whoever is known as little as most people are never touches a disk.
+# The exports of most users are smaller, and are never written to a disk.
 _IN_MEMORY: Final = 262_144
 
 
 def export(connection: Connection, user_ids: Sequence[str], *, exported_at: datetime) -> list[IO[bytes]]:
-    """Return a document a person, each a temporary file at its beginning, which is gone once it is closed.
+    """Return an export for each user, all of one moment: temporary files at their beginning, deleted by closing them.
 
     Raises:
-        ExportFileError: there is no room for it.
+        ExportFileError: There is no room for it.
     """
     audit.begin_snapshot(connection)
     with ExitStack() as unless_all_are_written:
-        documents: list[IO[bytes]] = []
+        exports: list[IO[bytes]] = []
         for user_id in user_ids:
-            document = tempfile.SpooledTemporaryFile(_IN_MEMORY)  # noqa: SIM115 - whoever reads it closes it
-            unless_all_are_written.enter_context(document)
-            _write(document, _lines(connection, user_id, exported_at))
-            documents.append(document)
+            file = tempfile.SpooledTemporaryFile(_IN_MEMORY)  # noqa: SIM115 - the caller closes it
+            unless_all_are_written.enter_context(file)
+            with closing(_generate_lines(connection, user_id, exported_at)) as lines:
+                for line in lines:
+                    _write(file, line)
+            file.seek(0)
+            exports.append(file)
         unless_all_are_written.pop_all()
-        return documents
+        return exports
 
 
-def _write(document: IO[bytes], lines: Generator[str]) -> None:
-    with closing(lines):
-        for line in lines:
-            try:
-                document.write(line.encode())
-            except OSError as error:
-                raise ExportFileError(f"The export can't be written: {error.strerror}") from None
-    document.seek(0)
+def _write(file: IO[bytes], line: dict[str, Any]) -> None:
+    try:
+        file.write(json_rows.dump(line).encode() + b"\n")
+    except OSError as error:
+        raise ExportFileError(f"Cannot write the export: {error.strerror}") from None
 
 
-def _lines(connection: Connection, user_id: str, exported_at: datetime) -> Generator[str]:
-    """Yield the document: a line for each of its first members, then for each row of each table."""
-    head = {
+def _generate_lines(connection: Connection, user_id: str, exported_at: datetime) -> Generator[dict[str, Any]]:
+    """Yield the header, each row, and the line that says the export is complete."""
+    yield {
         "format": FORMAT,
         "format_version": FORMAT_VERSION,
         "release": version("oo-ml"),
         "schema": migrate.revision(connection),
         "exported_at": exported_at,
         "user_id": user_id,
-        # Whoever reads it can tell what retention has taken away from what is lost.
+        # Tells decisions that retention has removed from decisions that are lost.
         "history_from": upkeep.read_history_from(connection),
     }
-    yield "{\n" + ",\n".join(json_rows.dump({name: value})[1:-1] for name, value in head.items())
-    for name, parts in personal_data.whole(personal_data.tables(connection)).items():
-        yield f",\n{json_rows.dump({name: []})[1:-2]}"
-        between = "\n"
-        with closing(personal_data.rows(connection, parts, user_id)) as rows:
+    count = 0
+    for name, parts in personal_data.group_parts(personal_data.find_tables(connection)).items():
+        with closing(personal_data.read_rows(connection, parts, user_id)) as rows:
             for row in rows:
-                yield between + json_rows.dump(row)
-                between = ",\n"
-        yield "\n]"
-    yield "\n}\n"
+                count += 1
+                yield {"table": name, "row": row}
+    yield {"complete": True, "rows": count}

@@ -1,7 +1,7 @@
-"""Moving in: the file-based service's states become the starting points of epochs, one transaction a user.
+"""Import of the file-based service's states: each begins an epoch, in one transaction for each user.
 
-Newer state is never overwritten, and the owner of a file is never guessed. Importing the same files again changes
-nothing, so an import that was interrupted is simply run again.
+A newer state is never overwritten, and the owner of a file is never guessed. A second import of the same files changes
+nothing, so an interrupted import can be run again.
 """
 
 import time
@@ -27,7 +27,7 @@ _NAMED: Final = 5
 
 
 class Verdict(StrEnum):
-    """What became of a file."""
+    """Result for a file."""
 
     IMPORTED = "imported"
     UNCHANGED = "unchanged"
@@ -39,7 +39,7 @@ class Verdict(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What became of a file or of a command, and why."""
+    """Result for a file or a command, with the reason."""
 
     verdict: Verdict
     reason: str = ""
@@ -47,7 +47,7 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ImportCommand:
-    """Make `state` the user's, unless there is newer."""
+    """Import of a state for a user, unless the user has a newer one."""
 
     user_id: str
     state: FileState
@@ -55,10 +55,10 @@ class ImportCommand:
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """Where the states are.
+    """Directory of states.
 
     Attributes:
-        ids: the ids behind each NAME, None when nobody listed them.
+        ids: the ids that have each NAME, None without a list of ids.
     """
 
     directory: Path
@@ -67,7 +67,7 @@ class Source:
 
 
 def import_states(connection: Connection, commands: Sequence[ImportCommand], *, imported_at: datetime) -> list[Outcome]:
-    """Start an epoch from each state that is newer than what is here, with a row of the ledger that carries it."""
+    """Begin an epoch with each state that is newer than the stored one, with a ledger entry that carries it."""
     keys = [StateKey(command.user_id, command.state.policy) for command in commands]
     current = lock_or_create_states(connection, keys)
     outcomes, started = _start(current, find_unused_imports(connection, keys), commands)
@@ -78,28 +78,28 @@ def import_states(connection: Connection, commands: Sequence[ImportCommand], *, 
 
 
 def preview(connection: Connection, commands: Sequence[ImportCommand]) -> list[Outcome]:
-    """Say what import_states would do; lock nothing and write nothing."""
+    """Return the outcomes that import_states would have; lock nothing and write nothing."""
     keys = [StateKey(command.user_id, command.state.policy) for command in commands]
     current = {key: read_states(connection, key.user_id).get(key.policy) or PolicyState.fresh(key) for key in keys}
     outcomes, _ = _start(current, find_unused_imports(connection, keys), commands)
     return outcomes
 
 
-def find(directory: Path, users: Path | None) -> Source:
-    """Look at what there is to import.
+def find_source(directory: Path, users: Path | None) -> Source:
+    """Find the states to import.
 
     Raises:
-        ImportSourceError: the list of users can't be read.
+        ImportSourceError: The list of users cannot be read.
     """
-    listing = legacy_state.listing(directory)
+    listing = legacy_state.list_files(directory)
     if users is None:
         return Source(directory, listing, None)
-    stems = map(legacy_state.stem, listing.files)
-    return Source(directory, listing, legacy_names.index(legacy_state.read_users(users), stems))
+    stems = map(legacy_state.get_stem, listing.files)
+    return Source(directory, listing, legacy_names.index_ids(legacy_state.read_users(users), stems))
 
 
-def refused(source: Source) -> Iterator[tuple[str, Outcome]]:
-    """Yield what is out of the question before any file is read: its name, and why."""
+def list_refused(source: Source) -> Iterator[tuple[str, Outcome]]:
+    """Yield entries that are refused before any file is read, each with the reason."""
     for file, reason in source.listing.refused:
         yield file, Outcome(Verdict.BAD, reason)
     for user_id in (user_id for ids in (source.ids or {}).values() for user_id in ids):
@@ -113,13 +113,13 @@ def import_files(
     """Import every file; yield the outcomes of a user's files after their COMMIT, any other file's alone.
 
     Raises:
-        UnavailableError: the database can't do it now. The users yielded so far are in.
+        UnavailableError: The database is unavailable. The users yielded so far are imported.
     """
     service = preview if dry_run else partial(import_states, imported_at=imported_at)
     for files in _group_files(source.listing.files):
         commands: dict[str, dict[str, ImportCommand]] = {}
         for file in files:
-            command = _command(source, file)
+            command = _build_command(source, file)
             if isinstance(command, Outcome):
                 yield [(file, command)]
             else:
@@ -131,27 +131,27 @@ def import_files(
 
 
 def _group_files(files: Iterable[str]) -> Collection[Sequence[str]]:
-    """Group files that can be one user's: NAME_egreedy.json goes with NAME.json, and may be of the user NAME_egreedy.
+    """Group files that can belong to one user: NAME_egreedy.json with NAME.json; it may belong to NAME_egreedy too.
 
-    Which user a file is of is known only after reading it, and the files of all users don't fit into memory.
+    The owner of a file is known only after reading it, and the files of all users do not fit into memory.
     """
     groups: dict[str, list[str]] = {}
     for file in files:
-        name = legacy_state.stem(file)
+        name = legacy_state.get_stem(file)
         while name.endswith(legacy_state.EPSILON_GREEDY_SUFFIX):
             name = name.removesuffix(legacy_state.EPSILON_GREEDY_SUFFIX)
         groups.setdefault(name, []).append(file)
     return groups.values()
 
 
-def _command(source: Source, file: str) -> ImportCommand | Outcome:
+def _build_command(source: Source, file: str) -> ImportCommand | Outcome:
     try:
         state = legacy_state.read(source.directory, file)
     except StateFileError as error:
         return Outcome(Verdict.BAD, str(error))
-    owners = legacy_names.owners(state.name, source.ids)
+    owners = legacy_names.find_owners(state.name, source.ids)
     if len(owners) > 1:
-        return Outcome(Verdict.AMBIGUOUS, f"{state.policy} of {_either(owners)}")
+        return Outcome(Verdict.AMBIGUOUS, f"{state.policy} of {_join_ids(owners)}")
     if not owners:
         missing = "no such id is listed" if source.ids is not None else "its id can't be told without --users"
         return Outcome(Verdict.UNKNOWN, f"{state.policy} of the name {state.name!r}: {missing}")
@@ -161,7 +161,7 @@ def _command(source: Source, file: str) -> ImportCommand | Outcome:
     return ImportCommand(user_id, state)
 
 
-def _either(ids: Sequence[str]) -> str:
+def _join_ids(ids: Sequence[str]) -> str:
     more = f" and {len(ids) - _NAMED} more" if len(ids) > _NAMED else ""
     return "either of " + ", ".join(map(repr, ids[:_NAMED])) + more
 
@@ -177,7 +177,7 @@ def _start(
         outcome = _judge(states_now[key], command.state, replaceable=key in replaceable)
         if outcome.verdict is Verdict.IMPORTED:
             epoch = states_now[key].epoch + 1 if key in replaceable else 0
-            states_now[key] = _starting_point(key, epoch, command.state)
+            states_now[key] = _build_start(key, epoch, command.state)
             replaceable.add(key)
             started.append(states_now[key])
         outcomes.append(outcome)
@@ -186,18 +186,18 @@ def _start(
 
 def _judge(here: PolicyState, file: FileState, *, replaceable: bool) -> Outcome:
     if here.epoch == here.version == here.pulls == 0:
-        # Created by this transaction: whoever else creates a row decides or learns with it in the same one.
+        # This transaction created the row: any other transaction that creates one also decides or learns with it.
         return Outcome(Verdict.IMPORTED)
     if not replaceable:
         return Outcome(Verdict.KEPT, f"{file.policy} of {here.key.user_id!r} has gone on here")
-    if _same(here, _starting_point(here.key, here.epoch, file)):
+    if _is_same(here, _build_start(here.key, here.epoch, file)):
         return Outcome(Verdict.UNCHANGED)
     if file.last_updated is None or (here.last_updated is not None and file.last_updated <= here.last_updated):
         return Outcome(Verdict.KEPT, f"{file.policy} of {here.key.user_id!r} was imported from a file that is no older")
     return Outcome(Verdict.IMPORTED)
 
 
-def _starting_point(key: StateKey, epoch: int, file: FileState) -> PolicyState:
+def _build_start(key: StateKey, epoch: int, file: FileState) -> PolicyState:
     return PolicyState(
         key=key,
         model=file.model,
@@ -211,7 +211,7 @@ def _starting_point(key: StateKey, epoch: int, file: FileState) -> PolicyState:
     )
 
 
-def _same(here: PolicyState, there: PolicyState) -> bool:
+def _is_same(here: PolicyState, there: PolicyState) -> bool:
     return (
         here.model.A.tobytes() == there.model.A.tobytes()
         and here.model.b.tobytes() == there.model.b.tobytes()

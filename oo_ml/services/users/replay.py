@@ -1,20 +1,20 @@
-"""Making a person on one database what they are on another: every row as it was exported, the state to the last bit.
+"""The replay of an export: a user gets on this database every row as it was exported, the state to the last bit.
 
-Nothing is taken on trust: the state has to be the fold of the ledger that comes with it, or nothing goes in.
+Nothing is trusted: unless the state is the fold of the ledger that comes with it, nothing is written.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from datetime import datetime
-from itertools import zip_longest
+from itertools import islice, zip_longest
 from typing import Any, Final
 
 from sqlalchemy import Connection
 from sqlalchemy.exc import DataError, IntegrityError
 
 from oo_ml.errors import ExportFileError, ReplayRefusedError
-from oo_ml.files.export_document import Document
+from oo_ml.files.export_document import Export
 from oo_ml.services.audit import verify
 from oo_ml.services.audit.differences import Difference
 from oo_ml.storage import daily_sums, personal_data, prompts, upkeep
@@ -24,75 +24,79 @@ from oo_ml.storage.schema.tables import ORDERS
 from oo_ml.storage.states import lock_users
 from oo_ml.storage.user_ranges import UserRange
 
-# Their rows refer to the prompt registry, which is not a person's.
-_NAMING_VERSIONS: Final = ("generations", "prompt_assignments")
+# Their rows refer to the prompt registry, which belongs to no user.
+_WITH_PROMPT_VERSIONS: Final = ("generations", "prompt_assignments")
+_ROWS_AT_ONCE: Final = 100
+_MIGRATE: Final = "migrate this database to the release of the export"
+
+# A row, and its place in the export.
+_Row = tuple[str, dict[str, Any]]
 
 
 @dataclass(frozen=True, slots=True)
 class Replayed:
-    """What has become of a document: how many rows went into each table; `unchanged` where they all were there."""
+    """The number of rows in each table; `unchanged` if all of them were there before."""
 
     rows: Mapping[str, int]
     unchanged: bool
 
 
-def replay(connection: Connection, documents: Sequence[Document]) -> list[Replayed]:
-    """Write down each person as exported; one who is here already has to be exactly so.
+def replay(connection: Connection, exports: Sequence[Export]) -> list[Replayed]:
+    """Write the rows of each user; a user who is known here must be exactly as exported.
 
-    Positions are given anew, in the same order. Upkeep comes to know of decisions that
-    retention had taken out where the person comes from, and goes back to those that still wait for a reward.
+    Positions are given anew, in the same order. Upkeep learns of decisions that retention had removed where the
+    export was made, and goes back to decisions that still wait for a reward.
 
     Raises:
-        ExportFileError: a document holds what no export does.
-        ReplayRefusedError: the person is here, but otherwise; this database has no place for something; or the state
-            is not the fold of the ledger.
+        ExportFileError: An export holds something that no export has.
+        ReplayRefusedError: The user differs here; this database has no place for something; or the state is not the
+            fold of the ledger.
     """
-    # Whoever is here stays as they are while they are compared.
-    lock_users(connection, [document.user_id for document in documents])
+    # Known users do not change while they are compared.
+    lock_users(connection, [export.user_id for export in exports])
     try:
-        return [_replay(connection, document) for document in documents]
+        return [_replay(connection, export) for export in exports]
     except RecursionError:
         raise ExportFileError("A row is nested too deeply") from None
 
 
-def _replay(connection: Connection, document: Document) -> Replayed:
-    found = personal_data.tables(connection)
-    here = {one.name: one for one in found}
-    if unknown := sorted(document.tables.keys() - here.keys()):
-        raise ReplayRefusedError(f"This database has no table {unknown[0]!r}: migrate it to the release of the export")
-    if personal_data.is_known(connection, found, document.user_id):
-        rows = _same(connection, document, found)
+def _replay(connection: Connection, export: Export) -> Replayed:
+    found = personal_data.find_tables(connection)
+    by_name = personal_data.group_parts(found)
+    for name in export.starts.keys() - by_name.keys():
+        place, _ = next(export.read_rows(name))
+        raise ReplayRefusedError(f"{place}: this database has no table {name!r}; {_MIGRATE}")
+    if personal_data.is_known(connection, found, export.user_id):
+        rows = _count_same(connection, export, by_name)
         if rows is None:
-            raise ReplayRefusedError(f"{document.user_id!r} is known here already; erase them first")
+            raise ReplayRefusedError(f"{export.user_id!r} is known here, but not as exported; erase the user first")
         return Replayed(rows, unchanged=True)
-    _check_prompt_versions(connection, document)
+    _check_prompt_versions(connection, export)
     daily_sums.assign_transaction_id(connection)
-    filled = [one for one in personal_data.referred_first(found) if one.name in document.tables]
-    rows = {one.name: _insert(connection, document, one) for one in filled}
-    _prove(connection, document)
-    # A look that has not seen these decisions must not pass them before they are committed.
+    # Detached months take no rows: decisions of their time go into the history again.
+    filled = [table for table in personal_data.sort_for_inserts(found) if table.name in by_name]
+    rows = {table.name: _insert(connection, export, table) for table in filled}
+    _prove(connection, export)
+    # Default rewards must not pass these decisions before they are committed.
     upkeep.exclude(connection, upkeep.DEFAULT_REWARDS)
-    upkeep.rewind_default_rewards(connection, document.user_id)
+    upkeep.rewind_default_rewards(connection, export.user_id)
     return Replayed(dict(sorted(rows.items())), unchanged=False)
 
 
-def _same(connection: Connection, document: Document, found: Iterable[PersonalTable]) -> dict[str, int] | None:
-    """Return how many rows each table has, in the document as well as here; None if any of them differs."""
+def _count_same(
+    connection: Connection, export: Export, by_name: Mapping[str, Sequence[PersonalTable]]
+) -> dict[str, int] | None:
+    """Return the number of rows in each table, equal here and in the export; None if any row differs."""
     counts = {}
-    for name, parts in personal_data.whole(found).items():
-        there = _exported(document, parts[0]) if name in document.tables else ()
+    for name, parts in by_name.items():
+        exported = ({column: row.get(column) for column in parts[0].columns} for _, row in _rows(export, parts[0]))
         counts[name] = 0
-        with closing(personal_data.rows(connection, parts, document.user_id)) as rows:
-            for one, other in zip_longest(rows, there):
-                if one is None or other is None or _comparable(one, name) != _comparable(other, name):
+        with closing(personal_data.read_rows(connection, parts, export.user_id)) as rows:
+            for here, there in zip_longest(rows, exported):
+                if here is None or there is None or _comparable(here, name) != _comparable(there, name):
                     return None
                 counts[name] += 1
     return counts
-
-
-def _exported(document: Document, table: PersonalTable) -> Iterator[dict[str, Any]]:
-    """Yield a table's rows as it would hold them; what was not exported is None."""
-    return ({name: row.get(name) for name in table.columns} for row in _rows(document, table))
 
 
 def _comparable(row: Mapping[str, Any], table: str) -> str:
@@ -100,85 +104,93 @@ def _comparable(row: Mapping[str, Any], table: str) -> str:
 
 
 def _without_position(row: Mapping[str, Any], table: str) -> dict[str, Any]:
-    """Return a row without what each database gives it anew."""
+    """Return a row without the column that each database numbers itself."""
     return {name: value for name, value in row.items() if table not in ORDERS or name != POSITION}
 
 
-def _check_prompt_versions(connection: Connection, document: Document) -> None:
-    tables = [name for name in _NAMING_VERSIONS if name in document.tables]
-    versions = (row.get("prompt_version") for name in tables for row in document.rows(name))
+def _check_prompt_versions(connection: Connection, export: Export) -> None:
+    versions = (row.get("prompt_version") for name in _WITH_PROMPT_VERSIONS for _, row in export.read_rows(name))
     used = {version for version in versions if isinstance(version, str)}
     if missing := sorted(used - prompts.find(connection, sorted(used)).keys()):
         raise ReplayRefusedError(f"The prompt version {missing[0]!r} is unknown here: publish it first")
 
 
-def _insert(connection: Connection, document: Document, table: PersonalTable) -> int:
-    try:
-        return personal_data.insert_rows(connection, table, _alike(_rows(document, table), table.name))
-    except (IntegrityError, DataError) as error:
-        raise ReplayRefusedError(
-            f"{table.name} can't hold a row of the export: {sqlstates.description(error)}"
-        ) from None
+def _insert(connection: Connection, export: Export, table: PersonalTable) -> int:
+    count = 0
+    rows = _check_columns(_rows(export, table), table.name)
+    while batch := list(islice(rows, _ROWS_AT_ONCE)):
+        try:
+            personal_data.insert_rows(connection, table, [row for _, row in batch])
+        except (IntegrityError, DataError) as error:
+            places = " to ".join(dict.fromkeys((batch[0][0], batch[-1][0])))
+            raise ReplayRefusedError(f"{places}: {table.name} refuses a row: {sqlstates.description(error)}") from None
+        count += len(batch)
+    return count
 
 
-def _alike(rows: Iterator[dict[str, Any]], table: str) -> Iterator[dict[str, Any]]:
-    """Yield rows that have the same columns, and no position."""
-    first: dict[str, Any] | None = None
-    for number, row in enumerate(rows, 1):
-        first = first or row
-        if row.keys() != first.keys():
-            raise ExportFileError(f"{table}, row {number}: other columns than the first row")
-        yield _without_position(row, table)
+def _check_columns(rows: Iterator[_Row], table: str) -> Iterator[_Row]:
+    """Yield rows without their positions, all with the same columns; positions must grow."""
+    columns, last = None, 0
+    for place, row in rows:
+        columns = columns or row.keys()
+        if row.keys() != columns:
+            raise ExportFileError(f"{place}: other columns than in the first row of {table}")
+        position = row.get(POSITION) if table in ORDERS else None
+        if position is not None:
+            if position <= last:
+                raise ExportFileError(f"{place}: {POSITION}: not larger than in the row before; export the user again")
+            last = position
+        yield place, _without_position(row, table)
 
 
-def _rows(document: Document, table: PersonalTable) -> Iterator[dict[str, Any]]:
+def _rows(export: Export, table: PersonalTable) -> Iterator[_Row]:
     """Yield a table's rows with the values that its columns hold."""
-    for number, row in enumerate(document.rows(table.name), 1):
-        if table.name == HISTORY and (wrong := _misshapen(row)):
-            raise ExportFileError(f"{HISTORY}, row {number}, {wrong}: no decision has such")
+    for place, row in export.read_rows(table.name):
+        if table.name == HISTORY and (name := _find_misshapen(row)):
+            raise ExportFileError(f"{place}: {name}: no decision has such JSON")
         values = {}
         for name, value in row.items():
             if name not in table.columns:
-                raise ReplayRefusedError(
-                    f"{table.name} has no column {name!r} here: migrate it to the release of the export"
-                )
+                raise ReplayRefusedError(f"{place}: {table.name} has no column {name!r} here; {_MIGRATE}")
             try:
                 values[name] = json_rows.load(value, table.columns[name])
             except ValueError as error:
-                raise ExportFileError(f"{table.name}, row {number}, {name}: {error}") from None
-        yield values
+                raise ExportFileError(f"{place}: {name}: {error}") from None
+        yield place, values
 
 
-def _prove(connection: Connection, document: Document) -> None:
-    """Refuse what has gone in if verifying it would find a difference, now or ever after."""
-    found = _difference(connection, document.user_id, None)
-    if found is not None and document.history_from is not None:
-        found = _prove_retained(connection, document.user_id, document.history_from)
+def _prove(connection: Connection, export: Export) -> None:
+    """Refuse the rows that were inserted if `oo-ml verify` would find a difference in them, now or later."""
+    found = _find_difference(connection, export.user_id, None)
+    if found is not None and export.history_from is not None:
+        found = _prove_retained(connection, export.user_id, export.history_from)
     if found is not None:
         raise ReplayRefusedError(f"The export contradicts itself: {found.sentence}")
 
 
 def _prove_retained(connection: Connection, user_id: str, history_from: datetime) -> Difference | None:
-    """Return what is wrong even if decisions before `history_from` may be missing; if nothing is, note that they may.
+    """Return the difference that is left if decisions before `history_from` may be missing.
+
+    If none is left, note for `oo-ml verify` that they may be missing here too.
 
     Raises:
-        ReplayRefusedError: `history_from` is yet to come; verifying would never miss a decision here until then.
+        ReplayRefusedError: `history_from` is in the future; until then, verifying would miss no decision here.
     """
     if not upkeep.is_past(connection, history_from):
-        raise ReplayRefusedError("history_from is yet to come: the clocks of the two databases differ")
-    found = _difference(connection, user_id, history_from)
+        raise ReplayRefusedError("history_from is in the future: the clocks of the two databases differ")
+    found = _find_difference(connection, user_id, history_from)
     here = upkeep.read_history_from(connection)
-    if found is None and (here is None or _difference(connection, user_id, here) is not None):
+    if found is None and (here is None or _find_difference(connection, user_id, here) is not None):
         upkeep.raise_history_from(connection, history_from)
     return found
 
 
-def _difference(connection: Connection, user_id: str, history_from: datetime | None) -> Difference | None:
+def _find_difference(connection: Connection, user_id: str, history_from: datetime | None) -> Difference | None:
     return verify.verify_range(connection, UserRange.of(user_id), history_from).difference
 
 
-def _misshapen(row: Mapping[str, Any]) -> str | None:
-    """Return the column of a decision whose JSON nobody could show, None if there is none."""
+def _find_misshapen(row: Mapping[str, Any]) -> str | None:
+    """Return the column of a decision with JSON that no decision has, None if all columns are well-formed."""
     for name in ("context", "features", "answer"):
         if not _is_flat(row.get(name)):
             return name

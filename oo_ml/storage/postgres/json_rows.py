@@ -1,4 +1,4 @@
-"""Rows as JSON and back, to the last bit.
+"""Conversion of rows to JSON and back, to the last bit.
 
 Timestamps are ISO 8601 in UTC, uuid is text, bytea lowercase hexadecimal, float8[] nested lists, jsonb itself.
 """
@@ -20,24 +20,24 @@ from oo_ml.domain.identifiers import is_storable
 
 def dump(row: Mapping[str, Any], *, sort_keys: bool = False) -> str:
     """Return a row as one line of JSON."""
-    return json.dumps(row, default=_plain, ensure_ascii=False, allow_nan=False, sort_keys=sort_keys)
+    return json.dumps(row, default=_to_json, ensure_ascii=False, allow_nan=False, sort_keys=sort_keys)
 
 
 def load(value: Any, type_: str) -> Any:  # noqa: ANN401 - JSON in, a column's value out
-    """Return what a column of `type_` holds where `dump` has written `value`.
+    """Return the value of a column of `type_` for which `dump` has written `value`.
 
     Raises:
-        ValueError: no such column can hold it.
+        ValueError: A column of this type cannot hold the value.
     """
     if value is None:
         return None
     reader = _READERS.get(type_)
     if reader is None:
-        raise ValueError(f"columns of type {type_} can't be read back")
+        raise ValueError(f"cannot read a column of type {type_} from JSON")
     return reader(value)
 
 
-def _plain(value: object) -> Any:  # noqa: ANN401 - JSON
+def _to_json(value: object) -> Any:  # noqa: ANN401 - JSON
     match value:
         case datetime():
             return value.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
@@ -49,7 +49,7 @@ def _plain(value: object) -> Any:  # noqa: ANN401 - JSON
             return value.tolist()
         case Jsonb():
             return value.obj
-    raise TypeError(f"nobody has said how {type(value).__name__} is written as JSON")
+    raise TypeError(f"cannot write a value of type {type(value).__name__} as JSON")
 
 
 def _text(value: object) -> str:
@@ -96,7 +96,7 @@ def _nested(value: object) -> Any:  # noqa: ANN401 - lists of lists of ... numbe
 def _time(value: object) -> datetime:
     try:
         time = datetime.fromisoformat(_text(value))
-        # In UTC, because PostgreSQL would keep a time that is beyond the year 9999 there, and nobody could read it.
+        # PostgreSQL could store a time that lies beyond the year 9999 in UTC, but Python could not read it again.
         in_utc = None if time.tzinfo is None else time.astimezone(UTC)
     except (ValueError, OverflowError):
         in_utc = None
@@ -142,5 +142,5 @@ _READERS: Final[Mapping[str, Callable[[object], Any]]] = {
     "jsonb": _json,
 }
 
-# What `load` can read back.
+# The types that `load` reads.
 TYPES: Final = _READERS.keys()

@@ -1,21 +1,20 @@
-"""A person's data over HTTP: handed out whole, and erased for good."""
+"""Export and erasure over HTTP."""
 
-import json
 from contextlib import suppress
+from io import BytesIO
 from pathlib import Path
 from urllib.parse import quote
 
 import pytest
 from sqlalchemy import Engine
 
-from oo_ml.api.users.schemas import ExportAnswer
-from oo_ml.files.export_document import TABLES
-from tests import calls
+from oo_ml.files.export_document import open_export
+from tests import calls, openapi
 from tests.api.users.test_users import AWKWARD
 from tests.conftest import Serve
 from tests.gates import scalar
 from tests.services.decisions.test_batches import score, scores
-from tests.services.sample_users import replayed, rows_of, without_positions
+from tests.services.sample_users import TABLES, parse_export, parse_without_positions, replay_bytes, rows_of
 from tests.serving import Service
 from tests.waiting import until
 
@@ -26,18 +25,18 @@ IN_A_TRANSACTION = """
 """
 
 
-def test_a_person_is_exported_and_erased(service: Service, db: Engine) -> None:
-    """The answer says how many rows of which table are gone; a second time none is, and that is fine."""
+def test_export_and_erasure(service: Service, db: Engine) -> None:
+    """The answer has the number of rows erased from each table; a second erasure is no error and counts 0."""
     service.client.post("/score", json=calls.score())
     service.client.post("/reward", json=calls.reward())
     service.client.post("/score/egreedy", json=calls.score())
     answer = service.client.get("/users/ada/export")
-    assert (answer.status_code, answer.headers["Content-Type"]) == (200, "application/json")
-    assert answer.headers["Content-Disposition"] == 'attachment; filename="oo-ml-export.json"'
+    assert (answer.status_code, answer.headers["Content-Type"]) == (200, "application/x-ndjson")
+    assert answer.headers["Content-Disposition"] == 'attachment; filename="oo-ml-export.jsonl"'
     assert answer.headers["Cache-Control"] == "no-store"
-    document = ExportAnswer.model_validate(answer.json())
-    assert (len(document.feature_history), len(document.policy_state), len(document.reward_ledger)) == (2, 2, 1)
-    erased = dict.fromkeys(TABLES | {"prompt_assignments"}, 0)
+    document = parse_export(answer.content)
+    assert [len(document[name]) for name in ("feature_history", "policy_state", "reward_ledger")] == [2, 2, 1]
+    erased = dict.fromkeys(TABLES, 0)
     erased |= {"feature_history": 2, "policy_state": 2, "reward_ledger": 1}
     gone = service.client.delete("/users/ada")
     assert (gone.status_code, gone.json()) == (200, {"ok": True, "user_id": "ada", "erased": erased, "total": 5})
@@ -47,44 +46,53 @@ def test_a_person_is_exported_and_erased(service: Service, db: Engine) -> None:
     assert service.client.get("/stats/ada").json()["pulls"] == 0
 
 
-def test_what_is_exported_can_be_replayed(service: Service, db: Engine, other_db: Engine) -> None:
-    """The document is the same as the command line's."""
+def test_replay_of_an_export(service: Service, db: Engine, other_db: Engine) -> None:
+    """A replay reads the answer like a file of the command line, and knows a user who has not changed."""
     service.client.post("/score", json=calls.score())
     service.client.post("/reward", json=calls.reward())
     content = service.client.get("/users/ada/export").content
-    replayed(other_db, content)
-    assert replayed(db, content).unchanged
-    assert without_positions(content)["policy_state"][0]["version"] == 1
+    replay_bytes(other_db, content)
+    assert replay_bytes(db, content).unchanged
+    assert parse_without_positions(content)["policy_state"][0]["version"] == 1
 
 
-def test_anybody_who_can_be_named_can_be_exported_and_erased(service: Service) -> None:
-    """Under their own name, and nobody else with them."""
+def test_awkward_ids(service: Service) -> None:
+    """Every id that the service accepts can be exported and erased, and no other user with it."""
     for user in AWKWARD:
         service.client.post("/score", json=calls.score(user))
     for user in AWKWARD:
         path = f"/users/{quote(user, safe='')}"
-        document = service.client.get(f"{path}/export").json()
+        document = parse_export(service.client.get(f"{path}/export").content)
         assert (document["user_id"], len(document["feature_history"])) == (user, 1)
         assert service.client.delete(path).json()["total"] == 2
 
 
-def test_somebody_never_seen_has_an_export(service: Service) -> None:
-    """With nothing in it; no person need be told from others by whether they are known."""
+def test_export_of_an_unknown_user(service: Service) -> None:
+    """An unknown user has an export without rows, so the answer does not tell whether a user is known."""
     answer = service.client.get("/users/nobody/export")
     assert answer.status_code == 200
-    assert {table: answer.json()[table] for table in TABLES} == {table: [] for table in TABLES}
+    assert {table: parse_export(answer.content)[table] for table in TABLES} == {table: [] for table in TABLES}
+
+
+def test_documented_example() -> None:
+    """The example in the OpenAPI document is a complete export."""
+    operation = openapi.document()["paths"]["/users/{user_id}/export"]["get"]
+    example = operation["responses"]["200"]["content"]["application/x-ndjson"]["example"]
+    with open_export(BytesIO(example.encode())) as export:
+        assert export.user_id == "ada"
+        assert len(list(export.read_rows("prompt_assignments"))) == 1
 
 
 @pytest.mark.parametrize("path", ["%FF", "%00", "x" * 201, "%2E%2E"])
-def test_an_id_that_cannot_exist_is_a_422(service: Service, path: str) -> None:
-    """As with every other call."""
+def test_ids_that_no_user_has(service: Service, path: str) -> None:
+    """An id that the service accepts for no user is answered with 422 and its place."""
     for answer in (service.client.delete(f"/users/{path}"), service.client.get(f"/users/{path}/export")):
         assert answer.status_code == 422
         assert answer.json()["detail"][0]["loc"] == ["path", "user_id"]
 
 
-def test_a_slow_reader_keeps_a_file_and_no_connection(serve: Serve, db: Engine) -> None:
-    """With one thread for all that takes long: others are exported and erased beside it, and then it reads on."""
+def test_slow_clients(serve: Serve, db: Engine) -> None:
+    """A client that reads slowly holds no connection: other users are exported and erased, and then it reads on."""
     with db.begin() as connection:
         score(connection, scores(1, 8000, ["ada"]))
     service = serve(long_workers=1)
@@ -98,12 +106,12 @@ def test_a_slow_reader_keeps_a_file_and_no_connection(serve: Serve, db: Engine) 
         assert service.client.delete("/users/ada").json()["total"] > 8000
         content = b"".join([first, *chunks])
         assert len(content) == int(slow.headers["Content-Length"])
-    assert len(json.loads(content)["feature_history"]) == 8000
+    assert len(parse_export(content)["feature_history"]) == 8000
     until(lambda: deleted_files() == before)
 
 
-def test_a_reader_who_goes_away_leaves_no_file(serve: Serve, db: Engine) -> None:
-    """Whether anything has been read or not."""
+def test_clients_that_disconnect(serve: Serve, db: Engine) -> None:
+    """The temporary file is closed if the client disconnects before it has read the answer."""
     with db.begin() as connection:
         score(connection, scores(1, 8000, ["ada"]))
     service = serve()

@@ -1,4 +1,4 @@
-"""Erasing: nothing is left anywhere of whom was erased, and nothing is missing of anybody else."""
+"""Erasure: no row of the user is left in any table, and no row of any other user is missing."""
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -39,14 +39,14 @@ ADA = {
 NOBODY = dict.fromkeys(ADA, 0)
 
 
-def erased(db: Engine, *user_ids: str) -> list[dict[str, int]]:
-    """Erase people."""
+def erase_users(db: Engine, *user_ids: str) -> list[dict[str, int]]:
+    """Erase users in one transaction."""
     with db.begin() as connection:
         return erase(connection, user_ids)
 
 
-def test_nothing_is_left_in_any_table_and_nobody_else_loses_a_row(db: Engine) -> None:
-    """Every column of every table is searched; adalbert's id begins with hers. A second time nothing is left to do."""
+def test_erasure(db: Engine) -> None:
+    """No column of any table names an erased user, and no other user loses a row; a second erasure deletes nothing."""
     live(db)
     teach(db, "adalbert")
     write(db, "adalbert", 9)
@@ -55,42 +55,42 @@ def test_nothing_is_left_in_any_table_and_nobody_else_loses_a_row(db: Engine) ->
     before = rows_of_others(db, "ada")
     assert sum(map(len, rows_of(db, "adalbert").values())) > 10
     assert sum(map(len, rows_of(db, "ada").values())) == sum(ADA.values())
-    assert erased(db, "ada") == [ADA]
+    assert erase_users(db, "ada") == [ADA]
     assert rows_of(db, "ada") == {}
     assert rows_of_others(db, "ada") == before
-    assert erased(db, "ada") == [NOBODY]
+    assert erase_users(db, "ada") == [NOBODY]
     with db.begin() as connection:
         [report] = verify(connection, [ALL_USERS])
     assert report.difference is None
 
 
-def test_several_people_are_told_apart(db: Engine) -> None:
-    """Each has numbers of their own, and one who comes twice is gone by then."""
+def test_several_users(db: Engine) -> None:
+    """Each user has a count of their own; the second of two erasures of a user counts 0."""
     live(db)
     zoe = {**NOBODY, "generations": 2, "policy_state": 1, "prompt_assignments": 1, "reward_ledger": 1, "tips": 2}
-    assert erased(db, "zoë", "ada", "nobody", "ada") == [zoe, ADA, NOBODY, NOBODY]
+    assert erase_users(db, "zoë", "ada", "nobody", "ada") == [zoe, ADA, NOBODY, NOBODY]
     assert rows_of(db, "ben") != {}
 
 
-def test_months_past_retention_are_erased_too(db: Engine) -> None:
-    """They are tables of their own by then, which no statement of the service knows by name."""
+def test_detached_months(db: Engine) -> None:
+    """Rows in detached months are erased too."""
     live(db)
     detach_the_past(db)
     before = rows_of_others(db, "ada")
-    assert erased(db, "ada") == [{**ADA, "feature_history": 0, "feature_history_1970_01": 7}]
+    assert erase_users(db, "ada") == [{**ADA, "feature_history": 0, "feature_history_1970_01": 7}]
     assert rows_of(db, "ada") == {}
     assert rows_of_others(db, "ada") == before
 
 
-def test_tables_of_other_applications_are_left_alone(db: Engine, postgresql: psycopg.Connection[Any]) -> None:
-    """Only declared tables are erased, whatever others have a user_id: in public, and in schema oo_ml too."""
+def test_tables_of_other_applications(db: Engine, postgresql: psycopg.Connection[Any]) -> None:
+    """Only declared tables are erased, whatever other tables in public or oo_ml have a user_id."""
     live(db)
     for table in ("public.orders", "oo_ml.orders", "oo_ml.feature_history_of_mine"):
         postgresql.execute(f"CREATE TABLE {table} (user_id text, amount numeric)".encode())
         postgresql.execute(f"INSERT INTO {table} VALUES ('ada', 12.50)".encode())  # noqa: S608
     postgresql.execute("GRANT ALL ON ALL TABLES IN SCHEMA public, oo_ml TO PUBLIC")
     postgresql.commit()
-    assert erased(db, "ada") == [ADA]
+    assert erase_users(db, "ada") == [ADA]
     assert {table: len(rows) for table, rows in rows_of(db, "ada").items()} == {
         "orders": 1,
         "oo_ml.orders": 1,
@@ -98,18 +98,18 @@ def test_tables_of_other_applications_are_left_alone(db: Engine, postgresql: psy
     }
 
 
-def test_a_table_goes_before_those_that_it_refers_to(db: Engine) -> None:
-    """A distributed database checks foreign keys after each part of the statement: tips before generations."""
+def test_order_of_tables(db: Engine) -> None:
+    """A table comes before the tables that it refers to: a distributed database checks foreign keys after each part."""
     live(db)
     statements: list[str] = []
     event.listen(db, "before_cursor_execute", lambda *arguments: statements.append(arguments[2]))
-    erased(db, "ada")
+    erase_users(db, "ada")
     [first, *_] = [statement for statement in statements if "DELETE FROM" in statement]
     assert first.index("DELETE FROM oo_ml.tips") < first.index("DELETE FROM oo_ml.generations")
 
 
-def test_what_comes_in_between_is_found_by_another_look(db: Engine) -> None:
-    """Tips are written for her without a lock: those that are there before the last look are erased, and counted."""
+def test_rows_inserted_during_an_erasure(db: Engine) -> None:
+    """Tips that are inserted without a lock before the last pass are erased and counted."""
     write(db, "ada", 0)
     looks = 0
 
@@ -121,13 +121,13 @@ def test_what_comes_in_between_is_found_by_another_look(db: Engine) -> None:
                 write(db, "ada", looks)
 
     event.listen(db, "after_cursor_execute", write_more)
-    assert erased(db, "ada") == [{**NOBODY, "generations": 6, "tips": 6}]
+    assert erase_users(db, "ada") == [{**NOBODY, "generations": 6, "tips": 6}]
     assert looks == 4
     assert rows_of(db, "ada") == {}
 
 
-def test_a_reward_under_way_is_waited_for_and_erased(service: Service, db: Engine) -> None:
-    """It is acknowledged, and gone."""
+def test_reward_under_way(service: Service, db: Engine) -> None:
+    """An erasure waits for a reward under way, which is acknowledged and then erased."""
     service.client.post("/score", json=calls.score())
     with ThreadPoolExecutor() as clients:
         with holding_state(db, "ada", LINUCB):
@@ -146,10 +146,8 @@ def test_a_reward_under_way_is_waited_for_and_erased(service: Service, db: Engin
 
 
 @pytest.mark.parametrize(("path", "policy"), [("/score", LINUCB), ("/score/egreedy", EPSILON_GREEDY)])
-def test_a_decision_that_waits_for_the_erasure_begins_a_new_life(
-    service: Service, db: Engine, path: str, policy: str
-) -> None:
-    """It finds nobody, and is the first of an epoch 0."""
+def test_decision_that_waits_for_an_erasure(service: Service, db: Engine, path: str, policy: str) -> None:
+    """The decision waits, then begins a new user with epoch 0."""
     service.client.post(path, json=calls.score())
     service.client.post("/reset/ada")
     with ThreadPoolExecutor() as clients:
@@ -164,20 +162,20 @@ def test_a_decision_that_waits_for_the_erasure_begins_a_new_life(
     assert scalar(db, "SELECT array_agg(epoch) FROM oo_ml.feature_history") == [0]
 
 
-def test_the_first_decision_of_somebody_is_waited_for_and_erased(db: Engine) -> None:
-    """They have no state yet that could be locked; it is there before the erasure looks all the same."""
+def test_first_decision_under_way(db: Engine) -> None:
+    """An erasure waits for the first decision of a new user, who has no state to lock yet, and erases it."""
     with ThreadPoolExecutor(1) as other:
         with db.connect() as first:
             score(first, scores(1, 1, ["ada"]))
-            gone = other.submit(erased, db, "ada")
+            gone = other.submit(erase_users, db, "ada")
             wait_until_blocked(db, 1)
             first.commit()
         assert gone.result() == [{**NOBODY, "feature_history": 1, "policy_state": 1}]
     assert rows_of(db, "ada") == {}
 
 
-def test_whom_it_erases_is_locked_first(db: Engine) -> None:
-    """A decision that comes while rows are being deleted waits at the state, holding nothing that erasing needs."""
+def test_lock_order(db: Engine) -> None:
+    """A decision during the deletion of rows waits for the state, and holds no lock that the erasure needs."""
     with db.begin() as connection:
         states.lock_or_create_states(connection, [StateKey("ada", LINUCB)])
     with ThreadPoolExecutor() as others, db.connect() as connection:

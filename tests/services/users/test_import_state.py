@@ -46,8 +46,8 @@ def run(
     if users is not None:
         listed = directory / "users.txt"
         listed.write_text("\n".join(users), "utf-8")
-    source = import_state.find(directory, listed)
-    outcomes = dict(import_state.refused(source))
+    source = import_state.find_source(directory, listed)
+    outcomes = dict(import_state.list_refused(source))
     for batch in import_files(db, make_settings(), source, imported_at=NOW, dry_run=dry_run):
         outcomes |= batch
     return outcomes
@@ -67,8 +67,8 @@ def everything(connection: psycopg.Connection[Any]) -> list[Any]:
     return rows
 
 
-def test_the_next_decision_is_made_with_the_imported_state(db: Engine, service: Service, tmp_path: Path) -> None:
-    """Over HTTP: the stats are the file's, the next scores come from its matrices, the next reward goes on from it."""
+def test_decisions_after_an_import(db: Engine, service: Service, tmp_path: Path) -> None:
+    """The stats are the file's, the next scores come from its matrices, and the next reward continues from them."""
     linucb = write(tmp_path, "ada", LINUCB, seed=1)
     egreedy = write(tmp_path, "ada", EPSILON_GREEDY, seed=2)
     assert verdicts(run(db, tmp_path)) == {"ada.json": "imported", "ada_egreedy.json": "imported"}
@@ -96,10 +96,8 @@ def test_the_next_decision_is_made_with_the_imported_state(db: Engine, service: 
     assert service.client.get("/stats/ada").json()["theta"] == theta(learned).tolist()
 
 
-def test_the_ledger_carries_the_whole_of_what_was_imported(
-    db: Engine, postgresql: psycopg.Connection[Any], tmp_path: Path
-) -> None:
-    """One row at version 1 of the epoch, from which the state can be computed again; the state is exactly that."""
+def test_ledger_entry_of_an_import(db: Engine, postgresql: psycopg.Connection[Any], tmp_path: Path) -> None:
+    """Version 1 of the epoch has one ledger entry, and the state computed from it is exactly the stored state."""
     meta = write(tmp_path, "ada", EPSILON_GREEDY)["meta"]
     run(db, tmp_path)
     [row] = postgresql.execute("""
@@ -112,8 +110,8 @@ def test_the_ledger_carries_the_whole_of_what_was_imported(
     assert row == ("import", 0, 1, NOW, *counters, True, 0, 1, *counters)
 
 
-def test_a_second_run_changes_nothing(db: Engine, postgresql: psycopg.Connection[Any], tmp_path: Path) -> None:
-    """Not a row is written again, not even with the same values."""
+def test_second_import(db: Engine, postgresql: psycopg.Connection[Any], tmp_path: Path) -> None:
+    """A second import of the same files writes no row."""
     for name in ("ada", "bob"):
         write(tmp_path, name, LINUCB)
         write(tmp_path, name, EPSILON_GREEDY, last_updated=None)
@@ -124,10 +122,8 @@ def test_a_second_run_changes_nothing(db: Engine, postgresql: psycopg.Connection
     assert everything(postgresql) == before
 
 
-def test_a_dry_run_says_what_would_be_done(
-    database_url: str, postgresql: psycopg.Connection[Any], tmp_path: Path
-) -> None:
-    """On a connection that can't write."""
+def test_dry_run(database_url: str, postgresql: psycopg.Connection[Any], tmp_path: Path) -> None:
+    """A dry run reports what an import would do, on a read-only connection."""
     write(tmp_path, "ada")
     write(tmp_path, "a_b")
     expected = {"ada.json": "imported", "a_b.json": "unknown"}
@@ -137,10 +133,10 @@ def test_a_dry_run_says_what_would_be_done(
     assert everything(postgresql) == []
 
 
-def test_a_final_import_follows_a_rehearsal(
+def test_import_after_a_rehearsal(
     db: Engine, service: Service, postgresql: psycopg.Connection[Any], tmp_path: Path
 ) -> None:
-    """Files that have grown since begin a new epoch; the rehearsal stays in the ledger; older files are left alone."""
+    """Newer files begin a new epoch, older files are not imported, and the rehearsal stays in the ledger."""
     write(tmp_path, "ada", last_updated=EARLY, seed=1)
     write(tmp_path, "bob", last_updated=LATE, seed=1)
     write(tmp_path, "eve", last_updated=None, seed=1)
@@ -163,10 +159,10 @@ def test_a_final_import_follows_a_rehearsal(
 
 
 @pytest.mark.parametrize(("part", "place", "value"), [("A", 0, [9, 0, 0, 0, 0]), ("b", 4, 0.5), ("meta", "pulls", 99)])
-def test_another_content_of_the_same_age_is_reported(
+def test_other_content_of_the_same_age(
     db: Engine, service: Service, tmp_path: Path, part: str, place: int | str, value: object
 ) -> None:
-    """It is neither the same nor newer: whoever mended the file by hand should know that it did not go in."""
+    """A file that differs from the imported one but is not newer is reported as not imported."""
     state = write(tmp_path, "ada", rewards=0)
     run(db, tmp_path)
     before = service.client.get("/stats/ada").json()
@@ -178,7 +174,7 @@ def test_another_content_of_the_same_age_is_reported(
 
 @pytest.mark.parametrize("imported_first", [True, False])
 @pytest.mark.parametrize("event", ["score", "reward", "reset"])
-def test_what_has_gone_on_here_is_never_overwritten(
+def test_newer_state(
     db: Engine,
     service: Service,
     postgresql: psycopg.Connection[Any],
@@ -186,7 +182,7 @@ def test_what_has_gone_on_here_is_never_overwritten(
     event: str,
     imported_first: bool,
 ) -> None:
-    """One decision, one reward or one reset is enough, however late the file says it is."""
+    """A state with a decision, a reward or a reset is never overwritten, whatever time the file has."""
     if imported_first:
         write(tmp_path, "ada", last_updated=EARLY)
         run(db, tmp_path)
@@ -205,8 +201,8 @@ def test_what_has_gone_on_here_is_never_overwritten(
     assert everything(postgresql) == before
 
 
-def test_one_user_twice_in_a_batch_is_taken_in_order(db: Engine, tmp_path: Path) -> None:
-    """As every other service takes its commands."""
+def test_one_user_twice_in_a_batch(db: Engine, tmp_path: Path) -> None:
+    """Commands of one user are applied in order, as in every other service."""
     states: list[FileState] = []
     for last_updated in (EARLY, LATE, EARLY):
         write(tmp_path, "ada", last_updated=last_updated, seed=len(states))
@@ -220,8 +216,8 @@ def test_one_user_twice_in_a_batch_is_taken_in_order(db: Engine, tmp_path: Path)
     assert [outcome.verdict for outcome in outcomes] == [Verdict.IMPORTED, Verdict.IMPORTED, Verdict.KEPT]
 
 
-def test_whose_a_file_is_is_never_guessed(db: Engine, postgresql: psycopg.Connection[Any], tmp_path: Path) -> None:
-    """Two ids behind a name, none, one that the service refuses, or two policies behind a file name: all told apart."""
+def test_owners_of_files(db: Engine, postgresql: psycopg.Connection[Any], tmp_path: Path) -> None:
+    """A file is imported only if exactly one listed id that the service accepts belongs to its name."""
     for name in ("a_b", "c_d", "me_home_org", "tab_bed", "gone"):
         write(tmp_path, name)
     write(tmp_path, "x", EPSILON_GREEDY, seed=1)
@@ -242,8 +238,8 @@ def test_whose_a_file_is_is_never_guessed(db: Engine, postgresql: psycopg.Connec
     assert rows == [("me@home.org", LINUCB), ("x", EPSILON_GREEDY), ("y egreedy", LINUCB)]
 
 
-def test_without_a_list_a_replaced_name_stays_out(db: Engine, tmp_path: Path) -> None:
-    """Its epsilon-greedy file as well; a plain name's go in."""
+def test_names_without_a_list(db: Engine, tmp_path: Path) -> None:
+    """Without a list of ids, only files with names of letters and digits are imported."""
     for policy in (LINUCB, EPSILON_GREEDY):
         write(tmp_path, "ada", policy)
         write(tmp_path, "a_b", policy)
@@ -284,10 +280,10 @@ def test_transaction_per_user(db: Engine, postgresql: psycopg.Connection[Any], t
     assert writers(postgresql) == [(["ada"], 4), (["ada1"], 4), (["x"], 2), (["x egreedy"], 4)]
 
 
-def test_a_failure_in_the_middle_keeps_the_users_before_it_and_is_gone_on_from(
+def test_failure_in_the_middle(
     db: Engine, database_url: str, postgresql: psycopg.Connection[Any], tmp_path: Path
 ) -> None:
-    """Another session holds one of two rows of the third user: nothing of that user goes in; later the rest does."""
+    """If another session locks a row of the third user, none of its files is imported; a second run does the rest."""
     for name in ("ada", "ben", "cy", "dora"):
         write(tmp_path, name, LINUCB, last_updated=EARLY)
         write(tmp_path, name, EPSILON_GREEDY, last_updated=EARLY)
@@ -296,7 +292,7 @@ def test_a_failure_in_the_middle_keeps_the_users_before_it_and_is_gone_on_from(
     )
     hurried = make_settings(lock_timeout=0.05)
     impatient = engines.create(database_url, hurried, threads=1)
-    batches = import_files(impatient, hurried, import_state.find(tmp_path, None), imported_at=NOW)
+    batches = import_files(impatient, hurried, import_state.find_source(tmp_path, None), imported_at=NOW)
     assert [sorted(file for file, _ in next(batches)) for _ in range(2)] == [
         ["ada.json", "ada_egreedy.json"],
         ["ben.json", "ben_egreedy.json"],

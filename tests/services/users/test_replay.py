@@ -1,4 +1,4 @@
-"""Replaying: the same person on another database, to the last bit, or nobody at all."""
+"""Replay: the same user on another database, to the last bit, or no row at all."""
 
 import asyncio
 import json
@@ -13,7 +13,7 @@ import pytest
 from sqlalchemy import Engine, text
 
 from oo_ml.errors import ExportFileError, OoMlError, ReplayRefusedError
-from oo_ml.files.export_document import opened
+from oo_ml.files.export_document import open_export
 from oo_ml.services.audit.verify import verify
 from oo_ml.services.database import single_worker
 from oo_ml.services.decisions.learn import learn
@@ -27,12 +27,14 @@ from tests.gates import scalar
 from tests.services.decisions.test_batches import rewards, score, scores
 from tests.services.sample_users import (
     detach_the_past,
-    exported,
+    dump_export,
+    export_user,
     live,
-    replay_document,
-    replayed,
+    parse_export,
+    parse_without_positions,
+    replay_bytes,
+    replay_export,
     rows_of,
-    without_positions,
     write,
 )
 from tests.services.scenario import NOON, teach
@@ -51,18 +53,18 @@ ADA = {
 
 
 @pytest.mark.parametrize("user_id", ["ada", "ben", "zoë"])
-def test_another_database_holds_the_same_bit_for_bit(db: Engine, other_db: Engine, user_id: str) -> None:
-    """Every row, in the same order, whatever else is there; and what is exported from there is the same document."""
+def test_replay_on_another_database(db: Engine, other_db: Engine, user_id: str) -> None:
+    """Every row is the same in the same order, bit for bit, and so is an export of the other database."""
     live(db)
     teach(other_db, "somebody")
     with other_db.begin() as connection:
         score(connection, scores(1, 10, ["somebody"]))
-    before = exported(db, user_id)
-    done = replayed(other_db, before)
+    before = export_user(db, user_id)
+    done = replay_bytes(other_db, before)
     assert not done.unchanged
     assert done.rows == {table: len(stored(db, table, user_id)) for table in sorted(ORDER)}
-    after = exported(other_db, user_id)
-    assert json.dumps(without_positions(after)) == json.dumps(without_positions(before))
+    after = export_user(other_db, user_id)
+    assert json.dumps(parse_without_positions(after)) == json.dumps(parse_without_positions(before))
     assert _bits(other_db, user_id) == _bits(db, user_id) != []
     for table in ("feature_history", "reward_ledger"):
         others = scalar(other_db, f"SELECT max(position) FROM oo_ml.{table} WHERE user_id = 'somebody'")  # noqa: S608
@@ -75,7 +77,7 @@ def test_another_database_holds_the_same_bit_for_bit(db: Engine, other_db: Engin
 
 
 def _bits(db: Engine, user_id: str) -> list[Any]:
-    """Return what PostgreSQL itself sends of a state's numbers, as bytes."""
+    """Return the numbers of a state as the bytes that PostgreSQL sends."""
     statement = """
         SELECT policy, epoch, version, pulls, explore_count, reward_count, float8send(cumulative_reward),
             array_send(a), array_send(b), last_updated
@@ -85,31 +87,31 @@ def _bits(db: Engine, user_id: str) -> list[Any]:
         return list(connection.execute(text(statement), {"user": user_id}))
 
 
-def test_life_goes_on_as_it_would_have(db: Engine, other_db: Engine) -> None:
-    """The next decisions and rewards make the same of the state here and there."""
+def test_decisions_and_rewards_after_a_replay(db: Engine, other_db: Engine) -> None:
+    """The next decisions and rewards change the state on both databases in the same way."""
     live(db)
-    replayed(other_db, exported(db, "ada"))
+    replay_bytes(other_db, export_user(db, "ada"))
     for one in (db, other_db):
         with one.begin() as connection:
             score(connection, scores(5, 20, ["ada"]))
             learn(connection, [command for command in rewards(6, 60) if command.user_id == "ada"])
     assert _bits(other_db, "ada") == _bits(db, "ada")
-    assert without_positions(exported(other_db, "ada")) == without_positions(exported(db, "ada"))
+    assert parse_without_positions(export_user(other_db, "ada")) == parse_without_positions(export_user(db, "ada"))
 
 
-def test_a_second_time_nothing_changes(db: Engine, other_db: Engine) -> None:
-    """Not a row is written again; where the person comes from, replaying changes nothing either."""
+def test_second_replay(db: Engine, other_db: Engine) -> None:
+    """A second replay writes no row, nor does a replay on the database of the export."""
     live(db)
-    content = exported(db, "ada")
-    replayed(other_db, content)
+    content = export_user(db, "ada")
+    replay_bytes(other_db, content)
     before = _places(other_db)
-    assert replayed(other_db, content) == Replayed(ADA, unchanged=True)
-    assert replayed(db, content) == Replayed(ADA, unchanged=True)
+    assert replay_bytes(other_db, content) == Replayed(ADA, unchanged=True)
+    assert replay_bytes(db, content) == Replayed(ADA, unchanged=True)
     assert _places(other_db) == before
 
 
 def _places(db: Engine) -> list[Any]:
-    """Return where each row lies, and which transaction wrote it."""
+    """Return the place of each row, and the transaction that wrote it."""
     with db.begin() as connection:
         return [
             connection.execute(text(f"SELECT ctid, xmin FROM oo_ml.{table} ORDER BY 1")).all()  # noqa: S608
@@ -117,14 +119,14 @@ def _places(db: Engine) -> list[Any]:
         ]
 
 
-def test_months_past_retention_come_along(db: Engine, other_db: Engine) -> None:
-    """They are in the history again there; and a person with such months is recognized as unchanged."""
+def test_detached_months(db: Engine, other_db: Engine) -> None:
+    """Decisions of detached months go into the history, and a user with detached months is known as unchanged."""
     live(db)
     detach_the_past(db)
-    content = exported(db, "ada")
-    assert replayed(other_db, content) == Replayed(ADA, unchanged=False)
+    content = export_user(db, "ada")
+    assert replay_bytes(other_db, content) == Replayed(ADA, unchanged=False)
     assert len(stored(other_db, "feature_history", "ada")) == 7
-    assert replayed(db, content).unchanged
+    assert replay_bytes(db, content).unchanged
 
 
 RETENTION = "SELECT done_until FROM oo_ml.upkeep WHERE task = 'retention'"
@@ -139,44 +141,44 @@ def give(url: str, now: datetime) -> Defaults:
 
 
 def set_upkeep(db: Engine, task: str, done_until: datetime | None) -> None:
-    """Let a task of upkeep have come so far."""
+    """Set the time up to which a task of upkeep is done."""
     with db.begin() as connection:
         statement = "UPDATE oo_ml.upkeep SET done_until = :done_until WHERE task = :task"
         connection.execute(text(statement), {"task": task, "done_until": done_until})
 
 
 @pytest.mark.parametrize("here", [None, datetime(1970, 1, 1, tzinfo=UTC), datetime(1970, 1, 20, tzinfo=UTC), NOON])
-def test_what_retention_took_there_is_not_missed_here(db: Engine, other_db: Engine, here: datetime | None) -> None:
-    """Verifying knows from then on that it may be gone, unless it knows already; a second time nothing changes."""
+def test_decisions_that_retention_removed(db: Engine, other_db: Engine, here: datetime | None) -> None:
+    """Verification learns that decisions may be missing, unless it knows already; a second replay changes nothing."""
     live(db)
     detach_the_past(db)
     tamper(db, "DROP TABLE oo_ml.feature_history_1970_01")
     set_upkeep(other_db, "retention", here)
-    content = exported(db, "ada")
-    assert replayed(other_db, content).rows == {**ADA, "feature_history": 0}
+    content = export_user(db, "ada")
+    assert replay_bytes(other_db, content).rows == {**ADA, "feature_history": 0}
     needs_it = here is None or here == datetime(1970, 1, 1, tzinfo=UTC)
     assert scalar(other_db, RETENTION) == (FEBRUARY if needs_it else here)
     with other_db.begin() as connection:
         assert verify(connection, [UserRange.of("ada")])[0].difference is None
-    assert replayed(other_db, content).unchanged
+    assert replay_bytes(other_db, content).unchanged
 
 
-def test_a_restored_database_can_take_somebody_in(db: Engine, other_db: Engine) -> None:
-    """Even where what upkeep knows was not restored."""
+def test_upkeep_that_was_not_restored(db: Engine, other_db: Engine) -> None:
+    """A replay works on a database whose upkeep table is empty."""
     live(db)
     detach_the_past(db)
     tamper(db, "DROP TABLE oo_ml.feature_history_1970_01")
     with other_db.begin() as connection:
         connection.execute(text("DELETE FROM oo_ml.upkeep"))
-    replayed(other_db, exported(db, "ada"))
+    replay_bytes(other_db, export_user(db, "ada"))
     assert scalar(other_db, RETENTION) == FEBRUARY
 
 
-def test_what_came_along_whole_needs_no_leave(db: Engine, other_db: Engine) -> None:
-    """Retention has been where they come from, but nothing of theirs is missing: here everything has to be there."""
+def test_complete_history_after_retention(db: Engine, other_db: Engine) -> None:
+    """If no decision of the user is missing, verification on the other database still requires all of them."""
     live(db)
     detach_the_past(db)
-    replayed(other_db, exported(db, "ada"))
+    replay_bytes(other_db, export_user(db, "ada"))
     assert scalar(other_db, RETENTION) is None
 
 
@@ -189,51 +191,47 @@ def test_what_came_along_whole_needs_no_leave(db: Engine, other_db: Engine) -> N
             "1970-01-01T00:00:00Z",
             f"{SELF}epoch 1, decision .*: expected a row in feature_history, because ledger version 4 .*",
         ),
-        ("9999-01-01T00:00:00Z", "history_from is yet to come: the clocks of the two databases differ"),
-        ("9999-12-31T23:59:59-14:00", "history_from is yet to come: the clocks of the two databases differ"),
+        ("9999-01-01T00:00:00Z", "history_from is in the future: the clocks of the two databases differ"),
+        ("9999-12-31T23:59:59-14:00", "history_from is in the future: the clocks of the two databases differ"),
     ],
 )
-def test_what_retention_did_not_take_is_missed(
-    life: bytes, other_db: Engine, history_from: object, message: str
-) -> None:
-    """Whatever retention has done here: what went in has to be whole for itself."""
+def test_decisions_that_are_missing(life: bytes, other_db: Engine, history_from: object, message: str) -> None:
+    """An export that misses a decision is refused, whatever retention has removed on this database."""
     set_upkeep(other_db, "retention", NOON)
-    document = json.loads(life) | {"history_from": history_from}
+    document = parse_export(life) | {"history_from": history_from}
     if history_from is ...:
         del document["history_from"]
     document["feature_history"].remove(of(document, "feature_history", tip_id="t5"))
     with pytest.raises(ReplayRefusedError, match=f"^{message}$"):
-        replayed(other_db, json.dumps(document).encode())
+        replay_bytes(other_db, dump_export(document))
     assert rows_of(other_db, "ada") == {}
     assert scalar(other_db, RETENTION) == NOON
 
 
 @pytest.mark.parametrize("hours", [None, -1, 0, 1])
-def test_decisions_that_wait_get_their_default_here(
+def test_default_rewards_after_a_replay(
     db: Engine, other_db: Engine, other_database_url: str, hours: int | None
 ) -> None:
-    """However far default rewards have come before the person did."""
+    """Decisions that wait get their default reward, however far default rewards had come before the replay."""
     live(db)
     done_until = None if hours is None else NOON + timedelta(hours=hours)
     set_upkeep(other_db, "default-rewards", done_until)
-    replayed(other_db, exported(db, "zoë"))
+    replay_bytes(other_db, export_user(db, "zoë"))
     found = "SELECT done_until FROM oo_ml.upkeep WHERE task = 'default-rewards'"
     assert scalar(other_db, found) == done_until
-    replayed(other_db, exported(db, "ada"))
+    replay_bytes(other_db, export_user(db, "ada"))
     assert scalar(other_db, found) == (min(done_until, NOON) if done_until else None)
     assert give(other_database_url, NOON + timedelta(hours=1.1)) == Defaults(1)
     assert scalar(other_db, "SELECT reward_kind FROM oo_ml.feature_history WHERE tip_id = 't6'") == "default"
 
 
-def test_a_replay_under_way_is_not_passed_by_default_rewards(
-    db: Engine, other_db: Engine, other_database_url: str
-) -> None:
-    """The run stops, since it cannot see the decisions yet; the one after COMMIT gives them their reward."""
+def test_default_rewards_during_a_replay(db: Engine, other_db: Engine, other_database_url: str) -> None:
+    """A run of default rewards stops while a replay is under way; the run after COMMIT gives the rewards."""
     live(db)
     set_upkeep(other_db, "default-rewards", NOON - timedelta(hours=1))
     later = NOON + timedelta(hours=3)
-    with opened(BytesIO(exported(db, "ada"))) as document, other_db.connect() as connection:
-        replay(connection, [document])
+    with open_export(BytesIO(export_user(db, "ada"))) as export, other_db.connect() as connection:
+        replay(connection, [export])
         assert give(other_database_url, later) == Defaults(0, is_busy=True)
         connection.commit()
     assert give(other_database_url, later) == Defaults(1)
@@ -243,31 +241,31 @@ def test_transaction_per_user(db: Engine, other_db: Engine) -> None:
     """One document is one transaction: all of its rows, in every table, were written by the same one."""
     live(db)
     for user_id in ("ada", "ben"):
-        replayed(other_db, exported(db, user_id))
+        replay_bytes(other_db, export_user(db, user_id))
     rows = " UNION ALL ".join(f"SELECT xmin::text AS writer, user_id FROM oo_ml.{table}" for table in ORDER)  # noqa: S608
     with other_db.begin() as connection:
         written = connection.execute(text(f"SELECT writer, array_agg(DISTINCT user_id) FROM ({rows}) AS r GROUP BY 1"))  # noqa: S608
         assert sorted(users for _, users in written) == [["ada"], ["ben"]]
 
 
-def test_nobody_is_nothing(db: Engine, other_db: Engine) -> None:
-    """Of somebody never seen there is nothing to replay, once and again."""
-    content = exported(db, "nobody")
-    assert replayed(other_db, content) == Replayed(dict.fromkeys(sorted(ORDER), 0), unchanged=False)
-    assert replayed(other_db, content) == Replayed(dict.fromkeys(sorted(ORDER), 0), unchanged=False)
+def test_unknown_user(db: Engine, other_db: Engine) -> None:
+    """The export of an unknown user has no rows to replay."""
+    content = export_user(db, "nobody")
+    assert replay_bytes(other_db, content) == Replayed(dict.fromkeys(sorted(ORDER), 0), unchanged=False)
+    assert replay_bytes(other_db, content) == Replayed(dict.fromkeys(sorted(ORDER), 0), unchanged=False)
 
 
 @pytest.mark.parametrize("known", ["state", "tips", "other reward", "less", "detached"])
-def test_somebody_who_is_known_is_left_alone(db: Engine, other_db: Engine, known: str) -> None:
-    """One row is enough, in whatever table; once erased, they can be replayed."""
+def test_known_users(db: Engine, other_db: Engine, known: str) -> None:
+    """A user with any other row in any table is not changed; after an erasure, the replay works."""
     live(db)
-    content = exported(db, "ada")
+    content = export_user(db, "ada")
     if known == "state":
         teach(other_db, "ada")
     elif known == "tips":
         write(other_db, "ada", 4)
     else:
-        replayed(other_db, content)
+        replay_bytes(other_db, content)
         with other_db.begin() as connection:
             if known == "other reward":
                 connection.execute(text("UPDATE oo_ml.feature_history SET score = -0.0 WHERE tip_id = 't1'"))
@@ -276,16 +274,16 @@ def test_somebody_who_is_known_is_left_alone(db: Engine, other_db: Engine, known
         if known == "detached":
             detach_the_past(other_db)
     before = rows_of(other_db, "ada")
-    with pytest.raises(ReplayRefusedError, match=r"^'ada' is known here already; erase them first$"):
-        replayed(other_db, content)
+    with pytest.raises(ReplayRefusedError, match=r"^'ada' is known here, but not as exported; erase the user first$"):
+        replay_bytes(other_db, content)
     assert rows_of(other_db, "ada") == before
     with other_db.begin() as connection:
         erase(connection, ["ada"])
-    assert replayed(other_db, content) == Replayed(ADA, unchanged=False)
+    assert replay_bytes(other_db, content) == Replayed(ADA, unchanged=False)
 
 
 def of(document: dict[str, Any], table: str, **values: object) -> dict[str, Any]:
-    """Return the row of a document that has these values."""
+    """Return the row of a table that has these values."""
     [row] = [row for row in document[table] if all(row[name] == value for name, value in values.items())]
     return row  # type: ignore[no-any-return]
 
@@ -342,7 +340,7 @@ TAMPERED: dict[str, tuple[Tampering, str]] = {
     ),
     "policy": (
         lambda d: [row.update(policy="x") for t in ("policy_state", "reward_ledger") for row in d[t]],
-        "policy_state can't hold a row of the export: 23505 .*",
+        r"(line \d+ to )?line \d+: policy_state refuses a row: 23505 .*",
     ),
     "unknown policy": (
         lambda d: [row.update(policy="zz") for table in POLICIES for row in d[table] if row["policy"] == "linucb-v1"],
@@ -351,23 +349,23 @@ TAMPERED: dict[str, tuple[Tampering, str]] = {
     # What could not be shown
     "features": (
         lambda d: d["feature_history"][0].update(features=[1]),
-        "feature_history, row 1, features: no decision has such",
+        r"line \d+: features: no decision has such JSON",
     ),
     "deep features": (
         lambda d: d["feature_history"][0].update(features={"a": [[[1]]]}),
-        "feature_history, row 1, features: no decision has such",
+        r"line \d+: features: no decision has such JSON",
     ),
     "no candidates": (
         lambda d: d["feature_history"][0].update(candidates=[]),
-        "feature_history, row 1, candidates: no decision has such",
+        r"line \d+: candidates: no decision has such JSON",
     ),
     "candidate": (
         lambda d: d["feature_history"][0]["candidates"][0].pop("id"),
-        "feature_history, row 1, candidates: no decision has such",
+        r"line \d+: candidates: no decision has such JSON",
     ),
     "time beyond time": (
         lambda d: d["policy_state"][0].update(last_updated="0001-01-01T00:00:00+14:00"),
-        "policy_state, row 1, last_updated: must be a time in ISO 8601 with its offset",
+        r"line \d+: last_updated: must be a time in ISO 8601 with its offset",
     ),
     # The rest does not belong together
     "reward of a decision": (
@@ -385,19 +383,23 @@ TAMPERED: dict[str, tuple[Tampering, str]] = {
     # The database refuses it
     "out of range": (
         lambda d: of(d, "reward_ledger", **NEW, version=4).update(reward=2),
-        "reward_ledger can't hold a row of the export: 23514 .*ck_reward_ledger_reward_range.*",
+        r"(line \d+ to )?line \d+: reward_ledger refuses a row: 23514 .*ck_reward_ledger_reward_range.*",
     ),
     "twice": (
-        lambda d: d["tips"].append(d["tips"][0]),
-        "tips can't hold a row of the export: 23505 .*pk_tips.*",
+        lambda d: d["tips"].append({**d["tips"][1], "content": "other"}),
+        r"(line \d+ to )?line \d+: tips refuses a row: 23505 .*pk_tips.*",
+    ),
+    "order": (
+        lambda d: d["feature_history"].reverse(),
+        r"line 3: position: not larger than in the row before; export the user again",
     ),
     "tip of no generation": (
         lambda d: d["tips"][0].update(generation_id="00000000-0000-0000-0000-000000000001"),
-        "tips can't hold a row of the export: 23503 .*fk_tips_generations.*",
+        r"(line \d+ to )?line \d+: tips refuses a row: 23503 .*fk_tips_generations.*",
     ),
     "NUL within JSON": (
         lambda d: d["feature_history"][0].update(answer={"x": "\0"}),
-        "feature_history can't hold a row of the export: 22P05 .*",
+        r"(line \d+ to )?line \d+: feature_history refuses a row: 22P05 .*",
     ),
     "deep": (
         lambda d: d["policy_state"][0].update(b=json.loads("[" * 900 + "]" * 900)),
@@ -405,65 +407,65 @@ TAMPERED: dict[str, tuple[Tampering, str]] = {
     ),
     "null": (
         lambda d: d["tips"][0].update(content=None),
-        "tips can't hold a row of the export: 23502 .*",
+        r"(line \d+ to )?line \d+: tips refuses a row: 23502 .*",
     ),
     "null in an array": (
         lambda d: of(d, "policy_state", **LINUCB)["b"].__setitem__(0, None),
-        "policy_state, row 2, b: must be a list of finite numbers, or of such lists of one length",
+        r"line \d+: b: must be a list of finite numbers, or of such lists of one length",
     ),
     # No column can hold it
-    "text": (lambda d: d["tips"][0].update(content=1), "tips, row 1, content: must be text without NUL .*"),
-    "NUL": (lambda d: d["tips"][0].update(content="\0"), "tips, row 1, content: must be text without NUL .*"),
-    "surrogate": (lambda d: d["tips"][0].update(content="\ud800"), "tips, row 1, content: must be text without .*"),
+    "text": (lambda d: d["tips"][0].update(content=1), r"line \d+: content: must be text without NUL .*"),
+    "NUL": (lambda d: d["tips"][0].update(content="\0"), r"line \d+: content: must be text without NUL .*"),
+    "surrogate": (lambda d: d["tips"][0].update(content="\ud800"), r"line \d+: content: must be text without .*"),
     "surrogate within JSON": (
         lambda d: d["feature_history"][0].update(answer={"x": "\ud800"}),
-        "feature_history, row 1, answer: must hold finite numbers and no unpaired surrogates",
+        r"line \d+: answer: must hold finite numbers and no unpaired surrogates",
     ),
-    "integer": (lambda d: d["tips"][0].update(place=0.0), "tips, row 1, place: must be an integer of 16 bits"),
-    "large integer": (lambda d: d["tips"][1].update(place=2**15), "tips, row 2, place: must be an integer of 16 bits"),
+    "integer": (lambda d: d["tips"][0].update(place=0.0), r"line \d+: place: must be an integer of 16 bits"),
+    "large integer": (lambda d: d["tips"][1].update(place=2**15), r"line \d+: place: must be an integer of 16 bits"),
     "truth as integer": (
         lambda d: d["tips"][1].update(place=True),
-        "tips, row 2, place: must be an integer of 16 bits",
+        r"line \d+: place: must be an integer of 16 bits",
     ),
     "truth": (
         lambda d: d["feature_history"][0].update(exploring=0),
-        "feature_history, row 1, exploring: must be true or false",
+        r"line \d+: exploring: must be true or false",
     ),
     "number": (
         lambda d: d["feature_history"][0].update(score="1"),
-        "feature_history, row 1, score: must be a finite number",
+        r"line \d+: score: must be a finite number",
     ),
     "large number": (
         lambda d: d["feature_history"][0].update(score=10**400),
-        "feature_history, row 1, score: must be a finite number",
+        r"line \d+: score: must be a finite number",
     ),
     "ragged": (
         lambda d: of(d, "policy_state", **LINUCB).update(a=[[1, 2], [3]]),
-        "policy_state, row 2, a: must be a list of finite numbers, or of such lists of one length",
+        r"line \d+: a: must be a list of finite numbers, or of such lists of one length",
     ),
-    "no array": (lambda d: d["policy_state"][0].update(b=1), "policy_state, row 1, b: must be a list of numbers"),
+    "no array": (lambda d: d["policy_state"][0].update(b=1), r"line \d+: b: must be a list of numbers"),
     "time": (
         lambda d: d["tips"][0].update(created_at="2026-11-23T12:00:00"),
-        "tips, row 1, created_at: must be a time in ISO 8601 with its offset",
+        r"line \d+: created_at: must be a time in ISO 8601 with its offset",
     ),
     "no time": (
         lambda d: d["tips"][0].update(created_at="noon"),
-        "tips, row 1, created_at: must be a time in ISO 8601 with its offset",
+        r"line \d+: created_at: must be a time in ISO 8601 with its offset",
     ),
-    "uuid": (lambda d: d["tips"][0].update(generation_id="x"), "tips, row 1, generation_id: must be a UUID"),
+    "uuid": (lambda d: d["tips"][0].update(generation_id="x"), r"line \d+: generation_id: must be a UUID"),
     "bytes": (
         lambda d: d["feature_history"][0].update(request_digest="xy"),
-        "feature_history, row 1, request_digest: must be bytes in hexadecimal",
+        r"line \d+: request_digest: must be bytes in hexadecimal",
     ),
     # There is no place for it
     "column": (
         lambda d: d["tips"][1].update(more=1),
-        "tips has no column 'more' here: migrate it to the release of the export",
+        r"line \d+: tips has no column 'more' here; migrate this database to the release of the export",
     ),
-    "columns": (lambda d: d["tips"][1].pop("place"), "tips, row 2: other columns than the first row"),
+    "columns": (lambda d: d["tips"][1].pop("place"), r"line \d+: other columns than in the first row of tips"),
     "table": (
-        lambda d: d.update(more=[]),
-        "This database has no table 'more': migrate it to the release of the export",
+        lambda d: d.update(more=[{"user_id": "ada"}]),
+        r"line 26: this database has no table 'more'; migrate this database to the release of the export",
     ),
     "prompt version kept": (
         lambda d: d["prompt_assignments"][0].update(prompt_version="v9"),
@@ -477,77 +479,75 @@ TAMPERED: dict[str, tuple[Tampering, str]] = {
 
 
 @pytest.mark.parametrize(("tamper", "message"), TAMPERED.values(), ids=TAMPERED)
-def test_what_was_tampered_with_is_refused_whole(
-    life: bytes, other_db: Engine, tamper: Tampering, message: str
-) -> None:
-    """One sentence says what is wrong, and nothing has been written."""
-    document = json.loads(life)
+def test_tampering(life: bytes, other_db: Engine, tamper: Tampering, message: str) -> None:
+    """An export that was changed in any way is refused in one sentence, and no row is written."""
+    document = parse_export(life)
     tamper(document)
     with pytest.raises(OoMlError, match=f"^{message}$") as caught:
-        replayed(other_db, json.dumps(document).encode())
+        replay_bytes(other_db, dump_export(document))
     assert isinstance(caught.value, ExportFileError | ReplayRefusedError)
     assert "\n" not in caught.value.message
     assert rows_of(other_db, "ada") == {}
 
 
-def test_the_sign_of_a_zero_is_a_difference(db: Engine, other_db: Engine) -> None:
-    """Equal is not the same."""
+def test_sign_of_zero(db: Engine, other_db: Engine) -> None:
+    """States are compared as bits: 0.0 is not -0.0."""
     live(db)
-    document = json.loads(exported(db, "zoë"))
+    document = parse_export(export_user(db, "zoë"))
     [state] = document["policy_state"]
     state["a"][2][3] = 0.0
     message = r"egreedy-v1, epoch 0, version 1: expected A\[2\]\[3\] = -0.0, found 0.0$"
     with pytest.raises(ReplayRefusedError, match=message):
-        replayed(other_db, json.dumps(document).encode())
+        replay_bytes(other_db, dump_export(document))
 
 
 @pytest.fixture(scope="module")
 def lives() -> dict[str, bytes]:
-    """What `life` has made so far: it is the same for every test."""
+    """The exports that `life` has made so far; they are the same for every test."""
     return {}
 
 
 @pytest.fixture
 def life(lives: dict[str, bytes], request: pytest.FixtureRequest) -> bytes:
-    """Ada's document."""
+    """The export of ada."""
     if "ada" not in lives:
         db: Engine = request.getfixturevalue("db")
         live(db)
-        lives["ada"] = exported(db, "ada")
+        lives["ada"] = export_user(db, "ada")
     return lives["ada"]
 
 
-def test_a_column_that_was_not_exported_yet_has_its_default(db: Engine, other_db: Engine) -> None:
-    """A document of an older release fits a newer one; replaying it once more changes nothing."""
+def test_columns_that_are_newer_than_the_export(db: Engine, other_db: Engine) -> None:
+    """A column that an older release has not exported gets its default; a second replay changes nothing."""
     live(db)
-    document = json.loads(exported(db, "ada"))
+    document = parse_export(export_user(db, "ada"))
     del document["prompt_assignments"]
     for row in document["feature_history"]:
         del row["request_digest"], row["pull"], row["prompt_probability"]
     for row in document["reward_ledger"]:
         del row["position"]
     document["reward_ledger"].sort(key=lambda row: (row["policy"], row["epoch"], row["version"]))
-    content = json.dumps(document).encode()
-    there = {table: count for table, count in ADA.items() if table != "prompt_assignments"}
-    assert replayed(other_db, content) == Replayed(there, unchanged=False)
-    assert replayed(other_db, content) == Replayed(ADA | {"prompt_assignments": 0}, unchanged=True)
+    content = dump_export(document)
+    there = ADA | {"prompt_assignments": 0}
+    assert replay_bytes(other_db, content) == Replayed(there, unchanged=False)
+    assert replay_bytes(other_db, content) == Replayed(there, unchanged=True)
 
 
-def test_a_reformatted_document_is_the_same(db: Engine, other_db: Engine) -> None:
-    """Names in another order, numbers written otherwise."""
+def test_notation(db: Engine, other_db: Engine) -> None:
+    """The order of names and the notation of numbers do not matter."""
     live(db)
-    content = exported(db, "ada")
+    content = export_user(db, "ada")
     document = json.loads(content)
     of(document, "reward_ledger", **NEW, version=1)["reward"] = 1
-    assert replayed(other_db, json.dumps(document, indent=3, sort_keys=True).encode()) == Replayed(ADA, unchanged=False)
+    assert replay_bytes(other_db, dump_export(document, sort_keys=True)) == Replayed(ADA, unchanged=False)
     assert _bits(other_db, "ada") == _bits(db, "ada")
-    assert replayed(other_db, content).unchanged
+    assert replay_bytes(other_db, content).unchanged
 
 
-def test_an_export_of_the_pre_release_is_replayed(other_db: Engine) -> None:
-    """The way out for its databases, which can't be upgraded: the model is the fold of the ledger here, too."""
+def test_pre_release_export(other_db: Engine) -> None:
+    """An export of the pre-release is replayed, since its databases cannot be upgraded."""
     content = (Path(__file__).parents[2] / "data" / "pre_release_export.json").read_bytes()
-    done = replayed(other_db, content)
+    done = replay_bytes(other_db, content)
     assert {name: count for name, count in done.rows.items() if count} == {
         "feature_history": 4,
         "policy_state": 2,
@@ -556,33 +556,33 @@ def test_an_export_of_the_pre_release_is_replayed(other_db: Engine) -> None:
     with other_db.begin() as connection:
         [report] = verify(connection, [UserRange.of("ada")])
     assert (report.entries, report.difference) == (3, None)
-    assert replayed(other_db, content).unchanged
+    assert replay_bytes(other_db, content).unchanged
 
 
-def test_columns_of_a_later_release_come_along(db: Engine, other_db: Engine) -> None:
-    """In the tables that this release knows: what a newer one has added beside it."""
+def test_columns_of_a_later_release(db: Engine, other_db: Engine) -> None:
+    """Columns that a later release has added to a table are exported and replayed."""
     for one in (db, other_db):
         tamper(one, "ALTER TABLE oo_ml.generations ADD COLUMN later text")
     write(db, "ada", 0)
     tamper(db, "UPDATE oo_ml.generations SET later = 'x: y'")
-    content = exported(db, "ada")
-    done = replayed(other_db, content)
+    content = export_user(db, "ada")
+    done = replay_bytes(other_db, content)
     assert {name: count for name, count in done.rows.items() if count} == {"generations": 2, "tips": 2}
-    assert exported(other_db, "ada") == content
+    assert export_user(other_db, "ada") == content
     assert scalar(other_db, "SELECT array_agg(DISTINCT later) FROM oo_ml.generations") == ["x: y"]
 
 
 @pytest.mark.slow
-def test_neither_a_long_document_nor_a_long_life_fills_the_memory(db: Engine, other_db: Engine) -> None:
-    """3,000 decisions: the document is read and written a few rows at a time, and compared as well."""
+def test_memory(db: Engine, other_db: Engine) -> None:
+    """An export of 3,000 decisions is read, written and compared a few rows at a time."""
     with db.begin() as connection:
         score(connection, scores(1, 3000, ["ada"]))
         learn(connection, [command for command in rewards(2, 600) if command.user_id == "ada"])
-    content = exported(db, "ada")
+    content = export_user(db, "ada")
     for unchanged in (False, True):
         tracemalloc.start()
-        with opened(BytesIO(content)) as document:
-            done = replay_document(other_db, document)
+        with open_export(BytesIO(content)) as export:
+            done = replay_export(other_db, export)
         _, peak = tracemalloc.get_traced_memory()
         tracemalloc.stop()
         assert done.unchanged is unchanged
