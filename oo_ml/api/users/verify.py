@@ -7,8 +7,7 @@ from oo_ml.api.dependencies import KNOWN_PARAMETERS_ONLY, services
 from oo_ml.api.openapi import documented
 from oo_ml.api.paths import REFUSALS, EncodedUserId, decode_user_id
 from oo_ml.api.users.schemas import VerifyAnswer
-from oo_ml.services.audit.verify import verify
-from oo_ml.storage.user_ranges import UserRange
+from oo_ml.services.audit.verify import verify_users
 
 router = APIRouter(tags=["people"], dependencies=[KNOWN_PARAMETERS_ONLY])
 
@@ -24,7 +23,7 @@ async def verify_user(request: Request, user_id: EncodedUserId) -> Response:
     The call locks and writes nothing. An unknown user has no states and is verified.
     """
     name = decode_user_id(user_id)
-    [report] = await services(request).long.run(verify, [UserRange.of(name)])
+    [report] = await services(request).long.run(verify_users, [name])
     return answer(
         VerifyAnswer(
             user_id=name,

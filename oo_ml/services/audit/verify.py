@@ -49,6 +49,11 @@ def verify(connection: Connection, ranges: Sequence[UserRange], *, page_size: in
     return [verify_range(connection, users, history_from, page_size=page_size) for users in ranges]
 
 
+def verify_users(connection: Connection, user_ids: Sequence[str]) -> list[Report]:
+    """Verify single users; an unknown user has no states and no difference."""
+    return verify(connection, [UserRange.of(user_id) for user_id in user_ids])
+
+
 def verify_range(
     connection: Connection, users: UserRange, history_from: datetime | None, *, page_size: int = PAGE_SIZE
 ) -> Report:
