@@ -26,14 +26,13 @@ from demo.stage import Stage
 from demo.tips import write_tips
 from demo.weeks import live
 from oo_ml.errors import OoMlError
-from oo_ml.services.audit.verify import verify
+from oo_ml.services.audit.verify import verify_users
 from oo_ml.services.container import Services, create_services, running
 from oo_ml.services.database import database
 from oo_ml.services.upkeep.daily_sums import count_days
 from oo_ml.services.upkeep.scheduler import keep_months
 from oo_ml.services.users.erase import erase
 from oo_ml.settings import ResponseFormat, Settings
-from oo_ml.storage.user_ranges import UserRange
 
 DEFAULT_DATA_DIR = platformdirs.user_data_path("oo-ml-demo", appauthor=False)
 # So much is drawn at random that every panel of the page has something to say.
@@ -116,8 +115,7 @@ async def _finish(stage: Stage) -> None:
         DemoError: one is not.
     """
     await count_days(stage.services.long, stage.now)
-    commands = [UserRange.of(person.user_id) for person in stage.people]
-    reports = await stage.services.long.run(verify, commands)
+    reports = await stage.services.long.run(verify_users, [person.user_id for person in stage.people])
     for difference in (one.difference for one in reports if one.difference is not None):
         raise DemoError(f"{difference.user_id} does not verify: {difference.sentence}")
     decisions, changes = sum(one.decisions for one in reports), sum(one.entries for one in reports)

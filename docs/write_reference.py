@@ -134,7 +134,8 @@ def _describe_schema(name: str, schema: Json) -> str:
 
 
 def _content(holder: Json) -> str:
-    return _json_type(holder["content"]["application/json"]["schema"])
+    [(media_type, content)] = holder["content"].items()
+    return _json_type(content["schema"]) if media_type == "application/json" else f"`{media_type}`"
 
 
 def _json_type(schema: Json) -> str:

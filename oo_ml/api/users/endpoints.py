@@ -28,7 +28,7 @@ from oo_ml.domain.features import LABELS
 from oo_ml.domain.policies import EPSILON_GREEDY, LINUCB
 from oo_ml.errors import ExportFileError
 from oo_ml.files.export_document import FORMAT, FORMAT_VERSION
-from oo_ml.services.audit.verify import UserRange, verify
+from oo_ml.services.audit.verify import verify_users
 from oo_ml.services.decisions.reset import reset
 from oo_ml.services.users.erase import erase
 from oo_ml.services.users.export import export
@@ -155,7 +155,7 @@ async def verify_user(request: Request, user_id: EncodedUserId) -> Response:
     The call locks and writes nothing. An unknown user has no states and is verified.
     """
     name = decode_user_id(user_id)
-    [report] = await services(request).long.run(verify, [UserRange.of(name)])
+    [report] = await services(request).long.run(verify_users, [name])
     return answer(
         VerifyAnswer(
             user_id=name,

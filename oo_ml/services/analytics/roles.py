@@ -17,7 +17,7 @@ _LONGEST_NAME: Final = 63
 
 @dataclass(frozen=True, slots=True)
 class Granted:
-    """The role's name, quote for SQL, and whether it was created (without a password)."""
+    """The role's name, quoted for SQL, and whether it was created (without a password)."""
 
     role: str
     is_new: bool

@@ -20,8 +20,6 @@ from oo_ml.services.audit.differences import (
 from oo_ml.storage import audit, upkeep
 from oo_ml.storage.user_ranges import UserRange
 
-__all__ = ["Report", "UserRange", "verify", "verify_range"]
-
 # Ledger entries in memory at once.
 PAGE_SIZE: Final = 1000
 
@@ -49,6 +47,11 @@ def verify(connection: Connection, ranges: Sequence[UserRange], *, page_size: in
     audit.begin_snapshot(connection)
     history_from = upkeep.read_history_from(connection)
     return [verify_range(connection, users, history_from, page_size=page_size) for users in ranges]
+
+
+def verify_users(connection: Connection, user_ids: Sequence[str]) -> list[Report]:
+    """Verify single users; an unknown user has no states and no difference."""
+    return verify(connection, [UserRange.of(user_id) for user_id in user_ids])
 
 
 def verify_range(
