@@ -38,11 +38,12 @@ test-slow: setup .venv/.offline-model ## Run the tests that take minutes: the re
 bench: setup ## Measure against pgbench, twenty minutes (needs wrk; BENCH=--quick: two minutes)
 	@$(BIN)/python -m bench $(BENCH)
 
-lint: setup ## Check style, types and which floor imports which
+lint: setup ## Check style, types, the English, and the layers of imports
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/python .ci/check_english.py oo_ml alembic demo bench tests docs .ci README.md CHANGELOG.md Makefile alembic.ini pyproject.toml .ci/run .ci/check-wheel
 
 format: setup ## Format the code
 	$(BIN)/ruff check --fix
