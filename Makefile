@@ -48,11 +48,12 @@ docs: setup .venv-docs/.installed ## Write docs/reference/ from the code, and bu
 	@.venv-docs/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes --only-binary :all: -r requirements/docs.txt
 	@touch $@
 
-lint: setup ## Check style, types and which floor imports which
+lint: setup ## Check style, types, the English, and the layers of imports
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/python .ci/check_english.py oo_ml alembic demo bench tests docs .ci README.md CHANGELOG.md Makefile alembic.ini pyproject.toml .ci/run .ci/check-wheel
 
 format: setup ## Format the code
 	$(BIN)/ruff check --fix

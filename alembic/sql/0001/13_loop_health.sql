@@ -66,7 +66,7 @@ BEGIN ATOMIC
             rollup.count_z(e.shares * e.p, e.n * e.p, e.n * e.p * (1 - e.p)) AS shares_z
         FROM (SELECT x.*, x.n / (x.n + x.shares_variance) AS p FROM explored AS x) AS e
     ), states AS MATERIALIZED (
-        -- If the table's own CHECKs are in force there can be none, and a million models need not be read.
+        -- If the CHECKs of the table are in force, there are none, and a million states need not be read.
         SELECT CASE WHEN (
             SELECT count(*) FROM pg_constraint AS k
             WHERE k.conrelid = CAST('oo_ml.policy_state' AS regclass) AND k.convalidated
@@ -81,8 +81,8 @@ BEGIN ATOMIC
             CASE WHEN q.value IS NULL THEN 'unknown' WHEN q.value > 1209600 THEN 'red' WHEN q.value > 604800 THEN 'amber'
                 ELSE 'green' END AS status,
             CASE WHEN q.value IS NULL THEN 'no reaction in this period'
-                WHEN q.value > 1209600 THEN 'rewards come more than two weeks after their decision: what is learned is old'
-                WHEN q.value > 604800 THEN 'rewards come more than a week after their decision: what is learned is old'
+                WHEN q.value > 1209600 THEN 'rewards come more than two weeks after their decision: policies learn late'
+                WHEN q.value > 604800 THEN 'rewards come more than a week after their decision: policies learn late'
                 ELSE 'rewards come soon enough to be learned from' END AS reason
         FROM quantiles AS q
         UNION ALL
@@ -101,7 +101,7 @@ BEGIN ATOMIC
                 WHEN analytics.two_sided_p(c.explored_z) < 1e-3 THEN 'amber' ELSE 'green' END,
             CASE WHEN analytics.two_sided_p(c.explored_z) < 1e-3 OR c.explored_z IS NULL AND c.explored <> c.expected
                 THEN CASE WHEN c.explored > c.expected THEN 'more' ELSE 'fewer' END
-                    || ' tips were drawn at random than were to be: propensities can''t be trusted'
+                    || ' tips were drawn at random than expected: propensities can''t be trusted'
                 WHEN c.expected = 0 THEN 'nothing is drawn at random: no other policy can be judged from this log'
                 ELSE 'as many tips were drawn at random as were to be' END
         FROM chances AS c
@@ -116,7 +116,7 @@ BEGIN ATOMIC
         FROM chances AS c
         UNION ALL
         SELECT 'states_not_finite', NULL, s.value, 0, NULL, CASE WHEN s.value > 0 THEN 'red' ELSE 'green' END,
-            CASE WHEN s.value > 0 THEN 'models hold numbers that are none: run oo-ml verify'
+            CASE WHEN s.value > 0 THEN 'states hold NaN or infinite numbers: run oo-ml verify'
                 ELSE 'every model holds finite numbers' END
         FROM states AS s
         UNION ALL
@@ -135,7 +135,7 @@ BEGIN ATOMIC
         UNION ALL
         SELECT 'uncounted', NULL, u.value, NULL, NULL,
             CASE WHEN u.value > 1000000 THEN 'red' WHEN u.value > 100000 THEN 'amber' ELSE 'green' END,
-            CASE WHEN u.value > 100000 THEN 'upkeep is behind: these pages are right, and slow'
+            CASE WHEN u.value > 100000 THEN 'upkeep is behind: reports are correct but slow'
                 ELSE 'upkeep has added up nearly all there is' END
         FROM (
             -- The difference of positions, because counting rows takes long exactly when upkeep is behind.
