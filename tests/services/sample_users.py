@@ -1,4 +1,4 @@
-"""People about whom everything is known that can be, and what to find and compare them by."""
+"""Users with rows in every table, and helpers to export, find and compare them."""
 
 import json
 import time
@@ -27,9 +27,9 @@ _D: Final = 7
 
 
 def live(db: Engine) -> None:
-    """Let ada and ben live as told, zoë go on from an import where every bit counts, and a model write for all.
+    """Create ada and ben as the scenario does, and zoë from an import where every bit counts.
 
-    Each of them keeps a prompt version.
+    Each of them has generated tips, and keeps a prompt version.
     """
     tell(db)
     A = np.eye(_D)
@@ -54,7 +54,7 @@ def live(db: Engine) -> None:
 
 
 def write(db: Engine, user_id: str, number: int) -> None:
-    """Let a model write two tips for somebody, and fail once."""
+    """Store a generation of two tips for a user, and a failed one."""
     one, other = (UUID(int=2 * number + n + 1000) for n in range(2))
     rows = [
         GenerationRow(user_id, one, "v1", 0.7, NOON, 12, 3, 4, 2, 1, "ok", "a model", None),
@@ -70,7 +70,7 @@ def write(db: Engine, user_id: str, number: int) -> None:
 
 
 def exported(db: Engine, user_id: str) -> bytes:
-    """Return the document of a person."""
+    """Return the export of a user."""
     service = partial(export, exported_at=NOON)
     [document] = retry.run(db, service, [user_id], time.monotonic() + 20)
     with document:
@@ -78,19 +78,19 @@ def exported(db: Engine, user_id: str) -> bytes:
 
 
 def replayed(db: Engine, content: bytes) -> Replayed:
-    """Replay a document."""
+    """Replay an export."""
     with opened(BytesIO(content)) as document:
         return replay_document(db, document)
 
 
 def replay_document(db: Engine, document: Document) -> Replayed:
-    """Replay a document that has been read."""
+    """Replay an export that has been read."""
     [done] = retry.run(db, replay, [document], time.monotonic() + 20)
     return done
 
 
 def without_positions(content: bytes) -> dict[str, Any]:
-    """Return a document as values, without what every database counts for itself."""
+    """Return an export as values, without the positions, which each database gives anew."""
     document: dict[str, Any] = json.loads(content)
     for table in ("feature_history", "reward_ledger", "generations"):
         for row in document[table]:
@@ -99,7 +99,7 @@ def without_positions(content: bytes) -> dict[str, Any]:
 
 
 def rows_of(db: Engine, name: str) -> dict[str, list[str]]:
-    """Return every row, in every table of the database, that names somebody in any column; no other word will do."""
+    """Return every row, of every table, that has the name as a whole word in any column."""
     return _rows(db, "t::text ~ :word", word=rf"\m{name}\M")
 
 
@@ -124,7 +124,7 @@ def _rows(db: Engine, condition: str, **parameters: str) -> dict[str, list[str]]
 
 
 def detach_the_past(db: Engine) -> None:
-    """Make the month that the story's decisions belong to, by their ids, and detach it as retention does."""
+    """Create the month that the decisions of the scenario belong to by their ids, and detach it as retention does."""
     with db.begin() as connection:
         connection.execute(text("SELECT oo_ml.create_feature_history_months('1970-01-01Z', 1)"))
         detached = connection.scalars(text("SELECT oo_ml.detach_feature_history_months('1970-02-01Z', now())")).all()
