@@ -1,4 +1,4 @@
-"""The two policies as plainly as they can be told: an inverse, and every number of a receipt one after the other."""
+"""Reference implementation of the two policies: an explicit inverse, and one number of a receipt after the other."""
 
 import math
 from collections.abc import Iterator
@@ -23,7 +23,7 @@ _RAW: Final = ("is_overdue", "task_age_days", "priority")
 
 
 def alike(found: object, expected: object) -> bool:
-    """Tell whether two answers are the same but for the last bits of their floating point numbers."""
+    """Return whether two answers are the same but for the last bits of their floating point numbers."""
     match found, expected:
         case dict(), dict():
             return found.keys() == expected.keys() and all(alike(found[name], expected[name]) for name in expected)
@@ -35,7 +35,7 @@ def alike(found: object, expected: object) -> bool:
 
 
 def encode(policy: str, hour: int, weekday: int, task: Json) -> Numbers:
-    """Return the features of one candidate, as the contract has them."""
+    """Return the features of one candidate, as the contract defines them."""
     x = [
         math.sin(2 * math.pi * hour / 24),
         math.cos(2 * math.pi * hour / 24),
@@ -49,9 +49,9 @@ def encode(policy: str, hour: int, weekday: int, task: Json) -> Numbers:
 
 
 def choices(policy: str, body: Json, decision_id: str, A: Numbers, b: Numbers, *, is_new: bool) -> Iterator[Json]:
-    """Yield what a decision's receipt says of the choice, for each candidate that can pass for the best one.
+    """Yield the part of a receipt that explains the choice, for each candidate that may count as the best one.
 
-    Only where nothing is known (`is_new`) are scores the same to the last bit; then the first of them is the best.
+    Only for a new user (`is_new`) are scores the same to the last bit; then the first of them is the best.
     """
     inverse = np.linalg.inv(A)
     candidates, context = body["candidates"], body["context"]

@@ -1,4 +1,4 @@
-"""People about whom everything is known that can be, and what to find and compare them by."""
+"""Users with rows in every table, and helpers to export, find and compare them."""
 
 import json
 import time
@@ -28,9 +28,9 @@ _D: Final = 7
 
 
 def live(db: Engine) -> None:
-    """Let ada and ben live as told, zoë go on from an import where every bit counts, and a model write for all.
+    """Create ada and ben as the scenario does, and zoë from an import where every bit counts.
 
-    Each of them keeps a prompt version.
+    Each of them has generated tips, and keeps a prompt version.
     """
     tell(db)
     A = np.eye(_D)
@@ -55,7 +55,7 @@ def live(db: Engine) -> None:
 
 
 def write(db: Engine, user_id: str, number: int) -> None:
-    """Let a model write two tips for somebody, and fail once."""
+    """Store a generation of two tips for a user, and a failed one."""
     one, other = (UUID(int=2 * number + n + 1000) for n in range(2))
     rows = [
         GenerationRow(user_id, one, "v1", 0.7, NOON, 12, 3, 4, 2, 1, "ok", "a model", None),
@@ -119,7 +119,7 @@ def parse_without_positions(content: bytes) -> dict[str, Any]:
 
 
 def rows_of(db: Engine, name: str) -> dict[str, list[str]]:
-    """Return every row, in every table of the database, that names somebody in any column; no other word will do."""
+    """Return every row, of every table, that has the name as a whole word in any column."""
     return _rows(db, "t::text ~ :word", word=rf"\m{name}\M")
 
 
@@ -144,7 +144,7 @@ def _rows(db: Engine, condition: str, **parameters: str) -> dict[str, list[str]]
 
 
 def detach_the_past(db: Engine) -> None:
-    """Make the month that the story's decisions belong to, by their ids, and detach it as retention does."""
+    """Create the month that the decisions of the scenario belong to by their ids, and detach it as retention does."""
     with db.begin() as connection:
         connection.execute(text("SELECT oo_ml.create_feature_history_months('1970-01-01Z', 1)"))
         detached = connection.scalars(text("SELECT oo_ml.detach_feature_history_months('1970-02-01Z', now())")).all()

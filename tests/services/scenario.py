@@ -1,4 +1,4 @@
-"""What people did, through the services themselves: every kind of change, two epochs, an import, late corrections."""
+"""A scenario, run through the services: every kind of change, two epochs, an import, late corrections."""
 
 from datetime import UTC, datetime
 from typing import Final
@@ -27,12 +27,12 @@ _PARAMETERS: Final = Parameters(alpha=1.0, epsilon=1.0)
 
 
 def decision(number: int) -> UUID:
-    """Return the id of the decision of a number; its tip is t and the number."""
+    """Return the id of the decision with a number; its tip is t and the number."""
     return UUID(int=number)
 
 
 def tell(db: Engine) -> None:
-    """Let ada go through two epochs, and ben go on from an import.
+    """Take ada through two epochs, and ben on from an import.
 
     ada, linucb-v1, epoch 0: 1 reward 0.5 for decision 1; 2 default 0 for 2; 3 amend to 1 for 2; 4 reward for none;
     5, late: reward 1 for decision 3. Epoch 1: 1 reward 1 for decision 4; 2 retract; 3 reward -0.5 for 4; 4 reward 0.25
@@ -90,7 +90,7 @@ def _correct(db: Engine, number: int, reward: float | None) -> None:
 
 
 def teach(db: Engine, user_id: str) -> None:
-    """Give a person a reward for no decision."""
+    """Give a user a reward for no decision."""
     with db.begin() as connection:
         learn(connection, [RewardCommand(user_id, LINUCB, "t", 1.0, NOON, _MOMENT, _TASK)])
 

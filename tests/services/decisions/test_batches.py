@@ -1,4 +1,4 @@
-"""A batch of commands does what the same commands do one by one, in a number of statements that does not grow."""
+"""Batches: the same effect as their commands one by one, in a fixed number of statements."""
 
 import random
 from collections.abc import Callable, Iterator, Sequence
@@ -41,7 +41,7 @@ score = partial(decide, parameters=PARAMETERS)
 
 
 def scores(seed: int, count: int, users: Sequence[str] = USERS) -> list[DecideCommand]:
-    """Decisions of several users by both policies, each user and some tips several times."""
+    """Return decisions of several users by both policies, with each user and some tips several times."""
     rng = random.Random(seed)  # noqa: S311
     return [
         DecideCommand(
@@ -57,7 +57,7 @@ def scores(seed: int, count: int, users: Sequence[str] = USERS) -> list[DecideCo
 
 
 def rewards(seed: int, count: int) -> list[RewardCommand]:
-    """Reactions to few tips, so that many go to one, and some to a tip that nobody was shown."""
+    """Return rewards for few tips, so that many go to one, and some to a tip without a decision."""
     rng = random.Random(seed)  # noqa: S311
     return [
         RewardCommand(
@@ -74,7 +74,7 @@ def rewards(seed: int, count: int) -> list[RewardCommand]:
 
 
 def reactions_by_id(seed: int, decisions: Sequence[DecideCommand], count: int) -> list[DecisionRewardCommand]:
-    """Reactions to decisions by their ids, some of them twice, some to another tip or to a decision never made."""
+    """Return rewards for decisions by id, some of them twice, some for another tip or an unknown decision."""
     rng = random.Random(seed)  # noqa: S311
     return [
         DecisionRewardCommand(
@@ -90,7 +90,7 @@ def reactions_by_id(seed: int, decisions: Sequence[DecideCommand], count: int) -
 
 
 def corrections(seed: int, decisions: Sequence[DecideCommand], count: int) -> list[CorrectCommand]:
-    """Rewards set and taken back, of few decisions, so that each is corrected several times."""
+    """Return corrections and retractions of few decisions, so that each is corrected several times."""
     rng = random.Random(seed)  # noqa: S311
     return [
         CorrectCommand(
@@ -109,12 +109,12 @@ def some_key(rng: random.Random) -> IdempotencyKey | None:
 
 
 def task(rng: random.Random) -> Task:
-    """Any task."""
+    """Return a random task."""
     return Task(rng.random() < 0.5, rng.uniform(-5, 40), rng.randint(1, 4))
 
 
-def test_a_batch_is_the_same_as_one_by_one(db: Engine) -> None:
-    """The same rows, to the last bit, and the same outcomes in the same order, refusals and repetitions among them."""
+def test_batch_equals_single_calls(db: Engine) -> None:
+    """A batch leaves the same rows, to the last bit, and gives the same outcomes as its calls one by one."""
     early, late = scores(1, 60), scores(3, 40)
     named = [replace(command, request_digest=bytes(32)) for command in early]
     again = [replace(command, request_digest=bytes([n % 2] * 32)) for n, command in enumerate(named)] + named[:10]
@@ -149,12 +149,12 @@ def test_a_batch_is_the_same_as_one_by_one(db: Engine) -> None:
 
 
 def told(outcome: object) -> object:
-    """An outcome as something that can be compared: of a refusal, its code."""
+    """Return an outcome in a form that can be compared: of a refusal, its code."""
     return outcome.code if isinstance(outcome, OoMlError) else outcome
 
 
-def test_decisions_are_numbered_as_the_state_counts_them(db: Engine) -> None:
-    """1, 2, 3, ... in the order in which they were made; after an import they go on from its pulls."""
+def test_pull_numbers(db: Engine) -> None:
+    """Decisions are numbered 1, 2, 3, ... in the order in which they were made; after an import from its pulls on."""
     scenario.tell(db)
     for seed in (1, 2):
         with db.begin() as connection:
@@ -174,8 +174,8 @@ def test_decisions_are_numbered_as_the_state_counts_them(db: Engine) -> None:
     assert 1 + imported in [numbers[0] for _, _, numbers in found]
 
 
-def test_the_state_is_the_fold_of_the_ledger(db: Engine) -> None:
-    """Bit for bit, after rewards of two epochs: A and b from the identity and zero, the counters from nothing."""
+def test_state_is_fold_of_ledger(db: Engine) -> None:
+    """After rewards of two epochs, A and b and the counters are the fold of the entries, bit for bit."""
     with db.begin() as connection:
         score(connection, scores(1, 30))
         learn(connection, rewards(2, 50))
@@ -201,8 +201,8 @@ def test_the_state_is_the_fold_of_the_ledger(db: Engine) -> None:
 
 
 @pytest.mark.parametrize("size", [1, 10, 300])
-def test_the_number_of_statements_does_not_grow(db: Engine, size: int) -> None:
-    """Known users: a decision locks, saves and writes history; a reward finds its decision and writes the ledger."""
+def test_statement_budget(db: Engine, size: int) -> None:
+    """For known users a decision takes two statements and a reward three, whatever the size of the batch."""
     with db.begin() as connection:
         score(connection, scores(1, 100))
     with db.begin() as connection, counted(db) as statements:
@@ -214,8 +214,8 @@ def test_the_number_of_statements_does_not_grow(db: Engine, size: int) -> None:
 
 
 @pytest.mark.parametrize("size", [1, 10, 300])
-def test_naming_decisions_costs_no_statement_for_each(db: Engine, size: int) -> None:
-    """A named decision is looked for before it is made; a reward for one reads it, and nothing else is added."""
+def test_statement_budget_of_named_decisions(db: Engine, size: int) -> None:
+    """A batch of named decisions takes one read more than others, whatever its size."""
     commands = [
         replace(command, request_digest=bytes(32), candidates=command.candidates[:1]) for command in scores(2, size)
     ]
@@ -233,15 +233,15 @@ def test_naming_decisions_costs_no_statement_for_each(db: Engine, size: int) -> 
 
 
 def reaction(command: DecideCommand) -> DecisionRewardCommand:
-    """A reaction to a decision that had one candidate."""
+    """Return a reward for a decision that had one candidate."""
     return DecisionRewardCommand(command.user_id, command.decision_id, command.candidates[0].id, 1.0, NOON)
 
 
 @pytest.mark.parametrize("policy", [LINUCB, EPSILON_GREEDY])
-def test_what_is_stored_as_propensity_is_how_often_it_happens(db: Engine, policy: str) -> None:
-    """20,000 decisions with ids 0, 1, 2, ... as stored: chi-square of each tip's count against its propensity.
+def test_propensity_is_frequency(db: Engine, policy: str) -> None:
+    """Of 20,000 decisions with ids 0, 1, 2, ..., each tip's count fits its stored propensity (chi-square).
 
-    Three candidates, one of them offered twice: the answer's propensity is the sum over its places.
+    One of three candidates is sent twice: the propensity in the answer is the sum over its places.
     """
     decisions = 20_000
     candidates = [Candidate(name, "s", Task(False, 0.0, priority)) for name, priority in zip("abca", (1, 4, 2, 1))]  # noqa: B905
@@ -281,8 +281,8 @@ def counted(db: Engine) -> Iterator[list[str]]:
     event.remove(db, "before_cursor_execute", collect)
 
 
-def test_an_empty_batch_does_nothing(db: Engine) -> None:
-    """It is no error either."""
+def test_empty_batch(db: Engine) -> None:
+    """An empty batch has no outcome and writes nothing."""
     with db.begin() as connection:
         assert score(connection, []) == []
         assert learn(connection, []) == []

@@ -1,6 +1,6 @@
-"""Calls at once: none is lost, none counts twice, whoever else is there.
+"""Concurrent calls: none is lost, and none counts twice.
 
-At one service the calls of a person wait for each other in their lane; in the database they meet from two.
+At one service the calls of a user wait for each other in their lane; from two services they meet in the database.
 """
 
 import socket
@@ -27,8 +27,8 @@ from tests.superuser import superuser
 ADA = StateKey("ada", LINUCB)
 
 
-def test_two_rewards_at_once_both_count(service: Service, second_service: Service, db: Engine) -> None:
-    """The second waits for the first and starts from what it left."""
+def test_concurrent_rewards(service: Service, second_service: Service, db: Engine) -> None:
+    """The second of two rewards waits for the first and starts from the state that it left."""
     service.client.post("/score", json=calls.score())
     with ThreadPoolExecutor() as clients:
         with holding_state(db, *ADA):
@@ -47,8 +47,8 @@ def test_two_rewards_at_once_both_count(service: Service, second_service: Servic
     assert np.array_equal(state.model.A, np.eye(5) + np.outer(x, x) + np.outer(x, x))
 
 
-def test_a_score_and_a_reward_at_once_both_count(service: Service, second_service: Service, db: Engine) -> None:
-    """They change different columns of one row, and neither overwrites the other's."""
+def test_concurrent_score_and_reward(service: Service, second_service: Service, db: Engine) -> None:
+    """Both change different columns of one row, and neither overwrites the other's."""
     service.client.post("/score", json=calls.score())
     with ThreadPoolExecutor() as clients:
         with holding_state(db, *ADA):
@@ -60,8 +60,8 @@ def test_a_score_and_a_reward_at_once_both_count(service: Service, second_servic
     assert (stats["pulls"], stats["reward_count"]) == (2, 1)
 
 
-def test_a_reset_waits_for_a_reward_under_way(service: Service, second_service: Service, db: Engine) -> None:
-    """Whichever comes first, the reward never lands in the epoch that it was not meant for."""
+def test_concurrent_reset_and_reward(service: Service, second_service: Service, db: Engine) -> None:
+    """A reset waits for a reward in progress, which stays in its own epoch."""
     service.client.post("/score", json=calls.score())
     with ThreadPoolExecutor() as clients:
         with holding_state(db, *ADA):
@@ -74,10 +74,8 @@ def test_a_reset_waits_for_a_reward_under_way(service: Service, second_service: 
     assert service.client.get("/stats/ada").json()["reward_count"] == 0
 
 
-def test_the_two_policies_of_a_user_do_not_wait_for_each_other(
-    service: Service, second_service: Service, db: Engine
-) -> None:
-    """Each has a row of its own: what holds one up at one service does not hold up the other at another."""
+def test_policies_of_a_user_are_independent(service: Service, second_service: Service, db: Engine) -> None:
+    """A call that waits for one policy's row does not hold up a call for the other policy at another service."""
     service.client.post("/score", json=calls.score())
     with ThreadPoolExecutor() as clients:
         with holding_state(db, *ADA):
@@ -88,8 +86,8 @@ def test_the_two_policies_of_a_user_do_not_wait_for_each_other(
         assert rewarded.result().status_code == 200
 
 
-def test_the_calls_of_a_user_wait_in_their_lane(serve: Serve, db: Engine) -> None:
-    """At one service, those for the other policy too, whose row is free: two behind the first, a third has no room."""
+def test_calls_of_a_user_share_a_lane(serve: Serve, db: Engine) -> None:
+    """At one service a user's calls wait behind the first one, for the other policy too; a full queue refuses."""
     service = serve(lane_queue=2)
     service.client.post("/score", json=calls.score())
     with ThreadPoolExecutor() as clients:
@@ -109,12 +107,10 @@ def test_the_calls_of_a_user_wait_in_their_lane(serve: Serve, db: Engine) -> Non
 
 
 @pytest.mark.parametrize(("path", "at_once"), [("/score", 2), ("/score/batch", 50)])
-def test_fifty_first_calls_at_once_make_one_row(
-    database_url: str, db: Engine, tmp_path: Path, path: str, at_once: int
-) -> None:
-    """From two processes: all are held while the row is being created, then let go together; every one counts.
+def test_concurrent_first_calls(database_url: str, db: Engine, tmp_path: Path, path: str, at_once: int) -> None:
+    """Fifty first calls at two processes, held while the row is created, all count, and leave one row.
 
-    Those of a lane wait behind the first of them, and then share transactions; each call for a batch has its own.
+    Calls of a lane wait behind the first one, and then share transactions; each batch call has its own transaction.
     """
     body = calls.score() if path == "/score" else {"items": [calls.score()]}
     with ExitStack() as running, ThreadPoolExecutor(50) as clients:
@@ -125,7 +121,7 @@ def test_fifty_first_calls_at_once_make_one_row(
             for i in range(2)
         ]
         with db.connect() as creator:
-            # An uncommitted row of the same key: everybody finds none, inserts, and waits for this transaction.
+            # An uncommitted row of the same key: every call finds none, inserts, and waits for this transaction.
             states.lock_or_create_states(creator, [ADA])
             answers = [clients.submit(services[i % 2].post, path, json=body) for i in range(50)]
             wait_until_blocked(db, at_once)
@@ -136,8 +132,8 @@ def test_fifty_first_calls_at_once_make_one_row(
     assert scalar(db, "SELECT count(DISTINCT decision_id) FROM oo_ml.feature_history") == 50
 
 
-def test_rewards_from_several_processes_all_count(database_url: str, db: Engine, tmp_path: Path) -> None:
-    """Three service processes, twelve clients, one user: the sum is exact and the ledger has no gap."""
+def test_rewards_from_several_processes(database_url: str, db: Engine, tmp_path: Path) -> None:
+    """With three processes and one user the sum is exact and the ledger has no gap."""
     with ExitStack() as running, ThreadPoolExecutor(12) as clients:
         services = [
             running.enter_context(served(tmp_path / str(i), OO_ML_DATABASE_URL=database_url)).client for i in range(3)
@@ -152,8 +148,8 @@ def test_rewards_from_several_processes_all_count(database_url: str, db: Engine,
     assert versions == list(range(1, 61))
 
 
-def test_a_row_that_comes_and_goes_is_made_again(database_url: str, db: Engine) -> None:
-    """Made by another transaction just before this one would, erased just after: this one begins afresh."""
+def test_row_erased_after_creation(database_url: str, db: Engine) -> None:
+    """If another transaction creates the row first, and it is erased at once, the lock creates it again."""
     steps = [
         "INSERT INTO oo_ml.policy_state VALUES ('ada', 'linucb-v1', 0, 7, 0, 0, 0, 0, NULL, '{{1}}', '{0}')",
         "DELETE FROM oo_ml.policy_state",
@@ -172,8 +168,8 @@ def test_a_row_that_comes_and_goes_is_made_again(database_url: str, db: Engine) 
     assert scalar(db, "SELECT array_agg(version) FROM oo_ml.policy_state") == [0]
 
 
-def test_rows_are_locked_in_key_order(db: Engine) -> None:
-    """A batch that waits for its first key holds none of the later ones, so batches over known users can't deadlock."""
+def test_lock_order(db: Engine) -> None:
+    """A batch that waits for its first key holds none of the later ones, so batches cannot deadlock."""
     keys = [StateKey(user, LINUCB) for user in ("a", "b", "c")]
     with db.begin() as connection:
         states.lock_or_create_states(connection, keys)
@@ -198,8 +194,8 @@ def _reset_all(db: Engine, user_ids: list[str]) -> None:
         reset(connection, user_ids)
 
 
-def test_a_client_that_disconnects_changes_nothing(service: Service, db: Engine) -> None:
-    """The transaction that its call started is finished without it."""
+def test_client_disconnects(service: Service, db: Engine) -> None:
+    """The transaction of a call is finished after its client has disconnected."""
     service.client.post("/score", json=calls.score())
     with holding_state(db, *ADA):
         request = service.client.build_request("POST", "/reward", json=calls.reward())
@@ -213,8 +209,8 @@ def test_a_client_that_disconnects_changes_nothing(service: Service, db: Engine)
 
 
 @pytest.mark.parametrize("path", ["/score", "/reward", "/reset/ada"])
-def test_nothing_is_acknowledged_before_commit(service: Service, db: Engine, path: str) -> None:
-    """A transaction that fails at COMMIT itself is no success, and leaves nothing."""
+def test_acknowledgement_after_commit(service: Service, db: Engine, path: str) -> None:
+    """A transaction that fails at COMMIT itself is answered with 503 and leaves nothing."""
     service.client.post("/score", json=calls.score())
     before = scalar(db, "SELECT to_jsonb(s) FROM oo_ml.policy_state AS s")
     fail_at_commit(db, "ada")
@@ -226,8 +222,8 @@ def test_nothing_is_acknowledged_before_commit(service: Service, db: Engine, pat
     assert scalar(db, "SELECT count(*) FROM oo_ml.reward_ledger") == 0
 
 
-def test_only_what_fails_at_commit_is_refused(serve: Serve, db: Engine) -> None:
-    """Who shared its transaction is acknowledged for another one, and that has been committed."""
+def test_failed_commit_of_a_shared_transaction(serve: Serve, db: Engine) -> None:
+    """If a shared transaction fails at COMMIT, only the call at fault is refused; the others are committed."""
     service = serve(lanes=1, lane_queue=5)
     for user_id in ("ada", "ben", "cleo"):
         service.client.post("/score", json=calls.score(user_id))

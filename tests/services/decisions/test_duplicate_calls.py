@@ -1,7 +1,7 @@
-"""A crowd that says the same thing at once: it counts once, and all are told so; what differs is not lost.
+"""Many equal calls at once: they count once, and every caller gets that answer; different calls all count.
 
-It comes to several services, whose lanes meet in the database, and to two doors of each: a call for a batch of one has
-a transaction of its own, on a thread of its own.
+They go to several services, whose lanes meet in the database, and to two endpoints of each: a call for a batch of one
+has a transaction and a thread of its own.
 """
 
 from collections.abc import Iterator
@@ -38,7 +38,7 @@ VALUES = [(number - CROWD // 2) / 64 for number in range(CROWD)]
 
 @pytest.fixture
 def processes(database_url: str, tmp_path: Path) -> Iterator[list[httpx.Client]]:
-    """Clients of several services, each in a process of its own."""
+    """Start several services, each in a process of its own, and return a client for each."""
 
     def start(number: int) -> httpx.Client:
         variables = {"OO_ML_DATABASE_URL": database_url, "OO_ML_DATABASE_WORKERS": WORKERS}
@@ -48,8 +48,8 @@ def processes(database_url: str, tmp_path: Path) -> Iterator[list[httpx.Client]]
         yield list(starting.map(start, range(SERVICES)))
 
 
-def test_a_hundred_rewards_for_one_decision_count_once(serve: Serve, db: Engine) -> None:
-    """Of a hundred different ones that wait at one gate the first counts, and all hundred are told which that was."""
+def test_concurrent_rewards_for_one_decision(serve: Serve, db: Engine) -> None:
+    """Of a hundred different rewards that wait for one row the first counts, and all answers name it."""
     services = [serve(database_workers=WORKERS).client for _ in range(2)]
     [decision] = decide(services[0], 1)
     with ThreadPoolExecutor(CROWD) as clients:
@@ -69,10 +69,10 @@ def test_a_hundred_rewards_for_one_decision_count_once(serve: Serve, db: Engine)
     assert_folded(db)
 
 
-def test_a_hundred_rewards_for_one_user_are_all_counted(processes: list[httpx.Client], db: Engine) -> None:
-    """For as many decisions, each reward sent to two of four processes: none is lost, none counts twice.
+def test_concurrent_rewards_for_one_user(processes: list[httpx.Client], db: Engine) -> None:
+    """Of a reward for each of a hundred decisions, sent to two of four processes, each counts exactly once.
 
-    At one of them in a batch.
+    One of the two calls is a batch.
     """
     decisions = [
         decision | {"reward": value} for decision, value in zip(decide(processes[0], CROWD), VALUES, strict=True)
@@ -99,8 +99,8 @@ def test_a_hundred_rewards_for_one_user_are_all_counted(processes: list[httpx.Cl
     assert_folded(db)
 
 
-def test_a_hundred_requests_for_one_decision_make_one(processes: list[httpx.Client], db: Engine) -> None:
-    """Its user's first, asked for at four processes while the row is being made: one pull, a hundred equal answers."""
+def test_concurrent_requests_for_one_decision(processes: list[httpx.Client], db: Engine) -> None:
+    """A user's first decision, requested a hundred times while the row is created, is one pull with one answer."""
     body = calls.score(decision_id=str(uuid7(datetime.now(UTC))))
     with ThreadPoolExecutor(CROWD) as clients:
         with db.connect() as creator:
@@ -122,8 +122,8 @@ def test_a_hundred_requests_for_one_decision_make_one(processes: list[httpx.Clie
     [[(LINUCB, 0.5)], [(LINUCB, 0.5), (LINUCB, -0.5), (EPSILON_GREEDY, 0.5)]],
     ids=["alike", "different"],
 )
-def test_fifty_calls_with_one_key_count_once(serve: Serve, db: Engine, kinds: list[tuple[str, float]]) -> None:
-    """At two services and at doors of two policies: one is applied, those like it are told so, others are refused."""
+def test_concurrent_calls_with_one_idempotency_key(serve: Serve, db: Engine, kinds: list[tuple[str, float]]) -> None:
+    """One call is applied, equal calls are told so, and other calls with the key are refused."""
     services = [serve(database_workers=WORKERS).client for _ in range(2)]
     for path in ("/score", "/score/egreedy"):
         post(services[0], path, calls.score())
@@ -149,14 +149,14 @@ def test_fifty_calls_with_one_key_count_once(serve: Serve, db: Engine, kinds: li
 
 
 def decide(client: httpx.Client, count: int) -> list[dict[str, Any]]:
-    """Make decisions for ada; return what a reward for each of them has to say, but for the reward."""
+    """Make decisions for ada; return the body of a reward for each, without the reward itself."""
     now = datetime.now(UTC)
     answers = [post(client, "/score", calls.score(decision_id=str(uuid7(now, number)))) for number in range(count)]
     return [{"user_id": "ada", "tip_id": answer["tip_id"], "decision_id": answer["decision_id"]} for answer in answers]
 
 
 def post(client: httpx.Client, path: str, body: dict[str, Any]) -> dict[str, Any]:
-    """Make a call that is answered well."""
+    """Make a call that succeeds."""
     answer: dict[str, Any] = client.post(path, json=body).raise_for_status().json()
     return answer
 

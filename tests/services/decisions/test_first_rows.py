@@ -1,7 +1,7 @@
-"""Two calls that meet where there is no row yet to wait for: a new person, a new decision, a new name of a call.
+"""Two calls that meet before there is a row to wait for: a new user, a new decision, a new Idempotency-Key.
 
-A gate holds back the row that is being made; what waits for it sees it committed, or finds that it came to nothing.
-Two calls meet from two services: at one they would wait for each other in their person's lane.
+A gate holds a row that is not committed yet; a call that waits for it finds it committed or rolled back.
+The two calls come from two services: at one they would wait for each other in their user's lane.
 """
 
 import json
@@ -47,15 +47,13 @@ NOW: Final = datetime.now(UTC)
 BOTH: Final = pytest.mark.parametrize("policy", DOORS)
 
 
-# A decision that is just being made
+# A decision that is not committed yet
 
 
 @pytest.mark.parametrize("reaction", ["reward", "amend"])
 @pytest.mark.parametrize("known", [False, True])
-def test_a_reaction_to_a_decision_that_is_not_committed_yet(
-    service: Service, db: Engine, reaction: str, *, known: bool
-) -> None:
-    """It is for nothing, 404, without waiting; sent again when the decision is there, it counts."""
+def test_reaction_to_an_uncommitted_decision(service: Service, db: Engine, reaction: str, *, known: bool) -> None:
+    """The reaction is a 404 without waiting; sent again after the COMMIT of the decision, it counts."""
     if known:
         service.client.post("/score", json=calls.score())
     with db.connect() as deciding:
@@ -70,8 +68,8 @@ def test_a_reaction_to_a_decision_that_is_not_committed_yet(
 
 @pytest.mark.parametrize("statement", [1, 2])
 @pytest.mark.parametrize("command", ["reward", "amend"])
-def test_a_reaction_to_a_decision_that_comes_into_being_meanwhile(db: Engine, command: str, statement: int) -> None:
-    """Committed behind any statement of the reaction, it is unknown to it or known: never half."""
+def test_reaction_while_its_decision_is_committed(db: Engine, command: str, statement: int) -> None:
+    """A decision committed after any statement of the reaction is either unknown to it or known."""
     command_of = {
         "reward": partial(learn, commands=[DecisionRewardCommand("ada", UUID(D), "t1", 1.0, NOW)]),
         "amend": partial(correct, commands=[CorrectCommand("ada", UUID(D), 1.0, NOW)]),
@@ -88,8 +86,8 @@ def test_a_reaction_to_a_decision_that_comes_into_being_meanwhile(db: Engine, co
     assert differences(db) == []
 
 
-def test_a_batch_about_somebody_whose_decision_comes_into_being_meanwhile(db: Engine) -> None:
-    """The reward that names no decision holds her state, the one that names a decision of the other policy does not."""
+def test_batch_while_a_named_decision_is_committed(db: Engine) -> None:
+    """A reward without a decision locks the user's state; a named decision of the other policy is not locked by it."""
     commands: list[RewardCommand | DecisionRewardCommand] = [
         RewardCommand("ada", EPSILON_GREEDY, "t1", 0.5, NOW, Moment(9, 2), Task(False, 0.0, 1)),
         DecisionRewardCommand("ada", UUID(D), "t1", 1.0, NOW),
@@ -107,15 +105,15 @@ def test_a_batch_about_somebody_whose_decision_comes_into_being_meanwhile(db: En
     assert differences(db) == []
 
 
-# The same name at two doors
+# The same name at two endpoints
 
 
 @BOTH
 @pytest.mark.parametrize("goes_through", [True, False])
-def test_a_decision_id_that_another_door_is_about_to_use(
+def test_decision_id_in_use_by_an_open_transaction(
     service: Service, db: Engine, policy: str, *, goes_through: bool
 ) -> None:
-    """The second waits for the first; then it is a conflict, or, if the first came to nothing, the decision."""
+    """The second request waits; it is a conflict if the first commits, and makes the decision if not."""
     [other] = DOORS.keys() - {policy}
     with ThreadPoolExecutor() as clients:
         with db.connect() as deciding:
@@ -133,8 +131,8 @@ def test_a_decision_id_that_another_door_is_about_to_use(
     assert differences(db) == []
 
 
-def test_a_decision_id_at_two_doors_at_once(service: Service, second_service: Service, db: Engine) -> None:
-    """Both are about to write the decision: one does, the other is a conflict and has not pulled."""
+def test_decision_id_at_two_endpoints(service: Service, second_service: Service, db: Engine) -> None:
+    """Of two requests about to write the same decision one succeeds; the other is a conflict and counts no pull."""
     for door in DOORS.values():
         assert service.client.post(f"/score{door}", json=calls.score()).status_code == 200
     with ThreadPoolExecutor() as clients:
@@ -153,10 +151,10 @@ def test_a_decision_id_at_two_doors_at_once(service: Service, second_service: Se
 
 @BOTH
 @pytest.mark.parametrize("goes_through", [True, False])
-def test_an_idempotency_key_that_another_door_is_about_to_use(
+def test_idempotency_key_in_use_by_an_open_transaction(
     service: Service, db: Engine, policy: str, *, goes_through: bool
 ) -> None:
-    """The second waits for the first; then it is a conflict, or, if the first came to nothing, it counts."""
+    """The second call waits; it is a conflict if the first commits, and counts if not."""
     [other] = DOORS.keys() - {policy}
     command = RewardCommand(
         "ada", other, "t1", 1.0, NOW, Moment(9, 2), Task(False, 0.0, 1), IdempotencyKey("a", bytes(32))
@@ -177,8 +175,8 @@ def test_an_idempotency_key_that_another_door_is_about_to_use(
     assert differences(db) == []
 
 
-def test_an_idempotency_key_at_two_doors_at_once(service: Service, second_service: Service, db: Engine) -> None:
-    """Both are about to write the key: one reward counts, the other is a conflict and has taught nothing."""
+def test_idempotency_key_at_two_endpoints(service: Service, second_service: Service, db: Engine) -> None:
+    """Of two calls about to write the same key one reward counts; the other is a conflict and teaches nothing."""
     for door in DOORS.values():
         assert service.client.post(f"/reward{door}", json=calls.reward()).status_code == 200
     with ThreadPoolExecutor() as clients:
@@ -197,15 +195,15 @@ def test_an_idempotency_key_at_two_doors_at_once(service: Service, second_servic
     assert differences(db) == []
 
 
-# Two first calls of somebody whom nobody knows
+# Two first calls of a new user
 
 
 @pytest.mark.parametrize("goes_through", [True, False])
 @pytest.mark.parametrize("second", ["score", "score by the same name", "reward", "reset"])
-def test_two_first_calls(
+def test_first_calls_of_two_kinds(
     service: Service, second_service: Service, db: Engine, second: str, *, goes_through: bool
 ) -> None:
-    """Whoever created the row, both find the same one: a decision is made once, and a reward counts."""
+    """Both calls find the same row, whichever created it: a decision is made once, and a reward counts."""
     post = second_service.client.post
     started = {
         "score": partial(post, "/score", json=calls.score()),
@@ -215,7 +213,7 @@ def test_two_first_calls(
     }
     with ThreadPoolExecutor() as clients:
         with db.connect() as creating:
-            # A row of the same key that is not committed: whoever comes finds none, and waits to insert one.
+            # A row of the same key that is not committed: every call finds none, and waits to insert one.
             states.lock_or_create_states(creating, [ADA])
             answers = [clients.submit(service.client.post, "/score", json=calls.score(decision_id=D))]
             wait_until_blocked(db, 1)
@@ -234,8 +232,8 @@ def test_two_first_calls(
 
 
 @pytest.mark.parametrize("goes_through", [True, False])
-def test_a_first_call_and_an_erasure(service: Service, db: Engine, *, goes_through: bool) -> None:
-    """The decision is erased, or it begins a new life: all of it."""
+def test_first_call_and_erasure(service: Service, db: Engine, *, goes_through: bool) -> None:
+    """The decision is erased as a whole, or starts the user anew as a whole."""
     with ThreadPoolExecutor() as clients:
         with db.connect() as creating:
             states.lock_or_create_states(creating, [ADA])
@@ -252,8 +250,8 @@ def test_a_first_call_and_an_erasure(service: Service, db: Engine, *, goes_throu
 
 
 @pytest.mark.parametrize("goes_through", [True, False])
-def test_two_first_rewards(service: Service, second_service: Service, db: Engine, *, goes_through: bool) -> None:
-    """Both count, one after the other."""
+def test_first_rewards(service: Service, second_service: Service, db: Engine, *, goes_through: bool) -> None:
+    """Both rewards count, one after the other."""
     with ThreadPoolExecutor() as clients:
         with db.connect() as creating:
             states.lock_or_create_states(creating, [ADA])
@@ -268,11 +266,11 @@ def test_two_first_rewards(service: Service, second_service: Service, db: Engine
     assert differences(db) == []
 
 
-# Words that these tests share
+# Helpers
 
 
 def decide_uncommitted(connection: Connection, policy: str) -> None:
-    """Make the decision D of ada, of t1, and leave the transaction open."""
+    """Make the decision D of ada, for t1, and leave the transaction open."""
     candidates = [Candidate("t1", "s", Task(is_overdue=False, task_age_days=0.0, priority=1))]
     command = DecideCommand("ada", policy, UUID(D), NOW, Moment(9, 2), candidates, bytes(32))
     decide(connection, [command], parameters=Parameters(alpha=1.0, epsilon=0.0))
@@ -303,13 +301,13 @@ def pulls(db: Engine) -> dict[str, int]:
 
 
 def differences(db: Engine) -> list[str]:
-    """Return what verifying everybody finds."""
+    """Return the differences that verification of all users finds."""
     reports = walk_all(db, make_settings(), verify).parts
     return [report.difference.sentence for report in reports if report.difference is not None]
 
 
 def after(connection: Connection, place: int, disturb: Callable[[], None]) -> None:
-    """Let somebody else do something right behind a statement of a transaction."""
+    """Call `disturb` right after the statement of that number in a transaction."""
     count = 0
 
     def counted(*_: object) -> None:
@@ -323,7 +321,7 @@ def after(connection: Connection, place: int, disturb: Callable[[], None]) -> No
 
 @contextmanager
 def holding_name(db: Engine, table: str, name: dict[str, Any]) -> Iterator[None]:
-    """Hold a row by this name, like one that there is already; in the end it comes to nothing."""
+    """Insert a copy of a row under this name, and roll it back at the end of the block."""
     with db.connect() as holder:
         holder.execute(
             text(

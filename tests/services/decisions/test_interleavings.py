@@ -1,7 +1,7 @@
-"""Two calls at once about one person: whichever comes first, all is as if the other had waited for its answer.
+"""Two calls at once for one user: the result is that of one after the other.
 
-A gate holds the row that they need. Each call is started when those before it are seen to wait: their order is known.
-Each is made at a service of its own, so that they meet in the database: at one they would queue up in a lane.
+A gate holds the row that they need. A call starts when the calls before it are seen to wait, so their order is known.
+Each call goes to a service of its own, so that they meet in the database: at one service they would queue in a lane.
 """
 
 from collections.abc import Callable
@@ -32,14 +32,14 @@ Result = TypeVar("Result")
 
 @dataclass(frozen=True, slots=True)
 class Move:
-    """A call, and the same thing in plain words."""
+    """A call, and its effect on the reference user."""
 
     call: Callable[[], Answer]
     plainly: Callable[[Person], Answer]
 
 
 def moves(life: Life, service: Service) -> dict[str, Move]:
-    """Return what can be done at a service about the decision D of ada, or to her."""
+    """Return the calls to a service about ada and her decision D."""
     client, user_id = service.client, life.people["ada"].user_id
     encoded = quote(user_id, safe="")
     by_id = {"user_id": user_id, "tip_id": "t1", "decision_id": D}
@@ -106,14 +106,14 @@ MOVES: Final = (
     "reset",
     "erase",
 )
-# What may have become of D before.
+# Calls about D before the two.
 PASTS: Final = {"rewarded": ["reward"], "assumed": ["assume"], "retracted": ["reward", "retract"], "reset": ["reset"]}
 ABOUT_A_REWARD: Final = ("reward otherwise", "reward the tip", "amend", "retract", "assume")
 
 
 @pytest.mark.parametrize("first", MOVES)
-def test_every_two_calls_about_an_open_decision(life: type[Life], first: str) -> None:
-    """The answers, the ledger, the history and the model are those of one after the other."""
+def test_interleavings_for_an_open_decision(life: type[Life], first: str) -> None:
+    """Any two calls give the answers, the ledger, the history and the model of one after the other."""
     other = life.stage.start()
     for second in MOVES:
         play(life, other, [], first, second)
@@ -122,8 +122,8 @@ def test_every_two_calls_about_an_open_decision(life: type[Life], first: str) ->
 
 @pytest.mark.slow
 @pytest.mark.parametrize("past", PASTS)
-def test_every_two_calls_about_the_reward_of_a_decision(life: type[Life], past: str) -> None:
-    """The same where it has a reward, a default or a retraction, or is of before a reset."""
+def test_interleavings_for_a_rewarded_decision(life: type[Life], past: str) -> None:
+    """The same holds for a decision with a reward, a default or a retraction, or from before a reset."""
     other = life.stage.start()
     for first in ABOUT_A_REWARD:
         for second in ABOUT_A_REWARD:
@@ -132,16 +132,16 @@ def test_every_two_calls_about_the_reward_of_a_decision(life: type[Life], past: 
 
 
 def assert_no_deadlock(life: type[Life]) -> None:
-    """Check that nothing had to be done twice: a transaction that was aborted leaves no other trace."""
+    """Check that PostgreSQL aborted no transaction because of a deadlock."""
     # Backends tell of it when they have nothing to do, or when they end.
     life.stage.stop()
     assert scalar(life.stage.db, "SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()") == 0
 
 
 def play(life: type[Life], other: Service, past: list[str], first: str, second: str) -> None:
-    """Let ada have the decision D and a past, then do two things at once, one of which is the first to wait."""
+    """Give ada the decision D and a past, then make two calls at once, the first of which waits first."""
     if first == second == "assume":
-        # Two processes don't give default rewards at once: the second leaves it to the first.
+        # Two processes never run the task at once: the second leaves it to the first.
         return
     one = life()
     person = one.people["ada"]
@@ -160,7 +160,7 @@ def play(life: type[Life], other: Service, past: list[str], first: str, second: 
 
 
 def question(user_id: str) -> dict[str, Any]:
-    """One candidate, so that it is known which wins."""
+    """Return a request with one candidate, so that the choice is known."""
     tip = {"id": "t1", "content": "c", "source": "s"}
     features = {"is_overdue": False, "task_age_days": 2.0, "priority": 3}
     return {
@@ -171,7 +171,7 @@ def question(user_id: str) -> dict[str, Any]:
 
 
 def at_the_gate(db: Engine, key: StateKey, *started: Callable[[], Result]) -> list[Result]:
-    """Hold a state, let calls queue up for it in this order, let go; one that does not need the row does not wait."""
+    """Lock a state, let calls queue for it in this order, and release it; a call that needs no lock does not wait."""
     with ThreadPoolExecutor() as clients:
         with holding_state(db, *key):
             answers: list[Future[Result]] = []

@@ -1,4 +1,4 @@
-"""Batches that make people anew don't wait for each other in a circle."""
+"""Batches that create rows of new users never wait for each other in a circle (ADR 16)."""
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -19,10 +19,8 @@ from tests.waiting import until
 
 
 @pytest.mark.parametrize(("path", "item"), [("/score/batch", calls.score), ("/reward/batch", calls.reward)])
-def test_batches_with_strangers_do_not_deadlock(
-    serve: Serve, db: Engine, path: str, item: Callable[[str], dict[str, Any]]
-) -> None:
-    """One that knows ben and has to make ada and dan; meanwhile somebody makes ada, and a second wants her and ben."""
+def test_no_deadlock_with_new_users(serve: Serve, db: Engine, path: str, item: Callable[[str], dict[str, Any]]) -> None:
+    """A batch knows ben and creates ada and dan, while a second batch wants ada and ben: both succeed."""
     service = serve()
     service.client.post("/score", json=calls.score("ben"))
     with ThreadPoolExecutor(2) as clients, db.connect() as ada, db.connect() as dan, refusals() as seen:
@@ -41,14 +39,14 @@ def test_batches_with_strangers_do_not_deadlock(
 
 
 def waits_for(db: Engine, holder: Connection) -> bool:
-    """Whether anybody waits for `holder`."""
+    """Return whether any session waits for `holder`."""
     pid = int(holder.exec_driver_sql("SELECT pg_backend_pid()").scalar_one())
     return bool(scalar(db, f"SELECT EXISTS (SELECT FROM pg_stat_activity WHERE {pid} = ANY (pg_blocking_pids(pid)))"))  # noqa: S608 - a number
 
 
 @contextmanager
 def refusals() -> Iterator[list[str]]:
-    """Collect what PostgreSQL refuses any engine of this process."""
+    """Collect the errors of all engines of this process."""
     seen: list[str] = []
 
     def collect(context: ExceptionContext) -> None:

@@ -1,4 +1,4 @@
-"""Default rewards: to each decision that nobody reacted to in time, once, and to no other."""
+"""Default rewards: each decision without a reaction in time gets one, and no other decision."""
 
 import asyncio
 import logging
@@ -45,7 +45,7 @@ class Made:
 
 
 class Decider:
-    """Makes decisions, each with an id of its own."""
+    """Maker of decisions, each with an id of its own."""
 
     def __init__(self, db: Engine) -> None:
         self._db = db
@@ -71,12 +71,12 @@ class Decider:
 
 @pytest.fixture
 def decider(db: Engine) -> Decider:
-    """Whoever makes decisions in a test."""
+    """Return a maker of decisions."""
     return Decider(db)
 
 
 def react(db: Engine, made: Made, reward: float = 1.0) -> None:
-    """React to a decision, as a person does."""
+    """React to a decision, as a user does."""
     with db.begin() as connection:
         learn(connection, [DecisionRewardCommand(made.user_id, made.decision_id, "t1", reward, NOW)])
 
@@ -97,27 +97,27 @@ def give(
 
 
 def kinds(db: Engine) -> dict[UUID, tuple[float | None, str | None]]:
-    """The reward of each decision, and its kind."""
+    """Return the reward of each decision, and its kind."""
     with db.begin() as connection:
         rows = connection.execute(text("SELECT decision_id, reward, reward_kind FROM oo_ml.feature_history"))
         return {row.decision_id: (row.reward, row.reward_kind) for row in rows}
 
 
 def done_until(db: Engine) -> Any:  # noqa: ANN401 - a time, or none
-    """How far the task has come."""
+    """Return the stored time of the task."""
     return scalar(db, "SELECT done_until FROM oo_ml.upkeep WHERE task = 'default-rewards'")
 
 
 @contextmanager
 def held(db: Engine) -> Iterator[None]:
-    """Be at the task, as another process is."""
+    """Hold the row of the task, as another process does."""
     with db.begin() as connection:
         connection.execute(text("SELECT FROM oo_ml.upkeep WHERE task = 'default-rewards' FOR UPDATE"))
         yield
 
 
-def test_who_gets_it_and_who_does_not(database_url: str, db: Engine, decider: Decider) -> None:
-    """Only what is open and has waited long enough; not what has a reward, was retracted, or is younger."""
+def test_default_reward_of_overdue_decisions(database_url: str, db: Engine, decider: Decider) -> None:
+    """Only open decisions past the wait get it: none with a reward or a retraction, and no younger one."""
     open_, rewarded, retracted, zero = (decider.decide(ago) for ago in (3 * HOUR, 4 * HOUR, 5 * HOUR, 6 * HOUR))
     greedy = decider.decide(WAIT + SECOND, "ben", EPSILON_GREEDY)
     young = decider.decide(WAIT, "ben")
@@ -140,8 +140,8 @@ def test_who_gets_it_and_who_does_not(database_url: str, db: Engine, decider: De
     assert give(database_url) == Defaults(0)
 
 
-def test_without_a_wait_nothing_is_given(database_url: str, db: Engine, decider: Decider) -> None:
-    """It is off unless somebody turns it on."""
+def test_no_wait_configured(database_url: str, db: Engine, decider: Decider) -> None:
+    """Without OO_ML_REWARD_WAIT no default reward is given."""
     made = decider.decide(100 * HOUR)
     settings = make_settings()
     with single_worker(settings, database_url) as worker:
@@ -149,8 +149,8 @@ def test_without_a_wait_nothing_is_given(database_url: str, db: Engine, decider:
     assert kinds(db) == {made.decision_id: (None, None)}
 
 
-def test_a_reaction_that_comes_later_amends_it(database_url: str, db: Engine, decider: Decider) -> None:
-    """It counts instead of the default, and the ledger tells of both."""
+def test_reaction_after_default_reward(database_url: str, db: Engine, decider: Decider) -> None:
+    """A later reaction counts instead of the default, and the ledger has both entries."""
     made = decider.decide(3 * HOUR)
     give(database_url)
     react(db, made, 0.5)
@@ -164,8 +164,8 @@ def test_a_reaction_that_comes_later_amends_it(database_url: str, db: Engine, de
     assert kinds(db) == {made.decision_id: (0.5, "amend")}
 
 
-def test_a_backlog_is_given_step_by_step(database_url: str, db: Engine, decider: Decider) -> None:
-    """Hours apart, more of one hour than a step takes, many of one moment: each gets it once."""
+def test_backlog(database_url: str, db: Engine, decider: Decider) -> None:
+    """Of decisions hours apart, many in one hour, and many at one time, each gets its reward once."""
     decider.decide_many([timedelta(hours=hours) for hours in (3, 30, 72)], ["ada", "ben", "cy"])
     decider.decide_many([5 * HOUR] * 35, [f"user {number % 7}" for number in range(35)])
     decider.decide_many([6 * HOUR + number * SECOND for number in range(20)], ["ada"] * 20)
@@ -176,8 +176,8 @@ def test_a_backlog_is_given_step_by_step(database_url: str, db: Engine, decider:
     assert give(database_url, limit=10) == Defaults(0)
 
 
-def test_what_comes_to_light_late_is_seen(database_url: str, db: Engine, decider: Decider) -> None:
-    """A decision is committed a little after its time, and clocks differ: the last hour is looked at again."""
+def test_decision_that_commits_late(database_url: str, db: Engine, decider: Decider) -> None:
+    """A decision that commits after the look at its time is found: each run looks at the last hour again."""
     decider.decide(30 * HOUR)
     assert give(database_url) == Defaults(1)
     late = decider.decide(WAIT + HOUR - SECOND, "ben")
@@ -185,8 +185,8 @@ def test_what_comes_to_light_late_is_seen(database_url: str, db: Engine, decider
     assert kinds(db)[late.decision_id] == (-0.25, "default")
 
 
-def test_a_wait_that_grows_or_shrinks_takes_nothing_back(database_url: str, db: Engine, decider: Decider) -> None:
-    """What has been seen to is not looked at again; what a shorter wait is over for gets its reward at once."""
+def test_change_of_the_wait(database_url: str, db: Engine, decider: Decider) -> None:
+    """A longer wait takes nothing back; a shorter one gives the rewards that are due at once."""
     old, young = decider.decide(30 * HOUR), decider.decide(HOUR + SECOND)
     assert give(database_url) == Defaults(1)
     before = done_until(db)
@@ -196,8 +196,8 @@ def test_a_wait_that_grows_or_shrinks_takes_nothing_back(database_url: str, db: 
     assert kinds(db) == {old.decision_id: (-0.25, "default"), young.decision_id: (-0.25, "default")}
 
 
-def test_nothing_decided_is_nothing_to_do(database_url: str, db: Engine) -> None:
-    """Not even where no month has a partition."""
+def test_no_decisions(database_url: str, db: Engine) -> None:
+    """Without decisions, and without partitions, a run does nothing and is recorded."""
     with db.begin() as connection:
         months = partitions.layout(connection).months
     for month in months:
@@ -206,8 +206,8 @@ def test_nothing_decided_is_nothing_to_do(database_url: str, db: Engine) -> None
     assert scalar(db, "SELECT ran_at FROM oo_ml.upkeep WHERE task = 'default-rewards'") == NOW
 
 
-def test_one_process_at_a_time(database_url: str, db: Engine, decider: Decider) -> None:
-    """Whoever finds another at it leaves it to them, without waiting."""
+def test_one_process_runs_the_task(database_url: str, db: Engine, decider: Decider) -> None:
+    """A process that finds the task running leaves it to the other process, without waiting."""
     made = decider.decide(3 * HOUR)
     with held(db):
         assert give(database_url) == Defaults(0, is_busy=True)
@@ -215,8 +215,8 @@ def test_one_process_at_a_time(database_url: str, db: Engine, decider: Decider) 
     assert give(database_url) == Defaults(1)
 
 
-def test_a_reaction_just_in_time_wins(database_url: str, db: Engine, decider: Decider) -> None:
-    """It comes between the look at what is overdue and the lock: it counts, and the default does not."""
+def test_reaction_between_look_and_lock(database_url: str, db: Engine, decider: Decider) -> None:
+    """A reaction between the look and the lock counts, and the default does not."""
     made, other = decider.decide(3 * HOUR), decider.decide(3 * HOUR, "ben")
     with ThreadPoolExecutor(1) as elsewhere:
         with holding_state(db, "ada", LINUCB) as person:
@@ -228,10 +228,8 @@ def test_a_reaction_just_in_time_wins(database_url: str, db: Engine, decider: De
     assert kinds(db) == {made.decision_id: (1.0, None), other.decision_id: (-0.25, "default")}
 
 
-def test_a_decision_from_before_a_reset_counts_for_its_own_epoch(
-    database_url: str, db: Engine, decider: Decider
-) -> None:
-    """The ledger of that epoch tells of it; who was started afresh stays so."""
+def test_default_reward_after_reset(database_url: str, db: Engine, decider: Decider) -> None:
+    """The entry goes into the ledger of the decision's epoch, and the new epoch stays empty."""
     made = decider.decide(3 * HOUR)
     with db.begin() as connection:
         reset(connection, ["ada"])
@@ -241,8 +239,8 @@ def test_a_decision_from_before_a_reset_counts_for_its_own_epoch(
     assert scalar(db, "SELECT (epoch, version, reward_count)::text FROM oo_ml.policy_state") == "(1,0,0)"
 
 
-def test_a_decision_that_has_lost_its_state_is_left_alone(database_url: str, db: Engine, decider: Decider) -> None:
-    """Somebody's hand took the state away: the others get theirs, and the run ends."""
+def test_decision_without_state(database_url: str, db: Engine, decider: Decider) -> None:
+    """A decision whose state was deleted is skipped; the others get their rewards, and the run ends."""
     lost = decider.decide_many([3 * HOUR] * 7, ["ada"] * 7)
     decider.decide(3 * HOUR, "ben")
     with db.begin() as connection:
@@ -264,10 +262,10 @@ BROKEN = [
 
 @pytest.mark.parametrize("statement", BROKEN, ids=["x", "ledger"])
 @pytest.mark.parametrize("limit", [1, 7, default_rewards.LIMIT])
-def test_a_broken_decision_keeps_no_other_from_its_reward(
+def test_broken_decision(
     database_url: str, db: Engine, decider: Decider, caplog: pytest.LogCaptureFixture, statement: str, limit: int
 ) -> None:
-    """It is named in the log, its person is not; the others get theirs, and so do later ones in later runs."""
+    """It is logged without its user; the others get their rewards, and so do later ones in later runs."""
     users = [f"user {number}" for number in range(30)]
     made = decider.decide_many([5 * HOUR - number * SECOND for number in range(30)], users)
     broken = [made[3].decision_id, made[18].decision_id]
@@ -287,10 +285,8 @@ def test_a_broken_decision_keeps_no_other_from_its_reward(
     assert {kinds(db)[one.decision_id] for one in later} == {(-0.25, "default")}
 
 
-def test_what_was_mended_gets_it_when_everything_is_looked_at_again(
-    database_url: str, db: Engine, decider: Decider
-) -> None:
-    """As the manual of operations says: nothing of a decision that was stepped over is lost."""
+def test_repaired_decision(database_url: str, db: Engine, decider: Decider) -> None:
+    """After the stored time is cleared, as docs/operations.md says, a repaired decision gets its reward."""
     made = decider.decide(30 * HOUR)
     with db.begin() as connection:
         connection.execute(text("UPDATE oo_ml.feature_history SET x = '{1,2}'"))
@@ -304,16 +300,16 @@ def test_what_was_mended_gets_it_when_everything_is_looked_at_again(
     assert kinds(db) == {made.decision_id: (-0.25, "default")}
 
 
-def test_a_step_that_can_not_even_look_is_a_failure(database_url: str, db: Engine, decider: Decider) -> None:
-    """Nothing is stepped over unseen, and nothing is tried for ever."""
+def test_look_that_fails(database_url: str, db: Engine, decider: Decider) -> None:
+    """A look that fails is an error: nothing is skipped unseen, and nothing is tried for ever."""
     decider.decide(3 * HOUR)
     tamper(db, "ALTER TABLE oo_ml.upkeep ADD CHECK (done_until IS NULL)")
     with pytest.raises(UnexpectedError):
         give(database_url)
 
 
-def test_a_row_that_a_restored_database_lacks_is_made(database_url: str, db: Engine, decider: Decider) -> None:
-    """Rows alone were restored, and this one was not: that is nobody else at it."""
+def test_missing_row_of_the_task(database_url: str, db: Engine, decider: Decider) -> None:
+    """If the task's row is missing, as after a restore of other rows, it is created."""
     made = decider.decide(3 * HOUR)
     with db.begin() as connection:
         connection.execute(text("DELETE FROM oo_ml.upkeep"))
@@ -325,7 +321,7 @@ def test_a_row_that_a_restored_database_lacks_is_made(database_url: str, db: Eng
 
 
 def test_statement_counts(db: Engine, decider: Decider) -> None:
-    """A look is three statements, a user's rewards are four, however many decisions there are."""
+    """A look takes three statements, and a user's rewards four, however many decisions there are."""
     made = decider.decide_many([3 * HOUR] * 40, ["ada"] * 40)
     with db.begin() as connection:
         connection.execute(text("UPDATE oo_ml.upkeep SET done_until = :then"), {"then": NOW - WAIT - HOUR})
@@ -365,8 +361,8 @@ def test_transaction_per_user(database_url: str, db: Engine, decider: Decider) -
         assert writers(db, table) == [("all", 5), *((user, 1) for user in users)]
 
 
-def test_a_run_that_breaks_off_between_users(database_url: str, db: Engine, decider: Decider) -> None:
-    """The users before it have their rewards; the stored time passes none of the others, who get theirs next time."""
+def test_run_that_stops_between_users(database_url: str, db: Engine, decider: Decider) -> None:
+    """Users before the stop have their rewards; the stored time passes no other user, and the next run gives theirs."""
     made = decider.decide_many([30 * HOUR - number * SECOND for number in range(9)], ["ada", "ben", "cy"] * 3)
     with holding_state(db, "ben", LINUCB), pytest.raises(DatabaseTimeoutError):
         give(database_url, lock_timeout=0.05)
@@ -379,8 +375,8 @@ def test_a_run_that_breaks_off_between_users(database_url: str, db: Engine, deci
     assert scalar(db, "SELECT count(*) FROM oo_ml.reward_ledger") == 9
 
 
-def test_a_process_that_comes_while_another_waits_for_a_user(database_url: str, db: Engine, decider: Decider) -> None:
-    """The task is the first process's, between its users as well as at the look."""
+def test_task_is_held_between_users(database_url: str, db: Engine, decider: Decider) -> None:
+    """Another process finds the task running also while the first one waits for a user's row."""
     decider.decide_many([3 * HOUR] * 3, ["ada", "ben", "cy"])
     with ThreadPoolExecutor(1) as elsewhere:
         with holding_state(db, "ben", LINUCB):
@@ -390,8 +386,8 @@ def test_a_process_that_comes_while_another_waits_for_a_user(database_url: str, 
         assert first.result() == Defaults(3)
 
 
-def test_a_decision_that_appears_behind_a_look(database_url: str, db: Engine, decider: Decider) -> None:
-    """As a replay makes them: the stored time does not pass it, and it gets its reward in the same run."""
+def test_decision_added_behind_a_look(database_url: str, db: Engine, decider: Decider) -> None:
+    """A decision that a replay adds behind a look gets its reward in the same run."""
     decider.decide_many([30 * HOUR, 29 * HOUR], ["ada", "ben"])
     with ThreadPoolExecutor(1) as elsewhere:
         with holding_state(db, "ben", LINUCB):
@@ -402,8 +398,8 @@ def test_a_decision_that_appears_behind_a_look(database_url: str, db: Engine, de
     assert kinds(db)[late.decision_id] == (-0.25, "default")
 
 
-def test_a_stored_time_that_is_set_back_during_a_run(database_url: str, db: Engine, decider: Decider) -> None:
-    """As a replay of a user with older decisions does it: the run goes back, too."""
+def test_stored_time_set_back_during_a_run(database_url: str, db: Engine, decider: Decider) -> None:
+    """If a replay sets the stored time back, the run goes back too."""
     with superuser(db) as connection:
         connection.execute(text("UPDATE oo_ml.upkeep SET done_until = :then"), {"then": NOW - 10 * HOUR})
         connection.execute(

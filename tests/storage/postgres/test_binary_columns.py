@@ -1,4 +1,4 @@
-"""Columns: what a list says is what PostgreSQL reads, element by element; what it can't hold is refused, never cut."""
+"""Columns: PostgreSQL reads each element as it was; a value that cannot be held is refused, never cut."""
 
 import math
 import struct
@@ -38,7 +38,7 @@ TYPES: Final[dict[type[Column], str]] = {
     Numbers: "float8",
     Booleans: "boolean",
 }
-# Those whose elements may be missing.
+# Types whose elements may be None.
 NULLABLE: Final = (Texts, Uuids, Times, Digests, BigIntegers, Numbers)
 
 KATHMANDU: Final = timezone(timedelta(hours=5, minutes=45))
@@ -47,7 +47,7 @@ PARAMARIBO: Final = timezone(-timedelta(hours=3, minutes=40, seconds=40))
 
 
 def column(kind: type[Column], values: Iterable[Any]) -> Column:
-    """Return a column; each class has an `of` of its own."""
+    """Encode values; each class has its own `of`."""
     of: Callable[[Iterable[Any]], Column] = getattr(kind, "of")  # noqa: B009 - the base class has none
     return of(values)
 
@@ -70,7 +70,7 @@ def returned(db: Engine, sent: Column) -> list[Any]:
         return list(connection.scalars(statement, {"sent": sent}))
 
 
-# Each with what PostgreSQL has to read: a literal that nobody's adapter has touched.
+# Each with a literal of the same array, which no adapter touches.
 SPECIMENS: Final[list[tuple[type[Column], Sequence[Any], str]]] = [
     (
         Texts,
@@ -120,20 +120,20 @@ SPECIMENS: Final[list[tuple[type[Column], Sequence[Any], str]]] = [
 
 
 @pytest.mark.parametrize(("kind", "values", "literal"), SPECIMENS, ids=lambda value: getattr(value, "__name__", ""))
-def test_postgresql_reads_what_was_meant(db: Engine, kind: type[Column], values: Sequence[Any], literal: str) -> None:
-    """The same as from a literal, to the last sign of a zero."""
+def test_encoding_equals_literal(db: Engine, kind: type[Column], values: Sequence[Any], literal: str) -> None:
+    """PostgreSQL reads the same values as from a literal, to the sign of a zero."""
     with db.begin() as connection:
         expected = connection.scalars(
             text(f"SELECT CAST(CAST(:literal AS {TYPES[kind]}[]) AS text)"), {"literal": literal}
         ).one()
     assert shown(db, column(kind, values)) == expected
-    # Whatever yields the values will do.
+    # Any iterable of the values will do.
     assert column(kind, iter(values)) == column(kind, values)
 
 
 @pytest.mark.parametrize("kind", TYPES)
-def test_an_empty_column_is_an_empty_array(db: Engine, kind: type[Column]) -> None:
-    """Of the right type, so that nothing has to be cast."""
+def test_empty_column(db: Engine, kind: type[Column]) -> None:
+    """An empty column is an empty array of the right type, without a cast."""
     with db.begin() as connection:
         statement = text("SELECT CAST(pg_typeof(:sent) AS text), CAST(:sent AS text), cardinality(:sent)")
         told = connection.execute(statement, {"sent": column(kind, [])}).one()
@@ -145,14 +145,14 @@ def test_an_empty_column_is_an_empty_array(db: Engine, kind: type[Column]) -> No
 
 
 @pytest.mark.parametrize("kind", NULLABLE)
-def test_what_is_missing_is_null(db: Engine, kind: type[Column]) -> None:
-    """Alone and among nothing else."""
+def test_none_is_null(db: Engine, kind: type[Column]) -> None:
+    """None becomes NULL, also if there is nothing else."""
     assert shown(db, column(kind, [None])) == "{NULL}"
     assert shown(db, column(kind, [None, None, None])) == "{NULL,NULL,NULL}"
 
 
 def same(one: object, other: object) -> bool:
-    """Whether two values are the same, to the last bit."""
+    """Return whether two values are the same, to the last bit."""
     if isinstance(one, float) and isinstance(other, float):
         return struct.pack("d", one) == struct.pack("d", other)
     return type(one) is type(other) and one == other
@@ -179,10 +179,8 @@ ANY_VALUES: Final[list[tuple[type[Column], st.SearchStrategy[Any]]]] = [
 @pytest.mark.parametrize(("kind", "values"), ANY_VALUES, ids=lambda value: getattr(value, "__name__", ""))
 @settings(max_examples=50, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
-def test_any_values_come_back(
-    db: Engine, kind: type[Column], values: st.SearchStrategy[Any], data: st.DataObject
-) -> None:
-    """In their order, bit for bit."""
+def test_round_trip(db: Engine, kind: type[Column], values: st.SearchStrategy[Any], data: st.DataObject) -> None:
+    """Values come back in their order, bit for bit."""
     sent = data.draw(st.lists(values, max_size=20))
     back = returned(db, column(kind, sent))
     assert len(back) == len(sent)
@@ -207,10 +205,8 @@ THOUSANDS: Final[list[tuple[type[Column], Callable[[int], Any], str]]] = [
 
 
 @pytest.mark.parametrize(("kind", "value", "sql"), THOUSANDS, ids=lambda value: getattr(value, "__name__", ""))
-def test_two_thousand_elements_are_where_they_were(
-    db: Engine, kind: type[Column], value: Callable[[int], Any], sql: str
-) -> None:
-    """PostgreSQL makes the same array by itself and finds it equal; not so one that is moved by one place."""
+def test_two_thousand_elements(db: Engine, kind: type[Column], value: Callable[[int], Any], sql: str) -> None:
+    """PostgreSQL finds the array equal to one that it builds itself, and different if it is shifted by one."""
     statement = text(f"SELECT :sent = ARRAY(SELECT {sql} FROM generate_series(0, 1999) AS g (n) ORDER BY n)")  # noqa: S608
     values = [value(n) for n in range(2000)]
     with db.begin() as connection:
@@ -218,13 +214,13 @@ def test_two_thousand_elements_are_where_they_were(
         assert not connection.scalars(statement, {"sent": column(kind, [*values[1:], values[0]])}).one()
 
 
-def test_long_texts_are_whole(db: Engine) -> None:
-    """A megabyte among short ones."""
+def test_long_text(db: Engine) -> None:
+    """A text of a megabyte among short ones comes back whole."""
     long = "ż" * 500_000
     assert returned(db, Texts.of(["a", long, None, long + "b", ""])) == ["a", long, None, long + "b", ""]
 
 
-# What can't be held
+# Values that cannot be held
 
 
 @pytest.mark.parametrize(
@@ -240,7 +236,7 @@ def test_long_texts_are_whole(db: Engine) -> None:
         (Jsons, b"NaN"),
     ],
 )
-def test_what_the_database_can_not_hold_it_refuses(db: Engine, kind: type[Column], value: Any) -> None:  # noqa: ANN401
+def test_values_that_the_database_refuses(db: Engine, kind: type[Column], value: Any) -> None:  # noqa: ANN401
     """The whole array, wherever in it the value is: nothing is cut off, nothing is left out."""
     good = {Texts: "x", Jsons: b"1"}[kind]
     for values in ([value], [good, value], [value, good]):
@@ -262,14 +258,14 @@ def test_what_the_database_can_not_hold_it_refuses(db: Engine, kind: type[Column
         (Times, datetime(2026, 11, 23), TypeError),  # noqa: DTZ001 - that is what is wrong with it
     ],
 )
-def test_what_a_column_can_not_hold_is_never_sent(kind: type[Column], value: object, error: type[Exception]) -> None:
-    """Nor is anything else in its place."""
+def test_values_that_encoding_refuses(kind: type[Column], value: object, error: type[Exception]) -> None:
+    """A value that the type cannot hold raises an error, and nothing is sent in its place."""
     with pytest.raises(error):
         column(kind, [value])
 
 
-def test_times_keep_their_order(db: Engine) -> None:
-    """Moments a microsecond apart, around the epoch of PostgreSQL, where rounding would turn."""
+def test_times_around_the_epoch(db: Engine) -> None:
+    """Times a microsecond apart around PostgreSQL's epoch come back exactly."""
     epoch = datetime(2000, 1, 1, tzinfo=UTC)
     sent = [epoch + timedelta(microseconds=n) for n in range(-3, 4)]
     back = returned(db, Times.of(sent))

@@ -1,4 +1,4 @@
-"""Arrays go to PostgreSQL and come back bit for bit."""
+"""Arrays: PostgreSQL gives them back bit for bit."""
 
 import math
 
@@ -23,8 +23,8 @@ SPECIMENS = [
 
 
 @pytest.mark.parametrize("specimen", SPECIMENS, ids=str)
-def test_the_database_returns_the_same_bits(db: Engine, specimen: np.ndarray) -> None:
-    """Through a real column, with every value that float8 has trouble with."""
+def test_array_round_trip(db: Engine, specimen: np.ndarray) -> None:
+    """Every value that float8 has trouble with comes back from a real column with the same bits."""
     with db.begin() as connection:
         connection.execute(text("CREATE TEMP TABLE specimen (a float8[])"))
         connection.execute(text("INSERT INTO specimen VALUES (:a)"), {"a": specimen})
@@ -34,8 +34,8 @@ def test_the_database_returns_the_same_bits(db: Engine, specimen: np.ndarray) ->
     assert returned.tobytes() == np.ascontiguousarray(specimen).tobytes()
 
 
-def test_the_database_reads_what_we_write_as_numbers(db: Engine) -> None:
-    """Not only the round trip is right: PostgreSQL sees the same values in the same places."""
+def test_array_as_text(db: Engine) -> None:
+    """PostgreSQL sees the same values in the same places."""
     matrix = np.array([[1.5, -2.0], [0.25, 1e300]])
     with db.begin() as connection:
         written = connection.scalars(text("SELECT CAST(:a AS float8[])::text"), {"a": matrix}).one()
@@ -43,28 +43,28 @@ def test_the_database_reads_what_we_write_as_numbers(db: Engine) -> None:
 
 
 @given(arrays(np.float64, array_shapes(min_dims=1, max_dims=4, max_side=5), elements=st.floats(width=64)))
-def test_any_array_survives(array: np.ndarray) -> None:
-    """The two adapters are each other's inverse."""
+def test_dumper_and_loader(array: np.ndarray) -> None:
+    """The dumper and the loader are inverse to each other."""
     written = Float8ArrayDumper(np.ndarray, None).dump(array)
     returned = Float8ArrayLoader(1022, None).load(written)
     assert returned.tobytes() == array.tobytes()
     assert returned.shape == array.shape
 
 
-def test_nulls_are_refused(db: Engine) -> None:
-    """A null is no number; it must not turn into one."""
+def test_array_with_null(db: Engine) -> None:
+    """An array with a null is refused: a null must not become a number."""
     with db.begin() as connection, pytest.raises(ValueError, match="nulls"):
         connection.scalars(text("SELECT ARRAY[1, NULL]::float8[]")).one()
 
 
-def test_other_numbers_are_refused(db: Engine) -> None:
-    """A float32 would be written as other values than the caller sees."""
+def test_array_of_other_numbers(db: Engine) -> None:
+    """A float32 array is refused: its values would change."""
     with db.begin() as connection, pytest.raises(TypeError, match="float32"):
         connection.execute(text("SELECT CAST(:a AS float8[])"), {"a": np.ones(2, np.float32)})
 
 
-def test_packed_arrays_are_taken_apart_again(db: Engine) -> None:
-    """Matrices of several sizes in one parameter, each with its bits and its shape."""
+def test_packed_arrays(db: Engine) -> None:
+    """Matrices of several sizes come out of one parameter with their bits and shapes."""
     matrices = [np.random.default_rng(d).normal(size=(d, d)) for d in (1, 5, 7, 5)]
     offsets = np.cumsum([0, *(matrix.size for matrix in matrices)]).tolist()
     with db.begin() as connection:

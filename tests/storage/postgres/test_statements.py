@@ -1,4 +1,4 @@
-"""Statements of the hot path: any SQL text, and the private call of SQLAlchemy that runs them."""
+"""Statements of the hot path: any SQL text, and the private call of SQLAlchemy that they use."""
 
 import inspect
 from typing import Any
@@ -20,8 +20,8 @@ PERCENT = {
 
 
 @pytest.mark.parametrize("sql", PERCENT.values(), ids=PERCENT)
-def test_a_percent_sign_is_what_it_is_in_sql(db: Engine, sql: str) -> None:
-    """With parameters and without, the statement gives what the server says of the same text."""
+def test_percent_sign(db: Engine, sql: str) -> None:
+    """With and without parameters a percent sign means what it means in SQL."""
     raw: Any
     with db.begin() as connection:
         cursor = connection.connection.cursor()
@@ -33,8 +33,8 @@ def test_a_percent_sign_is_what_it_is_in_sql(db: Engine, sql: str) -> None:
         assert Statement(beside).run(connection, {"given": "50 %"}) == [("50 %", *row) for row in raw]
 
 
-def test_sqlalchemy_has_the_call_that_runs_a_statement() -> None:
-    """It is private, so that a release may change it without a word."""
+def test_private_call_of_sqlalchemy() -> None:
+    """SQLAlchemy still has the private call that runs a statement, with the same parameters."""
     call = getattr(Connection, "_cursor_execute", None)
     assert call is not None, "Connection._cursor_execute is gone: rewrite storage/postgres/statements.py"
     parameters = {name: one.default for name, one in inspect.signature(call).parameters.items()}
@@ -44,8 +44,8 @@ def test_sqlalchemy_has_the_call_that_runs_a_statement() -> None:
     )
 
 
-def test_a_statement_is_an_execution_as_any_other(db: Engine) -> None:
-    """It begins a transaction, and those who listen to SQLAlchemy hear of it, before and after."""
+def test_events_of_a_statement(db: Engine) -> None:
+    """A statement begins a transaction, and listeners of SQLAlchemy hear of it before and after."""
     heard = []
 
     @event.listens_for(db, "before_cursor_execute")
@@ -62,8 +62,8 @@ def test_a_statement_is_an_execution_as_any_other(db: Engine) -> None:
     assert heard == [("before", "SELECT 1 + %(one)s"), ("after", "SELECT 1 + %(one)s")]
 
 
-def test_errors_are_sqlalchemy_s(db: Engine) -> None:
-    """Of the class that the code decides by, and the transaction can be rolled back."""
+def test_error_of_a_statement(db: Engine) -> None:
+    """An error has SQLAlchemy's class, and the transaction can be rolled back."""
     with db.connect() as connection:
         with pytest.raises(DataError) as caught:
             Statement("SELECT 1 / CAST(:zero AS integer)").run(connection, {"zero": 0})
@@ -72,8 +72,8 @@ def test_errors_are_sqlalchemy_s(db: Engine) -> None:
         assert Statement("SELECT 1").run(connection, {}) == [(1,)]
 
 
-def test_a_lost_connection_is_invalidated(db: Engine) -> None:
-    """The pool hands out another one."""
+def test_lost_connection(db: Engine) -> None:
+    """A lost connection is invalidated, and the pool hands out another one."""
     with db.connect() as connection:
         [[backend]] = Statement("SELECT pg_backend_pid()").run(connection, {})
         with db.begin() as other:
