@@ -226,7 +226,7 @@ def _masked(output: str) -> str:
     for pattern, name in MASKS:
         output = pattern.sub(name, output)
     output = _FLOAT.sub(lambda found: f"{float(found[0]):.6f}", output)
-    return "\n".join(line.rstrip() for line in output.strip("\n").splitlines())
+    return "\n".join(line.rstrip() for line in output.splitlines()).strip("\n")
 
 
 def _url(connection: psycopg.Connection[Any], role: str) -> str:
