@@ -11,8 +11,8 @@ from sqlalchemy import Engine, text
 from oo_ml.errors import OoMlError
 from oo_ml.services.decisions.learn import CorrectCommand, correct
 from tests.analytics.test_contract import REACTIONS, VIEWS
-from tests.services.upkeep.daily_sums.counting import count_all
-from tests.services.upkeep.daily_sums.people import People
+from tests.services.upkeep.daily_sums.counting import NOW, count_all
+from tests.simulated_users import SimulatedUsers
 
 Z95 = 1.959963984540054
 NAMES = {1.0: "done", 0.5: "helpful", 0.0: "snooze", -0.5: "not_helpful", -1.0: "dismiss"}
@@ -21,8 +21,8 @@ Row = Mapping[Any, Any]
 
 def test_every_number_is_what_the_decisions_give(db: Engine, database_url: str) -> None:
     """By version, policy, both, all, and by day; with tips drawn at random and versions picked at random."""
-    people = People(db, 11)
-    people.live(250)
+    simulated = SimulatedUsers(db, 11, now=NOW)
+    simulated.act(250)
     with db.begin() as connection:
         # As if a weight had picked some of the versions.
         connection.execute(
@@ -34,18 +34,20 @@ def test_every_number_is_what_the_decisions_give(db: Engine, database_url: str) 
     assert_right(db)
     count_all(db, database_url)
     assert_right(db)
-    people.live(60)
+    simulated.act(60)
     assert_right(db)
 
 
 def test_a_reward_next_to_nothing_is_no_poison(db: Engine, database_url: str) -> None:
     """PostgreSQL has no square of it, and yet everything is added up, by upkeep and by every report."""
-    people = People(db, 12)
-    people.live(40)
-    user_id, decision_id = people.made[0]
+    simulated = SimulatedUsers(db, 12, now=NOW)
+    simulated.act(80)
+    decision_id, command = next(iter(simulated.decisions.items()))
     for reward in (5e-324, -1e-200, None, 1e-31):
         with db.begin() as connection:
-            [outcome] = correct(connection, [CorrectCommand(user_id, decision_id, reward, people.later())])
+            [outcome] = correct(
+                connection, [CorrectCommand(command.user_id, decision_id, reward, simulated.draw_time())]
+            )
         assert not isinstance(outcome, OoMlError)
         for view in VIEWS:
             with db.begin() as connection:

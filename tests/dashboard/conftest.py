@@ -1,4 +1,4 @@
-"""A real Chromium, and visits to the page with it in which nothing may go wrong unseen."""
+"""A real Chromium, and visits to the page that fail on any error in the console or on the network."""
 
 import os
 import shutil
@@ -21,7 +21,7 @@ _FLAGS: Final = (
     "--disable-background-networking",
     "--disable-component-update",
     "--disable-sync",
-    # Whoever asks for anything but this machine finds nothing, as on a machine without a network.
+    # Every other host is unknown, as on a machine without a network.
     "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
 )
 
@@ -47,10 +47,10 @@ def chromium() -> Iterator[Browser]:
 
 @dataclass  # without slots: Playwright notes its handlers on it
 class Visits:
-    """Pages of a service that were opened, and all that should not have happened there.
+    """Open pages of a service, and the problems that occurred there.
 
     Attributes:
-        expected: a part of what the console may say.
+        expected: a part of the console messages that are no problem.
     """
 
     chromium: Browser
@@ -58,7 +58,7 @@ class Visits:
     problems: list[str] = field(default_factory=list)
 
     def open(self, service: Service, path: str = "/dashboard", **context: Any) -> Page:  # noqa: ANN401 - Playwright's
-        """Open a page, in a window of its own, and wait until it shows what it has to show."""
+        """Open a page, in a window of its own, and wait until it has loaded."""
         page = self.window(service, **context)
         page.goto(service.url + path)
         settled(page)
@@ -89,7 +89,7 @@ class Visits:
 
 @pytest.fixture
 def visits(chromium: Browser) -> Iterator[Visits]:
-    """Visits without a word in the console, a dialog, or a request to anywhere but the service."""
+    """Visits without console messages, dialogs, or requests to other hosts than the service."""
     made = Visits(chromium)
     yield made
     for context in chromium.contexts:
@@ -107,6 +107,6 @@ def visit(visits: Visits) -> Visit:
 
 
 def settled(page: Page) -> None:
-    """Wait until nothing is being loaded any more."""
+    """Wait until the page has loaded everything."""
     expect(page.locator("#status")).not_to_have_text("")
     expect(page.locator("[aria-busy=true]")).to_have_count(0)

@@ -1,4 +1,4 @@
-"""Both pages for everybody: by keyboard, by screen reader, on a phone, in the dark."""
+"""Accessibility of both pages: keyboard, screen reader, phone, dark colours."""
 
 from typing import Any
 
@@ -38,8 +38,8 @@ def unfold(page: Page) -> None:
 
 @pytest.mark.parametrize("path", PAGES)
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_axe_finds_nothing(lived: Service, visit: Visit, path: str, scheme: str) -> None:
-    """Names, roles, contrast, structure: axe-core's rules and best practices, with everything unfolded."""
+def test_accessibility_rules(lived: Service, visit: Visit, path: str, scheme: str) -> None:
+    """axe-core finds no violation of its rules and best practices, with everything unfolded."""
     page = visit(lived, path, color_scheme=scheme)
     unfold(page)
     if "user" in path:
@@ -49,8 +49,8 @@ def test_axe_finds_nothing(lived: Service, visit: Visit, path: str, scheme: str)
     assert [(found["id"], [node["target"] for node in found["nodes"]]) for found in violations] == []
 
 
-def test_axe_finds_nothing_where_there_is_nothing(service: Service, visits: Visits) -> None:
-    """An empty database, and what could not be loaded."""
+def test_accessibility_rules_without_data(service: Service, visits: Visits) -> None:
+    """axe-core finds no violation on an empty database and after a failed request."""
     for path in PAGES:
         assert Axe().run(visits.open(service, path)).response["violations"] == []
     visits.expected = "422"
@@ -60,8 +60,8 @@ def test_axe_finds_nothing_where_there_is_nothing(service: Service, visits: Visi
 
 
 @pytest.mark.parametrize("path", PAGES)
-def test_the_tab_key_gets_everywhere(lived: Service, visit: Visit, path: str) -> None:
-    """To each control once, in the order of the page, and each says what it is and shows that it is focused."""
+def test_tab_order(lived: Service, visit: Visit, path: str) -> None:
+    """The tab key reaches each control once, in the order of the page; each has a name and shows its focus."""
     page = visit(lived, path)
     unfold(page)
     controls = page.evaluate(
@@ -92,8 +92,8 @@ def named(inspector: Any) -> str:  # noqa: ANN401 - a session of the developer t
     return str(tree["nodes"][0]["name"]["value"])
 
 
-def test_a_form_works_without_a_mouse(lived: Service, visit: Visit) -> None:
-    """Skip to the numbers, sort a table, unfold another."""
+def test_keyboard(lived: Service, visit: Visit) -> None:
+    """The keyboard can skip to the numbers, sort a table and unfold another one."""
     page = visit(lived)
     page.keyboard.press("Tab")
     page.keyboard.press("Enter")
@@ -107,8 +107,8 @@ def test_a_form_works_without_a_mouse(lived: Service, visit: Visit) -> None:
 
 @pytest.mark.parametrize("path", PAGES)
 @pytest.mark.parametrize("context", [PHONE, SMALL_PHONE], ids=["390", "360"])
-def test_a_phone(lived: Service, visit: Visit, path: str, context: dict[str, Any]) -> None:
-    """Nothing sticks out sideways, with everything unfolded, and the charts are as wide as their panels."""
+def test_phone_width(lived: Service, visit: Visit, path: str, context: dict[str, Any]) -> None:
+    """On a phone nothing overflows sideways with everything unfolded, and charts are as wide as their panels."""
     page = visit(lived, path, **context)
     unfold(page)
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
@@ -121,8 +121,8 @@ def test_a_phone(lived: Service, visit: Visit, path: str, context: dict[str, Any
     assert min(control.bounding_box()["height"] for control in controls.all() if control.is_visible()) >= 32  # type: ignore[index]
 
 
-def test_charts_follow_the_colours_and_the_width(lived: Service, visit: Visit) -> None:
-    """When somebody's machine turns dark, or their window narrow, while the page is open."""
+def test_charts_follow_colour_scheme_and_width(lived: Service, visit: Visit) -> None:
+    """Charts adapt when the colour scheme or the width changes while the page is open."""
     page = visit(lived)
     chart = page.locator("#rewards canvas")
     light, wide = chart.evaluate("one => one.toDataURL()"), chart.evaluate("one => one.clientWidth")

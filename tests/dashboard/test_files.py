@@ -15,8 +15,8 @@ OWN = [path for kind in ("html", "js", "css") for path in sorted(ROOT.rglob(f"*.
 
 
 @pytest.mark.parametrize(("path", "file"), PAGES.items())
-def test_a_page_is_a_file_that_may_load_nothing_from_elsewhere(service: Service, path: str, file: str) -> None:
-    """No other origin, no script or style in the page itself, no text made markup, no framing, no address passed on."""
+def test_content_security_policy(service: Service, path: str, file: str) -> None:
+    """A page allows no other origin, no inline script or style, no markup from text, no framing and no referrer."""
     answer = service.client.get(path)
     assert answer.status_code == 200
     assert answer.headers["content-type"] == "text/html; charset=utf-8"
@@ -35,8 +35,8 @@ def test_a_page_is_a_file_that_may_load_nothing_from_elsewhere(service: Service,
 
 
 @pytest.mark.parametrize("path", ["/dashboard", "/dashboard/static/overview.js", "/dashboard/static/base.css"])
-def test_a_browser_keeps_files_and_asks_whether_they_changed(service: Service, path: str) -> None:
-    """By ETag: the second time only headers are sent, which say the same."""
+def test_etag(service: Service, path: str) -> None:
+    """A second request with the ETag gets headers only, and the same ones."""
     first = service.client.get(path)
     again = service.client.get(path, headers={"If-None-Match": first.headers["etag"]})
     assert (first.status_code, again.status_code, again.content) == (200, 304, b"")
@@ -45,33 +45,33 @@ def test_a_browser_keeps_files_and_asks_whether_they_changed(service: Service, p
         assert answer.headers["content-security-policy"]
 
 
-def test_scripts_are_sent_as_scripts(service: Service) -> None:
-    """A browser that must not guess would refuse them otherwise."""
+def test_content_type_of_scripts(service: Service) -> None:
+    """Scripts have the content type that a browser demands under nosniff."""
     for path in (ROOT / "static").rglob("*.js"):
         answer = service.client.get(f"/dashboard/static/{path.relative_to(ROOT / 'static')}")
         assert answer.headers["content-type"].split(";")[0] in {"text/javascript", "application/javascript"}, path
 
 
-def test_a_slash_too_many_is_forgiven(service: Service) -> None:
-    """The filters are kept."""
+def test_trailing_slash(service: Service) -> None:
+    """A trailing slash redirects and keeps the filters."""
     answer = service.client.get("/dashboard/?period=7")
     assert answer.next_request is not None
     assert answer.next_request.url.raw_path == b"/dashboard?period=7"
 
 
 @pytest.mark.parametrize("path", ["../pages.py", "..%2Fpages.py", "%2e%2e/pages.py", "nothing.js", ""])
-def test_nothing_else_of_the_package_is_sent(service: Service, path: str) -> None:
-    """What isn't a file of the page is not found."""
+def test_other_files_are_not_served(service: Service, path: str) -> None:
+    """A path that is no file of the page is not found."""
     assert service.client.get(f"/dashboard/static/{path}").status_code == 404
 
 
-def test_the_page_is_no_call_of_the_interface(service: Service) -> None:
-    """Programs have /analytics."""
+def test_page_is_not_in_openapi(service: Service) -> None:
+    """The page is not part of the OpenAPI document."""
     assert not [path for path in service.client.get("/openapi.json").json()["paths"] if "dashboard" in path]
 
 
-def test_what_was_vendored_is_what_its_note_says() -> None:
-    """Every file, by its SHA-256, and no other."""
+def test_vendored_files() -> None:
+    """The vendored files are those of the note, by SHA-256, and no others."""
     folder = ROOT / "static/vendor/uplot"
     note = (folder / "VENDORED.md").read_text("utf-8")
     sums = dict(re.findall(r"^\| (\S+) \| \S+ \| ([0-9a-f]{64}) \|$", note, re.MULTILINE))
@@ -82,8 +82,8 @@ def test_what_was_vendored_is_what_its_note_says() -> None:
 
 
 @pytest.mark.parametrize("path", OWN, ids=lambda path: path.name)
-def test_our_own_files_name_no_other_place_and_make_no_markup(path: Path) -> None:
-    """Neither an address nor any way to have text parsed, run or styled; the only address is a namespace's name."""
+def test_own_files_load_and_parse_nothing(path: Path) -> None:
+    """Our own files contain no address and no way to parse, run or style text."""
     text = path.read_text("utf-8").replace("http://www.w3.org/2000/svg", "")
     assert not re.findall(r"(?:https?:)?//\w+\.\w+|innerHTML|outerHTML|insertAdjacentHTML|document\.write|eval\(", text)
     assert not re.findall(r"\son\w+=|\sstyle=|<style|<script(?![^>]*\ssrc=)|javascript:|data:", text)

@@ -35,8 +35,8 @@ def lived(service: Service, db: Engine) -> Service:
     return service
 
 
-def test_what_there_is_to_see(lived: Service, visit: Visit) -> None:
-    """The last 28 days: each part has a heading, a chart or a table, and its CSV."""
+def test_panels(lived: Service, visit: Visit) -> None:
+    """Each panel shows the last 28 days with a heading, a chart or a table, and a CSV."""
     page = visit(lived)
     expect(page.locator("#period")).to_have_text("27 Oct 2026 to 23 Nov 2026")
     shown = lived.client.get("/analytics/reaction-rates", params={"since": "2026-10-27"}).json()["items"]
@@ -53,8 +53,8 @@ def test_what_there_is_to_see(lived: Service, visit: Visit) -> None:
     ]
 
 
-def test_filters_are_in_the_address(lived: Service, visit: Visit) -> None:
-    """What is chosen changes the address and the numbers; back takes it back; a reload and a link show the same."""
+def test_filters_in_the_address(lived: Service, visit: Visit) -> None:
+    """A filter changes the address and the numbers; back, reload and a link restore it."""
     page = visit(lived)
     everything = tile(page, "Tips shown")
     page.get_by_label("Policy", exact=True).first.select_option("linucb-v1")
@@ -89,7 +89,7 @@ def test_filters_are_in_the_address(lived: Service, visit: Visit) -> None:
 
 
 def test_chosen_days(lived: Service, visit: Visit) -> None:
-    """Both ends count; one that is left out is no bound; the wrong way round is said before anybody is asked."""
+    """Both ends of a period are included, a missing end is no bound, and a reversed period is refused by the form."""
     page = visit(lived)
     page.get_by_label("Period").select_option("days")
     since, until = page.get_by_label("From"), page.get_by_label("To", exact=True)
@@ -116,7 +116,7 @@ def test_chosen_days(lived: Service, visit: Visit) -> None:
 
 
 def test_measures(lived: Service, visit: Visit) -> None:
-    """Another reaction, the mean reward, policies for versions: in the address too, and only that part is asked for."""
+    """Another measure or grouping changes the address and reloads only its panel."""
     page = visit(lived)
     asked: list[str] = []
     page.on("request", lambda request: asked.append(request.url))
@@ -131,16 +131,16 @@ def test_measures(lived: Service, visit: Visit) -> None:
     expect(page.locator("#rates .intervals .row")).to_have_count(4)
 
 
-def test_days_without_anything(lived: Service, visit: Visit) -> None:
-    """Say so, in each part, and leave the filters where they can be changed."""
+def test_empty_period(lived: Service, visit: Visit) -> None:
+    """Each panel says that a period is empty, and the filters stay usable."""
     page = visit(lived, "/dashboard?since=2001-01-01&until=2001-01-31")
     for part in ("totals", "rates", "rewards", "learning", "costs"):
         expect(page.locator(f"#{part} .nothing")).to_be_visible()
     assert_plain(page)
 
 
-def test_a_filter_that_makes_no_sense(lived: Service, visits: Visits) -> None:
-    """What an address asks for is answered by the service, and shown as it answers."""
+def test_invalid_filter(lived: Service, visits: Visits) -> None:
+    """The service's refusal of an invalid filter in the address is shown."""
     visits.expected = "422"
     page = visits.open(lived, "/dashboard?since=yesterday")
     expect(page.locator("#rates .failure")).to_contain_text("since: Input should be a valid date")
@@ -148,8 +148,8 @@ def test_a_filter_that_makes_no_sense(lived: Service, visits: Visits) -> None:
     expect(page.locator(".failure")).to_have_count(0)
 
 
-def test_an_empty_database(service: Service, visit: Visit) -> None:
-    """A plain sentence; the numbers come with the first decision."""
+def test_empty_database(service: Service, visit: Visit) -> None:
+    """An empty database gives a plain sentence, and numbers come with the first decision."""
     page = visit(service)
     expect(page.locator("#start")).to_contain_text("No tip has been shown yet.")
     expect(page.locator("#parts")).to_be_hidden()
@@ -164,8 +164,8 @@ def test_an_empty_database(service: Service, visit: Visit) -> None:
     assert_plain(page)
 
 
-def test_the_database_goes_away_and_comes_back(serve: Serve, db: Engine, database_url: str, visits: Visits) -> None:
-    """What went wrong in a sentence, the numbers that were there left alone, and a way to try again."""
+def test_database_outage(serve: Serve, db: Engine, database_url: str, visits: Visits) -> None:
+    """A failed reload shows the error, keeps the numbers and offers to retry."""
     live(db, days=3)
     service = serve(database_connect_timeout=2)
     visits.expected = "503"
@@ -190,8 +190,8 @@ def test_the_database_goes_away_and_comes_back(serve: Serve, db: Engine, databas
     expect(stranger.locator("#totals .big").first).to_have_text("54")
 
 
-def test_a_service_that_does_not_answer(service: Service, visits: Visits) -> None:
-    """Is waited for no longer than two minutes; then it is said, and can be tried again."""
+def test_silent_service(service: Service, visits: Visits) -> None:
+    """The page waits two minutes for a silent service, then says so and offers to retry."""
     page = visits.window(service)
     page.clock.install()
     page.route("**/analytics/filters", lambda _: None)
@@ -206,8 +206,8 @@ def test_a_service_that_does_not_answer(service: Service, visits: Visits) -> Non
     expect(page.locator("#start")).to_contain_text("No tip has been shown yet.")
 
 
-def test_behind_a_prefix(lived: Service, visits: Visits) -> None:
-    """A proxy may put something before every path: no link and no call leads past it."""
+def test_path_prefix(lived: Service, visits: Visits) -> None:
+    """Behind a proxy with a path prefix, every link and call keeps the prefix."""
     page = visits.window(lived)
     prefix = f"{lived.url}/behind/a/proxy"
     asked: list[str] = []
@@ -238,7 +238,7 @@ def through_proxy(route: Route, prefix: str) -> None:
 
 
 def test_two_hundred_prompt_versions(service: Service, visit: Visit) -> None:
-    """The chart has those shown most and says what it leaves out; the table has all, scrolls by itself, and sorts."""
+    """The chart has the versions shown most and says how many it omits; the table has all, scrolls and sorts."""
     versions = [f"v{number:03}" for number in range(200)]
     tip = {"id": "t1", "content": "Call the dentist", "source": "llm"}
     items = [
@@ -264,8 +264,8 @@ def test_two_hundred_prompt_versions(service: Service, visit: Visit) -> None:
     assert len(page.get_by_label("Prompt version", exact=True).first.locator("option").all()) == 201
 
 
-def test_csv_is_what_the_tables_show(lived: Service, visit: Visit) -> None:
-    """Row by row: counts and rates, in every part, for what is filtered by."""
+def test_csv_equals_the_tables(lived: Service, visit: Visit) -> None:
+    """Each CSV has the rows of its table, with the filters applied."""
     page = visit(lived, "/dashboard?period=7&measure=helpful")
     for unfolded in page.locator("summary").all():
         unfolded.click()
@@ -298,8 +298,8 @@ def test_csv_is_what_the_tables_show(lived: Service, visit: Visit) -> None:
     assert sorted(found) == sorted([row["policy"] or "all", row["status"].capitalize()] for row in health)
 
 
-def test_what_prompts_cost(serve: Serve, gateway: Gateway, visit: Visit) -> None:
-    """A call of the model, its tokens, and what they came to for each tip that was done."""
+def test_prompt_costs(serve: Serve, gateway: Gateway, visit: Visit) -> None:
+    """The costs panel shows a call of the model, its tokens, and the tokens for each done tip."""
     gateway.script(completion('[{"id": "t1", "content": "Stretch."}]'))
     service = serve(litellm_url=gateway.url)
     assert service.client.post("/generate", json={"user_id": "ada", "n": 1}).json()["prompt_version"] == "v1"
@@ -313,8 +313,8 @@ def test_what_prompts_cost(serve: Serve, gateway: Gateway, visit: Visit) -> None
     assert row[1:6] == [said[name] for name in ("calls", "failed", "retries", "prompt_tokens", "completion_tokens")]
 
 
-def test_a_version_of_strange_characters(service: Service, db: Engine, visit: Visit) -> None:
-    """Is shown as it is wherever it stands, and found by the filter."""
+def test_version_with_special_characters(service: Service, db: Engine, visit: Visit) -> None:
+    """A version with special characters is shown as it is, and the filter finds it."""
     strange = "<img src=x onerror=alert(1)>\"'&/../%00é😀"
     live(db, days=1, versions=[strange, "v1"])
     page = visit(service, "/dashboard?period=all")

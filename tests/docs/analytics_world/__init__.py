@@ -1,1 +1,1 @@
-"""The world that docs/analytics.md shows: simulated people, lived through the services themselves."""
+"""The simulated weeks behind docs/analytics.md."""

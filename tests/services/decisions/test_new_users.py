@@ -14,7 +14,7 @@ from oo_ml.storage import states
 from oo_ml.storage.states import StateKey
 from tests import calls
 from tests.conftest import Serve
-from tests.gates import blocked, scalar
+from tests.gates import count_blocked, scalar
 from tests.waiting import until
 
 
@@ -33,7 +33,7 @@ def test_batches_with_strangers_do_not_deadlock(
         ada.commit()
         until(lambda: waits_for(db, dan))
         second = clients.submit(service.client.post, path, json={"items": [item(one) for one in ("ada", "ben")]})
-        until(lambda: second.done() or blocked(db) == 2)
+        until(lambda: second.done() or count_blocked(db) == 2)
         dan.commit()
         answers = [call.result().json() for call in (first, second)]
     assert [[one["status"] for one in answer["outcomes"]] for answer in answers] == [[200] * 3, [200] * 2]

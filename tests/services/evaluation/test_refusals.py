@@ -11,7 +11,7 @@ from oo_ml.domain.policies import DIMENSIONS, EPSILON_GREEDY, LINUCB, Rule
 from oo_ml.errors import EvaluationRefusedError, LogContradictedError, NothingToEvaluateError
 from oo_ml.storage.audit import People
 from tests.services.evaluation.evaluating import found_of, look, run
-from tests.services.evaluation.world import CERTAIN, EXPLORING, NOON, World, bring_in
+from tests.simulated_users import CERTAIN, EXPLORING, NOON, SimulatedUsers
 
 
 @pytest.mark.parametrize(
@@ -21,9 +21,9 @@ from tests.services.evaluation.world import CERTAIN, EXPLORING, NOON, World, bri
 )
 def test_a_deterministic_log_supports_no_other_policy(db: Engine, policy: str, variable: str) -> None:
     """It is said how much had no chance, and what to set; the policy that made the log is no other."""
-    world = World(db, 5, CERTAIN)
+    simulated = SimulatedUsers(db, 5, CERTAIN)
     for _ in range(20):
-        world.react(world.show(policy=policy, ids=["a", "b"]))
+        simulated.react(simulated.decide(policy=policy, ids=["a", "b"]))
     for target, share in ((Uniform(), "50.0%"), (Ruled(Rule(0.2, 0.7)), "")):
         with pytest.raises(EvaluationRefusedError) as refused:
             look(db, target)
@@ -39,13 +39,13 @@ def test_a_deterministic_log_supports_no_other_policy(db: Engine, policy: str, v
 
 def test_a_log_that_explored_later_supports_others_since_then(db: Engine) -> None:
     """Before that, too much had no chance; both policies' settings are named if both lacked."""
-    world = World(db, 6)
+    simulated = SimulatedUsers(db, 6)
     for policy in DIMENSIONS:
         for number in range(40):
             later = number >= 20
             at = NOON + timedelta(days=int(later), seconds=number)
             parameters = EXPLORING if later else CERTAIN
-            world.react(world.show(policy=policy, ids=["a", "b"], parameters=parameters, at=at))
+            simulated.react(simulated.decide(policy=policy, ids=["a", "b"], parameters=parameters, at=at))
     with pytest.raises(
         EvaluationRefusedError, match=r"some of it has no chance .* 25\.0% .*egreedy-v1\) and .*linucb-v1"
     ):
@@ -64,10 +64,10 @@ def test_a_log_that_explored_later_supports_others_since_then(db: Engine) -> Non
 @pytest.mark.parametrize(("certain", "is_refused"), [(2, False), (3, True)])
 def test_a_little_without_support_is_put_up_with(db: Engine, certain: int, is_refused: bool) -> None:
     """Up to a hundredth of what the target would show."""
-    world = World(db, 7)
+    simulated = SimulatedUsers(db, 7)
     for number in range(100):
         parameters = CERTAIN if number < certain else EXPLORING
-        world.react(world.show(ids=["a", "b"], parameters=parameters))
+        simulated.react(simulated.decide(ids=["a", "b"], parameters=parameters))
     if is_refused:
         with pytest.raises(EvaluationRefusedError, match=r"1\.5%"):
             look(db, Uniform())
@@ -80,13 +80,13 @@ def test_what_no_decision_says_is_not_made_up(db: Engine) -> None:
     with pytest.raises(NothingToEvaluateError) as nothing:
         look(db, Uniform())
     assert nothing.value.message == "The log holds no decision to evaluate"
-    world = World(db, 8)
-    decision_id = world.show(ids=["a", "b"], versions=["v1", "v2"])
-    world.show(ids=["a", "b"])
+    simulated = SimulatedUsers(db, 8)
+    decision_id = simulated.decide(ids=["a", "b"], versions=["v1", "v2"])
+    simulated.decide(ids=["a", "b"])
     with pytest.raises(NothingToEvaluateError, match="to evaluate, only 2 without a reward"):
         look(db, Uniform())
-    world.react(decision_id)
-    other = {"a": "v2", "b": "v1"}[world.made[decision_id][1]]
+    simulated.react(decision_id)
+    other = {"a": "v2", "b": "v1"}[simulated.chosen[decision_id]]
     with pytest.raises(NothingToEvaluateError, match="only 1 without a reward, 1 without a tip by that version"):
         look(db, Prompt("v3"))
     with pytest.raises(EvaluationRefusedError, match=f"what prompt:{other} would earn: it would choose nothing"):
@@ -129,11 +129,11 @@ TAMPERED: Final = {
 @pytest.mark.parametrize("what", TAMPERED)
 def test_a_log_that_contradicts_the_ledger_is_not_evaluated(db: Engine, what: str) -> None:
     """It is said where it does, and what can say more."""
-    world = World(db, 11)
-    bring_in(db, "a\tda")
+    simulated = SimulatedUsers(db, 11)
+    simulated.import_state("a\tda")
     for user_id in ("a\tda", "ben"):
         for _ in range(12):
-            world.react(world.show(user_id, ids=["a", "b"]))
+            simulated.react(simulated.decide(user_id, ids=["a", "b"]))
     own = Ruled(Rule(0.3, 0.7))
     assert look(db, own).n == 24
     run(db, TAMPERED[what].format(own="user_id LIKE 'a%'", one="user_id LIKE 'a%' AND version = 7"))
@@ -146,9 +146,9 @@ def test_a_log_that_contradicts_the_ledger_is_not_evaluated(db: Engine, what: st
 
 def test_a_change_that_changed_no_score_is_missed(db: Engine) -> None:
     """As long as nothing was liked theta is 0, whatever the ledger says."""
-    world = World(db, 15)
+    simulated = SimulatedUsers(db, 15)
     for _ in range(4):
-        world.react(world.show(ids=["a", "b"]), 0.0)
+        simulated.react(simulated.decide(ids=["a", "b"]), 0.0)
     run(db, "DELETE FROM oo_ml.reward_ledger WHERE version = 2")
     with pytest.raises(LogContradictedError, match=r"decision .*, version 2:"):
         look(db, Uniform())

@@ -1,4 +1,4 @@
-"""The daily tables are what the decisions themselves add up to, however late a reward came, and however it changed."""
+"""The daily tables equal the sums over the decisions, however late a reward came and however it changed."""
 
 from concurrent.futures import ThreadPoolExecutor
 from uuid import UUID
@@ -17,18 +17,18 @@ from tests.candidates import Candidate
 from tests.conftest import Serve
 from tests.gates import wait_until_blocked
 from tests.services import scenario
-from tests.services.upkeep.daily_sums.counting import count, count_all, waiting
-from tests.services.upkeep.daily_sums.from_scratch import assert_right, counted
-from tests.services.upkeep.daily_sums.people import NOW, PARAMETERS, People
+from tests.services.upkeep.daily_sums.counting import NOW, count, count_all, read_uncounted
+from tests.services.upkeep.daily_sums.from_scratch import assert_right, read_rows
+from tests.simulated_users import EXPLORING, SimulatedUsers
 from tests.waiting import until
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_counted_at_any_time_it_is_what_the_decisions_add_up_to(db: Engine, database_url: str, seed: int) -> None:
-    """Late, amended, retracted, assumed rewards, resets; in steps of any size, and with the rest not counted yet."""
-    people = People(db, seed)
+def test_daily_sums_equal_the_decisions(db: Engine, database_url: str, seed: int) -> None:
+    """The tables equal the sums over the decisions after any change, counted in steps of any size or not at all."""
+    simulated = SimulatedUsers(db, seed, now=NOW)
     for limit in (1000, 3, 1000, 1):
-        people.live(30)
+        simulated.act(30)
         assert_right(db)
         count_all(db, database_url, limit=limit)
         assert_right(db)
@@ -36,7 +36,7 @@ def test_counted_at_any_time_it_is_what_the_decisions_add_up_to(db: Engine, data
 
 
 def test_every_kind_of_change(db: Engine, database_url: str) -> None:
-    """Two epochs, an import, late corrections; and what is counted is not counted again."""
+    """Every kind of change is counted once, over two epochs, an import and late corrections."""
     scenario.tell(db)
     assert_right(db)
     count_all(db, database_url)
@@ -45,12 +45,12 @@ def test_every_kind_of_change(db: Engine, database_url: str) -> None:
     assert_right(db, "oo_ml.daily_")
 
 
-def test_whoever_is_erased_is_taken_away(db: Engine, database_url: str) -> None:
-    """What was counted of them, and what was not."""
-    people = People(db, 7)
-    people.live(60)
+def test_erasure(db: Engine, database_url: str) -> None:
+    """An erased user is subtracted, whether or not the user's decisions were counted."""
+    simulated = SimulatedUsers(db, 7, now=NOW)
+    simulated.act(60)
     count_all(db, database_url)
-    people.live(30)
+    simulated.act(30)
     with db.begin() as connection:
         erase(connection, ["ada", "nobody"])
     assert_right(db)
@@ -58,28 +58,28 @@ def test_whoever_is_erased_is_taken_away(db: Engine, database_url: str) -> None:
     assert_right(db, "oo_ml.daily_")
 
 
-def test_a_transaction_under_way_is_not_overtaken(db: Engine, database_url: str) -> None:
-    """A decision whose position is lower than one that is committed waits for its turn, and is not lost."""
-    people = People(db, 1)
-    people.decide()
+def test_open_transaction(db: Engine, database_url: str) -> None:
+    """A decision with a lower position than a committed one waits for its commit and is counted then."""
+    simulated = SimulatedUsers(db, 1, now=NOW)
+    simulated.decide(policy=EPSILON_GREEDY)
     count_all(db, database_url)
     with db.connect() as slow, slow.begin():
         tip = [Candidate("t", "s", Task(is_overdue=True, task_age_days=1.0, priority=2))]
         command = DecideCommand("slow", EPSILON_GREEDY, UUID(int=1), NOW, Moment(9, 2), tip)
-        decide(slow, [command], parameters=PARAMETERS)
-        generations.save(slow, people.generation("slow"), [])
-        people.live(30)
+        decide(slow, [command], parameters=EXPLORING)
+        generations.save(slow, simulated.draw_generation("slow"), [])
+        simulated.act(30)
         count(database_url)
         assert_right(db)
-        assert waiting(db) > 5
+        assert read_uncounted(db) > 5
     assert_right(db)
     count_all(db, database_url)
     assert_right(db, "oo_ml.daily_")
 
 
-def test_a_step_under_way_is_nobody_elses(db: Engine, database_url: str) -> None:
-    """The second does nothing and says so; an erasure waits."""
-    People(db, 1).live(20)
+def test_concurrent_steps(db: Engine, database_url: str) -> None:
+    """A second step at the same time does nothing and says so; an erasure waits."""
+    SimulatedUsers(db, 1, now=NOW).act(20)
 
     def erase_ada() -> None:
         with db.begin() as connection:
@@ -96,12 +96,12 @@ def test_a_step_under_way_is_nobody_elses(db: Engine, database_url: str) -> None
     assert_right(db, "oo_ml.daily_")
 
 
-def test_a_database_from_another_server_goes_on(db: Engine, database_url: str) -> None:
-    """Its transactions had other numbers there, which say nothing here."""
-    people = People(db, 3)
-    people.live(20)
+def test_database_from_another_server(db: Engine, database_url: str) -> None:
+    """Counting goes on after a move to another server, where transaction ids mean nothing."""
+    simulated = SimulatedUsers(db, 3, now=NOW)
+    simulated.act(20)
     count_all(db, database_url)
-    people.live(20)
+    simulated.act(20)
     with db.begin() as connection:
         connection.execute(text("UPDATE oo_ml.counted SET next_xid = 1 << 40"))
     count_all(db, database_url)
@@ -109,9 +109,9 @@ def test_a_database_from_another_server_goes_on(db: Engine, database_url: str) -
     assert_right(db, "oo_ml.daily_")
 
 
-def test_whoever_doubts_the_tables_has_them_made_anew(db: Engine, database_url: str) -> None:
-    """Without a word of how far they have come they begin at the beginning."""
-    People(db, 4).live(30)
+def test_recount(db: Engine, database_url: str) -> None:
+    """Without a record of its progress, counting begins at the beginning."""
+    SimulatedUsers(db, 4, now=NOW).act(30)
     count_all(db, database_url)
     with db.begin() as connection:
         connection.execute(text("UPDATE oo_ml.daily_reactions SET decisions = 7"))
@@ -120,9 +120,9 @@ def test_whoever_doubts_the_tables_has_them_made_anew(db: Engine, database_url: 
     assert_right(db, "oo_ml.daily_")
 
 
-def test_what_is_from_before_there_were_positions_counts(db: Engine, database_url: str) -> None:
-    """They all have position 0."""
-    People(db, 5).live(40)
+def test_rows_without_position(db: Engine, database_url: str) -> None:
+    """Rows with position 0, from before there were positions, are counted."""
+    SimulatedUsers(db, 5, now=NOW).act(40)
     with db.begin() as connection:
         connection.execute(text("UPDATE oo_ml.reward_ledger SET position = 0"))
         connection.execute(text("UPDATE oo_ml.generations SET position = 0"))
@@ -131,9 +131,9 @@ def test_what_is_from_before_there_were_positions_counts(db: Engine, database_ur
     assert_right(db, "oo_ml.daily_")
 
 
-def test_a_service_counts_by_itself(db: Engine, serve: Serve) -> None:
-    """No command is needed."""
-    People(db, 6).live(20)
+def test_background_counting(db: Engine, serve: Serve) -> None:
+    """A running service counts without a command."""
+    SimulatedUsers(db, 6, now=NOW).act(20)
     serve(upkeep_interval=0.1)
-    until(lambda: bool(counted(db, "reactions", "oo_ml.daily_reactions")))
+    until(lambda: bool(read_rows(db, "reactions", "oo_ml.daily_reactions")))
     assert_right(db)
