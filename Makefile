@@ -30,7 +30,7 @@ demo: setup .venv/.offline-model ## Live a few simulated weeks with a real offli
 	@touch $@
 
 test: setup ## Run the test suite (starts its own PostgreSQL)
-	$(BIN)/pytest -n auto -m 'not slow'
+	$(BIN)/pytest -n auto --dist worksteal -m 'not slow'
 
 test-slow: setup .venv/.offline-model ## Run the tests that take minutes: the real gateway, the real model, the page (needs Chromium), a TypeScript client (needs npm), PgBouncer (needs pgbouncer)
 	$(BIN)/pytest -m slow

@@ -1,6 +1,6 @@
-"""`python -m bench` measures the service beside pgbench on one server, and prints what came of it as Markdown.
+"""`python -m bench` measures the service beside pgbench on one server, and prints the figures as Markdown.
 
-Whatever it starts and writes is gone at its end, also after Ctrl-C.
+Everything that it starts and writes is gone at its end, also after Ctrl-C.
 """
 
 import shutil
@@ -64,20 +64,20 @@ def _run(plan: Plan, directory: Path, console: Console) -> Ran:
         about = machine.describe(small, directory, now)
         with service.running(small.url, directory / "small.log") as at_small:
             rows = patterns.ask(at_small, small)
-            people, others = seed.small(small, rows, plan, now, console)
+            for_service, for_pgbench = seed.small(small, rows, plan, now, console)
             crowd = seed.large(large, rows, plan, now, console)
-            here = Target(at_small, small, people, directory)
+            here = Target(at_small, small, for_service, directory)
             with service.running(large.url, directory / "large.log") as at_large:
                 there = Target(at_large, large, crowd, directory)
-                stage = Stage(here, there, Reference(small.server, others, rows[0]), plan.seconds)
+                stage = Stage(here, there, Reference(small.server, for_pgbench, rows[0]), plan.seconds)
                 results = measures.measure(stage, plan, console)
                 proved = checks.prove(here, plan.verified) + checks.prove(there, plan.verified)
                 asked = _pages(there, plan, console)
         with service.running(small.url, directory / "memory.log") as fresh:
-            again = Target(fresh, small, people, directory)
+            again = Target(fresh, small, for_service, directory)
             kept = _memory(again, plan, console)
             proved += checks.prove(again, plan.verified)
-        checks.count_reference(small, others)
+        checks.count_reference(small, for_pgbench)
         starts = [_start(small, directory) for _ in range(plan.starts)]
         facts = [
             (
@@ -92,7 +92,7 @@ def _run(plan: Plan, directory: Path, console: Console) -> Ran:
             ),
             *_facts(small, "small database"),
             *_facts(large, "large database"),
-            ("people proved by GET /users/{user_id}/verify", f"{proved}, all as they should be"),
+            ("users proved by GET /users/{user_id}/verify", f"{proved}, all verified"),
         ]
     return Ran(about, results, kept, asked, starts, facts)
 

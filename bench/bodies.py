@@ -1,4 +1,4 @@
-"""What calls ask for, as JSON with USER and DECISION where wrk fills in names."""
+"""The bodies of calls, as JSON with USER and DECISION where wrk fills in ids."""
 
 import json
 from typing import Any, Final
@@ -12,7 +12,7 @@ _CONTENTS: Final = ("Call the dentist", "Water the plants", "Answer the letter f
 
 
 def score(candidates: int, *, variant: int = 0, prompt_version: str | None = None) -> str:
-    """A moment and so many candidates. Whoever knows nothing yet chooses the first, which has most of everything."""
+    """Return the body of a decision among `candidates` tips. A fresh state chooses the first."""
     origin = {} if prompt_version is None else {"prompt_version": prompt_version}
     return json.dumps(
         {

@@ -1,4 +1,4 @@
-"""Whether what was measured is what is stored: people proved by the service, pgbench's work counted by SQL."""
+"""Checks that the measured work is stored: users verified by the service, the rows of pgbench counted by SQL."""
 
 import random
 from typing import Final
@@ -23,14 +23,14 @@ _COUNTS: Final = """
 """
 
 
-def prove(target: Target, people: int) -> int:
-    """Let the service prove so many people, the one whom every hot run was about among them; return how many.
+def prove(target: Target, count: int) -> int:
+    """Let the service verify the user of the hot runs and `count` others at random, and return the number of users.
 
     Raises:
-        BenchError: somebody's state is not what their ledger and history say.
+        BenchError: a user's state differs from the ledger or the decisions.
     """
-    first, users = target.people.first_user, target.people.users
-    chosen = {first, *random.sample(range(first, first + users), people)}
+    first, users = target.open_decisions.first_user, target.open_decisions.users
+    chosen = {first, *random.sample(range(first, first + users), count)}
     with httpx.Client(base_url=target.service.url, timeout=_SECONDS, trust_env=False) as client:
         for user in chosen:
             answer = client.get(f"/users/{user}/verify")
@@ -39,15 +39,15 @@ def prove(target: Target, people: int) -> int:
     return len(chosen)
 
 
-def count_reference(database: Database, people: OpenDecisions) -> None:
-    """See whether pgbench has done all that the service has to do.
+def count_reference(database: Database, open_decisions: OpenDecisions) -> None:
+    """Check that pgbench has written everything that the service has to write.
 
     Raises:
-        BenchError: a decision or reward is missing somewhere.
+        BenchError: a decision or reward is missing in a table.
     """
-    last = people.first_user + people.users - 1
+    last = open_decisions.first_user + open_decisions.users - 1
     with database.connect() as connection:
-        pulls, decisions, *rewards = one(connection, _COUNTS.format(first=people.first_user, last=last))
+        pulls, decisions, *rewards = one(connection, _COUNTS.format(first=open_decisions.first_user, last=last))
     if pulls != decisions or len(set(rewards)) != 1:
         raise BenchError(
             f"pgbench left {pulls} pulls, {decisions} decisions; by state, ledger and history {rewards} rewards"

@@ -60,16 +60,16 @@ class Database:
         return psycopg.connect(self.url, autocommit=True)
 
     def connect_as_superuser(self) -> psycopg.Connection[Any]:
-        """Return a connection of somebody who may ask for a checkpoint and see every statistic."""
+        """Return a connection that may run CHECKPOINT and see every statistic."""
         return psycopg.connect(self._url("postgres"), autocommit=True)
 
     def changes(self) -> int:
-        """Return how many decisions and rewards the states know of."""
+        """Return the number of decisions and rewards that the states have counted."""
         with self.connect() as connection:
             return int(one(connection, "SELECT coalesce(sum(pulls) + sum(version), 0) FROM oo_ml.policy_state"))
 
     def sizes(self) -> Sizes:
-        """Return how large it is. Statistics are whole once everybody who worked in it has left."""
+        """Return the size of the database. Its statistics are complete when all other sessions have ended."""
         with self.connect() as connection:
             connection.execute("ANALYZE oo_ml.feature_history")
             row = connection.execute(_SIZES).fetchone()

@@ -6,4 +6,4 @@ class BenchError(Exception):
 
 
 class FailedRunError(BenchError):
-    """A run whose answers were not all good: it gives no number."""
+    """A run with a failed answer: it gives no number."""

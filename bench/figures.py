@@ -1,4 +1,4 @@
-"""What one measurement gives."""
+"""The figures of one measurement."""
 
 from dataclasses import dataclass
 
@@ -9,7 +9,7 @@ class Figures:
 
     Attributes:
         rate: decisions, rewards or transactions a second.
-        p50, p99, p999: milliseconds a call or transaction; see load.py and pgbench.py for who counts how.
+        p50, p99, p999: milliseconds a call or transaction; see load.py and pgbench.py for how each counts.
     """
 
     rate: float

@@ -1,4 +1,4 @@
--- What wrk sends: the calls given, in turn. Bodies are built once; a request only fills in user ids and decision ids.
+-- The requests of wrk: the calls given, in turn. Bodies are built once; a request only fills in user ids and decision ids.
 --
 --   wrk ... URL -- seed=1 first_user=10000000 users=10000 open_decisions=1000000 first_time=1793491200000 rewarded=0
 --       call=PATH,FILE,ITEMS ...

@@ -1,6 +1,6 @@
 """Load on the service, by wrk. A run with any answer but 200 gives no number, nor does one that left less than it said.
 
-Percentiles are wrk's own, which it corrects for what waited while nothing was sent ("coordinated omission").
+Percentiles are wrk's own, which it corrects for calls that waited while no call was sent ("coordinated omission").
 """
 
 import hashlib
@@ -25,7 +25,7 @@ from bench.open_decisions import OpenDecisions
 from bench.service import Service
 
 _SCRIPT: Final = Path(__file__).with_name("load.lua")
-# Longer than the service's own limits: what is too slow is to be said by the service.
+# Longer than the service's own limits, so that the service itself answers a call that is too slow.
 _TIMEOUT_SECONDS: Final = 5
 _END_SECONDS: Final = 30
 _LONGEST_SECONDS: Final = 3600
@@ -38,8 +38,8 @@ class Call:
     """A kind of call.
 
     Attributes:
-        item: what is asked for, see bodies.py.
-        items: how many make a batch; 0 for a call that is none.
+        item: the body of one item, see bodies.py.
+        items: the number of items in a batch; 0 for a single call.
     """
 
     path: str
@@ -49,11 +49,11 @@ class Call:
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """A service, its database, its people, and the directory for what wrk reads."""
+    """A service, its database, its open decisions, and the directory for the files of wrk."""
 
     service: Service
     database: Database
-    people: OpenDecisions
+    open_decisions: OpenDecisions
     directory: Path
 
 
@@ -96,7 +96,7 @@ def run(target: Target, calls: Sequence[Call], *, clients: int, seconds: int, is
         calls: kinds of calls, all of one number of items.
         clients: connections, each with one call under way.
         seconds: how long.
-        is_hot: whether all are about one person.
+        is_hot: whether all are about one user.
 
     Raises:
         FailedRunError: an answer was not 200, or a connection broke, or something answered is not in the database.
@@ -135,14 +135,14 @@ def _drive(
         result = json.loads(out.splitlines()[-1])
     except (IndexError, ValueError):
         raise FailedRunError(f"wrk failed: {(err or out).strip()}") from None
-    target.people.rewarded = int(result["rewarded"])
+    target.open_decisions.rewarded = int(result["rewarded"])
     done = int(result["requests"]) * max(calls[0].items, 1)
     _check(target, result, done, _changes_at_rest(target.database) - before)
     return Figures(done / result["seconds"], result["p50"], result["p99"], result["p999"])
 
 
 def _changes_at_rest(database: Database) -> int:
-    """Return how many changes there are once what wrk left under way has ended, so that it hurts nobody else."""
+    """Return the number of changes when the unfinished calls of wrk have ended, so that no later run is slowed."""
     changes = database.changes()
     while True:
         time.sleep(_REST_SECONDS)
@@ -155,8 +155,8 @@ def _check(target: Target, result: Mapping[str, float], done: int, changes: int)
     if result["refused"] or result["broken"] or not done:
         counts = f"{result['requests']:.0f} answers, {result['refused']:.0f} of them errors"
         raise FailedRunError(f"{counts}; {result['broken']:.0f} times the connection broke or no answer came in time")
-    if target.people.rewarded > target.people.count:
-        raise FailedRunError(f"all {target.people.count} open decisions have been rewarded")
+    if target.open_decisions.rewarded > target.open_decisions.count:
+        raise FailedRunError(f"all {target.open_decisions.count} open decisions have been rewarded")
     if changes < done:
         raise FailedRunError(f"{done} decisions and rewards were answered, {changes} are in the database")
 
@@ -167,7 +167,7 @@ def _command(
     """Return how wrk is called, once one call of each kind has been tried."""
     for call in calls:
         _try(target, call)
-    people = target.people
+    open_decisions = target.open_decisions
     return [
         _wrk(),
         "--threads=1",
@@ -178,11 +178,11 @@ def _command(
         target.service.url,
         "--",
         f"seed={time.time_ns() % 2**31}",
-        f"first_user={people.first_user}",
-        f"users={1 if is_hot else people.users}",
-        f"open_decisions={people.count}",
-        f"first_time={people.first_time}",
-        f"rewarded={people.rewarded}",
+        f"first_user={open_decisions.first_user}",
+        f"users={1 if is_hot else open_decisions.users}",
+        f"open_decisions={open_decisions.count}",
+        f"first_time={open_decisions.first_time}",
+        f"rewarded={open_decisions.rewarded}",
         *(f"call={call.path},{_written(target, call)},{call.items}" for call in calls),
     ]
 
@@ -200,7 +200,7 @@ def _running(command: Sequence[str]) -> Iterator[subprocess.Popen[str]]:
 
 
 def _written(target: Target, call: Call) -> Path:
-    """Write down what is asked for, where wrk reads it."""
+    """Write the bodies into files for wrk."""
     path = target.directory / f"{hashlib.sha256(call.item.encode()).hexdigest()}.json"
     path.write_text(call.item)
     return path
@@ -208,7 +208,7 @@ def _written(target: Target, call: Call) -> Path:
 
 def _try(target: Target, call: Call) -> None:
     """Make one call and look at its answer, which wrk does not."""
-    items = [_filled(target.people, call.item) for _ in range(max(call.items, 1))]
+    items = [_fill(target.open_decisions, call.item) for _ in range(max(call.items, 1))]
     body = f'{{"items":[{",".join(items)}]}}' if call.items else items[0]
     address, headers = f"{target.service.url}{call.path}", {"Content-Type": "application/json"}
     try:
@@ -224,10 +224,10 @@ def _try(target: Target, call: Call) -> None:
         raise FailedRunError(f"{call.path} answers {len(good)} of {len(items)} items as it should")
 
 
-def _filled(people: OpenDecisions, item: str) -> str:
+def _fill(open_decisions: OpenDecisions, item: str) -> str:
     if bodies.DECISION not in item:
-        return item.replace(bodies.USER, str(people.first_user))
-    user, decision = people.take()
+        return item.replace(bodies.USER, str(open_decisions.first_user))
+    user, decision = open_decisions.take()
     return item.replace(bodies.USER, user).replace(bodies.DECISION, str(decision))
 
 

@@ -1,4 +1,4 @@
-"""What it was measured on: numbers mean nothing without it."""
+"""The machine of the measurement: numbers mean nothing without it."""
 
 import os
 import platform

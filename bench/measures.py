@@ -1,4 +1,4 @@
-"""What is measured, round by round: whatever is compared with something else is measured right beside it."""
+"""The measurements, round by round: two that are compared are made right after each other."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -44,7 +44,7 @@ class Measure:
 
 @dataclass(frozen=True, slots=True)
 class Results:
-    """What came of it: figures by round, and why there are none."""
+    """The figures by round, and the reasons for missing ones."""
 
     figures: dict[Measure, dict[int, Figures]] = field(default_factory=dict)
     failures: dict[Measure, str] = field(default_factory=dict)
@@ -122,7 +122,7 @@ ROUND: Final = (
 
 
 def measure(stage: Stage, plan: Plan, console: Console) -> Results:
-    """Make every measurement as often as `plan` says, after a short one of each target that nobody looks at."""
+    """Make every measurement as often as `plan` says, after a short one of each target that is not counted."""
     results = Results()
     rounds = [
         (number, one) for number in range(plan.rounds) for one in ROUND if one.has_target or number % plan.every == 0

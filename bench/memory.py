@@ -1,4 +1,4 @@
-"""Whether the service keeps what it should forget: its memory after a few decisions, and after very many."""
+"""The memory of the service after a few decisions and after very many: a leak shows as growth."""
 
 import time
 from collections.abc import Callable
@@ -18,7 +18,7 @@ _BATCHES: Final = (load.score_batch(100), 4)
 _SINGLES: Final = (load.score(), 32)
 # Of the first few, and as many of the last, are calls of their own.
 _SINGLE_SHARE: Final = 0.2
-# For what is under way to end.
+# Time for running work to end.
 _REST_SECONDS: Final = 1.0
 _LINES: Final = 10
 
@@ -58,7 +58,7 @@ def measure(target: Target, plan: Plan, console: Console) -> Memory:
 
 @dataclass(slots=True)
 class _Drive:
-    """What has been decided so far; `first` was the last position in the history before."""
+    """The decisions made so far; `first` is the last position in the history before them."""
 
     target: Target
     connection: psycopg.Connection[Any]

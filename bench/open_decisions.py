@@ -1,7 +1,4 @@
-"""Decisions that wait for a reward. Their names follow from their number, so nobody has to be told them.
-
-load.lua and reward.sql compute the same.
-"""
+"""Decisions that wait for a reward. Their ids follow from their number, so load.lua and reward.sql compute the same."""
 
 from dataclasses import dataclass
 from typing import Final

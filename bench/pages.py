@@ -68,12 +68,12 @@ _PAGES: Final = (
 
 @dataclass(frozen=True, slots=True)
 class Pages:
-    """What came of it.
+    """The figures of the page.
 
     Attributes:
         rows: decisions, changes of rewards and calls of the model counted.
         seconds: that counting them took.
-        questions: what was asked, and the median and the longest time of an answer in milliseconds: with everything
+        questions: the request, and the median and the longest time of an answer in milliseconds: with everything
             counted, and with `waiting` decisions, and a fifth as many calls, not counted yet.
     """
 
@@ -84,11 +84,11 @@ class Pages:
 
 
 def measure(target: Target, plan: Plan, console: Console) -> Pages:
-    """Let people react, count everything, ask; then decide some more, and ask again.
+    """Add rewards, count everything and ask; then make more decisions and ask again.
 
-    Rewards go into the ledger alone: from here on nobody in this database can be proved.
+    The rewards are added to the ledger only, so no user of this database can be verified from here on.
     """
-    service, database, user = target.service, target.database, target.people.first_user
+    service, database, user = target.service, target.database, target.open_decisions.first_user
     with database.connect() as connection:
         connection.execute(_REACT)
         connection.execute(_CALL, [None])
@@ -127,7 +127,7 @@ def _count(database: Database, console: Console) -> tuple[int, float]:
 
 
 def _questions(database: Database, user: int) -> list[str]:
-    """Return what a page asks: of the last 28 days, and the rates of all time."""
+    """Return the requests of a page: those of the last 28 days, and the rates of all time."""
     with database.connect() as connection:
         last: date = one(connection, "SELECT max(day) FROM oo_ml.daily_reactions")
     period = f"?since={date.fromordinal(last.toordinal() - 27)}&until={last}"

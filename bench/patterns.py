@@ -1,4 +1,4 @@
-"""A few decisions as the service writes them down, after whose pattern the others are made."""
+"""A few decisions as the service writes them: the pattern of all other decisions."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ Row = Mapping[str, str | None]
 _USER: Final = "pattern"
 _VARIANTS: Final = 24
 _VERSIONS: Final = 6
-# What each row has of its own. The position is its sequence's.
+# Columns that differ in each row. The position comes from its sequence.
 _OWN: Final = ("user_id", "decision_id", "decided_at", "answer")
 _POSITION: Final = "position"
 _BLOCK: Final = 500
@@ -44,7 +44,7 @@ class Part:
 
 
 def ask(service: Service, database: Database) -> list[Row]:
-    """Return a few rows of the history, columns as text by name; nothing is left of the person they were made for."""
+    """Return a few rows of the history, columns as text by name, and erase the user that they were made for."""
     with httpx.Client(base_url=service.url, timeout=20, trust_env=False) as client, database.connect() as connection:
         for variant in range(_VARIANTS):
             version = f"v{1 + variant % _VERSIONS}"
@@ -76,7 +76,7 @@ def blocks(rows: list[Row], part: Part) -> Iterator[tuple[str, int]]:
     pairs = [_around_the_name(row) for row in rows]
     for start in range(0, part.count, _BLOCK):
         places = range(start, min(start + _BLOCK, part.count))
-        # To the second or so: whoever reads it does not look closer.
+        # To the second or so, which is exact enough for every reader.
         decided_at = datetime.fromtimestamp((part.first_time + start * part.step) / 1000, UTC).isoformat()
         lines = []
         for place in places:
@@ -88,7 +88,7 @@ def blocks(rows: list[Row], part: Part) -> Iterator[tuple[str, int]]:
 
 
 def _around_the_name(row: Row) -> tuple[str, str]:
-    """Return what stands in a line between the decision's name, which is in the answer too, and its end."""
+    """Return the parts of a line before and after the decision's id in the answer."""
     before, after = (row["answer"] or "").split(row["decision_id"] or "")
     others = [row[column] for column in _others(row)]
     cells = [_escaped(after), *(r"\N" if text is None else _escaped(text) for text in others)]

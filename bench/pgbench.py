@@ -27,14 +27,14 @@ _PATIENCE_SECONDS: Final = 60
 
 @dataclass(frozen=True, slots=True)
 class Reference:
-    """Where pgbench works, on whom, and what it writes down.
+    """The server and the open decisions for pgbench, and the row that it writes.
 
     Attributes:
         row: a decision as the service wrote it, columns by name.
     """
 
     server: Server
-    people: OpenDecisions
+    open_decisions: OpenDecisions
     row: Row
 
 
@@ -44,24 +44,24 @@ def version() -> str:
 
 
 def score(reference: Reference, *, clients: int, seconds: int, is_hot: bool = False) -> Figures:
-    """Make decisions; `is_hot`: all for one person."""
-    people = reference.people
-    last = people.first_user if is_hot else people.first_user + people.users - 1
+    """Make decisions; `is_hot`: all for one user."""
+    open_decisions = reference.open_decisions
+    last = open_decisions.first_user if is_hot else open_decisions.first_user + open_decisions.users - 1
     written = {column: text for column, text in reference.row.items() if text is not None}
-    variables = {**written, "first_user": people.first_user, "last_user": last}
+    variables = {**written, "first_user": open_decisions.first_user, "last_user": last}
     figures, _ = _run(reference.server, "score.sql", variables, clients, seconds)
     return figures
 
 
 def reward(reference: Reference, *, clients: int, seconds: int) -> Figures:
     """Give rewards."""
-    people = reference.people
+    open_decisions = reference.open_decisions
     variables = {
-        "first_user": people.first_user,
-        "users": people.users,
-        "open_decisions": people.count,
-        "first_time": people.first_time,
-        "rewarded": people.rewarded,
+        "first_user": open_decisions.first_user,
+        "users": open_decisions.users,
+        "open_decisions": open_decisions.count,
+        "first_time": open_decisions.first_time,
+        "rewarded": open_decisions.rewarded,
         "clients": clients,
         "turn": -1,
         "reward": 0.5,
@@ -70,16 +70,16 @@ def reward(reference: Reference, *, clients: int, seconds: int) -> Figures:
     }
     figures, longest = _run(reference.server, "reward.sql", variables, clients, seconds)
     # Clients that were slower leave some out.
-    people.rewarded += longest * clients
-    if people.rewarded > people.count:
-        raise FailedRunError(f"all {people.count} open decisions have been rewarded")
+    open_decisions.rewarded += longest * clients
+    if open_decisions.rewarded > open_decisions.count:
+        raise FailedRunError(f"all {open_decisions.count} open decisions have been rewarded")
     return figures
 
 
 def _run(
     server: Server, script: str, variables: Mapping[str, object], clients: int, seconds: int
 ) -> tuple[Figures, int]:
-    """Return what was measured, and how many transactions the busiest client made."""
+    """Return the figures, and the number of transactions of the busiest client."""
     with TemporaryDirectory(prefix="oo-ml-pgbench-") as logs:
         done = subprocess.run(  # noqa: S603 - no shell
             [

@@ -10,7 +10,7 @@ class Plan:
 
     Attributes:
         seconds: of load, a measurement.
-        rounds: how often what has a target is measured.
+        rounds: the number of times that a measurement with a target is made.
         every: the rest is measured in the first round and each so many rounds later.
         users: of the small database; as many again are pgbench's.
         open_decisions: of each of those users, to be rewarded.
@@ -18,8 +18,8 @@ class Plan:
         large_users: of the large database, with ten decisions each.
         memory_from, memory_to: decisions after which the service's memory is looked at.
         starts: of the service, to see how long it takes.
-        disk_bytes: what has to be free.
-        verified: people whose state is proved at the end, in each database.
+        disk_bytes: the free space needed.
+        verified: the number of users that are verified at the end, in each database.
         uncounted: decisions that upkeep has not counted yet when the dashboard's questions are asked again.
         asked: how often each of them is asked.
     """

@@ -18,7 +18,7 @@ _OF_VIEW: Final = 1000
 
 @dataclass(frozen=True, slots=True)
 class Ran:
-    """All that was found out.
+    """All figures of a run.
 
     Attributes:
         machine: names and values.
@@ -72,7 +72,7 @@ def _ratios(ran: Ran) -> Iterator[_Ratio]:
         above, below = ran.results.of(one), ran.results.of(other)
         return [what(above[number]) / what(below[number]) for number in above.keys() & below.keys()]
 
-    # The mean is what pgbench itself calls its latency.
+    # pgbench's own latency is the mean.
     means = {number: 1000 / figures.rate for number, figures in ran.results.of(measures.REFERENCE_ALONE).items()}
     alone = ran.results.of(measures.SCORE_ALONE)
     memory = [] if isinstance(ran.memory, str) else [ran.memory.late / ran.memory.early]
@@ -150,7 +150,7 @@ def _asked(pages: Pages | str) -> Iterator[Sequence[str]]:
         yield f"failed: {pages}", *[""] * 6
         return
     for question, counted, before in pages.questions:
-        # The rates of all time are the view; what a page asks for is of a period.
+        # The rates of all time are the view; a page asks for a period.
         target = _OF_VIEW if "since" not in question and "rates" in question else _OF_PAGE
         numbers = [f"{value:.0f}" for value in (*counted, *before)]
         yield question, f"at most {target}", *numbers, "yes" if counted[0] <= target else "no"

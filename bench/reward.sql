@@ -5,7 +5,7 @@
 \set user :first_user + :place % :users
 \set time :first_time + :place
 BEGIN;
--- What comes back, a and b among it, are the parameters of what follows.
+-- The columns that it returns, a and b among them, are the parameters of the next statement.
 SELECT
     epoch, version, pulls, explore_count, reward_count, cumulative_reward, last_updated, a, b,
     CAST(

@@ -1,5 +1,5 @@
 -- A decision, in as few statements as SQL takes: lock the state; count the decision and write it down; COMMIT.
--- What is computed comes as parameters, which PostgreSQL has to read each time, as it has to from the service.
+-- The computed values come as parameters, which PostgreSQL has to read each time, as it does from the service.
 \set user random(:first_user, :last_user)
 BEGIN;
 SELECT epoch, version, pulls, explore_count, reward_count, cumulative_reward, last_updated, a, b

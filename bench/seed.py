@@ -1,4 +1,7 @@
-"""People and decisions by the million: states by one statement, decisions by COPY, month by month."""
+"""Rows by the million for the benchmark: states by one statement, decisions by COPY, month by month.
+
+No simulated users: nothing reacts here, and every decision is a copy of a few that the service has made.
+"""
 
 import threading
 from collections.abc import Callable, Sequence
@@ -23,12 +26,12 @@ from oo_ml.storage.schema.partitions import month_of
 # All of one length, so that wrk need not count how long a body is.
 _FIRST_USER: Final = 10_000_000
 _FIRST_REFERENCE_USER: Final = 20_000_000
-# Decisions of a person of the large database, by month; the last one is this month.
+# Decisions of a user of the large database, by month; the last one is this month.
 _BY_MONTH: Final = (2, 2, 3, 3)
 _CONNECTIONS: Final = 2
 _LINES: Final = 10
 
-# Nobody has been rewarded yet.
+# No state has a reward yet.
 _STATES: Final = """
     INSERT INTO oo_ml.policy_state (
         user_id, policy, epoch, version, pulls, explore_count, reward_count, cumulative_reward, last_updated, a, b
@@ -43,26 +46,26 @@ _STATES: Final = """
 def small(
     database: Database, rows: list[Row], plan: Plan, now: datetime, console: Console
 ) -> tuple[OpenDecisions, OpenDecisions]:
-    """Make people with open decisions of this month; return those for the service and those for pgbench."""
+    """Insert open decisions of this month, and return those for the service and those for pgbench."""
     month = month_of(now)
     first_time = _milliseconds(month)
-    people, others = (
+    for_service, for_pgbench = (
         OpenDecisions(first_user, plan.users, plan.users * decisions, first_time)
         for first_user, decisions in (
             (_FIRST_USER, plan.open_decisions),
             (_FIRST_REFERENCE_USER, plan.reference_open_decisions),
         )
     )
-    for one in (people, others):
+    for one in (for_service, for_pgbench):
         _make_states(database, one.first_user, one.users, one.count // one.users)
-    parts = [Part(one.first_user, one.users, one.count, first_time) for one in (people, others)]
+    parts = [Part(one.first_user, one.users, one.count, first_time) for one in (for_service, for_pgbench)]
     _make_decisions(database, rows, {month: parts}, f"{plan.users:,} users", console)
     _settle(database)
-    return people, others
+    return for_service, for_pgbench
 
 
 def large(database: Database, rows: list[Row], plan: Plan, now: datetime, console: Console) -> OpenDecisions:
-    """Make many people with decisions of this month and the ones before; return them, with no open decision to name."""
+    """Insert many users with decisions of this month and the months before; none of them can be named as open."""
     users = plan.large_users
     months = [month_of(now, later) for later in range(1 - len(_BY_MONTH), 1)]
     with database.connect() as connection:
@@ -96,18 +99,18 @@ def _make_states(database: Database, first_user: int, users: int, pulls: int) ->
 
 
 def _make_decisions(
-    database: Database, rows: list[Row], months: dict[datetime, list[Part]], whose: str, console: Console
+    database: Database, rows: list[Row], months: dict[datetime, list[Part]], title: str, console: Console
 ) -> None:
     total = sum(part.count for parts in months.values() for part in parts)
     is_over = threading.Event()
     lock = threading.Lock()
-    with progress(console, f"Making decisions of {whose}", total, lines=_LINES) as advance:
+    with progress(console, f"Making decisions of {title}", total, lines=_LINES) as advance:
 
         def report(done: int) -> None:
             with lock:
                 advance(done)
             if is_over.is_set():
-                raise BenchError("the other part failed, or nobody waits any more")
+                raise BenchError("the other part failed, or the program was interrupted")
 
         with ThreadPoolExecutor(_CONNECTIONS) as threads:
             futures = [threads.submit(_copy, database, rows, month, parts, report) for month, parts in months.items()]
@@ -136,7 +139,7 @@ def _copy(
 
 
 def _settle(database: Database) -> None:
-    """Do now what would otherwise be done while something is measured."""
+    """Vacuum and checkpoint now, so that neither happens during a measurement."""
     with database.connect_as_superuser() as connection:
         connection.execute("VACUUM (ANALYZE) oo_ml.policy_state, oo_ml.feature_history, oo_ml.reward_ledger")
         connection.execute("CHECKPOINT")

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Final
 
 from bench.errors import BenchError
-from demo.processes import free_port
+from demo.processes import find_free_port
 
 _HOST: Final = "127.0.0.1"
 _START_SECONDS: Final = 60
@@ -47,7 +47,7 @@ class Service:
 @contextmanager
 def running(database_url: str, log: Path) -> Iterator[Service]:
     """Run the service until the block ends. Settings come from this process's environment, but for the database."""
-    port = free_port()
+    port = find_free_port()
     # Housekeeping, once a minute, would hit one measurement or another.
     environment = {"OO_ML_UPKEEP_INTERVAL": "0", **os.environ, "OO_ML_DATABASE_URL": database_url}
     command = [str(Path(sys.executable).with_name("oo-ml")), "serve", "--host", _HOST, "--port", str(port)]

@@ -1,1 +1,1 @@
-"""A day in the life: what `make demo` runs, with a real offline model and no account, key or network."""
+"""The program of `make demo`: simulated weeks with a real offline model and no account, key or network."""

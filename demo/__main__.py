@@ -1,6 +1,6 @@
-"""`python -m demo` starts the offline model, lives some weeks until today, and says what came of it.
+"""`python -m demo` starts the offline model, lives some weeks until today, and prints the results.
 
-Everything it starts is stopped again; its data stays in --data-dir. A second run begins with the same people afresh.
+Everything it starts is stopped again; its data stays in --data-dir. A second run begins with the same users afresh.
 """
 
 import asyncio
@@ -17,13 +17,13 @@ import typer
 from pydantic import SecretStr
 from rich.console import Console
 
-from demo.cast import PEOPLE
+from demo.cast import USERS
 from demo.offline_model import Gateway, offline_model
-from demo.people import Person
 from demo.processes import DemoError
 from demo.report import report, show_examples
 from demo.stage import Stage
 from demo.tips import write_tips
+from demo.users import User
 from demo.weeks import live
 from oo_ml.errors import OoMlError
 from oo_ml.services.audit.verify import verify_users
@@ -35,18 +35,18 @@ from oo_ml.services.users.erase import erase
 from oo_ml.settings import ResponseFormat, Settings
 
 DEFAULT_DATA_DIR = platformdirs.user_data_path("oo-ml-demo", appauthor=False)
-# So much is drawn at random that every panel of the page has something to say.
+# Enough decisions are drawn at random to fill every panel of the page.
 _EXPLORATION = 0.2
-# A busy machine's processor is slow with a model, and with everything else.
+# On a busy machine the model is slow, and so is everything else.
 _MODEL_SECONDS = 180.0
 _PATIENCE_SECONDS = 30.0
 
 
-def demo_settings(data_dir: Path, gateway: Gateway) -> Settings:
-    """Return the settings of the demo: this machine's but for what makes it a demo."""
+def make_settings(data_dir: Path, gateway: Gateway) -> Settings:
+    """Return the settings of this machine with those that the demo needs."""
     return Settings(
         data_dir=data_dir,
-        # Invented people have no business in a database that somebody else uses.
+        # Invented users must not get into a database that is used for real ones.
         database_url=None,
         exploration=_EXPLORATION,
         epsilon=_EXPLORATION,
@@ -63,70 +63,68 @@ def demo_settings(data_dir: Path, gateway: Gateway) -> Settings:
 
 def main(
     weeks: Annotated[int, typer.Option(min=1, max=520, help="Weeks to simulate, up to today")] = 12,
-    people: Annotated[int, typer.Option(min=1, max=len(PEOPLE), help="How many people")] = len(PEOPLE),
-    seed: Annotated[int, typer.Option(min=0, help="Of the people's days; model and service draw for themselves")] = 1,
+    users: Annotated[int, typer.Option(min=1, max=len(USERS), help="How many users")] = len(USERS),
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the users' draws only")] = 1,
     data_dir: Annotated[Path, typer.Option(help="Where the database and the log go")] = DEFAULT_DATA_DIR,
 ) -> None:
-    """A day in the life of oO ML, without any account or key."""
+    """Live some simulated weeks, up to today, without any account or key. Replaces the data of an earlier run."""
     console = Console()
     try:
         data_dir = data_dir.absolute()
         data_dir.mkdir(parents=True, exist_ok=True)
         console.print("Starting the offline model (SmolLM2, 135 million parameters, on llama.cpp) and a PostgreSQL")
         with offline_model(data_dir / "offline-model.log") as gateway:
-            settings = demo_settings(data_dir, gateway)
+            settings = make_settings(data_dir, gateway)
             with database(settings) as url:
                 services = create_services(settings, url)
-                asyncio.run(_play(services, PEOPLE[:people], 7 * weeks, np.random.default_rng(seed), console))
+                asyncio.run(_play(services, USERS[:users], 7 * weeks, np.random.default_rng(seed), console))
     except OoMlError as error:
         console.print("The demo failed.", style="red")
         console.print(f"{error}\nThe logs are in {data_dir}", markup=False, highlight=False, soft_wrap=True)
         raise typer.Exit(1) from error
-    _say_how_to_go_on(console, data_dir)
+    _print_next_steps(console, data_dir)
 
 
 async def _play(
-    services: Services, people: tuple[Person, ...], days: int, rng: np.random.Generator, console: Console
+    services: Services, users: tuple[User, ...], days: int, rng: np.random.Generator, console: Console
 ) -> None:
     async with running(services):
-        stage = Stage(services, people, days, datetime.now(UTC), rng, console)
-        await _begin_afresh(stage)
+        stage = Stage(services, users, days, datetime.now(UTC), rng, console)
+        await _erase_earlier_run(stage)
         written = await write_tips(stage)
-        console.print(
-            "So small a model writes weak prose; what it shows is the way from a model to a tip. For example:"
-        )
+        console.print("So small a model writes weak prose, but it shows the way from a model to a tip. For example:")
         show_examples(console, written)
         decisions = await live(stage, written)
         await report(stage, written, decisions)
         await _finish(stage)
 
 
-async def _begin_afresh(stage: Stage) -> None:
-    """Erase what an earlier run knew of these people, and make the months that they will live in."""
-    await stage.services.long.run(erase, [person.user_id for person in PEOPLE])
+async def _erase_earlier_run(stage: Stage) -> None:
+    """Erase these users' data of an earlier run, and create the months in which they will live."""
+    await stage.services.long.run(erase, [user.user_id for user in USERS])
     for day in range(0, stage.days, 28):
         await keep_months(stage.services.long, stage.services.settings, stage.moment(day, 0).at)
 
 
 async def _finish(stage: Stage) -> None:
-    """Add up the days, and prove that every model is what its ledger says.
+    """Add up the days, and prove that every model follows from its ledger.
 
     Raises:
-        DemoError: one is not.
+        DemoError: a model differs from its ledger.
     """
     await count_days(stage.services.long, stage.now)
-    reports = await stage.services.long.run(verify_users, [person.user_id for person in stage.people])
+    reports = await stage.services.long.run(verify_users, [user.user_id for user in stage.users])
     for difference in (one.difference for one in reports if one.difference is not None):
         raise DemoError(f"{difference.user_id} does not verify: {difference.sentence}")
     decisions, changes = sum(one.decisions for one in reports), sum(one.entries for one in reports)
     stage.console.print(
-        f"Verified: {decisions:,} decisions and {changes:,} rewards of {len(reports)} people; every model is, bit for"
-        " bit, what its ledger adds up to.",
+        f"Verified: {decisions:,} decisions and {changes:,} rewards of {len(reports)} users; every model equals,"
+        " bit for bit, the fold of its ledger.",
         highlight=False,
     )
 
 
-def _say_how_to_go_on(console: Console, data_dir: Path) -> None:
+def _print_next_steps(console: Console, data_dir: Path) -> None:
     program = Path(sys.executable).with_name("oo-ml")
     if program.is_relative_to(Path.cwd()):
         program = program.relative_to(Path.cwd())
@@ -134,9 +132,9 @@ def _say_how_to_go_on(console: Console, data_dir: Path) -> None:
     lines = (
         f"The data is in {data_dir}. To start the service on it:",
         f"  {command} --host 127.0.0.1 --port 8000",
-        "Then there is something to see at",
+        "Then open",
         "  http://127.0.0.1:8000/dashboard",
-        f"  http://127.0.0.1:8000/dashboard/user?id={PEOPLE[0].user_id}",
+        f"  http://127.0.0.1:8000/dashboard/user?id={USERS[0].user_id}",
     )
     for line in lines:
         console.print(line, soft_wrap=True, highlight=False, markup=False)

@@ -1,9 +1,9 @@
-"""The people of the demo."""
+"""The users of the demo."""
 
-from demo.people import Chore, Person
+from demo.users import Chore, User
 
-PEOPLE = (
-    Person(
+USERS = (
+    User(
         name="Ada",
         habit="early bird: the urgent things, before nine",
         chores=(
@@ -19,7 +19,7 @@ PEOPLE = (
         hour=0.6,
         peak_hour=7,
     ),
-    Person(
+    User(
         name="Noor",
         habit="night owl: small things, late in the evening",
         chores=(
@@ -35,7 +35,7 @@ PEOPLE = (
         hour=0.6,
         peak_hour=22,
     ),
-    Person(
+    User(
         name="Sam",
         habit="snoozes whatever is overdue, likes a fresh start",
         chores=(
@@ -51,7 +51,7 @@ PEOPLE = (
         overdue=-0.8,
         snoozes_overdue=0.6,
     ),
-    Person(
+    User(
         name="Mika",
         habit="puts out fires on weekdays, wants quiet at weekends",
         chores=(
@@ -66,7 +66,7 @@ PEOPLE = (
         overdue=1.2,
         weekend=-0.8,
     ),
-    Person(
+    User(
         name="Ines",
         habit="does what is at the top of the list, whatever the hour",
         chores=(
@@ -81,7 +81,7 @@ PEOPLE = (
         priority=1.1,
         is_newcomer=True,
     ),
-    Person(
+    User(
         name="Jonas",
         habit="works through what is overdue, after lunch",
         chores=(
@@ -98,7 +98,7 @@ PEOPLE = (
         peak_hour=14,
         is_newcomer=True,
     ),
-    Person(
+    User(
         name="Mara",
         habit="leaves work at the office; wants no words but her own",
         chores=(
@@ -113,7 +113,7 @@ PEOPLE = (
         weekend=-0.8,
         is_newcomer=True,
     ),
-    Person(
+    User(
         name="Tom",
         habit="likes small things in the morning, in his own words",
         chores=(

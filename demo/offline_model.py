@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from demo.processes import Child, DemoError, free_port, loopback_environment, running
+from demo.processes import Child, DemoError, find_free_port, make_loopback_environment, running
 
 MODEL = "tip-generator"
 _KEY_VARIABLE = "OFFLINE_MODEL_KEY"
@@ -47,12 +47,12 @@ def offline_model(log: Path) -> Iterator[Gateway]:
         DemoError: the wheels are not installed, or the model did not start.
     """
     model_file()
-    port, key = free_port(), secrets.token_urlsafe()
+    port, key = find_free_port(), secrets.token_urlsafe()
     address = f"http://127.0.0.1:{port}"
     child = Child(
         name="The offline model",
         command=[sys.executable, "-m", "demo.offline_model", str(port)],
-        environment=loopback_environment(**{_KEY_VARIABLE: key}),
+        environment=make_loopback_environment(**{_KEY_VARIABLE: key}),
         ready=f"{address}/health",
         log=log,
     )

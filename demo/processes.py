@@ -1,4 +1,4 @@
-"""Child processes: started with their noise in a file, waited for with a deadline, always stopped.
+"""Child processes: started with their output in a file, awaited with a deadline, always stopped.
 
 A child gets a process group of its own, so that Ctrl-C reaches only the program that started it and the children are
 stopped in order.
@@ -17,31 +17,31 @@ import httpx
 
 from oo_ml.errors import OoMlError
 
-# A child that is asked to stop may be in the middle of something.
+# A child may finish what it is doing before it stops.
 STOP_SECONDS = 30.0
 
 
 class DemoError(OoMlError):
-    """The demo can't go on."""
+    """The demo cannot continue."""
 
     code = "demo"
 
 
-def free_port() -> int:
+def find_free_port() -> int:
     """Return a loopback port that was free a moment ago."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
 
 
-def loopback_environment(**extra: str) -> dict[str, str]:
+def make_loopback_environment(**extra: str) -> dict[str, str]:
     """Return this process's environment and `extra`, with loopback calls kept away from any proxy."""
     return {**os.environ, "NO_PROXY": "127.0.0.1", "no_proxy": "127.0.0.1", **extra}
 
 
 @dataclass(frozen=True, slots=True)
 class Child:
-    """A program to run: its name for people, and the URL that answers 200 once it is ready."""
+    """A program to run: its name in messages, and the URL that answers 200 once it is ready."""
 
     name: str
     command: Sequence[str]

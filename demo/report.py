@@ -1,4 +1,4 @@
-"""The tables at the end: what was learned of each person, what it was worth, how each prompt version was received."""
+"""The tables at the end: the weights learned for each user, their worth, and the reactions to each prompt version."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -9,9 +9,10 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from demo.people import Person, Reaction
+from demo.reactions import Reaction
 from demo.stage import Stage
 from demo.tips import VERSIONS, Written
+from demo.users import User
 from demo.weeks import POLICIES, Shown
 from oo_ml.domain.features import LABELS
 from oo_ml.services.users.stats import StatsCommand, stats
@@ -22,11 +23,11 @@ LIKED = (Reaction.DONE, Reaction.HELPFUL)
 async def report(stage: Stage, written: Written, decisions: Sequence[Shown]) -> None:
     """Print every table."""
     tables = (
-        _who(stage.people),
-        _written(written),
-        await _learned(stage),
-        _worth(stage, decisions),
-        _reactions(decisions),
+        _make_users_table(stage.users),
+        _make_tips_table(written),
+        await _make_weights_table(stage),
+        _make_rewards_table(stage, decisions),
+        _make_reactions_table(decisions),
     )
     for table in tables:
         stage.console.print(table)
@@ -41,7 +42,7 @@ def show_examples(console: Console, written: Written) -> None:
         console.print(f"  {version}: {words}", highlight=False)
 
 
-def _table(title: str, texts: Sequence[str], numbers: Sequence[str], caption: str | None = None) -> Table:
+def _make_table(title: str, texts: Sequence[str], numbers: Sequence[str], caption: str | None = None) -> Table:
     table = Table(
         title=title,
         title_justify="left",
@@ -58,16 +59,16 @@ def _table(title: str, texts: Sequence[str], numbers: Sequence[str], caption: st
     return table
 
 
-def _who(people: Sequence[Person]) -> Table:
-    table = _table("Who they are, which the service was never told", ("person", "habit"), ())
-    for person in people:
-        table.add_row(person.name, person.habit)
+def _make_users_table(users: Sequence[User]) -> Table:
+    table = _make_table("Habits of the users, which the service was never told", ("user", "habit"), ())
+    for user in users:
+        table.add_row(user.name, user.habit)
     return table
 
 
-def _written(written: Written) -> Table:
+def _make_tips_table(written: Written) -> Table:
     headings = ("calls answered", "no usable JSON", "tips", "tokens")
-    table = _table("What the model wrote, by prompt version", ("prompt version",), headings)
+    table = _make_table("Tips by the model, by prompt version", ("prompt version",), headings)
     for version in VERSIONS:
         tips = sum(len(tips) for (_, by), tips in written.tips.items() if by == version)
         numbers = (written.answered[version], written.unusable[version], tips, written.tokens[version])
@@ -75,45 +76,45 @@ def _written(written: Written) -> Table:
     return table
 
 
-async def _learned(stage: Stage) -> Table:
-    keys = [StatsCommand(person.user_id, policy) for person in stage.people for policy in POLICIES]
-    names = {person.user_id: person.name for person in stage.people}
+async def _make_weights_table(stage: Stage) -> Table:
+    keys = [StatsCommand(user.user_id, policy) for user in stage.users for policy in POLICIES]
+    names = {user.user_id: user.name for user in stage.users}
     # LinUCB's five features are the first of epsilon-greedy's seven.
     headings = [label.replace("_", "\n") for label in LABELS]
-    table = _table("What was learned: theta, as /stats has it", ("person", "policy"), headings)
+    table = _make_table("Learned weights: theta, as in /stats", ("user", "policy"), headings)
     for key, found in zip(keys, await stage.services.readers.run(stats, keys), strict=True):
         theta = [f"{weight:+.2f}" for weight in found.theta]
         table.add_row(names[key.user_id], key.policy, *theta, end_section=key.policy == POLICIES[-1])
     return table
 
 
-def _worth(stage: Stage, decisions: Sequence[Shown]) -> Table:
-    table = _table(
+def _make_rewards_table(stage: Stage, decisions: Sequence[Shown]) -> Table:
+    table = _make_table(
         "Mean reward of a tip shown, counted by the caller",
-        ("person", "policy"),
+        ("user", "policy"),
         ("first week", "last week", "all weeks", "by chance"),
         caption="by chance: the mean, had the tips been drawn at random from the same candidates",
     )
-    for person in stage.people:
-        first_days, last_days = stage.first_day(person) + 7, stage.days - 7
+    for user in stage.users:
+        first_days, last_days = stage.first_day(user) + 7, stage.days - 7
         for policy in POLICIES:
-            own = [shown for shown in decisions if shown.person is person and shown.policy == policy]
+            own = [shown for shown in decisions if shown.user is user and shown.policy == policy]
             means = (
                 _mean_reward([shown for shown in own if shown.moment.day < first_days]),
                 _mean_reward([shown for shown in own if shown.moment.day >= last_days]),
                 _mean_reward(own),
                 _signed([shown.by_chance for shown in own]),
             )
-            table.add_row(person.name, policy, *means, end_section=policy == POLICIES[-1])
+            table.add_row(user.name, policy, *means, end_section=policy == POLICIES[-1])
     return table
 
 
-def _reactions(decisions: Sequence[Shown]) -> Table:
-    table = _table(
+def _make_reactions_table(decisions: Sequence[Shown]) -> Table:
+    table = _make_table(
         "Reactions to each prompt version, counted by the caller",
         ("prompt version",),
         ("shown", *(reaction.name.lower().replace("_", "\n") for reaction in Reaction), "rate", "mean\nreward"),
-        caption="the rest: no reaction; rate: share of done or helpful; people here prefer a version by construction,"
+        caption="the rest: no reaction; rate: share of done or helpful; users here prefer a version by construction,"
         " not for its words",
     )
     for version in (*VERSIONS, None):

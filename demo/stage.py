@@ -1,4 +1,4 @@
-"""What every part of the demo works with, and how far a long step has come."""
+"""The stage that every part of the demo shares, and the progress of a long step."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -8,22 +8,22 @@ from typing import TypeVar
 import numpy as np
 from rich.console import Console
 
-from demo.people import Moment, Person
+from demo.users import Moment, User
 from oo_ml.progress import progress
 from oo_ml.services.container import Services
 
 T = TypeVar("T")
 
-# How long before the end newcomers come, at most.
+# Newcomers come at most this long before the end.
 _NEWCOMERS_DAYS = 28
 
 
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """The services, the people, the days up to `now`, the source of the people's draws, and where to print."""
+    """The services, the users, the days up to `now`, the source of the users' draws, and where to print."""
 
     services: Services
-    people: Sequence[Person]
+    users: Sequence[User]
     days: int
     now: datetime
     rng: np.random.Generator
@@ -35,14 +35,14 @@ class Stage:
         ago = timedelta(days=self.days - 1 - day)
         return Moment(day, midnight - ago + timedelta(hours=hour, minutes=minutes))
 
-    def first_day(self, person: Person) -> int:
-        """Return the day on which somebody comes."""
-        return max(self.days - _NEWCOMERS_DAYS, 0) if person.is_newcomer else 0
+    def first_day(self, user: User) -> int:
+        """Return the day on which a user comes."""
+        return max(self.days - _NEWCOMERS_DAYS, 0) if user.is_newcomer else 0
 
 
-def steps(console: Console, what: str, items: Sequence[T]) -> Iterator[T]:
-    """Yield `items`, showing how many are done."""
-    with progress(console, what, len(items), lines=8) as advance:
+def track(console: Console, title: str, items: Sequence[T]) -> Iterator[T]:
+    """Yield `items`, and show how many are done."""
+    with progress(console, title, len(items), lines=8) as advance:
         for item in items:
             yield item
             advance(1)

@@ -1,25 +1,25 @@
-"""Tips for the people, written by the model: each prompt version is asked for everybody who wants them."""
+"""Tips written by the model: each prompt version is asked for every user who wants tips."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import uuid_utils.compat as uuid_utils
 
-from demo.people import Moment, Offer, Person, tasks_on
-from demo.stage import Stage, steps
+from demo.stage import Stage, track
+from demo.users import Candidate, Moment, User, list_tasks
 from oo_ml.errors import GatewayError, InvalidReplyError
 from oo_ml.services.prompts.generate import GenerateCommand, Generated
 
 VERSIONS = ("v1", "v2-mentor", "v3-few-shot")
 TIPS_A_CALL = 3
-# Before the day's first tip.
+# Before the first tip of the day.
 _HOUR = 6
 
 
 @dataclass(frozen=True, slots=True)
 class Tip:
-    """Words about a task, as the model wrote them."""
+    """A text about a task, as the model wrote it."""
 
     id: str
     content: str
@@ -29,7 +29,7 @@ class Tip:
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """What came of asking: each person's tips by version, and how each version's calls went."""
+    """Each user's tips by version, and the counts of each version's calls."""
 
     tips: dict[tuple[str, str], list[Tip]] = field(default_factory=dict)
     answered: Counter[str] = field(default_factory=Counter)
@@ -38,37 +38,37 @@ class Written:
 
 
 async def write_tips(stage: Stage) -> Written:
-    """Ask each version for tips about people's most urgent task, as of the morning on which they come.
+    """Ask each version for tips about the most urgent task of each user, as of the morning on which they come.
 
-    Where the model never finds to the JSON array that is counted and passed over: so small a model may well not.
+    A reply without the JSON array is counted and passed over: so small a model may never write one.
 
     Raises:
-        OoMlError: a call failed in another way.
+        OoMlError: a call failed for another reason.
     """
     written = Written()
-    calls = [(person, version) for person in stage.people if person.favourite_version for version in VERSIONS]
-    for person, version in steps(stage.console, "Writing tips", calls):
-        moment = stage.moment(stage.first_day(person), _HOUR)
-        task = max(tasks_on(person, moment.day, {}), key=lambda task: task.priority)
+    calls = [(user, version) for user in stage.users if user.favourite_version for version in VERSIONS]
+    for user, version in track(stage.console, "Writing tips", calls):
+        moment = stage.moment(stage.first_day(user), _HOUR)
+        task = max(list_tasks(user, moment.day, {}), key=lambda task: task.priority)
         try:
-            answer = await stage.services.generate(_command(person, version, task, moment))
+            answer = await stage.services.generate(_command(user, version, task, moment))
         except (GatewayError, InvalidReplyError):
             written.unusable[version] += 1
             continue
-        _add(written, person, task, answer)
+        _add(written, user, task, answer)
     return written
 
 
-def offer_tips(written: Written, person: Person, tasks: Sequence[Offer]) -> dict[str, list[Offer]]:
-    """Return what may be offered of each version: words about a task carry the features that the task has that day."""
-    by_id: Mapping[str, Offer] = {task.id: task for task in tasks}
+def list_tips(written: Written, user: User, tasks: Sequence[Candidate]) -> dict[str, list[Candidate]]:
+    """Return the candidates of each version; a tip has the features that its task has that day."""
+    by_id: Mapping[str, Candidate] = {task.id: task for task in tasks}
     return {
-        version: [_offer(tip, by_id[tip.task_id]) for tip in written.tips.get((person.user_id, version), ())]
+        version: [_candidate(tip, by_id[tip.task_id]) for tip in written.tips.get((user.user_id, version), ())]
         for version in VERSIONS
     }
 
 
-def _command(person: Person, version: str, task: Offer, moment: Moment) -> GenerateCommand:
+def _command(user: User, version: str, task: Candidate, moment: Moment) -> GenerateCommand:
     about = {
         "content": task.content,
         "priority": task.priority,
@@ -76,7 +76,7 @@ def _command(person: Person, version: str, task: Offer, moment: Moment) -> Gener
         "task_age_days": task.task_age_days,
     }
     return GenerateCommand(
-        user_id=person.user_id,
+        user_id=user.user_id,
         generation_id=uuid_utils.uuid7(nanoseconds=int(moment.at.timestamp()) * 10**9),
         created_at=moment.at,
         context={"hour_of_day": moment.hour, "day_of_week": moment.weekday, "tasks": [about]},
@@ -85,12 +85,12 @@ def _command(person: Person, version: str, task: Offer, moment: Moment) -> Gener
     )
 
 
-def _add(written: Written, person: Person, task: Offer, answer: Generated) -> None:
+def _add(written: Written, user: User, task: Candidate, answer: Generated) -> None:
     version = answer.prompt_version
     written.answered[version] += 1
     written.tokens[version] += answer.prompt_tokens + answer.completion_tokens
-    written.tips[person.user_id, version] = [Tip(tip.id, tip.content, version, task.id) for tip in answer.tips]
+    written.tips[user.user_id, version] = [Tip(tip.id, tip.content, version, task.id) for tip in answer.tips]
 
 
-def _offer(tip: Tip, task: Offer) -> Offer:
-    return Offer(tip.id, tip.content, task.id, task.priority, task.is_overdue, task.task_age_days, tip.prompt_version)
+def _candidate(tip: Tip, task: Candidate) -> Candidate:
+    return replace(task, id=tip.id, content=tip.content, prompt_version=tip.prompt_version)

@@ -1,10 +1,10 @@
-"""Bodies of calls, as short as a test can be."""
+"""Short bodies of calls, and an example of every call that uses the database."""
 
 from typing import Any
 
 
 def score(user_id: str = "ada", **overrides: Any) -> dict[str, Any]:  # noqa: ANN401 - JSON
-    """Two candidates, of which the first one wins while nothing is known."""
+    """Return a decision between two candidates, of which a fresh state chooses the first."""
     return {
         "user_id": user_id,
         "candidates": [
@@ -17,7 +17,7 @@ def score(user_id: str = "ada", **overrides: Any) -> dict[str, Any]:  # noqa: AN
 
 
 def reward(user_id: str = "ada", *, value: float = 1.0, **overrides: Any) -> dict[str, Any]:  # noqa: ANN401 - JSON
-    """The reaction to t1."""
+    """Return a reward for t1."""
     return {
         "user_id": user_id,
         "tip_id": "t1",

@@ -1,4 +1,4 @@
-"""Tips to choose from, for tests that call the services themselves."""
+"""Candidates for tests that call the services themselves."""
 
 from dataclasses import dataclass
 
@@ -7,7 +7,7 @@ from oo_ml.domain.features import Task
 
 @dataclass(frozen=True)
 class Candidate:
-    """What the services ask of a candidate."""
+    """A candidate as the services want it."""
 
     id: str
     source: str

@@ -1,4 +1,4 @@
-"""Draws until every possible outcome has come, so that no test fails by bad luck."""
+"""Draws until every possible outcome has come, so that no test depends on luck."""
 
 import math
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""`oo-ml` as people run it: a process of its own that knows nothing but the settings it is given."""
+"""`oo-ml` in a process of its own, with only the settings that the test gives."""
 
 import os
 import re
@@ -14,7 +14,7 @@ import httpx
 
 from tests.waiting import PATIENCE, until
 
-# A busy machine must not make a test fail, and whoever waits for a row is seen to wait.
+# A test must not fail because the machine is busy, and it can observe sessions that wait for a row lock.
 PATIENT = {
     "OO_ML_REQUEST_TIMEOUT": 20,
     "OO_ML_STATEMENT_TIMEOUT": 20,
@@ -26,7 +26,7 @@ _ADDRESS = re.compile(r"Uvicorn running on (http://\S+)")
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """What a command said, and how it ended."""
+    """The output and the exit code of a command."""
 
     code: int
     out: str
@@ -57,7 +57,7 @@ def start(*words: str, **variables: object) -> subprocess.Popen[str]:
 
 
 def environment(**variables: object) -> dict[str, str]:
-    """Return an environment without a home and without anybody's settings; None leaves a variable out."""
+    """Return an environment without a home and without settings; None leaves a variable out."""
     given = {"HOME": "/nonexistent", "COLUMNS": "200"} | variables
     return {"PATH": os.environ["PATH"]} | {name: str(value) for name, value in given.items() if value is not None}
 

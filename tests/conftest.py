@@ -9,7 +9,7 @@ import shutil
 import signal
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, ExitStack, suppress
+from contextlib import AbstractContextManager, ExitStack, closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ import psycopg
 import pytest
 from psycopg.sql import SQL, Identifier
 from pytest_postgresql import factories
+from pytest_postgresql.janitor import DatabaseJanitor
 from sqlalchemy import Engine, make_url
 
 from oo_ml import embedded_postgres
@@ -28,15 +29,16 @@ from oo_ml.storage.postgres import engine
 from oo_ml.storage.schema import migrate
 from tests.commands import processes_in
 from tests.gateway import Gateway, running_gateway
+from tests.reusable_database import ReusableDatabase
 from tests.run_directory import new_run_directory, run_directory
 from tests.serving import Service, serving
 from tests.waiting import until
 
-# A busy machine must not make a test fail.
+# A test must not fail because the machine is busy.
 hypothesis.settings.register_profile("patient", deadline=None)
 hypothesis.settings.load_profile("patient")
 
-# Settings of whoever runs the tests are not the tests'.
+# Settings in the environment of the test run must not reach the tests.
 for _variable in map(Settings.variable, Settings.model_fields):
     os.environ.pop(_variable, None)
 
@@ -48,7 +50,7 @@ ROLES = (MIGRATOR, SERVICE, ANALYST)
 def pytest_configure(config: pytest.Config) -> None:
     """Give the run a directory for its servers' data, which goes when all its processes have ended."""
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
-        # A shell starts what it puts in the background so, and commands of the tests would not hear of Ctrl-C either.
+        # A shell starts background jobs with SIGINT ignored, and the commands that tests start would inherit that.
         signal.signal(signal.SIGINT, signal.default_int_handler)
     if not hasattr(config, "workerinput"):
         held = ExitStack()
@@ -56,9 +58,17 @@ def pytest_configure(config: pytest.Config) -> None:
         config.add_cleanup(held.close)
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int | None:
+    """Run one process more than there are processors: tests also wait, for PostgreSQL and for time limits."""
+    if "PYTEST_XDIST_AUTO_NUM_WORKERS" in os.environ:
+        return None
+    return (os.cpu_count() or 1) + 1
+
+
 @dataclass(frozen=True, slots=True)
 class _Server:
-    """What pytest-postgresql asks of a server."""
+    """A server as pytest-postgresql wants it."""
 
     host: str
     port: int
@@ -71,17 +81,18 @@ class _Server:
 
 @pytest.fixture(scope="session")
 def pg_server() -> Iterator[_Server]:
-    """A server that the first test process starts and the last one stops; it forgets what it should sync."""
+    """A server without fsync that the first test process starts and the last one stops."""
     data_dir = run_directory() / "pg"
     with embedded_postgres.running(data_dir, bin_dir=None, start_timeout=60, fsync=False) as server:
-        # The superuser: whoever clones the template has to send autovacuum away from it first.
         superuser = _Server(str(server.socket_dir), server.port, "postgres")
         with psycopg.connect(_url(superuser.host, superuser.port, superuser.user, "postgres"), autocommit=True) as one:
-            # The log is never read again, and memory is what it takes up.
+            # The write-ahead log takes up memory and is never read.
             one.execute("ALTER SYSTEM SET max_wal_size = '128MB'")
+            # A template in use can't be cloned, and plans must not depend on when statistics were last gathered.
+            one.execute("ALTER SYSTEM SET autovacuum = off")
             one.execute("SELECT pg_reload_conf()")
             for role in ROLES:
-                # Another process of the run may have made it.
+                # Another process of the run may have created it.
                 with suppress(psycopg.errors.DuplicateObject, psycopg.errors.UniqueViolation):
                     one.execute(SQL("CREATE ROLE {} LOGIN").format(Identifier(role)))
         yield superuser
@@ -96,6 +107,17 @@ def _migrate(*, host: str, port: int, user: str, dbname: str, **_: object) -> No
     roles.grant_analyst(owner, make_settings(), ANALYST)
 
 
+def cloned(template: Any, name: str) -> DatabaseJanitor:  # noqa: ANN401 - a server of pytest-postgresql
+    """Return the context of a new database that is a clone of the template."""
+    return DatabaseJanitor(
+        user=template.user,
+        host=template.host,
+        port=template.port,
+        dbname=name,
+        template_dbname=template.template_dbname,
+    )
+
+
 def allow_migrations(superuser: psycopg.Connection[Any]) -> None:
     """Give the migrating role the one right that it needs: to create schemas in this database."""
     name = Identifier(superuser.info.dbname)
@@ -103,16 +125,27 @@ def allow_migrations(superuser: psycopg.Connection[Any]) -> None:
 
 
 postgresql_noproc = factories.postgresql_noproc(depends_on="pg_server", load=[_migrate])
-postgresql = factories.postgresql("postgresql_noproc")
 empty_postgresql_noproc = factories.postgresql_noproc(depends_on="pg_server", dbname="empty")
 empty_postgresql = factories.postgresql("empty_postgresql_noproc")
-other_postgresql_noproc = factories.postgresql_noproc(depends_on="pg_server", dbname="other", load=[_migrate])
-other_postgresql = factories.postgresql("other_postgresql_noproc")
+
+
+@pytest.fixture(scope="session")
+def reusable_database(postgresql_noproc: Any) -> Iterator[ReusableDatabase]:  # noqa: ANN401 - of pytest-postgresql
+    """A migrated database for the tests of this process, one after the other."""
+    with cloned(postgresql_noproc, postgresql_noproc.dbname) as janitor:
+        yield ReusableDatabase(janitor)
+
+
+@pytest.fixture
+def postgresql(reusable_database: ReusableDatabase) -> Iterator[psycopg.Connection[Any]]:
+    """A superuser's connection to a migrated database in which no test has left anything."""
+    with closing(reusable_database.connect()) as connection:
+        yield connection
 
 
 @pytest.fixture
 def database_url(postgresql: psycopg.Connection[Any]) -> str:
-    """The address of a migrated database that no other test sees, for a superuser."""
+    """The address of a migrated database that no other test uses now, for a superuser."""
     return url_of(postgresql)
 
 
@@ -135,14 +168,15 @@ def empty_database_url(empty_postgresql: psycopg.Connection[Any]) -> str:
 
 
 @pytest.fixture
-def other_database_url(other_postgresql: psycopg.Connection[Any]) -> str:
+def other_database_url(postgresql_noproc: Any) -> Iterator[str]:  # noqa: ANN401 - of pytest-postgresql
     """The address of one more migrated database."""
-    return url_of(other_postgresql)
+    with cloned(postgresql_noproc, f"other_{postgresql_noproc.dbname}") as other:
+        yield _url(postgresql_noproc.host, postgresql_noproc.port, postgresql_noproc.user, other.dbname)
 
 
 @pytest.fixture
 def db(service_url: str) -> Iterator[Engine]:
-    """The service's own kind of engine, with the service's role, on a migrated database."""
+    """An engine as the service creates it, with the service's role, on a migrated database."""
     created = engine.create(service_url, make_settings(), threads=8)
     yield created
     created.dispose()
@@ -150,7 +184,7 @@ def db(service_url: str) -> Iterator[Engine]:
 
 @pytest.fixture
 def admin(database_url: str) -> Iterator[Engine]:
-    """The same for a superuser, who may change the tables themselves."""
+    """The same for a superuser, which may change the tables."""
     created = engine.create(database_url, make_settings(), threads=8)
     yield created
     created.dispose()
@@ -187,13 +221,13 @@ def service(serve: Serve) -> Service:
 
 @pytest.fixture
 def second_service(serve: Serve) -> Service:
-    """One more on the same database: one alone makes a person's calls wait in their lane, not for each other's rows."""
+    """A second service on the same database: within one service, the calls of a user queue in their lane."""
     return serve(epsilon=0)
 
 
 @pytest.fixture
 def gateway() -> Iterator[Gateway]:
-    """A language model gateway of this test's own, which does what it is told to."""
+    """A language model gateway for this test, which behaves as scripted."""
     with running_gateway() as running:
         yield running
 
@@ -204,19 +238,19 @@ def home() -> Iterator[Path]:
     directory = Path(tempfile.mkdtemp(prefix="oo-ml-home-", dir=run_directory()))
     yield directory
     for process in processes_in(directory):
-        with suppress(ProcessLookupError):  # its parent was faster
+        with suppress(ProcessLookupError):  # its parent has ended it
             os.kill(process, signal.SIGQUIT)
     until(lambda: not processes_in(directory))
     shutil.rmtree(directory)
 
 
 def make_settings(**overrides: Any) -> Settings:  # noqa: ANN401
-    """Settings of a test: never this machine's, and too patient to be hurried by a busy machine."""
+    """Return settings for a test, which do not depend on this machine and wait long enough on a busy one."""
     return Settings(
         **{
             "data_dir": Path("/nonexistent"),
             "lock_timeout": 20,
-            # Whoever waits for a row is seen to wait; tests/execution/test_lanes.py has the real one.
+            # Tests observe sessions that wait for a row lock; tests/execution/test_lanes.py tests the real setting.
             "lane_lock_timeout": overrides.get("lock_timeout", 20),
             "statement_timeout": 20,
             "request_timeout": 20,
@@ -228,7 +262,7 @@ def make_settings(**overrides: Any) -> Settings:  # noqa: ANN401
 
 
 def url_of(connection: psycopg.Connection[Any]) -> str:
-    """Return the address of the database that a connection leads to."""
+    """Return the address of a connection's database."""
     info = connection.info
     return _url(info.host, info.port, info.user, info.dbname)
 

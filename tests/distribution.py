@@ -15,7 +15,7 @@ from oo_ml.storage.schema.tables import metadata
 USERS_TABLES: Final = frozenset(
     str(table) for table in metadata.tables.values() if table.info[PLACEMENT] == USERS[PLACEMENT]
 )
-# Immutable, whatever they are called with.
+# Immutable for any argument.
 _HARMLESS: Final = frozenset({"array_length", "octet_length", "num_nonnulls"})
 
 
@@ -25,7 +25,7 @@ def parse(statement: str) -> list[Any]:
 
 
 class _Assignments(Visitor):
-    """Collects what columns are set to, by UPDATE or ON CONFLICT DO UPDATE."""
+    """Collects the values of columns, set by UPDATE or ON CONFLICT DO UPDATE."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -61,7 +61,7 @@ class _Unfit(Visitor):
 
 
 def unfit_assignments(statement: Any) -> list[str]:  # noqa: ANN401
-    """Return what a statement sets columns to and may not: a volatile function, a subquery, an array slice."""
+    """Return the values that a statement must not set: a volatile function, a subquery, an array slice."""
     assignments = _Assignments()
     assignments(statement)
     unfit = _Unfit()
@@ -82,7 +82,7 @@ class _Selects(Visitor):
 
 
 def unfit_queries(statement: Any, users_relations: frozenset[str]) -> Iterator[str]:  # noqa: ANN401
-    """Yield what keeps a view or query from being distributed.
+    """Yield the parts that keep a view or query from being distributed.
 
     Args:
         statement: the parsed statement.
@@ -103,7 +103,7 @@ def unfit_queries(statement: Any, users_relations: frozenset[str]) -> Iterator[s
 
 
 def relations(statement: Any) -> set[str]:  # noqa: ANN401
-    """Return the qualified names of the tables and views that a statement reads, wherever in it."""
+    """Return the qualified names of the tables and views that a statement reads, anywhere in it."""
     found: set[str] = set()
 
     class _Relations(Visitor):

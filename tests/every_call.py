@@ -1,4 +1,4 @@
-"""Every call that the API has, made once and in an order in which each succeeds."""
+"""Every call of the API, made once and in an order in which each succeeds."""
 
 from typing import Any
 
@@ -11,7 +11,7 @@ REPORTS = ("reaction-rates", "rewards-by-day", "learning-curve", "prompt-costs",
 
 
 def make_every_call(service: Service, gateway: Gateway) -> None:
-    """Decide, learn, generate, reset, read, publish, report, export and erase; fail if a call does, or is left out."""
+    """Make every call of the OpenAPI document, and assert that each succeeds and that none is missing."""
     tried: set[tuple[str, str]] = set()
 
     def call(method: str, path: str, json: object = None, **parts: str) -> Any:  # noqa: ANN401 - JSON

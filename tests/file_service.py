@@ -1,4 +1,4 @@
-"""The files that the file-based service leaves behind, made as it made them."""
+"""State files in the format of the file-based service."""
 
 import json
 from pathlib import Path
@@ -12,7 +12,7 @@ SUFFIXES = {LINUCB: "", EPSILON_GREEDY: "_egreedy"}
 
 
 def content(policy: str = LINUCB, *, seed: int = 0, rewards: int = 9, **meta: Any) -> dict[str, Any]:  # noqa: ANN401 - JSON
-    """Return what a file holds after some rewards, drawn at random, whose sums use every bit of a float."""
+    """Return the content of a file after rewards drawn at random, so that the sums use every bit of a float."""
     rng = np.random.default_rng(seed)
     d = DIMENSIONS[policy]
     X = rng.uniform(-1, 1, (rewards, d))
@@ -32,7 +32,7 @@ def content(policy: str = LINUCB, *, seed: int = 0, rewards: int = 9, **meta: An
 
 
 def write(directory: Path, name: str, policy: str = LINUCB, **wanted: Any) -> dict[str, Any]:  # noqa: ANN401
-    """Write the file of a NAME, and return what it holds."""
+    """Write the file of a NAME, and return its content."""
     state = content(policy, **wanted)
     (directory / f"{name}{SUFFIXES[policy]}.json").write_text(json.dumps(state), "utf-8")
     return state

@@ -1,4 +1,4 @@
-"""Gates: hold a row, see who waits for it, let go. No test of concurrency sleeps and hopes."""
+"""Gates for tests of concurrency: hold a row lock, wait until other sessions wait for it, let it go."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,12 +21,12 @@ def holding_state(db: Engine, user_id: str, policy: str) -> Iterator[Connection]
 
 
 def wait_until_blocked(db: Engine, waiting: int) -> None:
-    """Return as soon as `waiting` backends of this database wait for a lock of another one."""
-    until(lambda: blocked(db) == waiting)
+    """Return as soon as `waiting` sessions of this database wait for a lock of another session."""
+    until(lambda: count_blocked(db) == waiting)
 
 
-def blocked(db: Engine) -> int:
-    """Return how many backends of this database wait for a lock of another one."""
+def count_blocked(db: Engine) -> int:
+    """Return the number of sessions of this database that wait for a lock of another session."""
     counted = scalar(
         db,
         "SELECT count(*) FROM pg_stat_activity"
@@ -37,7 +37,7 @@ def blocked(db: Engine) -> int:
 
 
 def has_blocked(db: Engine, seconds: float) -> bool:
-    """Tell whether a backend of this database has waited for a lock of another one for longer than `seconds`."""
+    """Tell whether a session of this database has waited for a lock of another session for longer than `seconds`."""
     return bool(
         scalar(
             db,

@@ -1,7 +1,7 @@
-"""A language model gateway on loopback that does what a test tells it to: answers well, badly, late, or not at all.
+"""A language model gateway on loopback that a test scripts: it answers well, badly, late, or not at all.
 
-`with running_gateway() as gateway:` starts one; `gateway.script(...)` says what successive calls meet, the last
-behaviour again and again; `gateway.requests` is what it was asked. It speaks real HTTP and runs in a thread of its own.
+`with running_gateway() as gateway:` starts one. `gateway.script(...)` sets the behaviours of successive calls; the
+last one repeats. `gateway.requests` holds the calls. It speaks real HTTP and runs in a thread of its own.
 """
 
 import asyncio
@@ -28,7 +28,7 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Exchange:
-    """What a behaviour works with: the connection, and the event that `let_go` sets."""
+    """The connection of a call, and the event that `let_go` sets."""
 
     reader: asyncio.StreamReader
     writer: asyncio.StreamWriter
@@ -94,7 +94,7 @@ def drip() -> Behaviour:
             exchange.writer.write(b" ")
             await exchange.writer.drain()
             with suppress(TimeoutError):
-                # The client says nothing more: this is the pace, and ends when the client hangs up.
+                # The client sends nothing more, so this only sets the pace, and fails when the client hangs up.
                 await asyncio.wait_for(exchange.reader.readexactly(1), DRIP_SECONDS)
 
     return behave
@@ -113,7 +113,7 @@ def flood() -> Behaviour:
 
 
 def bomb(size: int) -> Behaviour:
-    """Answer compressed, though nobody asked for it: few bytes that unpack to `size`."""
+    """Answer compressed, although the client did not ask for it: few bytes that unpack to `size`."""
     return answer(200, gzip.compress(b" " * size), **{"content-encoding": "gzip"})
 
 
@@ -135,7 +135,7 @@ def half_an_answer() -> Behaviour:
 
 @dataclass(slots=True)
 class Gateway:
-    """A running gateway: where it is, what it was asked, and over how many connections."""
+    """A running gateway: its address, its calls, and the number of connections."""
 
     loop: asyncio.AbstractEventLoop
     url: str = ""
@@ -145,7 +145,7 @@ class Gateway:
     released: asyncio.Event = field(default_factory=asyncio.Event)
 
     def script(self, *behaviours: Behaviour) -> None:
-        """Say what the calls from now on meet; the last behaviour stays. The calls recorded so far are forgotten."""
+        """Set the behaviours of the calls from now on; the last one repeats. Clears the recorded calls."""
         self.requests.clear()
         self.behaviours = list(behaviours)
 

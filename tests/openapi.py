@@ -1,4 +1,4 @@
-"""The promises of the OpenAPI document, which every answer in the tests has to keep: status, code, each field."""
+"""Checks of every answer against the OpenAPI document: status, code and each field."""
 
 import re
 from collections.abc import Mapping
@@ -21,7 +21,7 @@ _OF_NO_CALL: Final = {404: "not_found", 405: "method_not_allowed"}
 
 @cache
 def document() -> Json:
-    """The OpenAPI document."""
+    """Return the OpenAPI document."""
     return dict(create_api(Settings()).openapi())
 
 
@@ -31,7 +31,7 @@ def _validator(name: str) -> Draft202012Validator:
 
 
 def validator(schema: Mapping[str, Any]) -> Draft202012Validator:
-    """Return what checks a value against a schema of the document; a field that the schema does not name is wrong."""
+    """Return a validator for a schema of the document; a field that the schema does not name is an error."""
     schemas = document()["components"]["schemas"]
     closed = {
         name: {"additionalProperties": False, **one} if "properties" in one else one for name, one in schemas.items()
@@ -41,13 +41,13 @@ def validator(schema: Mapping[str, Any]) -> Draft202012Validator:
 
 @cache
 def _templates() -> list[tuple[re.Pattern[str], Json]]:
-    """The calls of each path; /stats/egreedy/{user_id} comes before /stats/{user_id}, which would match it too."""
+    """Return the calls of each path; /stats/egreedy/{user_id} is before /stats/{user_id}, which would match it too."""
     paths = sorted(document()["paths"].items(), key=lambda path: -len(re.sub(r"{\w+}", "", path[0])))
     return [(re.compile(re.sub(r"{\w+}", "[^?]*", path) + "$"), calls) for path, calls in paths]
 
 
 def check(response: httpx.Response) -> None:
-    """Fail unless the document promises such an answer."""
+    """Assert that the document promises such an answer."""
     path = response.request.url.raw_path.decode("ascii").partition("?")[0]
     if response.is_redirect or (response.is_success and _UNDOCUMENTED.match(path)):
         return

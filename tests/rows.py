@@ -1,4 +1,4 @@
-"""What is in the tables: every row of them, and the ledger folded once more, by nothing but numpy."""
+"""The rows of the tables, and the fold of the ledger by plain numpy."""
 
 from typing import Any
 
@@ -7,7 +7,7 @@ from sqlalchemy import Engine, text
 
 
 def everything(db: Engine) -> list[Any]:
-    """Every row of states, history, ledger and upkeep, in an order of its own; arrays as their bytes."""
+    """Return every row of states, decisions, ledger and upkeep, in a fixed order; arrays as bytes."""
     tables = {
         "policy_state": "user_id, policy",
         "feature_history": "position",
@@ -27,7 +27,7 @@ def everything(db: Engine) -> list[Any]:
 
 
 def assert_folded(db: Engine) -> None:
-    """Each state is the fold of its epoch's ledger, bit for bit, and no version is missing or there twice."""
+    """Assert that each state is the fold of its epoch's ledger, bit for bit, with each version exactly once."""
     with db.begin() as connection:
         states = connection.execute(text("SELECT * FROM oo_ml.policy_state")).all()
         ledger = connection.execute(text("SELECT * FROM oo_ml.reward_ledger ORDER BY version")).all()

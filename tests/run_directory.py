@@ -1,6 +1,6 @@
-"""Where the tests' servers keep their data: in memory if there is room, for disks are slow to make 300 files each time.
+"""The directory for the data of the tests' servers: in memory if there is room, because a disk creates files slowly.
 
-One directory a run, gone when the run ends; that of a run which was killed goes when the next one starts.
+Each run has one directory, which is removed when the run ends, or when the next run starts if the run was killed.
 """
 
 import fcntl
@@ -18,7 +18,7 @@ _MEMORY: Final = Path("/dev/shm")  # noqa: S108 - what is made there has a name 
 # Four times what the suite uses. A container often has 64 MB.
 _ROOM: Final = 2**30
 _PREFIX: Final = "oo-ml-tests-"
-# How the first process of a run tells the others.
+# The variable by which the first process of a run tells the others.
 _VARIABLE: Final = "OO_ML_TESTS_DIRECTORY"
 
 
@@ -52,9 +52,9 @@ def _place() -> Path:
 
 
 def _sweep(place: Path) -> None:
-    # A server that still runs there ends within a minute: PostgreSQL looks whether its postmaster.pid is there.
+    # A server that still runs there ends within a minute, because PostgreSQL checks that its postmaster.pid exists.
     for left in place.glob(f"{_PREFIX}*"):
-        with suppress(OSError), _opened(left) as lock:  # it is somebody else's, or another run was faster
+        with suppress(OSError), _opened(left) as lock:  # it belongs to another account, or another run has removed it
             if try_lock(lock, fcntl.LOCK_EX):
                 shutil.rmtree(left)
 

@@ -1,4 +1,4 @@
-"""A rule for every statement that a test sends: no `= ANY (list)` gets an empty list. pyproject.toml loads it.
+"""A check of every statement that a test sends: no `= ANY (list)` gets an empty list. pyproject.toml loads it.
 
 An empty list names no shard: a database that is distributed by user_id could not route the statement.
 """
@@ -14,12 +14,12 @@ from sqlalchemy import Engine, event
 from oo_ml.storage.postgres.binary_columns import Column
 
 _ANY: Final = re.compile(r"=\s*ANY\s*\(", re.IGNORECASE)
-# Statements of the test, in whichever thread they were sent.
+# Statements of the test, from any thread.
 broken: Final[list[str]] = []
 
 
 def empty_lists(statement: str, parameters: Mapping[str, Any] | Sequence[Mapping[str, Any]]) -> list[str]:
-    """Return the names of the empty lists of a statement with `= ANY`; of any other, nothing."""
+    """Return the names of the empty lists of a statement with `= ANY`."""
     if not _ANY.search(statement):
         return []
     rows = [parameters] if isinstance(parameters, Mapping) else parameters

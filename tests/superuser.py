@@ -1,4 +1,4 @@
-"""Changes of a database that only a superuser may make: to its tables, or to rows behind the service's back."""
+"""Changes of a database that only a superuser may make: to its tables, or to rows without the service."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,7 +9,7 @@ from sqlalchemy.pool import NullPool
 
 @contextmanager
 def superuser(db: Engine) -> Iterator[Connection]:
-    """A superuser's transaction on the database that an engine leads to."""
+    """Open a superuser's transaction on the database of an engine."""
     url = db.url.set(drivername="postgresql+psycopg", username="postgres")
     with create_engine(url, poolclass=NullPool).begin() as connection:
         yield connection

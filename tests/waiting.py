@@ -1,4 +1,4 @@
-"""Waiting for something to become true, instead of sleeping and hoping."""
+"""Waiting for a condition, instead of sleeping for a time."""
 
 import time
 from collections.abc import Callable

@@ -9,7 +9,8 @@ from psycopg.sql import SQL, Identifier
 from sqlalchemy import Engine, text
 
 from tests.analytics.test_contract import VIEWS
-from tests.services.upkeep.daily_sums.people import People
+from tests.services.upkeep.daily_sums.counting import NOW
+from tests.simulated_users import SimulatedUsers
 
 # In a search path before pg_catalog. Whichever of them a report took for PostgreSQL's own would say so.
 TRAPS = """
@@ -63,7 +64,7 @@ def traps() -> Iterator[str]:
 
 def test_search_path_of_the_reader(db: Engine, stranger: psycopg.Connection[Any]) -> None:
     """Names and operators in reports are bound at creation, whatever the reader's search_path."""
-    People(db, 21).live(60)
+    SimulatedUsers(db, 21, now=NOW).act(60)
     with pytest.raises(psycopg.errors.RaiseException, match="caught as stranger"):
         stranger.execute("SELECT 1::float8 + 1::float8")
     for view in VIEWS:

@@ -17,8 +17,7 @@ from oo_ml.domain.policies import DIMENSIONS, EPSILON_GREEDY, LINUCB
 from oo_ml.services.decisions.decide import Answer, DecideCommand, Parameters, decide
 from oo_ml.services.decisions.learn import DecisionRewardCommand, learn
 from tests.candidates import Candidate
-from tests.services.upkeep.daily_sums.counting import count_all
-from tests.services.upkeep.daily_sums.people import NOW
+from tests.services.upkeep.daily_sums.counting import NOW, count_all
 from tests.superuser import superuser
 
 PARAMETERS = Parameters(alpha=1.0, epsilon=0.1, exploration=0.3)

@@ -7,8 +7,8 @@ import pytest
 from sqlalchemy import Engine, text
 
 from oo_ml.services.users.erase import erase
-from tests.services.upkeep.daily_sums.counting import count_all
-from tests.services.upkeep.daily_sums.people import NOW, People
+from tests.services.upkeep.daily_sums.counting import NOW, count_all
+from tests.simulated_users import USERS, SimulatedUsers
 
 EVER = date(2000, 1, 1)
 YESTERDAY = NOW.date() - timedelta(days=1)
@@ -28,16 +28,16 @@ DONE = """
 
 def test_prompt_costs(db: Engine, database_url: str) -> None:
     """Every number equals the one from the calls, for all days and some, after an erasure; latencies within 1.8 %."""
-    people = People(db, 21)
-    people.live(150)
-    for _ in range(200):
-        people.generate()
+    simulated = SimulatedUsers(db, 21, now=NOW)
+    simulated.act(150)
+    for number in range(200):
+        simulated.generate(USERS[number % len(USERS)])
     assert_right(db)
     count_all(db, database_url)
     assert_right(db)
     assert_right(db, since=YESTERDAY)
-    people.live(50)
-    people.generate()
+    simulated.act(50)
+    simulated.generate()
     with db.begin() as connection:
         erase(connection, ["ada"])
     assert_right(db)
@@ -46,12 +46,12 @@ def test_prompt_costs(db: Engine, database_url: str) -> None:
 
 def test_version_without_calls(db: Engine, database_url: str) -> None:
     """A version without calls, or only with those of erased users, has no row."""
-    people = People(db, 22)
-    for _ in range(30):
-        people.generate()
+    simulated = SimulatedUsers(db, 22, now=NOW)
+    for number in range(30):
+        simulated.generate(USERS[number % len(USERS)])
     count_all(db, database_url)
     with db.begin() as connection:
-        erase(connection, ["ada", "ben", "zoë"])
+        erase(connection, USERS)
         assert connection.execute(text("SELECT * FROM analytics.prompt_costs")).all() == []
 
 

@@ -11,8 +11,8 @@ from sqlalchemy import Engine, text
 from oo_ml.errors import OoMlError
 from oo_ml.services.decisions.learn import CorrectCommand, correct
 from tests.analytics.test_contract import REACTIONS, VIEWS
-from tests.services.upkeep.daily_sums.counting import count_all
-from tests.services.upkeep.daily_sums.people import People
+from tests.services.upkeep.daily_sums.counting import NOW, count_all
+from tests.simulated_users import SimulatedUsers
 
 Z95 = 1.959963984540054
 NAMES = {1.0: "done", 0.5: "helpful", 0.0: "snooze", -0.5: "not_helpful", -1.0: "dismiss"}
@@ -21,8 +21,8 @@ Row = Mapping[Any, Any]
 
 def test_reaction_rates(db: Engine, database_url: str) -> None:
     """Every number equals the one from the decisions, by version, policy, both, neither, and by day."""
-    people = People(db, 11)
-    people.live(250)
+    simulated = SimulatedUsers(db, 11, now=NOW)
+    simulated.act(250)
     with db.begin() as connection:
         # As if some of the versions had been drawn by weight.
         connection.execute(
@@ -34,18 +34,20 @@ def test_reaction_rates(db: Engine, database_url: str) -> None:
     assert_right(db)
     count_all(db, database_url)
     assert_right(db)
-    people.live(60)
+    simulated.act(60)
     assert_right(db)
 
 
 def test_tiny_reward(db: Engine, database_url: str) -> None:
     """A reward whose square PostgreSQL can't represent breaks neither counting nor a report."""
-    people = People(db, 12)
-    people.live(40)
-    user_id, decision_id = people.made[0]
+    simulated = SimulatedUsers(db, 12, now=NOW)
+    simulated.act(80)
+    decision_id, command = next(iter(simulated.decisions.items()))
     for reward in (5e-324, -1e-200, None, 1e-31):
         with db.begin() as connection:
-            [outcome] = correct(connection, [CorrectCommand(user_id, decision_id, reward, people.later())])
+            [outcome] = correct(
+                connection, [CorrectCommand(command.user_id, decision_id, reward, simulated.draw_time())]
+            )
         assert not isinstance(outcome, OoMlError)
         for view in VIEWS:
             with db.begin() as connection:

@@ -10,7 +10,7 @@ from sqlalchemy import Engine, text
 
 from oo_ml.domain.policies import DIMENSIONS
 from tests.commands import Done, oo_ml
-from tests.services.evaluation.world import CERTAIN, EXPLORING, NOON, World
+from tests.simulated_users import CERTAIN, EXPLORING, NOON, SimulatedUsers
 
 # Where it is noon five hours later.
 PATIENT: dict[str, Any] = {
@@ -34,19 +34,19 @@ def evaluate(database_url: str, *words: str) -> Done:
 
 
 @pytest.fixture
-def world(db: Engine) -> World:
+def simulated(db: Engine) -> SimulatedUsers:
     """Forty decisions by each policy, of which the second half was drawn at random a day later; two wait."""
-    world = World(db, 1)
+    users = SimulatedUsers(db, 1)
     for policy in DIMENSIONS:
         for number in range(40):
             parameters, days = (CERTAIN, 0) if number < 20 else (EXPLORING, 1)
             at = NOON + timedelta(days=days, seconds=number)
-            world.react(world.show(policy=policy, ids=["a", "b"], parameters=parameters, at=at))
-        world.show(policy=policy, at=NOON + timedelta(days=2))
-    return world
+            users.react(users.decide(policy=policy, ids=["a", "b"], parameters=parameters, at=at))
+        users.decide(policy=policy, at=NOON + timedelta(days=2))
+    return users
 
 
-@pytest.mark.usefixtures("world")
+@pytest.mark.usefixtures("simulated")
 def test_it_is_printed_for_people(database_url: str) -> None:
     """A table, what the numbers are worth, and a sentence; how far it has come goes to standard error."""
     done = evaluate(
@@ -76,7 +76,7 @@ def test_it_is_printed_for_people(database_url: str) -> None:
     assert lines[-1].endswith("of its own policy.")
 
 
-@pytest.mark.usefixtures("world")
+@pytest.mark.usefixtures("simulated")
 def test_it_is_printed_as_json(database_url: str) -> None:
     """The same as an object."""
     done = evaluate(database_url, "--target", "uniform", "--since", "2026-11-24T13:00+01:00", "--json")
@@ -97,7 +97,7 @@ def test_it_is_printed_as_json(database_url: str) -> None:
     assert found["dr"]["low"] < found["dr"]["estimate"] < found["dr"]["high"]
 
 
-@pytest.mark.usefixtures("world")
+@pytest.mark.usefixtures("simulated")
 def test_what_the_log_cannot_support_is_refused(database_url: str) -> None:
     """One line on standard error, which says what to do, and exit code 1; with --json an object too."""
     done = evaluate(database_url, "--target", "uniform", "--policy", "linucb-v1")
@@ -118,11 +118,11 @@ def test_an_empty_log_is_said_so(database_url: str) -> None:
     assert done == Done(1, f'{{"refused": "{sentence}"}}\n', f"error: {sentence}\n")
 
 
-def test_a_contradicted_log_is_said_so(database_url: str, db: Engine, world: World) -> None:
+def test_a_contradicted_log_is_said_so(database_url: str, db: Engine, simulated: SimulatedUsers) -> None:
     """One line, and no JSON: it was not refused, it failed."""
     with db.begin() as connection:
         connection.execute(text("DELETE FROM oo_ml.reward_ledger WHERE version = 7"))
-    del world
+    del simulated
     done = evaluate(database_url, "--target", "greedy", "--json")
     assert (done.code, done.out) == (1, "")
     assert done.err.startswith("error: ada: egreedy-v1, ")

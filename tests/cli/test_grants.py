@@ -13,7 +13,8 @@ from oo_ml.storage.schema import migrate
 from tests.analytics.test_contract import VIEWS
 from tests.commands import Done, oo_ml
 from tests.conftest import MIGRATOR, SERVICE, as_role, make_settings, url_of
-from tests.services.upkeep.daily_sums.people import People
+from tests.services.upkeep.daily_sums.counting import NOW
+from tests.simulated_users import SimulatedUsers
 
 # Statements that an analyst may not run.
 FORBIDDEN = (
@@ -55,7 +56,7 @@ def grant(kind: str, url: str, role: str) -> Done:
 
 def test_an_analyst_reads_the_reports_and_nothing_else(db: Engine, analyst_url: str) -> None:
     """Every view, with the rows that the service's role reads there."""
-    People(db, 3).live(40)
+    SimulatedUsers(db, 3, now=NOW).act(40)
     with psycopg.connect(analyst_url, autocommit=True) as analyst:
         for view in VIEWS:
             name = SQL("SELECT count(*) FROM analytics.{}").format(Identifier(view))

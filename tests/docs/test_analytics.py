@@ -17,14 +17,13 @@ from pathlib import Path
 from typing import Any, Final
 
 import pytest
-from pytest_postgresql.janitor import DatabaseJanitor
 from sqlalchemy import Engine, text
 
 from oo_ml.embedded_postgres import binaries
 from oo_ml.services.database import single_worker
 from oo_ml.services.upkeep.daily_sums import count_days
 from oo_ml.storage.postgres import engine
-from tests.conftest import ANALYST, MIGRATOR, as_role, make_settings
+from tests.conftest import ANALYST, MIGRATOR, as_role, cloned, make_settings
 from tests.docs.analytics_world import weeks
 from tests.waiting import until
 
@@ -49,10 +48,7 @@ class Lived:
 def lived(postgresql_noproc: Any, worker_id: str) -> Iterator[Lived]:  # noqa: ANN401 - of pytest-postgresql
     """The weeks lived and counted."""
     server, name = postgresql_noproc, f"docs_{worker_id}"
-    janitor = DatabaseJanitor(
-        user=server.user, host=server.host, port=server.port, dbname=name, template_dbname=server.template_dbname
-    )
-    with janitor:
+    with cloned(server, name):
         address = f"{name}?host={server.host}&port={server.port}"
         url = f"postgresql://{server.user}@/{address}"
         db = engine.create(url, make_settings(), threads=2)

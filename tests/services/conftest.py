@@ -1,4 +1,4 @@
-"""A stage on which lives are played: a service that can be restarted, on a database that stays."""
+"""The stage of simulated lives: a service that can be restarted, on a database that stays."""
 
 from collections.abc import Iterator
 from contextlib import ExitStack

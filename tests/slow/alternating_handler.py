@@ -11,7 +11,7 @@ _SCRIPT = json.loads(Path(__file__).with_name("replies.json").read_text())
 
 
 class Alternating(litellm.CustomLLM):  # type: ignore[misc, unused-ignore]
-    """Has its next reply ready."""
+    """A provider with a list of replies."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -12,15 +12,15 @@ from tests.slow.litellm_proxy import litellm_proxy
 
 @pytest.fixture(scope="session")
 def announce(request: pytest.FixtureRequest) -> Callable[[str], None]:
-    """Say something that pytest does not swallow: an installation takes its time."""
+    """Print a message past pytest's capture, because an installation takes a while."""
     capture = request.config.pluginmanager.get_plugin("capturemanager")
     assert capture is not None
 
-    def say(text: str) -> None:
+    def print_message(text: str) -> None:
         with capture.global_and_fixture_disabled():
             print(f"\n{text}", flush=True)  # noqa: T201
 
-    return say
+    return print_message
 
 
 @pytest.fixture(scope="session")

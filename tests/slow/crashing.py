@@ -1,4 +1,4 @@
-"""A PostgreSQL and a service on it, each in processes of its own, that are killed without warning and come back."""
+"""A PostgreSQL and a service in processes of their own, which are killed without warning and started again."""
 
 import os
 import signal
@@ -16,7 +16,7 @@ from tests.waiting import PATIENCE, until
 
 
 class Machine:
-    """What runs. The database keeps its promises: it syncs what it commits."""
+    """The running processes. The database syncs each commit."""
 
     def __init__(self, directory: Path, held: ExitStack) -> None:
         self._directory = directory
@@ -29,7 +29,7 @@ class Machine:
 
     @property
     def address(self) -> str:
-        """Where the service was reached last."""
+        """The last address of the service."""
         return str(self._service.client.base_url).rstrip("/")
 
     def kill_service(self) -> None:
@@ -42,7 +42,7 @@ class Machine:
         self._kill_database(processes_in(self._data / "postgres"))
 
     def kill_postmaster(self) -> None:
-        """End PostgreSQL's first process with SIGKILL, let the others notice, and start it again."""
+        """End PostgreSQL's first process with SIGKILL, wait until the others end, and start it again."""
         self._kill_database(set())
 
     def _kill_database(self, others: set[int]) -> None:

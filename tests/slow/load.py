@@ -1,4 +1,7 @@
-"""Clients that make calls of a service while it comes and goes, and remember what they sent and what they were told."""
+"""Clients for the kill tests: they call a service that comes and goes, and record each call and its answer.
+
+A load generator and no simulation: its users have no tastes, and no reaction takes time.
+"""
 
 import random
 import threading
@@ -32,7 +35,7 @@ _PAUSE: Final = 0.02
 
 @dataclass(slots=True)
 class Call:
-    """A call, and what became of it.
+    """A call, and its answer.
 
     Attributes:
         name: the user, and what is this call's alone: the decision, or a tip that nobody was ever shown.
@@ -49,13 +52,13 @@ class Call:
 
     @property
     def is_acknowledged(self) -> bool:
-        """Whether the client was told that it is done."""
+        """Whether the call was acknowledged."""
         return self.answer is not None and self.answer.status_code == 200
 
 
 @dataclass(slots=True)
 class Load:
-    """What all clients have sent so far."""
+    """The calls that all clients have sent so far."""
 
     address: Callable[[], str]
     scores: list[Call] = field(default_factory=list)
@@ -67,7 +70,7 @@ class Load:
 
     @contextmanager
     def running(self) -> Iterator[None]:
-        """Send it all while the block runs, and go on until the end, unless the block fails."""
+        """Send the calls while the block runs, and go on to the last one unless the block fails."""
         with ThreadPoolExecutor(CLIENTS) as threads:
             self._clients = [threads.submit(_Client(self, number).run) for number in range(CLIENTS)]
             try:
@@ -84,12 +87,12 @@ class Load:
             client.result()
 
     def count(self) -> None:
-        """One more has been answered."""
+        """Count an answered call."""
         with self._lock:
             self._answered += 1
 
     def is_over_in(self, seconds: float) -> bool:
-        """Wait, and tell whether it is in vain."""
+        """Wait, and return whether there is no more call to send."""
         return self._is_over.wait(seconds)
 
 
@@ -146,7 +149,7 @@ class _Client:
         self._sent.append(call)
 
     def _ask_again(self) -> None:
-        """Repeat some calls, early ones too; what was said is said once more."""
+        """Repeat some calls, early ones too; the answers must be the same."""
         for call in self._random.sample(self._sent, AGAIN):
             again = replace(call, answer=None)
             self._send(again, {200})

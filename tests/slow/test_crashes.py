@@ -46,13 +46,13 @@ def db(running: Machine) -> Iterator[Engine]:
     [[Machine.kill_service], [Machine.kill_database, Machine.kill_postmaster]],
     ids=["the service", "PostgreSQL"],
 )
-def test_what_was_acknowledged_is_there_once(
+def test_kills_lose_no_acknowledged_call(
     running: Machine, db: Engine, kills: Sequence[Callable[[Machine], None]]
 ) -> None:
-    """Ten kills in the middle of two thousand calls; clients call again, by the same names, until they are told.
+    """Ten kills in the middle of two thousand calls lose no acknowledged call and apply none twice.
 
-    At their end they ask for some of it once more. A few clients call once and no more: what they were not told of may
-    be there or not, but not twice.
+    Clients repeat a call with the same ids until it is acknowledged, and repeat some acknowledged calls at the end. A
+    few clients call once only: a call of theirs without an acknowledgement may be stored or not, but not twice.
     """
     load = Load(lambda: running.address)
     moments = sorted(random.Random(len(kills)).sample(range(50, CALLS - 150), KILLS))  # noqa: S311

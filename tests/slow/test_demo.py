@@ -1,4 +1,4 @@
-"""`make demo`, for a week of one person."""
+"""`make demo`, for a week of one user."""
 
 import os
 import signal
@@ -20,16 +20,16 @@ pytestmark = pytest.mark.slow
 def command(announce: Callable[[str], None], tmp_path: Path) -> list[str]:
     """A short demo, with its data in this test's directory."""
     install_offline_model(announce)
-    short = ["--weeks", "1", "--people", "1", "--data-dir", str(tmp_path)]
+    short = ["--weeks", "1", "--users", "1", "--data-dir", str(tmp_path)]
     return [sys.executable, "-m", "demo", *short]
 
 
-def test_a_week(command: list[str], tmp_path: Path) -> None:
-    """It ends with the tables and says where to look; what is there is the same week if it runs a second time."""
+def test_week(command: list[str], tmp_path: Path) -> None:
+    """The demo ends with its tables and the page's address; a second run replaces the same week."""
     for _ in range(2):
         demo = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603
         assert (demo.returncode, demo.stderr) == (0, ""), demo.stdout
-        for heading in ("What was learned", "Mean reward of a tip shown", "Reactions to each prompt version"):
+        for heading in ("Learned weights", "Mean reward of a tip shown", "Reactions to each prompt version"):
             assert heading in demo.stdout
         assert "Verified: " in demo.stdout
         assert f"OO_ML_DATA_DIR={tmp_path} " in demo.stdout
@@ -48,7 +48,7 @@ def test_a_week(command: list[str], tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_interrupted(command: list[str], tmp_path: Path, number: signal.Signals, status: int) -> None:
+def test_interruption(command: list[str], tmp_path: Path, number: signal.Signals, status: int) -> None:
     """Ctrl-C and kill stop the model and the PostgreSQL."""
     environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as demo:  # noqa: S603

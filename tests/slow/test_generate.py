@@ -48,8 +48,8 @@ def stored(db: Engine) -> list[Any]:
         return [tuple(row) for row in connection.execute(rows)]
 
 
-def test_prose_first_and_json_then(serve: Serve, alternating_gateway: Gateway, db: Engine) -> None:
-    """One answer, two attempts, and the tokens of both."""
+def test_retry_after_prose(serve: Serve, alternating_gateway: Gateway, db: Engine) -> None:
+    """A reply in prose is followed by a second attempt; the answer counts the tokens of both."""
     answer = generate(behind(serve, alternating_gateway))
     assert answer.status_code == 200
     assert [tip["content"] for tip in answer.json()["candidates"]] == [tip["content"] for tip in TIPS]
@@ -59,7 +59,7 @@ def test_prose_first_and_json_then(serve: Serve, alternating_gateway: Gateway, d
 
 
 def test_wrong_key(serve: Serve, alternating_gateway: Gateway, db: Engine) -> None:
-    """The gateway's refusal is a 502 with its own words, and is stored as such."""
+    """A gateway's refusal of the key is a 502 with the gateway's words, and is stored."""
     answer = generate(behind(serve, alternating_gateway, litellm_master_key=SecretStr("sk-wrong")))
     assert answer.status_code == 502
     assert "No connected db." in answer.json()["detail"]
@@ -67,8 +67,8 @@ def test_wrong_key(serve: Serve, alternating_gateway: Gateway, db: Engine) -> No
 
 
 @pytest.mark.parametrize("version", ["v1", "v2-mentor", "v3-few-shot"])
-def test_small_model_held_to_the_shape(serve: Serve, smollm2_gateway: Gateway, db: Engine, version: str) -> None:
-    """With json_schema even the smallest model gives the tips asked for, whatever they say."""
+def test_small_model_with_schema(serve: Serve, smollm2_gateway: Gateway, db: Engine, version: str) -> None:
+    """With json_schema even the smallest model gives the tips asked for."""
     answer = generate(behind(serve, smollm2_gateway, llm_response_format="json_schema"), prompt_version=version)
     assert answer.status_code == 200, answer.text
     tips = answer.json()["candidates"]
@@ -82,8 +82,8 @@ def test_small_model_held_to_the_shape(serve: Serve, smollm2_gateway: Gateway, d
     assert (prompt_tokens, completion_tokens) == (answer.json()["prompt_tokens"], answer.json()["completion_tokens"])
 
 
-def test_small_model_left_to_itself(serve: Serve, smollm2_gateway: Gateway, db: Engine) -> None:
-    """Without a schema it may find to JSON or not; there is no third way, and the rows say which it was."""
+def test_small_model_without_schema(serve: Serve, smollm2_gateway: Gateway, db: Engine) -> None:
+    """Without a schema a reply is either valid or refused, and the rows tell which."""
     service = behind(serve, smollm2_gateway)
     answers = [generate(service) for _ in range(2)]
     assert {answer.status_code for answer in answers} <= {200, 502}
@@ -92,8 +92,8 @@ def test_small_model_left_to_itself(serve: Serve, smollm2_gateway: Gateway, db: 
     assert set(outcomes) <= {"ok", "invalid_reply"}
 
 
-def test_small_model_without_a_gateway(serve: Serve, smollm2: Gateway) -> None:
-    """llama.cpp's own server will do as a gateway."""
+def test_small_model_without_gateway(serve: Serve, smollm2: Gateway) -> None:
+    """llama.cpp's own server works as a gateway."""
     answer = generate(behind(serve, smollm2, llm_response_format="json_schema"))
     assert answer.status_code == 200, answer.text
     assert answer.json()["model"] == "tip-generator"

@@ -117,14 +117,14 @@ def no_warnings(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
     ids=str,
 )
 def test_every_call(url: str, gateway: Gateway, settings: dict[str, Any]) -> None:
-    """Each succeeds, upkeep beside it, whatever the sessions are set to."""
+    """Every call succeeds beside upkeep, whatever settings the pooled sessions have."""
     every = make_settings(litellm_url=gateway.url, upkeep_interval=0.1, **UNPREPARED, **settings)
     with serving(every, url) as service:
         make_every_call(service, gateway)
 
 
-def test_times_are_in_utc(url: str) -> None:
-    """The time zone of the service's role is none of a client's business."""
+def test_times_in_utc(url: str) -> None:
+    """Times are in UTC, whatever the time zone of the service's role."""
     with serving(make_settings(**UNPREPARED), url) as service:
         service.client.post("/score", json=calls.score())
         [decision] = service.client.get("/users/ada/decisions").json()["items"]
@@ -134,7 +134,7 @@ def test_times_are_in_utc(url: str) -> None:
 
 
 def test_upkeep(url: str, db: Engine) -> None:
-    """A month is made, default rewards are given and days are added up, in the background."""
+    """Upkeep creates a month, gives default rewards and counts days in the background."""
     month = f"oo_ml.feature_history_{month_of(datetime.now(UTC), 3):%Y_%m}"
     tamper(db, f"DROP TABLE {month}")
     with serving(make_settings(upkeep_interval=0.1, reward_wait=0.1, **UNPREPARED), url) as service:
@@ -154,8 +154,8 @@ def test_upkeep(url: str, db: Engine) -> None:
     ],
     ids=str,
 )
-def test_each_transaction_has_the_limits_of_its_pool(url: str, kind: dict[str, bool], shown: list[str]) -> None:
-    """Those of a lane, too; the session's own limits are neither used nor changed."""
+def test_transaction_limits(url: str, kind: dict[str, bool], shown: list[str]) -> None:
+    """Each transaction, of a lane too, has the limits of its pool and leaves those of the session unchanged."""
     settings = make_settings(
         lock_timeout=2, lane_lock_timeout=0.25, statement_timeout=3, request_timeout=4, long_timeout=60, **UNPREPARED
     )
@@ -167,8 +167,8 @@ def test_each_transaction_has_the_limits_of_its_pool(url: str, kind: dict[str, b
     created.dispose()
 
 
-def test_a_row_that_another_session_holds_keeps_only_its_user_waiting(url: str, db: Engine) -> None:
-    """All are in one lane: without its limit it would wait for the row, and every other user behind it."""
+def test_locked_row_delays_one_user(url: str, db: Engine) -> None:
+    """A locked row delays its own user only, although all users share one lane."""
     settings = make_settings(lanes=1, lane_lock_timeout=0.1, **UNPREPARED)
     with serving(settings, url) as service, ThreadPoolExecutor(1) as client:
         assert service.client.post("/score", json=calls.score("ada")).status_code == 200
@@ -182,7 +182,7 @@ def test_a_row_that_another_session_holds_keeps_only_its_user_waiting(url: str, 
 
 
 def test_many_clients(url: str, db: Engine) -> None:
-    """Two services share the pool; decisions and rewards of the same users meet, and every state is right."""
+    """Two services share the pool, decisions and rewards of the same users meet, and every state is right."""
     with ExitStack() as running, ThreadPoolExecutor(CLIENTS) as clients:
         services = [running.enter_context(serving(make_settings(**UNPREPARED), url)) for _ in range(2)]
         for done in [clients.submit(act, services, number) for number in range(CLIENTS)]:
@@ -209,7 +209,7 @@ def act(services: list[Service], client: int) -> None:
 
 
 def test_commands(url: str) -> None:
-    """Those that work beside a service."""
+    """The commands that work beside a service work through the pooler."""
     with serving(make_settings(**UNPREPARED), url) as service:
         service.client.post("/score", json=calls.score())
     exported = command(url, "export", "--user", "ada")
@@ -222,8 +222,8 @@ def test_commands(url: str) -> None:
 @pytest.mark.parametrize(
     "words", [("upgrade",), ("check",), ("downgrade", "-1", "--yes"), ("grant-service", SERVICE)], ids=str
 )
-def test_migrations_refuse_it(database_url: str, bouncer: Bouncer, words: tuple[str, ...]) -> None:
-    """The settings and locks of a migration would stay in a session that other clients get."""
+def test_migrations_refuse_a_pooler(database_url: str, bouncer: Bouncer, words: tuple[str, ...]) -> None:
+    """Migrations refuse a pooler, because their settings and locks would stay in a session of other clients."""
     through = bouncer.in_front_of(as_role(database_url, MIGRATOR))
     done = command(through, "db", *words)
     assert (done.code, done.err.count("\n")) == (1, 1), done.err

@@ -1,1 +1,1 @@
-"""The world that docs/guides/analytics.md shows: simulated people, lived through the services themselves."""
+"""The simulated weeks behind docs/guides/analytics.md."""

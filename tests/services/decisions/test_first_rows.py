@@ -35,7 +35,7 @@ from oo_ml.storage.states import StateKey
 from tests import calls
 from tests.candidates import Candidate
 from tests.conftest import make_settings
-from tests.gates import blocked, scalar, wait_until_blocked
+from tests.gates import count_blocked, scalar, wait_until_blocked
 from tests.services.lives.state_machine import answer_of
 from tests.services.reference_policies import DOORS
 from tests.serving import Service
@@ -219,7 +219,7 @@ def test_first_calls_of_two_kinds(
             wait_until_blocked(db, 1)
             answers.append(clients.submit(started[second]))
             # There is nobody to be reset yet.
-            until(lambda: blocked(db) + answers[1].done() == 2)
+            until(lambda: count_blocked(db) + answers[1].done() == 2)
             creating.commit() if goes_through else creating.rollback()
         assert [answer.result().status_code for answer in answers] == [200, 200]
     if second == "score by the same name":
@@ -240,7 +240,7 @@ def test_first_call_and_erasure(service: Service, db: Engine, *, goes_through: b
             scored = clients.submit(service.client.post, "/score", json=calls.score(decision_id=D))
             wait_until_blocked(db, 1)
             erased = clients.submit(service.client.delete, "/users/ada")
-            until(lambda: blocked(db) + erased.done() == 2)
+            until(lambda: count_blocked(db) + erased.done() == 2)
             creating.commit() if goes_through else creating.rollback()
         assert scored.result().status_code == 200
         gone = erased.result().json()["erased"]["feature_history"]

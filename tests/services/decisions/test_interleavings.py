@@ -17,7 +17,7 @@ from sqlalchemy import Engine
 from oo_ml.domain.policies import EPSILON_GREEDY, LINUCB
 from oo_ml.storage.states import StateKey
 from tests import calls
-from tests.gates import blocked, holding_state, scalar
+from tests.gates import count_blocked, holding_state, scalar
 from tests.services.lives.reference_user import Answer, Person
 from tests.services.lives.state_machine import Life, answer_of
 from tests.services.reference_policies import DOORS, alike
@@ -177,5 +177,5 @@ def at_the_gate(db: Engine, key: StateKey, *started: Callable[[], Result]) -> li
             answers: list[Future[Result]] = []
             for call in started:
                 answers.append(clients.submit(call))
-                until(lambda: blocked(db) + sum(answer.done() for answer in answers) == len(answers))
+                until(lambda: count_blocked(db) + sum(answer.done() for answer in answers) == len(answers))
         return [answer.result() for answer in answers]

@@ -14,7 +14,7 @@ from oo_ml.storage import states
 from oo_ml.storage.states import StateKey
 from tests import calls
 from tests.conftest import Serve
-from tests.gates import blocked, scalar
+from tests.gates import count_blocked, scalar
 from tests.waiting import until
 
 
@@ -31,7 +31,7 @@ def test_no_deadlock_with_new_users(serve: Serve, db: Engine, path: str, item: C
         ada.commit()
         until(lambda: waits_for(db, dan))
         second = clients.submit(service.client.post, path, json={"items": [item(one) for one in ("ada", "ben")]})
-        until(lambda: second.done() or blocked(db) == 2)
+        until(lambda: second.done() or count_blocked(db) == 2)
         dan.commit()
         answers = [call.result().json() for call in (first, second)]
     assert [[one["status"] for one in answer["outcomes"]] for answer in answers] == [[200] * 3, [200] * 2]

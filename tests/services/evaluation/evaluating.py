@@ -1,4 +1,4 @@
-"""Looking at the service's log, as tests do."""
+"""Evaluations of the service's log, for tests."""
 
 from typing import Any
 

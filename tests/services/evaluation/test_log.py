@@ -17,7 +17,7 @@ from oo_ml.services.users.erase import erase
 from oo_ml.storage.user_ranges import ALL_USERS, UserRange
 from tests.conftest import make_settings
 from tests.services.evaluation.evaluating import found_of, look, rows, run
-from tests.services.evaluation.world import CERTAIN, NOON, World, bring_in
+from tests.simulated_users import CERTAIN, NOON, SimulatedUsers
 
 REWARDED: Final = "SELECT reward FROM oo_ml.feature_history WHERE policy = '{}' AND reward IS NOT NULL"
 
@@ -27,13 +27,13 @@ REWARDED: Final = "SELECT reward FROM oo_ml.feature_history WHERE policy = '{}' 
 )
 def test_policy_of_the_log(db: Engine, policy: str, rule: Rule) -> None:
     """For the log's own policy every weight is 1 and every estimate is the observed mean, exactly."""
-    world = World(db, 1)
-    bring_in(db, "ben")
-    world.live(500)
+    simulated = SimulatedUsers(db, 1)
+    simulated.import_state("ben")
+    simulated.act(900)
     rewards = [reward for (reward,) in rows(db, REWARDED.format(policy))]
     evaluation = look(db, OwnPolicy(rule), policy=policy)
     assert (evaluation.n, evaluation.left_out) == (len(rewards), 0)
-    assert evaluation.n > 100
+    assert evaluation.n > 50
     assert (evaluation.max_weight, evaluation.mean_weight, evaluation.ess) == (1.0, 1.0, evaluation.n)
     assert evaluation.ips.variance == pytest.approx(evaluation.observed.variance, rel=1e-12)
     assert evaluation.ips.estimate == evaluation.snips.estimate == evaluation.observed.estimate
@@ -53,12 +53,12 @@ def test_policy_of_the_log(db: Engine, policy: str, rule: Rule) -> None:
 @pytest.mark.parametrize("target", [Uniform(), AlwaysFirst()], ids=describe)
 def test_other_policies(db: Engine, target: Target) -> None:
     """The true mean reward of another policy lies in every interval, and LinUCB earns more than it."""
-    world = World(db, 2, Parameters(alpha=0.3, epsilon=0.0, exploration=0.4))
+    simulated = SimulatedUsers(db, 2, Parameters(alpha=0.3, epsilon=0.0, exploration=0.4))
     for number in range(600):
-        world.react(world.show(f"user {number % 3}"))
+        simulated.react(simulated.decide(f"user {number % 3}"))
     evaluation = look(db, target)
     of_each = np.mean if isinstance(target, Uniform) else lambda values: values[0]
-    truth = np.mean([of_each(values) for values in world.worth])
+    truth = np.mean([of_each(values) for values in simulated.worths])
     assert evaluation.n == 600
     assert evaluation.dr is not None
     for estimate in (evaluation.ips, evaluation.snips, evaluation.dr):
@@ -82,17 +82,17 @@ def test_other_policies(db: Engine, target: Target) -> None:
 
 def test_model_before_the_reward(db: Engine) -> None:
     """The expected reward of a decision comes from the model before its reward, as /score answered it."""
-    world = World(db, 3)
+    simulated = SimulatedUsers(db, 3)
     for _ in range(30):
-        world.react(world.show(ids=["a"], parameters=CERTAIN))
+        simulated.react(simulated.decide(ids=["a"], parameters=CERTAIN))
     evaluation = look(db, Uniform())
     # There is no choice: w is 1 and q_target is q_logged.
     assert evaluation.dr is not None
     assert evaluation.dr.estimate == pytest.approx(evaluation.observed.estimate)
     expected = []
     for _ in range(30):
-        decision_id = world.show("ben", ids=["a", "b"])
-        world.react(decision_id)
+        decision_id = simulated.decide("ben", ids=["a", "b"])
+        simulated.react(decision_id)
         [(exploit, propensity, chosen, reward)] = rows(
             db,
             "SELECT exploit, propensity, tip_id, reward FROM oo_ml.feature_history WHERE decision_id = :decision_id",
@@ -105,9 +105,9 @@ def test_model_before_the_reward(db: Engine) -> None:
 
 def test_decisions_without_propensities(db: Engine) -> None:
     """Decisions of older releases, without propensities, are counted as left out."""
-    world = World(db, 9)
+    simulated = SimulatedUsers(db, 9)
     for _ in range(10):
-        world.react(world.show())
+        simulated.react(simulated.decide())
     run(
         db,
         """
@@ -121,20 +121,20 @@ def test_decisions_without_propensities(db: Engine) -> None:
 
 def test_erased_user(db: Engine) -> None:
     """An erased user's decisions are gone, and a new user with the same id starts fresh."""
-    world = World(db, 10)
+    simulated = SimulatedUsers(db, 10)
     for user_id in ("ada", "ben", "cleo"):
         for _ in range(5):
-            world.react(world.show(user_id))
+            simulated.react(simulated.decide(user_id))
     with db.begin() as connection:
         erase(connection, ["ben"])
-    world.react(world.show("ben"))
+    simulated.react(simulated.decide("ben"))
     evaluation = look(db, OwnPolicy(Rule(0.3, 0.7)))
     assert (evaluation.n, evaluation.max_weight, evaluation.mean_weight) == (11, 1.0, 1.0)
 
 
 def test_prompt_version_of_candidates(db: Engine) -> None:
     """A candidate's version is the one the client sent, else that of the latest tip of the same id at the time."""
-    world = World(db, 12)
+    simulated = SimulatedUsers(db, 12)
     for version in ("w1", "w2"):
         publish = """
             INSERT INTO oo_ml.prompt_versions (
@@ -148,8 +148,8 @@ def test_prompt_version_of_candidates(db: Engine) -> None:
     write(db, "c", "w2", NOON - timedelta(hours=1))
     expected = []
     for _ in range(60):
-        decision_id = world.show(ids=["a", "b", "c", "d"], versions=["w2", "w1", None, None])
-        world.react(decision_id)
+        decision_id = simulated.decide(ids=["a", "b", "c", "d"], versions=["w2", "w1", None, None])
+        simulated.react(decision_id)
         [(chosen, reward, p, version)] = rows(
             db,
             f"""
@@ -159,7 +159,7 @@ def test_prompt_version_of_candidates(db: Engine) -> None:
         )
         assert version == {"a": "w2", "b": "w1", "c": "w2", "d": None}[chosen]
         expected.append((1 / (p[0] + p[2] + p[3]) if chosen in "ac" else 0.0) * reward)
-        world.react(world.show(ids=["b", "e"], versions=["w1", None]))
+        simulated.react(simulated.decide(ids=["b", "e"], versions=["w1", None]))
     write(db, "c", "w1", NOON + timedelta(days=1))
     # Committed late: a decision that chose d holds that its version was unknown.
     write(db, "d", "w2", NOON - timedelta(hours=2))
@@ -191,19 +191,19 @@ def write(db: Engine, tip_id: str, version: str, at: datetime) -> None:
 
 def test_drawn_prompt_version(db: Engine) -> None:
     """If the version was drawn, tips of other versions count with weight 0; if it can't be drawn, they are left out."""
-    world = World(db, 13)
+    simulated = SimulatedUsers(db, 13)
     expected = []
     for number in range(80):
         version, q = ("v2", 0.25) if number % 4 == 0 else ("v1", 0.75)
-        reward = draw(world, version, q)
+        reward = draw(simulated, version, q)
         expected.append(4 * reward if version == "v2" else 0.0)
     evaluation = look(db, Prompt("v2"))
     assert (evaluation.n, evaluation.left_out, evaluation.max_weight) == (80, 0, 4.0)
     assert evaluation.mean_weight == pytest.approx(1)
     assert evaluation.ips.estimate == pytest.approx(np.mean(expected), rel=1e-9)
     assert not evaluation.is_off
-    draw(world, "v1", 1.0)
-    expected.append(draw(world, "v2", 1.0))
+    draw(simulated, "v1", 1.0)
+    expected.append(draw(simulated, "v2", 1.0))
     certain = look(db, Prompt("v2"))
     assert (certain.n, certain.left_out) == (81, 1)
     assert certain.ips.estimate == pytest.approx(np.mean(expected), rel=1e-9)
@@ -212,17 +212,17 @@ def test_drawn_prompt_version(db: Engine) -> None:
     assert look(db, Prompt("v1")).is_off
 
 
-def draw(world: World, version: str, probability: float) -> float:
+def draw(simulated: SimulatedUsers, version: str, probability: float) -> float:
     """Show tips by a version that was drawn; return the reward."""
-    decision_id = world.show(ids=["a", "b", "c"], versions=[version] * 3)
-    world.react(decision_id)
+    decision_id = simulated.decide(ids=["a", "b", "c"], versions=[version] * 3)
+    simulated.react(decision_id)
     run(
-        world.db,
+        simulated.db,
         "UPDATE oo_ml.feature_history SET prompt_probability = :probability WHERE decision_id = :decision_id",
         probability=probability,
         decision_id=decision_id,
     )
-    [(reward,)] = rows(world.db, f"SELECT reward FROM oo_ml.feature_history WHERE decision_id = '{decision_id}'")  # noqa: S608
+    [(reward,)] = rows(simulated.db, f"SELECT reward FROM oo_ml.feature_history WHERE decision_id = '{decision_id}'")  # noqa: S608
     return float(reward)
 
 
@@ -230,8 +230,8 @@ def draw(world: World, version: str, probability: float) -> float:
 @pytest.mark.parametrize("page", [1, 3, 1000])
 def test_pages_blocks_and_parts(db: Engine, monkeypatch: pytest.MonkeyPatch, candidates: int, page: int) -> None:
     """The result does not depend on pages of the ledger, blocks of decisions or parts of users."""
-    world = World(db, 14)
-    world.live(120, ("ada", "adam", "zoe", "Ödön"))
+    simulated = SimulatedUsers(db, 14)
+    simulated.act(200, ("ada", "adam", "zoe", "Ödön"))
     [whole] = found_of(db, Uniform(), ALL_USERS)
     monkeypatch.setattr("oo_ml.services.evaluation.blocks._CANDIDATES", candidates)
     users = ("ada", "adam", "zoe", "Ödön")

@@ -11,7 +11,7 @@ from oo_ml.domain.policies import DIMENSIONS, EPSILON_GREEDY, LINUCB, Rule
 from oo_ml.errors import EvaluationRefusedError, LogContradictedError, NothingToEvaluateError
 from oo_ml.storage.user_ranges import UserRange
 from tests.services.evaluation.evaluating import found_of, look, run
-from tests.services.evaluation.world import CERTAIN, EXPLORING, NOON, World, bring_in
+from tests.simulated_users import CERTAIN, EXPLORING, NOON, SimulatedUsers
 
 
 @pytest.mark.parametrize(
@@ -21,9 +21,9 @@ from tests.services.evaluation.world import CERTAIN, EXPLORING, NOON, World, bri
 )
 def test_deterministic_log(db: Engine, policy: str, variable: str) -> None:
     """A deterministic log supports only its own policy; the error names the share and the setting to change."""
-    world = World(db, 5, CERTAIN)
+    simulated = SimulatedUsers(db, 5, CERTAIN)
     for _ in range(20):
-        world.react(world.show(policy=policy, ids=["a", "b"]))
+        simulated.react(simulated.decide(policy=policy, ids=["a", "b"]))
     for target, share in ((Uniform(), "50.0%"), (OwnPolicy(Rule(0.2, 0.7)), "")):
         with pytest.raises(EvaluationRefusedError) as refused:
             look(db, target)
@@ -38,13 +38,13 @@ def test_deterministic_log(db: Engine, policy: str, variable: str) -> None:
 
 def test_log_that_explores_later(db: Engine) -> None:
     """With --since, decisions from before exploration are left out; the error names the settings of both policies."""
-    world = World(db, 6)
+    simulated = SimulatedUsers(db, 6)
     for policy in DIMENSIONS:
         for number in range(40):
             later = number >= 20
             at = NOON + timedelta(days=int(later), seconds=number)
             parameters = EXPLORING if later else CERTAIN
-            world.react(world.show(policy=policy, ids=["a", "b"], parameters=parameters, at=at))
+            simulated.react(simulated.decide(policy=policy, ids=["a", "b"], parameters=parameters, at=at))
     with pytest.raises(
         EvaluationRefusedError,
         match=r"25\.0% of the tips it would show had propensity 0 in the log\. .*egreedy-v1\) and .*linucb-v1",
@@ -64,10 +64,10 @@ def test_log_that_explores_later(db: Engine) -> None:
 @pytest.mark.parametrize(("certain", "is_refused"), [(2, False), (3, True)])
 def test_limit_of_missing_support(db: Engine, certain: int, is_refused: bool) -> None:
     """Up to 1 % of the tips that the target would show may have propensity 0."""
-    world = World(db, 7)
+    simulated = SimulatedUsers(db, 7)
     for number in range(100):
         parameters = CERTAIN if number < certain else EXPLORING
-        world.react(world.show(ids=["a", "b"], parameters=parameters))
+        simulated.react(simulated.decide(ids=["a", "b"], parameters=parameters))
     if is_refused:
         with pytest.raises(EvaluationRefusedError, match=r"1\.5%"):
             look(db, Uniform())
@@ -80,13 +80,13 @@ def test_nothing_to_evaluate(db: Engine) -> None:
     with pytest.raises(NothingToEvaluateError) as nothing:
         look(db, Uniform())
     assert nothing.value.message == "The log holds no decision to evaluate"
-    world = World(db, 8)
-    decision_id = world.show(ids=["a", "b"], versions=["v1", "v2"])
-    world.show(ids=["a", "b"])
+    simulated = SimulatedUsers(db, 8)
+    decision_id = simulated.decide(ids=["a", "b"], versions=["v1", "v2"])
+    simulated.decide(ids=["a", "b"])
     with pytest.raises(NothingToEvaluateError, match="to evaluate, only 2 without a reward"):
         look(db, Uniform())
-    world.react(decision_id)
-    other = {"a": "v2", "b": "v1"}[world.made[decision_id][1]]
+    simulated.react(decision_id)
+    other = {"a": "v2", "b": "v1"}[simulated.chosen[decision_id]]
     with pytest.raises(NothingToEvaluateError, match="only 1 without a reward, 1 without a tip of that prompt version"):
         look(db, Prompt("v3"))
     with pytest.raises(
@@ -131,11 +131,11 @@ TAMPERED: Final = {
 @pytest.mark.parametrize("what", TAMPERED)
 def test_log_that_contradicts_the_ledger(db: Engine, what: str) -> None:
     """A decision that the ledger contradicts fails the evaluation, with its place and a hint at `oo-ml verify`."""
-    world = World(db, 11)
-    bring_in(db, "a\tda")
+    simulated = SimulatedUsers(db, 11)
+    simulated.import_state("a\tda")
     for user_id in ("a\tda", "ben"):
         for _ in range(12):
-            world.react(world.show(user_id, ids=["a", "b"]))
+            simulated.react(simulated.decide(user_id, ids=["a", "b"]))
     own = OwnPolicy(Rule(0.3, 0.7))
     assert look(db, own).n == 24
     run(db, TAMPERED[what].format(own="user_id LIKE 'a%'", one="user_id LIKE 'a%' AND version = 7"))
@@ -148,9 +148,9 @@ def test_log_that_contradicts_the_ledger(db: Engine, what: str) -> None:
 
 def test_missing_entry_without_effect(db: Engine) -> None:
     """A missing ledger entry is found even if it would not change any score."""
-    world = World(db, 15)
+    simulated = SimulatedUsers(db, 15)
     for _ in range(4):
-        world.react(world.show(ids=["a", "b"]), 0.0)
+        simulated.react(simulated.decide(ids=["a", "b"]), 0.0)
     run(db, "DELETE FROM oo_ml.reward_ledger WHERE version = 2")
     with pytest.raises(LogContradictedError, match=r"decision .*, version 2:"):
         look(db, Uniform())

@@ -1,4 +1,4 @@
-"""A person as plainly as it can be told: lists of what happened, from which everything is worked out anew each time.
+"""A plain model of a user: lists of events, from which every value is computed anew each time.
 
 What the service keeps as sums, counters and versions is counted here; its words are answered by the contract alone.
 """
@@ -21,7 +21,7 @@ _UNKNOWN: Final = (404, "unknown_decision")
 
 @dataclass(slots=True, eq=False)
 class Decision:
-    """A decision, and what was said of its reward.
+    """A decision, and the changes of its reward.
 
     Attributes:
         request: the policy and the body that the client's id stands for; None if the id is the service's.
@@ -40,22 +40,22 @@ class Decision:
 
     @property
     def answer(self) -> Json:
-        """What was answered to whoever asked for it."""
+        """The answer to each request for the decision."""
         return {name: self.receipt[name] for name in ("tip_id", "score", "policy", "decision_id", "propensity")}
 
     @property
     def reward(self) -> float | None:
-        """The one that counts."""
+        """The reward that counts."""
         return self.changes[-1]["reward"] if self.changes else None
 
     @property
     def kind(self) -> str | None:
-        """What the last change was."""
+        """The kind of the last change."""
         return self.changes[-1]["kind"] if self.changes else None
 
     @property
     def waits(self) -> bool:
-        """Whether no person has reacted."""
+        """Whether the user has not reacted."""
         return self.kind in {None, "default"}
 
 
@@ -71,7 +71,7 @@ class Lesson:
 
 @dataclass(slots=True, eq=False)
 class Person:
-    """One person, and what the service must answer to whatever is asked about them.
+    """A user, and the answers that the service must give about this user.
 
     Attributes:
         epochs: the current one of each policy that knows the person.
@@ -91,7 +91,7 @@ class Person:
     # What happens
 
     def score(self, policy: str, body: Json, shown: Json) -> Answer:
-        """Ask for a decision; its receipt shows which id the service made, and which of equal candidates it liked."""
+        """Ask for a decision; its receipt shows which id the service made, and which of equal candidates it chose."""
         before = self.decisions.get(body.get("decision_id", ""))
         if before is not None:
             return (200, before.answer) if before.request == (policy, body) else (409, "decision_exists")
@@ -128,19 +128,19 @@ class Person:
         return _rewarded(reward, decision_id, applied=applies)
 
     def default(self, reward: float) -> int:
-        """Let every wait for a reaction be over; return how many were."""
+        """End every wait for a reaction, and return their number."""
         still_open = [decision for decision in self.decisions.values() if decision.kind is None]
         for decision in still_open:
             self._set(decision, reward, kind="default")
         return len(still_open)
 
     def reset(self) -> None:
-        """Start afresh."""
+        """Begin a new epoch."""
         for policy in self.epochs:
             self.epochs[policy] += 1
 
     def erase(self) -> Answer:
-        """Be forgotten."""
+        """Erase the user."""
         rows = {
             "feature_history": len(self.decisions),
             "policy_state": len(self.epochs),
@@ -181,7 +181,7 @@ class Person:
         }
 
     def stats(self, policy: str) -> Json:
-        """Return what /stats says, but for the time."""
+        """Return the answer of /stats without the time."""
         A, b = self.model(policy)
         state = self.state(policy)
         rewards, pulls = state["reward_count"], state["pulls"]
@@ -200,18 +200,18 @@ class Person:
         return stats
 
     def features(self) -> list[Json]:
-        """Return what /features says, but for the times."""
+        """Return the answer of /features without the times."""
         current = [decision.receipt for decision in self.decisions.values() if self._is_current(decision)]
         return [{name: one[name] for name in ("features", "score", "tip_id", "policy")} for one in current[-100:]]
 
     def receipt(self, decision_id: str) -> Json:
-        """Return what a decision's receipt says, but for the times."""
+        """Return the receipt of a decision without the times."""
         decision = self.decisions[decision_id]
         kind = None if decision.kind == "reward" else decision.kind
         return decision.receipt | {"reward": decision.reward, "reward_kind": kind, "rewards": decision.changes}
 
     def verified(self) -> Json:
-        """Return what /users/{user_id}/verify says."""
+        """Return the answer of /users/{user_id}/verify."""
         return {
             "user_id": self.user_id,
             "verified": True,
@@ -238,7 +238,7 @@ class Person:
                 yield lesson.x, lesson.reward
 
     def _choose(self, policy: str, body: Json, decision_id: str) -> Iterator[Decision]:
-        """Yield the decision for each candidate that can pass for the best one, the first of them first."""
+        """Yield the decision for each candidate that can count as the best one, in order."""
         epoch = self.epochs[policy]
         version = self.versions[policy, epoch]
         state = {"user_id": self.user_id, "epoch": epoch, "version": version}

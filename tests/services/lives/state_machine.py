@@ -1,4 +1,4 @@
-"""Two people and whatever may happen to them, on a real service; whatever did is compared with a plain list of it."""
+"""A state machine of two users on a real service, compared with a plain model after every step."""
 
 import asyncio
 from collections import Counter
@@ -64,7 +64,7 @@ ids = st.builds(
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """A decision, as it was asked for."""
+    """A request for a decision."""
 
     name: str
     policy: str
@@ -83,7 +83,7 @@ class Reacted:
 
 
 class Stage:
-    """The service that all lives are played on, and whoever gives default rewards beside it."""
+    """The service that all lives share, and the upkeep that gives default rewards beside it."""
 
     def __init__(self, url: str, db: Engine, worker: Workers, running: ExitStack) -> None:
         self.db = db
@@ -100,7 +100,7 @@ class Stage:
         self.service = self.start()
 
     def start(self) -> Service:
-        """Start a service, beside those that there are."""
+        """Start a service, beside those that run."""
         return self._running.enter_context(serving(SETTINGS, self._url))
 
     def stop(self) -> None:
@@ -108,7 +108,7 @@ class Stage:
         self._running.close()
 
     def give_defaults(self, reward: float, ahead: timedelta = AHEAD) -> int:
-        """Give the default reward to every open decision that is older than -`ahead`; return how many got it."""
+        """Give the default reward to every open decision that is older than -`ahead`; and return their number."""
         wait = timedelta(minutes=1)
         given = make_settings(reward_wait=wait.total_seconds(), default_reward=reward)
         defaults = asyncio.run(give_default_rewards(self.worker, given, datetime.now(UTC) + wait + ahead))
@@ -117,7 +117,7 @@ class Stage:
 
 
 def answer_of(response: httpx.Response) -> Answer:
-    """Return the status, and the body or the code of the refusal; of what was erased, the tables that held any."""
+    """Return the status, and the body or the code of the refusal; for an erasure, the tables that had rows."""
     body = response.json()
     if response.status_code != 200:
         return response.status_code, body["code"]
@@ -127,7 +127,7 @@ def answer_of(response: httpx.Response) -> Answer:
 
 
 class Life(RuleBasedStateMachine):
-    """What two people and those around them may do."""
+    """The steps of two users, of clients and of operators."""
 
     stage: Stage
     asked: Bundle[Asked] = Bundle("asked")
@@ -143,34 +143,34 @@ class Life(RuleBasedStateMachine):
 
     @property
     def longest(self) -> Person:
-        """Whoever had the most decisions."""
+        """The user with the most decisions."""
         return max(self.people.values(), key=lambda person: len(person.decisions))
 
     @initialize(target=asked, policy=policies, body=questions, decision_id=ids)
     def begin(self, policy: str, body: Json, decision_id: str) -> Asked:
-        """Come into being."""
+        """Create the users."""
         named = {"user_id": self.people["ada"].user_id, "decision_id": decision_id}
         return self.ask("score", "ada", policy, body | named)
 
     @rule(target=asked, name=names, policy=policies, body=questions, decision_id=ids)
     def score(self, name: str, policy: str, body: Json, decision_id: str) -> Asked:
-        """Ask for a decision, and give it its name."""
+        """Ask for a decision with an id of the client."""
         body = body | {"user_id": self.people[name].user_id, "decision_id": decision_id}
         return self.ask("score", name, policy, body)
 
     @rule(target=asked, name=names, policy=policies, body=questions)
     def score_nameless(self, name: str, policy: str, body: Json) -> Asked:
-        """Ask for a decision, whose name the service chooses."""
+        """Ask for a decision with an id of the service."""
         return self.ask("score nameless", name, policy, body | {"user_id": self.people[name].user_id})
 
     @rule(asked=asked)
     def score_again(self, asked: Asked) -> None:
-        """Ask once more, by the name that the decision got by then, whoever chose it."""
+        """Repeat the request for a decision, with the id that it has."""
         self.ask("score again", asked.name, asked.policy, asked.body | {"decision_id": asked.decision_id})
 
     @rule(asked=asked, policy=policies, body=st.just({}) | questions)
     def score_otherwise(self, asked: Asked, policy: str, body: Json) -> None:
-        """Ask by the same name, maybe for something else or at the other door."""
+        """Ask with the same id, perhaps for other candidates or another policy."""
         self.ask("score otherwise", asked.name, policy, asked.body | body | {"decision_id": asked.decision_id})
 
     @rule(target=reacted, asked=asked, policy=policies, value=values, tip=st.none() | tips, key=keys)
@@ -196,7 +196,7 @@ class Life(RuleBasedStateMachine):
     def reward_tip(
         self, name: str, policy: str, value: float, tip: str, task: Json, hour: int, weekday: int, key: str | None
     ) -> Reacted:
-        """React to a tip, without saying to which decision."""
+        """React to a tip, without naming a decision."""
         body = {
             "user_id": self.people[name].user_id,
             "tip_id": tip,
@@ -208,12 +208,12 @@ class Life(RuleBasedStateMachine):
 
     @rule(reacted=reacted)
     def reward_again(self, reacted: Reacted) -> None:
-        """Send a reward once more, as it was."""
+        """Repeat a reward."""
         self.send(reacted, "reward again")
 
     @rule(asked=asked, value=st.none() | values)
     def correct(self, asked: Asked, value: float | None) -> None:
-        """Set the reward of a decision, or take it back."""
+        """Amend or retract the reward of a decision."""
         person = self.people[asked.name]
         expected = person.correct(asked.decision_id, value)
         path = f"/users/{quote(person.user_id, safe='')}/decisions/{asked.decision_id}/reward"
@@ -226,7 +226,7 @@ class Life(RuleBasedStateMachine):
     @precondition(lambda self: self.calls > 3)
     @rule()
     def reset(self) -> None:
-        """Start somebody afresh."""
+        """Reset a user."""
         person = self.longest
         self._call("reset", "POST", f"/reset/{quote(person.user_id, safe='')}", (200, {"ok": True}))
         person.reset()
@@ -235,7 +235,7 @@ class Life(RuleBasedStateMachine):
     @precondition(lambda self: self.calls > 4)
     @rule()
     def erase(self) -> None:
-        """Forget somebody, who may come back."""
+        """Erase a user, who may come back."""
         person = self.longest
         self._call("erase", "DELETE", f"/users/{quote(person.user_id, safe='')}", person.erase())
         self.calls = 0
@@ -243,7 +243,7 @@ class Life(RuleBasedStateMachine):
     @precondition(lambda self: self.calls > 1)
     @rule(value=values)
     def default(self, value: float) -> None:
-        """Let the time come when nobody waits for a reaction any more."""
+        """Let the time for every reaction pass."""
         due = [
             (person, decision_id)
             for person in self.people.values()
@@ -258,14 +258,14 @@ class Life(RuleBasedStateMachine):
     @precondition(lambda self: self.calls > 2 and not self.was_restarted)
     @rule()
     def restart(self) -> None:
-        """End the process, and begin another one."""
+        """Restart the service."""
         self.stage.restart()
         self.was_restarted = True
         self.stage.seen["restart"] += 1
 
     @invariant()
     def all_is_proven(self) -> None:
-        """Each person is verified, and everybody is."""
+        """Verify each user, and all users."""
         for person in self.people.values():
             self._same(self._get(person, "/users/{}/verify"), person.verified())
         reports = list(walk_all(self.stage.db, SETTINGS, verify).parts)
@@ -273,7 +273,7 @@ class Life(RuleBasedStateMachine):
 
     @invariant()
     def all_is_known(self) -> None:
-        """Stats, histories and the rows themselves are what they must be."""
+        """Compare stats, decisions and the rows with the model."""
         for person in self.people.values():
             with self.stage.db.begin() as connection:
                 stored = states.read_states(connection, person.user_id)
@@ -295,7 +295,7 @@ class Life(RuleBasedStateMachine):
 
     @invariant()
     def decisions_are_explained(self) -> None:
-        """The receipts of what has just changed, and of whoever's first decision, say all that was said."""
+        """Compare the receipts of changed decisions and of the first one with the model."""
         firsts = [(person, next(iter(person.decisions))) for person in self.people.values() if person.decisions]
         for person, decision_id in [*self.recent, *firsts]:
             if decision_id not in person.decisions:
@@ -308,7 +308,7 @@ class Life(RuleBasedStateMachine):
         self.recent.clear()
 
     def teardown(self) -> None:
-        """Leave nothing behind."""
+        """Erase the users."""
         for person in self.people.values():
             self.stage.service.client.delete(f"/users/{quote(person.user_id, safe='')}")
             self._same(self._get(person, "/users/{}/verify"), Person(person.user_id).verified())
@@ -333,7 +333,7 @@ class Life(RuleBasedStateMachine):
         return reacted
 
     def _note(self, person: Person, what: str, expected: Answer) -> None:
-        """Remember the decision that a reward went to, and if it was one of before a reset."""
+        """Remember the decision that a reward went to, and whether it is from before a reset."""
         decision_id = expected[1]["decision_id"] if expected[0] == 200 else None
         if decision_id not in person.decisions:
             return

@@ -1,4 +1,4 @@
-"""After every step of any life the service knows what a plain list of what happened says, and can prove it."""
+"""After every step of a life, the service equals a plain model of it and can prove its state."""
 
 from typing import Final, TypeVar
 
@@ -15,7 +15,7 @@ ONLY_T1: Final[Json] = {
     "candidates": [{"id": "t1", "content": "c", "source": "s", "features": TASK | {"priority": 2}}],
     "context": {"hour_of_day": 9, "day_of_week": 2},
 }
-# What must have been met.
+# Outcomes that the fixed life must have.
 EVERYTHING: Final = {
     "score: 200",
     "score nameless: 200",
@@ -52,8 +52,8 @@ LIVES: Final = settings(
 Step = TypeVar("Step")
 
 
-def test_a_life_with_everything_in_it(life: type[Life]) -> None:  # noqa: PLR0915 - as long as a life is
-    """What chance may leave out: each step is proven like any other."""
+def test_one_life_with_every_step(life: type[Life]) -> None:  # noqa: PLR0915 - as long as a life is
+    """A fixed life contains every step, also those that a random life may lack, and each is proven."""
     one = life()
 
     def then(what: Step) -> Step:
@@ -116,11 +116,11 @@ def test_a_life_with_everything_in_it(life: type[Life]) -> None:  # noqa: PLR091
 
 
 def test_lives(life: type[Life]) -> None:
-    """The same ones each time, so that it fails for whoever has broken something."""
+    """A few random lives, the same in each run, are proven after every step."""
     run(life, settings=settings(LIVES, max_examples=8, derandomize=True))
 
 
 @pytest.mark.slow
 def test_many_lives(life: type[Life]) -> None:
-    """The same ones each time, so that a run can be repeated: what they have met is what chance would have it."""
+    """Many random lives, the same in each run, are proven after every step."""
     run(life, settings=settings(LIVES, max_examples=100, derandomize=True, print_blob=True))

@@ -1,14 +1,17 @@
-"""Counting by day, as upkeep does it."""
+"""Daily sums, counted as upkeep counts them."""
 
 import asyncio
+from datetime import UTC, datetime
 
 from sqlalchemy import Engine, text
 
 from oo_ml.services.database import single_worker
 from oo_ml.services.upkeep.daily_sums import Days, count_days
 from tests.conftest import make_settings
-from tests.services.upkeep.daily_sums.people import NOW
 from tests.waiting import until
+
+# The time at which the tests count; the views compare with the clock of the server.
+NOW = datetime.now(UTC)
 
 _WAITING = """
     SELECT count(*) FROM (
@@ -20,22 +23,22 @@ _WAITING = """
 
 
 def count(url: str, **limits: int) -> Days:
-    """Count, as upkeep does."""
+    """Count once."""
     with single_worker(make_settings(), url) as worker:
         return asyncio.run(count_days(worker, NOW, **limits))
 
 
 def count_all(db: Engine, url: str, **limits: int) -> None:
-    """Count until all is counted: other tests' transactions on this server hold it up."""
+    """Count until everything is counted; transactions of other tests on this server can delay it."""
 
     def is_done() -> bool:
         count(url, **limits)
-        return waiting(db) == 0
+        return read_uncounted(db) == 0
 
     until(is_done)
 
 
-def waiting(db: Engine) -> int:
-    """How much is not counted yet."""
+def read_uncounted(db: Engine) -> int:
+    """Return the number of rows that are not counted yet."""
     with db.begin() as connection:
         return int(connection.scalar(text(_WAITING)) or 0)

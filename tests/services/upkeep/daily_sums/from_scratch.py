@@ -1,4 +1,4 @@
-"""What the daily tables are to hold, read from the decisions as they are now, without a word about changes."""
+"""The expected content of the daily tables, computed from the decisions as they are now, without their changes."""
 
 from typing import Any
 
@@ -62,7 +62,12 @@ SEEN = """
             CAST(decided_at AT TIME ZONE 'UTC' AS date) AS day,
             extract(epoch FROM rewarded_at - decided_at) AS delay,
             propensity * coalesce(prompt_probability, 1) AS p,
-            CASE WHEN exploration > 0 THEN jsonb_array_length(candidates) ELSE 1 END AS n,
+            CASE
+                WHEN exploration > 0 THEN CAST(jsonb_array_length(candidates) AS float8) / (
+                    SELECT count(*) FROM jsonb_array_elements(candidates) AS one WHERE one ->> 'id' = tip_id
+                )
+                ELSE 1
+            END AS n,
             CASE
                 WHEN reward IS NULL THEN 'none' WHEN reward_kind = 'default' THEN 'default'
                 WHEN reward = 1 THEN 'done' WHEN reward = 0.5 THEN 'helpful' WHEN reward = 0 THEN 'snooze'
@@ -74,8 +79,8 @@ SEEN = """
 KEYS = {"reactions": 5, "learning": 3, "delays": 3, "exploration": 2, "costs": 2, "latencies": 3}
 
 
-def from_scratch(db: Engine, table: str) -> list[tuple[Any, ...]]:
-    """What a table is to hold; sums of no reward are 0."""
+def compute_rows(db: Engine, table: str) -> list[tuple[Any, ...]]:
+    """Return the rows that a table should have; a sum over no reward is 0."""
     with db.begin() as connection:
         rows = connection.execute(text(SEEN + SCRATCH[table]))
         return sorted(
@@ -84,8 +89,8 @@ def from_scratch(db: Engine, table: str) -> list[tuple[Any, ...]]:
         )
 
 
-def counted(db: Engine, table: str, source: str) -> list[tuple[Any, ...]]:
-    """What a table or view holds, cells that were left by everybody apart."""
+def read_rows(db: Engine, table: str, source: str) -> list[tuple[Any, ...]]:
+    """Return the rows of a table or view, without cells that have no decision left."""
     keys = KEYS[table]
     with db.begin() as connection:
         rows = [tuple(row) for row in connection.execute(text(f"SELECT * FROM {source}"))]  # noqa: S608 - a name of ours
@@ -99,11 +104,11 @@ def counted(db: Engine, table: str, source: str) -> list[tuple[Any, ...]]:
 
 
 def assert_right(db: Engine, prefix: str = "rollup.") -> None:
-    """Every table, or with what is not counted yet, is what the decisions add up to, to the last digit."""
+    """Compare every table, or every view that adds what is not counted yet, with the decisions, to the last digit."""
     for table in SCRATCH:
-        assert normal(counted(db, table, prefix + table)) == normal(from_scratch(db, table)), table
+        assert normalize(read_rows(db, table, prefix + table)) == normalize(compute_rows(db, table)), table
 
 
-def normal(rows: list[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
-    """Numbers by value: 1.0 and 1.00 are one."""
+def normalize(rows: list[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
+    """Return the rows with numbers that compare by value: 1.0 equals 1.00."""
     return [tuple(str(value) if isinstance(value, str | bool) else value for value in row) for row in rows]

@@ -17,18 +17,18 @@ from tests.candidates import Candidate
 from tests.conftest import Serve
 from tests.gates import wait_until_blocked
 from tests.services import scenario
-from tests.services.upkeep.daily_sums.counting import count, count_all, waiting
-from tests.services.upkeep.daily_sums.from_scratch import assert_right, counted
-from tests.services.upkeep.daily_sums.people import NOW, PARAMETERS, People
+from tests.services.upkeep.daily_sums.counting import NOW, count, count_all, read_uncounted
+from tests.services.upkeep.daily_sums.from_scratch import assert_right, read_rows
+from tests.simulated_users import EXPLORING, SimulatedUsers
 from tests.waiting import until
 
 
 @pytest.mark.parametrize("seed", range(3))
 def test_daily_sums(db: Engine, database_url: str, seed: int) -> None:
     """The sums equal those over the decisions at any time, counted in steps of any size or not counted yet."""
-    people = People(db, seed)
+    simulated = SimulatedUsers(db, seed, now=NOW)
     for limit in (1000, 3, 1000, 1):
-        people.live(30)
+        simulated.act(30)
         assert_right(db)
         count_all(db, database_url, limit=limit)
         assert_right(db)
@@ -47,10 +47,10 @@ def test_every_kind_of_entry(db: Engine, database_url: str) -> None:
 
 def test_erased_user(db: Engine, database_url: str) -> None:
     """An erased user's rows leave the sums, counted or not."""
-    people = People(db, 7)
-    people.live(60)
+    simulated = SimulatedUsers(db, 7, now=NOW)
+    simulated.act(60)
     count_all(db, database_url)
-    people.live(30)
+    simulated.act(30)
     with db.begin() as connection:
         erase(connection, ["ada", "nobody"])
     assert_right(db)
@@ -60,18 +60,18 @@ def test_erased_user(db: Engine, database_url: str) -> None:
 
 def test_open_transaction(db: Engine, database_url: str) -> None:
     """A row with a lower position that commits later is counted, and the rows after it wait for it."""
-    people = People(db, 1)
-    people.decide()
+    simulated = SimulatedUsers(db, 1, now=NOW)
+    simulated.decide(policy=EPSILON_GREEDY)
     count_all(db, database_url)
     with db.connect() as slow, slow.begin():
         tip = [Candidate("t", "s", Task(is_overdue=True, task_age_days=1.0, priority=2))]
         command = DecideCommand("slow", EPSILON_GREEDY, UUID(int=1), NOW, Moment(9, 2), tip)
-        decide(slow, [command], parameters=PARAMETERS)
-        generations.insert_generation(slow, people.generation("slow"), [])
-        people.live(30)
+        decide(slow, [command], parameters=EXPLORING)
+        generations.insert_generation(slow, simulated.draw_generation("slow"), [])
+        simulated.act(30)
         count(database_url)
         assert_right(db)
-        assert waiting(db) > 5
+        assert read_uncounted(db) > 5
     assert_right(db)
     count_all(db, database_url)
     assert_right(db, "oo_ml.daily_")
@@ -79,7 +79,7 @@ def test_open_transaction(db: Engine, database_url: str) -> None:
 
 def test_concurrent_steps(db: Engine, database_url: str) -> None:
     """While a step runs, a second one does nothing and reports it; an erasure waits."""
-    People(db, 1).live(20)
+    SimulatedUsers(db, 1, now=NOW).act(20)
 
     def erase_ada() -> None:
         with db.begin() as connection:
@@ -98,10 +98,10 @@ def test_concurrent_steps(db: Engine, database_url: str) -> None:
 
 def test_restored_database(db: Engine, database_url: str) -> None:
     """Counting continues if the noted transaction id was assigned by another server."""
-    people = People(db, 3)
-    people.live(20)
+    simulated = SimulatedUsers(db, 3, now=NOW)
+    simulated.act(20)
     count_all(db, database_url)
-    people.live(20)
+    simulated.act(20)
     with db.begin() as connection:
         connection.execute(text("UPDATE oo_ml.counted SET next_xid = 1 << 40"))
     count_all(db, database_url)
@@ -111,7 +111,7 @@ def test_restored_database(db: Engine, database_url: str) -> None:
 
 def test_missing_progress(db: Engine, database_url: str) -> None:
     """If the progress of a source is missing, the daily tables are built again from the start."""
-    People(db, 4).live(30)
+    SimulatedUsers(db, 4, now=NOW).act(30)
     count_all(db, database_url)
     with db.begin() as connection:
         connection.execute(text("UPDATE oo_ml.daily_reactions SET decisions = 7"))
@@ -122,7 +122,7 @@ def test_missing_progress(db: Engine, database_url: str) -> None:
 
 def test_rows_without_a_position(db: Engine, database_url: str) -> None:
     """Rows from before positions existed have position 0 and are counted."""
-    People(db, 5).live(40)
+    SimulatedUsers(db, 5, now=NOW).act(40)
     with db.begin() as connection:
         connection.execute(text("UPDATE oo_ml.reward_ledger SET position = 0"))
         connection.execute(text("UPDATE oo_ml.generations SET position = 0"))
@@ -133,7 +133,7 @@ def test_rows_without_a_position(db: Engine, database_url: str) -> None:
 
 def test_counting_in_a_service(db: Engine, serve: Serve) -> None:
     """A running service counts without a command."""
-    People(db, 6).live(20)
+    SimulatedUsers(db, 6, now=NOW).act(20)
     serve(upkeep_interval=0.1)
-    until(lambda: bool(counted(db, "reactions", "oo_ml.daily_reactions")))
+    until(lambda: bool(read_rows(db, "reactions", "oo_ml.daily_reactions")))
     assert_right(db)

@@ -1,0 +1,110 @@
+"""A migrated database that one test after the other uses.
+
+Before each test its tables are emptied, which takes a tenth of the time of a clone. If the test before has changed
+more than rows (a table, a function, a grant, a setting, a row that the migrations made), the database is cloned anew.
+"""
+
+from typing import Any, Final
+
+import psycopg
+from psycopg.sql import SQL, Identifier
+from pytest_postgresql.janitor import DatabaseJanitor
+
+# Catalogs that change with any change to a schema or to rights in it: an UPDATE changes xmin, the rest the count.
+_CATALOGS: Final = (
+    "pg_attribute",
+    "pg_class",
+    "pg_constraint",
+    "pg_default_acl",
+    "pg_namespace",
+    "pg_operator",
+    "pg_proc",
+    "pg_rewrite",
+    "pg_statistic",
+    "pg_trigger",
+    "pg_type",
+)
+_SCHEMA: Final = SQL(" UNION ALL ").join(
+    SQL("SELECT count(*), sum(CAST(CAST(xmin AS text) AS bigint)) FROM {}").format(Identifier(catalog))
+    for catalog in _CATALOGS
+)
+_TABLES: Final = """
+    SELECT schemaname, tablename FROM pg_tables
+    WHERE schemaname NOT IN ('pg_catalog', 'information_schema') ORDER BY schemaname, tablename
+"""
+_SETTINGS: Final = """
+    SELECT datacl, datconnlimit, datallowconn, ARRAY(
+        SELECT CAST((setrole, setconfig) AS text) FROM pg_db_role_setting WHERE setdatabase = oid ORDER BY setrole
+    )
+    FROM pg_database WHERE datname = current_database()
+"""
+_END_OTHER_SESSIONS: Final = """
+    SELECT pg_terminate_backend(pid, 60000) FROM pg_stat_activity
+    WHERE datname = current_database() AND pid <> pg_backend_pid()
+"""
+_RESTART_SEQUENCES: Final = """
+    SELECT setval(CAST(format('%I.%I', schemaname, sequencename) AS regclass), start_value, false)
+    FROM pg_sequences WHERE last_value IS NOT NULL
+"""
+
+
+class ReusableDatabase:
+    """A clone of a template, and what is in it before a test."""
+
+    def __init__(self, janitor: DatabaseJanitor) -> None:
+        self._janitor = janitor
+        self._schema: object = None
+        self._rows: object = None
+        self._filled_tables: list[Identifier] = []
+        self._empty_tables: list[Identifier] = []
+
+    def connect(self) -> psycopg.Connection[Any]:
+        """Return the only connection to the database, which holds what the migrations put there and nothing else."""
+        if self._schema is not None:
+            connection = self._open()
+            connection.execute(_END_OTHER_SESSIONS)
+            if self._is_unchanged(connection):
+                self._empty(connection)
+                connection.autocommit = False
+                return connection
+            connection.close()
+        self._janitor.drop()
+        self._janitor.init()
+        connection = self._open()
+        self._remember(connection)
+        connection.autocommit = False
+        return connection
+
+    def _open(self) -> psycopg.Connection[Any]:
+        server = self._janitor
+        return psycopg.connect(
+            host=server.host, port=server.port, user=server.user, dbname=server.dbname, autocommit=True
+        )
+
+    def _remember(self, connection: psycopg.Connection[Any]) -> None:
+        tables = [Identifier(*row) for row in connection.execute(_TABLES)]
+        self._filled_tables = _having_rows(connection, tables)
+        self._empty_tables = [table for table in tables if table not in self._filled_tables]
+        self._schema, self._rows = _read_schema(connection), self._read_rows(connection)
+
+    def _is_unchanged(self, connection: psycopg.Connection[Any]) -> bool:
+        return self._schema == _read_schema(connection) and self._rows == self._read_rows(connection)
+
+    def _read_rows(self, connection: psycopg.Connection[Any]) -> object:
+        statements = [SQL("SELECT CAST(t AS text) FROM {} AS t").format(table) for table in self._filled_tables]
+        return [sorted(connection.execute(statement)) for statement in statements]
+
+    def _empty(self, connection: psycopg.Connection[Any]) -> None:
+        connection.execute(_RESTART_SEQUENCES)
+        if filled := _having_rows(connection, self._empty_tables):
+            connection.execute(SQL("TRUNCATE {} CASCADE").format(SQL(", ").join(filled)))
+            self._schema = _read_schema(connection)
+
+
+def _read_schema(connection: psycopg.Connection[Any]) -> object:
+    return connection.execute(_SCHEMA).fetchall(), connection.execute(_SETTINGS).fetchall()
+
+
+def _having_rows(connection: psycopg.Connection[Any], tables: list[Identifier]) -> list[Identifier]:
+    has_rows = SQL(" UNION ALL ").join(SQL("SELECT EXISTS (SELECT FROM {})").format(table) for table in tables)
+    return [table for table, (has,) in zip(tables, connection.execute(has_rows), strict=True) if has]
