@@ -17,7 +17,7 @@ from oo_ml.errors import OoMlError, UnavailableError, UnsuitableDatabaseError
 from oo_ml.execution import retry
 from oo_ml.execution.lanes import Lanes, Limits
 from oo_ml.execution.outcomes import only
-from oo_ml.execution.pool import Workers
+from oo_ml.execution.pool import Pool
 from oo_ml.execution.retry import Command, Outcome, Service
 from oo_ml.services.decisions.decide import Answer, DecideCommand, Parameters, decide
 from oo_ml.services.upkeep import scheduler
@@ -52,9 +52,9 @@ class Services:
     settings: Settings
     decide: Service[DecideCommand, Answer | OoMlError]
     lanes: Lanes
-    writers: Workers
-    readers: Workers
-    long: Workers
+    writers: Pool
+    readers: Pool
+    long: Pool
     llm: httpx.AsyncClient
 
     async def together(
@@ -122,10 +122,10 @@ def single_connection(
 
 
 @contextmanager
-def single_worker(settings: Settings, database_url: str) -> Iterator[Workers]:
+def single_worker(settings: Settings, database_url: str) -> Iterator[Pool]:
     """Yield a worker of such a process for what may take OO_ML_LONG_TIMEOUT; on leaving it finishes what it is at."""
     single = engine.create(database_url, settings, threads=1, long=True)
-    worker = Workers(single, name="long", threads=1, queue=1, timeout=settings.long_timeout)
+    worker = Pool(single, name="long", threads=1, queue=1, timeout=settings.long_timeout)
     try:
         yield worker
     finally:
@@ -173,9 +173,9 @@ def create_services(settings: Settings, database_url: str) -> Services:
                 one_user=settings.lane_one_user,
             ),
         ),
-        writers=Workers(writers, name="writer", threads=settings.database_workers, queue=queue, timeout=timeout),
-        readers=Workers(readers, name="reader", threads=settings.database_readers, queue=queue, timeout=timeout),
-        long=Workers(long, name="long", threads=settings.long_workers, queue=queue, timeout=settings.long_timeout),
+        writers=Pool(writers, name="writer", threads=settings.database_workers, queue=queue, timeout=timeout),
+        readers=Pool(readers, name="reader", threads=settings.database_readers, queue=queue, timeout=timeout),
+        long=Pool(long, name="long", threads=settings.long_workers, queue=queue, timeout=settings.long_timeout),
         llm=llm.create_client(settings),
     )
 

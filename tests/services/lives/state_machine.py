@@ -16,7 +16,7 @@ from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invar
 from sqlalchemy import Engine
 
 from oo_ml.domain.policies import EPSILON_GREEDY, LINUCB
-from oo_ml.execution.pool import Workers
+from oo_ml.execution.pool import Pool
 from oo_ml.services.audit.verify import everybody
 from oo_ml.services.upkeep.default_rewards import give_default_rewards
 from oo_ml.storage import states
@@ -84,7 +84,7 @@ class Reacted:
 class Stage:
     """The service that all lives are played on, and whoever gives default rewards beside it."""
 
-    def __init__(self, url: str, db: Engine, worker: Workers, running: ExitStack) -> None:
+    def __init__(self, url: str, db: Engine, worker: Pool, running: ExitStack) -> None:
         self.db = db
         self.worker = worker
         self.numbers = count()
