@@ -1,34 +1,40 @@
-"""The threads that run transactions: bounded in number, in queue and in time, and out of a client's reach.
+"""A pool of threads that run transactions, bounded in number, in queue and in time.
 
-If the handler is cancelled, since its client is gone, its transaction goes on. At the deadline, cancelled or not, a
-transaction that has not begun never does, and the connection of one that has is cut, so no server can keep a thread.
+If the client is gone and its handler cancelled, the transaction goes on. At the deadline, cancelled or not, a
+transaction that has not begun never does, and one that has ends: no server can keep a thread.
 """
 
 import asyncio
 import math
+import threading
 import time
 from collections.abc import Sequence
 from concurrent import futures
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from typing import Any
 
 from sqlalchemy import Engine
 
-from oo_ml.errors import DatabaseTimeoutError, OverloadedError
+from oo_ml.errors import OverloadedError
+from oo_ml.execution import retry
+from oo_ml.execution.outcomes import receive, send
 from oo_ml.execution.retry import Command, Outcome, Service
-from oo_ml.execution.transaction import Transaction, watch
+from oo_ml.execution.transaction import limit_waits
 
 
-class Workers:
+class Pool:
     """A pool of threads, each of which uses one connection of `engine` at a time."""
 
     def __init__(self, engine: Engine, *, name: str, threads: int, queue: int, timeout: float) -> None:
+        limit_waits(engine)
         self._engine = engine
-        watch(engine)
         self._executor = ThreadPoolExecutor(threads, thread_name_prefix=name)
         self._capacity = threads + queue
         self._timeout = timeout
-        self._under_way: dict[Future[Any], Transaction] = {}
+        # Accepted calls that have not ended, and their deadlines.
+        self._calls: dict[Future[Any], float] = {}
+        self._cut = threading.Event()
 
     async def run(self, service: Service[Command, Outcome], commands: Sequence[Command]) -> list[Outcome]:
         """Run `service` on `commands` in a transaction of its own; return its outcomes after COMMIT.
@@ -38,44 +44,31 @@ class Workers:
             DatabaseTimeoutError: no answer in time. A transaction that was at its COMMIT may have gone through.
             UnavailableError: any other reason why the database can't do it now.
         """
-        if len(self._under_way) >= self._capacity:
+        if len(self._calls) >= self._capacity and not self._make_room():
             raise OverloadedError
-        transaction = Transaction(time.monotonic() + self._timeout)
-        future = self._executor.submit(transaction.run, self._engine, service, commands)
-        self._under_way[future] = transaction
-        future.add_done_callback(lambda done: self._under_way.pop(done, None))
-        # asyncio.wait, unlike await itself, leaves what it waits for alone when the handler is cancelled.
-        waiting = asyncio.wrap_future(future)
-        waiting.add_done_callback(_seen)
-        try:
-            done, _ = await asyncio.wait([waiting], timeout=self._timeout)
-        except asyncio.CancelledError:
-            left = max(0.0, transaction.deadline - time.monotonic())
-            asyncio.get_running_loop().call_later(left, _end, waiting, transaction)
-            raise
-        if not done:
-            _end(waiting, transaction)
-            raise DatabaseTimeoutError
-        return waiting.result()
+        answer: asyncio.Future[list[Outcome]] = asyncio.get_running_loop().create_future()
+        deadline = time.monotonic() + self._timeout
+        call = self._executor.submit(retry.run, self._engine, service, commands, deadline, self._cut)
+        self._calls[call] = deadline
+        call.add_done_callback(partial(self._end, answer=answer))
+        return await receive(answer, self._timeout)
+
+    def _end(self, call: Future[list[Outcome]], answer: asyncio.Future[list[Outcome]]) -> None:
+        # First: a caller that has its answer finds room for its next call.
+        del self._calls[call]
+        if not call.cancelled():
+            send([answer], [call.exception() or call.result()])
+
+    def _make_room(self) -> bool:
+        """Take a call out of the queue that may not begin any more; return whether there was one."""
+        now = time.monotonic()
+        # A call that has begun can't be cancelled: it keeps its place until its thread is free.
+        return any(call.cancel() for call, deadline in list(self._calls.items()) if deadline <= now)
 
     def close(self, within: float = math.inf) -> None:
-        """Finish what was accepted, as long as its callers would wait and at most `within`; then let everything go."""
+        """Finish accepted calls while their callers wait, at most `within` seconds; then end them and disconnect."""
         self._executor.shutdown(wait=False)
-        _, unfinished = futures.wait(list(self._under_way), timeout=min(self._timeout, within))
-        for future in unfinished:
-            if transaction := self._under_way.get(future):
-                transaction.cut()
+        futures.wait(list(self._calls), timeout=min(self._timeout, within))
+        self._cut.set()
         self._executor.shutdown(wait=True)
         self._engine.dispose()
-
-
-def _end(waiting: asyncio.Future[Any], transaction: Transaction) -> None:
-    """Take a transaction out of the queue if it has not begun, or cut it; one that has ended stays as it is."""
-    waiting.cancel()
-    transaction.cut()
-
-
-def _seen(waiting: asyncio.Future[Any]) -> None:
-    # Else asyncio complains about a failure that nobody was left to hear of.
-    if not waiting.cancelled():
-        waiting.exception()

@@ -1,10 +1,10 @@
-"""One batch of commands, one transaction: committed before anything is answered, or without any effect."""
+"""One batch of commands, one transaction: committed before any caller is answered, or without any effect."""
 
 import logging
 import random
+import threading
 import time
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
 from typing import Final, TypeVar
 
 from sqlalchemy import Connection, Engine
@@ -19,6 +19,7 @@ from oo_ml.errors import (
     UnavailableError,
     UnexpectedError,
 )
+from oo_ml.execution.transaction import begin
 from oo_ml.storage.postgres import sqlstates
 
 logger = logging.getLogger(__name__)
@@ -26,11 +27,11 @@ logger = logging.getLogger(__name__)
 Command = TypeVar("Command")
 Outcome = TypeVar("Outcome")
 Service = Callable[[Connection, Sequence[Command]], Sequence[Outcome]]
-Guard = Callable[[Connection], AbstractContextManager[None]]
 
 MAX_TRIES: Final = 4
 _BACKOFF: Final = 0.02
-_RUN_AGAIN: Final = sqlstates.SERIALIZATION_FAILURES | {sqlstates.UNIQUE_VIOLATION}
+_RETRIED: Final = sqlstates.SERIALIZATION_FAILURES | {sqlstates.UNIQUE_VIOLATION}
+_NEVER: Final = threading.Event()
 
 
 def run(
@@ -38,50 +39,54 @@ def run(
     service: Service[Command, Outcome],
     commands: Sequence[Command],
     deadline: float,
-    guard: Guard = lambda _: nullcontext(),
+    cut: threading.Event = _NEVER,
 ) -> list[Outcome]:
     """Run `service` on `commands` in one transaction and return its outcomes, one a command, after COMMIT.
 
     A transaction that PostgreSQL aborted in favour of another (40001, 40P01) has left nothing behind and is run
-    again. So is one that met a row which another had made meanwhile (23505: the same decision_id or Idempotency-Key at
-    two doors): now it sees that row. No other failure is: after a lost connection nobody knows whether COMMIT went
-    through.
+    again. So is one that met a row which another had inserted meanwhile (23505: the same decision_id or
+    Idempotency-Key in two requests): now it sees that row. No other failure is retried: after a lost connection it is
+    unknown whether COMMIT went through.
 
     Args:
-        engine: where the connection comes from.
-        service: what to do; it never commits.
+        engine: source of the connection.
+        service: what to run; it never commits.
         commands: the batch.
-        deadline: time.monotonic() after which no further try is started.
-        guard: entered with the connection before each try begins, left after its COMMIT or ROLLBACK.
+        deadline: the time.monotonic() after which no try begins, and the last one ends.
+        cut: is set to end it sooner.
 
     Raises:
         UnavailableError: the database can't do it now; see storage/postgres/sqlstates.py.
-        UnexpectedError: the database refused what it should never have been asked: a bug, and logged as one.
+        UnexpectedError: the database refused a statement that should never have been sent: a bug, and logged as one.
+        ValueError: the service did not return an outcome for each command; rolled back.
     """
     for tries_left in reversed(range(MAX_TRIES)):
         try:
-            with engine.connect() as connection, guard(connection), connection.begin():
-                return list(service(connection, commands))
+            with begin(engine, deadline, cut) as connection:
+                outcomes = list(service(connection, commands))
+                if len(outcomes) != len(commands):
+                    raise ValueError("a service has to return one outcome for each command")
         except DBAPIError as error:
-            aborted = sqlstates.sqlstate(error) in _RUN_AGAIN
-            if not (aborted and tries_left and time.monotonic() < deadline):
+            if not tries_left or sqlstates.sqlstate(error) not in _RETRIED:
                 raise _outcome(engine, error, deadline) from None
+        else:
+            return outcomes
         # Jitter, so that two transactions that met don't meet again.
         time.sleep(random.uniform(0, _BACKOFF))  # noqa: S311
     raise AssertionError("unreachable")
 
 
 def _outcome(engine: Engine, error: DBAPIError, deadline: float) -> OoMlError:
-    """Log the failure, without the values that PostgreSQL may quote, and return what the caller is told."""
+    """Log the failure, without the values that PostgreSQL may quote, and return the error for the caller."""
     outcome = sqlstates.outcome(error)
     if isinstance(outcome, DatabaseUnavailableError) and time.monotonic() >= deadline:
-        # PostgreSQL's own limit for an idle transaction ends at the deadline too, and may close the connection first.
+        # The deadline closes the connection, or PostgreSQL does: its limit for an idle transaction ends then too.
         outcome = DatabaseTimeoutError()
     if isinstance(outcome, DatabaseReadOnlyError):
         # After a failover every pooled connection still leads to the old primary.
         engine.dispose()
     if isinstance(outcome, UnavailableError):
-        # A lane looks again and again, and says so itself once it is too late.
+        # A lane tries again and again, and logs it itself once it is too late.
         level = logging.DEBUG if isinstance(outcome, RowLockedError) else logging.WARNING
         logger.log(level, "%s: %s", outcome.code, sqlstates.description(error))
         return outcome

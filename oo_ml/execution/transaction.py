@@ -1,116 +1,114 @@
-"""A transaction that can be ended from outside: nobody waits longer than the deadline, not even for a silent server.
+"""One transaction, which ends at its deadline even if the server is silent: its thread stops waiting. ADR 7.
 
-What has not begun by then never does. What has is cut off its server, unless it is just about to end by itself.
+psycopg waits for its socket in steps of 0.1 s. After each, and before anything is sent, the deadline is looked at.
 """
 
-import logging
-import os
-import socket
 import threading
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
-from typing import Any, Final, cast
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, TypeVar
 
 import psycopg
+from psycopg.abc import PQGen
 from sqlalchemy import Connection, Engine, event
-from sqlalchemy.engine import Dialect, ExceptionContext
+from sqlalchemy.engine import ExceptionContext
 from sqlalchemy.engine.interfaces import DBAPIConnection
 
 from oo_ml.errors import DatabaseTimeoutError
-from oo_ml.execution import retry
-from oo_ml.execution.retry import Command, Outcome, Service
 
-logger = logging.getLogger(__name__)
-
-_CUT: Final = "cut"
-_running = threading.local()
+Value = TypeVar("Value")
 
 
-def watch(engine: Engine) -> None:
-    """Let the transactions of `engine` be cut while they connect, too, and keep its other connections then."""
+@contextmanager
+def begin(engine: Engine, deadline: float, cut: threading.Event) -> Iterator[Connection]:
+    """Yield a connection in a transaction; commit when the block ends, roll back if it raises.
+
+    Args:
+        engine: source of the connection; see `limit_waits`.
+        deadline: the time.monotonic() after which the transaction does not begin, and ends if it has.
+        cut: is set to end it sooner.
+
+    Raises:
+        DatabaseTimeoutError: it is too late to begin.
+    """
+    limit = _Limit(deadline, cut)
+    if limit.is_over():
+        raise DatabaseTimeoutError
+    with _limited(limit):
+        connection = engine.connect()
+    # The limit is lifted before the connection goes back to the pool: it is in order once COMMIT is answered.
+    with connection, _limited(limit), connection.begin():
+        yield connection
+
+
+def limit_waits(engine: Engine) -> None:
+    """Give `engine` connections that wait no longer than the transaction they are used in, from the login on."""
     event.listen(engine, "do_connect", _connect)
     event.listen(engine, "handle_error", _keep_the_pool)
 
 
-class Transaction:
-    """One run of a service, which can be cut off from another thread."""
+@dataclass(frozen=True, slots=True)
+class _Limit:
+    deadline: float
+    cut: threading.Event
 
-    def __init__(self, deadline: float) -> None:
-        self.deadline = deadline
-        self._lock = threading.Lock()
-        self._is_cut = False
-        self._socket: socket.socket | None = None
-        self._info: dict[Any, Any] = {}
+    def is_over(self) -> bool:
+        return time.monotonic() >= self.deadline or self.cut.is_set()
 
-    def run(self, engine: Engine, service: Service[Command, Outcome], commands: Sequence[Command]) -> list[Outcome]:
-        """Run it, unless the caller has been told meanwhile that it failed."""
-        self._refuse_if_late()
-        _running.transaction = self
+
+class _Thread(threading.local):
+    limit: _Limit | None = None
+
+
+_thread = _Thread()
+
+
+@contextmanager
+def _limited(limit: _Limit) -> Iterator[None]:
+    _thread.limit = limit
+    try:
+        yield
+    finally:
+        _thread.limit = None
+
+
+class _LateError(psycopg.OperationalError):
+    """The limit of a transaction is over."""
+
+
+class _Connection(psycopg.Connection[Any]):
+    def wait(self, gen: PQGen[Value], *arguments: Any, **options: Any) -> Value:  # noqa: ANN401 - the base class's own
+        if _thread.limit is None:
+            return super().wait(gen, *arguments, **options)
         try:
-            return retry.run(engine, service, commands, self.deadline, self._attached)
-        finally:
-            _running.transaction = None
-            self._watch(None, {})
-
-    def cut(self) -> None:
-        """End it: a thread that waits for a silent server sees the end of its connection, and goes on."""
-        with self._lock:
-            self._is_cut = True
-            if self._socket is None:
-                return
-            # For this connection alone, see _keep_the_pool.
-            self._info[_CUT] = True
-            with suppress(OSError):
-                self._socket.shutdown(socket.SHUT_RDWR)
-        logger.warning("cut a connection that did not answer within the deadline")
-
-    def connected(self, connection: psycopg.Connection[Any]) -> None:
-        """Be told of a connection that is new: SQLAlchemy asks it some questions before it hands it out."""
-        self._watch(connection, {})
-
-    @contextmanager
-    def _attached(self, connection: Connection) -> Iterator[None]:
-        # From before BEGIN until after COMMIT, and no longer: then the connection may be somebody else's.
-        driver: Any = connection.connection.driver_connection
-        self._watch(driver, connection.info)
-        try:
-            yield
-        finally:
-            self._watch(None, {})
-            if self._is_cut and not connection.invalidated:
-                # Just after COMMIT: nobody else may be given what is left of it.
-                connection.invalidate()
-
-    def _watch(self, connection: psycopg.Connection[Any] | None, info: dict[Any, Any]) -> None:
-        with self._lock:
-            if self._socket is not None:
-                self._socket.close()
-                self._socket = None
-            if connection is not None:
-                self._refuse_if_late()
-                # A copy, since the number itself may mean another file once the driver has closed its own.
-                self._socket, self._info = socket.socket(fileno=os.dup(connection.fileno())), info
-
-    def _refuse_if_late(self) -> None:
-        if self._is_cut or time.monotonic() >= self.deadline:
-            raise DatabaseTimeoutError
-
-
-def _connect(dialect: Dialect, _record: object, args: Any, parameters: Any) -> DBAPIConnection:  # noqa: ANN401
-    connection = dialect.connect(*args, **parameters)
-    transaction: Transaction | None = getattr(_running, "transaction", None)
-    if transaction is not None:
-        try:
-            transaction.connected(cast("psycopg.Connection[Any]", connection))
-        except DatabaseTimeoutError:
-            connection.close()
+            return super().wait(_within(_thread.limit, gen), *arguments, **options)
+        except _LateError:
+            # It is of no use any more: the answer to the last statement may still come.
+            self.close()
             raise
-    return connection
+
+
+def _within(limit: _Limit, gen: PQGen[Value]) -> PQGen[Value]:
+    """Pass on each step of `gen` as long as the limit allows it."""
+    ready: Any = None
+    try:
+        while not limit.is_over():
+            ready = yield gen.send(ready)
+    except StopIteration as end:
+        value: Value = end.value
+        return value
+    raise _LateError("the deadline is over; the connection is closed")
+
+
+def _connect(_dialect: object, _record: object, arguments: Any, parameters: Any) -> DBAPIConnection:  # noqa: ANN401
+    connection: Any = _Connection.connect(*arguments, **parameters)
+    return connection  # type: ignore[no-any-return]
 
 
 def _keep_the_pool(context: ExceptionContext) -> None:
     # A lost connection usually means a restarted server, and every other connection of the pool is lost too. One that
-    # was cut says nothing about the others; a slow server would not get faster by having to accept them all anew.
-    if context.connection is not None and not context.connection.invalidated and context.connection.info.get(_CUT):
+    # was closed for being late says nothing about the others; a slow server gets no faster by accepting them anew.
+    if isinstance(context.original_exception, _LateError):
         context.invalidate_pool_on_disconnect = False

@@ -15,7 +15,7 @@ from oo_ml import llm
 from oo_ml.errors import OoMlError
 from oo_ml.execution.lanes import Lanes, Limits
 from oo_ml.execution.outcomes import only
-from oo_ml.execution.pool import Workers
+from oo_ml.execution.pool import Pool
 from oo_ml.execution.retry import Outcome, Service
 from oo_ml.services.decisions.decide import Answer, DecideCommand, Parameters, decide
 from oo_ml.services.prompts.generate import GenerateCommand, Generated, generate
@@ -51,9 +51,9 @@ class Services:
     decide: Service[DecideCommand, Answer | OoMlError]
     generate: Callable[[GenerateCommand], Awaitable[Generated]]
     lanes: Lanes
-    writers: Workers
-    readers: Workers
-    long: Workers
+    writers: Pool
+    readers: Pool
+    long: Pool
     llm: httpx.AsyncClient
 
     async def together(
@@ -95,8 +95,8 @@ def create_services(settings: Settings, database_url: str) -> Services:
     writers = engine.create(database_url, settings, threads=settings.database_workers)
     readers = engine.create(database_url, settings, threads=settings.database_readers, read_only=True)
     long = engine.create(database_url, settings, threads=settings.long_workers, long=True)
-    writer_threads = Workers(writers, name="writer", threads=settings.database_workers, queue=queue, timeout=timeout)
-    reader_threads = Workers(readers, name="reader", threads=settings.database_readers, queue=queue, timeout=timeout)
+    writer_threads = Pool(writers, name="writer", threads=settings.database_workers, queue=queue, timeout=timeout)
+    reader_threads = Pool(readers, name="reader", threads=settings.database_readers, queue=queue, timeout=timeout)
     client = llm.create_client(settings)
     return Services(
         settings=settings,
@@ -116,7 +116,7 @@ def create_services(settings: Settings, database_url: str) -> Services:
         ),
         writers=writer_threads,
         readers=reader_threads,
-        long=Workers(long, name="long", threads=settings.long_workers, queue=queue, timeout=settings.long_timeout),
+        long=Pool(long, name="long", threads=settings.long_workers, queue=queue, timeout=settings.long_timeout),
         llm=client,
     )
 

@@ -9,7 +9,7 @@ from sqlalchemy import Connection, Engine
 from oo_ml import embedded_postgres
 from oo_ml.errors import OoMlError, UnavailableError, UnsuitableDatabaseError
 from oo_ml.execution import retry
-from oo_ml.execution.pool import Workers
+from oo_ml.execution.pool import Pool
 from oo_ml.execution.retry import Command, Outcome, Service
 from oo_ml.settings import Settings
 from oo_ml.storage.postgres import engine
@@ -56,10 +56,10 @@ def single_connection(
 
 
 @contextmanager
-def single_worker(settings: Settings, database_url: str) -> Iterator[Workers]:
+def single_worker(settings: Settings, database_url: str) -> Iterator[Pool]:
     """Yield one worker for services that may take OO_ML_LONG_TIMEOUT; on leaving, it finishes its transaction."""
     single = engine.create(database_url, settings, threads=1, long=True)
-    worker = Workers(single, name="long", threads=1, queue=1, timeout=settings.long_timeout)
+    worker = Pool(single, name="long", threads=1, queue=1, timeout=settings.long_timeout)
     try:
         yield worker
     finally:

@@ -15,7 +15,7 @@ from oo_ml import errors
 from oo_ml.api import statuses
 from oo_ml.errors import OoMlError
 from oo_ml.execution.lanes import Lanes
-from oo_ml.execution.pool import Workers
+from oo_ml.execution.pool import Pool
 from oo_ml.storage.postgres import sqlstates
 from tests import calls, openapi
 from tests.conftest import Serve, make_settings
@@ -48,7 +48,7 @@ def test_an_unexpected_exception_is_a_500(
         raise ZeroDivisionError("a bug")
 
     monkeypatch.setattr(Lanes, "run", fail)
-    monkeypatch.setattr(Workers, "run", fail)
+    monkeypatch.setattr(Pool, "run", fail)
     for method, path, body in calls.EVERY.values():
         caplog.clear()
         content = service.client.build_request(method, path, json=body).content

@@ -8,5 +8,5 @@ from tests.execution.notes import prepare
 
 @pytest.fixture
 def paper(db: Engine) -> None:
-    """Make the table of notes."""
+    """Create the table of notes."""
     prepare(db)

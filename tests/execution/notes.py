@@ -1,4 +1,4 @@
-"""Lanes of a test's own, and services for them: some write down what they were asked for, one waits at a gate."""
+"""Lanes for one test, and services for them: one inserts a row for each command, another one waits at a gate."""
 
 import asyncio
 import threading
@@ -16,7 +16,7 @@ from tests.conftest import make_settings
 from tests.superuser import superuser
 from tests.waiting import PATIENCE
 
-# What no note may have: its row is refused by the database.
+# A CHECK constraint refuses rows with this number.
 FORBIDDEN: Final = -1
 
 _WRITE: Final = text("""
@@ -29,19 +29,19 @@ _WRITE: Final = text("""
 
 @dataclass(frozen=True, slots=True)
 class Note:
-    """A command: to be written down."""
+    """A command: insert a row."""
 
     user_id: str
     number: int
 
 
 def notes(user_ids: str) -> list[Note]:
-    """Return a note of each of the users named, with the numbers from 1 on."""
+    """Return a note for each user named, numbered from 1."""
     return [Note(user_id, number) for number, user_id in enumerate(user_ids.split(), 1)]
 
 
 def prepare(db: Engine) -> None:
-    """Make the table that scribes write into."""
+    """Create the table that scribes write to."""
     with superuser(db) as connection:
         connection.execute(
             text(f"""
@@ -58,7 +58,7 @@ def prepare(db: Engine) -> None:
 
 
 def written(db: Engine) -> list[list[Note]]:
-    """Return what has been committed: the notes of each transaction, in the order in which they were written."""
+    """Return the committed notes of each transaction, in the order in which they were written."""
     rows: dict[int, list[Note]] = {}
     with db.begin() as connection:
         for transaction, *note in connection.execute(
@@ -70,12 +70,12 @@ def written(db: Engine) -> list[list[Note]]:
 
 @dataclass(slots=True, eq=False)
 class Scribe:
-    """A service that writes its notes down, and gives their numbers back.
+    """A service that inserts its notes and returns their numbers.
 
     Attributes:
-        name: told apart from others by it.
-        before: what it does first.
-        calls: what it has been called with.
+        name: stored with each note.
+        before: called first, with the connection and the notes.
+        calls: the batches it was called with, tries that failed included.
     """
 
     name: str = "scribe"
@@ -83,7 +83,7 @@ class Scribe:
     calls: list[list[Note]] = field(default_factory=list)
 
     def __call__(self, connection: Connection, commands: Sequence[Note]) -> list[int]:
-        """Write."""
+        """Insert the notes."""
         self.calls.append(list(commands))
         self.before(connection, commands)
         connection.execute(
@@ -99,7 +99,7 @@ class Scribe:
 
 @dataclass(slots=True, eq=False)
 class Gate:
-    """A service that keeps its lane busy until it is opened."""
+    """A service that keeps its lane busy until the gate is opened."""
 
     began: threading.Event = field(default_factory=threading.Event)
     opened: threading.Event = field(default_factory=threading.Event)
@@ -122,7 +122,7 @@ def running(
     one_user: bool = False,
     **settings: Any,  # noqa: ANN401
 ) -> Iterator[tuple[Lanes, Engine]]:
-    """Lanes of a test's own, patient with locked rows unless `settings` say otherwise, and the engine they use."""
+    """Yield lanes for one test, and their engine; close them at the end."""
     given = make_settings(**settings)
     limits = Limits(
         batch=batch,
@@ -150,38 +150,38 @@ async def busy(lanes: Lanes, user_id: str = "-") -> AsyncIterator[Gate]:
         yield gate
     finally:
         gate.opened.set()
-        # It may have waited for longer than its caller would.
+        # It may have waited past its deadline.
         with suppress(UnavailableError):
             await held
 
 
 async def passed(event: threading.Event) -> None:
-    """Return as soon as a thread has set it."""
+    """Return as soon as a thread has set the event."""
     assert await asyncio.to_thread(event.wait, PATIENCE)
 
 
 async def send(lanes: Lanes, service: Scribe, commands: Sequence[Note]) -> list[asyncio.Task[Any]]:
-    """Hand notes to their lanes, as handlers would that come in this order."""
+    """Hand notes to their lanes in this order, each from a handler of its own."""
     handlers = [asyncio.create_task(lanes.run(service, note.user_id, note)) for note in commands]
-    # Every one of them has begun after one turn of the event loop.
+    # After one turn of the event loop each of them has begun.
     await asyncio.sleep(0)
     return handlers
 
 
 async def outcomes(handlers: Sequence[asyncio.Task[Any]]) -> list[Any]:
-    """Return what each handler was told, be it an error."""
+    """Return the outcome of each handler: a result or an error."""
     return list(await asyncio.gather(*handlers, return_exceptions=True))
 
 
 async def together(lanes: Lanes, service: Scribe, commands: Sequence[Note]) -> list[Any]:
-    """Send notes to a lane that is busy, so that it finds all of them when it is done; return what they were told."""
+    """Send notes to a busy lane, so that its next transaction finds all of them; return their outcomes."""
     async with busy(lanes):
         handlers = await send(lanes, service, commands)
     return await outcomes(handlers)
 
 
 async def recovered(lanes: Lanes, service: Scribe, note: Note) -> Any:  # noqa: ANN401
-    """Return what a note is told once its lane is well; a busy machine may be too slow for the first few."""
+    """Return the outcome of a note, sent again until it succeeds: on a busy machine the first tries may time out."""
     async with asyncio.timeout(PATIENCE):
         while True:
             with suppress(UnavailableError):

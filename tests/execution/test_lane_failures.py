@@ -1,4 +1,4 @@
-"""What fails in a lane fails alone: a poisonous command, a locked row, a lost connection, an abort, a bug."""
+"""Failures in a lane, each of which affects its own command only: exceptions, locked rows, lost connections, aborts."""
 
 import asyncio
 import threading
@@ -36,7 +36,7 @@ from tests.faults.proxy import Proxy, proxied
 from tests.gates import holding_state
 from tests.waiting import until
 
-# A lane waits for a row a moment, a command a while.
+# A lane waits for a row much shorter than a command may.
 SHORT: dict[str, Any] = {"lane_lock_timeout": 0.05}
 FIVE = notes("ada ben cyd ben dora")
 
@@ -51,20 +51,20 @@ def lock_rows(connection: Connection, commands: Sequence[Note]) -> None:
 
 @pytest.fixture
 def ada_and_ben(db: Engine) -> None:
-    """Two users who have a row."""
+    """Create the rows of two users."""
     with db.begin() as connection:
         lock_rows(connection, notes("ada ben"))
 
 
-# Poison
+# Exceptions
 
 
-def test_what_a_service_cannot_bear_fails_alone(database_url: str, db: Engine) -> None:
-    """Its caller gets the very exception; its neighbours are done, once."""
+def test_exception_of_a_service(database_url: str, db: Engine) -> None:
+    """A command for which the service raises fails alone: its caller gets the exception, the others are run once."""
 
     def choke(_: Connection, commands: Sequence[Note]) -> None:
         if FIVE[2] in commands:
-            raise ValueError("poison")
+            raise ValueError("broken")
 
     scribe = Scribe(before=choke)
     with running(database_url) as (lanes, _):
@@ -75,8 +75,8 @@ def test_what_a_service_cannot_bear_fails_alone(database_url: str, db: Engine) -
     assert scribe.calls == [FIVE, *([note] for note in FIVE)]
 
 
-def test_what_the_database_refuses_fails_alone(database_url: str, db: Engine) -> None:
-    """A row that breaks a constraint takes nobody with it."""
+def test_row_refused_by_the_database(database_url: str, db: Engine) -> None:
+    """A command whose row violates a constraint fails alone."""
     five = [*FIVE[:2], Note("cyd", FORBIDDEN), *FIVE[3:]]
     with running(database_url) as (lanes, _):
         told = asyncio.run(together(lanes, Scribe(), five))
@@ -86,8 +86,8 @@ def test_what_the_database_refuses_fails_alone(database_url: str, db: Engine) ->
 
 
 @pytest.mark.parametrize("error", [ValueError("a bug"), KeyError("another"), ArithmeticError()])
-def test_a_bug_reaches_its_caller_and_the_lane_lives_on(database_url: str, db: Engine, error: Exception) -> None:
-    """As it is: the API turns it into a 500."""
+def test_lane_survives_an_exception(database_url: str, db: Engine, error: Exception) -> None:
+    """The caller gets the very exception, and the lane serves the next command."""
 
     def choke(_: Connection, commands: Sequence[Note]) -> None:
         if commands[0].user_id == "ada":
@@ -105,8 +105,8 @@ def test_a_bug_reaches_its_caller_and_the_lane_lives_on(database_url: str, db: E
     assert written(db) == [[Note("ben", 2)]]
 
 
-def test_a_bug_is_a_500(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It tells nothing, and the next call is served."""
+def test_exception_is_a_500(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The response says nothing about the exception, and the next call is served."""
 
     def broken(_: Connection, commands: Sequence[object]) -> list[None]:
         raise RuntimeError(commands)
@@ -119,8 +119,8 @@ def test_a_bug_is_a_500(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
     assert service.client.post("/reward", json=calls.reward()).status_code == 200
 
 
-def test_an_exhausted_iterator_is_a_bug_too(database_url: str) -> None:
-    """`next` of nothing raises what no future takes; the caller must be told something."""
+def test_stop_iteration_of_a_service(database_url: str) -> None:
+    """A service that raises StopIteration, which no future accepts, fails like one that raises anything else."""
 
     def exhausted(_: Connection, commands: Sequence[Note]) -> list[int]:
         return [next(iter(())) for _ in commands]
@@ -134,8 +134,8 @@ def test_an_exhausted_iterator_is_a_bug_too(database_url: str) -> None:
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
-def test_a_service_that_forgets_an_outcome_does_not_end_its_lane(database_url: str, db: Engine) -> None:
-    """A bug like any other: whoever called is told of an error, and the lane lives on."""
+def test_missing_outcome(database_url: str, db: Engine) -> None:
+    """A service that returns too few outcomes is rolled back, its caller gets an error, and the lane goes on."""
 
     def forget(connection: Connection, commands: Sequence[Note]) -> list[int]:
         return scribe(connection, commands)[:-1]
@@ -149,15 +149,15 @@ def test_a_service_that_forgets_an_outcome_does_not_end_its_lane(database_url: s
     scribe = Scribe()
     with running(database_url) as (lanes, _):
         asyncio.run(both(lanes))
-    assert written(db)[-1] == [Note("ada", 2)]
+    assert written(db) == [[Note("ada", 2)]]
 
 
 # Locked rows
 
 
 @pytest.mark.usefixtures("ada_and_ben")
-def test_a_locked_row_keeps_its_user_waiting_and_nobody_else(database_url: str, db: Engine) -> None:
-    """In the very same lane; what came for that user is done in order as soon as the row is let go, and only then."""
+def test_locked_row_delays_only_its_user(database_url: str, db: Engine) -> None:
+    """If another session locks a user's row, only that user's commands wait; once it is released they run in order."""
 
     async def crowd(lanes: Lanes, holder: Connection) -> None:
         async with busy(lanes):
@@ -178,13 +178,13 @@ def test_a_locked_row_keeps_its_user_waiting_and_nobody_else(database_url: str, 
     done = written(db)
     assert sorted(note.number for transaction in done for note in transaction) == list(range(1, 17))
     ada = [[note.number for note in transaction] for transaction in done if transaction[0].user_id == "ada"]
-    # Set aside together, they stay together.
+    # Commands that were set aside together share a transaction.
     assert ada == [[1, 3], [5], [16]]
 
 
 @pytest.mark.usefixtures("ada_and_ben")
-def test_a_row_that_stays_locked_is_told_after_a_while(database_url: str, db: Engine) -> None:
-    """After OO_ML_LOCK_TIMEOUT and not before; nothing of it is ever done, and the user's next call is well again."""
+def test_lock_timeout(database_url: str, db: Engine) -> None:
+    """Commands for a row that stays locked fail after OO_ML_LOCK_TIMEOUT, not before; the next command is run."""
 
     async def both(lanes: Lanes, holder: Connection) -> None:
         began = time.monotonic()
@@ -205,8 +205,8 @@ def test_a_row_that_stays_locked_is_told_after_a_while(database_url: str, db: En
 
 
 @pytest.mark.usefixtures("ada_and_ben")
-def test_a_lane_waits_only_a_moment_for_a_row(database_url: str, db: Engine) -> None:
-    """A batch OO_ML_LANE_LOCK_TIMEOUT, each command alone a tenth of it; afterwards the usual limit holds again."""
+def test_lane_lock_timeout(database_url: str, db: Engine) -> None:
+    """A batch waits OO_ML_LANE_LOCK_TIMEOUT for a row, a command alone a tenth of it; later ones the usual time."""
     limits: list[tuple[int, str]] = []
 
     def note_limit(connection: Connection, commands: Sequence[Note]) -> None:
@@ -229,8 +229,8 @@ def test_a_lane_waits_only_a_moment_for_a_row(database_url: str, db: Engine) -> 
 
 
 @pytest.mark.usefixtures("ada_and_ben")
-def test_a_lane_looks_longer_only_while_nobody_else_waits(database_url: str, db: Engine) -> None:
-    """Two rows are held: each look is short for the sake of whoever waits for the other; the last may take its time."""
+def test_lock_wait_of_held_users(database_url: str, db: Engine) -> None:
+    """A lane waits a tenth of the limit for a held user's row while other commands wait, else the whole limit."""
     looks: list[tuple[str, str]] = []
 
     def note_look(connection: Connection, commands: Sequence[Note]) -> None:
@@ -258,8 +258,8 @@ def test_a_lane_looks_longer_only_while_nobody_else_waits(database_url: str, db:
 
 
 @pytest.mark.usefixtures("ada_and_ben")
-def test_a_locked_neighbour_of_poison_has_the_time_that_it_would_have_alone(database_url: str, db: Engine) -> None:
-    """The batch failed for another reason: nobody in it has waited for a row so far."""
+def test_locked_row_beside_a_failing_command(database_url: str, db: Engine) -> None:
+    """A command whose batch failed for another reason still waits OO_ML_LOCK_TIMEOUT for its row."""
 
     def choke(connection: Connection, commands: Sequence[Note]) -> None:
         if commands[0].user_id == "cyd":
@@ -276,15 +276,15 @@ def test_a_locked_neighbour_of_poison_has_the_time_that_it_would_have_alone(data
 
     scribe = Scribe(before=choke)
     with running(database_url, **SHORT) as (lanes, _), holding_state(db, "ada", LINUCB) as holder:
-        poison, ada = asyncio.run(both(lanes, holder))
-    assert isinstance(poison, ValueError)
+        broken, ada = asyncio.run(both(lanes, holder))
+    assert isinstance(broken, ValueError)
     assert ada == 2
     assert written(db) == [[Note("ben", 3)], [Note("ada", 2)]]
 
 
 @pytest.mark.usefixtures("ada_and_ben")
-def test_a_row_that_others_take_turns_on_is_had_in_turn(database_url: str, db: Engine) -> None:
-    """Three other processes hold the row for less than a lane waits; together they always hold it."""
+def test_contended_row(database_url: str, db: Engine) -> None:
+    """A lane gets a row that three other sessions lock in turn, each for less time than the lane waits."""
     over = threading.Event()
 
     def hold() -> None:
@@ -311,26 +311,26 @@ def test_a_row_that_others_take_turns_on_is_had_in_turn(database_url: str, db: E
 
 
 def terminate(connection: Connection, _: object) -> None:
-    """What a scribe does first: have its own connection ended."""
+    """End the connection of a scribe."""
     connection.execute(text("SELECT pg_terminate_backend(pg_backend_pid())"))
 
 
 @pytest.mark.usefixtures("db")
-def test_a_connection_that_is_lost_is_told_to_each_and_nothing_is_run_again(database_url: str, db: Engine) -> None:
-    """In the middle of a transaction: nobody may assume what became of it."""
+def test_lost_connection(database_url: str, db: Engine) -> None:
+    """If the connection is lost, every command of the transaction fails and none is retried; the lane reconnects."""
     scribe = Scribe(before=terminate)
     with running(database_url) as (lanes, _):
         told = asyncio.run(together(lanes, scribe, FIVE))
         assert [type(one) for one in told] == [DatabaseUnavailableError] * 5
         assert scribe.calls == [FIVE]
-        # And the lane has a new one.
+        # And the lane has a new connection.
         assert asyncio.run(together(lanes, Scribe(), FIVE)) == [1, 2, 3, 4, 5]
     assert written(db) == [FIVE]
 
 
 @contextmanager
 def dropped_at_commit(own: Engine, proxy: Proxy) -> Iterator[None]:
-    """Let connections go down just before COMMIT is sent."""
+    """Drop the connections just before COMMIT is sent."""
 
     def drop(_: Connection) -> None:
         proxy.drop()
@@ -343,10 +343,8 @@ def dropped_at_commit(own: Engine, proxy: Proxy) -> Iterator[None]:
 
 
 @pytest.mark.parametrize("goes_through", [False, True])
-def test_a_connection_that_is_lost_at_commit_is_not_run_again(
-    database_url: str, db: Engine, goes_through: bool
-) -> None:
-    """COMMIT has gone through or not, and nobody hears of it: all are told so, and there is no second time."""
+def test_connection_lost_at_commit(database_url: str, db: Engine, goes_through: bool) -> None:
+    """If the connection is lost at COMMIT, whether it went through or not, all commands fail and none is retried."""
     scribe = Scribe()
     with proxied(database_url) as (proxy, url), running(url) as (lanes, own):
         with commits_lost(own) if goes_through else dropped_at_commit(own, proxy):
@@ -362,17 +360,15 @@ def test_a_connection_that_is_lost_at_commit_is_not_run_again(
 
 @pytest.mark.parametrize("sqlstate", ["40001", "40P01"])
 @pytest.mark.parametrize("place", [1, 2], ids=["statement", "commit"])
-def test_a_batch_that_is_aborted_for_another_is_run_again_as_a_whole(
-    database_url: str, db: Engine, sqlstate: str, place: int
-) -> None:
-    """At its statement or at its COMMIT, three times: at the fourth all of it is done, once."""
+def test_retry_of_an_aborted_batch(database_url: str, db: Engine, sqlstate: str, place: int) -> None:
+    """A batch that is aborted at a statement or at COMMIT is retried as a whole; the fourth try commits it once."""
     aborts.prepare(db)
     scribe = Scribe()
 
     async def five(lanes: Lanes, own: Engine) -> list[Any]:
         async with busy(lanes) as gate:
             handlers = await send(lanes, scribe, FIVE)
-            # The gate's transaction has begun already: it is no try.
+            # The gate's transaction has begun already and does not count as a try.
             with aborted(own, sqlstate, lambda step: 1 <= step.tries <= 3 and step.of_try == place):
                 gate.opened.set()
                 return await outcomes(handlers)
@@ -383,8 +379,8 @@ def test_a_batch_that_is_aborted_for_another_is_run_again_as_a_whole(
     assert written(db) == [FIVE]
 
 
-def test_a_batch_that_is_always_aborted_is_taken_apart(database_url: str, db: Engine) -> None:
-    """Whoever is not to blame gets through alone; whoever is fails with nothing of it done."""
+def test_batch_that_is_always_aborted(database_url: str, db: Engine) -> None:
+    """A batch that is aborted on every try is run one by one, and only the command to blame fails."""
 
     def abort(connection: Connection, commands: Sequence[Note]) -> None:
         if FIVE[2] in commands:

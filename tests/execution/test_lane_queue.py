@@ -1,4 +1,4 @@
-"""What waits for a lane: bounded, in order, and nobody for ever."""
+"""The queue of a lane: bounded, in order of arrival, and fair to users beside those whose rows are locked."""
 
 import asyncio
 import time
@@ -6,9 +6,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from oo_ml.errors import DatabaseTimeoutError, OverloadedError
-from oo_ml.execution.lane_queue import Attempt, Queue, Waiting
-from oo_ml.execution.transaction import Transaction
+from oo_ml.errors import OverloadedError, UnavailableError
+from oo_ml.execution.lane_queue import Queue, QueuedCommand
 
 
 @pytest.fixture
@@ -24,100 +23,95 @@ def service(_: object, commands: object) -> list[object]:
     return [commands]
 
 
-def put(queue: Queue, loop: asyncio.AbstractEventLoop, user_ids: str) -> None:
+def put(queue: Queue, loop: asyncio.AbstractEventLoop, user_ids: str, *, timeout: float = 60) -> None:
     """Put a command of each user."""
     for user_id in user_ids.split():
         now = time.monotonic()
-        queue.put(Waiting(service, user_id, None, now, now + 60, loop.create_future()))
+        queue.put(QueuedCommand(service, user_id, None, now, now + timeout, loop.create_future()))
 
 
-def names(batch: list[Waiting]) -> str:
-    """Return whose commands they are."""
+def users(batch: list[QueuedCommand]) -> str:
+    """Return the users of a batch."""
     return " ".join(one.user_id for one in batch)
 
 
-def test_what_is_put_back_comes_first_and_takes_no_room(loop: asyncio.AbstractEventLoop) -> None:
-    """It was accepted once; a newer one that finds the queue full is refused."""
-    queue = Queue(room=2, batch=8, one_user=False)
+def set_aside(queue: Queue, batch: list[QueuedCommand], seconds: float = 0.0) -> None:
+    """Put a batch back and hold its users, as a lane does that finds their rows locked."""
+    queue.hold({one.user_id for one in batch}, time.monotonic() + seconds)
+    queue.put_back(batch)
+
+
+def test_commands_put_back_keep_their_places(loop: asyncio.AbstractEventLoop) -> None:
+    """Commands put back come first, and are not refused; a new command that finds the queue full is."""
+    queue = Queue(capacity=2, batch=8, one_user=False)
     put(queue, loop, "ada ada")
     batch = queue.take()
     put(queue, loop, "ada ben")
-    queue.put_back(batch, "ada", time.monotonic() + 0.02)
+    set_aside(queue, batch, 0.02)
     with pytest.raises(OverloadedError):
         put(queue, loop, "cyd")
-    assert names(queue.take()) == "ben"
+    assert users(queue.take()) == "ben"
     behind = queue.take()
     assert behind[:2] == batch
-    assert names(behind) == "ada ada ada"
+    assert users(behind) == "ada ada ada"
 
 
-def test_whoever_is_set_aside_shares_with_nobody_until_it_is_well(loop: asyncio.AbstractEventLoop) -> None:
-    """Others would have to wait for that row, too."""
-    queue = Queue(room=8, batch=8, one_user=False)
+def test_commands_put_back_keep_the_order_of_each_user(loop: asyncio.AbstractEventLoop) -> None:
+    """Commands of several users that are put back together are taken in the order in which they were put."""
+    queue = Queue(capacity=8, batch=8, one_user=False)
+    put(queue, loop, "ada ben ada ben")
+    batch = queue.take()
+    set_aside(queue, batch)
+    assert queue.take() == [batch[0], batch[2]]
+    assert queue.take() == [batch[1], batch[3]]
+
+
+def test_a_held_user_shares_no_batch(loop: asyncio.AbstractEventLoop) -> None:
+    """Other users would have to wait for the locked row too; once the user is released, batches are shared again."""
+    queue = Queue(capacity=8, batch=8, one_user=False)
     put(queue, loop, "ada")
-    queue.put_back(queue.take(), "ada", time.monotonic())
+    set_aside(queue, queue.take())
     put(queue, loop, "ben ada cyd")
-    assert [names(queue.take()), names(queue.take())] == ["ada ada", "ben cyd"]
-    # Whether or not it is the first.
+    assert [users(queue.take()), users(queue.take())] == ["ada ada", "ben cyd"]
+    # Whether or not the held user's command is the first.
     put(queue, loop, "ben ada cyd")
-    assert [names(queue.take()), names(queue.take())] == ["ben cyd", "ada"]
-    queue.unblock(["ada"])
+    assert [users(queue.take()), users(queue.take())] == ["ben cyd", "ada"]
+    queue.release(["ada"])
     put(queue, loop, "ben ada cyd")
-    assert names(queue.take()) == "ben ada cyd"
+    assert users(queue.take()) == "ben ada cyd"
 
 
-def test_a_closed_queue_still_gives_what_was_set_aside(loop: asyncio.AbstractEventLoop) -> None:
-    """At its time, and then says that nothing more comes; unless it is cleared."""
-    for is_cleared in (False, True):
-        queue = Queue(room=8, batch=8, one_user=False)
-        put(queue, loop, "ada")
-        queue.put_back(queue.take(), "ada", time.monotonic() + (60 if is_cleared else 0.02))
-        queue.close()
-        if is_cleared:
-            queue.clear()
-        else:
-            assert names(queue.take()) == "ada"
-        assert queue.take() == []
+def test_a_closed_queue_is_emptied(loop: asyncio.AbstractEventLoop) -> None:
+    """A closed queue refuses new commands, gives out the held ones when their time has come, and then ends."""
+    queue = Queue(capacity=8, batch=8, one_user=False)
+    put(queue, loop, "ada")
+    set_aside(queue, queue.take(), 0.02)
+    queue.close()
+    with pytest.raises(UnavailableError):
+        put(queue, loop, "ben")
+    assert users(queue.take()) == "ada"
+    assert queue.take() == []
 
 
-def test_the_locked_rows_of_many_do_not_keep_the_others_from_their_turn(loop: asyncio.AbstractEventLoop) -> None:
-    """Each look takes longer than the pause until the next one is due, so that one is always due."""
-    queue = Queue(room=8, batch=8, one_user=False)
+def test_commands_past_their_deadline_are_dropped(loop: asyncio.AbstractEventLoop) -> None:
+    """A command is not taken after its deadline, and the later commands of its user don't wait for it."""
+    queue = Queue(capacity=8, batch=8, one_user=False)
+    put(queue, loop, "ada ben", timeout=0)
+    put(queue, loop, "ada")
+    assert users(queue.take()) == "ada"
+    put(queue, loop, "ada", timeout=0)
+    queue.close()
+    assert queue.take() == []
+
+
+def test_held_users_do_not_starve_others(loop: asyncio.AbstractEventLoop) -> None:
+    """Other users get their turn even if a held one is always due, since each try takes longer than the hold."""
+    queue = Queue(capacity=8, batch=8, one_user=False)
     put(queue, loop, "ada ben")
-    for _ in range(2):
-        [one] = queue.take()[:1]
-        queue.put_back([one], one.user_id, time.monotonic())
-        put(queue, loop, "ben") if one.user_id == "ada" else None
+    set_aside(queue, queue.take())
     put(queue, loop, "cyd")
-    turns: list[str] = []
-    while "cyd" not in turns and len(turns) < 10:
-        batch = queue.take()
-        turns.append(names(batch[:1]))
-        queue.put_back(batch, batch[0].user_id, time.monotonic())
-    assert "cyd" in turns[:3]
-
-
-class Noted(Transaction):
-    """A transaction that notes that it was cut."""
-
-    is_noted = False
-
-    def cut(self) -> None:
-        """Note it."""
-        self.is_noted = True
-
-
-def test_whoever_gives_up_last_ends_the_transaction(loop: asyncio.AbstractEventLoop) -> None:
-    """One of them did before the lane had noted what it is at: no reason to go on once the other has, too."""
-    queue = Queue(room=8, batch=8, one_user=False)
-    put(queue, loop, "ada ben")
-    ada, ben = batch = queue.take()
-    transaction = Noted(time.monotonic() + 60)
-    attempt = Attempt(transaction, batch)
-    ada.give_up()
-    assert not attempt.is_late
-    ada.attempt = ben.attempt = attempt
-    ben.give_up()
-    assert attempt.is_late
-    assert transaction.is_noted
-    assert [type(one.answer.exception()) for one in batch] == [DatabaseTimeoutError] * 2
+    turns = []
+    for _ in range(2):
+        turns.append(users(batch := queue.take()))
+        set_aside(queue, batch)
+    assert turns == ["ada", "cyd"]

@@ -1,4 +1,4 @@
-"""A storm: thousands of calls of all kinds through two lanes, while PostgreSQL aborts, locks and loses connections."""
+"""Thousands of calls of all kinds through two lanes, while PostgreSQL aborts, locks rows and loses connections."""
 
 import asyncio
 import random
@@ -43,7 +43,7 @@ from tests.migrations.rows import uuid7
 from tests.rows import assert_folded
 
 USERS: Final = [f"u{number}" for number in range(20)]
-# Of these nobody starts afresh, so their counters tell of all that was.
+# These users are never reset, so their counters cover all of their calls.
 KEPT: Final = USERS[::2]
 CLIENTS: Final = 50
 CALLS: Final = 40
@@ -55,7 +55,7 @@ score = partial(decide, parameters=Parameters(alpha=1.0, epsilon=0.3, exploratio
 
 @dataclass(slots=True)
 class Known:
-    """What a client knows of something it sent: how many rows of the ledger there are, and which rewards may count."""
+    """Expectation for a decision or a reward: the number of its ledger entries, and the rewards that may count."""
 
     user_id: str
     fewest: int = 0
@@ -65,13 +65,13 @@ class Known:
 
 @dataclass(slots=True)
 class Tally:
-    """What all clients were told.
+    """The outcomes of all clients.
 
     Attributes:
-        decisions: those that were answered.
-        nameless: rewards for no decision, by their tip.
-        doubtful: decisions of which nobody knows whether they were made.
-        unanswered: how many calls of any kind got no answer.
+        decisions: the acknowledged decisions.
+        nameless: rewards for no decision, by tip.
+        doubtful: decisions that were not acknowledged, which may be stored or not; with their users.
+        unanswered: number of calls of any kind without an outcome.
     """
 
     decisions: dict[UUID, Known] = field(default_factory=dict)
@@ -81,7 +81,7 @@ class Tally:
 
 
 class Client:
-    """Someone who makes one call after the other, and reacts to no decisions but their own."""
+    """A client that makes one call after the other, and rewards only its own decisions."""
 
     def __init__(self, lanes: Lanes, tally: Tally, seed: int) -> None:
         self.lanes = lanes
@@ -102,7 +102,7 @@ class Client:
                 self.tally.unanswered += 1
 
     async def decide(self) -> None:
-        """Ask for a decision, in whatever way."""
+        """Ask for a decision of a random user, with a random policy."""
         now = datetime.now(UTC)
         name = uuid7(now, next(self.names))
         policy = self.rng.choice([LINUCB, EPSILON_GREEDY])
@@ -117,7 +117,7 @@ class Client:
         self.tips[name] = answer.content["tip_id"]
 
     async def react(self) -> None:
-        """Reward a decision; the first reaction counts."""
+        """Reward a decision; the first reward counts."""
         if self.own:
             name = self.rng.choice(self.own)
             known = self.tally.decisions[name]
@@ -126,7 +126,7 @@ class Client:
             await self._change(known, learn, command, value)
 
     async def correct(self) -> None:
-        """Amend a reward, or take it back."""
+        """Amend or retract a reward."""
         if self.own:
             name = self.rng.choice(self.own)
             known = self.tally.decisions[name]
@@ -134,7 +134,7 @@ class Client:
             await self._change(known, correct, CorrectCommand(known.user_id, name, value, datetime.now(UTC)), value)
 
     async def teach(self) -> None:
-        """Give a reward for no decision."""
+        """Send a reward for no decision."""
         known = Known(self.rng.choice(USERS))
         tip_id = f"free {next(self.names)}"
         self.tally.nameless[tip_id] = known
@@ -143,7 +143,7 @@ class Client:
         await self._change(known, learn, command, 0.5)
 
     async def hurry(self) -> None:
-        """Ask, react and take it back without waiting for answers in between: each finds what came before it."""
+        """Decide, reward and retract without waiting in between: each command sees the effect of the earlier ones."""
         now = datetime.now(UTC)
         name = uuid7(now, next(self.names))
         known = Known(self.rng.choice(USERS))
@@ -157,7 +157,7 @@ class Client:
             return_exceptions=True,
         )
         if errors := [told for told in (decided, *changed) if isinstance(told, Exception)]:
-            # Whatever is left of it, nobody looks at it again; but without a fault it is all there.
+            # Only a fault explains an error. The rows that it left are not checked.
             assert any(isinstance(error, UnavailableError) for error in errors), errors
             del self.tally.decisions[name]
             self.tally.unanswered += 1
@@ -166,7 +166,7 @@ class Client:
             assert (known.fewest, known.most, known.rewards) == (2, 2, {None})
 
     async def reset(self) -> None:
-        """Let somebody start afresh."""
+        """Reset a user."""
         user_id = self.rng.choice([user for user in USERS if user not in KEPT])
         await self.lanes.run(reset, user_id, user_id)
 
@@ -183,7 +183,7 @@ class Client:
 
 @contextmanager
 def backends(own: Engine) -> Iterator[list[int]]:
-    """Note which connections an engine has had."""
+    """Yield a list that collects the server processes of an engine's connections."""
     seen: list[int] = []
 
     def connected(connection: psycopg.Connection[Any], _: object) -> None:
@@ -196,7 +196,7 @@ def backends(own: Engine) -> Iterator[list[int]]:
 
 @contextmanager
 def commits_lost(own: Engine) -> Iterator[None]:
-    """Let the connection go down now and then after a COMMIT that went through, before anybody hears of it."""
+    """Lose the connection after every 25th COMMIT that went through, before its answer is read."""
     commit = own.dialect.do_commit
     numbers = count(1)
 
@@ -212,7 +212,7 @@ def commits_lost(own: Engine) -> Iterator[None]:
 
 
 async def disturb(db: Engine, seen: list[int]) -> None:
-    """Lock people's rows for a while, and now and then end the lanes' connections."""
+    """Lock the row of one user after the other, and now and then end the lanes' connections."""
     rng = random.Random(0)  # noqa: S311
     for turn in count():
         with db.connect() as holder:
@@ -224,7 +224,7 @@ async def disturb(db: Engine, seen: list[int]) -> None:
 
 
 async def storm(lanes: Lanes, db: Engine, seen: list[int]) -> Tally:
-    """Let all clients live at once, disturbed."""
+    """Run all clients at once, disturbed."""
     tally = Tally()
     disturbing = asyncio.create_task(disturb(db, seen))
     await asyncio.gather(*(Client(lanes, tally, seed).live() for seed in range(1, CLIENTS + 1)))
@@ -233,8 +233,8 @@ async def storm(lanes: Lanes, db: Engine, seen: list[int]) -> Tally:
     return tally
 
 
-def test_what_was_acknowledged_in_a_storm_is_there_once(database_url: str, db: Engine) -> None:
-    """Every decision, every reward and its last correction; what got no answer is there once or not at all."""
+def test_storm(database_url: str, db: Engine) -> None:
+    """Every acknowledged decision, reward and correction is stored exactly once; an unanswered one at most once."""
     aborts.prepare(db)
     with (
         running(database_url, lanes=2, batch=32, lane_lock_timeout=0.05) as (lanes, own),

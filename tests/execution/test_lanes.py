@@ -1,4 +1,4 @@
-"""Lanes: what queues up shares a transaction, each user is served in order, and what was accepted is done once."""
+"""Lanes: batches, the order of each user's commands, the lane of a user, bounded queues."""
 
 import asyncio
 import random
@@ -39,13 +39,13 @@ pytestmark = pytest.mark.usefixtures("paper")
 
 
 def touch(connection: Connection, user_ids: Sequence[str]) -> list[str]:
-    """A service that needs the row of each user; it tells which lane it runs in."""
+    """Lock or create the row of each user; return the name of the lane, once for each."""
     states.lock_or_create_states(connection, [StateKey(user_id, LINUCB) for user_id in user_ids])
     return [threading.current_thread().name] * len(user_ids)
 
 
 def users_of(lanes: Lanes, count: int) -> list[list[str]]:
-    """Return users of each of so many lanes, each of whom has a row by then."""
+    """Return users of each of `count` lanes; each of them has a row."""
 
     async def ask() -> dict[str, str]:
         names = [f"u{number}" for number in range(20 * count)]
@@ -61,8 +61,8 @@ def users_of(lanes: Lanes, count: int) -> list[list[str]]:
 # Batches
 
 
-def test_a_command_alone_does_not_wait_for_company(database_url: str, db: Engine) -> None:
-    """With nothing else to do each is a transaction of its own."""
+def test_single_command(database_url: str, db: Engine) -> None:
+    """A command that finds its lane idle runs at once, in a transaction of its own."""
 
     async def one_by_one(lanes: Lanes) -> list[int]:
         return [await lanes.run(scribe, note.user_id, note) for note in notes("ada ben ada")]
@@ -73,8 +73,8 @@ def test_a_command_alone_does_not_wait_for_company(database_url: str, db: Engine
     assert written(db) == scribe.calls == [[Note("ada", 1)], [Note("ben", 2)], [Note("ada", 3)]]
 
 
-def test_what_came_during_a_transaction_shares_the_next_one(database_url: str, db: Engine) -> None:
-    """The first waits for a row; what queues up behind it is committed at once, and each is told its own outcome."""
+def test_group_commit(database_url: str, db: Engine) -> None:
+    """Commands that queue up during a transaction share the next one, and each caller gets its own outcome."""
 
     async def crowd(lanes: Lanes, holder: Connection) -> list[Any]:
         first = await send(lanes, scribe, notes("ada"))
@@ -91,8 +91,8 @@ def test_what_came_during_a_transaction_shares_the_next_one(database_url: str, d
     assert written(db) == scribe.calls == [notes("ada"), notes("ben ada cyd ben ada")]
 
 
-def test_a_transaction_holds_no_more_than_a_batch(database_url: str, db: Engine) -> None:
-    """What is left is the next one's."""
+def test_batch_size(database_url: str, db: Engine) -> None:
+    """A transaction holds at most `batch` commands; the others go into the next one."""
     scribe = Scribe()
     seven = notes("ada ben ada cyd ben ada ben")
     with running(database_url, batch=3) as (lanes, _):
@@ -100,8 +100,8 @@ def test_a_transaction_holds_no_more_than_a_batch(database_url: str, db: Engine)
     assert written(db) == scribe.calls == [seven[:3], seven[3:6], seven[6:]]
 
 
-def test_a_refusal_is_one_outcome_among_others(database_url: str, db: Engine) -> None:
-    """It is raised where its command came from; the transaction is committed for the rest."""
+def test_refused_command(database_url: str, db: Engine) -> None:
+    """A refusal is raised for its own caller; the transaction is committed for the others."""
 
     def refuse(connection: Connection, commands: Sequence[Note]) -> list[Any]:
         return [OtherTipError("no") if number == 2 else number for number in scribe(connection, commands)]
@@ -124,14 +124,14 @@ def test_a_refusal_is_one_outcome_among_others(database_url: str, db: Engine) ->
 
 
 async def mixed(lanes: Lanes, sent: Sequence[tuple[Scribe, Note]]) -> None:
-    """Send notes to several scribes while the lane is busy."""
+    """Send notes to several scribes while the lane is busy; check their outcomes."""
     async with busy(lanes):
         handlers = [handler for service, note in sent for handler in await send(lanes, service, [note])]
     assert await outcomes(handlers) == [note.number for _, note in sent]
 
 
-def test_services_share_no_transaction_and_only_others_are_overtaken(database_url: str, db: Engine) -> None:
-    """Whoever has an earlier command at another service waits behind it; others go ahead with their own."""
+def test_one_service_a_transaction(database_url: str, db: Engine) -> None:
+    """Two services share no transaction; a command may overtake other users' commands, never those of its own user."""
     a, b = Scribe("a"), Scribe("b")
     sent = list(zip([a, b, a, a, b, a, b], notes("ada ada ada ben ben cyd cyd"), strict=True))
     with running(database_url) as (lanes, _):
@@ -141,8 +141,8 @@ def test_services_share_no_transaction_and_only_others_are_overtaken(database_ur
     assert (len(a.calls), len(b.calls)) == (2, 1)
 
 
-def test_a_full_batch_leaves_no_gap_for_later_ones(database_url: str, db: Engine) -> None:
-    """What stays behind because the batch is full is not overtaken by the same user's next."""
+def test_order_after_a_full_batch(database_url: str, db: Engine) -> None:
+    """A command that finds the batch full is not overtaken by a later one of its user."""
     a, b = Scribe("a"), Scribe("b")
     sent = list(zip([a, a, b, a, a], notes("ada ben ada ada cyd"), strict=True))
     with running(database_url, batch=2) as (lanes, _):
@@ -153,10 +153,8 @@ def test_a_full_batch_leaves_no_gap_for_later_ones(database_url: str, db: Engine
 
 @pytest.mark.parametrize("one_user", [False, True])
 @pytest.mark.parametrize("seed", range(3))
-def test_in_whatever_order_they_come_each_user_is_served_in_it(
-    database_url: str, db: Engine, seed: int, one_user: bool
-) -> None:
-    """Many users, several services: order, services, size of a batch and number of users are all kept to."""
+def test_order_of_each_user(database_url: str, db: Engine, seed: int, one_user: bool) -> None:
+    """Commands of a user are run in the order of their arrival, whatever services and users share the lane."""
     rng = random.Random(seed)  # noqa: S311
     users = rng.choices(["ada", "ben", "cyd", "dora"], [6, 3, 2, 1], k=120)
     scribes = [Scribe(name) for name in "abc"]
@@ -174,14 +172,14 @@ def test_in_whatever_order_they_come_each_user_is_served_in_it(
         assert len(transaction) <= 5
         assert len({note.user_id for note in transaction}) == 1 or not one_user
     assert max(map(len, transactions)) > 1
-    # Nobody is overtaken for ever: each transaction holds the first one that was waiting.
+    # No command waits for ever: each transaction holds the first one that was waiting.
     for place, transaction in enumerate(transactions):
         waiting = [note for later in transactions[place:] for note in later]
         assert min(waiting, key=lambda note: note.number) in transaction
 
 
-def test_a_transaction_of_one_user_only(database_url: str, db: Engine) -> None:
-    """In that mode a user's commands share a transaction with each other, and with nobody else's."""
+def test_one_user_a_transaction(database_url: str, db: Engine) -> None:
+    """With `one_user`, a user's commands share a transaction with each other, and with no other user's."""
     scribe = Scribe()
     with running(database_url, one_user=True) as (lanes, _):
         asyncio.run(together(lanes, scribe, notes("ada ben ada cyd ben")))
@@ -190,8 +188,8 @@ def test_a_transaction_of_one_user_only(database_url: str, db: Engine) -> None:
 
 
 @pytest.mark.parametrize("one_user", [False, True])
-def test_the_services_leave_what_they_would_leave_one_by_one(database_url: str, db: Engine, one_user: bool) -> None:
-    """Deciding, learning, correcting and resetting in turn: the same rows to the last bit, and the same answers."""
+def test_batched_services_equal_single_calls(database_url: str, db: Engine, one_user: bool) -> None:
+    """Decisions, rewards, corrections and resets in batches leave the same rows, bit for bit, as one by one."""
     early = scores(1, 60)
     queue: list[tuple[Any, str, Any]] = [
         *((score, one.user_id, one) for one in early),
@@ -224,8 +222,8 @@ def test_the_services_leave_what_they_would_leave_one_by_one(database_url: str, 
 # Lanes
 
 
-def test_a_user_keeps_to_one_lane(database_url: str) -> None:
-    """Whoever else comes, and however often; all lanes are used."""
+def test_lane_of_a_user(database_url: str) -> None:
+    """A user always gets the same lane, and all lanes are used."""
 
     async def thrice(lanes: Lanes, users: Sequence[str]) -> list[str]:
         return list(await asyncio.gather(*(lanes.run(touch, user, user) for user in users)))
@@ -238,8 +236,8 @@ def test_a_user_keeps_to_one_lane(database_url: str) -> None:
     assert set(names) == {"lane-0", "lane-1", "lane-2"}
 
 
-def test_a_row_that_is_held_delays_its_lane_alone(database_url: str, db: Engine) -> None:
-    """The users of the other lane go on; those behind it are done once it is let go."""
+def test_locked_row_delays_only_its_lane(database_url: str, db: Engine) -> None:
+    """While a lane waits for a locked row, the users of other lanes go on; those behind it are served afterwards."""
 
     async def both(lanes: Lanes, held: str, behind: str, others: Sequence[str], holder: Connection) -> None:
         first = asyncio.create_task(lanes.run(touch, held, held))
@@ -261,8 +259,8 @@ def test_a_row_that_is_held_delays_its_lane_alone(database_url: str, db: Engine)
 # Queues
 
 
-def test_one_more_than_may_wait_is_refused(database_url: str, db: Engine) -> None:
-    """At once, and nothing of it is ever done; those that wait are not harmed, and the other lane has room."""
+def test_queue_is_bounded(database_url: str, db: Engine) -> None:
+    """A command that finds the queue full is refused at once and never run; the commands in the queue are."""
 
     async def crowd(lanes: Lanes, user: str, other: str) -> list[Any]:
         async with busy(lanes, user):
@@ -273,7 +271,7 @@ def test_one_more_than_may_wait_is_refused(database_url: str, db: Engine) -> Non
             assert await lanes.run(scribe, other, Note(other, 5)) == 5
             assert not any(handler.done() for handler in accepted)
         told = await outcomes(accepted)
-        # And there is room again.
+        # And the queue has room again.
         return [*told, await lanes.run(scribe, user, Note(user, 6))]
 
     scribe = Scribe()
@@ -284,15 +282,15 @@ def test_one_more_than_may_wait_is_refused(database_url: str, db: Engine) -> Non
     assert sorted(note.number for transaction in written(db) for note in transaction) == [1, 2, 5, 6]
 
 
-def test_a_full_lane_is_a_503_at_once(serve: Serve, db: Engine) -> None:
-    """One call at work, one waiting: the third is refused while the others are held, and never counts; reads go on."""
+def test_full_lane_is_a_503(serve: Serve, db: Engine) -> None:
+    """With one call under way and one in the queue, the third is refused at once and never counts; reads go on."""
     service = serve(lanes=1, lane_queue=1)
     service.client.post("/score", json=calls.score())
     with ThreadPoolExecutor(3) as clients, holding_state(db, "ada", LINUCB):
         first = clients.submit(service.client.post, "/reward", json=calls.reward(value=0.5))
         wait_until_blocked(db, 1)
         others = [clients.submit(service.client.post, "/reward", json=calls.reward(value=0.5)) for _ in range(2)]
-        # Whichever of the two came last finds the one place in the queue taken.
+        # The later one of the two finds the one place in the queue taken.
         refused = next(as_completed(others)).result()
         assert (refused.status_code, refused.json()["code"]) == (503, "overloaded")
         assert refused.headers["Retry-After"] == "1"

@@ -1,4 +1,4 @@
-"""The threads that run transactions: what was refused is never done, what was accepted is, and nothing hangs."""
+"""The pool of threads that run transactions: deadlines, cancelled handlers, closing, silent servers."""
 
 import asyncio
 import threading
@@ -12,15 +12,15 @@ from sqlalchemy import Connection, Engine, event, text
 
 from oo_ml.domain.policies import LINUCB
 from oo_ml.errors import DatabaseTimeoutError, OverloadedError, UnavailableError
-from oo_ml.execution.pool import Workers
-from oo_ml.execution.transaction import Transaction
+from oo_ml.execution import retry
+from oo_ml.execution.pool import Pool
 from oo_ml.storage import states
 from oo_ml.storage.postgres import engine
 from oo_ml.storage.states import StateKey
 from tests.conftest import make_settings
 from tests.faults.proxy import proxied
 from tests.gates import holding_state, scalar, wait_until_blocked
-from tests.waiting import PATIENCE
+from tests.waiting import PATIENCE, until
 
 HURRIED: dict[str, Any] = {
     "lock_timeout": 0.4,
@@ -31,11 +31,11 @@ HURRIED: dict[str, Any] = {
 
 
 @contextmanager
-def workers(url: str, *, threads: int = 1, **settings: Any) -> Iterator[tuple[Workers, Engine]]:  # noqa: ANN401
-    """Workers of a test's own, with the engine that they use."""
+def pool(url: str, *, threads: int = 1, **settings: Any) -> Iterator[tuple[Pool, Engine]]:  # noqa: ANN401
+    """Yield a pool for one test, and its engine; close it at the end."""
     given = make_settings(**settings)
     own = engine.create(url, given, threads=threads)
-    one = Workers(own, name="test", threads=threads, queue=given.database_queue, timeout=given.request_timeout)
+    one = Pool(own, name="test", threads=threads, queue=given.database_queue, timeout=given.request_timeout)
     try:
         yield one, own
     finally:
@@ -43,18 +43,23 @@ def workers(url: str, *, threads: int = 1, **settings: Any) -> Iterator[tuple[Wo
 
 
 def touch(connection: Connection, user_ids: Sequence[str]) -> list[None]:
-    """A transaction that leaves a row for each user."""
+    """Create the row of each user."""
     states.lock_or_create_states(connection, [StateKey(user_id, LINUCB) for user_id in user_ids])
     return [None] * len(user_ids)
 
 
+def backend(connection: Connection, commands: Sequence[None]) -> list[int]:
+    """Return the process that serves the connection."""
+    return [connection.scalars(text("SELECT pg_backend_pid()")).one() for _ in commands]
+
+
 def users(db: Engine) -> object:
-    """Who has a row."""
+    """Return the users who have a row."""
     return scalar(db, "SELECT coalesce(array_agg(user_id ORDER BY user_id), '{}') FROM oo_ml.policy_state")
 
 
-def test_what_was_refused_while_it_connected_is_never_done(database_url: str, db: Engine) -> None:
-    """The caller has its 503; the connection comes afterwards, and nothing is done with it."""
+def test_deadline_while_connecting(database_url: str, db: Engine) -> None:
+    """A call whose deadline passes while it connects is never run, although the connection succeeds afterwards."""
     settings = make_settings(**HURRIED)
     own = engine.create(database_url, settings, threads=1)
     gate = threading.Event()
@@ -63,7 +68,7 @@ def test_what_was_refused_while_it_connected_is_never_done(database_url: str, db
     def wait(*_: object) -> None:
         gate.wait()
 
-    one = Workers(own, name="test", threads=1, queue=settings.database_queue, timeout=settings.request_timeout)
+    one = Pool(own, name="test", threads=1, queue=settings.database_queue, timeout=settings.request_timeout)
     with pytest.raises(DatabaseTimeoutError):
         asyncio.run(one.run(touch, ["ada"]))
     gate.set()
@@ -71,57 +76,73 @@ def test_what_was_refused_while_it_connected_is_never_done(database_url: str, db
     assert users(db) == []
 
 
-def test_what_waits_past_its_deadline_is_never_done(database_url: str, db: Engine) -> None:
-    """One thread, held by the first; the second's caller has given up before it could begin."""
+def test_calls_past_their_deadline_never_begin(database_url: str, db: Engine) -> None:
+    """A call that waits in the queue past its deadline is never run."""
     gate = threading.Event()
 
     def hold(_: Connection, commands: Sequence[str]) -> list[None]:
         gate.wait()
         return [None] * len(commands)
 
-    async def both(one: Workers) -> list[object]:
+    async def both(one: Pool) -> list[object]:
         try:
             return list(await asyncio.gather(one.run(hold, ["-"]), one.run(touch, ["ada"]), return_exceptions=True))
         finally:
             gate.set()
 
-    with workers(database_url, **HURRIED) as (one, _):
+    with pool(database_url, **HURRIED) as (one, _):
         outcomes = asyncio.run(both(one))
     assert [type(outcome) for outcome in outcomes] == [DatabaseTimeoutError] * 2
     assert users(db) == []
 
 
-def test_a_cut_comes_too_late_for_a_connection_that_has_gone_back(database_url: str) -> None:
-    """Whoever has it now is left alone."""
-    with workers(database_url) as (_, own):
-        over = Transaction(time.monotonic() + 20)
-        over.run(own, touch, ["ada"])
+def test_cut_after_commit(database_url: str) -> None:
+    """The end of a transaction's time after COMMIT does not affect its connection, which is back in the pool."""
+    cut = threading.Event()
+    with pool(database_url) as (_, own):
+        [before] = retry.run(own, backend, [None], time.monotonic() + PATIENCE, cut)
+        cut.set()
         with own.connect() as connection:
-            over.cut()
-            assert connection.scalars(text("SELECT 1")).one() == 1
+            assert backend(connection, [None]) == [before]
 
 
-def test_a_connection_lost_after_the_deadline_is_a_timeout(database_url: str) -> None:
-    """PostgreSQL's limit for idle transactions and the deadline end together: the answer is the same either way."""
-    over = Transaction(time.monotonic() + 0.2)
+def test_connection_lost_after_the_deadline(database_url: str) -> None:
+    """PostgreSQL's limit for idle transactions and the deadline end together: the error is the same either way."""
 
     def lose(connection: Connection, _: Sequence[None]) -> list[None]:
-        time.sleep(max(0.0, over.deadline - time.monotonic()))
+        until(lambda: time.monotonic() > deadline)
         proxy.drop()
         connection.execute(text("SELECT 1"))
         raise AssertionError("the connection is lost")
 
-    with proxied(database_url) as (proxy, url), workers(url) as (_, own):
-        # Connected beforehand: no time passes between the start of the transaction and its statement.
+    with proxied(database_url) as (proxy, url):
+        # Without a pool that limits its waits: the connection itself is lost.
+        own = engine.create(url, make_settings(), threads=1)
         own.connect().close()
+        deadline = time.monotonic() + 0.2
         with pytest.raises(DatabaseTimeoutError):
-            over.run(own, lose, [None])
+            retry.run(own, lose, [None], deadline)
+        own.dispose()
 
 
-def test_a_cancelled_handler_leaves_its_transaction_alone(database_url: str, db: Engine) -> None:
-    """Whether it is running or still in the queue."""
+def test_trickling_result(database_url: str) -> None:
+    """A server that sends a row now and then, for hours, keeps its thread no longer than a silent one."""
 
-    async def cancel(one: Workers) -> None:
+    def trickle(connection: Connection, _: Sequence[None]) -> list[None]:
+        connection.execute(text("SET LOCAL statement_timeout = 0"))
+        connection.execute(text("SELECT pg_sleep(0.02), repeat('x', 10000) FROM generate_series(1, 1000000)"))
+        raise AssertionError("the result never ends")
+
+    with pool(database_url, **HURRIED) as (one, _):
+        with pytest.raises(DatabaseTimeoutError):
+            asyncio.run(one.run(trickle, [None]))
+        asyncio.run(recover(one))
+
+
+def test_cancelled_handlers(database_url: str, db: Engine) -> None:
+    """A call whose handler is cancelled, queued or under way, is run all the same."""
+
+    async def cancel(one: Pool) -> None:
         handlers = [asyncio.create_task(one.run(touch, [user])) for user in ("ada", "ben")]
         await asyncio.to_thread(wait_until_blocked, db, 1)
         for handler in handlers:
@@ -130,42 +151,40 @@ def test_a_cancelled_handler_leaves_its_transaction_alone(database_url: str, db:
 
     with db.begin() as connection:
         touch(connection, ["ada"])
-    with workers(database_url) as (one, _), holding_state(db, "ada", LINUCB):
+    with pool(database_url) as (one, _), holding_state(db, "ada", LINUCB):
         asyncio.run(cancel(one))
     assert users(db) == ["ada", "ben"]
 
 
-def test_a_cancelled_handler_of_a_silent_database_costs_no_thread(database_url: str, db: Engine) -> None:
-    """At its deadline the transaction is cut all the same, and the only thread is free for others."""
+def test_cancelled_handler_of_a_silent_server(database_url: str, db: Engine) -> None:
+    """The transaction of a cancelled handler ends at its deadline all the same, and its thread serves other calls."""
     begins = threading.Event()
 
-    async def cancel(one: Workers) -> None:
+    async def cancel(one: Pool) -> None:
         handler = asyncio.create_task(one.run(touch, ["ben"]))
         assert await asyncio.to_thread(begins.wait, PATIENCE)
         handler.cancel()
         await asyncio.wait([handler])
-        async with asyncio.timeout(PATIENCE):
-            while await failed(one.run(touch, ["cy"])) is not None:
-                pass
+        await recover(one)
 
-    with proxied(database_url) as (proxy, url), workers(url, **HURRIED) as (one, own):
+    with proxied(database_url) as (proxy, url), pool(url, **HURRIED) as (one, own):
         asyncio.run(one.run(touch, ["ada"]))
         proxy.mute()
         # BEGIN is about to be sent, and will not be answered.
         event.listen(own, "begin", lambda _: begins.set())
         asyncio.run(cancel(one))
-    assert users(db) == ["ada", "cy"]
+    assert users(db) == ["ada", "cyd"]
 
 
-def test_what_waits_for_a_cancelled_handler_past_its_deadline_is_never_done(database_url: str, db: Engine) -> None:
-    """It leaves its place in the queue, and does not begin when a thread is free."""
+def test_late_calls_leave_the_queue(database_url: str, db: Engine) -> None:
+    """A queued call of a cancelled handler gives up its place at its deadline, and is never run."""
     gate = threading.Event()
 
     def hold(_: Connection, commands: Sequence[str]) -> list[None]:
         gate.wait()
         return [None] * len(commands)
 
-    async def cancel(one: Workers) -> None:
+    async def cancel(one: Pool) -> None:
         handlers = [asyncio.create_task(one.run(hold, ["-"])), asyncio.create_task(one.run(touch, ["ben"]))]
         await asyncio.sleep(0)
         handlers[1].cancel()
@@ -179,13 +198,20 @@ def test_what_waits_for_a_cancelled_handler_past_its_deadline_is_never_done(data
             gate.set()
         await asyncio.wait(handlers)
 
-    with workers(database_url, **HURRIED, database_queue=1) as (one, _):
+    with pool(database_url, **HURRIED, database_queue=1) as (one, _):
         asyncio.run(cancel(one))
     assert users(db) == []
 
 
+async def recover(one: Pool) -> None:
+    """Call until a call succeeds: a new connection may take longer than one call's deadline."""
+    async with asyncio.timeout(PATIENCE):
+        while await failed(one.run(touch, ["cyd"])) is not None:
+            pass
+
+
 async def failed(run: Coroutine[Any, Any, object]) -> UnavailableError | None:
-    """Why a call was refused, if it was."""
+    """Return the error of a call, if it failed."""
     try:
         await run
     except UnavailableError as error:
@@ -193,10 +219,10 @@ async def failed(run: Coroutine[Any, Any, object]) -> UnavailableError | None:
     return None
 
 
-def test_closing_does_not_wait_for_a_silent_database(database_url: str) -> None:
-    """Not even for a transaction whose handler is gone, so that nobody is left to cut it."""
+def test_close_within_a_limit(database_url: str) -> None:
+    """After its limit, close ends a transaction on a silent server, although its deadline is far away."""
 
-    async def abandon(one: Workers, mute: Callable[[], None]) -> None:
+    async def abandon(one: Pool, mute: Callable[[], None]) -> None:
         await one.run(touch, ["ada"])
         mute()
         handler = asyncio.create_task(one.run(touch, ["ben"]))
@@ -204,34 +230,31 @@ def test_closing_does_not_wait_for_a_silent_database(database_url: str) -> None:
         handler.cancel()
         await asyncio.wait([handler])
 
-    with proxied(database_url) as (proxy, url):
+    with proxied(database_url) as (proxy, url), pool(url, request_timeout=PATIENCE) as (one, _):
+        asyncio.run(abandon(one, proxy.mute))
         began = time.monotonic()
-        with workers(url, **{**HURRIED, "request_timeout": 2}) as (one, _):
-            asyncio.run(abandon(one, proxy.mute))
-        assert time.monotonic() - began < 20
+        one.close(0.2)
+        assert time.monotonic() - began < PATIENCE / 2
 
 
-def test_a_database_that_falls_silent_after_the_login_costs_no_thread(database_url: str) -> None:
-    """SQLAlchemy asks a new connection some questions of its own; a silent one is cut there, too."""
-    with proxied(database_url) as (proxy, url), workers(url, **HURRIED) as (one, _):
+def test_silent_server_after_login(database_url: str) -> None:
+    """The deadline also ends SQLAlchemy's own questions to a new connection."""
+    with proxied(database_url) as (proxy, url), pool(url, **HURRIED) as (one, _):
         proxy.mute_after_login(1)
         with pytest.raises(DatabaseTimeoutError):
             asyncio.run(one.run(touch, ["ada"]))
-        assert asyncio.run(one.run(touch, ["ada"])) == [None]
+        asyncio.run(recover(one))
 
 
-def test_a_cut_leaves_the_other_connections_of_the_pool(database_url: str) -> None:
-    """One silent connection says nothing about the others: they are kept, not made anew."""
+def test_other_connections_are_kept(database_url: str) -> None:
+    """Closing a silent connection does not close the other connections of the pool."""
     together = threading.Barrier(2)
 
-    def backend(connection: Connection, commands: Sequence[str]) -> list[int]:
-        return [connection.scalars(text("SELECT pg_backend_pid()")).one() for _ in commands]
-
-    async def two(one: Workers) -> list[list[int] | BaseException]:
-        return list(await asyncio.gather(one.run(backend, ["-"]), one.run(backend, ["-"]), return_exceptions=True))
+    async def two(one: Pool) -> list[list[int] | BaseException]:
+        return list(await asyncio.gather(one.run(backend, [None]), one.run(backend, [None]), return_exceptions=True))
 
     settings = {**HURRIED, "statement_timeout": 2, "request_timeout": 2}
-    with proxied(database_url) as (proxy, url), workers(url, threads=2, **settings) as (one, own):
+    with proxied(database_url) as (proxy, url), pool(url, threads=2, **settings) as (one, own):
         # Each has a connection before either sends BEGIN.
         event.listen(own, "begin", lambda _: together.wait(PATIENCE))
         before = asyncio.run(two(one))

@@ -1,4 +1,4 @@
-"""Transactions that PostgreSQL itself aborts, at whatever step a test names: a statement, or COMMIT."""
+"""Transactions that PostgreSQL itself aborts, at the step that a test names: a statement, or COMMIT."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -12,21 +12,21 @@ from tests.superuser import superuser
 
 @dataclass(slots=True)
 class Step:
-    """Where an engine is: so many tries have begun; steps of this try, and of all of them."""
+    """Counters of an engine: tries begun, steps of the current try, steps of all tries."""
 
     tries: int = 0
     of_try: int = 0
     of_all: int = 0
 
     def next(self) -> "Step":
-        """Go on to the next one."""
+        """Count a step."""
         self.of_try += 1
         self.of_all += 1
         return self
 
 
 def prepare(db: Engine) -> None:
-    """Make what it takes to fail at COMMIT: a row whose constraint is looked at no sooner."""
+    """Create a table whose rows make COMMIT fail, by a constraint trigger that is deferred."""
     with superuser(db) as connection:
         connection.execute(text("CREATE TABLE doom (sqlstate text)"))
         connection.execute(text("GRANT INSERT ON doom TO PUBLIC"))
@@ -46,7 +46,7 @@ def prepare(db: Engine) -> None:
 
 @contextmanager
 def aborted(db: Engine, sqlstate: str, strikes: Callable[[Step], bool]) -> Iterator[Step]:
-    """Abort the transaction at each step for which `strikes`; yield the step at which the engine is."""
+    """Abort the transaction at each step for which `strikes` returns True; yield the counters."""
     now = Step()
 
     def begin(_: Connection) -> None:
@@ -60,7 +60,7 @@ def aborted(db: Engine, sqlstate: str, strikes: Callable[[Step], bool]) -> Itera
 
     def commit(connection: Connection) -> None:
         if strikes(now.next()):
-            # Past the listener above: it is no step of the service's.
+            # Not by way of the listener above: this is no step of the service.
             connection.connection.cursor().execute("INSERT INTO doom VALUES (%s)", [sqlstate])
 
     event.listen(db, "begin", begin)
@@ -76,7 +76,7 @@ def aborted(db: Engine, sqlstate: str, strikes: Callable[[Step], bool]) -> Itera
 
 @contextmanager
 def commits_lost(db: Engine) -> Iterator[None]:
-    """Let every COMMIT go through, and the connection go down before anybody hears of it."""
+    """Let every COMMIT go through, and close the connection before its answer is read."""
 
     def commit(connection: Connection) -> None:
         driver: Any = connection.connection.driver_connection

@@ -14,7 +14,7 @@ _READY_FOR_QUERY = b"Z\0\0\0\5I"
 
 @dataclass(frozen=True, slots=True)
 class _Pair:
-    """A connection through the proxy; once muted, what comes in goes nowhere."""
+    """A connection through the proxy; once it is muted, it swallows all bytes."""
 
     client: socket.socket
     server: socket.socket
@@ -41,7 +41,7 @@ class _Pair:
 
 
 class Proxy:
-    """Passes bytes both ways; new connections always work."""
+    """A proxy that passes bytes both ways; new connections always work."""
 
     def __init__(self, upstream: str, listener: socket.socket) -> None:
         self._upstream = upstream
@@ -51,12 +51,12 @@ class Proxy:
 
     @property
     def port(self) -> int:
-        """Where it listens, on 127.0.0.1."""
+        """The port on 127.0.0.1 it listens on."""
         port: int = self._listener.getsockname()[1]
         return port
 
     def mute(self, count: int | None = None) -> None:
-        """Let the connections there are, or the first `count` of them, fall silent; they stay open."""
+        """Let all connections, or the first `count`, fall silent; they stay open."""
         for pair in self._pairs[:count]:
             pair.muted.set()
 
@@ -65,7 +65,7 @@ class Proxy:
         self._to_mute = count
 
     def drop(self) -> None:
-        """Cut every connection there is."""
+        """Close all connections."""
         while self._pairs:
             self._pairs.pop().drop()
 

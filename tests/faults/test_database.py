@@ -1,4 +1,4 @@
-"""A database that is slow, silent, away or busy: a clear 503 in time, nothing lost, and back to work afterwards."""
+"""A database that is slow, silent, unreachable or busy: a 503 in time, nothing lost, and recovery afterwards."""
 
 import time
 from concurrent.futures import ThreadPoolExecutor, as_completed
@@ -18,8 +18,8 @@ from tests.superuser import superuser
 HURRIED = {"lock_timeout": 0.3, "statement_timeout": 0.5, "request_timeout": 1.0, "database_connect_timeout": 2}
 
 
-def test_a_silent_database_is_a_503_in_time_and_costs_no_worker(database_url: str, db: Engine) -> None:
-    """More calls than there are lanes, or workers, are all answered at their deadline; then the service works on."""
+def test_silent_database(database_url: str, db: Engine) -> None:
+    """More calls than there are threads are all answered 503 at their deadlines, and then the service works again."""
     with (
         proxied(database_url) as (proxy, url),
         serving(make_settings(**HURRIED, lanes=2, database_workers=2), url) as service,
@@ -35,7 +35,7 @@ def test_a_silent_database_is_a_503_in_time_and_costs_no_worker(database_url: st
         answers += [call.result() for call in sent]
         assert {answer.status_code for answer in answers} <= {200, 503}
         assert time.monotonic() - started < 10
-        # Nobody has let the silent connections go: the service has got rid of them by itself.
+        # The proxy has kept the silent connections: the service itself has closed them.
         assert [call(service).status_code for call in (_score, _score_batch)] == [200, 200]
         answered = 4 + sum(answer.status_code == 200 for answer in answers)
     assert scalar(db, "SELECT sum(pulls)::int FROM oo_ml.policy_state") == answered
@@ -49,8 +49,8 @@ def _score_batch(service: Service, user_id: str = "ada") -> httpx.Response:
     return service.client.post("/score/batch", json={"items": [calls.score(user_id)]})
 
 
-def test_a_dropped_connection_is_a_503_and_the_next_call_gets_a_new_one(database_url: str) -> None:
-    """A restart of the database costs each waiting call one retry of its client, and the service none."""
+def test_dropped_connection(database_url: str) -> None:
+    """A call whose connection is dropped is answered 503, and the next call gets a new connection."""
     with proxied(database_url) as (proxy, url), serving(make_settings(), url) as service:
         assert service.client.post("/score", json=calls.score()).status_code == 200
         proxy.drop()
@@ -59,9 +59,9 @@ def test_a_dropped_connection_is_a_503_and_the_next_call_gets_a_new_one(database
         assert service.client.post("/score", json=calls.score()).status_code == 200
 
 
-def test_a_database_that_is_away_is_a_503_from_the_start() -> None:
-    """The service starts, says that it is not ready, and answers what needs no database."""
-    with serving(make_settings(), "postgresql://nobody@127.0.0.1:1/nothing") as service:
+def test_unreachable_database() -> None:
+    """Without its database the service starts, reports that it is not ready, and answers calls that need none."""
+    with serving(make_settings(), "postgresql://missing@127.0.0.1:1/nothing") as service:
         assert service.client.get("/health").json() == {"ok": True}
         assert service.client.get("/readyz").status_code == 503
         answer = service.client.post("/score", json=calls.score())
@@ -69,8 +69,8 @@ def test_a_database_that_is_away_is_a_503_from_the_start() -> None:
 
 
 @pytest.mark.parametrize("lane_lock_timeout", [HURRIED["lock_timeout"], 0.05])
-def test_a_lock_that_is_never_let_go_is_a_503(serve: Serve, db: Engine, lane_lock_timeout: float) -> None:
-    """lock_timeout ends the wait, however often the lane looks meanwhile, and the reward is not in."""
+def test_lock_timeout(serve: Serve, db: Engine, lane_lock_timeout: float) -> None:
+    """OO_ML_LOCK_TIMEOUT ends the wait for a lock, however often the lane tries meanwhile; no reward is stored."""
     service = serve(**HURRIED, lane_lock_timeout=lane_lock_timeout)
     service.client.post("/score", json=calls.score())
     with holding_state(db, "ada", LINUCB):
@@ -83,8 +83,8 @@ def test_a_lock_that_is_never_let_go_is_a_503(serve: Serve, db: Engine, lane_loc
     ("path", "settings"),
     [("/reward", {"lane_queue": 1}), ("/reward/batch", {"database_workers": 1, "database_queue": 1})],
 )
-def test_a_full_queue_is_a_503_at_once(serve: Serve, db: Engine, path: str, settings: dict[str, int]) -> None:
-    """One call at work, one waiting: the third is refused while the other two are still held, and they succeed."""
+def test_full_queue(serve: Serve, db: Engine, path: str, settings: dict[str, int]) -> None:
+    """With one call under way and one in the queue, the third is refused at once; the other two succeed."""
     service = serve(**settings)
     service.client.post("/score", json=calls.score())
     body = {"/reward": calls.reward(), "/reward/batch": {"items": [calls.reward()]}}[path]
@@ -92,7 +92,7 @@ def test_a_full_queue_is_a_503_at_once(serve: Serve, db: Engine, path: str, sett
         first = clients.submit(service.client.post, path, json=body)
         wait_until_blocked(db, 1)
         second, third = (clients.submit(service.client.post, path, json=body) for _ in range(2))
-        # Whichever of the two came last finds the one place in the queue taken.
+        # The later one of the two finds the one place in the queue taken.
         refused = next(as_completed([second, third])).result()
         assert (refused.status_code, refused.json()["code"]) == (503, "overloaded")
         assert not first.done()
@@ -102,18 +102,16 @@ def test_a_full_queue_is_a_503_at_once(serve: Serve, db: Engine, path: str, sett
 
 @pytest.mark.parametrize("sqlstate", ["40001", "40P01"])
 @pytest.mark.parametrize("table", ["policy_state", "reward_ledger"])
-def test_a_transaction_aborted_for_another_is_run_again(
-    service: Service, db: Engine, sqlstate: str, table: str
-) -> None:
-    """Three aborts in a row, wherever they hit: the reward counts exactly once."""
+def test_retry_after_abort(service: Service, db: Engine, sqlstate: str, table: str) -> None:
+    """A reward whose transaction is aborted three times, at any statement, counts exactly once."""
     _abort(db, table, sqlstate, times=3)
     assert service.client.post("/reward", json=calls.reward()).status_code == 200
     assert scalar(db, "SELECT (reward_count, version)::text FROM oo_ml.policy_state") == "(1,1)"
     assert scalar(db, "SELECT count(*) FROM oo_ml.reward_ledger") == 1
 
 
-def test_a_transaction_that_is_always_aborted_ends_in_a_503(service: Service, db: Engine) -> None:
-    """Four tries, no more; nothing is left of them."""
+def test_always_aborted_transaction(service: Service, db: Engine) -> None:
+    """A transaction that is aborted on all four tries is answered 503 and leaves nothing behind."""
     _abort(db, "reward_ledger", "40001", times=1000)
     answer = service.client.post("/reward", json=calls.reward())
     assert (answer.status_code, answer.json()["code"]) == (503, "database_timeout")
@@ -121,8 +119,8 @@ def test_a_transaction_that_is_always_aborted_ends_in_a_503(service: Service, db
     assert scalar(db, "SELECT count(*) FROM oo_ml.policy_state") == 0
 
 
-def test_a_read_only_database_is_a_503(service: Service, db: Engine) -> None:
-    """As after a failover: writes are refused until the primary is back, reads go on."""
+def test_read_only_database(service: Service, db: Engine) -> None:
+    """After a failover, writes are answered 503 until the primary is back; reads go on."""
     service.client.post("/score", json=calls.score())
     name = db.url.database
     with superuser(db) as connection:
@@ -131,7 +129,7 @@ def test_a_read_only_database_is_a_503(service: Service, db: Engine) -> None:
             "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = :name AND pid <> pg_backend_pid()"
         )
         connection.execute(text(others), {"name": name})
-    # The pools' connections, the lanes' and the readers', are gone; each finds out with its next call.
+    # The connections of lanes and readers are gone; each pool notices it at its next call.
     service.client.post("/reward", json=calls.reward())
     service.client.get("/stats/ada")
     answer = service.client.post("/reward", json=calls.reward())
@@ -140,7 +138,7 @@ def test_a_read_only_database_is_a_503(service: Service, db: Engine) -> None:
 
 
 def _abort(db: Engine, table: str, sqlstate: str, *, times: int) -> None:
-    """Make the next `times` inserts or updates of a table fail; a sequence counts, since it survives a rollback."""
+    """Let the next `times` inserts or updates of a table fail; a sequence counts them, since it survives a rollback."""
     with superuser(db) as connection:
         connection.execute(text("CREATE SEQUENCE aborts"))
         connection.execute(text("GRANT ALL ON SEQUENCE aborts TO PUBLIC"))

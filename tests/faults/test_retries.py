@@ -1,10 +1,11 @@
-"""Transactions that PostgreSQL aborts for the sake of others: run again, they leave what they would have left anyway.
+"""Transactions that PostgreSQL aborts: a retry leaves what an undisturbed transaction would have left.
 
-A scenario of every kind of call, disturbed in every place, is compared with the same scenario undisturbed: every row
-of every table, and every outcome.
+A scenario with every kind of call, aborted at every step, is compared with the same scenario undisturbed: every row of
+every table, and every outcome.
 """
 
 import random
+import threading
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -15,7 +16,7 @@ from typing import Any, Final, NamedTuple
 from uuid import UUID
 
 import pytest
-from sqlalchemy import Engine, text
+from sqlalchemy import Connection, Engine, text
 
 from oo_ml.errors import DatabaseTimeoutError, DatabaseUnavailableError
 from oo_ml.execution import retry
@@ -51,7 +52,7 @@ class Call(NamedTuple):
 
 
 def scenario() -> list[Call]:
-    """Every kind of call, in batches of one and of many, with new people and with known ones."""
+    """Return every kind of call, in batches of one and of many, with new users and with known ones."""
     early = [replace(command, request_digest=bytes(32)) for command in scores(1, 24)]
     early[0] = replace(early[0], candidates=early[0].candidates[:1])
     by_key = [
@@ -79,12 +80,12 @@ def scenario() -> list[Call]:
 
 
 SCENARIO: Final = scenario()
-# Those whose every command has a name: decisions, a reward for one, rewards with keys, rewards for many.
+# Calls whose commands all carry an id: decisions, a reward for one, rewards with keys, rewards for many.
 NAMED: Final = [0, 2, 4, 5]
 
 
 class Left(NamedTuple):
-    """What calls were told and every row that they left."""
+    """Outcomes of calls, and every row that they left."""
 
     outcomes: list[list[object]]
     rows: list[Any]
@@ -92,7 +93,7 @@ class Left(NamedTuple):
 
 @pytest.fixture
 def undisturbed(db: Engine) -> Left:
-    """What the scenario leaves; then the tables are empty again."""
+    """Run the scenario and return its result; empty the tables again."""
     prepare(db)
     outcomes = [run(db, call) for call in SCENARIO]
     left = Left(outcomes, everything(db))
@@ -104,17 +105,17 @@ def undisturbed(db: Engine) -> Left:
 
 
 def run(db: Engine, call: Call) -> list[object]:
-    """Make a call as the service's workers do."""
+    """Run a call as a pool does; return its outcomes, comparable."""
     return [told(outcome) for outcome in retry.run(db, *call, time.monotonic() + PATIENCE)]
 
 
 def at(place: int, times: int = MAX_TRIES) -> Callable[[Step], bool]:
-    """The same step of so many tries of a call."""
+    """Return whether a step is number `place` of one of the first `times` tries."""
     return lambda step: step.of_try == place and step.tries <= times
 
 
 def empty(db: Engine) -> None:
-    """Forget everybody."""
+    """Empty the tables."""
     with db.begin() as connection:
         for table in ("policy_state", "feature_history", "reward_ledger"):
             connection.execute(text(f"DELETE FROM oo_ml.{table}"))  # noqa: S608
@@ -123,10 +124,10 @@ def empty(db: Engine) -> None:
 
 @CODES
 @pytest.mark.parametrize("times", [1, pytest.param(MAX_TRIES - 1, marks=pytest.mark.slow)])
-def test_aborts_at_any_step_change_nothing(db: Engine, undisturbed: Left, sqlstate: str, times: int) -> None:
-    """Every call of the scenario is aborted once, or three times, at its first statement; then at its second; ...
+def test_abort_at_every_step(db: Engine, undisturbed: Left, sqlstate: str, times: int) -> None:
+    """Each call is aborted, once or three times, at its first step, then at its second, and so on up to COMMIT.
 
-    COMMIT is the last step of each.
+    The rows and the outcomes are those of the undisturbed scenario.
     """
     for place in count(1):
         outcomes = []
@@ -139,14 +140,14 @@ def test_aborts_at_any_step_change_nothing(db: Engine, undisturbed: Left, sqlsta
         empty(db)
         if tries == len(SCENARIO):
             break
-    # No call has so many.
+    # There were several steps to abort.
     assert place > 8
 
 
 @pytest.mark.slow
 @CODES
 def test_four_tries_are_the_limit(db: Engine, undisturbed: Left, sqlstate: str) -> None:
-    """Aborted at the same step of each try, whichever step that is, a call is refused, and nothing of it is left."""
+    """A call that is aborted at the same step of all four tries is refused and leaves nothing, whichever step it is."""
     outcomes = []
     for call in SCENARIO:
         before = everything(db)
@@ -159,16 +160,32 @@ def test_four_tries_are_the_limit(db: Engine, undisturbed: Left, sqlstate: str) 
                 break
             assert step.tries == MAX_TRIES == 4
             assert everything(db) == before
-        # It has no such step.
+        # The call has no such step.
         assert (step.tries, step.of_try) == (1, place - 1)
         outcomes.append(outcome)
     assert (outcomes, everything(db)) == undisturbed
 
 
+def test_no_retry_after_a_cut(db: Engine) -> None:
+    """A transaction that is aborted when its time is over is not retried."""
+    tries = []
+    cut = threading.Event()
+
+    def abort(connection: Connection, commands: Sequence[str]) -> list[None]:
+        tries.append(commands)
+        cut.set()
+        connection.execute(text("DO $$ BEGIN RAISE EXCEPTION 'aborted' USING ERRCODE = '40001'; END $$"))
+        raise AssertionError("the transaction is aborted")
+
+    with pytest.raises(DatabaseTimeoutError):
+        retry.run(db, abort, ["ada"], time.monotonic() + PATIENCE, cut)
+    assert tries == [["ada"]]
+
+
 @CODES
 @pytest.mark.parametrize("period", [2, 3, 5, 7, 17])
-def test_aborts_again_and_again_change_nothing(db: Engine, undisturbed: Left, sqlstate: str, period: int) -> None:
-    """At every second step, every third, ...: each call is carried through, or refused, and carried through in peace.
+def test_periodic_aborts(db: Engine, undisturbed: Left, sqlstate: str, period: int) -> None:
+    """With an abort at every n-th step each call succeeds, or is refused without effect and succeeds undisturbed.
 
     At every second step all of them are refused; at every seventeenth none is.
     """
@@ -187,8 +204,8 @@ def test_aborts_again_and_again_change_nothing(db: Engine, undisturbed: Left, sq
     assert refused == {2: len(SCENARIO), 17: 0}.get(period, refused)
 
 
-def test_a_lost_commit_is_not_run_again(db: Engine, undisturbed: Left) -> None:
-    """Every call of the scenario goes through and nobody hears of it: each is refused after one try, and there once."""
+def test_lost_commit_is_not_retried(db: Engine, undisturbed: Left) -> None:
+    """A call whose COMMIT goes through without an answer is refused after one try, and its effect is there once."""
     for call in SCENARIO:
         with pytest.raises(DatabaseUnavailableError), commits_lost(db), aborted(db, "", lambda _: False) as step:
             run(db, call)
@@ -197,8 +214,8 @@ def test_a_lost_commit_is_not_run_again(db: Engine, undisturbed: Left) -> None:
 
 
 @pytest.mark.parametrize("place", NAMED)
-def test_a_lost_commit_is_found_by_its_client(db: Engine, undisturbed: Left, place: int) -> None:
-    """Whoever calls again, by the same names, is told what became of it, and changes nothing."""
+def test_client_retries_after_a_lost_commit(db: Engine, undisturbed: Left, place: int) -> None:
+    """A client that repeats a call with the same ids gets the stored outcome and changes nothing."""
     for call in SCENARIO[:place]:
         run(db, call)
     with commits_lost(db), pytest.raises(DatabaseUnavailableError):
@@ -210,5 +227,5 @@ def test_a_lost_commit_is_found_by_its_client(db: Engine, undisturbed: Left, pla
 
 
 def repeated(outcome: object) -> object:
-    """What is said of the same once more."""
+    """Return the outcome of the same command, sent again."""
     return replace(outcome, applied=False) if isinstance(outcome, Rewarded) else outcome

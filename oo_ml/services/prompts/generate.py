@@ -13,7 +13,7 @@ from sqlalchemy import Connection
 
 from oo_ml import llm, templates
 from oo_ml.domain.prompts import GeneratedTip
-from oo_ml.execution.pool import Workers
+from oo_ml.execution.pool import Pool
 from oo_ml.llm import Generation, Message
 from oo_ml.services.prompts.traffic import Offer, PickCommand, pick_version
 from oo_ml.settings import Settings
@@ -47,7 +47,7 @@ class Generated:
 
 
 async def generate(
-    command: GenerateCommand, *, settings: Settings, client: httpx.AsyncClient, readers: Workers, writers: Workers
+    command: GenerateCommand, *, settings: Settings, client: httpx.AsyncClient, readers: Pool, writers: Pool
 ) -> Generated:
     """Generate tips and store them; a failure is stored too.
 

@@ -18,7 +18,7 @@ from oo_ml.domain.experiments import Evidence
 from oo_ml.domain.prompts import parse_versions
 from oo_ml.errors import OoMlError
 from oo_ml.execution.outcomes import only
-from oo_ml.execution.pool import Workers
+from oo_ml.execution.pool import Pool
 from oo_ml.services.prompts.registry import WeighCommand, refuse_retired, show, weigh
 from oo_ml.settings import AUTO, Settings
 from oo_ml.storage import prompts
@@ -47,7 +47,7 @@ class Offer:
     probability: float
 
 
-async def pick_version(command: PickCommand, *, settings: Settings, readers: Workers, writers: Workers) -> Offer:
+async def pick_version(command: PickCommand, *, settings: Settings, readers: Pool, writers: Pool) -> Offer:
     """Return the version for a generation.
 
     Raises:

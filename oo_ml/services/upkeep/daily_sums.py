@@ -12,7 +12,7 @@ from typing import Final
 
 from sqlalchemy import Connection
 
-from oo_ml.execution.pool import Workers
+from oo_ml.execution.pool import Pool
 from oo_ml.storage import daily_sums, upkeep
 from oo_ml.storage.daily_sums import Progress, Range
 
@@ -45,7 +45,7 @@ class Step:
     is_busy: bool = False
 
 
-async def count_days(workers: Workers, now: datetime, *, limit: int = LIMIT) -> Days:
+async def count_days(workers: Pool, now: datetime, *, limit: int = LIMIT) -> Days:
     """Count everything that can be counted now, in steps.
 
     Args:

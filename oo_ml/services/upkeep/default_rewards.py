@@ -17,7 +17,7 @@ from sqlalchemy import Connection
 
 from oo_ml.domain.learning import Kind
 from oo_ml.errors import UnavailableError
-from oo_ml.execution.pool import Workers
+from oo_ml.execution.pool import Pool
 from oo_ml.services.decisions.unit_of_work import UnitOfWork
 from oo_ml.settings import Settings
 from oo_ml.storage import upkeep
@@ -92,7 +92,7 @@ class GiveCommand:
     now: datetime
 
 
-async def give_default_rewards(workers: Workers, settings: Settings, now: datetime, *, limit: int = LIMIT) -> Defaults:
+async def give_default_rewards(workers: Pool, settings: Settings, now: datetime, *, limit: int = LIMIT) -> Defaults:
     """Give the default reward, if one is set, to every decision whose wait is over; each user is one transaction.
 
     Args:
@@ -143,7 +143,7 @@ class _Given:
     failed: tuple[UUID, ...] = ()
 
 
-async def _give_to_user(workers: Workers, command: GiveCommand) -> _Given | None:
+async def _give_to_user(workers: Pool, command: GiveCommand) -> _Given | None:
     """Give a user's rewards in one transaction. If that fails, give each alone, so that only the broken ones fail."""
     try:
         [given] = await workers.run(give, [command])

@@ -18,7 +18,7 @@ from typing import Final
 from sqlalchemy import Connection
 
 from oo_ml.errors import DatabaseRefusedError, OoMlError, UnavailableError
-from oo_ml.execution.pool import Workers
+from oo_ml.execution.pool import Pool
 from oo_ml.execution.retry import Service
 from oo_ml.services.upkeep.daily_sums import count_days
 from oo_ml.services.upkeep.default_rewards import give_default_rewards
@@ -50,7 +50,7 @@ class Months:
 
 
 async def keep_months(
-    workers: Workers,
+    workers: Pool,
     settings: Settings,
     now: datetime,
     *,
@@ -89,7 +89,7 @@ async def keep_months(
 
 
 @asynccontextmanager
-async def run_in_background(settings: Settings, writers: Workers, long: Workers) -> AsyncIterator[None]:
+async def run_in_background(settings: Settings, writers: Pool, long: Pool) -> AsyncIterator[None]:
     """Run upkeep every OO_ML_UPKEEP_INTERVAL until the block ends; workers finish the steps that have begun.
 
     The task that locks whole tables runs on `writers`, which have the time limits of the calls.
@@ -132,7 +132,7 @@ async def _repeat(interval: float, name: str, task: Callable[[], Awaitable[Seque
         await asyncio.sleep(interval * random.uniform(1 - _JITTER, 1 + _JITTER))  # noqa: S311
 
 
-async def _run_months(writers: Workers, settings: Settings) -> Sequence[OoMlError]:
+async def _run_months(writers: Pool, settings: Settings) -> Sequence[OoMlError]:
     months = await keep_months(writers, settings, datetime.now(UTC))
     if months.made:
         logger.info("made partitions %s", ", ".join(months.made))
@@ -143,14 +143,14 @@ async def _run_months(writers: Workers, settings: Settings) -> Sequence[OoMlErro
     return months.problems
 
 
-async def _run_defaults(long: Workers, settings: Settings) -> Sequence[OoMlError]:
+async def _run_defaults(long: Pool, settings: Settings) -> Sequence[OoMlError]:
     defaults = await give_default_rewards(long, settings, datetime.now(UTC))
     if defaults.given:
         logger.info("gave %d decisions the default reward", defaults.given)
     return ()
 
 
-async def _run_days(long: Workers) -> Sequence[OoMlError]:
+async def _run_days(long: Pool) -> Sequence[OoMlError]:
     await count_days(long, datetime.now(UTC))
     return ()
 
@@ -187,7 +187,7 @@ def _join(months: Sequence[datetime]) -> str:
     return " and ".join(f"{month:%Y-%m}" for month in months)
 
 
-async def _find_crowded(workers: Workers, layout: Layout, months: Sequence[datetime], movable: int) -> list[datetime]:
+async def _find_crowded(workers: Pool, layout: Layout, months: Sequence[datetime], movable: int) -> list[datetime]:
     """Return the months that can't be made without blocking calls; an empty list if this role can make none."""
     if not (layout.is_changeable and months):
         return []
@@ -196,7 +196,7 @@ async def _find_crowded(workers: Workers, layout: Layout, months: Sequence[datet
 
 
 async def _attempt(
-    workers: Workers,
+    workers: Pool,
     layout: Layout,
     what: str,
     service: Service[datetime, list[str]],

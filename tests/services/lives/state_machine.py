@@ -16,7 +16,7 @@ from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invar
 from sqlalchemy import Engine
 
 from oo_ml.domain.policies import EPSILON_GREEDY, LINUCB
-from oo_ml.execution.pool import Workers
+from oo_ml.execution.pool import Pool
 from oo_ml.services.audit.verify import verify
 from oo_ml.services.upkeep.default_rewards import give_default_rewards
 from oo_ml.services.walk import walk_all
@@ -85,7 +85,7 @@ class Reacted:
 class Stage:
     """The service that all lives share, and the upkeep that gives default rewards beside it."""
 
-    def __init__(self, url: str, db: Engine, worker: Workers, running: ExitStack) -> None:
+    def __init__(self, url: str, db: Engine, worker: Pool, running: ExitStack) -> None:
         self.db = db
         self.worker = worker
         self.numbers = count()
