@@ -86,7 +86,7 @@ def fold(before: Learned, change: Change) -> Learned:
     )
 
 
-class LedgerEntry(NamedTuple):
+class StoredEntry(NamedTuple):
     """An entry of the ledger as it is stored; `fold_entry` checks it.
 
     Attributes:
@@ -126,7 +126,7 @@ class Replayed:
         return cls(epoch, 0, Learned(Ridge.fresh(DIMENSIONS[policy]), 0, 0.0))
 
 
-def fold_entry(before: Replayed, entry: LedgerEntry) -> Replayed:
+def fold_entry(before: Replayed, entry: StoredEntry) -> Replayed:
     """Return the state after one more ledger entry; an entry of another epoch follows that epoch's fresh state.
 
     Raises:

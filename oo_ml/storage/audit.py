@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from sqlalchemy import Connection, text
 
 from oo_ml.domain.identifiers import first_id
-from oo_ml.domain.learning import LedgerEntry
+from oo_ml.domain.learning import StoredEntry
 from oo_ml.domain.policies import DIMENSIONS
 from oo_ml.storage.postgres import engine
 from oo_ml.storage.user_ranges import WITHIN, UserRange
@@ -225,14 +225,14 @@ def read_states(connection: Connection, users: UserRange) -> list[StateRow]:
     return [StateRow._make(row) for row in connection.execute(_STATES, users._asdict())]
 
 
-def read_ledger(connection: Connection, users: UserRange, page_size: int) -> Iterator[LedgerEntry]:
+def read_ledger(connection: Connection, users: UserRange, page_size: int) -> Iterator[StoredEntry]:
     """Yield the ledger of `users` by user, policy, epoch and version, with at most `page_size` entries in memory."""
     # No policy is empty and no epoch negative, so all entries of the first user come after this.
     after: Sequence[Any] = (users.first, "", -1, 0)
     while True:
         cursor = dict(zip(("user_id", "policy", "epoch", "version"), after, strict=True))
         page = connection.execute(_LEDGER, {**cursor, "last": users.last, "size": page_size}).all()
-        yield from map(LedgerEntry._make, page)
+        yield from map(StoredEntry._make, page)
         if len(page) < page_size:
             return
         after = page[-1][:4]

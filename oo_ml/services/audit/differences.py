@@ -10,7 +10,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from oo_ml.domain.learning import Kind, LedgerEntry, Replayed, describe_shape, fold_entry
+from oo_ml.domain.learning import Kind, Replayed, StoredEntry, describe_shape, fold_entry
 from oo_ml.domain.policies import DIMENSIONS
 from oo_ml.storage.audit import DecisionConflict, DecisionCounts, EntryConflict, StateRow
 
@@ -31,7 +31,7 @@ class Difference:
 def find_difference(
     states: Iterable[StateRow],
     counts: Iterable[DecisionCounts],
-    ledger: Iterator[LedgerEntry],
+    ledger: Iterator[StoredEntry],
     *,
     may_miss_decisions: bool,
 ) -> Difference | None:
@@ -52,7 +52,7 @@ def find_difference(
     return None
 
 
-def _group_by_key(keys: Iterable[_Key], ledger: Iterator[LedgerEntry]) -> Iterator[tuple[_Key, Iterator[LedgerEntry]]]:
+def _group_by_key(keys: Iterable[_Key], ledger: Iterator[StoredEntry]) -> Iterator[tuple[_Key, Iterator[StoredEntry]]]:
     """Yield each of `keys` and each key of the ledger, both of which are sorted, with its ledger entries."""
     merged = heapq.merge(((key, None) for key in keys), ((entry[:2], entry) for entry in ledger), key=itemgetter(0))
     for key, pairs in groupby(merged, itemgetter(0)):
@@ -60,7 +60,7 @@ def _group_by_key(keys: Iterable[_Key], ledger: Iterator[LedgerEntry]) -> Iterat
 
 
 def _compare(
-    state: StateRow | None, count: DecisionCounts | None, entries: Iterator[LedgerEntry], *, may_miss_decisions: bool
+    state: StateRow | None, count: DecisionCounts | None, entries: Iterator[StoredEntry], *, may_miss_decisions: bool
 ) -> str | None:
     """Return the first difference of a user and policy."""
     if state is None:

@@ -10,7 +10,7 @@ from typing import Final
 
 from sqlalchemy import Connection
 
-from oo_ml.domain.learning import LedgerEntry
+from oo_ml.domain.learning import StoredEntry
 from oo_ml.services.audit.differences import (
     Difference,
     describe_decision_conflict,
@@ -70,7 +70,7 @@ def verify_range(
     counts = audit.count_decisions(connection, users, len(states) + 1)
     entries = 0
 
-    def count(ledger: Iterator[LedgerEntry]) -> Iterator[LedgerEntry]:
+    def count(ledger: Iterator[StoredEntry]) -> Iterator[StoredEntry]:
         nonlocal entries
         for entry in ledger:
             entries += 1

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Iterator
 
-from oo_ml.domain.learning import LedgerEntry, Replayed, fold_entry
+from oo_ml.domain.learning import Replayed, StoredEntry, fold_entry
 from oo_ml.domain.policies import DIMENSIONS
 from oo_ml.domain.ridge import Ridge
 from oo_ml.errors import LogContradictedError
@@ -10,7 +10,7 @@ from oo_ml.storage.decision_log import LoggedDecision
 
 
 def rebuild_models(
-    decisions: Iterable[LoggedDecision], ledger: Iterable[LedgerEntry]
+    decisions: Iterable[LoggedDecision], ledger: Iterable[StoredEntry]
 ) -> Iterator[tuple[LoggedDecision, Ridge]]:
     """Yield each decision with the model that made it; decisions of the same model get the same object.
 
@@ -40,7 +40,7 @@ def rebuild_models(
         yield decision, replayed.learned.model
 
 
-def contradiction(where: LoggedDecision | LedgerEntry) -> LogContradictedError:
+def contradiction(where: LoggedDecision | StoredEntry) -> LogContradictedError:
     """Return the error for a decision, or a ledger entry, that contradicts the others."""
     which = f"decision {where.decision_id}" if isinstance(where, LoggedDecision) else f"epoch {where.epoch}"
     # An id may hold escape sequences.
