@@ -3,15 +3,17 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from sqlalchemy import Connection, Engine, text
+from sqlalchemy import Engine, text
 
+from oo_ml.storage.postgres.sessions import Writing
+from tests.sessions import open_session, writing
 from tests.waiting import until
 
 
 @contextmanager
-def holding_state(db: Engine, user_id: str, policy: str) -> Iterator[Connection]:
+def holding_state(db: Engine, user_id: str, policy: str) -> Iterator[Writing]:
     """Lock a state row as the service would, until the block ends or the connection commits."""
-    with db.connect() as holder:
+    with open_session(db) as holder:
         locked = holder.execute(
             text("SELECT 1 FROM oo_ml.policy_state WHERE user_id = :user AND policy = :policy FOR NO KEY UPDATE"),
             {"user": user_id, "policy": policy},
@@ -51,5 +53,5 @@ def has_blocked(db: Engine, seconds: float) -> bool:
 
 def scalar(db: Engine, statement: str, **parameters: object) -> object:
     """Return the one value that a statement gives, in a transaction of its own."""
-    with db.begin() as connection:
+    with writing(db) as connection:
         return connection.execute(text(statement), parameters).scalar_one()

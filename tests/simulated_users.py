@@ -29,6 +29,7 @@ from oo_ml.storage import generations
 from oo_ml.storage.generations import GenerationRow
 from tests.candidates import Candidate
 from tests.migrations.rows import uuid7
+from tests.sessions import writing
 
 NOON: Final = datetime(2026, 11, 23, 12, tzinfo=UTC)
 USERS: Final = ("ada", "ben", "zoë")
@@ -74,7 +75,7 @@ class SimulatedUsers:
             for tip_id, version in zip(ids, versions or [None] * len(ids), strict=True)
         ]
         command = DecideCommand(user_id, policy, uuid7(self.now, number), at, moment, candidates)
-        with self.db.begin() as connection:
+        with writing(self.db) as connection:
             [answer] = decide(connection, [command], parameters=parameters or self.parameters)
         assert isinstance(answer, Answer)
         self.decisions[command.decision_id] = command
@@ -89,13 +90,13 @@ class SimulatedUsers:
         if reward is None:
             place = [candidate.id for candidate in command.candidates].index(tip_id)
             reward = float(self.random.random() < worths[place])
-        with self.db.begin() as connection:
+        with writing(self.db) as connection:
             learn(connection, [DecisionRewardCommand(command.user_id, decision_id, tip_id, reward, at or self.now)])
 
     def assume(self, decision_id: UUID, reward: float) -> None:
         """Give a decision the default reward, if it has no reward yet."""
         key = self.decisions[decision_id].key
-        with self.db.begin() as connection:
+        with writing(self.db) as connection:
             unit = UnitOfWork.lock(connection, decisions=[key])
             if unit.decisions[key].is_open:
                 unit.apply(unit.entry_for(unit.decisions[key], reward, self.now, kind=Kind.DEFAULT))
@@ -104,18 +105,18 @@ class SimulatedUsers:
     def correct(self, decision_id: UUID, reward: float | None, at: datetime | None = None) -> None:
         """Amend the reward of a decision, or retract it: None."""
         user_id = self.decisions[decision_id].user_id
-        with self.db.begin() as connection:
+        with writing(self.db) as connection:
             correct(connection, [CorrectCommand(user_id, decision_id, reward, at or self.now)])
 
     def reward_features(self, user_id: str, policy: str) -> None:
         """Give a reward for features, without a decision."""
         command = RewardCommand(user_id, policy, "t0", 0.5, self.now, Moment(9, 2), self.draw_task())
-        with self.db.begin() as connection:
+        with writing(self.db) as connection:
             learn(connection, [command])
 
     def reset(self, user_id: str) -> None:
         """Begin a new epoch."""
-        with self.db.begin() as connection:
+        with writing(self.db) as connection:
             reset(connection, [user_id])
 
     def import_state(self, user_id: str) -> None:
@@ -127,12 +128,12 @@ class SimulatedUsers:
                 model = Ridge(np.eye(d) + np.outer(x, x), 0.3 * x)
                 state = FileState(user_id, policy, model, size, 0, 1, 0.3, self.now + timedelta(size))
                 commands.append(ImportCommand(user_id, state))
-            with self.db.begin() as connection:
+            with writing(self.db) as connection:
                 import_states(connection, commands, imported_at=self.now)
 
     def generate(self, user_id: str = "ada") -> None:
         """Store a call of the model."""
-        with self.db.begin() as connection:
+        with writing(self.db) as connection:
             generations.insert_generation(connection, self.draw_generation(user_id), [])
 
     def act(self, steps: int, users: Sequence[str] = USERS) -> None:

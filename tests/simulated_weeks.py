@@ -17,6 +17,7 @@ from oo_ml.services.decisions.decide import Answer, DecideCommand, Parameters, d
 from oo_ml.services.decisions.learn import DecisionRewardCommand, Rewarded, learn
 from tests.candidates import Candidate
 from tests.migrations.rows import uuid7
+from tests.sessions import writing
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +66,7 @@ def _decide(db: Engine, looks: Sequence[Look], parameters: Parameters) -> list[D
         DecideCommand(look.user_id, look.policy, look.decision_id, look.at, look.moment, look.candidates)
         for look in looks
     ]
-    with db.begin() as connection:
+    with writing(db) as connection:
         answers = decide(connection, commands, parameters=parameters)
     rewards = []
     for look, answer in zip(looks, answers, strict=True):
@@ -80,6 +81,6 @@ def _decide(db: Engine, looks: Sequence[Look], parameters: Parameters) -> list[D
 
 
 def _learn(db: Engine, rewards: Sequence[DecisionRewardCommand]) -> None:
-    with db.begin() as connection:
+    with writing(db) as connection:
         outcomes = learn(connection, rewards)
     assert all(isinstance(outcome, Rewarded) and outcome.applied for outcome in outcomes)

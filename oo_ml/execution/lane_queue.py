@@ -8,14 +8,13 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from sqlalchemy import Connection
-
 from oo_ml.errors import OverloadedError, UnavailableError
+from oo_ml.storage.postgres.sessions import Writing
 
 # Seconds after which a user whose row was found locked is treated like any other again.
 _FORGET: Final = 60.0
 
-AnyService = Callable[[Connection, Sequence[Any]], Sequence[Any]]
+AnyService = Callable[[Writing, Sequence[Any]], Sequence[Any]]
 
 
 @dataclass(slots=True, eq=False)

@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from sqlalchemy import Connection, Engine
+from sqlalchemy import Engine
 
 from oo_ml.errors import DatabaseTimeoutError, OoMlError, RowLockedError, UnexpectedError
 from oo_ml.execution import retry
@@ -24,6 +24,7 @@ from oo_ml.execution.outcomes import receive, send
 from oo_ml.execution.retry import Command
 from oo_ml.execution.transaction import limit_waits
 from oo_ml.storage.postgres.engine import limit_lock_wait
+from oo_ml.storage.postgres.sessions import Writing
 
 logger = logging.getLogger(__name__)
 
@@ -64,7 +65,7 @@ class Lanes:
 
     async def run(
         self,
-        service: Callable[[Connection, Sequence[Command]], Sequence[Result | OoMlError]],
+        service: Callable[[Writing, Sequence[Command]], Sequence[Result | OoMlError]],
         user_id: str,
         command: Command,
     ) -> Result:
@@ -157,7 +158,7 @@ class _Lane:
 def _hurried(service: AnyService, lock_wait: float) -> AnyService:
     """Return a service that waits for each lock no longer than `lock_wait` seconds."""
 
-    def hurried(connection: Connection, commands: Sequence[Any]) -> Sequence[Any]:
+    def hurried(connection: Writing, commands: Sequence[Any]) -> Sequence[Any]:
         limit_lock_wait(connection, lock_wait)
         return service(connection, commands)
 

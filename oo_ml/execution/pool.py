@@ -8,23 +8,24 @@ import asyncio
 import math
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent import futures
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
-from typing import Any
+from typing import Any, Generic
 
 from sqlalchemy import Engine
 
 from oo_ml.errors import OverloadedError
 from oo_ml.execution import retry
 from oo_ml.execution.outcomes import receive, send
-from oo_ml.execution.retry import Command, Outcome, Service
+from oo_ml.execution.retry import Command, Outcome
 from oo_ml.execution.transaction import limit_waits
+from oo_ml.storage.postgres.sessions import Session
 
 
-class Pool:
-    """A pool of threads, each of which uses one connection of `engine` at a time."""
+class Pool(Generic[Session]):
+    """A pool of threads, each of which uses one connection of `engine` at a time, as a Reading or a Writing."""
 
     def __init__(self, engine: Engine, *, name: str, threads: int, queue: int, timeout: float) -> None:
         limit_waits(engine)
@@ -36,7 +37,9 @@ class Pool:
         self._calls: dict[Future[Any], float] = {}
         self._cut = threading.Event()
 
-    async def run(self, service: Service[Command, Outcome], commands: Sequence[Command]) -> list[Outcome]:
+    async def run(
+        self, service: Callable[[Session, Sequence[Command]], Sequence[Outcome]], commands: Sequence[Command]
+    ) -> list[Outcome]:
         """Run `service` on `commands` in a transaction of its own; return its outcomes after COMMIT.
 
         Raises:

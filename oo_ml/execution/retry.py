@@ -5,9 +5,9 @@ import random
 import threading
 import time
 from collections.abc import Callable, Sequence
-from typing import Final, TypeVar
+from typing import Final, TypeVar, cast
 
-from sqlalchemy import Connection, Engine
+from sqlalchemy import Engine
 from sqlalchemy.exc import DBAPIError
 
 from oo_ml.errors import (
@@ -21,12 +21,13 @@ from oo_ml.errors import (
 )
 from oo_ml.execution.transaction import begin
 from oo_ml.storage.postgres import sqlstates
+from oo_ml.storage.postgres.sessions import Session, Writing
 
 logger = logging.getLogger(__name__)
 
 Command = TypeVar("Command")
 Outcome = TypeVar("Outcome")
-Service = Callable[[Connection, Sequence[Command]], Sequence[Outcome]]
+Service = Callable[[Writing, Sequence[Command]], Sequence[Outcome]]
 
 MAX_TRIES: Final = 4
 _BACKOFF: Final = 0.02
@@ -36,7 +37,7 @@ _NEVER: Final = threading.Event()
 
 def run(
     engine: Engine,
-    service: Service[Command, Outcome],
+    service: Callable[[Session, Sequence[Command]], Sequence[Outcome]],
     commands: Sequence[Command],
     deadline: float,
     cut: threading.Event = _NEVER,
@@ -49,7 +50,7 @@ def run(
     unknown whether COMMIT went through.
 
     Args:
-        engine: source of the connection.
+        engine: source of the connection; one of a read-only engine is a Reading.
         service: what to run; it never commits.
         commands: the batch.
         deadline: the time.monotonic() after which no try begins, and the last one ends.
@@ -63,7 +64,7 @@ def run(
     for tries_left in reversed(range(MAX_TRIES)):
         try:
             with begin(engine, deadline, cut) as connection:
-                outcomes = list(service(connection, commands))
+                outcomes = list(service(cast("Session", connection), commands))
                 if len(outcomes) != len(commands):
                     raise ValueError("a service has to return one outcome for each command")
         except DBAPIError as error:

@@ -9,7 +9,6 @@ from functools import partial
 from typing import Protocol, TypeVar
 
 import httpx
-from sqlalchemy import Connection
 
 from oo_ml import llm
 from oo_ml.errors import OoMlError
@@ -22,6 +21,7 @@ from oo_ml.services.prompts.generate import GenerateCommand, Generated, generate
 from oo_ml.services.upkeep import scheduler
 from oo_ml.settings import Settings
 from oo_ml.storage.postgres import engine
+from oo_ml.storage.postgres.sessions import Reading, Writing
 from oo_ml.storage.schema.migrate import readiness
 
 logger = logging.getLogger(__name__)
@@ -51,9 +51,9 @@ class Services:
     decide: Service[DecideCommand, Answer | OoMlError]
     generate: Callable[[GenerateCommand], Awaitable[Generated]]
     lanes: Lanes
-    writers: Pool
-    readers: Pool
-    long: Pool
+    writers: Pool[Writing]
+    readers: Pool[Reading]
+    long: Pool[Writing]
     llm: httpx.AsyncClient
 
     async def together(
@@ -95,8 +95,12 @@ def create_services(settings: Settings, database_url: str) -> Services:
     writers = engine.create(database_url, settings, threads=settings.database_workers)
     readers = engine.create(database_url, settings, threads=settings.database_readers, read_only=True)
     long = engine.create(database_url, settings, threads=settings.long_workers, long=True)
-    writer_threads = Pool(writers, name="writer", threads=settings.database_workers, queue=queue, timeout=timeout)
-    reader_threads = Pool(readers, name="reader", threads=settings.database_readers, queue=queue, timeout=timeout)
+    writer_threads = Pool[Writing](
+        writers, name="writer", threads=settings.database_workers, queue=queue, timeout=timeout
+    )
+    reader_threads = Pool[Reading](
+        readers, name="reader", threads=settings.database_readers, queue=queue, timeout=timeout
+    )
     client = llm.create_client(settings)
     return Services(
         settings=settings,
@@ -116,7 +120,9 @@ def create_services(settings: Settings, database_url: str) -> Services:
         ),
         writers=writer_threads,
         readers=reader_threads,
-        long=Pool(long, name="long", threads=settings.long_workers, queue=queue, timeout=settings.long_timeout),
+        long=Pool[Writing](
+            long, name="long", threads=settings.long_workers, queue=queue, timeout=settings.long_timeout
+        ),
         llm=client,
     )
 
@@ -134,7 +140,7 @@ async def running(services: Services) -> AsyncIterator[None]:
             threads.close(services.settings.shutdown_timeout)
 
 
-def ready(connection: Connection, _: Sequence[None]) -> list[OoMlError | None]:
+def ready(connection: Reading, _: Sequence[None]) -> list[OoMlError | None]:
     """Return the reason why this release can't work on the database; None if it can."""
     return [readiness(connection)]
 

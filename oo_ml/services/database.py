@@ -4,7 +4,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
-from sqlalchemy import Connection, Engine
+from sqlalchemy import Engine
 
 from oo_ml import embedded_postgres
 from oo_ml.errors import OoMlError, UnavailableError, UnsuitableDatabaseError
@@ -13,6 +13,7 @@ from oo_ml.execution.pool import Pool
 from oo_ml.execution.retry import Command, Outcome, Service
 from oo_ml.settings import Settings
 from oo_ml.storage.postgres import engine
+from oo_ml.storage.postgres.sessions import Reading, Writing
 from oo_ml.storage.schema import suitability
 
 
@@ -56,10 +57,10 @@ def single_connection(
 
 
 @contextmanager
-def single_worker(settings: Settings, database_url: str) -> Iterator[Pool]:
+def single_worker(settings: Settings, database_url: str) -> Iterator[Pool[Writing]]:
     """Yield one worker for services that may take OO_ML_LONG_TIMEOUT; on leaving, it finishes its transaction."""
     single = engine.create(database_url, settings, threads=1, long=True)
-    worker = Pool(single, name="long", threads=1, queue=1, timeout=settings.long_timeout)
+    worker = Pool[Writing](single, name="long", threads=1, queue=1, timeout=settings.long_timeout)
     try:
         yield worker
     finally:
@@ -95,7 +96,7 @@ def refuse_encoding(settings: Settings, database_url: str) -> None:
         raise problem
 
 
-def _encoding_problem(connection: Connection, _: Sequence[None]) -> list[OoMlError | None]:
+def _encoding_problem(connection: Reading, _: Sequence[None]) -> list[OoMlError | None]:
     try:
         suitability.check_encoding(connection)
     except UnsuitableDatabaseError as error:

@@ -9,12 +9,13 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Final, Generic
 
-from sqlalchemy import Connection, Engine
+from sqlalchemy import Engine
 
 from oo_ml.execution import retry
 from oo_ml.execution.retry import Command, Outcome, Service
 from oo_ml.settings import Settings
 from oo_ml.storage import user_ranges
+from oo_ml.storage.postgres.sessions import Reading
 from oo_ml.storage.user_ranges import ALL_USERS, UserRange
 
 PART_SIZE: Final = 500
@@ -83,13 +84,13 @@ def _run(
     return retry.run(engine, service, commands, time.monotonic() + settings.long_timeout)
 
 
-def _count_states(connection: Connection, ranges: Sequence[UserRange]) -> list[int]:
+def _count_states(connection: Reading, ranges: Sequence[UserRange]) -> list[int]:
     return [user_ranges.count_states(connection, users) for users in ranges]
 
 
-def _sample_users(connection: Connection, sizes: Sequence[int]) -> list[list[str]]:
+def _sample_users(connection: Reading, sizes: Sequence[int]) -> list[list[str]]:
     return [user_ranges.sample_users(connection, size) for size in sizes]
 
 
-def _find_ranges(connection: Connection, firsts: Sequence[str], *, size: int) -> list[UserRange]:
+def _find_ranges(connection: Reading, firsts: Sequence[str], *, size: int) -> list[UserRange]:
     return [user_ranges.find_range(connection, first, size) for first in firsts]

@@ -11,12 +11,13 @@ from uuid import UUID
 
 import numpy as np
 from numpy.typing import NDArray
-from sqlalchemy import Connection, text
+from sqlalchemy import text
 
 from oo_ml.domain.identifiers import first_id
 from oo_ml.domain.learning import StoredEntry
 from oo_ml.domain.policies import DIMENSIONS
 from oo_ml.storage.postgres import engine
+from oo_ml.storage.postgres.sessions import Reading
 from oo_ml.storage.user_ranges import WITHIN, UserRange
 
 
@@ -214,18 +215,18 @@ _DECISION_CONFLICT = text(f"""
 """)
 
 
-def begin_snapshot(connection: Connection) -> None:
+def begin_snapshot(connection: Reading) -> None:
     """Make the transaction read everything as of one moment, retention included; call it before any other statement."""
     engine.snapshot(connection)
     connection.execute(_LOCK_HISTORY)
 
 
-def read_states(connection: Connection, users: UserRange) -> list[StateRow]:
+def read_states(connection: Reading, users: UserRange) -> list[StateRow]:
     """Return the states of `users`, in order."""
     return [StateRow._make(row) for row in connection.execute(_STATES, users._asdict())]
 
 
-def read_ledger(connection: Connection, users: UserRange, page_size: int) -> Iterator[StoredEntry]:
+def read_ledger(connection: Reading, users: UserRange, page_size: int) -> Iterator[StoredEntry]:
     """Yield the ledger of `users` by user, policy, epoch and version, with at most `page_size` entries in memory."""
     # No policy is empty and no epoch negative, so all entries of the first user come after this.
     after: Sequence[Any] = (users.first, "", -1, 0)
@@ -238,20 +239,20 @@ def read_ledger(connection: Connection, users: UserRange, page_size: int) -> Ite
         after = page[-1][:4]
 
 
-def count_decisions(connection: Connection, users: UserRange, limit: int) -> list[DecisionCounts]:
+def count_decisions(connection: Reading, users: UserRange, limit: int) -> list[DecisionCounts]:
     """Return the number of decisions by user and policy, in order; at most `limit` rows."""
     rows = connection.execute(_DECISION_COUNTS, {**users._asdict(), "limit": limit})
     return [DecisionCounts._make(row) for row in rows]
 
 
-def find_entry_conflict(connection: Connection, users: UserRange) -> EntryConflict | None:
+def find_entry_conflict(connection: Reading, users: UserRange) -> EntryConflict | None:
     """Return the first ledger entry that does not follow from the previous entry of the same decision, if any."""
     row = connection.execute(_ENTRY_CONFLICT, users._asdict()).one_or_none()
     return None if row is None else EntryConflict._make(row)
 
 
 def find_decision_conflict(
-    connection: Connection, users: UserRange, history_from: datetime | None
+    connection: Reading, users: UserRange, history_from: datetime | None
 ) -> DecisionConflict | None:
     """Return the first decision that disagrees with its ledger entries, if any.
 

@@ -9,8 +9,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Final, NamedTuple
 
-from sqlalchemy import Connection, text
+from sqlalchemy import text
 
+from oo_ml.storage.postgres.sessions import Reading, Writing
 from oo_ml.storage.schema.column_types import SCHEMA
 from oo_ml.storage.schema.tables import ORDERS
 
@@ -170,7 +171,7 @@ _SUBTRACT_DECISIONS = text(_add_decisions(_counted_of_user(DECISIONS), _counted_
 _SUBTRACT_CALLS = text(_add_calls(_counted_of_user(GENERATIONS)))
 
 
-def read_progress(connection: Connection) -> dict[str, Progress]:
+def read_progress(connection: Reading) -> dict[str, Progress]:
     """Return the progress of each source; if it is missing for any, empty the daily tables and start again."""
     rows = {row.source: Progress(*row[1:]) for row in connection.execute(_PROGRESS)}
     if rows.keys() != ORDERS.keys():
@@ -179,17 +180,17 @@ def read_progress(connection: Connection) -> dict[str, Progress]:
     return rows
 
 
-def save_progress(connection: Connection, source: str, progress: Progress) -> None:
+def save_progress(connection: Writing, source: str, progress: Progress) -> None:
     """Write the progress of a source."""
     connection.execute(_SAVE, {"source": source, **asdict(progress)})
 
 
-def assign_transaction_id(connection: Connection) -> None:
+def assign_transaction_id(connection: Writing) -> None:
     """Assign this transaction its id before it takes a position; a transaction that has locked a state has one."""
     connection.execute(_ASSIGN_XID)
 
 
-def read_last_positions(connection: Connection) -> dict[str, int]:
+def read_last_positions(connection: Reading) -> dict[str, int]:
     """Return the last position assigned in each source; its transaction may not have committed yet."""
     return {
         source: connection.scalar(_LAST_POSITION, {"sequence": f"{SCHEMA}.{order.name}"}) or 0
@@ -197,13 +198,13 @@ def read_last_positions(connection: Connection) -> dict[str, int]:
     }
 
 
-def read_transactions(connection: Connection) -> tuple[int, int]:
+def read_transactions(connection: Reading) -> tuple[int, int]:
     """Return the id of the oldest transaction that may still run, and the first id not yet assigned."""
     oldest, next_xid = connection.execute(_TRANSACTIONS).one()
     return oldest, next_xid
 
 
-def add(connection: Connection, ranges: Mapping[str, Range]) -> None:
+def add(connection: Writing, ranges: Mapping[str, Range]) -> None:
     """Add the rows in a range of positions of each source to the daily tables."""
     decisions, rewards, generations = (ranges[source] for source in (DECISIONS, REWARDS, GENERATIONS))
     connection.execute(
@@ -219,7 +220,7 @@ def add(connection: Connection, ranges: Mapping[str, Range]) -> None:
     connection.execute(_ADD_CALLS, {"sign": 1, **generations._asdict()})
 
 
-def subtract_user(connection: Connection, user_id: str) -> None:
+def subtract_user(connection: Writing, user_id: str) -> None:
     """Subtract a user's counted rows from the daily tables; the caller excludes the task `days` meanwhile."""
     for statement in (_SUBTRACT_DECISIONS, _SUBTRACT_CALLS):
         connection.execute(statement, {"sign": -1, "user_id": user_id})

@@ -7,8 +7,9 @@ from uuid import UUID
 
 import numpy as np
 from numpy.typing import NDArray
-from sqlalchemy import Connection, text
+from sqlalchemy import text
 
+from oo_ml.storage.postgres.sessions import Reading
 from oo_ml.storage.user_ranges import WITHIN, UserRange
 
 _ROWS_AT_ONCE: Final = 100
@@ -98,7 +99,7 @@ _LEFT_OUT = text(f"""
 
 
 def read_decisions(
-    connection: Connection, users: UserRange, policies: Sequence[str], since: datetime | None, *, versions: bool
+    connection: Reading, users: UserRange, policies: Sequence[str], since: datetime | None, *, versions: bool
 ) -> Generator[LoggedDecision]:
     """Yield the decisions of `users` with a reward and propensities, by user, policy, epoch and position.
 
@@ -114,9 +115,7 @@ def read_decisions(
             yield LoggedDecision._make(row)
 
 
-def count_left_out(
-    connection: Connection, users: UserRange, policies: Sequence[str], since: datetime | None
-) -> LeftOut:
+def count_left_out(connection: Reading, users: UserRange, policies: Sequence[str], since: datetime | None) -> LeftOut:
     """Return the numbers of decisions that `read_decisions` leaves out."""
     if not policies:
         return LeftOut(0, 0)

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from typing import Any, Final
 
-from sqlalchemy import Connection, text
+from sqlalchemy import text
 
 from oo_ml.domain.learning import Kind
 from oo_ml.storage import states
@@ -19,6 +19,7 @@ from oo_ml.storage.decision_rows import (
 )
 from oo_ml.storage.postgres.binary_columns import Integers
 from oo_ml.storage.postgres.rows import Rows
+from oo_ml.storage.postgres.sessions import Reading, Writing
 from oo_ml.storage.postgres.statements import Statement
 from oo_ml.storage.schema.decision_tables import feature_history
 from oo_ml.storage.states import PolicyState
@@ -161,23 +162,23 @@ _READ_RECENT = text("""
 """)
 
 
-def insert_decisions(connection: Connection, rows: Sequence[DecisionRow], counted: Sequence[PolicyState]) -> None:
+def insert_decisions(connection: Writing, rows: Sequence[DecisionRow], counted: Sequence[PolicyState]) -> None:
     """Write decisions in the order in which they were made, and the counters of their states."""
     _INSERT.run(connection, {**states.COUNTED.parameters(counted), **_ROWS.parameters(rows)})
 
 
-def read_answers(connection: Connection, keys: Sequence[DecisionKey]) -> dict[DecisionKey, StoredAnswer]:
+def read_answers(connection: Reading, keys: Sequence[DecisionKey]) -> dict[DecisionKey, StoredAnswer]:
     """Return the answers of those decisions that were made before."""
     rows = _READ_ANSWERS.run(connection, KEYS.parameters(keys))
     return {DecisionKey(user_id, decision_id): StoredAnswer(*answer) for user_id, decision_id, *answer in rows}
 
 
-def read_decisions(connection: Connection, keys: Sequence[DecisionKey]) -> dict[DecisionKey, Decision]:
+def read_decisions(connection: Reading, keys: Sequence[DecisionKey]) -> dict[DecisionKey, Decision]:
     """Return those decisions that exist. Lock their states first: then no other transaction changes them."""
     return {one.key: one for one in map(_decision, _READ.run(connection, KEYS.parameters(keys)))}
 
 
-def read_awaiting_decisions(connection: Connection, counts: Mapping[TipKey, int]) -> dict[TipKey, list[Decision]]:
+def read_awaiting_decisions(connection: Reading, counts: Mapping[TipKey, int]) -> dict[TipKey, list[Decision]]:
     """Return, for each tip, up to so many of its decisions that await a reaction, the latest first.
 
     Lock their states first: then no other transaction changes them.
@@ -189,13 +190,13 @@ def read_awaiting_decisions(connection: Connection, counts: Mapping[TipKey, int]
     return found
 
 
-def read_stored_decision(connection: Connection, key: DecisionKey) -> StoredDecision | None:
+def read_stored_decision(connection: Reading, key: DecisionKey) -> StoredDecision | None:
     """Return a decision with everything that explains it, or None if it does not exist."""
     row = connection.execute(_READ_STORED, key._asdict()).one_or_none()
     return None if row is None else StoredDecision(*row)
 
 
-def read_recent_decisions(connection: Connection, user_id: str) -> list[RecentDecision]:
+def read_recent_decisions(connection: Reading, user_id: str) -> list[RecentDecision]:
     """Return the last RECENT decisions of the user's current epochs, both policies together, oldest first."""
     rows = connection.execute(_READ_RECENT, {"user_id": user_id, "length": RECENT})
     return [RecentDecision(*row) for row in rows][::-1]

@@ -5,9 +5,10 @@ from dataclasses import asdict, dataclass
 from datetime import datetime
 from uuid import UUID
 
-from sqlalchemy import Connection, insert
+from sqlalchemy import insert
 
 from oo_ml.storage import daily_sums
+from oo_ml.storage.postgres.sessions import Writing
 from oo_ml.storage.schema.prompt_tables import generations, tips
 
 
@@ -50,7 +51,7 @@ class TipRow:
     rationale: str | None
 
 
-def insert_generation(connection: Connection, generation: GenerationRow, written: Sequence[TipRow]) -> None:
+def insert_generation(connection: Writing, generation: GenerationRow, written: Sequence[TipRow]) -> None:
     """Write a generation and its tips; a failed generation has none."""
     daily_sums.assign_transaction_id(connection)
     connection.execute(insert(generations), asdict(generation))

@@ -8,12 +8,13 @@ from uuid import UUID
 
 import numpy as np
 from numpy.typing import NDArray
-from sqlalchemy import Connection, text
+from sqlalchemy import text
 
 from oo_ml.domain.learning import Change, Kind
 from oo_ml.storage import decisions, states
 from oo_ml.storage.decision_rows import Decision, DecisionKey
 from oo_ml.storage.postgres.rows import Rows
+from oo_ml.storage.postgres.sessions import Reading, Writing
 from oo_ml.storage.postgres.statements import Statement
 from oo_ml.storage.schema.decision_tables import reward_ledger
 from oo_ml.storage.states import PolicyState, StateKey
@@ -199,7 +200,7 @@ _FIND_UNUSED_IMPORTS = Statement(f"""
 
 
 def insert_entries(
-    connection: Connection,
+    connection: Writing,
     entries: Sequence[LedgerEntry],
     rewarded: Sequence[Decision],
     saved: Sequence[PolicyState],
@@ -215,34 +216,34 @@ def insert_entries(
     )
 
 
-def insert_imports(connection: Connection, imported: Sequence[PolicyState], recorded_at: datetime) -> None:
+def insert_imports(connection: Writing, imported: Sequence[PolicyState], recorded_at: datetime) -> None:
     """Append one entry a state, which carries all of it: the fold of the epoch starts from it."""
     _INSERT_IMPORTS.run(connection, _IMPORTS.parameters([(state, recorded_at) for state in imported]))
 
 
-def read_latest_entries(connection: Connection, keys: Sequence[DecisionKey]) -> dict[DecisionKey, LatestEntry]:
+def read_latest_entries(connection: Reading, keys: Sequence[DecisionKey]) -> dict[DecisionKey, LatestEntry]:
     """Return the last entry of each decision that has any."""
     rows = _READ_LATEST.run(connection, decisions.KEYS.parameters(keys))
     return {DecisionKey(user_id, decision_id): LatestEntry(version, x) for user_id, decision_id, version, x in rows}
 
 
-def read_last_versions(connection: Connection, epochs: Sequence[EpochKey]) -> dict[EpochKey, int]:
+def read_last_versions(connection: Reading, epochs: Sequence[EpochKey]) -> dict[EpochKey, int]:
     """Return the last version of each epoch, 0 where it has no entry."""
     rows = _READ_LAST_VERSIONS.run(connection, _EPOCHS.parameters(epochs))
     return {EpochKey(StateKey(user_id, policy), epoch): version for user_id, policy, epoch, version in rows}
 
 
-def read_named_rewards(connection: Connection, keys: Sequence[CallKey]) -> dict[CallKey, NamedReward]:
+def read_named_rewards(connection: Reading, keys: Sequence[CallKey]) -> dict[CallKey, NamedReward]:
     """Return the rewards that came before with the same Idempotency-Keys."""
     rows = _READ_NAMED_REWARDS.run(connection, _CALLS.parameters(keys))
     return {CallKey(user_id, key): NamedReward(*reward) for user_id, key, *reward in rows}
 
 
-def read_entries_of_decision(connection: Connection, key: DecisionKey) -> list[ReceiptEntry]:
+def read_entries_of_decision(connection: Reading, key: DecisionKey) -> list[ReceiptEntry]:
     """Return the entries for a decision, oldest first."""
     return [ReceiptEntry(*row) for row in connection.execute(_READ_ENTRIES_OF_DECISION, key._asdict())]
 
 
-def find_unused_imports(connection: Connection, keys: Sequence[StateKey]) -> set[StateKey]:
+def find_unused_imports(connection: Reading, keys: Sequence[StateKey]) -> set[StateKey]:
     """Return those of `keys` whose state is as it was imported: no decision and no reward has come since."""
     return {StateKey(*row) for row in _FIND_UNUSED_IMPORTS.run(connection, states.KEYS.parameters(keys))}

@@ -10,7 +10,6 @@ from graphlib import TopologicalSorter
 from typing import Any, Final
 
 from sqlalchemy import (
-    Connection,
     TableClause,
     column,
     delete,
@@ -25,6 +24,7 @@ from sqlalchemy import (
     union_all,
 )
 
+from oo_ml.storage.postgres.sessions import Reading, Writing
 from oo_ml.storage.schema.column_types import SCHEMA, USERS
 from oo_ml.storage.schema.tables import ORDERS, metadata
 
@@ -91,7 +91,7 @@ _TABLES = text(r"""
 """)
 
 
-def find_tables(connection: Connection) -> list[PersonalTable]:
+def find_tables(connection: Reading) -> list[PersonalTable]:
     """Return every table that holds rows of users, sorted by name."""
     return [
         PersonalTable(row.name, dict(zip(row.columns, row.types, strict=True)), row.key, row.refers_to)
@@ -114,7 +114,7 @@ def sort_for_inserts(found: Sequence[PersonalTable]) -> list[PersonalTable]:
     return [by_name[name] for name in order.static_order()]
 
 
-def erase(connection: Connection, found: Sequence[PersonalTable], user_id: str) -> dict[str, int]:
+def erase(connection: Writing, found: Sequence[PersonalTable], user_id: str) -> dict[str, int]:
     """Delete the user's rows; return the number of rows deleted from each table.
 
     One statement, so that it sees all tables at one moment. A table comes before the tables that it refers to, because
@@ -129,13 +129,13 @@ def erase(connection: Connection, found: Sequence[PersonalTable], user_id: str) 
     return dict(zip((one.name for one in ordered), counts.one(), strict=True))
 
 
-def is_known(connection: Connection, found: Sequence[PersonalTable], user_id: str) -> bool:
+def is_known(connection: Reading, found: Sequence[PersonalTable], user_id: str) -> bool:
     """Tell whether any table has a row of the user."""
     there = (exists().where(one.c.user_id == user_id) for one in map(_clause, found))
     return bool(connection.scalar(select(or_(*there))))
 
 
-def read_rows(connection: Connection, parts: Sequence[PersonalTable], user_id: str) -> Generator[dict[str, Any]]:
+def read_rows(connection: Reading, parts: Sequence[PersonalTable], user_id: str) -> Generator[dict[str, Any]]:
     """Yield the user's rows of a table that has one or more parts, all columns by name.
 
     Rows are sorted by position, or by primary key in a table without positions. A column that a part lacks is None.
@@ -158,7 +158,7 @@ def read_rows(connection: Connection, parts: Sequence[PersonalTable], user_id: s
             yield dict(row)
 
 
-def insert_rows(connection: Connection, into: PersonalTable, rows: Sequence[Mapping[str, Any]]) -> None:
+def insert_rows(connection: Writing, into: PersonalTable, rows: Sequence[Mapping[str, Any]]) -> None:
     """Insert rows that all have the same columns, in the order given."""
     connection.execute(insert(_clause(into)), rows)
 

@@ -7,10 +7,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import Connection, select, text, update
+from sqlalchemy import select, text, update
 from sqlalchemy.dialects.postgresql import insert as upsert
 
 from oo_ml.domain.experiments import Evidence
+from oo_ml.storage.postgres.sessions import Reading, Writing
 from oo_ml.storage.schema.prompt_tables import prompt_versions
 
 
@@ -61,12 +62,12 @@ _EVIDENCE = text("""
 """)
 
 
-def list_active(connection: Connection) -> list[PromptVersion]:
+def list_active(connection: Reading) -> list[PromptVersion]:
     """Return the active versions, by name."""
     return [PromptVersion(*row) for row in connection.execute(_ACTIVE)]
 
 
-def read_evidence(connection: Connection, versions: Sequence[str]) -> dict[str, Evidence]:
+def read_evidence(connection: Reading, versions: Sequence[str]) -> dict[str, Evidence]:
     """Return the weighted mean and effective number of rewards of each of `versions` with a reward."""
     if not versions:
         return {}
@@ -75,7 +76,7 @@ def read_evidence(connection: Connection, versions: Sequence[str]) -> dict[str, 
 
 
 def assign(
-    connection: Connection, user_id: str, version: str, probability: float, assigned_at: datetime
+    connection: Writing, user_id: str, version: str, probability: float, assigned_at: datetime
 ) -> tuple[str, float]:
     """Return the user's assigned version and the probability with which it was drawn.
 
@@ -92,24 +93,24 @@ def assign(
             return kept.prompt_version, kept.probability
 
 
-def find(connection: Connection, versions: Sequence[str]) -> dict[str, PromptVersion]:
+def find(connection: Reading, versions: Sequence[str]) -> dict[str, PromptVersion]:
     """Return the existing versions among `versions`, by name."""
     rows = connection.execute(select(*_COLUMNS).where(prompt_versions.c.version.in_(versions)))
     return {row.version: PromptVersion(*row) for row in rows}
 
 
-def list_all(connection: Connection, limit: int | None = None, offset: int = 0) -> list[PromptVersion]:
+def list_all(connection: Reading, limit: int | None = None, offset: int = 0) -> list[PromptVersion]:
     """Return at most `limit` versions, None for all, oldest first, after the first `offset`."""
     return [PromptVersion(*row) for row in connection.execute(_LIST.limit(limit).offset(offset))]
 
 
-def insert(connection: Connection, prompt: PromptVersion) -> bool:
+def insert(connection: Writing, prompt: PromptVersion) -> bool:
     """Insert a version; return whether the name was free."""
     values = {name: getattr(prompt, name) for name in PromptVersion.__dataclass_fields__}
     return connection.execute(_INSERT, values).first() is not None
 
 
-def set_weight(connection: Connection, version: str, weight: float) -> bool:
+def set_weight(connection: Writing, version: str, weight: float) -> bool:
     """Set the weight of an active version; return whether it exists."""
     statement = (
         update(prompt_versions)
@@ -119,7 +120,7 @@ def set_weight(connection: Connection, version: str, weight: float) -> bool:
     return bool(connection.execute(statement).rowcount)
 
 
-def retire(connection: Connection, version: str, retired_at: datetime) -> None:
+def retire(connection: Writing, version: str, retired_at: datetime) -> None:
     """Retire a version; an already retired one keeps its date."""
     connection.execute(
         update(prompt_versions)

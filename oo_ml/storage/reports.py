@@ -7,7 +7,9 @@ from enum import StrEnum
 from typing import Any, Final
 from uuid import UUID
 
-from sqlalchemy import Connection, TextClause, text
+from sqlalchemy import TextClause, text
+
+from oo_ml.storage.postgres.sessions import Reading
 
 
 class Report(StrEnum):
@@ -113,7 +115,7 @@ _DECISIONS = text("""
 
 
 def read_report(
-    connection: Connection, which: Report, filters: Filters, limit: int | None = None, offset: int = 0
+    connection: Reading, which: Report, filters: Filters, limit: int | None = None, offset: int = 0
 ) -> list[Mapping[str, Any]]:
     """Return at most `limit` rows of a report, None for all, after its first `offset`; columns by name."""
     parameters = {
@@ -130,12 +132,12 @@ def read_report(
     return [dict(row) for row in connection.execute(statement, named).mappings()]
 
 
-def read_choices(connection: Connection) -> Choices:
+def read_choices(connection: Reading) -> Choices:
     """Return the values that filters can take."""
     return Choices(*connection.execute(_CHOICES).one())
 
 
-def read_decisions(connection: Connection, user_id: str, before: UUID | None, limit: int) -> list[Mapping[str, Any]]:
+def read_decisions(connection: Reading, user_id: str, before: UUID | None, limit: int) -> list[Mapping[str, Any]]:
     """Return up to `limit` decisions of a user, of all epochs, latest first, before the decision `before` if given."""
     rows = connection.execute(_DECISIONS, {"user_id": user_id, "before": before, "limit": limit})
     return [dict(row) for row in rows.mappings()]

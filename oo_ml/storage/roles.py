@@ -9,7 +9,9 @@ from enum import Enum
 from typing import Final
 
 from psycopg import sql
-from sqlalchemy import Connection, text
+from sqlalchemy import text
+
+from oo_ml.storage.postgres.sessions import Reading, Writing
 
 _LATER: Final = "ALTER DEFAULT PRIVILEGES FOR ROLE {owner} IN SCHEMA"
 _ROWS: Final = "GRANT SELECT, INSERT, UPDATE, DELETE ON"
@@ -74,17 +76,17 @@ _SURROUNDINGS = text("""
 """)
 
 
-def read_surroundings(connection: Connection, name: str) -> Surroundings:
+def read_surroundings(connection: Reading, name: str) -> Surroundings:
     """Return the current role's rights, and whether the role `name` exists; the tables must exist."""
     return Surroundings(**connection.execute(_SURROUNDINGS, {"name": name}).mappings().one())
 
 
-def create(connection: Connection, name: str) -> None:
+def create(connection: Writing, name: str) -> None:
     """Create a role that can log in, without a password."""
     _run(connection, f"CREATE ROLE {quote(name)} LOGIN")
 
 
-def grant(connection: Connection, name: str, owner: str, rights: Rights) -> None:
+def grant(connection: Writing, name: str, owner: str, rights: Rights) -> None:
     """Grant `rights` to the role `name`, on existing tables and on those that `owner` creates later."""
     for statement in rights.value:
         _run(connection, statement.format(role=quote(name), owner=quote(owner)))
@@ -95,5 +97,5 @@ def quote(name: str) -> str:
     return sql.Identifier(name).as_string()
 
 
-def _run(connection: Connection, statement: str) -> None:
+def _run(connection: Reading, statement: str) -> None:
     connection.exec_driver_sql(statement, execution_options={"no_parameters": True})

@@ -6,12 +6,13 @@ from datetime import datetime
 from typing import Any, Final, NamedTuple, Self
 from uuid import UUID
 
-from sqlalchemy import Connection, text
+from sqlalchemy import text
 
 from oo_ml.domain.policies import DIMENSIONS
 from oo_ml.domain.ridge import Ridge
 from oo_ml.storage.postgres.binary_columns import Texts, Uuids
 from oo_ml.storage.postgres.rows import Rows
+from oo_ml.storage.postgres.sessions import Reading, Writing
 from oo_ml.storage.postgres.statements import Statement
 from oo_ml.storage.schema.decision_tables import policy_state
 
@@ -126,7 +127,7 @@ _READ = text(f"{_SELECT} WHERE s.user_id = :user_id")
 
 
 def lock_states(
-    connection: Connection, keys: Collection[StateKey], decisions: Sequence[tuple[str, UUID]] = ()
+    connection: Writing, keys: Collection[StateKey], decisions: Sequence[tuple[str, UUID]] = ()
 ) -> dict[StateKey, PolicyState]:
     """Lock the rows of `keys` in key order until the transaction ends; lock nothing if any of them does not exist.
 
@@ -145,12 +146,12 @@ def lock_states(
     return _states(_LOCK_WITH_DECISIONS.run(connection, parameters))
 
 
-def lock_users(connection: Connection, user_ids: Iterable[str]) -> dict[StateKey, PolicyState]:
+def lock_users(connection: Writing, user_ids: Iterable[str]) -> dict[StateKey, PolicyState]:
     """Lock the rows that exist of the users, in key order, until the transaction ends."""
     return _states(_LOCK_USERS.run(connection, {"user_ids": Texts.of(sorted(set(user_ids)))}))
 
 
-def create_states(connection: Connection, keys: Collection[StateKey]) -> int:
+def create_states(connection: Writing, keys: Collection[StateKey]) -> int:
     """Create the rows of `keys` that don't exist, in key order; return their number.
 
     If another transaction is creating one of them, wait for it, and leave its row as it is.
@@ -159,7 +160,7 @@ def create_states(connection: Connection, keys: Collection[StateKey]) -> int:
 
 
 def lock_or_create_states(
-    connection: Connection,
+    connection: Writing,
     keys: Collection[StateKey],
     decisions: Sequence[tuple[str, UUID]] = (),
     *,
@@ -183,12 +184,12 @@ def lock_or_create_states(
     return states
 
 
-def save_states(connection: Connection, states: Sequence[PolicyState]) -> None:
+def save_states(connection: Writing, states: Sequence[PolicyState]) -> None:
     """Write `states`, whose rows this transaction has locked."""
     _SAVE.run(connection, SAVED.parameters(states))
 
 
-def read_states(connection: Connection, user_id: str) -> Mapping[str, PolicyState]:
+def read_states(connection: Reading, user_id: str) -> Mapping[str, PolicyState]:
     """Return the states of a user by policy, without locking; a new user has none."""
     states = _states(connection.execute(_READ, {"user_id": user_id}))
     return {key.policy: state for key, state in states.items()}

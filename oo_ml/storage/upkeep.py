@@ -5,9 +5,10 @@ from datetime import datetime
 from typing import Final, NamedTuple
 from uuid import UUID
 
-from sqlalchemy import Connection, text
+from sqlalchemy import text
 
 from oo_ml.storage.decision_rows import DecisionKey
+from oo_ml.storage.postgres.sessions import Reading, Writing
 from oo_ml.storage.postgres.statements import Statement
 
 DAYS: Final = "days"
@@ -80,7 +81,7 @@ _REWIND_DEFAULT_REWARDS = text("""
 """)
 
 
-def claim(connection: Connection, task: str) -> Claim | None:
+def claim(connection: Writing, task: str) -> Claim | None:
     """Lock a task's row for this transaction without waiting; call it before locking any other row.
 
     Return None if another transaction holds the row. Insert the row if a restored database lacks it.
@@ -94,7 +95,7 @@ def claim(connection: Connection, task: str) -> Claim | None:
     return Claim(None) if not exists and create(connection, task) else None
 
 
-def exclude(connection: Connection, task: str) -> None:
+def exclude(connection: Writing, task: str) -> None:
     """Lock a task until this transaction ends; wait for a running step up to the statement timeout."""
     limit = connection.scalar(_LOCK_TIMEOUT)
     # A step may take longer than the lock timeout, which is meant for the rows of users.
@@ -103,44 +104,44 @@ def exclude(connection: Connection, task: str) -> None:
     connection.execute(_SET_LOCK_TIMEOUT, {"limit": limit})
 
 
-def create(connection: Connection, task: str) -> bool:
+def create(connection: Writing, task: str) -> bool:
     """Insert a task's row if it is missing; return whether it was missing."""
     return connection.execute(_CREATE, {"task": task}).one_or_none() is not None
 
 
-def save(connection: Connection, task: str, done_until: datetime | None, ran_at: datetime) -> None:
+def save(connection: Writing, task: str, done_until: datetime | None, ran_at: datetime) -> None:
     """Record how far a claimed task has come."""
     connection.execute(_SAVE, {"task": task, "done_until": done_until, "ran_at": ran_at})
 
 
-def find_overdue(connection: Connection, after: Position, until: datetime, limit: int) -> dict[DecisionKey, Position]:
+def find_overdue(connection: Reading, after: Position, until: datetime, limit: int) -> dict[DecisionKey, Position]:
     """Return up to `limit` decisions between a cursor and a time, oldest first, that have no ledger entry."""
     rows = connection.execute(_OVERDUE, {**after._asdict(), "until": until, "limit": limit})
     return {DecisionKey(row.user_id, row.decision_id): Position(row.decided_at, row.decision_id) for row in rows}
 
 
-def find_first_decision(connection: Connection) -> datetime | None:
+def find_first_decision(connection: Reading) -> datetime | None:
     """Return the time of the oldest decision, if any."""
     moment: datetime | None = connection.scalar(_FIRST_DECISION)
     return moment
 
 
-def read_history_from(connection: Connection) -> datetime | None:
+def read_history_from(connection: Reading) -> datetime | None:
     """Return the time before which retention has removed decisions; None if it has removed none."""
     moment: datetime | None = connection.scalar(_HISTORY_FROM)
     return moment
 
 
-def raise_history_from(connection: Connection, moment: datetime) -> None:
+def raise_history_from(connection: Writing, moment: datetime) -> None:
     """Record that decisions before `moment` may be missing, as after retention; an existing later time stays."""
     connection.execute(_RAISE_HISTORY_FROM, {"moment": moment})
 
 
-def is_past(connection: Connection, moment: datetime) -> bool:
+def is_past(connection: Reading, moment: datetime) -> bool:
     """Return whether `moment` lies in the past by the database's clock."""
     return bool(connection.scalar(_IS_PAST, {"moment": moment}))
 
 
-def rewind_default_rewards(connection: Connection, user_id: str) -> None:
+def rewind_default_rewards(connection: Writing, user_id: str) -> None:
     """Move the task default-rewards back to the user's first decision without a reward, if it is past it."""
     connection.execute(_REWIND_DEFAULT_REWARDS, {"user_id": user_id})

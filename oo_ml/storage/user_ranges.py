@@ -5,7 +5,9 @@ Each query over a range walks an index that begins with user_id. It also finds r
 
 from typing import Final, NamedTuple
 
-from sqlalchemy import Connection, text
+from sqlalchemy import text
+
+from oo_ml.storage.postgres.sessions import Reading
 
 
 class UserRange(NamedTuple):
@@ -38,13 +40,13 @@ _LAST_USER = text("""
 _SAMPLE = text("SELECT user_id FROM oo_ml.policy_state GROUP BY user_id ORDER BY random() LIMIT :size")
 
 
-def count_states(connection: Connection, users: UserRange) -> int:
+def count_states(connection: Reading, users: UserRange) -> int:
     """Return the number of states."""
     count: int = connection.execute(_COUNT_STATES, users._asdict()).scalar_one()
     return count
 
 
-def find_range(connection: Connection, first: str, size: int) -> UserRange:
+def find_range(connection: Reading, first: str, size: int) -> UserRange:
     """Return the range from the id `first` that holds `size` states, or up to the last id if there are fewer.
 
     All states of a user are in the same range.
@@ -59,6 +61,6 @@ def next_id(user_id: str) -> str:
     return user_id + "\x01"
 
 
-def sample_users(connection: Connection, size: int) -> list[str]:
+def sample_users(connection: Reading, size: int) -> list[str]:
     """Return up to `size` random users who have a state, in order."""
     return sorted(connection.scalars(_SAMPLE, {"size": size}))

@@ -10,6 +10,7 @@ from sqlalchemy import Engine, text
 
 from tests.analytics.test_contract import VIEWS
 from tests.services.upkeep.daily_sums.counting import NOW
+from tests.sessions import writing
 from tests.simulated_users import SimulatedUsers
 
 # In a search path before pg_catalog. Whichever of them a report took for PostgreSQL's own would say so.
@@ -68,7 +69,7 @@ def test_search_path_of_the_reader(db: Engine, stranger: psycopg.Connection[Any]
     with pytest.raises(psycopg.errors.RaiseException, match="caught as stranger"):
         stranger.execute("SELECT 1::float8 + 1::float8")
     for view in VIEWS:
-        with db.begin() as connection:
+        with writing(db) as connection:
             expected = connection.scalar(text(f"SELECT count(*) FROM analytics.{view}"))  # noqa: S608 - names of ours
         found = stranger.execute(SQL("SELECT count(*) FROM analytics.{}").format(Identifier(view))).fetchone()
         assert found == (expected,)

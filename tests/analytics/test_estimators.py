@@ -14,6 +14,7 @@ from sqlalchemy.exc import DBAPIError
 from oo_ml.domain.evaluation import estimators
 from oo_ml.domain.evaluation.estimators import Z95, summarise
 from tests.analytics.logs import ARGUMENTS, LOG, Log, Row, ess, estimate, random_log
+from tests.sessions import writing
 
 EMPTY: Row = (0, None, None, None, None)
 
@@ -66,7 +67,7 @@ def test_weights_of_one(db: Engine) -> None:
     """  # noqa: S608 - constants of ours
     for seed in range(20):
         log = random_log(seed, 1 + 30 * seed, offset=seed)
-        with db.begin() as connection:
+        with writing(db) as connection:
             mean, ips, snips = connection.execute(text(statement), log.columns).one()
         assert ips == snips == mean
 
@@ -172,7 +173,7 @@ def test_window_functions(db: Engine) -> None:
         FROM {LOG}
         WINDOW sofar AS (ORDER BY place)
     """  # noqa: S608 - constants of ours
-    with db.begin() as connection:
+    with writing(db) as connection:
         rows = connection.execute(text(statement), log.columns).all()
     for place, row in enumerate(rows, 1):
         assert row[0] == estimate(db, "snips", part(log, 0, place))[1]
@@ -185,7 +186,7 @@ def test_filtered_aggregates(db: Engine) -> None:
     statement = f"""
         SELECT (analytics.ips(r, p_target, p_logged) FILTER (WHERE place <= 20)).estimate, count(*) FROM {LOG}
     """  # noqa: S608 - constants of ours
-    with db.begin() as connection:
+    with writing(db) as connection:
         assert connection.execute(text(statement), log.columns).one() == (
             estimate(db, "ips", part(log, 0, 20))[1],
             50,
@@ -199,7 +200,7 @@ def part(log: Log, begin: int, end: int) -> dict[str, list[Any]]:
 
 def query(db: Engine, before: str, statement: str) -> list[Any]:
     """Return what a query gives after something else was done in the same transaction."""
-    with db.begin() as connection:
+    with writing(db) as connection:
         for one in before.split(";")[:-1]:
             connection.execute(text(one))
         return [tuple(row) for row in connection.execute(text(statement))]

@@ -18,6 +18,7 @@ from oo_ml.services.decisions.decide import Answer, DecideCommand, Parameters, d
 from oo_ml.services.decisions.learn import DecisionRewardCommand, learn
 from tests.candidates import Candidate
 from tests.services.upkeep.daily_sums.counting import NOW, count_all
+from tests.sessions import writing
 from tests.superuser import superuser
 
 PARAMETERS = Parameters(alpha=1.0, epsilon=0.1, exploration=0.3)
@@ -158,7 +159,7 @@ def test_missing_rewards(db: Engine) -> None:
 def test_missing_months(db: Engine) -> None:
     """Three months ahead are green, one is amber, none is red."""
     statuses = [health(db)["partitions_ahead", None]]
-    with db.begin() as connection:
+    with writing(db) as connection:
         names = connection.scalars(
             text("SELECT relname FROM pg_class WHERE relname ~ '^feature_history_[0-9_]+$' ORDER BY relname DESC")
         ).all()
@@ -220,7 +221,7 @@ def live(
         for _ in range(decisions)
     ]
     rewarded = decisions // 2 if rewarded is None else rewarded
-    with db.begin() as connection:
+    with writing(db) as connection:
         answers = decide(connection, commands, parameters=parameters)
         learn(
             connection,
@@ -241,7 +242,7 @@ def tip_of(answer: object) -> str:
 
 def health(db: Engine) -> dict[tuple[str, str | None], str]:
     """Return the status of each check, by its name and policy; whatever isn't green says why."""
-    with db.begin() as connection:
+    with writing(db) as connection:
         rows = connection.execute(text("SELECT check_name, policy, status, reason FROM analytics.loop_health")).all()
     assert len({(row.check_name, row.policy) for row in rows}) == len(rows)
     assert all(row.reason for row in rows)
@@ -250,14 +251,14 @@ def health(db: Engine) -> dict[tuple[str, str | None], str]:
 
 def reason(db: Engine, check: str) -> str:
     """Return why a check of linucb-v1 has its status."""
-    with db.begin() as connection:
+    with writing(db) as connection:
         statement = text("SELECT reason FROM analytics.loop_health WHERE check_name = :check AND policy = :policy")
         return str(connection.scalar(statement, {"check": check, "policy": LINUCB}))
 
 
 def value(db: Engine, check: str) -> float:
     """Return what a check has found."""
-    with db.begin() as connection:
+    with writing(db) as connection:
         statement = text("SELECT value FROM analytics.loop_health WHERE check_name = :check")
         return float(connection.scalar(statement, {"check": check}) or 0)
 
@@ -270,7 +271,7 @@ def run(db: Engine, statement: str, **parameters: object) -> None:
 
 def tamper(db: Engine, change: str, whose: str, rows: int) -> bool:
     """Change some decisions; return whether there were any."""
-    with db.begin() as connection:
+    with writing(db) as connection:
         found = connection.execute(
             text(f"""
                 UPDATE oo_ml.feature_history SET {change}, answer = '{{}}'
@@ -311,7 +312,7 @@ def simulated(rng: np.random.Generator, decisions: int, share: float) -> tuple[f
 def p_values(db: Engine, logs: list[tuple[float, ...]]) -> dict[str, NDArray[np.float64]]:
     """Return the p-values of both checks of chance: each log is a policy's."""
     columns = np.array(logs).T.tolist()
-    with db.begin() as connection:
+    with writing(db) as connection:
         connection.execute(
             text("""
                 INSERT INTO oo_ml.daily_exploration

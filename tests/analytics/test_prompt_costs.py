@@ -8,6 +8,7 @@ from sqlalchemy import Engine, text
 
 from oo_ml.services.users.erase import erase
 from tests.services.upkeep.daily_sums.counting import NOW, count_all
+from tests.sessions import writing
 from tests.simulated_users import USERS, SimulatedUsers
 
 EVER = date(2000, 1, 1)
@@ -38,7 +39,7 @@ def test_prompt_costs(db: Engine, database_url: str) -> None:
     assert_right(db, since=YESTERDAY)
     simulated.act(50)
     simulated.generate()
-    with db.begin() as connection:
+    with writing(db) as connection:
         erase(connection, ["ada"])
     assert_right(db)
     assert_right(db, since=YESTERDAY)
@@ -50,14 +51,14 @@ def test_version_without_calls(db: Engine, database_url: str) -> None:
     for number in range(30):
         simulated.generate(USERS[number % len(USERS)])
     count_all(db, database_url)
-    with db.begin() as connection:
+    with writing(db) as connection:
         erase(connection, USERS)
         assert connection.execute(text("SELECT * FROM analytics.prompt_costs")).all() == []
 
 
 def assert_right(db: Engine, since: date = EVER) -> None:
     """Compare the costs from a day on with numpy."""
-    with db.begin() as connection:
+    with writing(db) as connection:
         calls = connection.execute(text(CALLS), {"since": since}).all()
         source = REPORT if since > EVER else VIEW
         rows = connection.execute(text(f"SELECT * FROM {source}"), {"since": since}).all()  # noqa: S608 - names of ours

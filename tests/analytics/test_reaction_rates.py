@@ -12,6 +12,7 @@ from oo_ml.errors import OoMlError
 from oo_ml.services.decisions.learn import CorrectCommand, correct
 from tests.analytics.test_contract import REACTIONS, VIEWS
 from tests.services.upkeep.daily_sums.counting import NOW, count_all
+from tests.sessions import writing
 from tests.simulated_users import SimulatedUsers
 
 Z95 = 1.959963984540054
@@ -23,7 +24,7 @@ def test_reaction_rates(db: Engine, database_url: str) -> None:
     """Every number equals the one from the decisions, by version, policy, both, neither, and by day."""
     simulated = SimulatedUsers(db, 11, now=NOW)
     simulated.act(250)
-    with db.begin() as connection:
+    with writing(db) as connection:
         # As if some of the versions had been drawn by weight.
         connection.execute(
             text(
@@ -44,13 +45,13 @@ def test_tiny_reward(db: Engine, database_url: str) -> None:
     simulated.act(80)
     decision_id, command = next(iter(simulated.decisions.items()))
     for reward in (5e-324, -1e-200, None, 1e-31):
-        with db.begin() as connection:
+        with writing(db) as connection:
             [outcome] = correct(
                 connection, [CorrectCommand(command.user_id, decision_id, reward, simulated.draw_time())]
             )
         assert not isinstance(outcome, OoMlError)
         for view in VIEWS:
-            with db.begin() as connection:
+            with writing(db) as connection:
                 connection.execute(text(f"SELECT * FROM analytics.{view}")).all()  # noqa: S608 - names of ours
         assert_right(db)
     count_all(db, database_url)
@@ -59,7 +60,7 @@ def test_tiny_reward(db: Engine, database_url: str) -> None:
 
 def assert_right(db: Engine) -> None:
     """Compare both views with numpy."""
-    with db.begin() as connection:
+    with writing(db) as connection:
         seen, rates, by_day = (
             [dict(row) for row in connection.execute(text(statement)).mappings()]
             for statement in (

@@ -9,6 +9,7 @@ import pytest
 from sqlalchemy import Engine, text
 
 from tests.analytics.logs import random_log
+from tests.sessions import writing
 
 Z95 = 1.959963984540054
 
@@ -94,7 +95,7 @@ def wilson(db: Engine, rate: float, n: float) -> tuple[Any, Any]:
 
 def call(db: Engine, expression: str, **parameters: Any) -> Any:  # noqa: ANN401 - what SQL takes and gives
     """Return what an expression is."""
-    with db.begin() as connection:
+    with writing(db) as connection:
         return connection.scalar(
             text(f"SELECT {expression}"),
             {name: float(value) for name, value in parameters.items()},
@@ -105,5 +106,5 @@ def each(db: Engine, expression: str, numbers: Sequence[float | None]) -> list[A
     """Return what an expression is of each number, z."""
     every = "unnest(CAST(:z AS float8[])) WITH ORDINALITY AS n (z, place)"
     statement = f"SELECT {expression} FROM {every} ORDER BY place"  # noqa: S608 - an expression of ours
-    with db.begin() as connection:
+    with writing(db) as connection:
         return list(connection.scalars(text(statement), {"z": list(numbers)}))

@@ -20,6 +20,7 @@ from oo_ml.storage.postgres import sqlstates
 from tests import calls, openapi
 from tests.conftest import Serve, make_settings
 from tests.serving import Service, serving
+from tests.sessions import writing
 
 # Services that only the command line calls: modules, and the room of evaluation.
 NOT_OVER_HTTP = {"roles", "migrations", "import_state", "replay", "evaluation"}
@@ -87,7 +88,7 @@ def test_a_database_before_its_migration_is_a_503(empty_database_url: str, schem
 )
 def test_what_is_missing_in_the_database_is_a_schema_not_ready(db: Engine, statement: str) -> None:
     """A schema, table, column or function."""
-    with pytest.raises(DBAPIError) as raised, db.begin() as connection:
+    with pytest.raises(DBAPIError) as raised, writing(db) as connection:
         connection.exec_driver_sql(statement)
     assert isinstance(sqlstates.outcome(raised.value), errors.SchemaNotReadyError)
 

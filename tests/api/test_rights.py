@@ -14,6 +14,7 @@ from tests.every_call import make_every_call
 from tests.gates import scalar
 from tests.gateway import running_gateway
 from tests.serving import serving
+from tests.sessions import writing
 from tests.superuser import tamper
 from tests.waiting import until
 
@@ -36,7 +37,7 @@ def test_upkeep_works_with_them(service_url: str, db: Engine) -> None:
 
 def counted(db: Engine) -> list[tuple[str, int]]:
     """Return which reactions are added up already, and how many."""
-    with db.begin() as connection:
+    with writing(db) as connection:
         statement = "SELECT reaction, CAST(sum(decisions) AS integer) FROM oo_ml.daily_reactions GROUP BY reaction"
         rows = connection.execute(text(f"{statement} HAVING sum(decisions) > 0"))
         return [(reaction, decisions) for reaction, decisions in rows]

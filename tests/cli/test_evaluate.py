@@ -10,6 +10,7 @@ from sqlalchemy import Engine, text
 
 from oo_ml.domain.policies import DIMENSIONS
 from tests.commands import Done, oo_ml
+from tests.sessions import writing
 from tests.simulated_users import CERTAIN, EXPLORING, NOON, SimulatedUsers
 
 # Where it is noon five hours later.
@@ -120,7 +121,7 @@ def test_an_empty_log_is_said_so(database_url: str) -> None:
 
 def test_a_contradicted_log_is_said_so(database_url: str, db: Engine, simulated: SimulatedUsers) -> None:
     """One line, and no JSON: it was not refused, it failed."""
-    with db.begin() as connection:
+    with writing(db) as connection:
         connection.execute(text("DELETE FROM oo_ml.reward_ledger WHERE version = 7"))
     del simulated
     done = evaluate(database_url, "--target", "greedy", "--json")

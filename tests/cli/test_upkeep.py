@@ -15,6 +15,7 @@ from tests.candidates import Candidate
 from tests.commands import Done, oo_ml, start
 from tests.gates import scalar, wait_until_blocked
 from tests.migrations.rows import uuid7
+from tests.sessions import writing
 from tests.superuser import tamper
 from tests.waiting import PATIENCE
 
@@ -30,7 +31,7 @@ def decided(db: Engine) -> None:
         DecideCommand(f"user {number % 30}", LINUCB, uuid7(NOW, number), NOW, Moment(9, 2), [candidate])
         for number in range(1200)
     ]
-    with db.begin() as connection:
+    with writing(db) as connection:
         decide(connection, commands, parameters=Parameters(alpha=1.0, epsilon=0.0))
 
 
@@ -95,7 +96,7 @@ def test_two_at_once_give_each_once(database_url: str, db: Engine) -> None:
 
 def test_another_one_at_it_is_no_failure(database_url: str, db: Engine) -> None:
     """It goes on without this one."""
-    with db.begin() as other:
+    with writing(db) as other:
         other.execute(text("SELECT FROM oo_ml.upkeep WHERE task = 'default-rewards' FOR UPDATE"))
         done = upkeep(database_url, wait=60)
     assert done == Done(0, "default rewards given: 0\nanother process is giving default rewards\n", "")

@@ -11,6 +11,7 @@ from tests import calls
 from tests.commands import Done, oo_ml, start
 from tests.gates import wait_until_blocked
 from tests.serving import Service
+from tests.sessions import writing
 from tests.waiting import PATIENCE
 
 PATIENT: dict[str, Any] = {
@@ -52,7 +53,7 @@ def test_without_a_difference_it_prints_what_was_compared(database_url: str) -> 
 @pytest.mark.usefixtures("known")
 def test_the_first_difference_ends_it(database_url: str, db: Engine) -> None:
     """Exit code 1; whose it is, and nothing that a terminal would obey."""
-    with db.begin() as connection:
+    with writing(db) as connection:
         connection.execute(text("UPDATE oo_ml.policy_state SET pulls = 2 WHERE user_id >= 'b'"))
     sentence = "linucb-v1, epoch 0, version 0: expected pulls = 1, found 2"
     ben = verify(database_url)
@@ -103,7 +104,7 @@ def test_a_database_that_is_not_migrated_is_said_so(empty_database_url: str) -> 
 @pytest.mark.usefixtures("known")
 def test_ctrl_c_ends_it(database_url: str, db: Engine) -> None:
     """At once, with what was compared so far, and without a traceback."""
-    with db.begin() as connection:
+    with writing(db) as connection:
         connection.execute(text("LOCK TABLE oo_ml.feature_history IN ACCESS EXCLUSIVE MODE"))
         process = start("verify", OO_ML_DATABASE_URL=database_url, OO_ML_LOCK_TIMEOUT=30, **PATIENT)
         try:

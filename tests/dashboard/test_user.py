@@ -11,6 +11,7 @@ from tests import calls
 from tests.dashboard.conftest import Visit, Visits, settled
 from tests.dashboard.weeks import live
 from tests.serving import Service
+from tests.sessions import writing
 
 pytestmark = pytest.mark.slow
 
@@ -77,7 +78,7 @@ def test_verify(service: Service, db: Engine, visit: Visit) -> None:
     page.get_by_role("button", name="Verify").click()
     expect(page.locator("#verify .green")).to_contain_text("Verified")
     expect(page.locator("#verify")).to_contain_text("12 decisions")
-    with db.begin() as connection:
+    with writing(db) as connection:
         connection.execute(text("UPDATE oo_ml.policy_state SET reward_count = reward_count + 1"))
     page.get_by_role("button", name="Verify").click()
     expect(page.locator("#verify .red")).to_contain_text("Not verified")

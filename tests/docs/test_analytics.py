@@ -25,6 +25,7 @@ from oo_ml.services.upkeep.daily_sums import count_days
 from oo_ml.storage.postgres import engine
 from tests.conftest import ANALYST, MIGRATOR, as_role, cloned, make_settings
 from tests.docs.analytics_world import weeks
+from tests.sessions import writing
 from tests.waiting import until
 
 DOCS: Final = Path(__file__).parents[2] / "docs" / "guides" / "analytics.md"
@@ -53,7 +54,7 @@ def lived(postgresql_noproc: Any, worker_id: str) -> Iterator[Lived]:  # noqa: A
         url = f"postgresql://{server.user}@/{address}"
         db = engine.create(url, make_settings(), threads=2)
         try:
-            with db.begin() as connection:
+            with writing(db) as connection:
                 connection.execute(text(ANA))
             weeks.live(db)
             until(partial(_is_counted, db, url))
@@ -81,7 +82,7 @@ def test_every_block_has_its_output() -> None:
 def test_the_raw_rate_picks_the_wrong_version_and_the_weighted_one_the_right_one(lived: Lived) -> None:
     """No interval of one version touches the other's, raw or weighted; the truth lies in the weighted ones."""
     db = engine.create(lived.owner_url, make_settings(), threads=1)
-    with db.begin() as connection:
+    with writing(db) as connection:
         asked = text("SELECT * FROM analytics.reaction_rates WHERE grouped_by = 'prompt_version'")
         rates = {row.prompt_version: row for row in connection.execute(asked)}
         known = connection.execute(text("SELECT prompt_version, done_rate FROM simulation.truth"))
@@ -120,5 +121,5 @@ def _is_counted(db: Engine, url: str) -> bool:
     """Count; other tests' transactions on this server may hold it up."""
     with single_worker(make_settings(), url) as worker:
         asyncio.run(count_days(worker, datetime.now(UTC)))
-    with db.begin() as connection:
+    with writing(db) as connection:
         return not connection.scalar(text("SELECT count(*) FROM rollup.uncounted"))

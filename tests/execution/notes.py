@@ -12,7 +12,9 @@ from sqlalchemy import Connection, Engine, text
 from oo_ml.errors import UnavailableError
 from oo_ml.execution.lanes import Lanes, Limits
 from oo_ml.storage.postgres import engine
+from oo_ml.storage.postgres.sessions import Writing
 from tests.conftest import make_settings
+from tests.sessions import writing
 from tests.superuser import superuser
 from tests.waiting import PATIENCE
 
@@ -60,7 +62,7 @@ def prepare(db: Engine) -> None:
 def written(db: Engine) -> list[list[Note]]:
     """Return the committed notes of each transaction, in the order in which they were written."""
     rows: dict[int, list[Note]] = {}
-    with db.begin() as connection:
+    with writing(db) as connection:
         for transaction, *note in connection.execute(
             text("SELECT CAST(transaction AS text), user_id, number FROM notes ORDER BY place")
         ):
@@ -79,10 +81,10 @@ class Scribe:
     """
 
     name: str = "scribe"
-    before: Callable[[Connection, Sequence[Note]], object] = lambda *_: None
+    before: Callable[[Writing, Sequence[Note]], object] = lambda *_: None
     calls: list[list[Note]] = field(default_factory=list)
 
-    def __call__(self, connection: Connection, commands: Sequence[Note]) -> list[int]:
+    def __call__(self, connection: Writing, commands: Sequence[Note]) -> list[int]:
         """Insert the notes."""
         self.calls.append(list(commands))
         self.before(connection, commands)

@@ -15,6 +15,7 @@ from oo_ml.domain.policies import LINUCB
 from oo_ml.errors import DatabaseTimeoutError, DatabaseUnavailableError, RowLockedError, UnexpectedError
 from oo_ml.execution.lanes import Lanes
 from oo_ml.storage import states
+from oo_ml.storage.postgres.sessions import Writing
 from oo_ml.storage.states import StateKey
 from tests import calls
 from tests.conftest import Serve
@@ -34,6 +35,7 @@ from tests.faults import aborts
 from tests.faults.aborts import aborted, commits_lost
 from tests.faults.proxy import Proxy, proxied
 from tests.gates import holding_state
+from tests.sessions import open_session, writing
 from tests.waiting import until
 
 # A lane waits for a row much shorter than a command may.
@@ -44,7 +46,7 @@ FIVE = notes("ada ben cyd ben dora")
 pytestmark = pytest.mark.usefixtures("paper")
 
 
-def lock_rows(connection: Connection, commands: Sequence[Note]) -> None:
+def lock_rows(connection: Writing, commands: Sequence[Note]) -> None:
     """Lock the row of each user, as the services do."""
     states.lock_or_create_states(connection, [StateKey(note.user_id, LINUCB) for note in commands])
 
@@ -52,7 +54,7 @@ def lock_rows(connection: Connection, commands: Sequence[Note]) -> None:
 @pytest.fixture
 def ada_and_ben(db: Engine) -> None:
     """Create the rows of two users."""
-    with db.begin() as connection:
+    with writing(db) as connection:
         lock_rows(connection, notes("ada ben"))
 
 
@@ -137,7 +139,7 @@ def test_stop_iteration_of_a_service(database_url: str) -> None:
 def test_missing_outcome(database_url: str, db: Engine) -> None:
     """A service that returns too few outcomes is rolled back, its caller gets an error, and the lane goes on."""
 
-    def forget(connection: Connection, commands: Sequence[Note]) -> list[int]:
+    def forget(connection: Writing, commands: Sequence[Note]) -> list[int]:
         return scribe(connection, commands)[:-1]
 
     async def both(lanes: Lanes) -> None:
@@ -209,7 +211,7 @@ def test_lane_lock_timeout(database_url: str, db: Engine) -> None:
     """A batch waits OO_ML_LANE_LOCK_TIMEOUT for a row, a command alone a tenth of it; later ones the usual time."""
     limits: list[tuple[int, str]] = []
 
-    def note_limit(connection: Connection, commands: Sequence[Note]) -> None:
+    def note_limit(connection: Writing, commands: Sequence[Note]) -> None:
         limits.append((len(commands), connection.scalars(text("SHOW lock_timeout")).one()))
         lock_rows(connection, commands)
 
@@ -233,7 +235,7 @@ def test_lock_wait_of_held_users(database_url: str, db: Engine) -> None:
     """A lane waits a tenth of the limit for a held user's row while other commands wait, else the whole limit."""
     looks: list[tuple[str, str]] = []
 
-    def note_look(connection: Connection, commands: Sequence[Note]) -> None:
+    def note_look(connection: Writing, commands: Sequence[Note]) -> None:
         users = " ".join(note.user_id for note in commands)
         looks.append((users, connection.scalars(text("SHOW lock_timeout")).one()))
         lock_rows(connection, commands)
@@ -261,7 +263,7 @@ def test_lock_wait_of_held_users(database_url: str, db: Engine) -> None:
 def test_locked_row_beside_a_failing_command(database_url: str, db: Engine) -> None:
     """A command whose batch failed for another reason still waits OO_ML_LOCK_TIMEOUT for its row."""
 
-    def choke(connection: Connection, commands: Sequence[Note]) -> None:
+    def choke(connection: Writing, commands: Sequence[Note]) -> None:
         if commands[0].user_id == "cyd":
             raise ValueError
         lock_rows(connection, commands)
@@ -288,7 +290,7 @@ def test_contended_row(database_url: str, db: Engine) -> None:
     over = threading.Event()
 
     def hold() -> None:
-        with db.connect() as connection:
+        with open_session(db) as connection:
             while not over.is_set():
                 lock_rows(connection, notes("ada"))
                 time.sleep(0.02)

@@ -41,6 +41,7 @@ from tests.faults import aborts
 from tests.faults.aborts import aborted
 from tests.migrations.rows import uuid7
 from tests.rows import assert_folded
+from tests.sessions import open_session, writing
 
 USERS: Final = [f"u{number}" for number in range(20)]
 # These users are never reset, so their counters cover all of their calls.
@@ -215,7 +216,7 @@ async def disturb(db: Engine, seen: list[int]) -> None:
     """Lock the row of one user after the other, and now and then end the lanes' connections."""
     rng = random.Random(0)  # noqa: S311
     for turn in count():
-        with db.connect() as holder:
+        with open_session(db) as holder:
             states.lock_or_create_states(holder, [StateKey(rng.choice(USERS), LINUCB)])
             await asyncio.sleep(0.07)
             holder.commit()
@@ -248,7 +249,7 @@ def test_storm(database_url: str, db: Engine) -> None:
     walk = walk_all(db, make_settings(), verify)
     assert [report.difference for report in walk.parts if report.difference] == []
     assert_folded(db)
-    with db.begin() as connection:
+    with writing(db) as connection:
         history = connection.execute(text("SELECT decision_id, user_id, reward FROM oo_ml.feature_history")).all()
         ledger = connection.execute(text("SELECT decision_id, tip_id FROM oo_ml.reward_ledger")).all()
         pulls: dict[str, int] = dict(

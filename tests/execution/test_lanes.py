@@ -17,6 +17,7 @@ from oo_ml.execution.lanes import Lanes
 from oo_ml.services.decisions.learn import correct, learn
 from oo_ml.services.decisions.reset import reset
 from oo_ml.storage import states
+from oo_ml.storage.postgres.sessions import Writing
 from oo_ml.storage.states import StateKey
 from tests import calls
 from tests.conftest import Serve
@@ -34,11 +35,12 @@ from tests.execution.notes import (
 from tests.gates import holding_state, scalar, wait_until_blocked
 from tests.rows import assert_folded, everything
 from tests.services.decisions.test_batches import corrections, reactions_by_id, rewards, score, scores, told
+from tests.sessions import writing
 
 pytestmark = pytest.mark.usefixtures("paper")
 
 
-def touch(connection: Connection, user_ids: Sequence[str]) -> list[str]:
+def touch(connection: Writing, user_ids: Sequence[str]) -> list[str]:
     """Lock or create the row of each user; return the name of the lane, once for each."""
     states.lock_or_create_states(connection, [StateKey(user_id, LINUCB) for user_id in user_ids])
     return [threading.current_thread().name] * len(user_ids)
@@ -83,7 +85,7 @@ def test_group_commit(database_url: str, db: Engine) -> None:
         holder.commit()
         return await outcomes(first + others)
 
-    with db.begin() as connection:
+    with writing(db) as connection:
         touch(connection, ["ada"])
     scribe = Scribe(before=lambda connection, _: touch(connection, ["ada"]))
     with running(database_url) as (lanes, _), holding_state(db, "ada", LINUCB) as holder:
@@ -103,7 +105,7 @@ def test_batch_size(database_url: str, db: Engine) -> None:
 def test_refused_command(database_url: str, db: Engine) -> None:
     """A refusal is raised for its own caller; the transaction is committed for the others."""
 
-    def refuse(connection: Connection, commands: Sequence[Note]) -> list[Any]:
+    def refuse(connection: Writing, commands: Sequence[Note]) -> list[Any]:
         return [OtherTipError("no") if number == 2 else number for number in scribe(connection, commands)]
 
     async def three(lanes: Lanes) -> list[Any]:
@@ -210,11 +212,11 @@ def test_batched_services_equal_single_calls(database_url: str, db: Engine, one_
         in_lanes = list(map(told, asyncio.run(at_once(lanes))))
     rows = sorted(everything(db), key=repr)
     assert_folded(db)
-    with db.begin() as connection:
+    with writing(db) as connection:
         for table in ("policy_state", "feature_history", "reward_ledger"):
             connection.execute(text(f"DELETE FROM oo_ml.{table}"))  # noqa: S608
     for (service, _, command), outcome in zip(queue, in_lanes, strict=True):
-        with db.begin() as connection:
+        with writing(db) as connection:
             assert told(service(connection, [command])[0]) == outcome
     assert sorted(everything(db), key=repr) == rows
 

@@ -16,10 +16,12 @@ from oo_ml.execution import retry
 from oo_ml.execution.pool import Pool
 from oo_ml.storage import states
 from oo_ml.storage.postgres import engine
+from oo_ml.storage.postgres.sessions import Writing
 from oo_ml.storage.states import StateKey
 from tests.conftest import make_settings
 from tests.faults.proxy import proxied
 from tests.gates import holding_state, scalar, wait_until_blocked
+from tests.sessions import open_session, writing
 from tests.waiting import PATIENCE, until
 
 HURRIED: dict[str, Any] = {
@@ -31,18 +33,18 @@ HURRIED: dict[str, Any] = {
 
 
 @contextmanager
-def pool(url: str, *, threads: int = 1, **settings: Any) -> Iterator[tuple[Pool, Engine]]:  # noqa: ANN401
+def pool(url: str, *, threads: int = 1, **settings: Any) -> Iterator[tuple[Pool[Writing], Engine]]:  # noqa: ANN401
     """Yield a pool for one test, and its engine; close it at the end."""
     given = make_settings(**settings)
     own = engine.create(url, given, threads=threads)
-    one = Pool(own, name="test", threads=threads, queue=given.database_queue, timeout=given.request_timeout)
+    one = Pool[Writing](own, name="test", threads=threads, queue=given.database_queue, timeout=given.request_timeout)
     try:
         yield one, own
     finally:
         one.close()
 
 
-def touch(connection: Connection, user_ids: Sequence[str]) -> list[None]:
+def touch(connection: Writing, user_ids: Sequence[str]) -> list[None]:
     """Create the row of each user."""
     states.lock_or_create_states(connection, [StateKey(user_id, LINUCB) for user_id in user_ids])
     return [None] * len(user_ids)
@@ -68,7 +70,7 @@ def test_deadline_while_connecting(database_url: str, db: Engine) -> None:
     def wait(*_: object) -> None:
         gate.wait()
 
-    one = Pool(own, name="test", threads=1, queue=settings.database_queue, timeout=settings.request_timeout)
+    one = Pool[Writing](own, name="test", threads=1, queue=settings.database_queue, timeout=settings.request_timeout)
     with pytest.raises(DatabaseTimeoutError):
         asyncio.run(one.run(touch, ["ada"]))
     gate.set()
@@ -84,7 +86,7 @@ def test_calls_past_their_deadline_never_begin(database_url: str, db: Engine) ->
         gate.wait()
         return [None] * len(commands)
 
-    async def both(one: Pool) -> list[object]:
+    async def both(one: Pool[Writing]) -> list[object]:
         try:
             return list(await asyncio.gather(one.run(hold, ["-"]), one.run(touch, ["ada"]), return_exceptions=True))
         finally:
@@ -102,7 +104,7 @@ def test_cut_after_commit(database_url: str) -> None:
     with pool(database_url) as (_, own):
         [before] = retry.run(own, backend, [None], time.monotonic() + PATIENCE, cut)
         cut.set()
-        with own.connect() as connection:
+        with open_session(own) as connection:
             assert backend(connection, [None]) == [before]
 
 
@@ -142,14 +144,14 @@ def test_trickling_result(database_url: str) -> None:
 def test_cancelled_handlers(database_url: str, db: Engine) -> None:
     """A call whose handler is cancelled, queued or under way, is run all the same."""
 
-    async def cancel(one: Pool) -> None:
+    async def cancel(one: Pool[Writing]) -> None:
         handlers = [asyncio.create_task(one.run(touch, [user])) for user in ("ada", "ben")]
         await asyncio.to_thread(wait_until_blocked, db, 1)
         for handler in handlers:
             handler.cancel()
         await asyncio.wait(handlers)
 
-    with db.begin() as connection:
+    with writing(db) as connection:
         touch(connection, ["ada"])
     with pool(database_url) as (one, _), holding_state(db, "ada", LINUCB):
         asyncio.run(cancel(one))
@@ -160,7 +162,7 @@ def test_cancelled_handler_of_a_silent_server(database_url: str, db: Engine) -> 
     """The transaction of a cancelled handler ends at its deadline all the same, and its thread serves other calls."""
     begins = threading.Event()
 
-    async def cancel(one: Pool) -> None:
+    async def cancel(one: Pool[Writing]) -> None:
         handler = asyncio.create_task(one.run(touch, ["ben"]))
         assert await asyncio.to_thread(begins.wait, PATIENCE)
         handler.cancel()
@@ -184,7 +186,7 @@ def test_late_calls_leave_the_queue(database_url: str, db: Engine) -> None:
         gate.wait()
         return [None] * len(commands)
 
-    async def cancel(one: Pool) -> None:
+    async def cancel(one: Pool[Writing]) -> None:
         handlers = [asyncio.create_task(one.run(hold, ["-"])), asyncio.create_task(one.run(touch, ["ben"]))]
         await asyncio.sleep(0)
         handlers[1].cancel()
@@ -203,7 +205,7 @@ def test_late_calls_leave_the_queue(database_url: str, db: Engine) -> None:
     assert users(db) == []
 
 
-async def recover(one: Pool) -> None:
+async def recover(one: Pool[Writing]) -> None:
     """Call until a call succeeds: a new connection may take longer than one call's deadline."""
     async with asyncio.timeout(PATIENCE):
         while await failed(one.run(touch, ["cyd"])) is not None:
@@ -222,7 +224,7 @@ async def failed(run: Coroutine[Any, Any, object]) -> UnavailableError | None:
 def test_close_within_a_limit(database_url: str) -> None:
     """After its limit, close ends a transaction on a silent server, although its deadline is far away."""
 
-    async def abandon(one: Pool, mute: Callable[[], None]) -> None:
+    async def abandon(one: Pool[Writing], mute: Callable[[], None]) -> None:
         await one.run(touch, ["ada"])
         mute()
         handler = asyncio.create_task(one.run(touch, ["ben"]))
@@ -250,7 +252,7 @@ def test_other_connections_are_kept(database_url: str) -> None:
     """Closing a silent connection does not close the other connections of the pool."""
     together = threading.Barrier(2)
 
-    async def two(one: Pool) -> list[list[int] | BaseException]:
+    async def two(one: Pool[Writing]) -> list[list[int] | BaseException]:
         return list(await asyncio.gather(one.run(backend, [None]), one.run(backend, [None]), return_exceptions=True))
 
     settings = {**HURRIED, "statement_timeout": 2, "request_timeout": 2}

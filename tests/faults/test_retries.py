@@ -38,6 +38,7 @@ from tests.services.decisions.test_batches import (
     scores,
     told,
 )
+from tests.sessions import writing
 from tests.waiting import PATIENCE
 
 CODES = pytest.mark.parametrize("sqlstate", ["40001", "40P01"])
@@ -116,7 +117,7 @@ def at(place: int, times: int = MAX_TRIES) -> Callable[[Step], bool]:
 
 def empty(db: Engine) -> None:
     """Empty the tables."""
-    with db.begin() as connection:
+    with writing(db) as connection:
         for table in ("policy_state", "feature_history", "reward_ledger"):
             connection.execute(text(f"DELETE FROM oo_ml.{table}"))  # noqa: S608
         connection.execute(text("UPDATE oo_ml.upkeep SET done_until = NULL, ran_at = NULL"))

@@ -11,6 +11,7 @@ from oo_ml.storage.schema.partitions import MONTHS_AHEAD, month_of
 from oo_ml.storage.schema.tables import metadata
 from tests.conftest import make_settings
 from tests.migrations.programs import dump, psql, squawk
+from tests.sessions import writing
 
 # Objects that exist in the migrations only: everything except tables, indexes and sequences.
 NOT_DECLARED = """
@@ -26,7 +27,7 @@ def test_migrated_schema_equals_declared_schema(empty_database_url: str, second_
     """A dump of `upgrade head` equals a dump of `create_all`: tables, constraints, indexes, sequences, comments."""
     migrate.upgrade(empty_database_url, make_settings())
     declared = create_engine(engine.parse_url(second_database_url))
-    with declared.begin() as connection:
+    with writing(declared) as connection:
         connection.execute(text("CREATE SCHEMA oo_ml"))
         metadata.create_all(connection)
         comment = (

@@ -21,6 +21,7 @@ from oo_ml.services.users.replay import Replayed, replay
 from oo_ml.storage import generations, prompts
 from oo_ml.storage.generations import GenerationRow, TipRow
 from tests.services.scenario import NOON, tell
+from tests.sessions import writing
 
 TABLES: Final = ("feature_history", "generations", "policy_state", "prompt_assignments", "reward_ledger", "tips")
 LEAST: Final = 5e-324
@@ -46,11 +47,11 @@ def live(db: Engine) -> None:
         cumulative_reward=-0.0,
         last_updated=NOON,
     )
-    with db.begin() as connection:
+    with writing(db) as connection:
         import_states(connection, [ImportCommand("zoë", state)], imported_at=NOON)
     for number, user_id in enumerate(("ada", "ben", "zoë")):
         write(db, user_id, number)
-        with db.begin() as connection:
+        with writing(db) as connection:
             prompts.assign(connection, user_id, "v2-mentor", 0.3, NOON)
 
 
@@ -65,7 +66,7 @@ def write(db: Engine, user_id: str, number: int) -> None:
         TipRow(user_id, f"tip-{place}", one, "v1", 0.7, NOON, place, content, None if place else "because")
         for place, content in enumerate(('a "quote"\n\x1b\u2028 and 🙂', "plain"))
     ]
-    with db.begin() as connection:
+    with writing(db) as connection:
         generations.insert_generation(connection, rows[0], tips)
         generations.insert_generation(connection, rows[1], [])
 
@@ -130,7 +131,7 @@ def rows_of_others(db: Engine, name: str) -> dict[str, list[str]]:
 
 def _rows(db: Engine, condition: str, **parameters: str) -> dict[str, list[str]]:
     found = {}
-    with db.begin() as connection:
+    with writing(db) as connection:
         tables = connection.scalars(
             text("""
                 SELECT c.oid::regclass::text FROM pg_class AS c
@@ -145,7 +146,7 @@ def _rows(db: Engine, condition: str, **parameters: str) -> dict[str, list[str]]
 
 def detach_the_past(db: Engine) -> None:
     """Create the month that the decisions of the scenario belong to by their ids, and detach it as retention does."""
-    with db.begin() as connection:
+    with writing(db) as connection:
         connection.execute(text("SELECT oo_ml.create_feature_history_months('1970-01-01Z', 1)"))
         detached = connection.scalars(text("SELECT oo_ml.detach_feature_history_months('1970-02-01Z', now())")).all()
     assert detached == ["feature_history_1970_01"]

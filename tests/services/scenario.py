@@ -19,6 +19,7 @@ from oo_ml.services.decisions.unit_of_work import UnitOfWork
 from oo_ml.services.users.import_state import ImportCommand, import_states
 from oo_ml.storage.decision_rows import DecisionKey
 from tests.candidates import Candidate
+from tests.sessions import writing
 
 NOON: Final = datetime(2026, 11, 23, 12, tzinfo=UTC)
 _MOMENT: Final = Moment(9, 2)
@@ -44,7 +45,7 @@ def tell(db: Engine) -> None:
     _assume(db, 2)
     _correct(db, 2, 1.0)
     teach(db, "ada")
-    with db.begin() as connection:
+    with writing(db) as connection:
         reset(connection, ["ada"])
     _decide(db, "ada", 4, 5, 6)
     _react(db, 4, 1.0)
@@ -60,7 +61,7 @@ def tell(db: Engine) -> None:
 
 
 def _decide(db: Engine, user_id: str, *numbers: int, policy: str = LINUCB) -> None:
-    with db.begin() as connection:
+    with writing(db) as connection:
         decide(
             connection,
             [
@@ -72,26 +73,26 @@ def _decide(db: Engine, user_id: str, *numbers: int, policy: str = LINUCB) -> No
 
 
 def _react(db: Engine, number: int, reward: float) -> None:
-    with db.begin() as connection:
+    with writing(db) as connection:
         learn(connection, [DecisionRewardCommand("ada", decision(number), f"t{number}", reward, NOON)])
 
 
 def _assume(db: Engine, number: int) -> None:
     key = DecisionKey("ada", decision(number))
-    with db.begin() as connection:
+    with writing(db) as connection:
         unit = UnitOfWork.lock(connection, decisions=[key])
         unit.apply(unit.entry_for(unit.decisions[key], 0.0, NOON, kind=Kind.DEFAULT))
         unit.write(connection)
 
 
 def _correct(db: Engine, number: int, reward: float | None) -> None:
-    with db.begin() as connection:
+    with writing(db) as connection:
         correct(connection, [CorrectCommand("ada", decision(number), reward, NOON)])
 
 
 def teach(db: Engine, user_id: str) -> None:
     """Give a user a reward for no decision."""
-    with db.begin() as connection:
+    with writing(db) as connection:
         learn(connection, [RewardCommand(user_id, LINUCB, "t", 1.0, NOON, _MOMENT, _TASK)])
 
 
@@ -107,5 +108,5 @@ def _import(db: Engine, user_id: str) -> None:
         cumulative_reward=0.3,
         last_updated=NOON,
     )
-    with db.begin() as connection:
+    with writing(db) as connection:
         import_states(connection, [ImportCommand(user_id, state)], imported_at=NOON)

@@ -14,6 +14,7 @@ from tests.commands import oo_ml, processes_in
 from tests.conftest import make_settings
 from tests.gates import scalar
 from tests.rows import assert_folded
+from tests.sessions import writing
 from tests.slow.crashing import Machine, machine
 from tests.slow.load import CALLS, Load
 
@@ -74,7 +75,7 @@ def test_kills_lose_no_acknowledged_call(
 
 def assert_decisions(db: Engine, load: Load) -> None:
     """Each that was acknowledged is stored with the answer that was given; each that is stored was asked for."""
-    with db.begin() as connection:
+    with writing(db) as connection:
         stored = {
             (user_id, str(decision_id)): answer
             for user_id, decision_id, answer in connection.execute(
@@ -88,7 +89,7 @@ def assert_decisions(db: Engine, load: Load) -> None:
 
 def assert_rewards(db: Engine, load: Load) -> None:
     """Each that was acknowledged counts once, with its value; none counts twice, or that was refused or never sent."""
-    with db.begin() as connection:
+    with writing(db) as connection:
         ledger = [
             ((row.user_id, str(row.decision_id or row.tip_id)), row.reward, row.idempotency_key)
             for row in connection.execute(text("SELECT * FROM oo_ml.reward_ledger"))
@@ -119,7 +120,7 @@ def assert_rewards(db: Engine, load: Load) -> None:
 
 def assert_sums(db: Engine) -> None:
     """Each state has counted its decisions and its rewards, and their sum is exact."""
-    with db.begin() as connection:
+    with writing(db) as connection:
         states = connection.execute(
             text("SELECT user_id, policy, pulls, version, reward_count, cumulative_reward FROM oo_ml.policy_state")
         ).all()

@@ -10,6 +10,7 @@ from sqlalchemy import Engine, text
 from demo.offline_model import Gateway
 from tests.conftest import Serve
 from tests.serving import Service
+from tests.sessions import writing
 from tests.slow.litellm_proxy import TIPS, USAGE
 
 pytestmark = pytest.mark.slow
@@ -44,7 +45,7 @@ def stored(db: Engine) -> list[Any]:
         "FROM oo_ml.generations LEFT JOIN oo_ml.tips USING (user_id, generation_id) GROUP BY user_id, generation_id "
         "ORDER BY generation_id"
     )
-    with db.begin() as connection:
+    with writing(db) as connection:
         return [tuple(row) for row in connection.execute(rows)]
 
 

@@ -12,6 +12,7 @@ from oo_ml.storage.decision_log import LeftOut
 from oo_ml.storage.postgres.binary_columns import Texts
 from oo_ml.storage.postgres.statements import Statement
 from oo_ml.storage.user_ranges import ALL_USERS
+from tests.sessions import writing
 from tests.statements import broken, empty_lists
 
 ANY = "SELECT 1 WHERE 'a' = ANY (CAST(%(names)s AS text[]))"
@@ -41,7 +42,7 @@ def test_other_statements(statement: str, parameters: Mapping[str, Any]) -> None
 
 def test_watched_connections(db: Engine) -> None:
     """Empty lists are found in statements of SQLAlchemy and of the hot path."""
-    with db.begin() as connection:
+    with writing(db) as connection:
         connection.execute(text(ANY.replace("%(names)s", ":names")), {"names": []})
         Statement(ANY.replace("%(names)s", ":names")).run(connection, {"names": Texts.of([])})
     assert len(broken) == 2
@@ -50,7 +51,7 @@ def test_watched_connections(db: Engine) -> None:
 
 def test_empty_arguments(db: Engine) -> None:
     """Queries for no prompt versions or no policies return empty results without a statement."""
-    with db.begin() as connection:
+    with writing(db) as connection:
         assert prompts.read_evidence(connection, []) == {}
         assert list(decision_log.read_decisions(connection, ALL_USERS, [], None, versions=True)) == []
         assert decision_log.count_left_out(connection, ALL_USERS, [], None) == LeftOut(0, 0)

@@ -13,6 +13,7 @@ from oo_ml.storage.postgres.engine import create, limit_lock_wait
 from oo_ml.storage.states import StateKey
 from tests.conftest import make_settings
 from tests.gates import holding_state
+from tests.sessions import open_session, writing
 
 ADA = StateKey("ada", LINUCB)
 
@@ -24,9 +25,9 @@ def limit(connection: Connection) -> object:
 
 def test_limit_with_a_locked_row(db: Engine) -> None:
     """A wait for a locked row ends after the limit, although the session's own limit is twenty seconds."""
-    with db.begin() as connection:
+    with writing(db) as connection:
         states.lock_or_create_states(connection, [ADA])
-    with holding_state(db, *ADA), db.connect() as connection:
+    with holding_state(db, *ADA), open_session(db) as connection:
         limit_lock_wait(connection, 0.1)
         began = time.monotonic()
         with pytest.raises(OperationalError) as refused:
@@ -38,9 +39,9 @@ def test_limit_with_a_locked_row(db: Engine) -> None:
 
 def test_limit_with_a_free_row(db: Engine) -> None:
     """A free row can be locked under a limit."""
-    with db.begin() as connection:
+    with writing(db) as connection:
         states.lock_or_create_states(connection, [ADA])
-    with db.begin() as connection:
+    with writing(db) as connection:
         limit_lock_wait(connection, 0.1)
         assert states.lock_states(connection, [ADA]).keys() == {ADA}
 
@@ -49,12 +50,12 @@ def test_limit_with_a_free_row(db: Engine) -> None:
 def test_end_of_the_limit(database_url: str, end: str) -> None:
     """The limit holds for all statements of the transaction, and ends with it."""
     engine = create(database_url, make_settings(lock_timeout=3), threads=1)
-    with engine.connect() as connection:
+    with open_session(engine) as connection:
         limit_lock_wait(connection, 0.05)
         assert [limit(connection), limit(connection)] == ["50ms", "50ms"]
         getattr(connection, end)()
         assert limit(connection) == "3s"
-    with engine.connect() as connection:
+    with open_session(engine) as connection:
         assert limit(connection) == "3s"
     engine.dispose()
 
@@ -64,14 +65,14 @@ def test_end_of_the_limit(database_url: str, end: str) -> None:
 )
 def test_rounding_of_the_limit(db: Engine, seconds: float, shown: str) -> None:
     """Limits are rounded up to whole milliseconds, because 0 means no limit to PostgreSQL."""
-    with db.begin() as connection:
+    with writing(db) as connection:
         limit_lock_wait(connection, seconds)
         assert limit(connection) == shown
 
 
 def test_second_limit(db: Engine) -> None:
     """A second limit replaces the first, even if it is longer."""
-    with db.begin() as connection:
+    with writing(db) as connection:
         limit_lock_wait(connection, 0.02)
         limit_lock_wait(connection, 0.04)
         assert limit(connection) == "40ms"
@@ -80,6 +81,6 @@ def test_second_limit(db: Engine) -> None:
 def test_limit_of_lanes(database_url: str) -> None:
     """The engine of the lanes has its own limit."""
     engine = create(database_url, make_settings(lock_timeout=3, lane_lock_timeout=0.25), threads=1, lanes=True)
-    with engine.connect() as connection:
+    with open_session(engine) as connection:
         assert limit(connection) == "250ms"
     engine.dispose()

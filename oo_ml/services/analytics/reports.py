@@ -5,10 +5,9 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Connection
-
 from oo_ml.services.paging import Found, PageCommand, by_offset
 from oo_ml.storage import reports
+from oo_ml.storage.postgres.sessions import Reading
 from oo_ml.storage.reports import Choices, Filters, Report
 
 __all__ = [
@@ -41,24 +40,22 @@ class DecisionsCommand:
     limit: int
 
 
-def read_reports(connection: Connection, commands: Sequence[ReportCommand]) -> list[Found[Mapping[str, Any], int]]:
+def read_reports(connection: Reading, commands: Sequence[ReportCommand]) -> list[Found[Mapping[str, Any], int]]:
     """Return a page of each report."""
     return [_read_report(connection, command) for command in commands]
 
 
-def read_choices(connection: Connection, commands: Sequence[None]) -> list[Choices]:
+def read_choices(connection: Reading, commands: Sequence[None]) -> list[Choices]:
     """Return the values that filters can take."""
     return [reports.read_choices(connection) for _ in commands]
 
 
-def list_decisions(
-    connection: Connection, commands: Sequence[DecisionsCommand]
-) -> list[Found[Mapping[str, Any], UUID]]:
+def list_decisions(connection: Reading, commands: Sequence[DecisionsCommand]) -> list[Found[Mapping[str, Any], UUID]]:
     """Return decisions of each user, latest first; the cursor is the id of the last decision of the page."""
     return [_list_decisions(connection, command) for command in commands]
 
 
-def _read_report(connection: Connection, command: ReportCommand) -> Found[Mapping[str, Any], int]:
+def _read_report(connection: Reading, command: ReportCommand) -> Found[Mapping[str, Any], int]:
     page = command.page
     if page is None:
         return Found(reports.read_report(connection, command.report, command.filters))
@@ -67,7 +64,7 @@ def _read_report(connection: Connection, command: ReportCommand) -> Found[Mappin
     return by_offset(rows, page.limit, page.offset)
 
 
-def _list_decisions(connection: Connection, command: DecisionsCommand) -> Found[Mapping[str, Any], UUID]:
+def _list_decisions(connection: Reading, command: DecisionsCommand) -> Found[Mapping[str, Any], UUID]:
     rows = reports.read_decisions(connection, command.user_id, command.before, command.limit + 1)
     shown = rows[: command.limit]
     return Found(shown, shown[-1]["decision_id"] if len(rows) > len(shown) else None)

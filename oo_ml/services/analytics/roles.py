@@ -3,11 +3,10 @@
 from dataclasses import dataclass
 from typing import Final
 
-from sqlalchemy import Connection
-
 from oo_ml.errors import GrantRefusedError
 from oo_ml.settings import Settings
 from oo_ml.storage import roles
+from oo_ml.storage.postgres.sessions import Writing
 from oo_ml.storage.roles import Rights, quote
 from oo_ml.storage.schema import migrate
 
@@ -48,7 +47,7 @@ def _grant_in_transaction(url: str, settings: Settings, name: str, rights: Right
         return granted
 
 
-def _grant(connection: Connection, name: str, rights: Rights) -> Granted:
+def _grant(connection: Writing, name: str, rights: Rights) -> Granted:
     if (problem := migrate.readiness(connection)) is not None:
         raise problem
     if len(name.encode()) > _LONGEST_NAME:

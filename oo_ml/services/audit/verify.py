@@ -8,8 +8,6 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
-from sqlalchemy import Connection
-
 from oo_ml.domain.learning import StoredEntry
 from oo_ml.services.audit.differences import (
     Difference,
@@ -18,6 +16,7 @@ from oo_ml.services.audit.differences import (
     find_difference,
 )
 from oo_ml.storage import audit, upkeep
+from oo_ml.storage.postgres.sessions import Reading
 from oo_ml.storage.user_ranges import UserRange
 
 # Ledger entries in memory at once.
@@ -42,20 +41,20 @@ class Report:
     difference: Difference | None
 
 
-def verify(connection: Connection, ranges: Sequence[UserRange], *, page_size: int = PAGE_SIZE) -> list[Report]:
+def verify(connection: Reading, ranges: Sequence[UserRange], *, page_size: int = PAGE_SIZE) -> list[Report]:
     """Compare the states of each range with its decisions and ledger; a range should hold at most some hundred."""
     audit.begin_snapshot(connection)
     history_from = upkeep.read_history_from(connection)
     return [verify_range(connection, users, history_from, page_size=page_size) for users in ranges]
 
 
-def verify_users(connection: Connection, user_ids: Sequence[str]) -> list[Report]:
+def verify_users(connection: Reading, user_ids: Sequence[str]) -> list[Report]:
     """Verify single users; an unknown user has no states and no difference."""
     return verify(connection, [UserRange.of(user_id) for user_id in user_ids])
 
 
 def verify_range(
-    connection: Connection, users: UserRange, history_from: datetime | None, *, page_size: int = PAGE_SIZE
+    connection: Reading, users: UserRange, history_from: datetime | None, *, page_size: int = PAGE_SIZE
 ) -> Report:
     """Compare the states of `users` with their decisions and ledger.
 

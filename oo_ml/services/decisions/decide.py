@@ -9,7 +9,6 @@ from uuid import UUID
 
 import numpy as np
 from numpy.typing import NDArray
-from sqlalchemy import Connection
 
 from oo_ml.domain import policies
 from oo_ml.domain.features import Moment, TaskFeatures, encode
@@ -20,6 +19,7 @@ from oo_ml.errors import DecisionExistsError, DecisionTooOldError, OoMlError
 from oo_ml.storage import upkeep
 from oo_ml.storage.decision_rows import DecisionKey, DecisionRow, StoredAnswer
 from oo_ml.storage.decisions import insert_decisions, read_answers
+from oo_ml.storage.postgres.sessions import Reading, Writing
 from oo_ml.storage.states import PolicyState, StateKey, keep_later, lock_or_create_states
 
 _RECENT: Final = timedelta(days=1)
@@ -105,7 +105,7 @@ class Parameters:
 
 
 def decide(
-    connection: Connection, commands: Sequence[DecideCommand], *, parameters: Parameters
+    connection: Writing, commands: Sequence[DecideCommand], *, parameters: Parameters
 ) -> list[Answer | OoMlError]:
     """Make one decision a command, in the order given, and store them; a decision that was made before stays as it is.
 
@@ -133,9 +133,7 @@ def decide(
     return [_outcome(known[command.key], command) for command in commands]
 
 
-def _read_known(
-    connection: Connection, commands: Sequence[DecideCommand]
-) -> dict[DecisionKey, StoredAnswer | OoMlError]:
+def _read_known(connection: Reading, commands: Sequence[DecideCommand]) -> dict[DecisionKey, StoredAnswer | OoMlError]:
     """Return the answers of decisions that were made before, and the refusals of those that may have been."""
     named = [command for command in commands if command.request_digest is not None]
     answers = read_answers(connection, [command.key for command in named]) if named else {}
@@ -149,7 +147,7 @@ def _outcome(known: StoredAnswer | OoMlError, command: DecideCommand) -> Answer 
     return Answer(known.answer) if known.request_digest == command.request_digest else DecisionExistsError()
 
 
-def _find_too_old(connection: Connection, commands: Sequence[DecideCommand]) -> set[DecisionKey]:
+def _find_too_old(connection: Reading, commands: Sequence[DecideCommand]) -> set[DecisionKey]:
     """Return the decisions of months that retention has detached: they may have been made there before."""
     # Rare: clients name a decision when they make it.
     old = [command for command in commands if time_of(command.decision_id) < command.decided_at - _RECENT]

@@ -6,8 +6,6 @@ from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
-from sqlalchemy import Connection
-
 from oo_ml.domain.features import Moment, Task, encode
 from oo_ml.domain.learning import Change, Kind
 from oo_ml.domain.policies import DIMENSIONS
@@ -16,6 +14,7 @@ from oo_ml.services.decisions.unit_of_work import UnitOfWork
 from oo_ml.storage.decision_rows import DecisionKey, TipKey
 from oo_ml.storage.decisions import read_awaiting_decisions
 from oo_ml.storage.ledger import CallKey, IdempotencyKey, LedgerEntry, NamedReward, read_named_rewards
+from oo_ml.storage.postgres.sessions import Reading, Writing
 from oo_ml.storage.states import StateKey
 
 __all__ = ["CorrectCommand", "DecisionRewardCommand", "IdempotencyKey", "RewardCommand", "Rewarded", "correct", "learn"]
@@ -98,9 +97,7 @@ class Rewarded:
     decision_id: UUID | None
 
 
-def learn(
-    connection: Connection, commands: Sequence[RewardCommand | DecisionRewardCommand]
-) -> list[Rewarded | OoMlError]:
+def learn(connection: Writing, commands: Sequence[RewardCommand | DecisionRewardCommand]) -> list[Rewarded | OoMlError]:
     """Apply one reward a command, in the order given: A += x x^T, b += r x.
 
     A reward that names no decision goes to the tip's latest decision that awaits a reaction, if there is one.
@@ -134,7 +131,7 @@ def learn(
     return outcomes
 
 
-def correct(connection: Connection, commands: Sequence[CorrectCommand]) -> list[Rewarded | OoMlError]:
+def correct(connection: Writing, commands: Sequence[CorrectCommand]) -> list[Rewarded | OoMlError]:
     """Make the reward of each decision the one of its command. If it is that already, nothing changes."""
     unit = UnitOfWork.lock(connection, decisions=[command.key for command in commands])
     outcomes = [_correct(unit, command) for command in commands]
@@ -143,7 +140,7 @@ def correct(connection: Connection, commands: Sequence[CorrectCommand]) -> list[
 
 
 def _read_before(
-    connection: Connection, commands: Sequence[RewardCommand | DecisionRewardCommand]
+    connection: Reading, commands: Sequence[RewardCommand | DecisionRewardCommand]
 ) -> Mapping[CallKey, NamedReward]:
     """Return the rewards that came before with the Idempotency-Keys of the commands."""
     calls = [CallKey(command.user_id, key.value) for command in commands if (key := command.idempotency_key)]
@@ -170,7 +167,7 @@ def _replay(
 
 
 def _read_waiting(
-    connection: Connection, unit: UnitOfWork, commands: Sequence[RewardCommand]
+    connection: Reading, unit: UnitOfWork, commands: Sequence[RewardCommand]
 ) -> dict[TipKey, list[DecisionKey]]:
     """Return, for each tip, those of its decisions that this batch may reward, the latest first."""
     if not commands:

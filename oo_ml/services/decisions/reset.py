@@ -3,13 +3,12 @@
 from collections.abc import Sequence
 from dataclasses import replace
 
-from sqlalchemy import Connection
-
 from oo_ml.domain.policies import DIMENSIONS
+from oo_ml.storage.postgres.sessions import Writing
 from oo_ml.storage.states import PolicyState, StateKey, lock_users, save_states
 
 
-def reset(connection: Connection, user_ids: Sequence[str]) -> list[None]:
+def reset(connection: Writing, user_ids: Sequence[str]) -> list[None]:
     """Begin a new epoch of both policies for each user; a new user gets no row."""
     states = lock_users(connection, user_ids)
     for key in (StateKey(user_id, policy) for user_id in user_ids for policy in DIMENSIONS):

@@ -11,7 +11,6 @@ from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
-from sqlalchemy import Connection
 
 from oo_ml.domain.learning import Change, Kind, Learned, fold
 from oo_ml.storage.decision_rows import Decision, DecisionKey
@@ -25,6 +24,7 @@ from oo_ml.storage.ledger import (
     read_last_versions,
     read_latest_entries,
 )
+from oo_ml.storage.postgres.sessions import Reading, Writing
 from oo_ml.storage.states import PolicyState, StateKey, keep_later, lock_or_create_states, lock_states
 
 
@@ -49,7 +49,7 @@ class UnitOfWork:
     @classmethod
     def lock(
         cls,
-        connection: Connection,
+        connection: Writing,
         keys: Collection[StateKey] = (),
         decisions: Sequence[DecisionKey] = (),
         *,
@@ -69,11 +69,11 @@ class UnitOfWork:
             unit.load_decisions(connection, missing)
         return unit
 
-    def load_decisions(self, connection: Connection, keys: Sequence[DecisionKey]) -> None:
+    def load_decisions(self, connection: Reading, keys: Sequence[DecisionKey]) -> None:
         """Read decisions whose states are locked."""
         self.add_decisions(connection, read_decisions(connection, keys).values())
 
-    def add_decisions(self, connection: Connection, decisions: Iterable[Decision]) -> None:
+    def add_decisions(self, connection: Reading, decisions: Iterable[Decision]) -> None:
         """Add decisions that were read while their states were locked, and read what a correction of them needs."""
         # If a decision's state is not locked, the decision was made after the look that led to the locks.
         new = {one.key: one for one in decisions if one.state_key in self.states and one.key not in self.decisions}
@@ -156,7 +156,7 @@ class UnitOfWork:
             )
         self.entries.append(entry)
 
-    def write(self, connection: Connection) -> None:
+    def write(self, connection: Writing) -> None:
         """Write the entries, and the states and decisions that they changed."""
         if not self.entries:
             return

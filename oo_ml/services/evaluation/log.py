@@ -7,7 +7,7 @@ from datetime import datetime
 from functools import partial
 from typing import Final
 
-from sqlalchemy import Connection, Engine
+from sqlalchemy import Engine
 
 from oo_ml.domain.evaluation.targets import Prompt, Target
 from oo_ml.domain.policies import DIMENSIONS
@@ -17,6 +17,7 @@ from oo_ml.services.evaluation.results import Part
 from oo_ml.services.walk import Walk, walk_all
 from oo_ml.settings import Settings
 from oo_ml.storage import audit, decision_log, user_ranges
+from oo_ml.storage.postgres.sessions import Reading
 from oo_ml.storage.user_ranges import UserRange
 
 # Ledger entries in memory at once, and parts of a small log, so that progress is seen.
@@ -49,14 +50,14 @@ def walk_log(engine: Engine, settings: Settings, question: Question) -> Walk[Par
 
 
 def evaluate(
-    connection: Connection, ranges: Sequence[UserRange], *, question: Question, page_size: int = _PAGE_SIZE
+    connection: Reading, ranges: Sequence[UserRange], *, question: Question, page_size: int = _PAGE_SIZE
 ) -> list[Part]:
     """Evaluate the decisions of each range of users, all as of one moment."""
     audit.begin_snapshot(connection)
     return [_evaluate(connection, users, question, page_size) for users in ranges]
 
 
-def _evaluate(connection: Connection, users: UserRange, question: Question, page_size: int) -> Part:
+def _evaluate(connection: Reading, users: UserRange, question: Question, page_size: int) -> Part:
     policies = list(DIMENSIONS) if question.policy is None else [question.policy]
     left = decision_log.count_left_out(connection, users, policies, question.since)
     part = Part(user_ranges.count_states(connection, users), unrewarded=left.unrewarded, unexplained=left.unexplained)

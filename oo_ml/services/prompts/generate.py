@@ -9,7 +9,6 @@ from datetime import datetime
 from uuid import UUID
 
 import httpx
-from sqlalchemy import Connection
 
 from oo_ml import llm, templates
 from oo_ml.domain.prompts import GeneratedTip
@@ -18,6 +17,7 @@ from oo_ml.llm import Generation, Message
 from oo_ml.services.prompts.traffic import Offer, PickCommand, pick_version
 from oo_ml.settings import Settings
 from oo_ml.storage.generations import GenerationRow, TipRow, insert_generation
+from oo_ml.storage.postgres.sessions import Reading, Writing
 from oo_ml.storage.prompts import PromptVersion
 
 
@@ -47,7 +47,12 @@ class Generated:
 
 
 async def generate(
-    command: GenerateCommand, *, settings: Settings, client: httpx.AsyncClient, readers: Pool, writers: Pool
+    command: GenerateCommand,
+    *,
+    settings: Settings,
+    client: httpx.AsyncClient,
+    readers: Pool[Reading],
+    writers: Pool[Writing],
 ) -> Generated:
     """Generate tips and store them; a failure is stored too.
 
@@ -87,7 +92,7 @@ class _Record:
     generation: Generation
 
 
-def _record(connection: Connection, records: Sequence[_Record]) -> list[None]:
+def _record(connection: Writing, records: Sequence[_Record]) -> list[None]:
     for record in records:
         command, generation = record.command, record.generation
         row = GenerationRow(

@@ -7,8 +7,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import Connection
-
 from oo_ml import templates
 from oo_ml.errors import (
     InvalidTemplateError,
@@ -21,6 +19,7 @@ from oo_ml.errors import (
 from oo_ml.services.paging import Found, PageCommand, by_offset
 from oo_ml.settings import AUTO
 from oo_ml.storage import prompts
+from oo_ml.storage.postgres.sessions import Reading, Writing
 from oo_ml.storage.prompts import PromptVersion
 
 
@@ -32,7 +31,7 @@ class WeighCommand:
     weight: float
 
 
-def listing(connection: Connection, commands: Sequence[PageCommand]) -> list[Found[PromptVersion, int]]:
+def listing(connection: Reading, commands: Sequence[PageCommand]) -> list[Found[PromptVersion, int]]:
     """Return a page of the versions for each command, retired ones included, the oldest first."""
     return [
         by_offset(prompts.list_all(connection, page.limit + 1, page.offset), page.limit, page.offset)
@@ -40,7 +39,7 @@ def listing(connection: Connection, commands: Sequence[PageCommand]) -> list[Fou
     ]
 
 
-def show(connection: Connection, versions: Sequence[str]) -> list[PromptVersion | OoMlError]:
+def show(connection: Reading, versions: Sequence[str]) -> list[PromptVersion | OoMlError]:
     """Return each version asked for."""
     found = prompts.find(connection, versions)
     return [found.get(version) or _unknown(version) for version in versions]
@@ -62,24 +61,24 @@ def draft(
     )
 
 
-def publish(connection: Connection, drafts: Sequence[PromptVersion]) -> list[PromptVersion | OoMlError]:
+def publish(connection: Writing, drafts: Sequence[PromptVersion]) -> list[PromptVersion | OoMlError]:
     """Store new versions. A name that is taken, or a template that can't be rendered, is refused."""
     return [_publish(connection, draft) for draft in drafts]
 
 
-def weigh(connection: Connection, commands: Sequence[WeighCommand]) -> list[PromptVersion | OoMlError]:
+def weigh(connection: Writing, commands: Sequence[WeighCommand]) -> list[PromptVersion | OoMlError]:
     """Set the weights of versions in use; a retired version is refused."""
     return [_weigh(connection, command) for command in commands]
 
 
-def retire(connection: Connection, versions: Sequence[str], *, retired_at: datetime) -> list[PromptVersion | OoMlError]:
+def retire(connection: Writing, versions: Sequence[str], *, retired_at: datetime) -> list[PromptVersion | OoMlError]:
     """Retire versions: new generations can't use them. Retiring again changes nothing."""
     for version in versions:
         prompts.retire(connection, version, retired_at)
     return show(connection, versions)
 
 
-def _publish(connection: Connection, draft: PromptVersion) -> PromptVersion | OoMlError:
+def _publish(connection: Writing, draft: PromptVersion) -> PromptVersion | OoMlError:
     if draft.version == AUTO:
         return ReservedPromptVersionError()
     for name, source in (("system_template", draft.system_template), ("user_template", draft.user_template)):
@@ -94,7 +93,7 @@ def _publish(connection: Connection, draft: PromptVersion) -> PromptVersion | Oo
     return draft
 
 
-def _weigh(connection: Connection, command: WeighCommand) -> PromptVersion | OoMlError:
+def _weigh(connection: Writing, command: WeighCommand) -> PromptVersion | OoMlError:
     is_in_use = prompts.set_weight(connection, command.version, command.weight)
     [shown] = show(connection, [command.version])
     return shown if is_in_use or isinstance(shown, OoMlError) else refuse_retired(command.version)

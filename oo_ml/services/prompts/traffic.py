@@ -11,8 +11,6 @@ from functools import partial
 from typing import Final
 from uuid import UUID
 
-from sqlalchemy import Connection
-
 from oo_ml.domain import experiments, policies
 from oo_ml.domain.experiments import Evidence
 from oo_ml.domain.prompts import parse_versions
@@ -22,6 +20,7 @@ from oo_ml.execution.pool import Pool
 from oo_ml.services.prompts.registry import WeighCommand, refuse_retired, show, weigh
 from oo_ml.settings import AUTO, Settings
 from oo_ml.storage import prompts
+from oo_ml.storage.postgres.sessions import Reading, Writing
 from oo_ml.storage.prompts import PromptVersion
 
 _LAST_RESORT: Final = "v1"
@@ -47,7 +46,9 @@ class Offer:
     probability: float
 
 
-async def pick_version(command: PickCommand, *, settings: Settings, readers: Pool, writers: Pool) -> Offer:
+async def pick_version(
+    command: PickCommand, *, settings: Settings, readers: Pool[Reading], writers: Pool[Writing]
+) -> Offer:
     """Return the version for a generation.
 
     Raises:
@@ -59,12 +60,12 @@ async def pick_version(command: PickCommand, *, settings: Settings, readers: Poo
     return only(await workers.run(partial(pick, settings=settings), [command]))
 
 
-def pick(connection: Connection, commands: Sequence[PickCommand], *, settings: Settings) -> list[Offer | OoMlError]:
+def pick(connection: Writing, commands: Sequence[PickCommand], *, settings: Settings) -> list[Offer | OoMlError]:
     """Return a version for each generation."""
     return [_pick(connection, command, settings) for command in commands]
 
 
-def find_offers(connection: Connection, settings: Settings, seed: int) -> list[Offer] | OoMlError:
+def find_offers(connection: Reading, settings: Settings, seed: int) -> list[Offer] | OoMlError:
     """Return the versions that a call that names no version may get; their probabilities sum to 1."""
     names = parse_versions(settings.tip_prompt_version)
     if not names:
@@ -76,7 +77,7 @@ def find_offers(connection: Connection, settings: Settings, seed: int) -> list[O
     return offers or _uniformly(connection, [settings.default_prompt_version.strip() or _LAST_RESORT])
 
 
-def traffic(connection: Connection, _: Sequence[None], *, settings: Settings) -> list[list[Offer]]:
+def traffic(connection: Reading, _: Sequence[None], *, settings: Settings) -> list[list[Offer]]:
     """Return every version, retired ones too, the oldest first, with its share of the calls that name no version."""
     offers = find_offers(connection, settings, _SEED_OF_LISTS)
     # If no version is in use, such calls are refused, and every share is 0.
@@ -85,7 +86,7 @@ def traffic(connection: Connection, _: Sequence[None], *, settings: Settings) ->
 
 
 def set_weights(
-    connection: Connection, commands: Sequence[WeighCommand], *, settings: Settings
+    connection: Writing, commands: Sequence[WeighCommand], *, settings: Settings
 ) -> list[Offer | OoMlError]:
     """Set weights; return each version with the share that it now has of the calls that name no version."""
     outcomes = weigh(connection, commands)
@@ -94,7 +95,7 @@ def set_weights(
     return [one if isinstance(one, OoMlError) else found[one.version] for one in outcomes]
 
 
-def _pick(connection: Connection, command: PickCommand, settings: Settings) -> Offer | OoMlError:
+def _pick(connection: Writing, command: PickCommand, settings: Settings) -> Offer | OoMlError:
     seed = command.generation_id.int
     if command.prompt_version is not None:
         offers = _uniformly(connection, [command.prompt_version])
@@ -109,7 +110,7 @@ def _pick(connection: Connection, command: PickCommand, settings: Settings) -> O
     return offer
 
 
-def _uniformly(connection: Connection, names: Sequence[str]) -> list[Offer] | OoMlError:
+def _uniformly(connection: Reading, names: Sequence[str]) -> list[Offer] | OoMlError:
     """Return the versions that are in use, each as often as it is named; if there are none, the first one's error."""
     shown = show(connection, names)
     in_use = [prompt for prompt in shown if isinstance(prompt, PromptVersion) and prompt.status == "active"]
@@ -118,7 +119,7 @@ def _uniformly(connection: Connection, names: Sequence[str]) -> list[Offer] | Oo
     return shown[0] if isinstance(shown[0], OoMlError) else refuse_retired(shown[0].version)
 
 
-def _by_weight(connection: Connection) -> list[Offer]:
+def _by_weight(connection: Reading) -> list[Offer]:
     weighted = [prompt for prompt in prompts.list_active(connection) if prompt.weight > 0]
     if not weighted:
         return []
@@ -126,7 +127,7 @@ def _by_weight(connection: Connection) -> list[Offer]:
     return [Offer(prompt, share) for prompt, share in zip(weighted, shares, strict=True)]
 
 
-def _by_rewards(connection: Connection, seed: int) -> list[Offer]:
+def _by_rewards(connection: Reading, seed: int) -> list[Offer]:
     found = prompts.list_active(connection)
     if not found:
         return []
@@ -140,7 +141,7 @@ def _may_be_kept(settings: Settings, command: PickCommand) -> bool:
     return settings.prompt_sticky and nothing_named
 
 
-def _keep(connection: Connection, command: PickCommand, offer: Offer) -> Offer:
+def _keep(connection: Writing, command: PickCommand, offer: Offer) -> Offer:
     version, probability = prompts.assign(
         connection, command.user_id, offer.prompt.version, offer.probability, command.picked_at
     )

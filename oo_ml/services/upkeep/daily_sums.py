@@ -10,11 +10,10 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Final
 
-from sqlalchemy import Connection
-
 from oo_ml.execution.pool import Pool
 from oo_ml.storage import daily_sums, upkeep
 from oo_ml.storage.daily_sums import Progress, Range
+from oo_ml.storage.postgres.sessions import Writing
 
 # Positions of each source in a step: about one second. An erasure waits for the step.
 LIMIT: Final = 20_000
@@ -45,7 +44,7 @@ class Step:
     is_busy: bool = False
 
 
-async def count_days(workers: Pool, now: datetime, *, limit: int = LIMIT) -> Days:
+async def count_days(workers: Pool[Writing], now: datetime, *, limit: int = LIMIT) -> Days:
     """Count everything that can be counted now, in steps.
 
     Args:
@@ -68,12 +67,12 @@ async def count_days(workers: Pool, now: datetime, *, limit: int = LIMIT) -> Day
     return Days(passed)
 
 
-def count(connection: Connection, commands: Sequence[CountCommand]) -> list[Step]:
+def count(connection: Writing, commands: Sequence[CountCommand]) -> list[Step]:
     """Take one step for each command."""
     return [_take_step(connection, command) for command in commands]
 
 
-def _take_step(connection: Connection, command: CountCommand) -> Step:
+def _take_step(connection: Writing, command: CountCommand) -> Step:
     claim = upkeep.claim(connection, upkeep.DAYS)
     if claim is None:
         return Step(is_busy=True)

@@ -13,8 +13,6 @@ from datetime import datetime, timedelta
 from typing import Final
 from uuid import UUID
 
-from sqlalchemy import Connection
-
 from oo_ml.domain.learning import Kind
 from oo_ml.errors import UnavailableError
 from oo_ml.execution.pool import Pool
@@ -22,6 +20,7 @@ from oo_ml.services.decisions.unit_of_work import UnitOfWork
 from oo_ml.settings import Settings
 from oo_ml.storage import upkeep
 from oo_ml.storage.decision_rows import DecisionKey
+from oo_ml.storage.postgres.sessions import Reading, Writing
 from oo_ml.storage.upkeep import DEFAULT_REWARDS, Position
 
 logger = logging.getLogger(__name__)
@@ -92,7 +91,9 @@ class GiveCommand:
     now: datetime
 
 
-async def give_default_rewards(workers: Pool, settings: Settings, now: datetime, *, limit: int = LIMIT) -> Defaults:
+async def give_default_rewards(
+    workers: Pool[Writing], settings: Settings, now: datetime, *, limit: int = LIMIT
+) -> Defaults:
     """Give the default reward, if one is set, to every decision whose wait is over; each user is one transaction.
 
     Args:
@@ -127,12 +128,12 @@ async def give_default_rewards(workers: Pool, settings: Settings, now: datetime,
         command = replace(command, after=found.after, done_until=found.done_until, tried=tried)
 
 
-def look(connection: Connection, commands: Sequence[LookCommand]) -> list[Look | None]:
+def look(connection: Writing, commands: Sequence[LookCommand]) -> list[Look | None]:
     """Take one look a command; None: another process is running the task."""
     return [_look(connection, command) for command in commands]
 
 
-def give(connection: Connection, commands: Sequence[GiveCommand]) -> list[list[DecisionKey] | None]:
+def give(connection: Writing, commands: Sequence[GiveCommand]) -> list[list[DecisionKey] | None]:
     """Return, for each command, which decisions got the reward; None: another process is running the task."""
     return [_give(connection, command) for command in commands]
 
@@ -143,7 +144,7 @@ class _Given:
     failed: tuple[UUID, ...] = ()
 
 
-async def _give_to_user(workers: Pool, command: GiveCommand) -> _Given | None:
+async def _give_to_user(workers: Pool[Writing], command: GiveCommand) -> _Given | None:
     """Give a user's rewards in one transaction. If that fails, give each alone, so that only the broken ones fail."""
     try:
         [given] = await workers.run(give, [command])
@@ -172,7 +173,7 @@ def _report(key: DecisionKey, error: Exception) -> None:
     logger.error("decision %s can't be given the default reward and is stepped over", key.decision_id)
 
 
-def _look(connection: Connection, command: LookCommand) -> Look | None:
+def _look(connection: Writing, command: LookCommand) -> Look | None:
     claim = upkeep.claim(connection, DEFAULT_REWARDS)
     if claim is None:
         return None
@@ -190,7 +191,7 @@ def _look(connection: Connection, command: LookCommand) -> Look | None:
     return Look(overdue, reached if overdue or until < end else None, done_until)
 
 
-def _start(connection: Connection, command: LookCommand, done_until: datetime | None, end: datetime) -> Position:
+def _start(connection: Reading, command: LookCommand, done_until: datetime | None, end: datetime) -> Position:
     # A replay of a user with older decisions sets the stored time back.
     went_back = command.done_until is not None and (done_until is None or done_until < command.done_until)
     if command.after is None or went_back:
@@ -198,7 +199,7 @@ def _start(connection: Connection, command: LookCommand, done_until: datetime | 
     return command.after
 
 
-def _give(connection: Connection, command: GiveCommand) -> list[DecisionKey] | None:
+def _give(connection: Writing, command: GiveCommand) -> list[DecisionKey] | None:
     if upkeep.claim(connection, DEFAULT_REWARDS) is None:
         return None
     # Reads them again under the locks of their states: if a reward came meanwhile, that one counts.

@@ -15,14 +15,13 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import Final
 
-from sqlalchemy import Connection
-
 from oo_ml.errors import DatabaseRefusedError, OoMlError, UnavailableError
 from oo_ml.execution.pool import Pool
 from oo_ml.execution.retry import Service
 from oo_ml.services.upkeep.daily_sums import count_days
 from oo_ml.services.upkeep.default_rewards import give_default_rewards
 from oo_ml.settings import Settings
+from oo_ml.storage.postgres.sessions import Reading, Writing
 from oo_ml.storage.schema import partitions
 from oo_ml.storage.schema.partitions import Layout, month_of
 
@@ -50,7 +49,7 @@ class Months:
 
 
 async def keep_months(
-    workers: Pool,
+    workers: Pool[Writing],
     settings: Settings,
     now: datetime,
     *,
@@ -89,7 +88,7 @@ async def keep_months(
 
 
 @asynccontextmanager
-async def run_in_background(settings: Settings, writers: Pool, long: Pool) -> AsyncIterator[None]:
+async def run_in_background(settings: Settings, writers: Pool[Writing], long: Pool[Writing]) -> AsyncIterator[None]:
     """Run upkeep every OO_ML_UPKEEP_INTERVAL until the block ends; workers finish the steps that have begun.
 
     The task that locks whole tables runs on `writers`, which have the time limits of the calls.
@@ -132,7 +131,7 @@ async def _repeat(interval: float, name: str, task: Callable[[], Awaitable[Seque
         await asyncio.sleep(interval * random.uniform(1 - _JITTER, 1 + _JITTER))  # noqa: S311
 
 
-async def _run_months(writers: Pool, settings: Settings) -> Sequence[OoMlError]:
+async def _run_months(writers: Pool[Writing], settings: Settings) -> Sequence[OoMlError]:
     months = await keep_months(writers, settings, datetime.now(UTC))
     if months.made:
         logger.info("made partitions %s", ", ".join(months.made))
@@ -143,14 +142,14 @@ async def _run_months(writers: Pool, settings: Settings) -> Sequence[OoMlError]:
     return months.problems
 
 
-async def _run_defaults(long: Pool, settings: Settings) -> Sequence[OoMlError]:
+async def _run_defaults(long: Pool[Writing], settings: Settings) -> Sequence[OoMlError]:
     defaults = await give_default_rewards(long, settings, datetime.now(UTC))
     if defaults.given:
         logger.info("gave %d decisions the default reward", defaults.given)
     return ()
 
 
-async def _run_days(long: Pool) -> Sequence[OoMlError]:
+async def _run_days(long: Pool[Writing]) -> Sequence[OoMlError]:
     await count_days(long, datetime.now(UTC))
     return ()
 
@@ -187,7 +186,9 @@ def _join(months: Sequence[datetime]) -> str:
     return " and ".join(f"{month:%Y-%m}" for month in months)
 
 
-async def _find_crowded(workers: Pool, layout: Layout, months: Sequence[datetime], movable: int) -> list[datetime]:
+async def _find_crowded(
+    workers: Pool[Writing], layout: Layout, months: Sequence[datetime], movable: int
+) -> list[datetime]:
     """Return the months that can't be made without blocking calls; an empty list if this role can make none."""
     if not (layout.is_changeable and months):
         return []
@@ -196,7 +197,7 @@ async def _find_crowded(workers: Pool, layout: Layout, months: Sequence[datetime
 
 
 async def _attempt(
-    workers: Pool,
+    workers: Pool[Writing],
     layout: Layout,
     what: str,
     service: Service[datetime, list[str]],
@@ -216,22 +217,22 @@ async def _attempt(
     return names, []
 
 
-def _look(connection: Connection, moments: Sequence[datetime]) -> list[tuple[Layout, datetime | None]]:
+def _look(connection: Reading, moments: Sequence[datetime]) -> list[tuple[Layout, datetime | None]]:
     layout = partitions.layout(connection)
     return [(layout, partitions.find_stray(connection, layout.months, now)) for now in moments]
 
 
-def _are_crowded(connection: Connection, months: Sequence[datetime], *, movable: int) -> list[bool]:
+def _are_crowded(connection: Reading, months: Sequence[datetime], *, movable: int) -> list[bool]:
     return [partitions.is_crowded(connection, month, movable) for month in months]
 
 
-def _make(connection: Connection, moments: Sequence[datetime], *, is_patient: bool) -> list[list[str]]:
+def _make(connection: Writing, moments: Sequence[datetime], *, is_patient: bool) -> list[list[str]]:
     if not is_patient:
         partitions.shorten_lock_timeout(connection)
     return [partitions.make(connection, month) for month in moments]
 
 
-def _detach(connection: Connection, moments: Sequence[datetime], *, is_patient: bool, now: datetime) -> list[list[str]]:
+def _detach(connection: Writing, moments: Sequence[datetime], *, is_patient: bool, now: datetime) -> list[list[str]]:
     if not is_patient:
         partitions.shorten_lock_timeout(connection)
     return [partitions.detach(connection, before, now) for before in moments]

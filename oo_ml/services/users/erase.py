@@ -3,14 +3,13 @@
 from collections import Counter
 from collections.abc import Sequence
 
-from sqlalchemy import Connection
-
 from oo_ml.domain.policies import DIMENSIONS
 from oo_ml.storage import daily_sums, personal_data, upkeep
+from oo_ml.storage.postgres.sessions import Writing
 from oo_ml.storage.states import StateKey, create_states, lock_users
 
 
-def erase(connection: Connection, user_ids: Sequence[str]) -> list[dict[str, int]]:
+def erase(connection: Writing, user_ids: Sequence[str]) -> list[dict[str, int]]:
     """Delete every row of each user; return the number of rows deleted from each table."""
     keys = {user_id: [StateKey(user_id, policy) for policy in DIMENSIONS] for user_id in user_ids}
     # This lock comes before the locks on states: counting, or another erasure, may hold it for long, and meanwhile the
@@ -26,7 +25,7 @@ def erase(connection: Connection, user_ids: Sequence[str]) -> list[dict[str, int
     return [_erase(connection, user_id, made.pop(user_id, 0)) for user_id in user_ids]
 
 
-def _erase(connection: Connection, user_id: str, made: int) -> dict[str, int]:
+def _erase(connection: Writing, user_id: str, made: int) -> dict[str, int]:
     erased: Counter[str] = Counter({personal_data.STATE: -made})
     # Repeat until nothing is left: a pass misses rows that move meanwhile, as when a month of the history is detached.
     while True:

@@ -10,19 +10,18 @@ from datetime import datetime
 from importlib.metadata import version
 from typing import IO, Any, Final
 
-from sqlalchemy import Connection
-
 from oo_ml.errors import ExportFileError
 from oo_ml.files.export_document import FORMAT, FORMAT_VERSION
 from oo_ml.storage import audit, personal_data, upkeep
 from oo_ml.storage.postgres import json_rows
+from oo_ml.storage.postgres.sessions import Reading
 from oo_ml.storage.schema import migrate
 
 # The exports of most users are smaller, and are never written to a disk.
 _IN_MEMORY: Final = 262_144
 
 
-def export(connection: Connection, user_ids: Sequence[str], *, exported_at: datetime) -> list[IO[bytes]]:
+def export(connection: Reading, user_ids: Sequence[str], *, exported_at: datetime) -> list[IO[bytes]]:
     """Return an export for each user, all of one moment: temporary files at their beginning, deleted by closing them.
 
     Raises:
@@ -50,7 +49,7 @@ def _write(file: IO[bytes], line: dict[str, Any]) -> None:
         raise ExportFileError(f"Cannot write the export: {error.strerror}") from None
 
 
-def _generate_lines(connection: Connection, user_id: str, exported_at: datetime) -> Generator[dict[str, Any]]:
+def _generate_lines(connection: Reading, user_id: str, exported_at: datetime) -> Generator[dict[str, Any]]:
     """Yield the header, each row, and the line that says the export is complete."""
     yield {
         "format": FORMAT,

@@ -13,7 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import Final
 
-from sqlalchemy import Connection, Engine
+from sqlalchemy import Engine
 
 from oo_ml.domain.identifiers import is_user_id
 from oo_ml.execution import retry
@@ -21,6 +21,7 @@ from oo_ml.files import legacy_names, legacy_state
 from oo_ml.files.legacy_state import FileState, Listing, StateFileError
 from oo_ml.settings import Settings
 from oo_ml.storage.ledger import find_unused_imports, insert_imports
+from oo_ml.storage.postgres.sessions import Reading, Writing
 from oo_ml.storage.states import PolicyState, StateKey, lock_or_create_states, read_states, save_states
 
 _NAMED: Final = 5
@@ -66,7 +67,7 @@ class Source:
     ids: Mapping[str, Sequence[str]] | None
 
 
-def import_states(connection: Connection, commands: Sequence[ImportCommand], *, imported_at: datetime) -> list[Outcome]:
+def import_states(connection: Writing, commands: Sequence[ImportCommand], *, imported_at: datetime) -> list[Outcome]:
     """Begin an epoch with each state that is newer than the stored one, with a ledger entry that carries it."""
     keys = [StateKey(command.user_id, command.state.policy) for command in commands]
     current = lock_or_create_states(connection, keys)
@@ -77,7 +78,7 @@ def import_states(connection: Connection, commands: Sequence[ImportCommand], *, 
     return outcomes
 
 
-def preview(connection: Connection, commands: Sequence[ImportCommand]) -> list[Outcome]:
+def preview(connection: Reading, commands: Sequence[ImportCommand]) -> list[Outcome]:
     """Return the outcomes that import_states would have; lock nothing and write nothing."""
     keys = [StateKey(command.user_id, command.state.policy) for command in commands]
     current = {key: read_states(connection, key.user_id).get(key.policy) or PolicyState.fresh(key) for key in keys}

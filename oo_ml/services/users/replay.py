@@ -10,7 +10,6 @@ from datetime import datetime
 from itertools import islice, zip_longest
 from typing import Any, Final
 
-from sqlalchemy import Connection
 from sqlalchemy.exc import DataError, IntegrityError
 
 from oo_ml.errors import ExportFileError, ReplayRefusedError
@@ -20,6 +19,7 @@ from oo_ml.services.audit.differences import Difference
 from oo_ml.storage import daily_sums, personal_data, prompts, upkeep
 from oo_ml.storage.personal_data import HISTORY, POSITION, PersonalTable
 from oo_ml.storage.postgres import json_rows, sqlstates
+from oo_ml.storage.postgres.sessions import Reading, Writing
 from oo_ml.storage.schema.tables import ORDERS
 from oo_ml.storage.states import lock_users
 from oo_ml.storage.user_ranges import UserRange
@@ -41,7 +41,7 @@ class Replayed:
     unchanged: bool
 
 
-def replay(connection: Connection, exports: Sequence[Export]) -> list[Replayed]:
+def replay(connection: Writing, exports: Sequence[Export]) -> list[Replayed]:
     """Write the rows of each user; a user who is known here must be exactly as exported.
 
     Positions are given anew, in the same order. Upkeep learns of decisions that retention had removed where the
@@ -60,7 +60,7 @@ def replay(connection: Connection, exports: Sequence[Export]) -> list[Replayed]:
         raise ExportFileError("A row is nested too deeply") from None
 
 
-def _replay(connection: Connection, export: Export) -> Replayed:
+def _replay(connection: Writing, export: Export) -> Replayed:
     found = personal_data.find_tables(connection)
     by_name = personal_data.group_parts(found)
     for name in export.starts.keys() - by_name.keys():
@@ -84,7 +84,7 @@ def _replay(connection: Connection, export: Export) -> Replayed:
 
 
 def _count_same(
-    connection: Connection, export: Export, by_name: Mapping[str, Sequence[PersonalTable]]
+    connection: Reading, export: Export, by_name: Mapping[str, Sequence[PersonalTable]]
 ) -> dict[str, int] | None:
     """Return the number of rows in each table, equal here and in the export; None if any row differs."""
     counts = {}
@@ -108,14 +108,14 @@ def _without_position(row: Mapping[str, Any], table: str) -> dict[str, Any]:
     return {name: value for name, value in row.items() if table not in ORDERS or name != POSITION}
 
 
-def _check_prompt_versions(connection: Connection, export: Export) -> None:
+def _check_prompt_versions(connection: Reading, export: Export) -> None:
     versions = (row.get("prompt_version") for name in _WITH_PROMPT_VERSIONS for _, row in export.read_rows(name))
     used = {version for version in versions if isinstance(version, str)}
     if missing := sorted(used - prompts.find(connection, sorted(used)).keys()):
         raise ReplayRefusedError(f"The prompt version {missing[0]!r} is unknown here: publish it first")
 
 
-def _insert(connection: Connection, export: Export, table: PersonalTable) -> int:
+def _insert(connection: Writing, export: Export, table: PersonalTable) -> int:
     count = 0
     rows = _check_columns(_rows(export, table), table.name)
     while batch := list(islice(rows, _ROWS_AT_ONCE)):
@@ -159,7 +159,7 @@ def _rows(export: Export, table: PersonalTable) -> Iterator[_Row]:
         yield place, values
 
 
-def _prove(connection: Connection, export: Export) -> None:
+def _prove(connection: Writing, export: Export) -> None:
     """Refuse the rows that were inserted if `oo-ml verify` would find a difference in them, now or later."""
     found = _find_difference(connection, export.user_id, None)
     if found is not None and export.history_from is not None:
@@ -168,7 +168,7 @@ def _prove(connection: Connection, export: Export) -> None:
         raise ReplayRefusedError(f"The export contradicts itself: {found.sentence}")
 
 
-def _prove_retained(connection: Connection, user_id: str, history_from: datetime) -> Difference | None:
+def _prove_retained(connection: Writing, user_id: str, history_from: datetime) -> Difference | None:
     """Return the difference that is left if decisions before `history_from` may be missing.
 
     If none is left, note for `oo-ml verify` that they may be missing here too.
@@ -185,7 +185,7 @@ def _prove_retained(connection: Connection, user_id: str, history_from: datetime
     return found
 
 
-def _find_difference(connection: Connection, user_id: str, history_from: datetime | None) -> Difference | None:
+def _find_difference(connection: Reading, user_id: str, history_from: datetime | None) -> Difference | None:
     return verify.verify_range(connection, UserRange.of(user_id), history_from).difference
 
 

@@ -5,8 +5,6 @@ from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
-from sqlalchemy import Connection
-
 from oo_ml.domain.policies import draw
 from oo_ml.domain.ridge import theta
 from oo_ml.errors import OoMlError, UnknownDecisionError
@@ -14,6 +12,7 @@ from oo_ml.storage.decision_rows import DecisionKey, RecentDecision, StoredDecis
 from oo_ml.storage.decisions import read_recent_decisions, read_stored_decision
 from oo_ml.storage.ledger import ReceiptEntry, read_entries_of_decision
 from oo_ml.storage.postgres.engine import snapshot
+from oo_ml.storage.postgres.sessions import Reading
 from oo_ml.storage.states import PolicyState, StateKey, read_states
 
 
@@ -55,12 +54,12 @@ class Stats:
         return self.explore_count / self.pulls if self.pulls else 0.0
 
 
-def stats(connection: Connection, commands: Sequence[StatsCommand]) -> list[Stats]:
+def stats(connection: Reading, commands: Sequence[StatsCommand]) -> list[Stats]:
     """Return the stats of each user and policy."""
     return [_stats(connection, StateKey(command.user_id, command.policy)) for command in commands]
 
 
-def _stats(connection: Connection, key: StateKey) -> Stats:
+def _stats(connection: Reading, key: StateKey) -> Stats:
     state = read_states(connection, key.user_id).get(key.policy) or PolicyState.fresh(key)
     return Stats(
         pulls=state.pulls,
@@ -72,7 +71,7 @@ def _stats(connection: Connection, key: StateKey) -> Stats:
     )
 
 
-def features(connection: Connection, user_ids: Sequence[str]) -> list[list[RecentDecision]]:
+def features(connection: Reading, user_ids: Sequence[str]) -> list[list[RecentDecision]]:
     """Return the last 100 decisions of each user, oldest first."""
     return [read_recent_decisions(connection, user_id) for user_id in user_ids]
 
@@ -93,13 +92,13 @@ class Receipt:
     rewards: list[ReceiptEntry]
 
 
-def receipts(connection: Connection, commands: Sequence[ReceiptCommand]) -> list[Receipt | OoMlError]:
+def receipts(connection: Reading, commands: Sequence[ReceiptCommand]) -> list[Receipt | OoMlError]:
     """Return the receipt of each decision."""
     snapshot(connection)
     return [_receipt(connection, DecisionKey(command.user_id, command.decision_id)) for command in commands]
 
 
-def _receipt(connection: Connection, key: DecisionKey) -> Receipt | OoMlError:
+def _receipt(connection: Reading, key: DecisionKey) -> Receipt | OoMlError:
     decision = read_stored_decision(connection, key)
     if decision is None:
         return UnknownDecisionError()

@@ -31,6 +31,7 @@ from oo_ml.errors import (
 from oo_ml.settings import Settings
 from oo_ml.storage.postgres import sqlstates
 from oo_ml.storage.postgres.engine import milliseconds, parse_url
+from oo_ml.storage.postgres.sessions import Reading, Writing
 from oo_ml.storage.schema import partitions, schema_names, suitability
 from oo_ml.storage.schema.column_types import SCHEMA, Float8Array
 
@@ -60,7 +61,7 @@ def configured_url(settings: Settings) -> str:
 
 
 @contextmanager
-def migration_connection(database: str | Engine | Connection, settings: Settings) -> Iterator[Connection]:
+def migration_connection(database: str | Engine | Connection, settings: Settings) -> Iterator[Writing]:
     """Yield a connection that holds the advisory lock of migrations, so no other process migrates.
 
     A replica that starts while another one migrates waits for the lock, up to OO_ML_MIGRATION_WAIT. The migration runs
@@ -72,7 +73,7 @@ def migration_connection(database: str | Engine | Connection, settings: Settings
         OoMlError: PostgreSQL refused for another reason.
     """
     if isinstance(database, Connection):
-        yield database
+        yield Writing(Reading(database))
         return
     engine = database if isinstance(database, Engine) else _engine(database, settings)
     with _connected(engine) as connection:
@@ -85,7 +86,7 @@ def migration_connection(database: str | Engine | Connection, settings: Settings
         _set(connection, "search_path", "pg_catalog")
         connection.dialect.default_schema_name = "pg_catalog"
         connection.commit()
-        yield connection
+        yield Writing(Reading(connection))
         connection.rollback()
         connection.execute(text("SELECT pg_advisory_unlock(:key)"), {"key": ADVISORY_LOCK})
         connection.commit()
@@ -163,7 +164,7 @@ def prepare(connection: Connection, settings: Settings) -> None:
     connection.commit()
 
 
-def make_months_ahead(connection: Connection) -> None:
+def make_months_ahead(connection: Writing) -> None:
     """Create the missing partitions of the coming months."""
     months = partitions.make_ahead(connection, datetime.now(UTC))
     connection.commit()

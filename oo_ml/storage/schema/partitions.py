@@ -10,10 +10,11 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final
 
-from sqlalchemy import Connection, text
+from sqlalchemy import text
 
 from oo_ml.domain.identifiers import first_id, time_of
 from oo_ml.storage import upkeep
+from oo_ml.storage.postgres.sessions import Reading, Writing
 
 # This month and the three after it.
 MONTHS_AHEAD: Final = 4
@@ -79,7 +80,7 @@ def month_of(moment: datetime, later: int = 0) -> datetime:
     return datetime(moment.year + years, month + 1, 1, tzinfo=UTC)
 
 
-def layout(connection: Connection) -> Layout:
+def layout(connection: Reading) -> Layout:
     """Return the layout. Partitions with other names belong to the administrator and are ignored."""
     row = connection.execute(_LAYOUT).one()
     names = filter(None, map(_NAME.fullmatch, row.partitions))
@@ -91,7 +92,7 @@ def missing(months: Sequence[datetime], now: datetime, ahead: int = MONTHS_AHEAD
     return [month for month in (month_of(now, later) for later in range(ahead)) if month not in months]
 
 
-def is_crowded(connection: Connection, month: datetime, movable: int = MOVABLE) -> bool:
+def is_crowded(connection: Reading, month: datetime, movable: int = MOVABLE) -> bool:
     """Tell whether the default partition holds so many decisions that creating the month would block calls too long.
 
     The query names the default partition, so it reads no other rows.
@@ -103,29 +104,29 @@ def is_crowded(connection: Connection, month: datetime, movable: int = MOVABLE) 
 
 
 # ADR 2
-def make(connection: Connection, month: datetime) -> list[str]:
+def make(connection: Writing, month: datetime) -> list[str]:
     """Create the partition of a month and move its decisions there; return its name, or [] if it already exists."""
     return list(connection.scalars(_MAKE, {"first": month, "months": 1}))
 
 
-def make_ahead(connection: Connection, now: datetime) -> list[str]:
+def make_ahead(connection: Writing, now: datetime) -> list[str]:
     """Create the missing partitions of this month and the next ones; return their names."""
     return list(connection.scalars(_MAKE, {"first": now, "months": MONTHS_AHEAD}))
 
 
-def detach(connection: Connection, before: datetime, detached_at: datetime) -> list[str]:
+def detach(connection: Writing, before: datetime, detached_at: datetime) -> list[str]:
     """Detach the months that end by `before`; return the names of their tables, which are kept."""
     # The SQL function locks this row, so two sessions can't detach at the same time.
     upkeep.create(connection, upkeep.RETENTION)
     return list(connection.scalars(_DETACH, {"before": before, "detached_at": detached_at}))
 
 
-def shorten_lock_timeout(connection: Connection) -> None:
+def shorten_lock_timeout(connection: Writing) -> None:
     """Set a short lock_timeout for the rest of the transaction, because calls wait behind it."""
     connection.execute(_SHORT_LOCK_TIMEOUT)
 
 
-def find_stray(connection: Connection, months: Sequence[datetime], now: datetime) -> datetime | None:
+def find_stray(connection: Reading, months: Sequence[datetime], now: datetime) -> datetime | None:
     """Return the first month until now without a partition that has decisions, which are in the default partition.
 
     Months before the first partition don't count: they are past retention, or clients chose ids of that time. The query

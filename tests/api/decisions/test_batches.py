@@ -22,6 +22,7 @@ from tests.gates import holding_state, scalar
 from tests.migrations.rows import uuid7
 from tests.rows import assert_folded, everything
 from tests.serving import Service, serving
+from tests.sessions import writing
 
 SCORE, REWARD = "/score/batch", "/reward/batch"
 POLICIES = (LINUCB, EPSILON_GREEDY)
@@ -102,7 +103,7 @@ def test_outcomes_come_in_the_order_of_the_items(service: Service, db: Engine) -
     assert [(outcome["body"]["decision_id"], outcome["body"]["policy"]) for outcome in outcomes] == [
         (item["decision_id"], item.get("policy", LINUCB)) for item in items
     ]
-    with db.begin() as connection:
+    with writing(db) as connection:
         stored = connection.execute(
             text("SELECT user_id, decision_id::text, policy, answer FROM oo_ml.feature_history ORDER BY position")
         ).all()
@@ -274,7 +275,7 @@ def test_a_name_twice_in_a_batch_is_made_once(service: Service) -> None:
 
 def test_an_id_of_a_month_past_retention_is_its_item_s_fault(service: Service, db: Engine) -> None:
     """Its neighbours are decided."""
-    with db.begin() as connection:
+    with writing(db) as connection:
         connection.execute(
             text("UPDATE oo_ml.upkeep SET done_until = now() - interval '10 days' WHERE task = 'retention'")
         )
@@ -449,7 +450,7 @@ def test_a_crowd_of_batches_loses_nothing(serve: Serve, db: Engine, known: bool)
     with ThreadPoolExecutor(16) as clients:
         outcomes = list(clients.map(both, range(32)))
     assert outcomes == [[(200, "")] * 120] * 32
-    with db.begin() as connection:
+    with writing(db) as connection:
         [counted] = connection.execute(
             text("SELECT sum(pulls), sum(reward_count), sum(cumulative_reward) FROM oo_ml.policy_state")
         ).all()

@@ -15,6 +15,7 @@ from tests.chance import draws
 from tests.conftest import Serve
 from tests.gates import scalar
 from tests.serving import Service
+from tests.sessions import writing
 
 DAY = 86_400_000
 
@@ -140,7 +141,7 @@ def test_an_id_of_a_month_past_retention_makes_nothing(service: Service, db: Eng
     """Who knows whether it was made there before; what is kept is still answered."""
     kept = calls.score(decision_id=new_id(-40 * DAY))
     first = service.client.post("/score", json=kept)
-    with db.begin() as connection:
+    with writing(db) as connection:
         connection.execute(
             text("UPDATE oo_ml.upkeep SET done_until = now() - interval '10 days' WHERE task = 'retention'")
         )
@@ -212,7 +213,7 @@ def test_a_reward_learns_with_what_was_decided(service: Service, db: Engine) -> 
     assert answer.json()["applied"] is True
     assert counters(service) == (0, 0, 0.0)
     assert service.client.get("/stats/egreedy/ada").json()["reward_count"] == 1
-    with db.begin() as connection:
+    with writing(db) as connection:
         stored = connection.scalars(text("SELECT x FROM oo_ml.feature_history")).one()
         learned = connection.scalars(text("SELECT x FROM oo_ml.reward_ledger")).one()
         state = connection.execute(text("SELECT a, b FROM oo_ml.policy_state WHERE policy = 'egreedy-v1'")).one()
@@ -362,7 +363,7 @@ def test_a_reward_can_be_amended(service: Service, db: Engine) -> None:
     said = {"ok": True, "reward": -0.5, "decision_id": decision["decision_id"]}
     assert answers == [said | {"applied": True}, said | {"applied": False}]
     assert counters(service) == (1, 1, -0.5)
-    with db.begin() as connection:
+    with writing(db) as connection:
         x = connection.scalars(text("SELECT x FROM oo_ml.feature_history")).one()
         state = connection.execute(text("SELECT a, b, version FROM oo_ml.policy_state")).one()
     np.testing.assert_allclose(state.a, np.eye(5) + np.outer(x, x), atol=1e-15)
@@ -382,7 +383,7 @@ def test_a_reward_can_be_retracted(service: Service, db: Engine) -> None:
     said = {"ok": True, "reward": None, "decision_id": decision["decision_id"]}
     assert answers == [said | {"applied": True}, said | {"applied": False}]
     assert counters(service) == (1, 0, 0.0)
-    with db.begin() as connection:
+    with writing(db) as connection:
         state = connection.execute(text("SELECT a, b FROM oo_ml.policy_state")).one()
     np.testing.assert_allclose(state.a, np.eye(5), atol=1e-15)
     np.testing.assert_allclose(state.b, np.zeros(5), atol=1e-15)
@@ -411,7 +412,7 @@ def test_a_reward_that_named_no_decision_can_be_corrected_by_it(service: Service
     decision = decided(service)
     service.client.post("/reward", json=calls.reward(features={"hour_of_day": 3, "priority": 2}))
     service.client.delete(path_of(decision))
-    with db.begin() as connection:
+    with writing(db) as connection:
         state = connection.execute(text("SELECT a, b FROM oo_ml.policy_state")).one()
         decided_x, learned_x = connection.execute(
             text("SELECT h.x, l.x FROM oo_ml.feature_history AS h, oo_ml.reward_ledger AS l WHERE l.kind = 'retract'")
@@ -511,7 +512,7 @@ def test_a_receipt_tells_the_rewards_history(service: Service) -> None:
 def test_a_receipt_of_a_decision_by_an_older_release(service: Service, db: Engine) -> None:
     """It says what was kept then, and null for the rest."""
     decision = decided(service)
-    with db.begin() as connection:
+    with writing(db) as connection:
         connection.execute(
             text("""
                 UPDATE oo_ml.feature_history

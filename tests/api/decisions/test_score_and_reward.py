@@ -12,6 +12,7 @@ from tests.conftest import Serve
 from tests.gates import scalar
 from tests.services.sample_users import write
 from tests.serving import Service
+from tests.sessions import writing
 
 
 def test_an_answer_says_how_it_was_made(service: Service) -> None:
@@ -35,7 +36,7 @@ def test_a_decision_is_stored_with_all_that_explains_it(service: Service, db: En
     """The row holds the candidates, the features raw and encoded, the state's version and the answer as sent."""
     service.client.post("/reward", json=calls.reward())
     answer = service.client.post("/score", json=calls.score()).json()
-    with db.begin() as connection:
+    with writing(db) as connection:
         row = connection.execute(text("SELECT * FROM oo_ml.feature_history")).mappings().one()
     assert row["answer"] == answer
     assert (str(row["decision_id"]), row["tip_id"]) == (answer["decision_id"], answer["tip_id"])
@@ -59,7 +60,7 @@ def test_rewards_go_to_the_latest_decision_that_has_none(service: Service, db: E
     ids = [service.client.post("/score", json=calls.score()).json()["decision_id"] for _ in range(2)]
     for value in (1.0, 0.0, -1.0):
         service.client.post("/reward", json=calls.reward(value=value))
-    with db.begin() as connection:
+    with writing(db) as connection:
         rewards = connection.execute(
             text("SELECT decision_id::text, reward FROM oo_ml.feature_history ORDER BY position")
         ).all()

@@ -15,6 +15,7 @@ from tests.conftest import Serve
 from tests.gates import scalar
 from tests.gateway import Gateway, Request
 from tests.serving import Service
+from tests.sessions import writing
 from tests.waiting import until
 
 TIPS = [{"id": "a", "content": "Stretch.", "rationale": "You sat long."}, {"content": "Drink water."}]
@@ -55,7 +56,7 @@ def test_good_tips_are_answered_and_stored(service: Service, gateway: Gateway, d
         "completion_tokens": 7,
         "generation_id": str(generation_id),
     }
-    with db.begin() as connection:
+    with writing(db) as connection:
         generation = connection.execute(text("SELECT * FROM oo_ml.generations")).mappings().one()
         tips = connection.execute(text("SELECT tip_id, content, rationale, place FROM oo_ml.tips ORDER BY place")).all()
     assert generation["generation_id"] == generation_id
@@ -231,7 +232,7 @@ def test_without_a_named_version_the_settings_decide(
 
 def weigh(db: Engine, *weights: float) -> None:
     """Give v1, v2-mentor and v3-few-shot these weights."""
-    with db.begin() as connection:
+    with writing(db) as connection:
         for version, weight in zip(("v1", "v2-mentor", "v3-few-shot"), weights, strict=True):
             connection.execute(
                 text("UPDATE oo_ml.prompt_versions SET weight = :weight WHERE version = :version"),
@@ -273,7 +274,7 @@ def test_a_probability_is_followed_from_the_draw_to_the_receipt(
         decision = _score(service, {"id": "a"})
         receipt = service.client.get(f"/users/ada/decisions/{decision}").json()
         assert (receipt["prompt_version"], receipt["prompt_probability"], receipt["generation_id"]) == expected
-        with db.begin() as connection:
+        with writing(db) as connection:
             stored = connection.execute(
                 text("""
                     SELECT prompt_version, prompt_probability, generation_id::text FROM oo_ml.generations
@@ -318,7 +319,7 @@ def test_a_retired_version_is_refused_when_named_and_left_out_of_a_list(
     serve: Serve, gateway: Gateway, db: Engine
 ) -> None:
     """Its tips and decisions stay."""
-    with db.begin() as connection:
+    with writing(db) as connection:
         connection.execute(
             text("UPDATE oo_ml.prompt_versions SET status = 'retired', retired_at = now() WHERE version = 'v1'")
         )
@@ -339,7 +340,7 @@ def test_a_decision_knows_the_version_that_wrote_its_tip(service: Service, gatew
         service.client.post("/generate", json={**BODY, "prompt_version": version}).json()["generation_id"]
         for version in ("v1", "v2-mentor")
     ]
-    with db.begin() as connection:
+    with writing(db) as connection:
         connection.execute(text("UPDATE oo_ml.tips SET prompt_probability = 0.25 WHERE prompt_version = 'v1'"))
     _score(service, {"id": "a"})
     assert _row(db) == ("v2-mentor", 1.0, generations[1])
@@ -353,7 +354,7 @@ def test_a_decision_knows_the_version_that_wrote_its_tip(service: Service, gatew
     assert _row(db) == (None, None, None)
     _score(service, {"id": "a"}, user_id="ben")
     assert _row(db) == (None, None, None)
-    with db.begin() as connection:
+    with writing(db) as connection:
         connection.execute(text("UPDATE oo_ml.tips SET prompt_probability = NULL"))
     _score(service, {"id": "a"})
     assert _row(db) == ("v2-mentor", None, generations[1])
@@ -372,7 +373,7 @@ def _score(service: Service, candidate: dict[str, str], user_id: str = "ada") ->
 
 
 def _row(db: Engine) -> tuple[Any, ...]:
-    with db.begin() as connection:
+    with writing(db) as connection:
         return tuple(
             connection.execute(
                 text("""

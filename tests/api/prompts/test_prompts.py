@@ -10,6 +10,7 @@ from tests.conftest import Serve
 from tests.gates import scalar
 from tests.gateway import Gateway
 from tests.serving import Service
+from tests.sessions import writing
 
 DRAFT = {
     "version": "v4-short",
@@ -87,7 +88,7 @@ def test_no_version_can_be_called_auto(service: Service, db: Engine) -> None:
 
 def test_weight_and_status_are_shown(service: Service, db: Engine) -> None:
     """As somebody has set them since."""
-    with db.begin() as connection:
+    with writing(db) as connection:
         connection.execute(text("UPDATE oo_ml.prompt_versions SET weight = 0.3 WHERE version = 'v2-mentor'"))
         connection.execute(
             text("UPDATE oo_ml.prompt_versions SET status = 'retired', retired_at = now() WHERE version = 'v1'")

@@ -16,6 +16,7 @@ from tests.gates import scalar
 from tests.services.decisions.test_batches import score, scores
 from tests.services.sample_users import TABLES, parse_export, parse_without_positions, replay_bytes, rows_of
 from tests.serving import Service
+from tests.sessions import writing
 from tests.waiting import until
 
 IN_A_TRANSACTION = """
@@ -93,7 +94,7 @@ def test_ids_that_no_user_has(service: Service, path: str) -> None:
 
 def test_slow_clients(serve: Serve, db: Engine) -> None:
     """A client that reads slowly holds no connection: other users are exported and erased, and then it reads on."""
-    with db.begin() as connection:
+    with writing(db) as connection:
         score(connection, scores(1, 8000, ["ada"]))
     service = serve(long_workers=1)
     before = deleted_files()
@@ -112,7 +113,7 @@ def test_slow_clients(serve: Serve, db: Engine) -> None:
 
 def test_clients_that_disconnect(serve: Serve, db: Engine) -> None:
     """The temporary file is closed if the client disconnects before it has read the answer."""
-    with db.begin() as connection:
+    with writing(db) as connection:
         score(connection, scores(1, 8000, ["ada"]))
     service = serve()
     before = deleted_files()

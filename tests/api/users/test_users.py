@@ -10,6 +10,7 @@ from sqlalchemy import Engine, text
 from oo_ml.domain.identifiers import is_user_id
 from tests import calls
 from tests.serving import Service
+from tests.sessions import writing
 
 AWKWARD = [
     "a/b",
@@ -88,5 +89,5 @@ def test_users_are_rows_of_their_own(service: Service, db: Engine) -> None:
     """a.b and a_b shared a file once; é in its two spellings are two ids."""
     for user in ("a.b", "a_b", "é", "\u0065\u0301"):
         service.client.post("/reward", json=calls.reward(user))
-    with db.begin() as connection:
+    with writing(db) as connection:
         assert connection.scalars(text("SELECT count(*) FROM oo_ml.policy_state WHERE reward_count = 1")).one() == 4

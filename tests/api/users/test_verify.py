@@ -9,6 +9,7 @@ from tests import calls
 from tests.conftest import Serve
 from tests.gates import holding_state
 from tests.serving import Service
+from tests.sessions import writing
 
 
 def verify(service: Service, user_id: str = "ada") -> dict[str, object]:
@@ -39,7 +40,7 @@ def test_what_was_done_over_http_is_in_order(service: Service) -> None:
 def test_a_difference_is_said(service: Service, db: Engine) -> None:
     """The answer is 200: verifying has worked."""
     service.client.post("/score", json=calls.score())
-    with db.begin() as connection:
+    with writing(db) as connection:
         connection.execute(text("UPDATE oo_ml.policy_state SET pulls = 2"))
     assert verify(service) == {
         "user_id": "ada",
@@ -80,7 +81,7 @@ def test_no_such_id_can_exist(service: Service, user_id: str) -> None:
 def test_it_has_the_long_timeout_and_no_more(serve: Serve, db: Engine) -> None:
     """A table that is in use for long is a 503, and the next call works."""
     service = serve(long_timeout=0.5, lock_timeout=20)
-    with db.begin() as connection:
+    with writing(db) as connection:
         connection.execute(text("LOCK TABLE oo_ml.feature_history IN ACCESS EXCLUSIVE MODE"))
         answer = service.client.get("/users/ada/verify")
     assert (answer.status_code, answer.json()["code"]) == (503, "database_timeout")

@@ -13,6 +13,7 @@ from oo_ml.services.decisions.decide import Parameters
 from oo_ml.services.prompts.registry import draft, publish
 from oo_ml.storage import generations
 from oo_ml.storage.generations import GenerationRow
+from oo_ml.storage.postgres.sessions import Writing
 from tests import simulated_weeks
 from tests.candidates import Candidate
 from tests.docs.analytics_world.users import (
@@ -25,6 +26,7 @@ from tests.docs.analytics_world.users import (
     compute_done_rates,
     draw_situations,
 )
+from tests.sessions import writing
 from tests.simulated_weeks import Look, draw_uuid7
 
 _PARAMETERS: Final = Parameters(alpha=1.0, epsilon=0.2, exploration=0.2)
@@ -39,12 +41,12 @@ def live(db: Engine, seed: int = 2) -> None:
     """
     random = Random(seed)  # noqa: S311 - simulated lives, not secrets
     rounds = draw_situations(random)
-    with db.begin() as connection:
+    with writing(db) as connection:
         _publish(connection, rounds[0][0].at)
         _insert_generations(connection, [situations[0].at for situations in rounds[:: len(rounds) // WEEKS]], random)
     looks = ([_draw_look(situation, random) for situation in situations] for situations in rounds)
     simulated_weeks.live(db, looks, _PARAMETERS)
-    with db.begin() as connection:
+    with writing(db) as connection:
         _insert_truth(connection, compute_done_rates(rounds))
 
 
@@ -60,12 +62,12 @@ def _draw_look(situation: Situation, random: Random) -> Look:
     return Look(situation.user.user_id, situation.user.policy, at, draw_uuid7(at, random), candidates, react)
 
 
-def _publish(connection: Connection, at: datetime) -> None:
+def _publish(connection: Writing, at: datetime) -> None:
     drafted = partial(draft, system_template="You write tips.", user_template="Write {{ n }}.", published_at=at)
     publish(connection, [drafted(version=version, description=text) for version, text in _DESCRIPTIONS.items()])
 
 
-def _insert_generations(connection: Connection, mornings: Sequence[datetime], random: Random) -> None:
+def _insert_generations(connection: Writing, mornings: Sequence[datetime], random: Random) -> None:
     """Insert a call a week by each version for each user.
 
     As rows, not through the service: the time that a call of a model takes is never the same twice.

@@ -18,6 +18,7 @@ from oo_ml.storage.user_ranges import ALL_USERS, UserRange
 from tests.conftest import make_settings
 from tests.services.decisions.test_batches import counted, rewards, score, scores
 from tests.services.scenario import decision, teach, tell
+from tests.sessions import open_session, writing
 from tests.superuser import superuser
 
 _LINUCB = "user_id = 'ada' AND policy = 'linucb-v1'"
@@ -43,7 +44,7 @@ def told(db: Engine) -> Engine:
 
 def verify_range(db: Engine, users: UserRange = ALL_USERS, **options: Any) -> Report:  # noqa: ANN401 - as verify has them
     """Verify in a transaction of its own."""
-    with db.begin() as connection:
+    with writing(db) as connection:
         [report] = verify(connection, [users], **options)
     return report
 
@@ -68,7 +69,7 @@ def test_no_difference_after_every_kind_of_entry(told: Engine) -> None:
 
 def test_no_difference_after_batches(db: Engine) -> None:
     """Batches of decisions and rewards of several users, with a reset between them, verify without a difference."""
-    with db.begin() as connection:
+    with writing(db) as connection:
         score(connection, scores(1, 100))
         learn(connection, rewards(2, 200))
         reset(connection, ["ben"])
@@ -134,7 +135,7 @@ def test_rows_of_users_without_a_state(told: Engine, user_id: str, kept: str, lo
     """Rows of a user id before, between or after the users with a state are the only difference."""
     for table in ("policy_state", lost):
         run(told, f"DELETE FROM oo_ml.{table} WHERE user_id = 'ben'")  # noqa: S608
-    with told.begin() as connection:
+    with writing(told) as connection:
         rename = f"UPDATE oo_ml.{kept} SET user_id = :user_id WHERE user_id = 'ben'"  # noqa: S608
         connection.execute(text(rename), {"user_id": user_id})
     sentence = f"{user_id}: linucb-v1: expected a row in policy_state, because {kept} has rows, found none"
@@ -144,7 +145,7 @@ def test_rows_of_users_without_a_state(told: Engine, user_id: str, kept: str, lo
 @pytest.mark.parametrize("part_size", [1, 2, 3, 100])
 def test_walk_over_all_users(told: Engine, part_size: int) -> None:
     """Each user is in exactly one part, up to the last user; the walk announces the number of states."""
-    with told.begin() as connection:
+    with writing(told) as connection:
         score(connection, scores(1, 100))
     walk = walk_all(told, make_settings(), verify, part_size=part_size)
     reports = list(walk.parts)
@@ -173,7 +174,7 @@ def test_walk_over_one_user(told: Engine) -> None:
 @pytest.mark.parametrize(("rows", "pages"), [(9, 1), (10, 2), (39, 4)])
 def test_ledger_pages(db: Engine, rows: int, pages: int) -> None:
     """Only the number of pages of the ledger grows with it; every other statement runs once."""
-    with db.begin() as connection:
+    with writing(db) as connection:
         learn(connection, rewards(1, rows))
     with counted(db) as statements:
         assert verify_range(db, page_size=10).entries == rows
@@ -193,7 +194,7 @@ def test_snapshot(told: Engine) -> None:
     """Rewards committed between any two of its statements change neither what verify reads nor its result."""
     for place in range(2, 10):
         before = verify_range(told)
-        with told.connect() as connection, connection.begin():
+        with open_session(told) as connection, connection.begin():
             _after_statement(connection, place, told)
             assert verify(connection, [ALL_USERS], page_size=5) == [before]
         assert verify_range(told).entries == before.entries + 2
@@ -225,7 +226,7 @@ def test_retention_waits_for_verify(told: Engine, postgresql: psycopg.Connection
             postgresql.rollback()
             refused.append(statement)
 
-    with told.connect() as connection, connection.begin():
+    with open_session(told) as connection, connection.begin():
         event.listen(connection, "after_cursor_execute", detach)
         assert verify(connection, [ALL_USERS])[0].difference is None
     assert refused[0].startswith("LOCK")

@@ -32,6 +32,7 @@ from tests.candidates import Candidate
 from tests.gates import scalar
 from tests.rows import everything
 from tests.services import scenario
+from tests.sessions import writing
 
 NOON = datetime(2026, 11, 23, 12, tzinfo=UTC)
 PARAMETERS = Parameters(alpha=1.0, epsilon=0.3)
@@ -130,10 +131,10 @@ def test_batch_equals_single_calls(db: Engine) -> None:
         (score, late),
         (correct, corrections(8, early, 60)),
     ]
-    with db.begin() as connection:
+    with writing(db) as connection:
         batched = [list(map(told, service(connection, commands))) for service, commands in run]
     in_a_batch = everything(db)
-    with db.begin() as connection:
+    with writing(db) as connection:
         for table in ("policy_state", "feature_history", "reward_ledger"):
             connection.execute(text(f"DELETE FROM oo_ml.{table}"))  # noqa: S608
         one_by_one = [
@@ -157,9 +158,9 @@ def test_pull_numbers(db: Engine) -> None:
     """Decisions are numbered 1, 2, 3, ... in the order in which they were made; after an import from its pulls on."""
     scenario.tell(db)
     for seed in (1, 2):
-        with db.begin() as connection:
+        with writing(db) as connection:
             score(connection, scores(seed, 60))
-    with db.begin() as connection:
+    with writing(db) as connection:
         found = connection.execute(
             text("""
                 SELECT s.user_id, s.pulls, array_agg(h.pull ORDER BY h.position)
@@ -176,12 +177,12 @@ def test_pull_numbers(db: Engine) -> None:
 
 def test_state_is_fold_of_ledger(db: Engine) -> None:
     """After rewards of two epochs, A and b and the counters are the fold of the entries, bit for bit."""
-    with db.begin() as connection:
+    with writing(db) as connection:
         score(connection, scores(1, 30))
         learn(connection, rewards(2, 50))
         reset(connection, ["ada"])
         learn(connection, rewards(3, 50))
-    with db.begin() as connection:
+    with writing(db) as connection:
         for user in USERS:
             for policy, state in states.read_states(connection, user).items():
                 ledger = connection.execute(
@@ -203,9 +204,9 @@ def test_state_is_fold_of_ledger(db: Engine) -> None:
 @pytest.mark.parametrize("size", [1, 10, 300])
 def test_statement_budget(db: Engine, size: int) -> None:
     """For known users a decision takes two statements and a reward three, whatever the size of the batch."""
-    with db.begin() as connection:
+    with writing(db) as connection:
         score(connection, scores(1, 100))
-    with db.begin() as connection, counted(db) as statements:
+    with writing(db) as connection, counted(db) as statements:
         score(connection, scores(2, size))
         assert [statement.split()[0] for statement in statements] == ["SELECT", "WITH"]
         statements.clear()
@@ -219,9 +220,9 @@ def test_statement_budget_of_named_decisions(db: Engine, size: int) -> None:
     commands = [
         replace(command, request_digest=bytes(32), candidates=command.candidates[:1]) for command in scores(2, size)
     ]
-    with db.begin() as connection:
+    with writing(db) as connection:
         score(connection, scores(1, 100))
-    with db.begin() as connection, counted(db) as statements:
+    with writing(db) as connection, counted(db) as statements:
         score(connection, commands)
         assert [statement.split()[0] for statement in statements] == ["SELECT", "SELECT", "WITH"]
         statements.clear()
@@ -247,7 +248,7 @@ def test_propensity_is_frequency(db: Engine, policy: str) -> None:
     candidates = [Candidate(name, "s", Task(False, 0.0, priority)) for name, priority in zip("abca", (1, 4, 2, 1))]  # noqa: B905
     make = partial(decide, parameters=Parameters(alpha=1.0, epsilon=0.3, exploration=0.3))
     for start in range(0, decisions, 1000):
-        with db.begin() as connection:
+        with writing(db) as connection:
             make(
                 connection,
                 [
@@ -255,7 +256,7 @@ def test_propensity_is_frequency(db: Engine, policy: str) -> None:
                     for number in range(start, start + 1000)
                 ],
             )
-    with db.begin() as connection:
+    with writing(db) as connection:
         found = connection.execute(
             text("SELECT tip_id, count(*), min(propensity), max(propensity) FROM oo_ml.feature_history GROUP BY tip_id")
         ).all()
@@ -283,7 +284,7 @@ def counted(db: Engine) -> Iterator[list[str]]:
 
 def test_empty_batch(db: Engine) -> None:
     """An empty batch has no outcome and writes nothing."""
-    with db.begin() as connection:
+    with writing(db) as connection:
         assert score(connection, []) == []
         assert learn(connection, []) == []
         assert reset(connection, []) == []

@@ -22,6 +22,7 @@ from tests.commands import served
 from tests.conftest import Serve
 from tests.gates import holding_state, scalar, wait_until_blocked
 from tests.serving import Service
+from tests.sessions import open_session, writing
 from tests.superuser import superuser
 
 ADA = StateKey("ada", LINUCB)
@@ -38,7 +39,7 @@ def test_concurrent_rewards(service: Service, second_service: Service, db: Engin
             ]
             wait_until_blocked(db, 2)
         assert [answer.result().status_code for answer in answers] == [200, 200]
-    with db.begin() as connection:
+    with writing(db) as connection:
         state = states.read_states(connection, "ada")[LINUCB]
         versions = connection.scalars(text("SELECT version FROM oo_ml.reward_ledger ORDER BY version")).all()
         x = connection.scalars(text("SELECT x FROM oo_ml.reward_ledger LIMIT 1")).one()
@@ -120,7 +121,7 @@ def test_concurrent_first_calls(database_url: str, db: Engine, tmp_path: Path, p
             ).client
             for i in range(2)
         ]
-        with db.connect() as creator:
+        with open_session(db) as creator:
             # An uncommitted row of the same key: every call finds none, inserts, and waits for this transaction.
             states.lock_or_create_states(creator, [ADA])
             answers = [clients.submit(services[i % 2].post, path, json=body) for i in range(50)]
@@ -141,7 +142,7 @@ def test_rewards_from_several_processes(database_url: str, db: Engine, tmp_path:
         body = calls.reward(value=0.25)
         answers = [clients.submit(services[i % 3].post, "/reward/egreedy", json=body) for i in range(60)]
         assert {answer.result().status_code for answer in answers} == {200}
-    with db.begin() as connection:
+    with writing(db) as connection:
         state = states.read_states(connection, "ada")[EPSILON_GREEDY]
         versions = connection.scalars(text("SELECT version FROM oo_ml.reward_ledger ORDER BY version")).all()
     assert (state.reward_count, state.cumulative_reward) == (60, 15.0)
@@ -162,7 +163,7 @@ def test_row_erased_after_creation(database_url: str, db: Engine) -> None:
 
     event.listen(db, "before_cursor_execute", step)
     event.listen(db, "after_cursor_execute", step)
-    with db.begin() as connection:
+    with writing(db) as connection:
         assert states.lock_or_create_states(connection, [ADA])[ADA].version == 0
     assert steps == []
     assert scalar(db, "SELECT array_agg(version) FROM oo_ml.policy_state") == [0]
@@ -171,7 +172,7 @@ def test_row_erased_after_creation(database_url: str, db: Engine) -> None:
 def test_lock_order(db: Engine) -> None:
     """A batch that waits for its first key holds none of the later ones, so batches cannot deadlock."""
     keys = [StateKey(user, LINUCB) for user in ("a", "b", "c")]
-    with db.begin() as connection:
+    with writing(db) as connection:
         states.lock_or_create_states(connection, keys)
     with ThreadPoolExecutor() as others, holding_state(db, *keys[0]):
         batch = others.submit(_reset_all, db, ["c", "b", "a"])
@@ -190,7 +191,7 @@ def test_lock_order(db: Engine) -> None:
 
 
 def _reset_all(db: Engine, user_ids: list[str]) -> None:
-    with db.begin() as connection:
+    with writing(db) as connection:
         reset(connection, user_ids)
 
 

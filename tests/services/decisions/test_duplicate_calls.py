@@ -27,6 +27,7 @@ from tests.gates import holding_state, scalar, wait_until_blocked
 from tests.migrations.rows import uuid7
 from tests.rows import assert_folded
 from tests.services.reference_policies import DOORS
+from tests.sessions import open_session, writing
 
 ADA = StateKey("ada", LINUCB)
 CROWD = 100
@@ -91,7 +92,7 @@ def test_concurrent_rewards_for_one_user(processes: list[httpx.Client], db: Engi
     assert [sorted(answer["applied"] for answer in both) for both in answers] == [[False, True]] * CROWD
     assert [[answer["reward"] for answer in both] for both in answers] == [[value, value] for value in VALUES]
     assert state(db) == (CROWD, CROWD, CROWD, sum(VALUES))
-    with db.begin() as connection:
+    with writing(db) as connection:
         rewards = connection.execute(text("SELECT decision_id, reward FROM oo_ml.feature_history")).all()
     assert {str(name): reward for name, reward in rewards} == {
         decision["decision_id"]: decision["reward"] for decision in decisions
@@ -103,7 +104,7 @@ def test_concurrent_requests_for_one_decision(processes: list[httpx.Client], db:
     """A user's first decision, requested a hundred times while the row is created, is one pull with one answer."""
     body = calls.score(decision_id=str(uuid7(datetime.now(UTC))))
     with ThreadPoolExecutor(CROWD) as clients:
-        with db.connect() as creator:
+        with open_session(db) as creator:
             states.lock_or_create_states(creator, [ADA])
             sent = [
                 clients.submit(call, process, "/score", body)
@@ -184,7 +185,7 @@ def with_key_in_a_batch(client: httpx.Client, policy: str, value: float) -> tupl
 
 def state(db: Engine) -> tuple[object, ...]:
     """Return pulls, version, number and sum of rewards of ada's linucb-v1."""
-    with db.begin() as connection:
+    with writing(db) as connection:
         row = connection.execute(
             text(
                 "SELECT pulls, version, reward_count, cumulative_reward FROM oo_ml.policy_state WHERE policy = :policy"

@@ -31,6 +31,7 @@ from oo_ml.services.decisions.learn import (
 from oo_ml.services.walk import walk_all
 from oo_ml.storage import states
 from oo_ml.storage.ledger import IdempotencyKey
+from oo_ml.storage.postgres.sessions import Writing
 from oo_ml.storage.states import StateKey
 from tests import calls
 from tests.candidates import Candidate
@@ -39,6 +40,7 @@ from tests.gates import count_blocked, scalar, wait_until_blocked
 from tests.services.lives.state_machine import answer_of
 from tests.services.reference_policies import DOORS
 from tests.serving import Service
+from tests.sessions import open_session, writing
 from tests.waiting import until
 
 D: Final = "01936f3e-0000-7000-8000-000000000001"
@@ -56,7 +58,7 @@ def test_reaction_to_an_uncommitted_decision(service: Service, db: Engine, react
     """The reaction is a 404 without waiting; sent again after the COMMIT of the decision, it counts."""
     if known:
         service.client.post("/score", json=calls.score())
-    with db.connect() as deciding:
+    with open_session(db) as deciding:
         decide_uncommitted(deciding, LINUCB)
         assert answer_of(react(service, reaction)) == (404, "unknown_decision")
         deciding.commit()
@@ -74,10 +76,10 @@ def test_reaction_while_its_decision_is_committed(db: Engine, command: str, stat
         "reward": partial(learn, commands=[DecisionRewardCommand("ada", UUID(D), "t1", 1.0, NOW)]),
         "amend": partial(correct, commands=[CorrectCommand("ada", UUID(D), 1.0, NOW)]),
     }
-    with db.connect() as reacting, reacting.begin():
+    with open_session(db) as reacting, reacting.begin():
         after(reacting, statement, lambda: decided(db))
         [outcome] = command_of[command](reacting)
-    with db.begin() as connection:
+    with writing(db) as connection:
         [again] = command_of[command](connection)
     assert not isinstance(again, Exception)
     assert again.applied == isinstance(outcome, UnknownDecisionError)
@@ -92,9 +94,9 @@ def test_batch_while_a_named_decision_is_committed(db: Engine) -> None:
         RewardCommand("ada", EPSILON_GREEDY, "t1", 0.5, NOW, Moment(9, 2), Task(False, 0.0, 1)),
         DecisionRewardCommand("ada", UUID(D), "t1", 1.0, NOW),
     ]
-    with db.begin() as connection:
+    with writing(db) as connection:
         states.lock_or_create_states(connection, [StateKey("ada", EPSILON_GREEDY)])
-    with db.connect() as reacting, reacting.begin():
+    with open_session(db) as reacting, reacting.begin():
         after(reacting, 1, lambda: decided(db))
         tied, named = learn(reacting, commands)
     assert not isinstance(tied, Exception)
@@ -116,7 +118,7 @@ def test_decision_id_in_use_by_an_open_transaction(
     """The second request waits; it is a conflict if the first commits, and makes the decision if not."""
     [other] = DOORS.keys() - {policy}
     with ThreadPoolExecutor() as clients:
-        with db.connect() as deciding:
+        with open_session(db) as deciding:
             decide_uncommitted(deciding, other)
             waiting = clients.submit(service.client.post, f"/score{DOORS[policy]}", json=calls.score(decision_id=D))
             wait_until_blocked(db, 1)
@@ -160,7 +162,7 @@ def test_idempotency_key_in_use_by_an_open_transaction(
         "ada", other, "t1", 1.0, NOW, Moment(9, 2), Task(False, 0.0, 1), IdempotencyKey("a", bytes(32))
     )
     with ThreadPoolExecutor() as clients:
-        with db.connect() as learning:
+        with open_session(db) as learning:
             learn(learning, [command])
             waiting = clients.submit(post_with_key, service, policy)
             wait_until_blocked(db, 1)
@@ -212,7 +214,7 @@ def test_first_calls_of_two_kinds(
         "reset": partial(post, "/reset/ada"),
     }
     with ThreadPoolExecutor() as clients:
-        with db.connect() as creating:
+        with open_session(db) as creating:
             # A row of the same key that is not committed: every call finds none, and waits to insert one.
             states.lock_or_create_states(creating, [ADA])
             answers = [clients.submit(service.client.post, "/score", json=calls.score(decision_id=D))]
@@ -235,7 +237,7 @@ def test_first_calls_of_two_kinds(
 def test_first_call_and_erasure(service: Service, db: Engine, *, goes_through: bool) -> None:
     """The decision is erased as a whole, or starts the user anew as a whole."""
     with ThreadPoolExecutor() as clients:
-        with db.connect() as creating:
+        with open_session(db) as creating:
             states.lock_or_create_states(creating, [ADA])
             scored = clients.submit(service.client.post, "/score", json=calls.score(decision_id=D))
             wait_until_blocked(db, 1)
@@ -253,7 +255,7 @@ def test_first_call_and_erasure(service: Service, db: Engine, *, goes_through: b
 def test_first_rewards(service: Service, second_service: Service, db: Engine, *, goes_through: bool) -> None:
     """Both rewards count, one after the other."""
     with ThreadPoolExecutor() as clients:
-        with db.connect() as creating:
+        with open_session(db) as creating:
             states.lock_or_create_states(creating, [ADA])
             answers = [
                 clients.submit(at.client.post, "/reward", json=calls.reward(value=value))
@@ -269,7 +271,7 @@ def test_first_rewards(service: Service, second_service: Service, db: Engine, *,
 # Helpers
 
 
-def decide_uncommitted(connection: Connection, policy: str) -> None:
+def decide_uncommitted(connection: Writing, policy: str) -> None:
     """Make the decision D of ada, for t1, and leave the transaction open."""
     candidates = [Candidate("t1", "s", Task(is_overdue=False, task_age_days=0.0, priority=1))]
     command = DecideCommand("ada", policy, UUID(D), NOW, Moment(9, 2), candidates, bytes(32))
@@ -278,7 +280,7 @@ def decide_uncommitted(connection: Connection, policy: str) -> None:
 
 def decided(db: Engine) -> None:
     """Make the same decision, and commit it."""
-    with db.begin() as connection:
+    with writing(db) as connection:
         decide_uncommitted(connection, LINUCB)
 
 
@@ -296,7 +298,7 @@ def post_with_key(service: Service, policy: str) -> Any:  # noqa: ANN401 - a res
 
 def pulls(db: Engine) -> dict[str, int]:
     """Return the decisions of each policy that has a state, as the state counts them."""
-    with db.begin() as connection:
+    with writing(db) as connection:
         return {policy: state.pulls for policy, state in states.read_states(connection, "ada").items()}
 
 
@@ -322,7 +324,7 @@ def after(connection: Connection, place: int, disturb: Callable[[], None]) -> No
 @contextmanager
 def holding_name(db: Engine, table: str, name: dict[str, Any]) -> Iterator[None]:
     """Insert a copy of a row under this name, and roll it back at the end of the block."""
-    with db.connect() as holder:
+    with open_session(db) as holder:
         holder.execute(
             text(
                 f"INSERT INTO oo_ml.{table} SELECT (jsonb_populate_record(t, CAST(:name AS jsonb))).*"  # noqa: S608

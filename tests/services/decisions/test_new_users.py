@@ -15,6 +15,7 @@ from oo_ml.storage.states import StateKey
 from tests import calls
 from tests.conftest import Serve
 from tests.gates import count_blocked, scalar
+from tests.sessions import open_session
 from tests.waiting import until
 
 
@@ -23,7 +24,7 @@ def test_no_deadlock_with_new_users(serve: Serve, db: Engine, path: str, item: C
     """A batch knows ben and creates ada and dan, while a second batch wants ada and ben: both succeed."""
     service = serve()
     service.client.post("/score", json=calls.score("ben"))
-    with ThreadPoolExecutor(2) as clients, db.connect() as ada, db.connect() as dan, refusals() as seen:
+    with ThreadPoolExecutor(2) as clients, open_session(db) as ada, open_session(db) as dan, refusals() as seen:
         for maker, user_id in ((ada, "ada"), (dan, "dan")):
             states.lock_or_create_states(maker, [StateKey(user_id, LINUCB)])
         first = clients.submit(service.client.post, path, json={"items": [item(one) for one in ("ada", "ben", "dan")]})

@@ -9,6 +9,7 @@ from oo_ml.services.evaluation.log import Question, evaluate, walk_log
 from oo_ml.services.evaluation.results import Evaluation, Part, conclude
 from oo_ml.storage.user_ranges import UserRange
 from tests.conftest import make_settings
+from tests.sessions import writing
 from tests.superuser import superuser
 
 
@@ -24,7 +25,7 @@ def found(db: Engine, target: Target, **options: Any) -> Part:  # noqa: ANN401 -
 
 def rows(db: Engine, statement: str, **parameters: object) -> list[Any]:
     """Return what a query gives."""
-    with db.begin() as connection:
+    with writing(db) as connection:
         return list(connection.execute(text(statement), parameters))
 
 
@@ -36,5 +37,5 @@ def run(db: Engine, statement: str, **parameters: object) -> None:
 
 def found_of(db: Engine, target: Target, *users: UserRange, **options: Any) -> list[Part]:  # noqa: ANN401
     """Look at some people's decisions."""
-    with db.begin() as connection:
+    with writing(db) as connection:
         return evaluate(connection, users, question=Question(target), **options)

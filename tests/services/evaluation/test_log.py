@@ -17,6 +17,7 @@ from oo_ml.services.users.erase import erase
 from oo_ml.storage.user_ranges import ALL_USERS, UserRange
 from tests.conftest import make_settings
 from tests.services.evaluation.evaluating import found_of, look, rows, run
+from tests.sessions import writing
 from tests.simulated_users import CERTAIN, NOON, SimulatedUsers
 
 REWARDED: Final = "SELECT reward FROM oo_ml.feature_history WHERE policy = '{}' AND reward IS NOT NULL"
@@ -125,7 +126,7 @@ def test_erased_user(db: Engine) -> None:
     for user_id in ("ada", "ben", "cleo"):
         for _ in range(5):
             simulated.react(simulated.decide(user_id))
-    with db.begin() as connection:
+    with writing(db) as connection:
         erase(connection, ["ben"])
     simulated.react(simulated.decide("ben"))
     evaluation = look(db, OwnPolicy(Rule(0.3, 0.7)))
@@ -171,7 +172,7 @@ def test_prompt_version_of_candidates(db: Engine) -> None:
 def write(db: Engine, tip_id: str, version: str, at: datetime) -> None:
     """Let a model write ada a tip."""
     generation = UUID(int=int(at.timestamp() * 1000) << 80)
-    with db.begin() as connection:
+    with writing(db) as connection:
         for statement in (
             """
             INSERT INTO oo_ml.generations (

@@ -21,10 +21,12 @@ from oo_ml.services.audit.verify import verify
 from oo_ml.services.upkeep.default_rewards import give_default_rewards
 from oo_ml.services.walk import walk_all
 from oo_ml.storage import states
+from oo_ml.storage.postgres.sessions import Writing
 from tests.conftest import make_settings
 from tests.services.lives.reference_user import Answer, Person
 from tests.services.reference_policies import ALPHA, DOORS, SHARES, Json, alike
 from tests.serving import Service, serving
+from tests.sessions import writing
 
 SETTINGS: Final = make_settings(alpha=ALPHA, exploration=SHARES[LINUCB], epsilon=SHARES[EPSILON_GREEDY])
 # Long enough that all there is is due, not so long that what comes next would lie before what was seen to.
@@ -85,7 +87,7 @@ class Reacted:
 class Stage:
     """The service that all lives share, and the upkeep that gives default rewards beside it."""
 
-    def __init__(self, url: str, db: Engine, worker: Pool, running: ExitStack) -> None:
+    def __init__(self, url: str, db: Engine, worker: Pool[Writing], running: ExitStack) -> None:
         self.db = db
         self.worker = worker
         self.numbers = count()
@@ -275,7 +277,7 @@ class Life(RuleBasedStateMachine):
     def all_is_known(self) -> None:
         """Compare stats, decisions and the rows with the model."""
         for person in self.people.values():
-            with self.stage.db.begin() as connection:
+            with writing(self.stage.db) as connection:
                 stored = states.read_states(connection, person.user_id)
             self._same(sorted(stored), sorted(person.epochs))
             for policy, state in stored.items():

@@ -11,7 +11,7 @@ from uuid import UUID
 
 import numpy as np
 import pytest
-from sqlalchemy import Connection, Engine, event, text
+from sqlalchemy import Engine, event, text
 
 from oo_ml.domain.experiments import FLOOR
 from oo_ml.domain.features import Moment, Task
@@ -25,9 +25,11 @@ from oo_ml.services.prompts.traffic import Offer, PickCommand, find_offers, pick
 from oo_ml.storage import generations, prompts
 from oo_ml.storage.generations import GenerationRow, TipRow
 from oo_ml.storage.postgres import engine
+from oo_ml.storage.postgres.sessions import Writing
 from tests.candidates import Candidate
 from tests.conftest import make_settings
 from tests.gates import scalar, wait_until_blocked
+from tests.sessions import open_session, writing
 
 NOON = datetime(2026, 11, 23, 12, tzinfo=UTC)
 V1, V2, V3 = "v1", "v2-mentor", "v3-few-shot"
@@ -38,14 +40,14 @@ CHI_SQUARE = 18.4
 def weights(db: Engine, **given: float) -> None:
     """Give versions weights, by the beginnings of their names."""
     names = {name.split("-")[0]: name for name in (V1, V2, V3)}
-    with db.begin() as connection:
+    with writing(db) as connection:
         outcomes = weigh(connection, [WeighCommand(names[name], weight) for name, weight in given.items()])
     assert [one.weight for one in outcomes if not isinstance(one, OoMlError)] == list(given.values())
 
 
 def take_out(db: Engine, version: str) -> None:
     """Retire a version."""
-    with db.begin() as connection:
+    with writing(db) as connection:
         retire(connection, [version], retired_at=NOON)
 
 
@@ -59,7 +61,7 @@ def picks(
 ) -> list[tuple[str, float]]:
     """Pick for generations with these numbers; return versions and probabilities."""
     given = make_settings(**settings)
-    with db.begin() as connection:
+    with writing(db) as connection:
         commands = [PickCommand(user_id, UUID(int=number), NOON, named) for number in numbers]
         return [shown(outcome) for outcome in pick(connection, commands, settings=given)]
 
@@ -117,10 +119,10 @@ def test_what_is_published_has_no_traffic(db: Engine) -> None:
     """Not even beside the weights of others; with a weight it has."""
     weights(db, v1=1)
     text_of_it = {"description": "", "system_template": "Be brief.", "user_template": "{{ n }} tips."}
-    with db.begin() as connection:
+    with writing(db) as connection:
         publish(connection, [draft(version="v4", published_at=NOON, **text_of_it)])
     assert set(picks(db, range(20))) == {(V1, 1.0)}
-    with db.begin() as connection:
+    with writing(db) as connection:
         weigh(connection, [WeighCommand("v4", 3)])
     assert set(picks(db, range(20))) == {(V1, 0.25), ("v4", 0.75)}
 
@@ -140,7 +142,7 @@ def test_traffic_is_what_a_call_gets(db: Engine) -> None:
     weights(db, v2=1, v3=3)
     take_out(db, V1)
     for configured, expected in [("", [0, 0.25, 0.75]), (V2, [0, 1, 0]), ("auto", [0, 0.5, 0.5]), (V1, [0, 0, 0])]:
-        with db.begin() as connection:
+        with writing(db) as connection:
             [listing] = traffic(connection, [None], settings=make_settings(tip_prompt_version=configured))
         assert [offer.prompt.version for offer in listing] == [V1, V2, V3]
         assert [offer.probability for offer in listing] == pytest.approx(expected, abs=0.03)
@@ -151,7 +153,7 @@ def test_traffic_is_what_a_call_gets(db: Engine) -> None:
 
 def kept(db: Engine) -> list[Any]:
     """Return who keeps what."""
-    with db.begin() as connection:
+    with writing(db) as connection:
         return [
             tuple(row) for row in connection.execute(text("SELECT * FROM oo_ml.prompt_assignments ORDER BY user_id"))
         ]
@@ -226,7 +228,7 @@ def test_fifty_first_calls_at_once_get_one_version(database_url: str, db: Engine
 
     crowded = engine.create(database_url, settings, threads=CROWD)
     with ThreadPoolExecutor(CROWD) as threads:
-        with db.connect() as first:
+        with open_session(db) as first:
             prompts.assign(first, "ada", V1, 1.0, NOON)
             calls = [threads.submit(first_call, number) for number in range(CROWD)]
             wait_until_blocked(db, CROWD)
@@ -253,7 +255,7 @@ def test_fifty_calls_at_once_leave_a_version_that_is_not_in_use(database_url: st
 
     crowded = engine.create(database_url, settings, threads=CROWD)
     with ThreadPoolExecutor(CROWD) as threads:
-        with db.begin() as other:
+        with writing(db) as other:
             other.execute(text("SELECT FROM oo_ml.prompt_assignments FOR UPDATE"))
             calls = [threads.submit(call, number) for number in range(CROWD)]
             wait_until_blocked(db, CROWD)
@@ -297,9 +299,9 @@ def test_keeping_assigns_parameters_alone(db: Engine) -> None:
 def test_who_comes_second_waits_for_the_first_and_gets_the_same(db: Engine) -> None:
     """Whatever they drew: the first has not committed yet when the second asks."""
     with ThreadPoolExecutor(1) as other:
-        with db.connect() as first, first.begin():
+        with open_session(db) as first, first.begin():
             assert prompts.assign(first, "ada", V2, 0.25, NOON) == (V2, 0.25)
-            with db.begin() as connection:
+            with writing(db) as connection:
                 prompts.set_weight(connection, V2, 1)
             second = other.submit(keep, db, V3)
             wait_until_blocked(db, 1)
@@ -308,7 +310,7 @@ def test_who_comes_second_waits_for_the_first_and_gets_the_same(db: Engine) -> N
 
 def keep(db: Engine, version: str) -> tuple[str, float]:
     """Ask for ada to keep a version."""
-    with db.begin() as connection:
+    with writing(db) as connection:
         return prompts.assign(connection, "ada", version, 0.75, NOON)
 
 
@@ -321,7 +323,7 @@ PARAMETERS = Parameters(alpha=1.0, epsilon=0.0, exploration=0.4)
 class World:
     """People who are shown tips of versions, through the services, and like some better than others."""
 
-    def __init__(self, connection: Connection) -> None:
+    def __init__(self, connection: Writing) -> None:
         self.connection = connection
         self.count = 0
 
@@ -356,7 +358,7 @@ class World:
 @pytest.fixture
 def world(db: Engine) -> Iterator[World]:
     """Nobody has been shown anything."""
-    with db.begin() as connection:
+    with writing(db) as connection:
         yield World(connection)
 
 

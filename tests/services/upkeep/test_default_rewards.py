@@ -28,6 +28,7 @@ from tests.candidates import Candidate
 from tests.conftest import make_settings
 from tests.gates import holding_state, scalar, wait_until_blocked
 from tests.migrations.rows import uuid7
+from tests.sessions import writing
 from tests.superuser import superuser, tamper
 
 HOUR = timedelta(hours=1)
@@ -59,7 +60,7 @@ class Decider:
     def decide_many(self, ago: Sequence[timedelta], user_ids: Sequence[str], policy: str = LINUCB) -> list[Made]:
         """Make decisions, in one transaction."""
         commands = [self._command(NOW - before, user, policy) for before, user in zip(ago, user_ids, strict=True)]
-        with self._db.begin() as connection:
+        with writing(self._db) as connection:
             decide(connection, commands, parameters=Parameters(alpha=1.0, epsilon=0.0))
         return [Made(command.user_id, command.decision_id) for command in commands]
 
@@ -77,7 +78,7 @@ def decider(db: Engine) -> Decider:
 
 def react(db: Engine, made: Made, reward: float = 1.0) -> None:
     """React to a decision, as a user does."""
-    with db.begin() as connection:
+    with writing(db) as connection:
         learn(connection, [DecisionRewardCommand(made.user_id, made.decision_id, "t1", reward, NOW)])
 
 
@@ -98,7 +99,7 @@ def give(
 
 def kinds(db: Engine) -> dict[UUID, tuple[float | None, str | None]]:
     """Return the reward of each decision, and its kind."""
-    with db.begin() as connection:
+    with writing(db) as connection:
         rows = connection.execute(text("SELECT decision_id, reward, reward_kind FROM oo_ml.feature_history"))
         return {row.decision_id: (row.reward, row.reward_kind) for row in rows}
 
@@ -111,7 +112,7 @@ def done_until(db: Engine) -> Any:  # noqa: ANN401 - a time, or none
 @contextmanager
 def held(db: Engine) -> Iterator[None]:
     """Hold the row of the task, as another process does."""
-    with db.begin() as connection:
+    with writing(db) as connection:
         connection.execute(text("SELECT FROM oo_ml.upkeep WHERE task = 'default-rewards' FOR UPDATE"))
         yield
 
@@ -124,7 +125,7 @@ def test_default_reward_of_overdue_decisions(database_url: str, db: Engine, deci
     react(db, rewarded)
     react(db, retracted)
     react(db, zero, 0.0)
-    with db.begin() as connection:
+    with writing(db) as connection:
         correct(connection, [CorrectCommand("ada", retracted.decision_id, None, NOW)])
     assert give(database_url) == Defaults(2)
     assert kinds(db) == {
@@ -198,7 +199,7 @@ def test_change_of_the_wait(database_url: str, db: Engine, decider: Decider) -> 
 
 def test_no_decisions(database_url: str, db: Engine) -> None:
     """Without decisions, and without partitions, a run does nothing and is recorded."""
-    with db.begin() as connection:
+    with writing(db) as connection:
         months = partitions.layout(connection).months
     for month in months:
         tamper(db, f"DROP TABLE oo_ml.feature_history_{month:%Y_%m}")
@@ -231,7 +232,7 @@ def test_reaction_between_look_and_lock(database_url: str, db: Engine, decider: 
 def test_default_reward_after_reset(database_url: str, db: Engine, decider: Decider) -> None:
     """The entry goes into the ledger of the decision's epoch, and the new epoch stays empty."""
     made = decider.decide(3 * HOUR)
-    with db.begin() as connection:
+    with writing(db) as connection:
         reset(connection, ["ada"])
     assert give(database_url) == Defaults(1)
     assert kinds(db) == {made.decision_id: (-0.25, "default")}
@@ -243,7 +244,7 @@ def test_decision_without_state(database_url: str, db: Engine, decider: Decider)
     """A decision whose state was deleted is skipped; the others get their rewards, and the run ends."""
     lost = decider.decide_many([3 * HOUR] * 7, ["ada"] * 7)
     decider.decide(3 * HOUR, "ben")
-    with db.begin() as connection:
+    with writing(db) as connection:
         connection.execute(text("DELETE FROM oo_ml.policy_state WHERE user_id = 'ada'"))
     assert give(database_url, limit=3) == Defaults(1)
     assert {kinds(db)[made.decision_id] for made in lost} == {(None, None)}
@@ -269,7 +270,7 @@ def test_broken_decision(
     users = [f"user {number}" for number in range(30)]
     made = decider.decide_many([5 * HOUR - number * SECOND for number in range(30)], users)
     broken = [made[3].decision_id, made[18].decision_id]
-    with db.begin() as connection:
+    with writing(db) as connection:
         connection.execute(text(statement), [{"broken": decision_id} for decision_id in broken])
     assert give(database_url, limit=limit) == Defaults(28, failed=tuple(broken))
     assert {one.decision_id for one in made if kinds(db)[one.decision_id] == (None, None)} == set(broken)
@@ -288,13 +289,13 @@ def test_broken_decision(
 def test_repaired_decision(database_url: str, db: Engine, decider: Decider) -> None:
     """After the stored time is cleared, as docs/operations.md says, a repaired decision gets its reward."""
     made = decider.decide(30 * HOUR)
-    with db.begin() as connection:
+    with writing(db) as connection:
         connection.execute(text("UPDATE oo_ml.feature_history SET x = '{1,2}'"))
     assert give(database_url) == Defaults(0, failed=(made.decision_id,))
-    with db.begin() as connection:
+    with writing(db) as connection:
         connection.execute(text("UPDATE oo_ml.feature_history SET x = '{1,2,3,4,5}'"))
     assert give(database_url) == Defaults(0)
-    with db.begin() as connection:
+    with writing(db) as connection:
         connection.execute(text("UPDATE oo_ml.upkeep SET done_until = NULL WHERE task = 'default-rewards'"))
     assert give(database_url) == Defaults(1)
     assert kinds(db) == {made.decision_id: (-0.25, "default")}
@@ -311,7 +312,7 @@ def test_look_that_fails(database_url: str, db: Engine, decider: Decider) -> Non
 def test_missing_row_of_the_task(database_url: str, db: Engine, decider: Decider) -> None:
     """If the task's row is missing, as after a restore of other rows, it is created."""
     made = decider.decide(3 * HOUR)
-    with db.begin() as connection:
+    with writing(db) as connection:
         connection.execute(text("DELETE FROM oo_ml.upkeep"))
     assert give(database_url) == Defaults(1)
     assert kinds(db) == {made.decision_id: (-0.25, "default")}
@@ -323,22 +324,22 @@ def test_missing_row_of_the_task(database_url: str, db: Engine, decider: Decider
 def test_statement_counts(db: Engine, decider: Decider) -> None:
     """A look takes three statements, and a user's rewards four, however many decisions there are."""
     made = decider.decide_many([3 * HOUR] * 40, ["ada"] * 40)
-    with db.begin() as connection:
+    with writing(db) as connection:
         connection.execute(text("UPDATE oo_ml.upkeep SET done_until = :then"), {"then": NOW - WAIT - HOUR})
     statements: list[str] = []
     event.listen(db, "before_cursor_execute", lambda *args: statements.append(args[2]))
-    with db.begin() as connection:
+    with writing(db) as connection:
         [found] = look(connection, [LookCommand(NOW, WAIT)])
     assert found is not None
     assert len(found.overdue) == 40
     assert len(statements) == 3
     statements.clear()
-    with db.begin() as connection:
+    with writing(db) as connection:
         [given] = default_rewards.give(connection, [GiveCommand(list(found.overdue), 0.0, NOW)])
     assert given == [DecisionKey(one.user_id, one.decision_id) for one in made]
     assert len(statements) == 4
     statements.clear()
-    with db.begin() as connection:
+    with writing(db) as connection:
         assert look(connection, [LookCommand(NOW, WAIT)]) == [Look({}, None, NOW - WAIT - HOUR)]
     assert len(statements) == 3
 
@@ -346,7 +347,7 @@ def test_statement_counts(db: Engine, decider: Decider) -> None:
 def writers(db: Engine, table: str) -> list[tuple[str, int]]:
     """Each user with the number of transactions that wrote the user's rows; and all users with that of all rows."""
     count = f"SELECT coalesce(user_id, 'all'), count(DISTINCT xmin::text) FROM oo_ml.{table} GROUP BY CUBE (user_id)"  # noqa: S608
-    with db.begin() as connection:
+    with writing(db) as connection:
         rows = connection.execute(text(count))
         return sorted((user_id, transactions) for user_id, transactions in rows)
 

@@ -27,6 +27,7 @@ from tests.faults.proxy import Proxy
 from tests.gates import holding_state, scalar, wait_until_blocked
 from tests.migrations.rows import insert_decision, partition_of, uuid7
 from tests.serving import serving
+from tests.sessions import writing
 from tests.superuser import tamper
 from tests.waiting import until
 
@@ -60,7 +61,7 @@ def name(month: datetime) -> str:
 
 def attached(db: Engine) -> list[str]:
     """Return the attached partitions."""
-    with db.begin() as connection:
+    with writing(db) as connection:
         return [name(month) for month in partitions.layout(connection).months]
 
 
@@ -205,7 +206,7 @@ def test_months_made_concurrently(db: Engine) -> None:
 
 
 def _made(db: Engine) -> list[str]:
-    with db.begin() as connection:
+    with writing(db) as connection:
         return partitions.make_ahead(connection, NOW)
 
 
@@ -318,7 +319,7 @@ def test_service_stops_during_upkeep(database_url: str, db: Engine) -> None:
     with ExitStack() as until_stopped:
         with serving(settings, database_url) as service:
             # So that no default reward is given before the user's state is locked.
-            with db.begin() as other:
+            with writing(db) as other:
                 other.execute(text("SELECT FROM oo_ml.upkeep WHERE task = 'default-rewards' FOR UPDATE"))
                 service.client.post("/score", json=calls.score())
                 until_stopped.enter_context(holding_state(db, "ada", LINUCB))

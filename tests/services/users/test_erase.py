@@ -26,6 +26,7 @@ from tests.services.sample_users import detach_the_past, live, rows_of, rows_of_
 from tests.services.scenario import teach
 from tests.services.upkeep.daily_sums.counting import count
 from tests.serving import Service
+from tests.sessions import open_session, writing
 from tests.waiting import until
 
 ADA = {
@@ -41,7 +42,7 @@ NOBODY = dict.fromkeys(ADA, 0)
 
 def erase_users(db: Engine, *user_ids: str) -> list[dict[str, int]]:
     """Erase users in one transaction."""
-    with db.begin() as connection:
+    with writing(db) as connection:
         return erase(connection, user_ids)
 
 
@@ -50,7 +51,7 @@ def test_erasure(db: Engine) -> None:
     live(db)
     teach(db, "adalbert")
     write(db, "adalbert", 9)
-    with db.begin() as connection:
+    with writing(db) as connection:
         score(connection, scores(1, 5, ["adalbert"]))
     before = rows_of_others(db, "ada")
     assert sum(map(len, rows_of(db, "adalbert").values())) > 10
@@ -59,7 +60,7 @@ def test_erasure(db: Engine) -> None:
     assert rows_of(db, "ada") == {}
     assert rows_of_others(db, "ada") == before
     assert erase_users(db, "ada") == [NOBODY]
-    with db.begin() as connection:
+    with writing(db) as connection:
         [report] = verify(connection, [ALL_USERS])
     assert report.difference is None
 
@@ -165,7 +166,7 @@ def test_decision_that_waits_for_an_erasure(service: Service, db: Engine, path: 
 def test_first_decision_under_way(db: Engine) -> None:
     """An erasure waits for the first decision of a new user, who has no state to lock yet, and erases it."""
     with ThreadPoolExecutor(1) as other:
-        with db.connect() as first:
+        with open_session(db) as first:
             score(first, scores(1, 1, ["ada"]))
             gone = other.submit(erase_users, db, "ada")
             wait_until_blocked(db, 1)
@@ -176,9 +177,9 @@ def test_first_decision_under_way(db: Engine) -> None:
 
 def test_lock_order(db: Engine) -> None:
     """A decision during the deletion of rows waits for the state, and holds no lock that the erasure needs."""
-    with db.begin() as connection:
+    with writing(db) as connection:
         states.lock_or_create_states(connection, [StateKey("ada", LINUCB)])
-    with ThreadPoolExecutor() as others, db.connect() as connection:
+    with ThreadPoolExecutor() as others, open_session(db) as connection:
         erase(connection, ["ada"])
         waiting = others.submit(teach, db, "ada")
         wait_until_blocked(db, 1)
@@ -193,7 +194,7 @@ def test_lock_order(db: Engine) -> None:
 @contextmanager
 def counting(db: Engine) -> Iterator[None]:
     """Be in the middle of a step of counting, until the block ends."""
-    with db.begin() as connection:
+    with writing(db) as connection:
         [step] = daily_sums.count(connection, [CountCommand(datetime.now(UTC))])
         assert not step.is_busy
         yield

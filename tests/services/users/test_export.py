@@ -24,6 +24,7 @@ from tests.api.users.test_users import AWKWARD
 from tests.services.decisions.test_batches import score, scores
 from tests.services.sample_users import LEAST, TABLES, detach_the_past, export_user, live, parse_export, write
 from tests.services.scenario import NOON, decision, teach
+from tests.sessions import writing
 from tests.superuser import tamper
 
 HEAD = ["format", "format_version", "release", "schema", "exported_at", "user_id", "history_from"]
@@ -39,7 +40,7 @@ ORDER = {
 
 def stored(db: Engine, table: str, user_id: str) -> list[dict[str, Any]]:
     """Return a user's rows as PostgreSQL writes them, in the order of the export."""
-    with db.begin() as connection:
+    with writing(db) as connection:
         rows = connection.scalars(
             text(f"SELECT to_jsonb(t)::text FROM oo_ml.{table} AS t WHERE user_id = :user ORDER BY {ORDER[table]}"),  # noqa: S608
             {"user": user_id},
@@ -70,7 +71,7 @@ def test_rows_and_columns(db: Engine, user_id: str) -> None:
 
 def test_types_of_columns(db: Engine) -> None:
     """Every table with a user_id is exported, and a replay can read back every type of column in it."""
-    with db.begin() as connection:
+    with writing(db) as connection:
         found = personal_data.find_tables(connection)
     assert {one.name for one in found} == {
         table.name for table in declared.metadata.sorted_tables if "user_id" in table.columns
@@ -102,7 +103,7 @@ def test_detached_months(db: Engine) -> None:
     detach_the_past(db)
     # Detached before the release that brought this column.
     tamper(db, "ALTER TABLE oo_ml.feature_history_1970_01 DROP COLUMN request_digest")
-    with db.begin() as connection:
+    with writing(db) as connection:
         score(connection, scores(1, 3, ["ada"]))
     after = parse_export(export_user(db, "ada"))
     assert (before["history_from"], after["history_from"]) == (None, "1970-02-01T00:00:00.000000Z")
@@ -150,10 +151,10 @@ def test_several_users(db: Engine) -> None:
 
 def test_memory(db: Engine) -> None:
     """The export of 3,000 decisions is written to a file while it is read, and never held in memory."""
-    with db.begin() as connection:
+    with writing(db) as connection:
         score(connection, scores(1, 3000, ["ada"]))
     service = partial(export, exported_at=NOON)
-    with db.begin() as connection:
+    with writing(db) as connection:
         tracemalloc.start()
         [file] = service(connection, ["ada"])
         _, peak = tracemalloc.get_traced_memory()

@@ -39,6 +39,7 @@ from tests.services.sample_users import (
 )
 from tests.services.scenario import NOON, teach
 from tests.services.users.test_export import ORDER, stored
+from tests.sessions import open_session, writing
 from tests.superuser import tamper
 
 SELF = "The export contradicts itself: linucb-v1, "
@@ -57,7 +58,7 @@ def test_replay_on_another_database(db: Engine, other_db: Engine, user_id: str) 
     """Every row is the same in the same order, bit for bit, and so is an export of the other database."""
     live(db)
     teach(other_db, "somebody")
-    with other_db.begin() as connection:
+    with writing(other_db) as connection:
         score(connection, scores(1, 10, ["somebody"]))
     before = export_user(db, user_id)
     done = replay_bytes(other_db, before)
@@ -69,9 +70,9 @@ def test_replay_on_another_database(db: Engine, other_db: Engine, user_id: str) 
     for table in ("feature_history", "reward_ledger"):
         others = scalar(other_db, f"SELECT max(position) FROM oo_ml.{table} WHERE user_id = 'somebody'")  # noqa: S608
         assert all(row["position"] > others for row in stored(other_db, table, user_id))
-    with db.begin() as here, other_db.begin() as there:
+    with writing(db) as here, writing(other_db) as there:
         assert features(there, [user_id]) == features(here, [user_id])
-    with other_db.begin() as connection:
+    with writing(other_db) as connection:
         [report] = verify(connection, [UserRange.of(user_id)])
     assert report.difference is None
 
@@ -83,7 +84,7 @@ def _bits(db: Engine, user_id: str) -> list[Any]:
             array_send(a), array_send(b), last_updated
         FROM oo_ml.policy_state WHERE user_id = :user ORDER BY policy
     """
-    with db.begin() as connection:
+    with writing(db) as connection:
         return list(connection.execute(text(statement), {"user": user_id}))
 
 
@@ -92,7 +93,7 @@ def test_decisions_and_rewards_after_a_replay(db: Engine, other_db: Engine) -> N
     live(db)
     replay_bytes(other_db, export_user(db, "ada"))
     for one in (db, other_db):
-        with one.begin() as connection:
+        with writing(one) as connection:
             score(connection, scores(5, 20, ["ada"]))
             learn(connection, [command for command in rewards(6, 60) if command.user_id == "ada"])
     assert _bits(other_db, "ada") == _bits(db, "ada")
@@ -112,7 +113,7 @@ def test_second_replay(db: Engine, other_db: Engine) -> None:
 
 def _places(db: Engine) -> list[Any]:
     """Return the place of each row, and the transaction that wrote it."""
-    with db.begin() as connection:
+    with writing(db) as connection:
         return [
             connection.execute(text(f"SELECT ctid, xmin FROM oo_ml.{table} ORDER BY 1")).all()  # noqa: S608
             for table in sorted(ORDER)
@@ -142,7 +143,7 @@ def give(url: str, now: datetime) -> Defaults:
 
 def set_upkeep(db: Engine, task: str, done_until: datetime | None) -> None:
     """Set the time up to which a task of upkeep is done."""
-    with db.begin() as connection:
+    with writing(db) as connection:
         statement = "UPDATE oo_ml.upkeep SET done_until = :done_until WHERE task = :task"
         connection.execute(text(statement), {"task": task, "done_until": done_until})
 
@@ -158,7 +159,7 @@ def test_decisions_that_retention_removed(db: Engine, other_db: Engine, here: da
     assert replay_bytes(other_db, content).rows == {**ADA, "feature_history": 0}
     needs_it = here is None or here == datetime(1970, 1, 1, tzinfo=UTC)
     assert scalar(other_db, RETENTION) == (FEBRUARY if needs_it else here)
-    with other_db.begin() as connection:
+    with writing(other_db) as connection:
         assert verify(connection, [UserRange.of("ada")])[0].difference is None
     assert replay_bytes(other_db, content).unchanged
 
@@ -168,7 +169,7 @@ def test_upkeep_that_was_not_restored(db: Engine, other_db: Engine) -> None:
     live(db)
     detach_the_past(db)
     tamper(db, "DROP TABLE oo_ml.feature_history_1970_01")
-    with other_db.begin() as connection:
+    with writing(other_db) as connection:
         connection.execute(text("DELETE FROM oo_ml.upkeep"))
     replay_bytes(other_db, export_user(db, "ada"))
     assert scalar(other_db, RETENTION) == FEBRUARY
@@ -230,7 +231,7 @@ def test_default_rewards_during_a_replay(db: Engine, other_db: Engine, other_dat
     live(db)
     set_upkeep(other_db, "default-rewards", NOON - timedelta(hours=1))
     later = NOON + timedelta(hours=3)
-    with open_export(BytesIO(export_user(db, "ada"))) as export, other_db.connect() as connection:
+    with open_export(BytesIO(export_user(db, "ada"))) as export, open_session(other_db) as connection:
         replay(connection, [export])
         assert give(other_database_url, later) == Defaults(0, is_busy=True)
         connection.commit()
@@ -243,7 +244,7 @@ def test_transaction_per_user(db: Engine, other_db: Engine) -> None:
     for user_id in ("ada", "ben"):
         replay_bytes(other_db, export_user(db, user_id))
     rows = " UNION ALL ".join(f"SELECT xmin::text AS writer, user_id FROM oo_ml.{table}" for table in ORDER)  # noqa: S608
-    with other_db.begin() as connection:
+    with writing(other_db) as connection:
         written = connection.execute(text(f"SELECT writer, array_agg(DISTINCT user_id) FROM ({rows}) AS r GROUP BY 1"))  # noqa: S608
         assert sorted(users for _, users in written) == [["ada"], ["ben"]]
 
@@ -266,7 +267,7 @@ def test_known_users(db: Engine, other_db: Engine, known: str) -> None:
         write(other_db, "ada", 4)
     else:
         replay_bytes(other_db, content)
-        with other_db.begin() as connection:
+        with writing(other_db) as connection:
             if known == "other reward":
                 connection.execute(text("UPDATE oo_ml.feature_history SET score = -0.0 WHERE tip_id = 't1'"))
             else:
@@ -277,7 +278,7 @@ def test_known_users(db: Engine, other_db: Engine, known: str) -> None:
     with pytest.raises(ReplayRefusedError, match=r"^'ada' is known here, but not as exported; erase the user first$"):
         replay_bytes(other_db, content)
     assert rows_of(other_db, "ada") == before
-    with other_db.begin() as connection:
+    with writing(other_db) as connection:
         erase(connection, ["ada"])
     assert replay_bytes(other_db, content) == Replayed(ADA, unchanged=False)
 
@@ -553,7 +554,7 @@ def test_pre_release_export(other_db: Engine) -> None:
         "policy_state": 2,
         "reward_ledger": 3,
     }
-    with other_db.begin() as connection:
+    with writing(other_db) as connection:
         [report] = verify(connection, [UserRange.of("ada")])
     assert (report.entries, report.difference) == (3, None)
     assert replay_bytes(other_db, content).unchanged
@@ -575,7 +576,7 @@ def test_columns_of_a_later_release(db: Engine, other_db: Engine) -> None:
 @pytest.mark.slow
 def test_memory(db: Engine, other_db: Engine) -> None:
     """An export of 3,000 decisions is read, written and compared a few rows at a time."""
-    with db.begin() as connection:
+    with writing(db) as connection:
         score(connection, scores(1, 3000, ["ada"]))
         learn(connection, [command for command in rewards(2, 600) if command.user_id == "ada"])
     content = export_user(db, "ada")

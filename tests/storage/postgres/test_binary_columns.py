@@ -26,6 +26,7 @@ from oo_ml.storage.postgres.binary_columns import (
     Times,
     Uuids,
 )
+from tests.sessions import writing
 
 TYPES: Final[dict[type[Column], str]] = {
     Texts: "text",
@@ -54,7 +55,7 @@ def column(kind: type[Column], values: Iterable[Any]) -> Column:
 
 def shown(db: Engine, sent: Column) -> object:
     """Return the array as PostgreSQL writes it."""
-    with db.begin() as connection:
+    with writing(db) as connection:
         statement = text(f"SELECT CAST(CAST(:sent AS {TYPES[type(sent)]}[]) AS text)")
         return connection.scalars(statement, {"sent": sent}).one()
 
@@ -66,7 +67,7 @@ def returned(db: Engine, sent: Column) -> list[Any]:
         FROM unnest(CAST(:sent AS {TYPES[type(sent)]}[])) WITH ORDINALITY AS sent (element, place)
         ORDER BY place
     """)  # noqa: S608 - a constant of this file
-    with db.begin() as connection:
+    with writing(db) as connection:
         return list(connection.scalars(statement, {"sent": sent}))
 
 
@@ -122,7 +123,7 @@ SPECIMENS: Final[list[tuple[type[Column], Sequence[Any], str]]] = [
 @pytest.mark.parametrize(("kind", "values", "literal"), SPECIMENS, ids=lambda value: getattr(value, "__name__", ""))
 def test_encoding_equals_literal(db: Engine, kind: type[Column], values: Sequence[Any], literal: str) -> None:
     """PostgreSQL reads the same values as from a literal, to the sign of a zero."""
-    with db.begin() as connection:
+    with writing(db) as connection:
         expected = connection.scalars(
             text(f"SELECT CAST(CAST(:literal AS {TYPES[kind]}[]) AS text)"), {"literal": literal}
         ).one()
@@ -134,7 +135,7 @@ def test_encoding_equals_literal(db: Engine, kind: type[Column], values: Sequenc
 @pytest.mark.parametrize("kind", TYPES)
 def test_empty_column(db: Engine, kind: type[Column]) -> None:
     """An empty column is an empty array of the right type, without a cast."""
-    with db.begin() as connection:
+    with writing(db) as connection:
         statement = text("SELECT CAST(pg_typeof(:sent) AS text), CAST(:sent AS text), cardinality(:sent)")
         told = connection.execute(statement, {"sent": column(kind, [])}).one()
     assert tuple(told) == (
@@ -209,7 +210,7 @@ def test_two_thousand_elements(db: Engine, kind: type[Column], value: Callable[[
     """PostgreSQL finds the array equal to one that it builds itself, and different if it is shifted by one."""
     statement = text(f"SELECT :sent = ARRAY(SELECT {sql} FROM generate_series(0, 1999) AS g (n) ORDER BY n)")  # noqa: S608
     values = [value(n) for n in range(2000)]
-    with db.begin() as connection:
+    with writing(db) as connection:
         assert connection.scalars(statement, {"sent": column(kind, values)}).one()
         assert not connection.scalars(statement, {"sent": column(kind, [*values[1:], values[0]])}).one()
 

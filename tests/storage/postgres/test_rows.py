@@ -16,6 +16,7 @@ from oo_ml.storage import decisions, ledger
 from oo_ml.storage.postgres.rows import Rows
 from oo_ml.storage.postgres.statements import Statement
 from oo_ml.storage.schema.column_types import Float8Array
+from tests.sessions import writing
 
 THINGS: Final = Table(
     "things",
@@ -99,7 +100,7 @@ def expected(rows: list[Thing]) -> list[tuple[Any, ...]]:
 
 def test_insert_of_every_type(db: Engine, sql: str) -> None:
     """Each value arrives in its row and column, with nulls, and arrays of any size keep their shape and bits."""
-    with db.begin() as connection:
+    with writing(db) as connection:
         connection.execute(text(sql))
         Statement(ROWS.insert_sql()).run(connection, ROWS.parameters(things()))
         assert stored(connection) == expected(things())
@@ -108,7 +109,7 @@ def test_insert_of_every_type(db: Engine, sql: str) -> None:
 def test_update_by_primary_key(db: Engine, sql: str) -> None:
     """An UPDATE sets the other columns of exactly the rows that it names, in whatever order they are given."""
     before, after = things(), things("other")
-    with db.begin() as connection:
+    with writing(db) as connection:
         connection.execute(text(sql))
         Statement(ROWS.insert_sql()).run(connection, ROWS.parameters(before))
         Statement(ROWS.update_sql()).run(connection, ROWS.parameters([after[3], after[0]]))
@@ -117,7 +118,7 @@ def test_update_by_primary_key(db: Engine, sql: str) -> None:
 
 def test_no_rows(db: Engine, sql: str) -> None:
     """A statement without rows writes nothing."""
-    with db.begin() as connection:
+    with writing(db) as connection:
         connection.execute(text(sql))
         Statement(ROWS.insert_sql()).run(connection, ROWS.parameters([]))
         assert stored(connection) == []
@@ -125,7 +126,7 @@ def test_no_rows(db: Engine, sql: str) -> None:
 
 def test_rows_are_numbered(db: Engine, sql: str) -> None:
     """`place` counts the rows from 1 in the order given, so that a statement can keep that order."""
-    with db.begin() as connection:
+    with writing(db) as connection:
         connection.execute(text(sql))
         statement = Statement(f"SELECT thing.place, thing.id FROM {ROWS.source} ORDER BY thing.place")  # noqa: S608
         found = statement.run(connection, ROWS.parameters(things()[::-1]))

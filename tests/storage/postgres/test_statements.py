@@ -8,6 +8,7 @@ from sqlalchemy import Connection, Engine, event, text
 from sqlalchemy.exc import DataError, DBAPIError
 
 from oo_ml.storage.postgres.statements import Statement
+from tests.sessions import writing
 
 PERCENT = {
     "alone": "SELECT '%'",
@@ -23,7 +24,7 @@ PERCENT = {
 def test_percent_sign(db: Engine, sql: str) -> None:
     """With and without parameters a percent sign means what it means in SQL."""
     raw: Any
-    with db.begin() as connection:
+    with writing(db) as connection:
         cursor = connection.connection.cursor()
         cursor.execute(sql)
         raw = cursor.fetchall()
@@ -76,7 +77,7 @@ def test_lost_connection(db: Engine) -> None:
     """A lost connection is invalidated, and the pool hands out another one."""
     with db.connect() as connection:
         [[backend]] = Statement("SELECT pg_backend_pid()").run(connection, {})
-        with db.begin() as other:
+        with writing(db) as other:
             other.execute(text("SELECT pg_terminate_backend(:backend, 20000)"), {"backend": backend})
         with pytest.raises(DBAPIError) as caught:
             Statement("SELECT 1").run(connection, {})

@@ -8,6 +8,7 @@ from sqlalchemy import Engine, text
 from oo_ml.services.database import single_worker
 from oo_ml.services.upkeep.daily_sums import Days, count_days
 from tests.conftest import make_settings
+from tests.sessions import writing
 from tests.waiting import until
 
 # The time at which the tests count; the views compare with the clock of the server.
@@ -40,5 +41,5 @@ def count_all(db: Engine, url: str, **limits: int) -> None:
 
 def read_uncounted(db: Engine) -> int:
     """Return the number of rows that are not counted yet."""
-    with db.begin() as connection:
+    with writing(db) as connection:
         return int(connection.scalar(text(_WAITING)) or 0)

@@ -19,6 +19,7 @@ from tests.gates import wait_until_blocked
 from tests.services import scenario
 from tests.services.upkeep.daily_sums.counting import NOW, count, count_all, read_uncounted
 from tests.services.upkeep.daily_sums.from_scratch import assert_right, read_rows
+from tests.sessions import open_session, writing
 from tests.simulated_users import EXPLORING, SimulatedUsers
 from tests.waiting import until
 
@@ -51,7 +52,7 @@ def test_erased_user(db: Engine, database_url: str) -> None:
     simulated.act(60)
     count_all(db, database_url)
     simulated.act(30)
-    with db.begin() as connection:
+    with writing(db) as connection:
         erase(connection, ["ada", "nobody"])
     assert_right(db)
     count_all(db, database_url)
@@ -63,7 +64,7 @@ def test_open_transaction(db: Engine, database_url: str) -> None:
     simulated = SimulatedUsers(db, 1, now=NOW)
     simulated.decide(policy=EPSILON_GREEDY)
     count_all(db, database_url)
-    with db.connect() as slow, slow.begin():
+    with open_session(db) as slow, slow.begin():
         tip = [Candidate("t", "s", Task(is_overdue=True, task_age_days=1.0, priority=2))]
         command = DecideCommand("slow", EPSILON_GREEDY, UUID(int=1), NOW, Moment(9, 2), tip)
         decide(slow, [command], parameters=EXPLORING)
@@ -82,11 +83,11 @@ def test_concurrent_steps(db: Engine, database_url: str) -> None:
     SimulatedUsers(db, 1, now=NOW).act(20)
 
     def erase_ada() -> None:
-        with db.begin() as connection:
+        with writing(db) as connection:
             erase(connection, ["ada"])
 
     with ThreadPoolExecutor(1) as elsewhere:
-        with db.begin() as first:
+        with writing(db) as first:
             daily_sums.count(first, [CountCommand(NOW)])
             assert count(database_url) == Days(0, is_busy=True)
             erasing = elsewhere.submit(erase_ada)
@@ -102,7 +103,7 @@ def test_restored_database(db: Engine, database_url: str) -> None:
     simulated.act(20)
     count_all(db, database_url)
     simulated.act(20)
-    with db.begin() as connection:
+    with writing(db) as connection:
         connection.execute(text("UPDATE oo_ml.counted SET next_xid = 1 << 40"))
     count_all(db, database_url)
     count_all(db, database_url)
@@ -113,7 +114,7 @@ def test_missing_progress(db: Engine, database_url: str) -> None:
     """If the progress of a source is missing, the daily tables are built again from the start."""
     SimulatedUsers(db, 4, now=NOW).act(30)
     count_all(db, database_url)
-    with db.begin() as connection:
+    with writing(db) as connection:
         connection.execute(text("UPDATE oo_ml.daily_reactions SET decisions = 7"))
         connection.execute(text("DELETE FROM oo_ml.counted WHERE source = 'reward_ledger'"))
     count_all(db, database_url)
@@ -123,7 +124,7 @@ def test_missing_progress(db: Engine, database_url: str) -> None:
 def test_rows_without_a_position(db: Engine, database_url: str) -> None:
     """Rows from before positions existed have position 0 and are counted."""
     SimulatedUsers(db, 5, now=NOW).act(40)
-    with db.begin() as connection:
+    with writing(db) as connection:
         connection.execute(text("UPDATE oo_ml.reward_ledger SET position = 0"))
         connection.execute(text("UPDATE oo_ml.generations SET position = 0"))
     assert_right(db)
