@@ -15,7 +15,7 @@ from demo.tips import VERSIONS, Written
 from demo.users import User
 from demo.weeks import POLICIES, Shown
 from oo_ml.domain.features import LABELS
-from oo_ml.services.users.stats import StatsCommand, stats
+from oo_ml.services.users.stats import StatsCommand, read_stats
 
 LIKED = (Reaction.DONE, Reaction.HELPFUL)
 
@@ -82,7 +82,7 @@ async def _make_weights_table(stage: Stage) -> Table:
     # LinUCB's five features are the first of epsilon-greedy's seven.
     headings = [label.replace("_", "\n") for label in LABELS]
     table = _make_table("Learned weights: theta, as in /stats", ("user", "policy"), headings)
-    for key, found in zip(keys, await stage.services.readers.run(stats, keys), strict=True):
+    for key, found in zip(keys, await stage.services.readers.run(read_stats, keys), strict=True):
         theta = [f"{weight:+.2f}" for weight in found.theta]
         table.add_row(names[key.user_id], key.policy, *theta, end_section=key.policy == POLICIES[-1])
     return table

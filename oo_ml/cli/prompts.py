@@ -56,7 +56,7 @@ def list_() -> None:
     The share is that of a service with the settings of this command.
     """
     with _database() as (url, settings):
-        [listing] = run_once(settings, url, partial(traffic.traffic, settings=settings), [None])
+        [listing] = run_once(settings, url, partial(traffic.list_traffic, settings=settings), [None])
     table = Table(
         Column("version", overflow="fold"),
         "status",

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from sqlalchemy import Engine, text
 
 Numbers = NDArray[np.float64]
-# What a row of analytics.estimate has.
+# The columns of analytics.estimate.
 Row = tuple[int, float | None, float | None, float | None, float | None]
 
 LOG = """
@@ -26,7 +26,7 @@ ARGUMENTS = {
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Log:
-    """n decisions: rewards, what a model expects, and the probabilities of what was chosen."""
+    """n decisions: rewards, expected rewards by a model, and the probabilities of the chosen actions."""
 
     r: Numbers
     q_logged: Numbers
@@ -46,7 +46,7 @@ class Log:
 
 
 def random_log(seed: int, n: int, offset: float = 0.0) -> Log:
-    """Return n decisions whose rewards lie around `offset`; some weights are 0, some are large."""
+    """Return n decisions with rewards around `offset`; some weights are 0, some are large."""
     rng = np.random.default_rng(seed)
     return Log(
         r=offset + rng.uniform(-1, 1, n),
@@ -58,14 +58,14 @@ def random_log(seed: int, n: int, offset: float = 0.0) -> Log:
 
 
 def estimate(db: Engine, name: str, columns: dict[str, list[Any]]) -> Row:
-    """Return what an aggregate makes of a log."""
+    """Return the result of an aggregate for a log."""
     with db.begin() as connection:
         statement = f"SELECT (analytics.{name}({ARGUMENTS[name]})).* FROM {LOG}"  # noqa: S608 - names of ours
         n, value, variance, low, high = connection.execute(text(statement), columns).one()
         return n, value, variance, low, high
 
 
-def ess(db: Engine, columns: dict[str, list[Any]]) -> float:
+def estimate_ess(db: Engine, columns: dict[str, list[Any]]) -> float:
     """Return the effective sample size of a log."""
     with db.begin() as connection:
         return float(connection.scalar(text(f"SELECT analytics.ess(p_target, p_logged) FROM {LOG}"), columns) or 0)  # noqa: S608

@@ -105,14 +105,14 @@ WITHOUT_COMMENT = """
 
 def test_views(db: Engine) -> None:
     """Each view has these columns with these types, in order."""
-    assert found(db, COLUMNS, kind="v") == {name: words(columns) for name, columns in VIEWS.items()}
+    assert read_descriptions(db, COLUMNS, kind="v") == {name: join_lines(columns) for name, columns in VIEWS.items()}
 
 
 def test_functions(db: Engine) -> None:
     """Each function has these arguments and results, by name."""
-    signatures = found(db, SIGNATURES)
-    assert {name: signatures[name] for name in FUNCTIONS} == {name: words(one) for name, one in FUNCTIONS.items()}
-    assert found(db, COLUMNS, kind="c") == {"estimate": words(ESTIMATE)}
+    signatures = read_descriptions(db, SIGNATURES)
+    assert {name: signatures[name] for name in FUNCTIONS} == {name: join_lines(one) for name, one in FUNCTIONS.items()}
+    assert read_descriptions(db, COLUMNS, kind="c") == {"estimate": join_lines(ESTIMATE)}
 
 
 def test_comments(db: Engine) -> None:
@@ -121,8 +121,8 @@ def test_comments(db: Engine) -> None:
         assert connection.scalars(text(WITHOUT_COMMENT)).all() == []
 
 
-def found(db: Engine, statement: str, **parameters: object) -> dict[str, str]:
-    """Names and what belongs to them, types as short as people write them."""
+def read_descriptions(db: Engine, statement: str, **parameters: object) -> dict[str, str]:
+    """Return names with their descriptions; types have their short names."""
     with db.begin() as connection:
         rows = connection.execute(text(statement), parameters).all()
     return {
@@ -131,6 +131,6 @@ def found(db: Engine, statement: str, **parameters: object) -> dict[str, str]:
     }
 
 
-def words(text: str) -> str:
-    """The same on one line."""
+def join_lines(text: str) -> str:
+    """Return the text on one line."""
     return " ".join(text.split())

@@ -13,7 +13,7 @@ from tests.services.upkeep.daily_sums.counting import NOW
 from tests.sessions import writing
 from tests.simulated_users import SimulatedUsers
 
-# In a search path before pg_catalog. Whichever of them a report took for PostgreSQL's own would say so.
+# These come before pg_catalog in the search path. If a report calls one of them, it fails.
 TRAPS = """
     CREATE FUNCTION traps.caught(float8) RETURNS float8 LANGUAGE plpgsql AS
         $$ BEGIN RAISE EXCEPTION 'caught as %', current_user; END $$;
@@ -32,7 +32,7 @@ PAIRS = (("float8", "float8"), ("float8", "integer"), ("integer", "float8"))
 
 @pytest.fixture
 def stranger(postgresql: psycopg.Connection[Any]) -> Iterator[psycopg.Connection[Any]]:
-    """Yield a connection of a reader of the reports who owns functions and operators meant to be called by mistake."""
+    """Yield a connection of a reader of the reports who has set traps: functions and operators with built-in names."""
     role = f"stranger_{postgresql.info.dbname}"
     name = Identifier(role)
     with psycopg.connect(postgresql.info.dsn, autocommit=True) as owner:
@@ -42,7 +42,7 @@ def stranger(postgresql: psycopg.Connection[Any]) -> Iterator[psycopg.Connection
         owner.execute(SQL("GRANT SELECT ON ALL TABLES IN SCHEMA analytics TO {}").format(name))
         with psycopg.connect(postgresql.info.dsn, user=role, autocommit=True) as connection:
             connection.execute(TRAPS)
-            for statement in traps():
+            for statement in generate_traps():
                 connection.execute(statement.encode())
             connection.execute("SET search_path = pg_temp, traps, pg_catalog")
             yield connection
@@ -50,8 +50,8 @@ def stranger(postgresql: psycopg.Connection[Any]) -> Iterator[psycopg.Connection
         owner.execute(SQL("DROP ROLE {}").format(name))
 
 
-def traps() -> Iterator[str]:
-    """Return statements that lay a trap each: functions, operators, tables."""
+def generate_traps() -> Iterator[str]:
+    """Yield statements that each set a trap: functions, operators, tables."""
     for function in FUNCTIONS:
         yield f"CREATE FUNCTION traps.{function}(float8) RETURNS float8 LANGUAGE sql RETURN traps.caught($1)"
     for left, right in PAIRS:
@@ -73,5 +73,5 @@ def test_search_path_of_the_reader(db: Engine, stranger: psycopg.Connection[Any]
             expected = connection.scalar(text(f"SELECT count(*) FROM analytics.{view}"))  # noqa: S608 - names of ours
         found = stranger.execute(SQL("SELECT count(*) FROM analytics.{}").format(Identifier(view))).fetchone()
         assert found == (expected,)
-    # Its rows are all that is asked for, so that every number is worked out.
+    # Read every row and column, so that every number is computed.
     assert len(stranger.execute("SELECT * FROM analytics.loop_health").fetchall()) > 6

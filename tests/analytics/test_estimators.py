@@ -13,14 +13,14 @@ from sqlalchemy.exc import DBAPIError
 
 from oo_ml.domain.evaluation import estimators
 from oo_ml.domain.evaluation.estimators import Z95, summarise
-from tests.analytics.logs import ARGUMENTS, LOG, Log, Row, ess, estimate, random_log
+from tests.analytics.logs import ARGUMENTS, LOG, Log, Row, estimate, estimate_ess, random_log
 from tests.sessions import writing
 
 EMPTY: Row = (0, None, None, None, None)
 
 
-def assert_is(row: Row, n: int, mean: float, variance: float) -> None:
-    """It is of n rows and has this estimate, this variance, and the interval that follows."""
+def assert_estimate(row: Row, n: int, mean: float, variance: float) -> None:
+    """Check the number of rows, the estimate, its variance, and the interval that follows from it."""
     half = Z95 * math.sqrt(variance)
     assert row == pytest.approx((n, mean, variance, mean - half, mean + half), rel=1e-9, abs=1e-12)
 
@@ -37,10 +37,10 @@ def test_estimates_against_numpy(db: Engine, offset: float) -> None:
         d = log.q_target + w * (r - log.q_logged)
         s = (w * r).sum() / w.sum()
         columns = log.columns
-        assert_is(estimate(db, "ips", columns), n, (w * r).mean(), (w * r).var(ddof=1) / n)
-        assert_is(estimate(db, "snips", columns), n, s, (w**2 * (r - s) ** 2).sum() / w.sum() ** 2)
-        assert_is(estimate(db, "dr", columns), n, d.mean(), d.var(ddof=1) / n)
-        assert ess(db, columns) == pytest.approx(float(w.sum() ** 2 / (w**2).sum()), rel=1e-9)
+        assert_estimate(estimate(db, "ips", columns), n, (w * r).mean(), (w * r).var(ddof=1) / n)
+        assert_estimate(estimate(db, "snips", columns), n, s, (w**2 * (r - s) ** 2).sum() / w.sum() ** 2)
+        assert_estimate(estimate(db, "dr", columns), n, d.mean(), d.var(ddof=1) / n)
+        assert estimate_ess(db, columns) == pytest.approx(float(w.sum() ** 2 / (w**2).sum()), rel=1e-9)
 
 
 def test_estimates_against_python(db: Engine) -> None:
@@ -52,8 +52,8 @@ def test_estimates_against_python(db: Engine) -> None:
             expected = python(summary)
             assert expected is not None
             assert expected.variance is not None
-            assert_is(estimate(db, name, log.columns), summary.n, expected.estimate, expected.variance)
-        assert ess(db, log.columns) == pytest.approx(estimators.effective_sample_size(summary), rel=1e-9)
+            assert_estimate(estimate(db, name, log.columns), summary.n, expected.estimate, expected.variance)
+        assert estimate_ess(db, log.columns) == pytest.approx(estimators.effective_sample_size(summary), rel=1e-9)
 
 
 def test_weights_of_one(db: Engine) -> None:
@@ -76,7 +76,7 @@ def test_no_rows(db: Engine) -> None:
     """Without rows n is 0 and all other results are null."""
     columns = random_log(0, 0).columns
     assert {name: estimate(db, name, columns) for name in ARGUMENTS} == dict.fromkeys(ARGUMENTS, EMPTY)
-    assert ess(db, columns) == estimators.effective_sample_size(summarise(*[np.zeros(0)] * 4)) == 0
+    assert estimate_ess(db, columns) == estimators.effective_sample_size(summarise(*[np.zeros(0)] * 4)) == 0
 
 
 def test_one_row(db: Engine) -> None:
@@ -91,7 +91,7 @@ def test_one_row(db: Engine) -> None:
     assert estimate(db, "ips", columns) == (1, 1.0, None, None, None)
     assert estimate(db, "snips", columns) == (1, 0.5, None, None, None)
     assert estimate(db, "dr", columns) == (1, 0.625, None, None, None)
-    assert ess(db, columns) == 1
+    assert estimate_ess(db, columns) == 1
 
 
 def test_weights_of_zero(db: Engine) -> None:
@@ -101,7 +101,7 @@ def test_weights_of_zero(db: Engine) -> None:
     assert estimate(db, "ips", columns) == (5, 0, 0, 0, 0)
     assert estimate(db, "snips", columns) == (5, None, None, None, None)
     assert estimate(db, "dr", columns)[1] == pytest.approx(log.q_target.mean())
-    assert ess(db, columns) == 0
+    assert estimate_ess(db, columns) == 0
 
 
 @pytest.mark.parametrize("missing", ["r", "q_logged", "q_target", "p_target", "p_logged"])
@@ -114,7 +114,7 @@ def test_null_arguments(db: Engine, missing: str) -> None:
     for name, arguments in ARGUMENTS.items():
         expected = rest if missing in arguments.split(", ") else log.columns
         assert estimate(db, name, columns) == estimate(db, name, expected)
-    assert ess(db, columns) == ess(db, rest if missing.startswith("p_") else log.columns)
+    assert estimate_ess(db, columns) == estimate_ess(db, rest if missing.startswith("p_") else log.columns)
     assert estimate(db, "dr", {**columns, missing: [None] * 40}) == EMPTY
 
 
@@ -137,7 +137,7 @@ def test_invalid_probabilities(db: Engine, what: str, value: float, sentence: st
     columns = random_log(3, 4).columns
     columns[what][2] = value
     looks: list[Callable[[], object]] = [partial(estimate, db, name, columns) for name in ARGUMENTS]
-    looks.append(partial(ess, db, columns))
+    looks.append(partial(estimate_ess, db, columns))
     for look in looks:
         with pytest.raises(DBAPIError) as raised:
             look()
@@ -147,7 +147,7 @@ def test_invalid_probabilities(db: Engine, what: str, value: float, sentence: st
 
 def test_any_table_by_group(db: Engine) -> None:
     """The aggregates work on any table, with number columns of any type, by group."""
-    rows = query(
+    rows = run_query(
         db,
         """
         CREATE TEMPORARY TABLE bets (who text, won integer, ours numeric, theirs real);
@@ -165,7 +165,7 @@ def test_any_table_by_group(db: Engine) -> None:
 
 
 def test_window_functions(db: Engine) -> None:
-    """Over a window, the result is that of the rows in the window."""
+    """As a window function, an aggregate has the result of the rows in its window."""
     log = random_log(4, 30)
     statement = f"""
         SELECT (analytics.snips(r, p_target, p_logged) OVER sofar).estimate,
@@ -176,8 +176,8 @@ def test_window_functions(db: Engine) -> None:
     with writing(db) as connection:
         rows = connection.execute(text(statement), log.columns).all()
     for place, row in enumerate(rows, 1):
-        assert row[0] == estimate(db, "snips", part(log, 0, place))[1]
-        assert row[1] == estimate(db, "ips", part(log, max(0, place - 10), place))[2]
+        assert row[0] == estimate(db, "snips", slice_log(log, 0, place))[1]
+        assert row[1] == estimate(db, "ips", slice_log(log, max(0, place - 10), place))[2]
 
 
 def test_filtered_aggregates(db: Engine) -> None:
@@ -188,18 +188,18 @@ def test_filtered_aggregates(db: Engine) -> None:
     """  # noqa: S608 - constants of ours
     with writing(db) as connection:
         assert connection.execute(text(statement), log.columns).one() == (
-            estimate(db, "ips", part(log, 0, 20))[1],
+            estimate(db, "ips", slice_log(log, 0, 20))[1],
             50,
         )
 
 
-def part(log: Log, begin: int, end: int) -> dict[str, list[Any]]:
-    """Some rows of a log."""
+def slice_log(log: Log, begin: int, end: int) -> dict[str, list[Any]]:
+    """Return some rows of a log."""
     return {name: column[begin:end] for name, column in log.columns.items()}
 
 
-def query(db: Engine, before: str, statement: str) -> list[Any]:
-    """Return what a query gives after something else was done in the same transaction."""
+def run_query(db: Engine, before: str, statement: str) -> list[Any]:
+    """Run a statement and then a query in one transaction; return the rows of the query."""
     with writing(db) as connection:
         for one in before.split(";")[:-1]:
             connection.execute(text(one))

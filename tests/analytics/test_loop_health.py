@@ -29,7 +29,7 @@ def test_correct_log(db: Engine, database_url: str) -> None:
     """All checks are green for a correct log, counted by upkeep or not."""
     live(db, 400)
     for _ in range(2):
-        found = health(db)
+        found = read_health(db)
         assert set(found.values()) == {"green"}
         assert len(found) == 10
         count_all(db, database_url)
@@ -40,7 +40,7 @@ def test_few_decisions(db: Engine, seed: int) -> None:
     """A few decisions raise no alarm."""
     for decisions in (1, 2, 3, 5):
         live(db, decisions, seed=100 * seed + decisions)
-        found = health(db)
+        found = read_health(db)
         assert {found[check, policy] for check in CHANCE for policy in DIMENSIONS if (check, policy) in found} == {
             "green"
         }
@@ -50,10 +50,10 @@ def test_few_decisions(db: Engine, seed: int) -> None:
 def test_wrong_flags(db: Engine, flag: str) -> None:
     """As more decisions of a policy get a wrong flag, its check turns amber, then red; the other stays green."""
     live(db, 600)
-    statuses = list(tampering(db, f"exploring = {flag}", f"policy = '{LINUCB}' AND exploring <> {flag}", 8))
-    assert rises([found["explored_share", LINUCB] for found in statuses])
+    statuses = list(tamper_stepwise(db, f"exploring = {flag}", f"policy = '{LINUCB}' AND exploring <> {flag}", 8))
+    assert is_rising([found["explored_share", LINUCB] for found in statuses])
     assert {found["explored_share", EPSILON_GREEDY] for found in statuses} == {"green"}
-    assert reason(db, "explored_share").startswith("more tips" if flag == "true" else "fewer tips")
+    assert read_reason(db, "explored_share").startswith("more tips" if flag == "true" else "fewer tips")
 
 
 @pytest.mark.parametrize("factor", [0.3, 2.5])
@@ -61,8 +61,8 @@ def test_wrong_propensities(db: Engine, factor: float) -> None:
     """As more propensities are too low or too high, the check turns amber, then red."""
     live(db, 1200)
     change = f"propensity = least(propensity * {factor}, 1)"
-    statuses = list(tampering(db, change, f"policy = '{LINUCB}' AND propensity < 0.9 AND exploration < 1", 15))
-    assert rises([found["propensity_calibration", LINUCB] for found in statuses])
+    statuses = list(tamper_stepwise(db, change, f"policy = '{LINUCB}' AND propensity < 0.9 AND exploration < 1", 15))
+    assert is_rising([found["propensity_calibration", LINUCB] for found in statuses])
     assert {found["propensity_calibration", EPSILON_GREEDY] for found in statuses} == {"green"}
 
 
@@ -78,10 +78,10 @@ def test_wrong_propensities(db: Engine, factor: float) -> None:
 def test_impossible_flag(db: Engine, parameters: Parameters, change: str, check: str) -> None:
     """If no decision, or every decision, is drawn at random, a single contrary flag is red."""
     live(db, 20, parameters=parameters)
-    assert {status for (name, _), status in health(db).items() if name in CHANCE} == {"green"}
+    assert {status for (name, _), status in read_health(db).items() if name in CHANCE} == {"green"}
     tamper(db, change, f"policy = '{LINUCB}'", 1)
-    assert health(db)[check, LINUCB] == "red"
-    assert health(db)[check, EPSILON_GREEDY] == "green"
+    assert read_health(db)[check, LINUCB] == "red"
+    assert read_health(db)[check, EPSILON_GREEDY] == "green"
 
 
 def test_changed_exploration(db: Engine, database_url: str) -> None:
@@ -90,15 +90,17 @@ def test_changed_exploration(db: Engine, database_url: str) -> None:
     for seed, share in enumerate(shares):
         live(db, 150, seed=seed, parameters=Parameters(1.0, share, share), days=1)
     for _ in range(2):
-        assert {status for (name, _), status in health(db).items() if name in CHANCE} == {"green"}
+        assert {status for (name, _), status in read_health(db).items() if name in CHANCE} == {"green"}
         count_all(db, database_url)
 
 
 def test_distribution_of_p_values(db: Engine) -> None:
     """In 20,000 random logs the share of p-values below p is about p."""
     rng = np.random.default_rng(5)
-    logs = [simulated(rng, decisions, share) for decisions in (200, 2000) for share in (0.1, 0.3) for _ in range(5000)]
-    found = p_values(db, logs)
+    logs = [
+        simulate_log(rng, decisions, share) for decisions in (200, 2000) for share in (0.1, 0.3) for _ in range(5000)
+    ]
+    found = compute_p_values(db, logs)
     explored = found["explored_share"]
     for level in (0.5, 0.2, 0.1, 0.01):
         # Counts are whole numbers, so the p-values of a short log go in steps.
@@ -106,7 +108,7 @@ def test_distribution_of_p_values(db: Engine) -> None:
     for check in CHANCE:
         assert (found[check] < 1e-3).mean() < 2e-3
         assert (found[check] < 1e-6).sum() == 0
-    # That of propensities is careful: it does not know how many candidates there were.
+    # The check of propensities is conservative, because it does not know the numbers of candidates.
     assert ((found["propensity_calibration"] < 0.1).mean()) == pytest.approx(0.06, abs=0.04)
 
 
@@ -114,7 +116,7 @@ def test_p_values_of_short_logs(db: Engine) -> None:
     """The p-values also hold for few expected draws, where the normal approximation fails."""
     rng = np.random.default_rng(6)
     cases = [(1, 0.01), (5, 0.1), (10, 0.001), (50, 0.01), (50, 0.1)]
-    found = p_values(db, [simulated(rng, *case) for case in cases for _ in range(4000)])
+    found = compute_p_values(db, [simulate_log(rng, *case) for case in cases for _ in range(4000)])
     for check in CHANCE:
         assert (found[check] < 1e-3).mean() < 2e-3
         assert (found[check] < 1e-6).sum() == 0
@@ -137,7 +139,7 @@ def test_late_rewards(db: Engine, late: float, checks: set[str]) -> None:
             days=days,
             late=late,
         )
-        found = health(db)
+        found = read_health(db)
         assert {name: found[name, None] for name in ("reward_delay_p50", "reward_delay_p95")} == {
             name: status if name in checks else "green" for name in ("reward_delay_p50", "reward_delay_p95")
         }
@@ -146,26 +148,26 @@ def test_late_rewards(db: Engine, late: float, checks: set[str]) -> None:
 def test_missing_rewards(db: Engine) -> None:
     """Of the decisions before today, half without a reward is amber and nearly all is red."""
     live(db, 100, rewarded=60)
-    assert health(db)["never_rewarded", None] == "green"
+    assert read_health(db)["never_rewarded", None] == "green"
     live(db, 40, seed=1, rewarded=0)
-    assert health(db)["never_rewarded", None] == "amber"
+    assert read_health(db)["never_rewarded", None] == "amber"
     live(db, 600, seed=2, rewarded=0)
-    assert health(db)["never_rewarded", None] == "red"
+    assert read_health(db)["never_rewarded", None] == "red"
     run(db, "DELETE FROM oo_ml.reward_ledger")
     run(db, "UPDATE oo_ml.feature_history SET decided_at = now()")
-    assert health(db)["never_rewarded", None] == "unknown"
+    assert read_health(db)["never_rewarded", None] == "unknown"
 
 
 def test_missing_months(db: Engine) -> None:
     """Three months ahead are green, one is amber, none is red."""
-    statuses = [health(db)["partitions_ahead", None]]
+    statuses = [read_health(db)["partitions_ahead", None]]
     with writing(db) as connection:
         names = connection.scalars(
             text("SELECT relname FROM pg_class WHERE relname ~ '^feature_history_[0-9_]+$' ORDER BY relname DESC")
         ).all()
     for name in names[:3]:
         run(db, f"DROP TABLE oo_ml.{name}")
-        statuses.append(health(db)["partitions_ahead", None])
+        statuses.append(read_health(db)["partitions_ahead", None])
     assert statuses == ["green", "green", "amber", "red"]
 
 
@@ -174,26 +176,26 @@ def test_invalid_numbers_in_models(db: Engine, column: str, place: str, number: 
     """NaN or infinity in a state is red, even if the table's checks were dropped."""
     live(db, 10)
     run(db, f"ALTER TABLE oo_ml.policy_state DROP CONSTRAINT ck_policy_state_{column}_finite")
-    assert health(db)["states_not_finite", None] == "green"
+    assert read_health(db)["states_not_finite", None] == "green"
     run(db, f"UPDATE oo_ml.policy_state SET {column}{place} = '{number}' WHERE policy = '{LINUCB}'")  # noqa: S608 - ours
-    assert value(db, "states_not_finite") == 3
-    assert health(db)["states_not_finite", None] == "red"
+    assert read_value(db, "states_not_finite") == 3
+    assert read_health(db)["states_not_finite", None] == "red"
 
 
 def test_upkeep_behind(db: Engine, database_url: str) -> None:
     """Uncounted positions turn the check amber, then red, and counting turns it green."""
     live(db, 20)
-    assert value(db, "uncounted") == 30
+    assert read_value(db, "uncounted") == 30
     count_all(db, database_url)
-    assert value(db, "uncounted") == 0
+    assert read_value(db, "uncounted") == 0
     run(db, "SELECT setval('oo_ml.generations_order', 100100)")
-    assert health(db)["uncounted", None] == "amber"
+    assert read_health(db)["uncounted", None] == "amber"
     run(db, "SELECT setval('oo_ml.generations_order', 1, false)")
     for last, status in ((100_000, "green"), (100_100, "amber"), (1_100_000, "red")):
         run(db, "SELECT setval('oo_ml.feature_history_order', :last)", last=last)
-        assert health(db)["uncounted", None] == status
+        assert read_health(db)["uncounted", None] == status
     run(db, "DELETE FROM oo_ml.counted")
-    assert health(db)["uncounted", None] == "red"
+    assert read_health(db)["uncounted", None] == "red"
 
 
 def live(
@@ -204,7 +206,7 @@ def live(
     parameters: Parameters = PARAMETERS,
     days: int = 6,
 ) -> None:
-    """Make decisions by both policies among one to six tips, a tenth of them offered twice; reward half of them."""
+    """Make decisions by both policies among one to six tips, a tenth of them twice; reward half of the decisions."""
     rng = Random(seed)  # noqa: S311 - lives, not secrets
     commands = [
         DecideCommand(
@@ -227,21 +229,21 @@ def live(
             connection,
             [
                 DecisionRewardCommand(
-                    one.user_id, one.decision_id, tip_of(answer), rng.choice([1.0, 0.0, -1.0]), one.decided_at
+                    one.user_id, one.decision_id, find_tip(answer), rng.choice([1.0, 0.0, -1.0]), one.decided_at
                 )
                 for one, answer in zip(commands[:rewarded], answers, strict=False)
             ],
         )
 
 
-def tip_of(answer: object) -> str:
+def find_tip(answer: object) -> str:
     """Return the tip that was chosen."""
     assert isinstance(answer, Answer)
     return str(answer.content["tip_id"])
 
 
-def health(db: Engine) -> dict[tuple[str, str | None], str]:
-    """Return the status of each check, by its name and policy; whatever isn't green says why."""
+def read_health(db: Engine) -> dict[tuple[str, str | None], str]:
+    """Return the status of each check by name and policy; check that every status but green has a reason."""
     with writing(db) as connection:
         rows = connection.execute(text("SELECT check_name, policy, status, reason FROM analytics.loop_health")).all()
     assert len({(row.check_name, row.policy) for row in rows}) == len(rows)
@@ -249,22 +251,22 @@ def health(db: Engine) -> dict[tuple[str, str | None], str]:
     return {(row.check_name, row.policy): row.status for row in rows}
 
 
-def reason(db: Engine, check: str) -> str:
+def read_reason(db: Engine, check: str) -> str:
     """Return why a check of linucb-v1 has its status."""
     with writing(db) as connection:
         statement = text("SELECT reason FROM analytics.loop_health WHERE check_name = :check AND policy = :policy")
         return str(connection.scalar(statement, {"check": check, "policy": LINUCB}))
 
 
-def value(db: Engine, check: str) -> float:
-    """Return what a check has found."""
+def read_value(db: Engine, check: str) -> float:
+    """Return the value of a check."""
     with writing(db) as connection:
         statement = text("SELECT value FROM analytics.loop_health WHERE check_name = :check")
         return float(connection.scalar(statement, {"check": check}) or 0)
 
 
 def run(db: Engine, statement: str, **parameters: object) -> None:
-    """Do something to the tables."""
+    """Change rows, as superuser."""
     with superuser(db) as connection:
         connection.execute(text(statement), parameters)
 
@@ -285,22 +287,22 @@ def tamper(db: Engine, change: str, whose: str, rows: int) -> bool:
         return bool(found.rowcount)
 
 
-def tampering(db: Engine, change: str, whose: str, rows: int) -> Iterator[dict[tuple[str, str | None], str]]:
+def tamper_stepwise(db: Engine, change: str, whose: str, rows: int) -> Iterator[dict[tuple[str, str | None], str]]:
     """Change some decisions more each time; yield the statuses before, and after each."""
-    yield health(db)
+    yield read_health(db)
     while tamper(db, change, whose, rows):
-        yield health(db)
+        yield read_health(db)
 
 
-def rises(statuses: list[str]) -> bool:
-    """Tell whether it was green, then amber, then red."""
+def is_rising(statuses: list[str]) -> bool:
+    """Return whether the status was green, then amber, then red."""
     return list(dict.fromkeys(statuses)) == ["green", "amber", "red"] and statuses == sorted(
         statuses, key=["green", "amber", "red"].index
     )
 
 
-def simulated(rng: np.random.Generator, decisions: int, share: float) -> tuple[float, ...]:
-    """Return a row of daily_exploration, as chance gives it, of decisions among two to ten tips."""
+def simulate_log(rng: np.random.Generator, decisions: int, share: float) -> tuple[float, ...]:
+    """Return a random row of daily_exploration, for decisions among two to ten tips."""
     n = rng.integers(2, 11, decisions)
     exploring = rng.random(decisions) < share
     is_other = exploring & (rng.random(decisions) < (n - 1) / n)
@@ -309,8 +311,8 @@ def simulated(rng: np.random.Generator, decisions: int, share: float) -> tuple[f
     return decisions, exploring.sum(), expected, expected * (1 - share), shares.sum(), (shares**2).sum()
 
 
-def p_values(db: Engine, logs: list[tuple[float, ...]]) -> dict[str, NDArray[np.float64]]:
-    """Return the p-values of both checks of chance: each log is a policy's."""
+def compute_p_values(db: Engine, logs: list[tuple[float, ...]]) -> dict[str, NDArray[np.float64]]:
+    """Return the p-values of both checks of randomness; each log becomes the log of a policy."""
     columns = np.array(logs).T.tolist()
     with writing(db) as connection:
         connection.execute(

@@ -11,7 +11,7 @@ DECISIONS = 200_000
 REWARDS = 40_000
 COUNTED = DECISIONS - 1000
 
-# All of this month, whose partition is there; positions are the sequence's.
+# All decisions are of this month, which has a partition; the sequence assigns the positions.
 FILL = (
     """
     INSERT INTO oo_ml.feature_history (
@@ -44,9 +44,9 @@ FILL = (
 
 @pytest.fixture
 def large(db: Engine, postgresql: psycopg.Connection[Any]) -> Engine:
-    """A database with many decisions, of which upkeep has counted nearly all."""
+    """Return a database with many decisions, most of them counted by upkeep."""
     with db.begin() as connection:
-        # Its time goes into nothing that is looked at here.
+        # Filling the tables may take long on a slow machine; the test measures no time.
         connection.execute(text("SET LOCAL statement_timeout = '600s'"))
         for statement in FILL:
             names = {"decisions": DECISIONS, "rewards": REWARDS, "counted": COUNTED}
@@ -59,31 +59,31 @@ def large(db: Engine, postgresql: psycopg.Connection[Any]) -> Engine:
 
 def test_index_use(large: Engine) -> None:
     """A user's latest decisions are read by the primary key, uncounted rows by position."""
-    latest = plan(
+    latest = explain(
         large,
         "SELECT * FROM analytics.tip_scores WHERE user_id = 'user7' ORDER BY decision_id DESC LIMIT 100",
     )
     assert re.search(r"Index Scan (Backward )?(using|on) feature_history_\d{4}_\d\d_pkey", latest)
-    assert rows_read(latest) <= 200
-    tail = plan(large, "SELECT * FROM rollup.uncounted")
+    assert find_rows_read(latest) <= 200
+    tail = explain(large, "SELECT * FROM rollup.uncounted")
     assert re.search(r"Bitmap Index Scan on feature_history_\d{4}_\d\d_position_idx", tail)
     assert "Bitmap Index Scan on ix_reward_ledger_position" in tail
-    # Blocks of the index are of 64 pages, so a few more are looked at.
-    assert rows_read(tail) < 10_000
-    exploration = plan(large, "SELECT * FROM rollup.exploration")
+    # The index stores ranges of 64 pages, so a few more rows are read.
+    assert find_rows_read(tail) < 10_000
+    exploration = explain(large, "SELECT * FROM rollup.exploration")
     assert re.search(r"Bitmap Index Scan on feature_history_\d{4}_\d\d_position_idx", exploration)
-    # Candidates are looked at once for each decision, not once for each number that is made of them.
+    # The candidates of a decision are read once, not once for each number that is computed from them.
     assert exploration.count("Function Scan on jsonb_array_elements") == 1
 
 
-def plan(db: Engine, statement: str) -> str:
-    """Return how a statement was executed."""
+def explain(db: Engine, statement: str) -> str:
+    """Return the plan with which a statement was executed."""
     with db.begin() as connection:
         rows: Any = connection.scalars(text(f"EXPLAIN (ANALYZE, COSTS OFF, TIMING OFF, BUFFERS OFF) {statement}"))
         return "\n".join(rows)
 
 
-def rows_read(plan: str) -> int:
-    """Return the most rows that a step has read, those that it found to be none of its own included."""
+def find_rows_read(plan: str) -> int:
+    """Return the largest number of rows that a step has read, filtered rows included."""
     numbers = re.findall(r"(?:rows=([0-9.]+) loops=|Rows Removed by \S+(?: Recheck)?: ([0-9]+))", plan)
     return int(max(float(kept or removed) for kept, removed in numbers))

@@ -71,28 +71,28 @@ def assert_right(db: Engine) -> None:
         )
     assert len({one["exploring"] for one in seen}) == len({one["policy"] for one in seen}) == 2
     for found, is_by_day in ((rates, False), (by_day, True)):
-        expected = {key: naive(group) for key, group in groups(seen, is_by_day=is_by_day).items()}
-        assert {key_of(row) for row in found} == expected.keys()
+        expected = {key: compute_naively(group) for key, group in group_decisions(seen, is_by_day=is_by_day).items()}
+        assert {get_key(row) for row in found} == expected.keys()
         assert len(found) == len(expected)
         for row in found:
-            assert_same(row, expected[key_of(row)])
+            assert_same(row, expected[get_key(row)])
 
 
 def assert_same(row: Row, expected: Mapping[str, Any]) -> None:
     """Compare the numbers of a row; a missing number must be null."""
     known = {name: number for name, number in expected.items() if number is not None}
-    assert {name for name in expected if row[name] is not None} == known.keys(), key_of(row)
-    # A margin that is nothing is nothing but for the rounding of its square.
-    assert {name: row[name] for name in known} == pytest.approx(known, rel=1e-9, abs=1e-7), key_of(row)
+    assert {name for name in expected if row[name] is not None} == known.keys(), get_key(row)
+    # A margin of 0 is the root of a rounding error.
+    assert {name: row[name] for name in known} == pytest.approx(known, rel=1e-9, abs=1e-7), get_key(row)
 
 
-def key_of(row: Row) -> tuple[Any, ...]:
+def get_key(row: Row) -> tuple[Any, ...]:
     """Return the day, grouping, version and policy of a row of a view."""
     return row["day"], row["grouped_by"], row["prompt_version"], row["policy"]
 
 
-def groups(seen: Iterable[Row], *, is_by_day: bool) -> dict[tuple[Any, ...], list[Row]]:
-    """Return the decisions of each row."""
+def group_decisions(seen: Iterable[Row], *, is_by_day: bool) -> dict[tuple[Any, ...], list[Row]]:
+    """Group the decisions by the row of the view that they belong to."""
     found: dict[tuple[Any, ...], list[Row]] = defaultdict(list)
     for one in seen:
         day, version, policy = one["day"] if is_by_day else None, one["prompt_version"], one["policy"]
@@ -102,43 +102,43 @@ def groups(seen: Iterable[Row], *, is_by_day: bool) -> dict[tuple[Any, ...], lis
     return found
 
 
-def reaction_of(one: Row) -> str | None:
+def get_reaction(one: Row) -> str | None:
     """Return the name of a reaction, None without a reaction."""
     if one["reward"] is None or one["reward_kind"] == "default":
         return None
     return NAMES.get(one["reward"], "other")
 
 
-def naive(group: list[Row]) -> dict[str, Any]:
-    """Return all numbers of a row, computed in numpy."""
+def compute_naively(group: list[Row]) -> dict[str, Any]:
+    """Compute all numbers of a row with numpy."""
     w = np.array([1 / (one["propensity"] * (one["prompt_probability"] or 1)) for one in group])
     size = w.sum() ** 2 / (w**2).sum()
-    reactions = [reaction_of(one) for one in group]
+    reactions = [get_reaction(one) for one in group]
     numbers: dict[str, Any] = {"shown": len(group), "effective_sample_size": size}
     for name in REACTIONS:
         is_so = np.array([one is not None if name == "reacted" else one == name for one in reactions])
         numbers[name] = int(is_so.sum())
         for part, rate, n in (("", is_so.mean(), len(group)), ("_weighted", (w * is_so).sum() / w.sum(), size)):
             numbers[f"{name}{part}_rate"] = rate
-            numbers[f"{name}{part}_low"], numbers[f"{name}{part}_high"] = wilson(rate, n)
+            numbers[f"{name}{part}_low"], numbers[f"{name}{part}_high"] = compute_wilson(rate, n)
     has_reward = np.array([one["reward"] is not None for one in group])
     r, w = np.array([one["reward"] for one in group if one["reward"] is not None]), w[has_reward]
     numbers["rewarded"] = n = len(r)
     mean = r.mean() if n else None
     margin = Z95 * r.std(ddof=1) / np.sqrt(n) if n > 1 else None
-    numbers |= interval("mean_reward", mean, margin)
+    numbers |= build_interval("mean_reward", mean, margin)
     weighted = (w * r).sum() / w.sum() if n else None
     margin = Z95 * np.sqrt((w**2 * (r - weighted) ** 2).sum()) / w.sum() if n > 1 else None
-    return numbers | interval("weighted_mean_reward", weighted, margin)
+    return numbers | build_interval("weighted_mean_reward", weighted, margin)
 
 
-def wilson(rate: float, n: float) -> tuple[float, float]:
+def compute_wilson(rate: float, n: float) -> tuple[float, float]:
     """Return both ends of Wilson's interval."""
     low, high = np.sort(np.roots([1 + Z95**2 / n, -2 * rate - Z95**2 / n, rate**2]).real)
     return max(low, 0), min(high, 1)
 
 
-def interval(name: str, mean: float | None, margin: float | None) -> dict[str, float | None]:
+def build_interval(name: str, mean: float | None, margin: float | None) -> dict[str, float | None]:
     """Return a mean and the ends of its interval."""
     if mean is None or margin is None:
         return {name: mean, f"{name}_low": None, f"{name}_high": None}

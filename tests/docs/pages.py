@@ -1,4 +1,4 @@
-"""README.md and docs/: their fenced blocks, and what stands beside them."""
+"""The pages README.md and docs/: their fenced blocks, and their prose."""
 
 import re
 from dataclasses import dataclass
@@ -30,7 +30,7 @@ class Block:
     output: str | None
 
 
-def blocks(written: str) -> list[Block]:
+def find_blocks(written: str) -> list[Block]:
     """Return the fenced blocks of a page, without the outputs."""
     return [
         Block(written.count("\n", 0, found.start(2)) + 1, found[1], found[2], found[3])
@@ -38,6 +38,6 @@ def blocks(written: str) -> list[Block]:
     ]
 
 
-def without_blocks(written: str) -> str:
+def remove_blocks(written: str) -> str:
     """Return the lines of a page outside its fenced blocks."""
     return _BLOCK.sub("", written)

@@ -1,6 +1,6 @@
 """The blocks of docs/guides/analytics.md, run in order on the simulated weeks, print what the page shows.
 
-REWRITE_DOCS=1 .venv/bin/pytest tests/docs/test_analytics.py writes down what they print now.
+REWRITE_DOCS=1 .venv/bin/pytest tests/docs/test_analytics.py writes the current outputs into the page.
 """
 
 import asyncio
@@ -31,7 +31,7 @@ from tests.waiting import until
 DOCS: Final = Path(__file__).parents[2] / "docs" / "guides" / "analytics.md"
 BLOCK: Final = re.compile(r"(?<=```)(sql|sh)\n(.*?)```\n\n```text\n(.*?)(?=```)", re.DOTALL)
 PSQL: Final = ("psql", "--no-psqlrc", "--quiet", "--set=ON_ERROR_STOP=1")
-# The role that the page grants rights to; another process of the run may have made it.
+# The page grants rights to this role. Another process of the test run may have created it.
 ANA: Final = """
     DO $$ BEGIN CREATE ROLE ana LOGIN; EXCEPTION WHEN duplicate_object OR unique_violation THEN NULL; END $$
 """
@@ -47,7 +47,7 @@ class Lived:
 
 @pytest.fixture(scope="module")
 def lived(postgresql_noproc: Any, worker_id: str) -> Iterator[Lived]:  # noqa: ANN401 - of pytest-postgresql
-    """The weeks lived and counted."""
+    """Live the weeks, and count their decisions."""
     server, name = postgresql_noproc, f"docs_{worker_id}"
     with cloned(server, name):
         address = f"{name}?host={server.host}&port={server.port}"
@@ -63,8 +63,8 @@ def lived(postgresql_noproc: Any, worker_id: str) -> Iterator[Lived]:  # noqa: A
             db.dispose()
 
 
-def test_every_block_prints_what_stands_there(lived: Lived) -> None:
-    """As psql and `oo-ml` print it, but for spaces at the ends of lines; SQL is run by an analyst."""
+def test_output_of_blocks(lived: Lived) -> None:
+    """Each block prints the output below it, but for spaces at the ends of lines; SQL runs as an analyst."""
     written = DOCS.read_text("utf-8")
     found = BLOCK.sub(lambda block: f"{block[1]}\n{block[2]}```\n\n```text\n{_run(lived, block[1], block[2])}", written)
     if os.environ.get("REWRITE_DOCS"):
@@ -73,14 +73,14 @@ def test_every_block_prints_what_stands_there(lived: Lived) -> None:
         assert written == found
 
 
-def test_every_block_has_its_output() -> None:
-    """None is left out, and there are more than a dozen questions."""
+def test_blocks_without_output() -> None:
+    """Every block of SQL or shell has an output, and there are more than twelve."""
     written = DOCS.read_text("utf-8")
     assert len(BLOCK.findall(written)) == len(re.findall(r"^```(?:sql|sh)$", written, re.MULTILINE)) > 12
 
 
-def test_the_raw_rate_picks_the_wrong_version_and_the_weighted_one_the_right_one(lived: Lived) -> None:
-    """No interval of one version touches the other's, raw or weighted; the truth lies in the weighted ones."""
+def test_weighted_rates_against_raw_rates(lived: Lived) -> None:
+    """Raw rates favour the worse version, weighted rates the better; intervals of weighted rates contain the truth."""
     db = engine.create(lived.owner_url, make_settings(), threads=1)
     with writing(db) as connection:
         asked = text("SELECT * FROM analytics.reaction_rates WHERE grouped_by = 'prompt_version'")
@@ -96,7 +96,7 @@ def test_the_raw_rate_picks_the_wrong_version_and_the_weighted_one_the_right_one
 
 
 def _run(lived: Lived, language: str, block: str) -> str:
-    """Return what a block prints, without spaces and empty lines at the ends."""
+    """Run a block; return its output without spaces at the ends of lines, and without empty lines at the ends."""
     command = [*PSQL, lived.analyst_url] if language == "sql" else ["sh", "-e"]
     block = block.replace("postgresql://owner:...@db/oo_ml", shlex.quote(as_role(lived.owner_url, MIGRATOR)))
     directories = [sysconfig.get_path("scripts"), str(binaries.find(None)), os.environ["PATH"]]
@@ -118,7 +118,7 @@ def _run(lived: Lived, language: str, block: str) -> str:
 
 
 def _is_counted(db: Engine, url: str) -> bool:
-    """Count; other tests' transactions on this server may hold it up."""
+    """Count, and return whether nothing is left. Transactions of other tests on this server can delay it."""
     with single_worker(make_settings(), url) as worker:
         asyncio.run(count_days(worker, datetime.now(UTC)))
     with writing(db) as connection:

@@ -1,7 +1,7 @@
 """Every command of README.md and docs/ works: the ```sh blocks of a page are run in order, in one shell.
 
-A block ```text that follows directly is their standard output, but for what MASKS hides; "..." stands for anything in
-its line.
+A ```text block that follows directly is the standard output. MASKS hides ids and times, and "..." stands for any text
+within a line.
 """
 
 import os
@@ -23,27 +23,27 @@ from oo_ml.embedded_postgres import binaries
 from tests import file_service
 from tests.commands import PATIENT, environment, served
 from tests.conftest import MIGRATOR, SERVICE, Serve
-from tests.docs.pages import PAGES, ROOT, Block, blocks, without_blocks
+from tests.docs.pages import PAGES, ROOT, Block, find_blocks, remove_blocks
 
 COMMANDS: Final = {
-    page: [block for block in blocks(path.read_text("utf-8")) if block.language == "sh"]
+    page: [block for block in find_blocks(path.read_text("utf-8")) if block.language == "sh"]
     for page, path in PAGES.items()
     # tests/docs/test_analytics.py runs its commands, on simulated weeks.
     if page != "docs/guides/analytics.md"
 }
 
 LANGUAGES: Final = {"sh", "text", "json", "sql", "ts", "{include}", "{toctree}"}
-# Read as text, such a line would not be run.
+# An indented line is a code block too, and these tests would not run it.
 INDENTED: Final = re.compile(
     r"^(?: {4}|\t)\s*(?:\$ |\w+=\S+ )*(?:curl|oo-ml|OO_ML_|psql|pg_dump|make |python|npx|\.venv|alembic).*",
     re.MULTILINE,
 )
 
-# These run until they are stopped: each is started on a free port, and has to answer.
+# These commands run until they are stopped. Each is started on a free port, and must answer.
 SERVES: Final = re.compile(r"^(?:\w+=\S+ )*(?:make run|oo-ml serve)\b.*$", re.MULTILINE)
-# These take minutes, or install something: make has to know the target. `make test` and .ci/run do the rest.
+# These commands take minutes, or install something, so only the target is checked. `make test` and .ci/run run them.
 MAKES: Final = re.compile(r"^(?:\w+=\S+ )*make .*$", re.MULTILINE)
-# This needs npm: tests/slow/test_typescript.py runs it.
+# This command needs npm: tests/slow/test_typescript.py runs it.
 NEEDS_NPM: Final = re.compile(r"^npx .*$", re.MULTILINE)
 
 INLINE: Final = re.compile(r"`(?:\w+=\S+ )*oo-ml ([^`]+)`")
@@ -63,7 +63,7 @@ _NEXT_BLOCK: Final = "=== next block ==="
 
 @pytest.fixture
 def checkout(tmp_path: Path) -> Path:
-    """A copy of the checkout, for commands that write files, with the environment that runs the tests as .venv."""
+    """Copy the checkout, for commands that write files; its .venv is the environment that runs the tests."""
     copy = tmp_path / "checkout"
     copy.mkdir()
     for one in ROOT.iterdir():
@@ -77,7 +77,7 @@ def checkout(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def variables(home: Path, postgresql: psycopg.Connection[Any]) -> dict[str, str]:
-    """The environment of the shell; a command that names no database has the test's instead of the private one."""
+    """Return the environment of the shell. A command that names no database uses the database of the test."""
     # An error of the service is an error of the command.
     (home / ".curlrc").write_text("fail-with-body\nshow-error\n", "utf-8")
     return environment(
@@ -88,52 +88,52 @@ def variables(home: Path, postgresql: psycopg.Connection[Any]) -> dict[str, str]
         COLUMNS=120,
         PIP_DISABLE_PIP_VERSION_CHECK=1,
         PGPORT=postgresql.info.port,
-        OO_ML_DATABASE_URL=_url(postgresql, SERVICE),
+        OO_ML_DATABASE_URL=_build_url(postgresql, SERVICE),
     )
 
 
 @pytest.fixture
 def real(serve: Serve, postgresql: psycopg.Connection[Any], tmp_path: Path) -> dict[str, str]:
-    """Real addresses and paths, by the placeholders that the pages use for them."""
-    owner = _url(postgresql, MIGRATOR)
+    """Return real addresses and paths by the placeholders that the pages use."""
+    owner = _build_url(postgresql, MIGRATOR)
     return {
         "localhost:8000": serve(epsilon=0).url.removeprefix("http://"),
         "postgresql://owner:...@db/oo_ml": owner,
-        "postgresql://service:...@db/oo_ml": _url(postgresql, SERVICE),
-        "postgresql://app:...@db/app": _url(postgresql, "postgres"),
+        "postgresql://service:...@db/oo_ml": _build_url(postgresql, SERVICE),
+        "postgresql://app:...@db/app": _build_url(postgresql, "postgres"),
         "-h ~/.local/share/oo-ml/socket -U oo_ml oo_ml": owner,
         "/srv/old/models": str(tmp_path / "models"),
     }
 
 
 @pytest.mark.parametrize("page", [page for page, written in COMMANDS.items() if written])
-def test_the_commands_of_a_page_work(
+def test_commands(
     page: str, checkout: Path, variables: dict[str, str], real: dict[str, str], postgresql: psycopg.Connection[Any]
 ) -> None:
-    """In order, in one shell, with an empty home; they print what stands there."""
+    """The commands of a page succeed, in order, in one shell with an empty home, and print the outputs of the page."""
     written = COMMANDS[page]
     if page in PREPARATIONS:
         PREPARATIONS[page](postgresql, Path(real["/srv/old/models"]))
-    printed = _run(page, [_runnable(block, real) for block in written], checkout, variables)
+    printed = _run(page, [_prepare_block(block, real) for block in written], checkout, variables)
     for block, output in zip(written, printed, strict=True):
         if block.output is not None:
-            is_right = re.fullmatch(_pattern(block.output), _masked(output)) is not None
+            is_right = re.fullmatch(_build_pattern(block.output), _mask(output)) is not None
             assert is_right, f"{page}:{block.line} prints something else\n\n{block.content}\n{output}"
     for block in written:
         for line in MAKES.findall(block.content):
-            _make(line, checkout, variables)
+            _dry_run_make(line, checkout, variables)
 
 
 @pytest.mark.parametrize(("page", "line"), SERVICES)
-def test_the_services_of_a_page_start(
+def test_services(
     page: str, line: str, checkout: Path, variables: dict[str, str], real: dict[str, str], tmp_path: Path
 ) -> None:
-    """`make run` with its private PostgreSQL in an empty home, `oo-ml serve` with the database that it names."""
+    """`make run` starts with its private PostgreSQL in an empty home, `oo-ml serve` with the database that it names."""
     started, own = line, dict(variables)
     if line.startswith("make "):
-        started = _make(line, checkout, variables).splitlines()[-1]
+        started = _dry_run_make(line, checkout, variables).splitlines()[-1]
         del own["OO_ML_DATABASE_URL"]
-    command = _put(started.replace("--port 8000", "--port 0"), real)
+    command = _substitute(started.replace("--port 8000", "--port 0"), real)
     assert "--port 0" in command, f"{page}: {line}"
     script = f"cd {checkout} && . .venv/bin/activate && exec env {command}"
     with served(tmp_path / "log", ["bash", "-euc", script], **own) as service:
@@ -141,19 +141,19 @@ def test_the_services_of_a_page_start(
 
 
 @pytest.mark.parametrize("page", PAGES)
-def test_no_command_hides_from_these_tests(page: str) -> None:
-    """Commands stand in ```sh blocks, which begin at the start of a line."""
+def test_commands_outside_blocks(page: str) -> None:
+    """Every command stands in a ```sh block, which begins at the start of a line."""
     written = PAGES[page].read_text("utf-8")
-    assert {block.language for block in blocks(written)} <= LANGUAGES
-    rest = without_blocks(written)
+    assert {block.language for block in find_blocks(written)} <= LANGUAGES
+    rest = remove_blocks(written)
     assert INDENTED.findall(rest) == []
     assert "```" not in rest
 
 
 @pytest.mark.parametrize("page", PAGES)
-def test_what_a_sentence_names_exists(page: str) -> None:
-    """Every `oo-ml ...` between the blocks is a command, with options that it has."""
-    for words in INLINE.findall(without_blocks(PAGES[page].read_text("utf-8"))):
+def test_inline_commands(page: str) -> None:
+    """Every `oo-ml ...` in the prose is an existing command with existing options."""
+    for words in INLINE.findall(remove_blocks(PAGES[page].read_text("utf-8"))):
         command: Any = app
         for word in re.findall(r"[\w-]+", words):
             if word.startswith("--"):
@@ -164,14 +164,14 @@ def test_what_a_sentence_names_exists(page: str) -> None:
                 command = found.load() if isinstance(found, LazyCommand) else found
 
 
-def _runnable(block: Block, real: dict[str, str]) -> str:
+def _prepare_block(block: Block, real: dict[str, str]) -> str:
     content = block.content
     for elsewhere in (SERVES, MAKES, NEEDS_NPM):
         content = elsewhere.sub(":", content)
-    return _put(content, real)
+    return _substitute(content, real)
 
 
-def _put(command: str, real: dict[str, str]) -> str:
+def _substitute(command: str, real: dict[str, str]) -> str:
     for placeholder, value in real.items():
         command = command.replace(placeholder, value)
     return command
@@ -202,8 +202,8 @@ def _run(page: str, contents: list[str], checkout: Path, variables: dict[str, st
     return printed
 
 
-def _make(line: str, checkout: Path, variables: dict[str, str]) -> str:
-    """Return the commands that make would run."""
+def _dry_run_make(line: str, checkout: Path, variables: dict[str, str]) -> str:
+    """Return the commands that make would run for a line."""
     done = subprocess.run(  # noqa: S603 - what stands in our own docs
         ["bash", "-c", line.replace("make ", "make --dry-run ", 1)],  # noqa: S607
         cwd=checkout,
@@ -217,25 +217,25 @@ def _make(line: str, checkout: Path, variables: dict[str, str]) -> str:
     return done.stdout
 
 
-def _pattern(expected: str) -> str:
-    return ".*".join(map(re.escape, _masked(expected).split("...")))
+def _build_pattern(expected: str) -> str:
+    return ".*".join(map(re.escape, _mask(expected).split("...")))
 
 
-def _masked(output: str) -> str:
-    """Return it without ids and times, floats with six digits, no spaces at the ends of lines."""
+def _mask(output: str) -> str:
+    """Return the output with ids and times masked, floats with six digits, and no spaces at the ends of lines."""
     for pattern, name in MASKS:
         output = pattern.sub(name, output)
     output = _FLOAT.sub(lambda found: f"{float(found[0]):.6f}", output)
     return "\n".join(line.rstrip() for line in output.splitlines()).strip("\n")
 
 
-def _url(connection: psycopg.Connection[Any], role: str) -> str:
-    """Return an address without a character that a shell would take for its own; PGPORT has the port."""
+def _build_url(connection: psycopg.Connection[Any], role: str) -> str:
+    """Return an address without characters that are special in a shell; PGPORT has the port."""
     return f"postgresql://{role}@/{connection.info.dbname}?host={connection.info.host}"
 
 
 def _detach_a_month(postgresql: psycopg.Connection[Any], _: Path) -> None:
-    """Leave what retention would leave of July 2026."""
+    """Detach July 2026, as retention does."""
     postgresql.execute(f"SET ROLE {MIGRATOR}")
     postgresql.execute("SELECT oo_ml.create_feature_history_months('2026-07-15', 1)")
     postgresql.execute("ALTER TABLE oo_ml.feature_history DETACH PARTITION oo_ml.feature_history_2026_07")
@@ -243,7 +243,7 @@ def _detach_a_month(postgresql: psycopg.Connection[Any], _: Path) -> None:
 
 
 def _write_old_states(postgresql: psycopg.Connection[Any], models: Path) -> None:
-    """Leave what the file-based service leaves, and the table of the application's users."""
+    """Write states of the file-based service, and the table of the application's users."""
     postgresql.execute("CREATE TABLE public.users (id text PRIMARY KEY)")
     postgresql.execute("INSERT INTO public.users VALUES ('ada'), ('ben@example.org')")
     postgresql.commit()
@@ -253,7 +253,7 @@ def _write_old_states(postgresql: psycopg.Connection[Any], models: Path) -> None
     file_service.write(models, "ben_example_org")
 
 
-# What a page takes for granted.
+# Preparations that a page assumes.
 PREPARATIONS: Final[dict[str, Callable[[psycopg.Connection[Any], Path], None]]] = {
     "docs/guides/moving.md": _write_old_states,
     "docs/operations.md": _detach_a_month,

@@ -1,4 +1,4 @@
-"""The README names what exists."""
+"""The README names only calls, targets and locks that exist."""
 
 import re
 from pathlib import Path

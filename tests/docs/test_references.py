@@ -1,4 +1,4 @@
-"""Pages, promises and decisions refer to what exists."""
+"""Pages, promises and ADRs refer to files, headings and tests that exist."""
 
 import re
 from pathlib import Path
@@ -7,7 +7,7 @@ from typing import Final
 import pytest
 
 from docs import write_reference
-from tests.docs.pages import PAGES, ROOT, without_blocks
+from tests.docs.pages import PAGES, ROOT, remove_blocks
 
 ADRS: Final = sorted((ROOT / "docs" / "adr").glob("0*.md"))
 
@@ -18,7 +18,7 @@ _MARK: Final = re.compile(r"ADR (\d+)")
 
 @pytest.mark.parametrize("name", write_reference.BODIES)
 def test_reference(name: str) -> None:
-    """A page of docs/reference/ is what `make docs` writes from the code."""
+    """A page of docs/reference/ equals the text that `make docs` writes from the code."""
     page = write_reference.REFERENCE / name
     assert page.read_text("utf-8") == write_reference.written(page)
 
@@ -37,20 +37,20 @@ def test_promises() -> None:
 @pytest.mark.parametrize("page", PAGES)
 def test_links(page: str) -> None:
     """A link leads to a file of the repository, and to a heading in it; a path in code style exists."""
-    prose = without_blocks(PAGES[page].read_text("utf-8"))
+    prose = remove_blocks(PAGES[page].read_text("utf-8"))
     for target in _LINK.findall(prose):
         if "://" not in target:
             path, _, heading = target.partition("#")
             file = PAGES[page].parent / path if path else PAGES[page]
             assert file.is_file(), target
-            assert not heading or heading in _headings(file), target
+            assert not heading or heading in _find_anchors(file), target
     for path in _CODE.findall(prose):
         assert (ROOT / path).exists(), path
 
 
 @pytest.mark.parametrize("adr", ADRS, ids=lambda adr: adr.stem[:4])
-def test_decisions(adr: Path) -> None:
-    """A decision has its number, a status, a date and its code, and stands in the index."""
+def test_adrs(adr: Path) -> None:
+    """An ADR has its number, a status, a date and its code, and stands in the index."""
     written = adr.read_text("utf-8")
     title = rf"# {int(adr.stem[:4])}\. .+"
     assert re.match(
@@ -59,8 +59,8 @@ def test_decisions(adr: Path) -> None:
     assert f"]({adr.name})" in PAGES["docs/adr/index.md"].read_text("utf-8")
 
 
-def test_marks_of_decisions() -> None:
-    """`ADR n` in the code names a decision that exists."""
+def test_marks_of_adrs() -> None:
+    """`ADR n` in the code names an ADR that exists."""
     numbers = {int(adr.stem[:4]) for adr in ADRS}
     marked = {
         int(number)
@@ -72,7 +72,7 @@ def test_marks_of_decisions() -> None:
     assert marked <= numbers
 
 
-def _headings(file: Path) -> set[str]:
+def _find_anchors(file: Path) -> set[str]:
     """Return the anchors of a page's headings, as GitHub and MyST make them."""
-    found = re.findall(r"^#+ (.+)$", without_blocks(file.read_text("utf-8")), re.MULTILINE)
+    found = re.findall(r"^#+ (.+)$", remove_blocks(file.read_text("utf-8")), re.MULTILINE)
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in found}

@@ -1,4 +1,4 @@
-"""The stage of simulated lives: a service that can be restarted, on a database that stays."""
+"""Fixtures of simulated lives: a service that can be restarted, on a database that stays."""
 
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -12,14 +12,14 @@ from tests.services.lives.state_machine import SETTINGS, Life, Stage
 
 @pytest.fixture
 def stage(database_url: str, db: Engine) -> Iterator[Stage]:
-    """A database, and a service on it."""
+    """Return a service and its database."""
     with single_worker(SETTINGS, database_url) as worker, ExitStack() as running:
         yield Stage(database_url, db, worker, running)
 
 
 @pytest.fixture
 def life(stage: Stage) -> type[Life]:
-    """Lives on that stage."""
+    """Return the class of lives on that service."""
 
     class LifeOnStage(Life):
         pass

@@ -1,4 +1,4 @@
-"""Reference implementation of the two policies: an explicit inverse, and one number of a receipt after the other."""
+"""Reference implementation of the two policies, with an explicit inverse and a loop over the candidates."""
 
 import math
 from collections.abc import Iterator
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from oo_ml.domain.policies import EPSILON_GREEDY, LINUCB, draw
 
 ALPHA: Final = 0.7
-SHARES: Final = {LINUCB: 0.3, EPSILON_GREEDY: 0.4}
+EXPLORATIONS: Final = {LINUCB: 0.3, EPSILON_GREEDY: 0.4}
 DOORS: Final = {LINUCB: "", EPSILON_GREEDY: "/egreedy"}
 LABELS: Final = ["hour_sin", "hour_cos", "is_overdue", "task_age", "priority", "dow_sin", "dow_cos"]
 TINY: Final = 1e-9
@@ -23,7 +23,7 @@ _RAW: Final = ("is_overdue", "task_age_days", "priority")
 
 
 def alike(found: object, expected: object) -> bool:
-    """Return whether two answers are the same but for the last bits of their floating point numbers."""
+    """Return whether two answers are equal, but for the last bits of their floating point numbers."""
     match found, expected:
         case dict(), dict():
             return found.keys() == expected.keys() and all(alike(found[name], expected[name]) for name in expected)
@@ -48,10 +48,12 @@ def encode(policy: str, hour: int, weekday: int, task: Json) -> Numbers:
     return np.array(x)
 
 
-def choices(policy: str, body: Json, decision_id: str, A: Numbers, b: Numbers, *, is_new: bool) -> Iterator[Json]:
-    """Yield the part of a receipt that explains the choice, for each candidate that may count as the best one.
+def explain_choices(
+    policy: str, body: Json, decision_id: str, A: Numbers, b: Numbers, *, is_new: bool
+) -> Iterator[Json]:
+    """Yield the part of a receipt that explains the choice, once for each candidate that may be the best one.
 
-    Only for a new user (`is_new`) are scores the same to the last bit; then the first of them is the best.
+    Rounding decides among nearly equal scores. A new user (`is_new`) has exactly equal ones: the first one is the best.
     """
     inverse = np.linalg.inv(A)
     candidates, context = body["candidates"], body["context"]
@@ -61,14 +63,14 @@ def choices(policy: str, body: Json, decision_id: str, A: Numbers, b: Numbers, *
     explore = [ALPHA * math.sqrt(x @ inverse @ x) if policy == LINUCB else 0.0 for x in rows]
     scores = [one + other for one, other in zip(exploit, explore, strict=True)]
     raw = [{name: one["features"][name] for name in _RAW} for one in candidates]
-    n, share = len(rows), SHARES[policy]
-    whether, which = draw(UUID(decision_id).int)
-    exploring = whether < share
+    n, exploration = len(rows), EXPLORATIONS[policy]
+    first, second = draw(UUID(decision_id).int)
+    exploring = first < exploration
     best = [place for place in range(n) if scores[place] > max(scores) - TINY]
     for highest in best[:1] if is_new and policy == EPSILON_GREEDY else best:
-        chosen = int(which * n) if exploring else highest
+        chosen = int(second * n) if exploring else highest
         tip_id = candidates[chosen]["id"]
-        propensities = [share / n + (1 - share) * (place == highest) for place in range(n)]
+        propensities = [exploration / n + (1 - exploration) * (place == highest) for place in range(n)]
         shown = {"hour_of_day": hour, **raw[chosen]}
         if policy == EPSILON_GREEDY:
             shown |= {"day_of_week": weekday, "exploring": exploring}
@@ -80,9 +82,9 @@ def choices(policy: str, body: Json, decision_id: str, A: Numbers, b: Numbers, *
             "score": scores[chosen],
             "propensity": sum(propensities[place] for place in range(n) if candidates[place]["id"] == tip_id),
             "exploring": exploring,
-            "exploration": share,
+            "exploration": exploration,
             "alpha": ALPHA if policy == LINUCB else None,
-            "draw": [whether, which],
+            "draw": [first, second],
             "prompt_version": None,
             "prompt_probability": None,
             "generation_id": None,

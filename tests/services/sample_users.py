@@ -29,9 +29,9 @@ _D: Final = 7
 
 
 def live(db: Engine) -> None:
-    """Create ada and ben as the scenario does, and zoë from an import where every bit counts.
+    """Create ada and ben as the scenario does, and zoë from an import with extreme numbers.
 
-    Each of them has generated tips, and keeps a prompt version.
+    Each user has generated tips, and keeps a prompt version.
     """
     tell(db)
     A = np.eye(_D)
@@ -92,7 +92,7 @@ def replay_export(db: Engine, export: Export) -> Replayed:
 
 
 def parse_export(content: bytes) -> dict[str, Any]:
-    """Return the header of a complete export, and in it the rows of each table."""
+    """Return the header of a complete export, with the rows of each table added to it."""
     header, *lines, end = map(json.loads, content.splitlines())
     assert end == {"complete": True, "rows": len(lines)}
     document: dict[str, Any] = header | {table: [] for table in TABLES}
@@ -102,7 +102,7 @@ def parse_export(content: bytes) -> dict[str, Any]:
 
 
 def dump_export(document: dict[str, Any], *, sort_keys: bool = False) -> bytes:
-    """Return the lines of what `parse_export` has returned."""
+    """Return the export as bytes; the inverse of `parse_export`."""
     tables = {name: rows for name, rows in document.items() if isinstance(rows, list)}
     header = {name: value for name, value in document.items() if name not in tables}
     rows = [{"table": name, "row": row} for name, rows in tables.items() for row in rows]
@@ -111,7 +111,7 @@ def dump_export(document: dict[str, Any], *, sort_keys: bool = False) -> bytes:
 
 
 def parse_without_positions(content: bytes) -> dict[str, Any]:
-    """Parse an export, without the columns that every database numbers itself."""
+    """Parse an export, without the positions that every database assigns itself."""
     document = parse_export(content)
     for table in ("feature_history", "reward_ledger", "generations"):
         for row in document[table]:
@@ -120,12 +120,12 @@ def parse_without_positions(content: bytes) -> dict[str, Any]:
 
 
 def rows_of(db: Engine, name: str) -> dict[str, list[str]]:
-    """Return every row, of every table, that has the name as a whole word in any column."""
+    """Return, by table, every row that has the name as a whole word in any column."""
     return _rows(db, "t::text ~ :word", word=rf"\m{name}\M")
 
 
 def rows_of_others(db: Engine, name: str) -> dict[str, list[str]]:
-    """Return every other row."""
+    """Return, by table, every row that does not have the name as a whole word."""
     return _rows(db, "t::text !~ :word", word=rf"\m{name}\M")
 
 
@@ -145,7 +145,7 @@ def _rows(db: Engine, condition: str, **parameters: str) -> dict[str, list[str]]
 
 
 def detach_the_past(db: Engine) -> None:
-    """Create the month that the decisions of the scenario belong to by their ids, and detach it as retention does."""
+    """Create the month of the scenario's decision ids, 1970-01, and detach it as retention does."""
     with writing(db) as connection:
         connection.execute(text("SELECT oo_ml.create_feature_history_months('1970-01-01Z', 1)"))
         detached = connection.scalars(text("SELECT oo_ml.detach_feature_history_months('1970-02-01Z', now())")).all()

@@ -1,4 +1,4 @@
-"""A scenario, run through the services: every kind of change, two epochs, an import, late corrections."""
+"""A scenario, run through the services: every kind of ledger entry, two epochs, an import, late corrections."""
 
 from datetime import UTC, datetime
 from typing import Final
@@ -28,17 +28,20 @@ _PARAMETERS: Final = Parameters(alpha=1.0, epsilon=1.0)
 
 
 def decision(number: int) -> UUID:
-    """Return the id of the decision with a number; its tip is t and the number."""
+    """Return the id of the decision with this number. Its tip is "t" and the number."""
     return UUID(int=number)
 
 
 def tell(db: Engine) -> None:
-    """Take ada through two epochs, and ben on from an import.
+    """Create ada with two epochs, and ben with an import.
 
-    ada, linucb-v1, epoch 0: 1 reward 0.5 for decision 1; 2 default 0 for 2; 3 amend to 1 for 2; 4 reward for none;
-    5, late: reward 1 for decision 3. Epoch 1: 1 reward 1 for decision 4; 2 retract; 3 reward -0.5 for 4; 4 reward 0.25
-    for 5. Decision 6 still waits. Her egreedy-v1: decision 7, drawn at random, with reward 0.5.
-    ben: 1 import, 2 reward 1 for no decision, and decision 8.
+    Ledger entries by version:
+    ada, linucb-v1, epoch 0: 1 reward 0.5 for decision 1; 2 default 0 for 2; 3 amend to 1 for 2; 4 reward without a
+    decision; 5 reward 1 for decision 3, sent after the reset.
+    ada, linucb-v1, epoch 1: 1 reward 1 for decision 4; 2 retract; 3 reward -0.5 for 4; 4 reward 0.25 for 5. Decision 6
+    is open.
+    ada, egreedy-v1: 1 reward 0.5 for decision 7, which was drawn at random.
+    ben, linucb-v1: 1 import; 2 reward 1 without a decision. Decision 8 is open.
     """
     _decide(db, "ada", 1, 2, 3)
     _react(db, 1, 0.5)
@@ -91,7 +94,7 @@ def _correct(db: Engine, number: int, reward: float | None) -> None:
 
 
 def teach(db: Engine, user_id: str) -> None:
-    """Give a user a reward for no decision."""
+    """Give a user a reward without a decision."""
     with writing(db) as connection:
         learn(connection, [RewardCommand(user_id, LINUCB, "t", 1.0, NOON, _MOMENT, _TASK)])
 

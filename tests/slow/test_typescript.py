@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import Serve
-from tests.docs.pages import PAGES, blocks
+from tests.docs.pages import PAGES, find_blocks
 
 pytestmark = pytest.mark.slow
 
@@ -32,7 +32,9 @@ def project(tmp_path: Path) -> Path:
 def test_generated_client(serve: Serve, project: Path) -> None:
     """The modules of tests/typescript/ and of the guide compile and work; the former makes every call."""
     service = serve(epsilon=0, litellm_url="http://127.0.0.1:1")
-    guide = blocks(PAGES["docs/guides/integrate.md"].read_text("utf-8").replace("http://localhost:8000", service.url))
+    guide = find_blocks(
+        PAGES["docs/guides/integrate.md"].read_text("utf-8").replace("http://localhost:8000", service.url)
+    )
     [generate] = [block.content for block in guide if "npx " in block.content]
     (project / "guide.ts").write_text("".join(block.content for block in guide if block.language == "ts"), "utf-8")
     run(project, *shlex.split(generate))

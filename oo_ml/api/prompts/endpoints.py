@@ -48,7 +48,9 @@ generate_router = APIRouter(tags=["generation"])
 )
 async def list_prompts(request: Request, paging: Annotated[Paging, Query()]) -> Response:
     """Return versions without their text, retired ones included, the oldest first."""
-    [found] = await services(request).readers.run(registry.listing, [PageCommand(paging.limit, paging.cursor or 0)])
+    [found] = await services(request).readers.run(
+        registry.list_versions, [PageCommand(paging.limit, paging.cursor or 0)]
+    )
     return answer(page_of(PromptsPage, found))
 
 

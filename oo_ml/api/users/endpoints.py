@@ -32,7 +32,7 @@ from oo_ml.services.audit.verify import verify_users
 from oo_ml.services.decisions.reset import reset
 from oo_ml.services.users.erase import erase
 from oo_ml.services.users.export import export
-from oo_ml.services.users.stats import Stats, StatsCommand, features, stats
+from oo_ml.services.users.stats import Stats, StatsCommand, read_features, read_stats
 
 router = APIRouter(tags=["users"])
 # The calls that are not the contract's refuse unknown parameters.
@@ -126,7 +126,7 @@ async def stats_linucb(request: Request, user_id: EncodedUserId) -> Response:
 async def features_of(request: Request, user_id: EncodedUserId) -> Response:
     """Return the last 100 decisions of both policies since the last reset, the oldest first."""
     name = decode_user_id(user_id)
-    [history] = await services(request).readers.run(features, [name])
+    [history] = await services(request).readers.run(read_features, [name])
     return answer(
         FeaturesAnswer(
             user_id=name,
@@ -216,7 +216,7 @@ async def export_user(
 
 
 async def _stats(request: Request, user_id: str, policy: str) -> Stats:
-    [known] = await services(request).readers.run(stats, [StatsCommand(user_id, policy)])
+    [known] = await services(request).readers.run(read_stats, [StatsCommand(user_id, policy)])
     return known
 
 

@@ -1,4 +1,4 @@
-"""Evaluation of decisions in blocks: weighs them by the target policy and checks them against the rebuilt models."""
+"""Evaluation of decisions in blocks: weights them by the target policy, checks them against the rebuilt models."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Final
@@ -11,7 +11,7 @@ from oo_ml.domain.evaluation.targets import Prompt, Target, weigh
 from oo_ml.domain.features import Moment, Task, encode
 from oo_ml.domain.policies import DIMENSIONS
 from oo_ml.domain.ridge import Ridge, stack
-from oo_ml.services.evaluation.models import contradiction
+from oo_ml.services.evaluation.models import build_contradiction
 from oo_ml.services.evaluation.results import Part
 from oo_ml.storage.decision_log import LoggedDecision
 
@@ -43,7 +43,7 @@ def _is_relevant(target: Target, decision: LoggedDecision) -> bool:
 
 
 def _split(made: Iterable[Made]) -> Iterator[list[Made]]:
-    """Yield blocks of decisions, each of one policy, in any order."""
+    """Yield blocks of decisions. The decisions of a block have the same policy."""
     waiting: dict[str, list[Made]] = {policy: [] for policy in DIMENSIONS}
     candidates = dict.fromkeys(DIMENSIONS, 0)
     for one in made:
@@ -71,10 +71,10 @@ def _evaluate_block(target: Target, made: Sequence[Made]) -> Part:
     except (ValueError, TypeError, LookupError, ArithmeticError):
         # A row that was tampered with can hold anything. Evaluate each decision alone to find it.
         if len(made) == 1:
-            raise contradiction(decisions[0]) from None
+            raise build_contradiction(decisions[0]) from None
         return sum((_evaluate_block(target, [one]) for one in made), Part())
     if wrong.any():
-        raise contradiction(decisions[int(wrong.argmax())])
+        raise build_contradiction(decisions[int(wrong.argmax())])
     rewards = np.array([decision.reward for decision in decisions])
     return Part(
         summary=estimators.summarise(weighed.weights, rewards, weighed.q_logged, weighed.q_target),
@@ -84,7 +84,7 @@ def _evaluate_block(target: Target, made: Sequence[Made]) -> Part:
 
 
 def _build_block(made: Sequence[Made]) -> DecisionBlock:
-    # By identity: decisions of the same model share the object, so it is solved only once.
+    # By identity: decisions made by the same model share one object, so each model is solved only once.
     models = {id(model): model for _, model in made}
     places = {name: place for place, name in enumerate(models)}
     ids = [[candidate["id"] for candidate in decision.candidates] for decision, _ in made]

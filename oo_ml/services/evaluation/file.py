@@ -15,7 +15,7 @@ def evaluate_file(source: IO[bytes]) -> Evaluation:
     """Return the estimates for the target whose probabilities are in the column p_target.
 
     Args:
-        source: CSV, columns action, reward, propensity, p_target; q_logged and q_target if rewards are modelled.
+        source: CSV with columns action, reward, propensity, p_target; and q_logged, q_target with a reward model.
 
     Raises:
         LogFileError: the file can't be read.

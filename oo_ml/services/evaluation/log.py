@@ -1,4 +1,4 @@
-"""Evaluation from the service's own decisions, each weighed with the model that made it."""
+"""Evaluation from the service's own decisions, each with the model that made it."""
 
 from collections.abc import Sequence
 from contextlib import closing
@@ -20,7 +20,7 @@ from oo_ml.storage import audit, decision_log, user_ranges
 from oo_ml.storage.postgres.sessions import Reading
 from oo_ml.storage.user_ranges import UserRange
 
-# Ledger entries in memory at once, and parts of a small log, so that progress is seen.
+# Ledger entries in memory at once; and the least number of parts, so that progress shows for a small log too.
 _PAGE_SIZE: Final = 1000
 _LEAST_PARTS: Final = 50
 
@@ -44,7 +44,7 @@ def walk_log(engine: Engine, settings: Settings, question: Question) -> Walk[Par
 
     Raises, when a part is asked for:
         LogContradictedError: the model of a decision can't be rebuilt from the ledger.
-        UnavailableError: the database can't do it now.
+        UnavailableError: the database is unavailable.
     """
     return walk_all(engine, settings, partial(evaluate, question=question), least_parts=_LEAST_PARTS)
 
@@ -52,7 +52,7 @@ def walk_log(engine: Engine, settings: Settings, question: Question) -> Walk[Par
 def evaluate(
     connection: Reading, ranges: Sequence[UserRange], *, question: Question, page_size: int = _PAGE_SIZE
 ) -> list[Part]:
-    """Evaluate the decisions of each range of users, all as of one moment."""
+    """Evaluate the decisions of each range of users, all from one snapshot."""
     audit.begin_snapshot(connection)
     return [_evaluate(connection, users, question, page_size) for users in ranges]
 

@@ -12,11 +12,11 @@ from oo_ml.storage.decision_log import LoggedDecision
 def rebuild_models(
     decisions: Iterable[LoggedDecision], ledger: Iterable[StoredEntry]
 ) -> Iterator[tuple[LoggedDecision, Ridge]]:
-    """Yield each decision with the model that made it; decisions of the same model get the same object.
+    """Yield each decision with the model that made it; decisions made by the same model share one object.
 
     Args:
-        decisions: by user, policy, epoch and position; of known policies.
-        ledger: by user, policy, epoch and version; of the same users and any policies.
+        decisions: decisions of known policies, sorted by user, policy, epoch and position.
+        ledger: entries of the same users and of any policies, sorted by user, policy, epoch and version.
 
     Raises:
         LogContradictedError: the ledger does not give the version at which a decision was made.
@@ -31,17 +31,17 @@ def rebuild_models(
             try:
                 replayed = fold_entry(replayed, entry)
             except ValueError:
-                raise contradiction(entry) from None
+                raise build_contradiction(entry) from None
             entry = next(entries, None)
         if key != decision[:2] or replayed.epoch != decision.epoch:
             key, replayed = decision[:2], Replayed.fresh(decision.policy, decision.epoch)
         if replayed.version != decision.version:
-            raise contradiction(decision)
+            raise build_contradiction(decision)
         yield decision, replayed.learned.model
 
 
-def contradiction(where: LoggedDecision | StoredEntry) -> LogContradictedError:
-    """Return the error for a decision, or a ledger entry, that contradicts the others."""
+def build_contradiction(where: LoggedDecision | StoredEntry) -> LogContradictedError:
+    """Return the error for a decision or a ledger entry that contradicts the others."""
     which = f"decision {where.decision_id}" if isinstance(where, LoggedDecision) else f"epoch {where.epoch}"
     # An id may hold escape sequences.
     name = where.user_id if where.user_id.isprintable() else repr(where.user_id)

@@ -13,9 +13,9 @@ from oo_ml.domain.policies import EPSILON_GREEDY, LINUCB
 from oo_ml.errors import EvaluationRefusedError, NothingToEvaluateError
 from oo_ml.settings import Settings
 
-# The largest share of the tips a target would show that may have propensity 0 in the log.
+# An evaluation is refused if more than this share of the target's tips had propensity 0 in the log.
 MAX_WITHOUT_SUPPORT: Final = 0.01
-# A mean weight further from 1 than both this and so many standard errors is not due to chance.
+# The mean weight is off if it differs from 1 by more than this, and by more than so many standard errors.
 _WEIGHT_OFF: Final = 0.01
 _STANDARD_ERRORS: Final = 4.0
 _EXPLORATION: Final = {LINUCB: Settings.variable("exploration"), EPSILON_GREEDY: Settings.variable("epsilon")}
@@ -31,7 +31,7 @@ class Part:
         summary: sums over the evaluated decisions.
         unrewarded: decisions without a reward.
         unexplained: decisions with a reward but without propensities.
-        unwritten: decisions without a known candidate of the target's prompt version.
+        unwritten: decisions without a candidate that the target's prompt version is known to have written.
         without_support: by policy, the sum of the target's probabilities of tips with propensity 0.
         is_random: whether any decision had a propensity below 1.
     """
@@ -66,11 +66,11 @@ class Evaluation:
         unrewarded: decisions without a reward.
         left_out: other decisions that could not be evaluated.
         ess: effective sample size.
-        share_without_support: the share of the tips the target would show that had propensity 0; None if unknown.
+        share_without_support: the share of the target's tips that had propensity 0 in the log; None if unknown.
         observed: the mean reward of the log's own policy.
-        dr: None without a model of the reward.
-        gain: the difference between the target and the log's own policy.
-        is_off: whether the mean weight is further from 1 than chance explains.
+        dr: the doubly robust estimate; None without a model of the reward.
+        gain: the target's reward minus that of the log's own policy.
+        is_off: whether the mean weight differs from 1 by more than chance explains.
     """
 
     n: int
@@ -118,7 +118,7 @@ def estimate(name: str, total: Part, share_without_support: float | None) -> Eva
     """Return the estimates for the target `name` from a log with n > 0.
 
     Raises:
-        EvaluationRefusedError: the target would have chosen none of the chosen tips.
+        EvaluationRefusedError: the target would choose none of the tips that were shown.
     """
     summary = total.summary
     snips, gain = estimators.snips(summary), estimators.gain(summary)

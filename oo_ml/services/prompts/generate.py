@@ -1,6 +1,6 @@
-"""Generating: pick a prompt version, have the language model write tips, store the tips or the failure.
+"""Generation of tips: pick a prompt version, call the language model, store the tips or the failure.
 
-The call to the model stands between two short transactions; no transaction is open during it.
+The call to the model runs between two short transactions. No transaction is open during it.
 """
 
 from collections.abc import Mapping, Sequence
@@ -14,7 +14,7 @@ from oo_ml import llm, templates
 from oo_ml.domain.prompts import GeneratedTip
 from oo_ml.execution.pool import Pool
 from oo_ml.llm import Generation, Message
-from oo_ml.services.prompts.traffic import Offer, PickCommand, pick_version
+from oo_ml.services.prompts.traffic import PickCommand, VersionProbability, pick_version
 from oo_ml.settings import Settings
 from oo_ml.storage.generations import GenerationRow, TipRow, insert_generation
 from oo_ml.storage.postgres.sessions import Reading, Writing
@@ -35,7 +35,7 @@ class GenerateCommand:
 
 @dataclass(frozen=True, slots=True)
 class Generated:
-    """The tips, the version actually used and its probability, and what they cost, summed over the attempts."""
+    """The tips, the prompt version and its probability, and the tokens, summed over the attempts."""
 
     generation_id: UUID
     tips: Sequence[GeneratedTip]
@@ -62,23 +62,23 @@ async def generate(
         UnavailableError: the gateway or the database can't be reached.
     """
     pick = PickCommand(command.user_id, command.generation_id, command.created_at, command.prompt_version)
-    offer = await pick_version(pick, settings=settings, readers=readers, writers=writers)
-    generation = await llm.generate_tips(client, settings, _messages(offer.prompt, command), command.n)
-    await writers.run(_record, [_Record(command, offer, generation)])
+    picked = await pick_version(pick, settings=settings, readers=readers, writers=writers)
+    generation = await llm.generate_tips(client, settings, _render_messages(picked.prompt, command), command.n)
+    await writers.run(_record, [_Record(command, picked, generation)])
     if generation.error is not None:
         raise generation.error
     return Generated(
         generation_id=command.generation_id,
         tips=generation.tips,
         model=generation.model or llm.MODEL,
-        prompt_version=offer.prompt.version,
-        prompt_probability=offer.probability,
+        prompt_version=picked.prompt.version,
+        prompt_probability=picked.probability,
         prompt_tokens=generation.prompt_tokens,
         completion_tokens=generation.completion_tokens,
     )
 
 
-def _messages(prompt: PromptVersion, command: GenerateCommand) -> list[Message]:
+def _render_messages(prompt: PromptVersion, command: GenerateCommand) -> list[Message]:
     return [
         {"role": role, "content": templates.render(source, n=command.n, context=command.context)}
         for role, source in (("system", prompt.system_template), ("user", prompt.user_template))
@@ -88,7 +88,7 @@ def _messages(prompt: PromptVersion, command: GenerateCommand) -> list[Message]:
 @dataclass(frozen=True, slots=True)
 class _Record:
     command: GenerateCommand
-    offer: Offer
+    picked: VersionProbability
     generation: Generation
 
 
@@ -98,8 +98,8 @@ def _record(connection: Writing, records: Sequence[_Record]) -> list[None]:
         row = GenerationRow(
             user_id=command.user_id,
             generation_id=command.generation_id,
-            prompt_version=record.offer.prompt.version,
-            prompt_probability=record.offer.probability,
+            prompt_version=record.picked.prompt.version,
+            prompt_probability=record.picked.probability,
             created_at=command.created_at,
             latency_ms=generation.latency_ms,
             prompt_tokens=generation.prompt_tokens,
@@ -115,8 +115,8 @@ def _record(connection: Writing, records: Sequence[_Record]) -> list[None]:
                 user_id=command.user_id,
                 tip_id=tip.id,
                 generation_id=command.generation_id,
-                prompt_version=record.offer.prompt.version,
-                prompt_probability=record.offer.probability,
+                prompt_version=record.picked.prompt.version,
+                prompt_probability=record.picked.probability,
                 created_at=command.created_at,
                 place=place,
                 content=tip.content,

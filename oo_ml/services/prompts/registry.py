@@ -25,13 +25,13 @@ from oo_ml.storage.prompts import PromptVersion
 
 @dataclass(frozen=True, slots=True)
 class WeighCommand:
-    """Set the weight of a version, >= 0 and finite: its share, relative to other weights, of calls that name none."""
+    """Set the weight of a version, >= 0 and finite. Versions are drawn in proportion to their weights."""
 
     version: str
     weight: float
 
 
-def listing(connection: Reading, commands: Sequence[PageCommand]) -> list[Found[PromptVersion, int]]:
+def list_versions(connection: Reading, commands: Sequence[PageCommand]) -> list[Found[PromptVersion, int]]:
     """Return a page of the versions for each command, retired ones included, the oldest first."""
     return [
         by_offset(prompts.list_all(connection, page.limit + 1, page.offset), page.limit, page.offset)
@@ -40,7 +40,7 @@ def listing(connection: Reading, commands: Sequence[PageCommand]) -> list[Found[
 
 
 def show(connection: Reading, versions: Sequence[str]) -> list[PromptVersion | OoMlError]:
-    """Return each version asked for."""
+    """Return each version, or the error that it is unknown."""
     found = prompts.find(connection, versions)
     return [found.get(version) or _unknown(version) for version in versions]
 
@@ -48,7 +48,7 @@ def show(connection: Reading, versions: Sequence[str]) -> list[PromptVersion | O
 def draft(
     *, version: str, description: str, system_template: str, user_template: str, published_at: datetime
 ) -> PromptVersion:
-    """Return a version as it will be stored: active, and with weight 0."""
+    """Build a new version, active and with weight 0, ready to publish."""
     return PromptVersion(
         version=version,
         status="active",
@@ -62,12 +62,12 @@ def draft(
 
 
 def publish(connection: Writing, drafts: Sequence[PromptVersion]) -> list[PromptVersion | OoMlError]:
-    """Store new versions. A name that is taken, or a template that can't be rendered, is refused."""
+    """Store new versions. Refuse a name that is taken, and a template that can't be rendered."""
     return [_publish(connection, draft) for draft in drafts]
 
 
 def weigh(connection: Writing, commands: Sequence[WeighCommand]) -> list[PromptVersion | OoMlError]:
-    """Set the weights of versions in use; a retired version is refused."""
+    """Set the weights of versions in use; refuse retired versions."""
     return [_weigh(connection, command) for command in commands]
 
 

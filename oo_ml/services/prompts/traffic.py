@@ -1,4 +1,4 @@
-"""The choice of the prompt version for a generation: the named version, or one drawn with a known probability.
+"""Choice of the prompt version for a generation: the named version, or a version drawn with a known probability.
 
 The probability is stored with the generation, its tips and the decisions about them, so that versions can be compared.
 """
@@ -24,7 +24,7 @@ from oo_ml.storage.postgres.sessions import Reading, Writing
 from oo_ml.storage.prompts import PromptVersion
 
 _LAST_RESORT: Final = "v1"
-# Probabilities by rewards depend a little on the seed; lists show those of this seed.
+# Probabilities by rewards vary slightly with the seed. Lists show the probabilities of this seed.
 _SEED_OF_LISTS: Final = 0
 
 
@@ -39,7 +39,7 @@ class PickCommand:
 
 
 @dataclass(frozen=True, slots=True)
-class Offer:
+class VersionProbability:
     """A version, and the probability with which it is picked or was picked."""
 
     prompt: PromptVersion
@@ -48,7 +48,7 @@ class Offer:
 
 async def pick_version(
     command: PickCommand, *, settings: Settings, readers: Pool[Reading], writers: Pool[Writing]
-) -> Offer:
+) -> VersionProbability:
     """Return the version for a generation.
 
     Raises:
@@ -60,80 +60,84 @@ async def pick_version(
     return only(await workers.run(partial(pick, settings=settings), [command]))
 
 
-def pick(connection: Writing, commands: Sequence[PickCommand], *, settings: Settings) -> list[Offer | OoMlError]:
+def pick(
+    connection: Writing, commands: Sequence[PickCommand], *, settings: Settings
+) -> list[VersionProbability | OoMlError]:
     """Return a version for each generation."""
     return [_pick(connection, command, settings) for command in commands]
 
 
-def find_offers(connection: Reading, settings: Settings, seed: int) -> list[Offer] | OoMlError:
-    """Return the versions that a call that names no version may get; their probabilities sum to 1."""
+def find_options(connection: Reading, settings: Settings, seed: int) -> list[VersionProbability] | OoMlError:
+    """Return the versions that may be picked if the call names none; their probabilities sum to 1."""
     names = parse_versions(settings.tip_prompt_version)
     if not names:
-        offers = _by_weight(connection)
+        options = _find_by_weight(connection)
     elif set(names) == {AUTO}:
-        offers = _by_rewards(connection, seed)
+        options = _find_by_rewards(connection, seed)
     else:
-        return _uniformly(connection, names)
-    return offers or _uniformly(connection, [settings.default_prompt_version.strip() or _LAST_RESORT])
+        return _find_uniform(connection, names)
+    return options or _find_uniform(connection, [settings.default_prompt_version.strip() or _LAST_RESORT])
 
 
-def traffic(connection: Reading, _: Sequence[None], *, settings: Settings) -> list[list[Offer]]:
-    """Return every version, retired ones too, the oldest first, with its share of the calls that name no version."""
-    offers = find_offers(connection, settings, _SEED_OF_LISTS)
-    # If no version is in use, such calls are refused, and every share is 0.
-    found = {} if isinstance(offers, OoMlError) else {one.prompt.version: one.probability for one in offers}
-    return [[Offer(prompt, found.get(prompt.version, 0.0)) for prompt in prompts.list_all(connection)]]
+def list_traffic(connection: Reading, _: Sequence[None], *, settings: Settings) -> list[list[VersionProbability]]:
+    """Return every version, retired ones too, oldest first, with its probability if a call names no version."""
+    options = find_options(connection, settings, _SEED_OF_LISTS)
+    # If no version is in use, such calls are refused, and every probability is 0.
+    found = {} if isinstance(options, OoMlError) else {one.prompt.version: one.probability for one in options}
+    return [[VersionProbability(prompt, found.get(prompt.version, 0.0)) for prompt in prompts.list_all(connection)]]
 
 
 def set_weights(
     connection: Writing, commands: Sequence[WeighCommand], *, settings: Settings
-) -> list[Offer | OoMlError]:
-    """Set weights; return each version with the share that it now has of the calls that name no version."""
+) -> list[VersionProbability | OoMlError]:
+    """Set weights; return each version with its new probability if a call names no version."""
     outcomes = weigh(connection, commands)
-    [listing] = traffic(connection, [None], settings=settings)
+    [listing] = list_traffic(connection, [None], settings=settings)
     found = {one.prompt.version: one for one in listing}
     return [one if isinstance(one, OoMlError) else found[one.version] for one in outcomes]
 
 
-def _pick(connection: Writing, command: PickCommand, settings: Settings) -> Offer | OoMlError:
+def _pick(connection: Writing, command: PickCommand, settings: Settings) -> VersionProbability | OoMlError:
     seed = command.generation_id.int
     if command.prompt_version is not None:
-        offers = _uniformly(connection, [command.prompt_version])
+        options = _find_uniform(connection, [command.prompt_version])
     else:
-        offers = find_offers(connection, settings, seed)
-    if isinstance(offers, OoMlError):
-        return offers
-    offer = offers[experiments.pick([one.probability for one in offers], policies.draw(seed)[0])]
-    # A version without a weight is the default, picked because no version has a weight; it is not kept.
-    if _may_be_kept(settings, command) and offer.prompt.weight > 0:
-        return _keep(connection, command, offer)
-    return offer
+        options = find_options(connection, settings, seed)
+    if isinstance(options, OoMlError):
+        return options
+    picked = options[experiments.pick([one.probability for one in options], policies.draw(seed)[0])]
+    # A version without a weight is the default. It was picked because no version has a weight, and is not kept.
+    if _may_be_kept(settings, command) and picked.prompt.weight > 0:
+        return _keep(connection, command, picked)
+    return picked
 
 
-def _uniformly(connection: Reading, names: Sequence[str]) -> list[Offer] | OoMlError:
-    """Return the versions that are in use, each as often as it is named; if there are none, the first one's error."""
+def _find_uniform(connection: Reading, names: Sequence[str]) -> list[VersionProbability] | OoMlError:
+    """Return the named versions in use, each as probable as it is often named; if none is in use, the first error."""
     shown = show(connection, names)
     in_use = [prompt for prompt in shown if isinstance(prompt, PromptVersion) and prompt.status == "active"]
     if in_use:
-        return [Offer(prompt, places / len(in_use)) for prompt, places in Counter(in_use).items()]
+        return [VersionProbability(prompt, places / len(in_use)) for prompt, places in Counter(in_use).items()]
     return shown[0] if isinstance(shown[0], OoMlError) else refuse_retired(shown[0].version)
 
 
-def _by_weight(connection: Reading) -> list[Offer]:
+def _find_by_weight(connection: Reading) -> list[VersionProbability]:
     weighted = [prompt for prompt in prompts.list_active(connection) if prompt.weight > 0]
     if not weighted:
         return []
-    shares = experiments.normalize([prompt.weight for prompt in weighted])
-    return [Offer(prompt, share) for prompt, share in zip(weighted, shares, strict=True)]
+    probabilities = experiments.normalize([prompt.weight for prompt in weighted])
+    return [
+        VersionProbability(prompt, probability) for prompt, probability in zip(weighted, probabilities, strict=True)
+    ]
 
 
-def _by_rewards(connection: Reading, seed: int) -> list[Offer]:
+def _find_by_rewards(connection: Reading, seed: int) -> list[VersionProbability]:
     found = prompts.list_active(connection)
     if not found:
         return []
     evidence = prompts.read_evidence(connection, [prompt.version for prompt in found])
-    shares = experiments.estimate_thompson([evidence.get(prompt.version, Evidence()) for prompt in found], seed)
-    return [Offer(prompt, share) for prompt, share in zip(found, shares, strict=True)]
+    probabilities = experiments.estimate_thompson([evidence.get(prompt.version, Evidence()) for prompt in found], seed)
+    return [VersionProbability(prompt, probability) for prompt, probability in zip(found, probabilities, strict=True)]
 
 
 def _may_be_kept(settings: Settings, command: PickCommand) -> bool:
@@ -141,9 +145,9 @@ def _may_be_kept(settings: Settings, command: PickCommand) -> bool:
     return settings.prompt_sticky and nothing_named
 
 
-def _keep(connection: Writing, command: PickCommand, offer: Offer) -> Offer:
+def _keep(connection: Writing, command: PickCommand, picked: VersionProbability) -> VersionProbability:
     version, probability = prompts.assign(
-        connection, command.user_id, offer.prompt.version, offer.probability, command.picked_at
+        connection, command.user_id, picked.prompt.version, picked.probability, command.picked_at
     )
-    prompt = offer.prompt if version == offer.prompt.version else prompts.find(connection, [version])[version]
-    return Offer(prompt, probability)
+    prompt = picked.prompt if version == picked.prompt.version else prompts.find(connection, [version])[version]
+    return VersionProbability(prompt, probability)

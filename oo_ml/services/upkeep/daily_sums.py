@@ -1,8 +1,8 @@
-"""Upkeep of the daily tables: adds each decision, reward and call of the model once, in steps of one transaction each.
+"""Upkeep of the daily tables: counts each decision, reward and call of the model once, in steps of one transaction.
 
-A row is counted once no transaction can still commit a lower position (ADR 11). A step notes the last position and the
-next transaction id. When a later step finds that all transactions below that id have ended, the positions up to the
-noted one are settled. A step locks only the task's own row.
+A row is counted as soon as no transaction can commit a lower position (ADR 11). A step stores the last position and
+the next transaction id. Once all transactions below that id have ended, positions up to the stored one are settled.
+A step locks only the task's own row.
 """
 
 from collections.abc import Sequence
@@ -15,7 +15,7 @@ from oo_ml.storage import daily_sums, upkeep
 from oo_ml.storage.daily_sums import Progress, Range
 from oo_ml.storage.postgres.sessions import Writing
 
-# Positions of each source in a step: about one second. An erasure waits for the step.
+# Positions of each source in a step. A step takes about one second, and an erasure waits for it.
 LIMIT: Final = 20_000
 
 
@@ -29,7 +29,7 @@ class CountCommand:
 
 @dataclass(frozen=True, slots=True)
 class Days:
-    """The result of counting: the number of positions, and whether it stopped because another process is counting."""
+    """Result of counting: the number of positions, and whether it stopped because another process is counting."""
 
     passed: int = 0
     is_busy: bool = False
@@ -37,7 +37,7 @@ class Days:
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """The result of a step: the number of positions, and whether more are settled or another process is counting."""
+    """Result of a step: the number of positions, and whether more are settled or another process is counting."""
 
     passed: int = 0
     has_more: bool = False
@@ -45,18 +45,18 @@ class Step:
 
 
 async def count_days(workers: Pool[Writing], now: datetime, *, limit: int = LIMIT) -> Days:
-    """Count everything that can be counted now, in steps.
+    """Count all settled positions, in steps.
 
     Args:
         workers: run the steps.
-        now: the moment.
-        limit: the most positions of a source that one step counts.
+        now: the current time.
+        limit: positions of a source that one step counts, at most.
 
     Raises:
-        UnavailableError: the database can't do it now; the steps so far are committed.
+        UnavailableError: the database is unavailable; the steps so far are committed.
     """
     passed = 0
-    # At least two steps, because the second can count what the first has noted.
+    # At least two steps: the second can count the positions that the first has stored.
     looks = 2
     while looks > 0:
         [step] = await workers.run(count, [CountCommand(now, limit)])
@@ -77,7 +77,7 @@ def _take_step(connection: Writing, command: CountCommand) -> Step:
     if claim is None:
         return Step(is_busy=True)
     before = daily_sums.read_progress(connection)
-    # In this order: the transactions of these positions then have ids below next_xid.
+    # Positions first: then the transactions that took these positions have ids below next_xid.
     last = daily_sums.read_last_positions(connection)
     oldest, next_xid = daily_sums.read_transactions(connection)
     settled = {source: _settle(one, last[source], oldest, next_xid) for source, one in before.items()}
@@ -95,10 +95,10 @@ def _take_step(connection: Writing, command: CountCommand) -> Step:
 
 
 def _settle(before: Progress, last: int, oldest: int, next_xid: int) -> Progress:
-    """Return `before` with the noted position settled and the next one noted, if its transactions have ended."""
+    """If the transactions of the stored position have ended, settle it and store the next one."""
     if before.next_until is not None and before.next_xid is not None:
         if before.next_xid > next_xid:
-            # An id that this server has not assigned yet: a restored database. These transactions ended elsewhere.
+            # This server has not assigned that id: the database was restored, and those transactions ended elsewhere.
             return replace(before, next_until=last, next_xid=next_xid)
         if before.next_xid > oldest:
             return before

@@ -1,8 +1,8 @@
-"""Default rewards: a decision without a reaction in time counts as if it had this reward, until a reaction comes.
+"""Default rewards: a decision without a reaction in time gets this reward, until a reaction replaces it.
 
-A look finds overdue decisions and stores how far the task has come; then each user's rewards are one transaction. The
-stored time never passes a decision that was not tried, and a decision with a reward is not overdue any more: after a
-crash the next run, in any process, loses none and repeats none. A decision that cannot get its reward delays no other.
+A look finds overdue decisions and stores the time up to which the task is done. Then each user's rewards are one
+transaction. The stored time never passes an untried decision, and a decision with a reward is not overdue. So after a
+crash the next run, in any process, misses none and repeats none. A broken decision does not delay the others.
 """
 
 import logging
@@ -25,9 +25,9 @@ from oo_ml.storage.upkeep import DEFAULT_REWARDS, Position
 
 logger = logging.getLogger(__name__)
 
-# A decision is seen a little after its time, and clocks differ: each run looks at the last hour again.
+# A decision commits a little after its time, and clocks differ. So each run looks at the last hour again.
 _MARGIN: Final = timedelta(hours=1)
-# The stretch of time of one look: enough for a whole run if the last one was not long ago.
+# The time span of one look. If the last run was recent, one look is the whole run.
 _WINDOW: Final = _MARGIN * 1.5
 # Decisions that one look returns, at most.
 LIMIT: Final = 500
@@ -39,8 +39,8 @@ class Defaults:
 
     Attributes:
         given: how many decisions got the default reward.
-        is_busy: whether another process is running the task, and continues with it.
-        failed: decisions that could not get it; they are logged, and the task goes on after them.
+        is_busy: whether the run stopped because another process is running the task.
+        failed: decisions that could not get it. They are logged and skipped.
     """
 
     given: int = 0
@@ -54,9 +54,9 @@ class LookCommand:
 
     Attributes:
         limit: decisions to return, at most.
-        after: where to start; None: where the last run ended.
+        after: the position to start after; None: where the last run ended.
         done_until: the time that the last look of this run stored.
-        tried: overdue decisions at or after `after` that did not get the reward.
+        tried: overdue decisions from `after` on that did not get the reward.
     """
 
     now: datetime
@@ -73,8 +73,8 @@ class Look:
 
     Attributes:
         overdue: the first decisions that were not tried, in the order in which they were made.
-        after: where the next look starts; None: there is nothing left to look at.
-        done_until: the time that was stored: no earlier decision is overdue, except those that were tried.
+        after: the position where the next look starts; None: the run is complete.
+        done_until: the stored time. No earlier decision is overdue, except tried ones.
     """
 
     overdue: Mapping[DecisionKey, Position]
@@ -84,7 +84,7 @@ class Look:
 
 @dataclass(frozen=True, slots=True)
 class GiveCommand:
-    """Give `reward` to those of one user's decisions that are still open."""
+    """Give `reward` to the decisions of one user, except those that got a reward meanwhile."""
 
     decisions: Sequence[DecisionKey]
     reward: float
@@ -94,7 +94,7 @@ class GiveCommand:
 async def give_default_rewards(
     workers: Pool[Writing], settings: Settings, now: datetime, *, limit: int = LIMIT
 ) -> Defaults:
-    """Give the default reward, if one is set, to every decision whose wait is over; each user is one transaction.
+    """Give the default reward, if OO_ML_REWARD_WAIT is set, to every overdue decision; one transaction a user.
 
     Args:
         workers: run the transactions.
@@ -116,7 +116,7 @@ async def give_default_rewards(
         if found.after is None:
             return Defaults(given, failed=failed)
         tried = {**command.tried, **found.overdue}
-        for decisions in _by_user(found.overdue):
+        for decisions in _group_by_user(found.overdue):
             outcome = await _give_to_user(workers, GiveCommand(decisions, settings.default_reward, now))
             if outcome is None:
                 return Defaults(given, is_busy=True, failed=failed)
@@ -134,7 +134,7 @@ def look(connection: Writing, commands: Sequence[LookCommand]) -> list[Look | No
 
 
 def give(connection: Writing, commands: Sequence[GiveCommand]) -> list[list[DecisionKey] | None]:
-    """Return, for each command, which decisions got the reward; None: another process is running the task."""
+    """Return, for each command, the decisions that got the reward; None: another process is running the task."""
     return [_give(connection, command) for command in commands]
 
 
@@ -145,7 +145,7 @@ class _Given:
 
 
 async def _give_to_user(workers: Pool[Writing], command: GiveCommand) -> _Given | None:
-    """Give a user's rewards in one transaction. If that fails, give each alone, so that only the broken ones fail."""
+    """Give a user's rewards in one transaction. If it fails, give each alone, so that only broken decisions fail."""
     try:
         [given] = await workers.run(give, [command])
     except UnavailableError:
@@ -167,7 +167,7 @@ async def _give_to_user(workers: Pool[Writing], command: GiveCommand) -> _Given 
 
 
 def _report(key: DecisionKey, error: Exception) -> None:
-    # The traceback without the message, which may quote a user's data.
+    # Log the traceback without the message, because the message may quote a user's data.
     trace = "".join(traceback.format_tb(error.__traceback__))
     logger.error("a default reward failed: %s\n%s", type(error).__name__, trace)
     logger.error("decision %s can't be given the default reward and is stepped over", key.decision_id)
@@ -178,31 +178,31 @@ def _look(connection: Writing, command: LookCommand) -> Look | None:
     if claim is None:
         return None
     end = command.now - command.wait
-    after = _start(connection, command, claim.done_until, end)
+    after = _find_start(connection, command, claim.done_until, end)
     until = min(after.decided_at + _WINDOW, end)
     found = upkeep.find_overdue(connection, after, until, command.limit + len(command.tried))
     overdue = {key: position for key, position in found.items() if key not in command.tried}
-    # Not the last of them: the next look covers this time again, as a replay may have added decisions to it.
-    reached = _at(min(overdue.values()).decided_at) if overdue else max(after, _at(until))
+    # Start the next look at the first of them, because a replay may add decisions to this time meanwhile.
+    reached = _begin_at(min(overdue.values()).decided_at) if overdue else max(after, _begin_at(until))
     done_until = min(reached.decided_at, end - _MARGIN)
-    # Never back: if the wait has grown since the last run, the decisions before that time were tried nevertheless.
+    # Never go back: after OO_ML_REWARD_WAIT grows, decisions before the stored time have still been tried.
     done_until = max(done_until, claim.done_until or done_until)
     upkeep.save(connection, DEFAULT_REWARDS, done_until, command.now)
     return Look(overdue, reached if overdue or until < end else None, done_until)
 
 
-def _start(connection: Reading, command: LookCommand, done_until: datetime | None, end: datetime) -> Position:
-    # A replay of a user with older decisions sets the stored time back.
+def _find_start(connection: Reading, command: LookCommand, done_until: datetime | None, end: datetime) -> Position:
+    # A replay of a user with older open decisions sets the stored time back.
     went_back = command.done_until is not None and (done_until is None or done_until < command.done_until)
     if command.after is None or went_back:
-        return _at(done_until or upkeep.find_first_decision(connection) or end)
+        return _begin_at(done_until or upkeep.find_first_decision(connection) or end)
     return command.after
 
 
 def _give(connection: Writing, command: GiveCommand) -> list[DecisionKey] | None:
     if upkeep.claim(connection, DEFAULT_REWARDS) is None:
         return None
-    # Reads them again under the locks of their states: if a reward came meanwhile, that one counts.
+    # Read the decisions again under the locks of their states: a reward that came meanwhile counts instead.
     unit = UnitOfWork.lock(connection, decisions=command.decisions)
     still_open = [key for key in command.decisions if key in unit.decisions and unit.decisions[key].is_open]
     for key in still_open:
@@ -211,7 +211,7 @@ def _give(connection: Writing, command: GiveCommand) -> list[DecisionKey] | None
     return still_open
 
 
-def _by_user(decisions: Mapping[DecisionKey, Position]) -> list[list[DecisionKey]]:
+def _group_by_user(decisions: Mapping[DecisionKey, Position]) -> list[list[DecisionKey]]:
     """Group decisions by user, in their order."""
     groups: dict[str, list[DecisionKey]] = {}
     for key in decisions:
@@ -219,5 +219,5 @@ def _by_user(decisions: Mapping[DecisionKey, Position]) -> list[list[DecisionKey
     return list(groups.values())
 
 
-def _at(moment: datetime) -> Position:
+def _begin_at(moment: datetime) -> Position:
     return Position(moment, UUID(int=0))

@@ -1,8 +1,8 @@
 """Upkeep: periodic tasks, run by `oo-ml upkeep` or by any number of running services.
 
-Partitions of feature_history are made ahead and detached after retention. The service waits only briefly for the lock
-on the table, the command as long as for a row. A month with many decisions in the default partition is left to the
-owner of the tables, because moving them would block all calls.
+Partitions of feature_history are made ahead and detached after retention. A service waits only briefly for the lock on
+the table; the command waits as long as for a row. If the default partition has many decisions of a month, making its
+partition is left to the owner of the tables, because moving the decisions would block all calls.
 """
 
 import asyncio
@@ -27,18 +27,18 @@ from oo_ml.storage.schema.partitions import Layout, month_of
 
 logger = logging.getLogger(__name__)
 
-# Spreads the runs of replicas that were started together.
+# A fraction of the interval. It spreads the runs of replicas that start together.
 _JITTER: Final = 0.1
 _OWNER: Final = "run `oo-ml db grant-service` for this role, or `oo-ml upkeep` as the owner of the tables"
 
 
 @dataclass(frozen=True, slots=True)
 class Months:
-    """The result of `keep_months`.
+    """Result of `keep_months`.
 
     Attributes:
         made, detached: names of partitions.
-        problems: errors that the next run may not meet.
+        problems: errors that the next run may solve.
         alarms: messages that need an operator.
     """
 
@@ -61,12 +61,12 @@ async def keep_months(
     Args:
         workers: run the transactions, with their time limits.
         settings: the number of months to keep.
-        now: the moment.
-        movable: the most decisions that a new partition may take out of the default partition.
+        now: the current time.
+        movable: decisions that a new partition may take out of the default partition, at most.
         is_patient: whether to wait for the table as long as for a row, instead of briefly.
 
     Raises:
-        UnavailableError: the partitions can't be read now.
+        UnavailableError: the database is unavailable, so the partitions can't be read.
     """
     [(layout, _)] = await workers.run(_look, [now])
     missing = partitions.missing(layout.months, now)
@@ -89,11 +89,11 @@ async def keep_months(
 
 @asynccontextmanager
 async def run_in_background(settings: Settings, writers: Pool[Writing], long: Pool[Writing]) -> AsyncIterator[None]:
-    """Run upkeep every OO_ML_UPKEEP_INTERVAL until the block ends; workers finish the steps that have begun.
+    """Run upkeep every OO_ML_UPKEEP_INTERVAL until the block ends. Workers finish the steps that have begun.
 
-    The task that locks whole tables runs on `writers`, which have the time limits of the calls.
+    The task that locks whole tables runs on `writers`, with the time limits of calls; the others run on `long`.
     """
-    # Tasks of their own, so that a backlog of default rewards does not delay a partition.
+    # Separate asyncio tasks, so that a backlog of default rewards does not delay a partition.
     repeated = {
         "months": partial(_run_months, writers, settings),
         "default rewards": partial(_run_defaults, long, settings),
@@ -126,7 +126,7 @@ async def _repeat(interval: float, name: str, task: Callable[[], Awaitable[Seque
         # Log a problem once, and not in every run while it lasts.
         by_message = {problem.message: problem for problem in problems}
         for message in by_message.keys() - logged:
-            logger.log(_level(by_message[message]), "upkeep (%s) will be retried: %s", name, message)
+            logger.log(_choose_level(by_message[message]), "upkeep (%s) will be retried: %s", name, message)
         logged = set(by_message)
         await asyncio.sleep(interval * random.uniform(1 - _JITTER, 1 + _JITTER))  # noqa: S311
 
@@ -154,13 +154,13 @@ async def _run_days(long: Pool[Writing]) -> Sequence[OoMlError]:
     return ()
 
 
-def _level(problem: OoMlError) -> int:
+def _choose_level(problem: OoMlError) -> int:
     is_temporary = isinstance(problem, UnavailableError) and not isinstance(problem, DatabaseRefusedError)
     return logging.WARNING if is_temporary else logging.ERROR
 
 
 def _find_due(layout: Layout, settings: Settings, now: datetime) -> list[datetime]:
-    """Return the time before which months are to be detached, if there are such months."""
+    """Return, in a list, the time before which months must be detached; an empty list if there are no such months."""
     if settings.history_retention is None:
         return []
     before = month_of(now, -settings.history_retention)
@@ -189,7 +189,7 @@ def _join(months: Sequence[datetime]) -> str:
 async def _find_crowded(
     workers: Pool[Writing], layout: Layout, months: Sequence[datetime], movable: int
 ) -> list[datetime]:
-    """Return the months that can't be made without blocking calls; an empty list if this role can make none."""
+    """Return the months that can't be made without blocking calls; an empty list if this role can make no month."""
     if not (layout.is_changeable and months):
         return []
     crowded = await workers.run(partial(_are_crowded, movable=movable), months)

@@ -1,4 +1,4 @@
-"""Erasure of a user: every row in every table, in one transaction. A later decision for the id begins a new user."""
+"""Erasure of a user: every row in every table, in one transaction. A later decision creates the user again."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -12,12 +12,12 @@ from oo_ml.storage.states import StateKey, create_states, lock_users
 def erase(connection: Writing, user_ids: Sequence[str]) -> list[dict[str, int]]:
     """Delete every row of each user; return the number of rows deleted from each table."""
     keys = {user_id: [StateKey(user_id, policy) for policy in DIMENSIONS] for user_id in user_ids}
-    # This lock comes before the locks on states: counting, or another erasure, may hold it for long, and meanwhile the
-    # users' decisions and rewards go on. No deadlock: counting locks no state, and no transaction that holds a lock on
-    # a state waits for counting.
+    # Take this lock before the locks on states. Counting, or another erasure, may hold it for long, and meanwhile the
+    # users' decisions and rewards go on. This cannot deadlock: counting locks no state, and no transaction that holds
+    # a lock on a state waits for counting.
     upkeep.exclude(connection, upkeep.DAYS)
-    # Wait for decisions and rewards that are under way, to erase them too. Making the states first includes the first
-    # decision of a new user, for whom there is no state to lock yet.
+    # Wait for decisions and rewards under way, to erase them too. A new user has no state to lock yet. Creating the
+    # states makes the erasure wait for the first decision too.
     made = {user_id: create_states(connection, keys[user_id]) for user_id in sorted(keys)}
     lock_users(connection, keys)
     for user_id in keys:
@@ -27,7 +27,7 @@ def erase(connection: Writing, user_ids: Sequence[str]) -> list[dict[str, int]]:
 
 def _erase(connection: Writing, user_id: str, made: int) -> dict[str, int]:
     erased: Counter[str] = Counter({personal_data.STATE: -made})
-    # Repeat until nothing is left: a pass misses rows that move meanwhile, as when a month of the history is detached.
+    # Repeat until nothing is left: a pass misses rows that move meanwhile, for example when a month is detached.
     while True:
         found = personal_data.erase(connection, personal_data.find_tables(connection), user_id)
         erased.update(found)

@@ -1,6 +1,6 @@
-"""The export of a user: every row, as JSON Lines. It answers the right of access, and `replay` reads it.
+"""Export of a user: every row, as JSON Lines. It answers the right of access, and `replay` reads it.
 
-It goes to a temporary file while it is read, so neither its length nor a slow reader keeps a transaction open.
+The rows go to a temporary file first, so a slow client keeps no transaction open.
 """
 
 import tempfile
@@ -17,15 +17,15 @@ from oo_ml.storage.postgres import json_rows
 from oo_ml.storage.postgres.sessions import Reading
 from oo_ml.storage.schema import migrate
 
-# The exports of most users are smaller, and are never written to a disk.
+# Bytes. Most exports are smaller and never written to disk.
 _IN_MEMORY: Final = 262_144
 
 
 def export(connection: Reading, user_ids: Sequence[str], *, exported_at: datetime) -> list[IO[bytes]]:
-    """Return an export for each user, all of one moment: temporary files at their beginning, deleted by closing them.
+    """Return an export for each user, all from one snapshot, as open temporary files. Closing a file deletes it.
 
     Raises:
-        ExportFileError: There is no room for it.
+        ExportFileError: The disk is full.
     """
     audit.begin_snapshot(connection)
     with ExitStack() as unless_all_are_written:
@@ -50,7 +50,7 @@ def _write(file: IO[bytes], line: dict[str, Any]) -> None:
 
 
 def _generate_lines(connection: Reading, user_id: str, exported_at: datetime) -> Generator[dict[str, Any]]:
-    """Yield the header, each row, and the line that says the export is complete."""
+    """Yield the header, each row, and a last line that marks the export as complete."""
     yield {
         "format": FORMAT,
         "format_version": FORMAT_VERSION,
@@ -58,7 +58,7 @@ def _generate_lines(connection: Reading, user_id: str, exported_at: datetime) ->
         "schema": migrate.revision(connection),
         "exported_at": exported_at,
         "user_id": user_id,
-        # Tells decisions that retention has removed from decisions that are lost.
+        # With it, replay can tell removed decisions (retention) from lost ones.
         "history_from": upkeep.read_history_from(connection),
     }
     count = 0

@@ -1,4 +1,4 @@
-"""Import of the file-based service's states: each begins an epoch, in one transaction for each user.
+"""Import of the file-based service's states: each state begins an epoch, in one transaction for each user.
 
 A newer state is never overwritten, and the owner of a file is never guessed. A second import of the same files changes
 nothing, so an interrupted import can be run again.
@@ -59,7 +59,7 @@ class Source:
     """Directory of states.
 
     Attributes:
-        ids: the ids that have each NAME, None without a list of ids.
+        ids: the user ids by NAME of a file; None without a list of users.
     """
 
     directory: Path
@@ -68,7 +68,7 @@ class Source:
 
 
 def import_states(connection: Writing, commands: Sequence[ImportCommand], *, imported_at: datetime) -> list[Outcome]:
-    """Begin an epoch with each state that is newer than the stored one, with a ledger entry that carries it."""
+    """Begin an epoch with each state that is newer than the stored one, and add a ledger entry with the state."""
     keys = [StateKey(command.user_id, command.state.policy) for command in commands]
     current = lock_or_create_states(connection, keys)
     outcomes, started = _start(current, find_unused_imports(connection, keys), commands)
@@ -100,7 +100,7 @@ def find_source(directory: Path, users: Path | None) -> Source:
 
 
 def list_refused(source: Source) -> Iterator[tuple[str, Outcome]]:
-    """Yield entries that are refused before any file is read, each with the reason."""
+    """Yield files and user ids that are refused before any file is read, each with the reason."""
     for file, reason in source.listing.refused:
         yield file, Outcome(Verdict.BAD, reason)
     for user_id in (user_id for ids in (source.ids or {}).values() for user_id in ids):
@@ -111,7 +111,7 @@ def list_refused(source: Source) -> Iterator[tuple[str, Outcome]]:
 def import_files(
     engine: Engine, settings: Settings, source: Source, *, imported_at: datetime, dry_run: bool = False
 ) -> Iterator[list[tuple[str, Outcome]]]:
-    """Import every file; yield the outcomes of a user's files after their COMMIT, any other file's alone.
+    """Import every file; yield the outcomes of a user's files after their COMMIT, and each refused file alone.
 
     Raises:
         UnavailableError: The database is unavailable. The users yielded so far are imported.
@@ -132,7 +132,7 @@ def import_files(
 
 
 def _group_files(files: Iterable[str]) -> Collection[Sequence[str]]:
-    """Group files that can belong to one user: NAME_egreedy.json with NAME.json; it may belong to NAME_egreedy too.
+    """Group files that may belong to one user: NAME.json and NAME_egreedy.json, also if the NAME ends in _egreedy.
 
     The owner of a file is known only after reading it, and the files of all users do not fit into memory.
     """
@@ -187,7 +187,7 @@ def _start(
 
 def _judge(here: PolicyState, file: FileState, *, replaceable: bool) -> Outcome:
     if here.epoch == here.version == here.pulls == 0:
-        # This transaction created the row: any other transaction that creates one also decides or learns with it.
+        # This transaction created the row: any other transaction that creates a row also decides or learns in it.
         return Outcome(Verdict.IMPORTED)
     if not replaceable:
         return Outcome(Verdict.KEPT, f"{file.policy} of {here.key.user_id!r} has gone on here")

@@ -1,6 +1,6 @@
-"""The replay of an export: a user gets on this database every row as it was exported, the state to the last bit.
+"""Replay of an export: writes every row of a user to this database, the state equal to the last bit.
 
-Nothing is trusted: unless the state is the fold of the ledger that comes with it, nothing is written.
+An export is not trusted: unless its state equals the fold of its ledger, nothing is written.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -29,7 +29,7 @@ _WITH_PROMPT_VERSIONS: Final = ("generations", "prompt_assignments")
 _ROWS_AT_ONCE: Final = 100
 _MIGRATE: Final = "migrate this database to the release of the export"
 
-# A row, and its place in the export.
+# The place of a row in the export, and the row.
 _Row = tuple[str, dict[str, Any]]
 
 
@@ -42,15 +42,15 @@ class Replayed:
 
 
 def replay(connection: Writing, exports: Sequence[Export]) -> list[Replayed]:
-    """Write the rows of each user; a user who is known here must be exactly as exported.
+    """Write the rows of each user. A user who is known here must be exactly as exported.
 
-    Positions are given anew, in the same order. Upkeep learns of decisions that retention had removed where the
-    export was made, and goes back to decisions that still wait for a reward.
+    This database assigns new positions, in the same order. For upkeep, the replay notes decisions that retention
+    removed from the other database, and goes back to decisions without a reward.
 
     Raises:
         ExportFileError: An export holds something that no export has.
-        ReplayRefusedError: The user differs here; this database has no place for something; or the state is not the
-            fold of the ledger.
+        ReplayRefusedError: The user differs here; this database lacks a table, column or prompt version; or the state
+            is not the fold of the ledger.
     """
     # Known users do not change while they are compared.
     lock_users(connection, [export.user_id for export in exports])
@@ -73,7 +73,7 @@ def _replay(connection: Writing, export: Export) -> Replayed:
         return Replayed(rows, unchanged=True)
     _check_prompt_versions(connection, export)
     daily_sums.assign_transaction_id(connection)
-    # Detached months take no rows: decisions of their time go into the history again.
+    # Rows are not inserted into detached months: their decisions go into feature_history again.
     filled = [table for table in personal_data.sort_for_inserts(found) if table.name in by_name]
     rows = {table.name: _insert(connection, export, table) for table in filled}
     _prove(connection, export)
@@ -86,25 +86,25 @@ def _replay(connection: Writing, export: Export) -> Replayed:
 def _count_same(
     connection: Reading, export: Export, by_name: Mapping[str, Sequence[PersonalTable]]
 ) -> dict[str, int] | None:
-    """Return the number of rows in each table, equal here and in the export; None if any row differs."""
+    """Return the number of rows in each table; None if any row differs between this database and the export."""
     counts = {}
     for name, parts in by_name.items():
-        exported = ({column: row.get(column) for column in parts[0].columns} for _, row in _rows(export, parts[0]))
+        exported = ({column: row.get(column) for column in parts[0].columns} for _, row in _read_rows(export, parts[0]))
         counts[name] = 0
         with closing(personal_data.read_rows(connection, parts, export.user_id)) as rows:
             for here, there in zip_longest(rows, exported):
-                if here is None or there is None or _comparable(here, name) != _comparable(there, name):
+                if here is None or there is None or _dump_comparable(here, name) != _dump_comparable(there, name):
                     return None
                 counts[name] += 1
     return counts
 
 
-def _comparable(row: Mapping[str, Any], table: str) -> str:
-    return json_rows.dump(_without_position(row, table), sort_keys=True)
+def _dump_comparable(row: Mapping[str, Any], table: str) -> str:
+    return json_rows.dump(_drop_position(row, table), sort_keys=True)
 
 
-def _without_position(row: Mapping[str, Any], table: str) -> dict[str, Any]:
-    """Return a row without the column that each database numbers itself."""
+def _drop_position(row: Mapping[str, Any], table: str) -> dict[str, Any]:
+    """Return a row without its position, which each database assigns itself."""
     return {name: value for name, value in row.items() if table not in ORDERS or name != POSITION}
 
 
@@ -117,7 +117,7 @@ def _check_prompt_versions(connection: Reading, export: Export) -> None:
 
 def _insert(connection: Writing, export: Export, table: PersonalTable) -> int:
     count = 0
-    rows = _check_columns(_rows(export, table), table.name)
+    rows = _check_columns(_read_rows(export, table), table.name)
     while batch := list(islice(rows, _ROWS_AT_ONCE)):
         try:
             personal_data.insert_rows(connection, table, [row for _, row in batch])
@@ -129,7 +129,7 @@ def _insert(connection: Writing, export: Export, table: PersonalTable) -> int:
 
 
 def _check_columns(rows: Iterator[_Row], table: str) -> Iterator[_Row]:
-    """Yield rows without their positions, all with the same columns; positions must grow."""
+    """Yield rows without their positions. All must have the same columns, and positions must increase."""
     columns, last = None, 0
     for place, row in rows:
         columns = columns or row.keys()
@@ -140,11 +140,11 @@ def _check_columns(rows: Iterator[_Row], table: str) -> Iterator[_Row]:
             if position <= last:
                 raise ExportFileError(f"{place}: {POSITION}: not larger than in the row before; export the user again")
             last = position
-        yield place, _without_position(row, table)
+        yield place, _drop_position(row, table)
 
 
-def _rows(export: Export, table: PersonalTable) -> Iterator[_Row]:
-    """Yield a table's rows with the values that its columns hold."""
+def _read_rows(export: Export, table: PersonalTable) -> Iterator[_Row]:
+    """Yield the rows of a table, with values converted to the types of its columns."""
     for place, row in export.read_rows(table.name):
         if table.name == HISTORY and (name := _find_misshapen(row)):
             raise ExportFileError(f"{place}: {name}: no decision has such JSON")
@@ -169,9 +169,9 @@ def _prove(connection: Writing, export: Export) -> None:
 
 
 def _prove_retained(connection: Writing, user_id: str, history_from: datetime) -> Difference | None:
-    """Return the difference that is left if decisions before `history_from` may be missing.
+    """Return a difference that remains if decisions before `history_from` may be missing.
 
-    If none is left, note for `oo-ml verify` that they may be missing here too.
+    If there is none, store for `oo-ml verify` that these decisions may be missing here too.
 
     Raises:
         ReplayRefusedError: `history_from` is in the future; until then, verifying would miss no decision here.
@@ -190,7 +190,7 @@ def _find_difference(connection: Reading, user_id: str, history_from: datetime |
 
 
 def _find_misshapen(row: Mapping[str, Any]) -> str | None:
-    """Return the column of a decision with JSON that no decision has, None if all columns are well-formed."""
+    """Return a column of a decision whose JSON is malformed; None if all columns are well-formed."""
     for name in ("context", "features", "answer"):
         if not _is_flat(row.get(name)):
             return name

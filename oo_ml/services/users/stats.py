@@ -1,4 +1,4 @@
-"""Stats, latest decisions and receipts of a user, read without a lock."""
+"""Stats, recent decisions and receipts of a user, read without a lock."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -45,21 +45,21 @@ class Stats:
 
     @property
     def estimated_mean_reward(self) -> float:
-        """cumulative_reward / reward_count, 0 when there is none."""
+        """cumulative_reward / reward_count; 0 without rewards."""
         return self.cumulative_reward / self.reward_count if self.reward_count else 0.0
 
     @property
     def exploration_rate(self) -> float:
-        """explore_count / pulls, 0 when there is none."""
+        """explore_count / pulls; 0 without decisions."""
         return self.explore_count / self.pulls if self.pulls else 0.0
 
 
-def stats(connection: Reading, commands: Sequence[StatsCommand]) -> list[Stats]:
+def read_stats(connection: Reading, commands: Sequence[StatsCommand]) -> list[Stats]:
     """Return the stats of each user and policy."""
-    return [_stats(connection, StateKey(command.user_id, command.policy)) for command in commands]
+    return [_read_stats(connection, StateKey(command.user_id, command.policy)) for command in commands]
 
 
-def _stats(connection: Reading, key: StateKey) -> Stats:
+def _read_stats(connection: Reading, key: StateKey) -> Stats:
     state = read_states(connection, key.user_id).get(key.policy) or PolicyState.fresh(key)
     return Stats(
         pulls=state.pulls,
@@ -71,7 +71,7 @@ def _stats(connection: Reading, key: StateKey) -> Stats:
     )
 
 
-def features(connection: Reading, user_ids: Sequence[str]) -> list[list[RecentDecision]]:
+def read_features(connection: Reading, user_ids: Sequence[str]) -> list[list[RecentDecision]]:
     """Return the last 100 decisions of each user, oldest first."""
     return [read_recent_decisions(connection, user_id) for user_id in user_ids]
 
@@ -82,8 +82,8 @@ class Receipt:
 
     Attributes:
         decision: the stored decision, with the reward that counts now.
-        draw: the two uniform numbers made from its id: the first tells whether it explores, the second which candidate
-            is then chosen.
+        draw: two uniform numbers computed from its id. The first decides whether to explore; the second then picks the
+            candidate.
         rewards: the ledger entries about its reward, oldest first.
     """
 
@@ -92,13 +92,13 @@ class Receipt:
     rewards: list[ReceiptEntry]
 
 
-def receipts(connection: Reading, commands: Sequence[ReceiptCommand]) -> list[Receipt | OoMlError]:
+def read_receipts(connection: Reading, commands: Sequence[ReceiptCommand]) -> list[Receipt | OoMlError]:
     """Return the receipt of each decision."""
     snapshot(connection)
-    return [_receipt(connection, DecisionKey(command.user_id, command.decision_id)) for command in commands]
+    return [_read_receipt(connection, DecisionKey(command.user_id, command.decision_id)) for command in commands]
 
 
-def _receipt(connection: Reading, key: DecisionKey) -> Receipt | OoMlError:
+def _read_receipt(connection: Reading, key: DecisionKey) -> Receipt | OoMlError:
     decision = read_stored_decision(connection, key)
     if decision is None:
         return UnknownDecisionError()

@@ -37,7 +37,7 @@ from tests import calls
 from tests.candidates import Candidate
 from tests.conftest import make_settings
 from tests.gates import count_blocked, scalar, wait_until_blocked
-from tests.services.lives.state_machine import answer_of
+from tests.services.lives.state_machine import parse_answer
 from tests.services.reference_policies import DOORS
 from tests.serving import Service
 from tests.sessions import open_session, writing
@@ -60,7 +60,7 @@ def test_reaction_to_an_uncommitted_decision(service: Service, db: Engine, react
         service.client.post("/score", json=calls.score())
     with open_session(db) as deciding:
         decide_uncommitted(deciding, LINUCB)
-        assert answer_of(react(service, reaction)) == (404, "unknown_decision")
+        assert parse_answer(react(service, reaction)) == (404, "unknown_decision")
         deciding.commit()
     answer = react(service, reaction).json()
     assert (answer["applied"], answer["reward"]) == (True, 1.0)
@@ -123,7 +123,7 @@ def test_decision_id_in_use_by_an_open_transaction(
             waiting = clients.submit(service.client.post, f"/score{DOORS[policy]}", json=calls.score(decision_id=D))
             wait_until_blocked(db, 1)
             deciding.commit() if goes_through else deciding.rollback()
-        answer = answer_of(waiting.result())
+        answer = parse_answer(waiting.result())
     if goes_through:
         assert answer == (409, "decision_exists")
     else:
@@ -167,7 +167,7 @@ def test_idempotency_key_in_use_by_an_open_transaction(
             waiting = clients.submit(post_with_key, service, policy)
             wait_until_blocked(db, 1)
             learning.commit() if goes_through else learning.rollback()
-        status, answer = answer_of(waiting.result())
+        status, answer = parse_answer(waiting.result())
     assert (status, answer if goes_through else answer["applied"]) == (
         (409, "idempotency_key_reused") if goes_through else (200, True)
     )
@@ -220,7 +220,7 @@ def test_first_calls_of_two_kinds(
             answers = [clients.submit(service.client.post, "/score", json=calls.score(decision_id=D))]
             wait_until_blocked(db, 1)
             answers.append(clients.submit(started[second]))
-            # There is nobody to be reset yet.
+            # There is no user to reset yet.
             until(lambda: count_blocked(db) + answers[1].done() == 2)
             creating.commit() if goes_through else creating.rollback()
         assert [answer.result().status_code for answer in answers] == [200, 200]

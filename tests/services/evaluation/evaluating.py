@@ -19,23 +19,23 @@ def look(db: Engine, target: Target, **options: Any) -> Evaluation:  # noqa: ANN
 
 
 def found(db: Engine, target: Target, **options: Any) -> Part:  # noqa: ANN401 - as Question has them
-    """Look at all parts of the log."""
+    """Return the sum of all parts of the log."""
     return sum(walk_log(db, make_settings(), Question(target, **options)).parts, Part())
 
 
 def rows(db: Engine, statement: str, **parameters: object) -> list[Any]:
-    """Return what a query gives."""
+    """Return the rows of a query."""
     with writing(db) as connection:
         return list(connection.execute(text(statement), parameters))
 
 
 def run(db: Engine, statement: str, **parameters: object) -> None:
-    """Do something to the tables."""
+    """Change rows, as superuser."""
     with superuser(db) as connection:
         assert connection.execute(text(statement), parameters).rowcount, statement
 
 
 def found_of(db: Engine, target: Target, *users: UserRange, **options: Any) -> list[Part]:  # noqa: ANN401
-    """Look at some people's decisions."""
+    """Evaluate the decisions of ranges of users."""
     with writing(db) as connection:
         return evaluate(connection, users, question=Question(target), **options)

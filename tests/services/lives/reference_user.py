@@ -1,6 +1,6 @@
-"""A plain model of a user: lists of events, from which every value is computed anew each time.
+"""Reference model of a user: lists of events, from which every value is computed anew each time.
 
-What the service keeps as sums, counters and versions is counted here; its words are answered by the contract alone.
+The service keeps sums, counters and versions; the model counts events. Its answers follow the API contract alone.
 """
 
 from collections import Counter
@@ -11,7 +11,7 @@ from typing import Any, Final
 import numpy as np
 
 from oo_ml.domain.policies import EPSILON_GREEDY
-from tests.services.reference_policies import LABELS, Json, Numbers, alike, choices, encode
+from tests.services.reference_policies import LABELS, Json, Numbers, alike, encode, explain_choices
 
 # A status, and the body of a 200 or the code of a refusal.
 Answer = tuple[int, Any]
@@ -21,13 +21,13 @@ _UNKNOWN: Final = (404, "unknown_decision")
 
 @dataclass(slots=True, eq=False)
 class Decision:
-    """A decision, and the changes of its reward.
+    """A decision, and the ledger entries about its reward.
 
     Attributes:
-        request: the policy and the body that the client's id stands for; None if the id is the service's.
-        receipt: what its receipt says, but for its reward.
-        changes: what was said of its reward, oldest first, as the receipt shows it.
-        learned: the features that its reward was learned with.
+        request: policy and body of the request, if the client chose the decision's id; None: the service chose it.
+        receipt: the receipt without the reward.
+        changes: the ledger entries, oldest first, as the receipt shows them.
+        learned: the features that the reward was learned with.
     """
 
     policy: str
@@ -50,12 +50,12 @@ class Decision:
 
     @property
     def kind(self) -> str | None:
-        """The kind of the last change."""
+        """The kind of the last ledger entry."""
         return self.changes[-1]["kind"] if self.changes else None
 
     @property
     def waits(self) -> bool:
-        """Whether the user has not reacted."""
+        """True until the user reacts."""
         return self.kind in {None, "default"}
 
 
@@ -70,15 +70,15 @@ class Lesson:
 
 
 @dataclass(slots=True, eq=False)
-class Person:
+class ReferenceUser:
     """A user, and the answers that the service must give about this user.
 
     Attributes:
-        epochs: the current one of each policy that knows the person.
-        decisions: of every epoch, by their ids, in the order in which they were made.
-        lessons: the same of the rewards for no decision.
-        versions: how many changes there were of each policy and epoch.
-        keys: the call that each Idempotency-Key came with, and what was answered.
+        epochs: the current epoch of each policy that has a state.
+        decisions: the decisions of every epoch by id, in the order in which they were made.
+        lessons: the rewards without a decision, of every epoch, in order.
+        versions: the number of ledger entries of each policy and epoch.
+        keys: for each Idempotency-Key, the call that it came with and the answer.
     """
 
     user_id: str
@@ -88,10 +88,10 @@ class Person:
     versions: Counter[tuple[str, int]] = field(default_factory=Counter)
     keys: dict[str, tuple[object, Json]] = field(default_factory=dict)
 
-    # What happens
+    # Calls
 
     def score(self, policy: str, body: Json, shown: Json) -> Answer:
-        """Ask for a decision; its receipt shows which id the service made, and which of equal candidates it chose."""
+        """Ask for a decision. `shown` is its receipt, for the id and the choice among candidates with equal scores."""
         before = self.decisions.get(body.get("decision_id", ""))
         if before is not None:
             return (200, before.answer) if before.request == (policy, body) else (409, "decision_exists")
@@ -103,12 +103,12 @@ class Person:
         return (200, decision.answer)
 
     def reward(self, policy: str, body: Json, key: str | None) -> Answer:
-        """React, to a decision or to a tip."""
+        """Send a reward for a decision or for a tip."""
         if key is not None and key in self.keys:
             call, answer = self.keys[key]
             decision = self.decisions.get(answer["decision_id"])
             counts = answer["reward"] if decision is None else decision.reward
-            same = _rewarded(counts, answer["decision_id"], applied=False)
+            same = _build_answer(counts, answer["decision_id"], applied=False)
             return same if call == (policy, body) else (409, "idempotency_key_reused")
         status, answer = self._react(policy, body, key)
         if key is not None and status == 200 and answer["applied"]:
@@ -116,7 +116,7 @@ class Person:
         return status, answer
 
     def correct(self, decision_id: str, reward: float | None) -> Answer:
-        """Set or take back the reward of a decision."""
+        """Amend the reward of a decision; None: retract it."""
         decision = self.decisions.get(decision_id)
         if decision is None:
             return _UNKNOWN
@@ -125,10 +125,10 @@ class Person:
             self._change(decision, "retract", None)
         elif applies and reward is not None:
             self._set(decision, reward)
-        return _rewarded(reward, decision_id, applied=applies)
+        return _build_answer(reward, decision_id, applied=applies)
 
     def default(self, reward: float) -> int:
-        """End every wait for a reaction, and return their number."""
+        """Give the default reward to every open decision, and return their number."""
         still_open = [decision for decision in self.decisions.values() if decision.kind is None]
         for decision in still_open:
             self._set(decision, reward, kind="default")
@@ -151,22 +151,22 @@ class Person:
         erased = {name: count for name, count in rows.items() if count}
         return 200, {"ok": True, "user_id": self.user_id, "erased": erased, "total": sum(erased.values())}
 
-    # What is known
+    # Expected answers and rows
 
     def model(self, policy: str) -> tuple[Numbers, Numbers]:
-        """Return A and b, from scratch."""
+        """Return A and b, summed from scratch."""
         dimension = 7 if policy == EPSILON_GREEDY else 5
         A, b = np.eye(dimension), np.zeros(dimension)
-        for x, reward in self._lessons(policy):
+        for x, reward in self._generate_lessons(policy):
             A += np.outer(x, x)
             b += reward * x
         return A, b
 
     def state(self, policy: str) -> Json:
-        """Return the columns of its policy_state."""
+        """Return the columns of the row of policy_state."""
         A, b = self.model(policy)
-        rewards = [reward for _, reward in self._lessons(policy)]
-        decisions = self._made(policy)
+        rewards = [reward for _, reward in self._generate_lessons(policy)]
+        decisions = self._select_decisions(policy)
         epoch = self.epochs.get(policy, 0)
         return {
             "epoch": epoch,
@@ -221,16 +221,16 @@ class Person:
             "difference": None,
         }
 
-    # How
+    # Helpers
 
     def _is_current(self, one: Decision | Lesson) -> bool:
         return one.epoch == self.epochs[one.policy]
 
-    def _made(self, policy: str) -> list[Decision]:
+    def _select_decisions(self, policy: str) -> list[Decision]:
         return [one for one in self.decisions.values() if one.policy == policy and self._is_current(one)]
 
-    def _lessons(self, policy: str) -> Iterator[tuple[Numbers, float]]:
-        for decision in self._made(policy):
+    def _generate_lessons(self, policy: str) -> Iterator[tuple[Numbers, float]]:
+        for decision in self._select_decisions(policy):
             if decision.reward is not None and decision.learned is not None:
                 yield decision.learned, decision.reward
         for lesson in self.lessons:
@@ -238,12 +238,12 @@ class Person:
                 yield lesson.x, lesson.reward
 
     def _choose(self, policy: str, body: Json, decision_id: str) -> Iterator[Decision]:
-        """Yield the decision for each candidate that can count as the best one, in order."""
+        """Yield a decision for each candidate that may be the best one, in order."""
         epoch = self.epochs[policy]
         version = self.versions[policy, epoch]
         state = {"user_id": self.user_id, "epoch": epoch, "version": version}
         request = (policy, body) if "decision_id" in body else None
-        for choice in choices(policy, body, decision_id, *self.model(policy), is_new=version == 0):
+        for choice in explain_choices(policy, body, decision_id, *self.model(policy), is_new=version == 0):
             yield Decision(policy, epoch, np.array(choice["x"]), request, state | choice)
 
     def _react(self, policy: str, body: Json, key: str | None) -> Answer:
@@ -255,18 +255,18 @@ class Person:
             if decision.receipt["tip_id"] != tip_id:
                 return 409, "other_tip"
             if not decision.waits:
-                return _rewarded(decision.reward, body["decision_id"], applied=False)
+                return _build_answer(decision.reward, body["decision_id"], applied=False)
             self._set(decision, reward, key=key)
-            return _rewarded(reward, body["decision_id"])
+            return _build_answer(reward, body["decision_id"])
         self.epochs.setdefault(policy, 0)
         x = encode(policy, body["features"]["hour_of_day"], body["day_of_week"], body["features"])
-        for decision in reversed(self._made(policy)):
+        for decision in reversed(self._select_decisions(policy)):
             if decision.receipt["tip_id"] == tip_id and decision.waits:
                 self._set(decision, reward, key=key, x=x)
-                return _rewarded(reward, decision.receipt["decision_id"])
+                return _build_answer(reward, decision.receipt["decision_id"])
         self.versions[policy, self.epochs[policy]] += 1
         self.lessons.append(Lesson(policy, self.epochs[policy], x, reward))
-        return _rewarded(reward, None)
+        return _build_answer(reward, None)
 
     def _set(
         self,
@@ -297,5 +297,5 @@ class Person:
         )
 
 
-def _rewarded(reward: float | None, decision_id: str | None, *, applied: bool = True) -> Answer:
+def _build_answer(reward: float | None, decision_id: str | None, *, applied: bool = True) -> Answer:
     return 200, {"ok": True, "applied": applied, "reward": reward, "decision_id": decision_id}

@@ -1,4 +1,4 @@
-"""A state machine of two users on a real service, compared with a plain model after every step."""
+"""A state machine of two users on a real service, compared with a reference model after every step."""
 
 import asyncio
 from collections import Counter
@@ -23,13 +23,13 @@ from oo_ml.services.walk import walk_all
 from oo_ml.storage import states
 from oo_ml.storage.postgres.sessions import Writing
 from tests.conftest import make_settings
-from tests.services.lives.reference_user import Answer, Person
-from tests.services.reference_policies import ALPHA, DOORS, SHARES, Json, alike
+from tests.services.lives.reference_user import Answer, ReferenceUser
+from tests.services.reference_policies import ALPHA, DOORS, EXPLORATIONS, Json, alike
 from tests.serving import Service, serving
 from tests.sessions import writing
 
-SETTINGS: Final = make_settings(alpha=ALPHA, exploration=SHARES[LINUCB], epsilon=SHARES[EPSILON_GREEDY])
-# Long enough that all there is is due, not so long that what comes next would lie before what was seen to.
+SETTINGS: Final = make_settings(alpha=ALPHA, exploration=EXPLORATIONS[LINUCB], epsilon=EXPLORATIONS[EPSILON_GREEDY])
+# Makes every open decision overdue. Upkeep looks an hour back, so that later decisions are still found.
 AHEAD: Final = timedelta(minutes=30)
 TIPS: Final = ("t1", "tip/2 ż", "t3")
 
@@ -56,7 +56,7 @@ questions = st.fixed_dictionaries(
         "context": st.fixed_dictionaries({"hour_of_day": hours, "day_of_week": weekdays}),
     }
 )
-# Of any time between 2025 and today, so that their order is not that of the decisions, nor their month the present.
+# Ids of random times since 2025: neither their order nor their month is that of the decisions.
 ids = st.builds(
     lambda moment, rest: str(UUID(int=moment << 80 | 7 << 76 | 2 << 62 | rest)),
     st.integers(1_735_689_600_000, 1_793_000_000_000),
@@ -66,7 +66,7 @@ ids = st.builds(
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """A request for a decision."""
+    """A request for a decision, and the decision's id."""
 
     name: str
     policy: str
@@ -85,7 +85,7 @@ class Reacted:
 
 
 class Stage:
-    """The service that all lives share, and the upkeep that gives default rewards beside it."""
+    """The service that all lives share, and the upkeep task that gives default rewards."""
 
     def __init__(self, url: str, db: Engine, worker: Pool[Writing], running: ExitStack) -> None:
         self.db = db
@@ -102,7 +102,7 @@ class Stage:
         self.service = self.start()
 
     def start(self) -> Service:
-        """Start a service, beside those that run."""
+        """Start another service on the same database."""
         return self._running.enter_context(serving(SETTINGS, self._url))
 
     def stop(self) -> None:
@@ -110,7 +110,7 @@ class Stage:
         self._running.close()
 
     def give_defaults(self, reward: float, ahead: timedelta = AHEAD) -> int:
-        """Give the default reward to every open decision that is older than -`ahead`; and return their number."""
+        """Run upkeep with a clock that is `ahead`; return how many open decisions got the default reward."""
         wait = timedelta(minutes=1)
         given = make_settings(reward_wait=wait.total_seconds(), default_reward=reward)
         defaults = asyncio.run(give_default_rewards(self.worker, given, datetime.now(UTC) + wait + ahead))
@@ -118,7 +118,7 @@ class Stage:
         return defaults.given
 
 
-def answer_of(response: httpx.Response) -> Answer:
+def parse_answer(response: httpx.Response) -> Answer:
     """Return the status, and the body or the code of the refusal; for an erasure, the tables that had rows."""
     body = response.json()
     if response.status_code != 200:
@@ -129,7 +129,7 @@ def answer_of(response: httpx.Response) -> Answer:
 
 
 class Life(RuleBasedStateMachine):
-    """The steps of two users, of clients and of operators."""
+    """The calls of clients and operators about two users."""
 
     stage: Stage
     asked: Bundle[Asked] = Bundle("asked")
@@ -138,32 +138,32 @@ class Life(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         number = next(self.stage.numbers)
-        self.people = {name: Person(f"{name} {number}") for name in ("ada", "a/b é%")}
-        self.recent: list[tuple[Person, str]] = []
+        self.users = {name: ReferenceUser(f"{name} {number}") for name in ("ada", "a/b é%")}
+        self.recent: list[tuple[ReferenceUser, str]] = []
         self.calls = 0
         self.was_restarted = False
 
     @property
-    def longest(self) -> Person:
+    def longest(self) -> ReferenceUser:
         """The user with the most decisions."""
-        return max(self.people.values(), key=lambda person: len(person.decisions))
+        return max(self.users.values(), key=lambda user: len(user.decisions))
 
     @initialize(target=asked, policy=policies, body=questions, decision_id=ids)
     def begin(self, policy: str, body: Json, decision_id: str) -> Asked:
         """Create the users."""
-        named = {"user_id": self.people["ada"].user_id, "decision_id": decision_id}
+        named = {"user_id": self.users["ada"].user_id, "decision_id": decision_id}
         return self.ask("score", "ada", policy, body | named)
 
     @rule(target=asked, name=names, policy=policies, body=questions, decision_id=ids)
     def score(self, name: str, policy: str, body: Json, decision_id: str) -> Asked:
         """Ask for a decision with an id of the client."""
-        body = body | {"user_id": self.people[name].user_id, "decision_id": decision_id}
+        body = body | {"user_id": self.users[name].user_id, "decision_id": decision_id}
         return self.ask("score", name, policy, body)
 
     @rule(target=asked, name=names, policy=policies, body=questions)
     def score_nameless(self, name: str, policy: str, body: Json) -> Asked:
         """Ask for a decision with an id of the service."""
-        return self.ask("score nameless", name, policy, body | {"user_id": self.people[name].user_id})
+        return self.ask("score nameless", name, policy, body | {"user_id": self.users[name].user_id})
 
     @rule(asked=asked)
     def score_again(self, asked: Asked) -> None:
@@ -177,11 +177,11 @@ class Life(RuleBasedStateMachine):
 
     @rule(target=reacted, asked=asked, policy=policies, value=values, tip=st.none() | tips, key=keys)
     def reward(self, asked: Asked, policy: str, value: float, tip: str | None, key: str | None) -> Reacted:
-        """React to a decision, mostly to the tip that it was for."""
-        person = self.people[asked.name]
-        decision = person.decisions.get(asked.decision_id)
+        """Send a reward for a decision, mostly with its own tip."""
+        user = self.users[asked.name]
+        decision = user.decisions.get(asked.decision_id)
         tip_id = tip or (TIPS[0] if decision is None else decision.receipt["tip_id"])
-        body = {"user_id": person.user_id, "tip_id": tip_id, "reward": value, "decision_id": asked.decision_id}
+        body = {"user_id": user.user_id, "tip_id": tip_id, "reward": value, "decision_id": asked.decision_id}
         return self.send(Reacted(asked.name, policy, body, key), "reward")
 
     @rule(
@@ -198,9 +198,9 @@ class Life(RuleBasedStateMachine):
     def reward_tip(
         self, name: str, policy: str, value: float, tip: str, task: Json, hour: int, weekday: int, key: str | None
     ) -> Reacted:
-        """React to a tip, without naming a decision."""
+        """Send a reward for a tip, without naming a decision."""
         body = {
-            "user_id": self.people[name].user_id,
+            "user_id": self.users[name].user_id,
             "tip_id": tip,
             "reward": value,
             "features": task | {"hour_of_day": hour},
@@ -216,43 +216,43 @@ class Life(RuleBasedStateMachine):
     @rule(asked=asked, value=st.none() | values)
     def correct(self, asked: Asked, value: float | None) -> None:
         """Amend or retract the reward of a decision."""
-        person = self.people[asked.name]
-        expected = person.correct(asked.decision_id, value)
-        path = f"/users/{quote(person.user_id, safe='')}/decisions/{asked.decision_id}/reward"
+        user = self.users[asked.name]
+        expected = user.correct(asked.decision_id, value)
+        path = f"/users/{quote(user.user_id, safe='')}/decisions/{asked.decision_id}/reward"
         if value is None:
             self._call("retract", "DELETE", path, expected)
         else:
             self._call("amend", "PUT", path, expected, json={"reward": value})
-        self._note(person, "retract" if value is None else "amend", expected)
+        self._note(user, "retract" if value is None else "amend", expected)
 
     @precondition(lambda self: self.calls > 3)
     @rule()
     def reset(self) -> None:
         """Reset a user."""
-        person = self.longest
-        self._call("reset", "POST", f"/reset/{quote(person.user_id, safe='')}", (200, {"ok": True}))
-        person.reset()
+        user = self.longest
+        self._call("reset", "POST", f"/reset/{quote(user.user_id, safe='')}", (200, {"ok": True}))
+        user.reset()
         self.calls = 0
 
     @precondition(lambda self: self.calls > 4)
     @rule()
     def erase(self) -> None:
-        """Erase a user, who may come back."""
-        person = self.longest
-        self._call("erase", "DELETE", f"/users/{quote(person.user_id, safe='')}", person.erase())
+        """Erase a user; later calls may create the user again."""
+        user = self.longest
+        self._call("erase", "DELETE", f"/users/{quote(user.user_id, safe='')}", user.erase())
         self.calls = 0
 
     @precondition(lambda self: self.calls > 1)
     @rule(value=values)
     def default(self, value: float) -> None:
-        """Let the time for every reaction pass."""
+        """Give every open decision the default reward."""
         due = [
-            (person, decision_id)
-            for person in self.people.values()
-            for decision_id, decision in person.decisions.items()
+            (user, decision_id)
+            for user in self.users.values()
+            for decision_id, decision in user.decisions.items()
             if decision.kind is None
         ]
-        self._same(self.stage.give_defaults(value), sum(person.default(value) for person in self.people.values()))
+        self._same(self.stage.give_defaults(value), sum(user.default(value) for user in self.users.values()))
         self.recent += due
         self.calls = 0
         self.stage.seen["default"] += bool(due)
@@ -266,88 +266,88 @@ class Life(RuleBasedStateMachine):
         self.stage.seen["restart"] += 1
 
     @invariant()
-    def all_is_proven(self) -> None:
+    def verify_all(self) -> None:
         """Verify each user, and all users."""
-        for person in self.people.values():
-            self._same(self._get(person, "/users/{}/verify"), person.verified())
+        for user in self.users.values():
+            self._same(self._get(user, "/users/{}/verify"), user.verified())
         reports = list(walk_all(self.stage.db, SETTINGS, verify).parts)
         self._same([report.difference for report in reports], [None] * len(reports))
 
     @invariant()
-    def all_is_known(self) -> None:
-        """Compare stats, decisions and the rows with the model."""
-        for person in self.people.values():
+    def compare_rows(self) -> None:
+        """Compare stats, recent decisions and stored states with the model."""
+        for user in self.users.values():
             with writing(self.stage.db) as connection:
-                stored = states.read_states(connection, person.user_id)
-            self._same(sorted(stored), sorted(person.epochs))
+                stored = states.read_states(connection, user.user_id)
+            self._same(sorted(stored), sorted(user.epochs))
             for policy, state in stored.items():
-                columns = {name: getattr(state, name, None) for name in person.state(policy)}
+                columns = {name: getattr(state, name, None) for name in user.state(policy)}
                 model = {"a": state.model.A.tolist(), "b": state.model.b.tolist()}
                 known = columns | model | {"touched": state.last_updated is not None}
-                self._same(known, person.state(policy))
+                self._same(known, user.state(policy))
             for policy, door in DOORS.items():
-                stats = self._get(person, f"/stats{door}/{{}}")
-                self._same(stats.pop("last_updated") is not None, person.state(policy)["touched"])
-                self._same(stats, person.stats(policy))
+                stats = self._get(user, f"/stats{door}/{{}}")
+                self._same(stats.pop("last_updated") is not None, user.state(policy)["touched"])
+                self._same(stats, user.stats(policy))
             history = [
                 {name: value for name, value in entry.items() if name != "ts"}
-                for entry in self._get(person, "/features/{}")["history"]
+                for entry in self._get(user, "/features/{}")["history"]
             ]
-            self._same(history, person.features())
+            self._same(history, user.features())
 
     @invariant()
-    def decisions_are_explained(self) -> None:
-        """Compare the receipts of changed decisions and of the first one with the model."""
-        firsts = [(person, next(iter(person.decisions))) for person in self.people.values() if person.decisions]
-        for person, decision_id in [*self.recent, *firsts]:
-            if decision_id not in person.decisions:
+    def compare_receipts(self) -> None:
+        """Compare the receipts of changed decisions, and of each user's first one, with the model."""
+        firsts = [(user, next(iter(user.decisions))) for user in self.users.values() if user.decisions]
+        for user, decision_id in [*self.recent, *firsts]:
+            if decision_id not in user.decisions:
                 continue
-            shown = self._get(person, f"/users/{{}}/decisions/{decision_id}")
+            shown = self._get(user, f"/users/{{}}/decisions/{decision_id}")
             self._same(shown.pop("rewarded_at") is None, shown["reward"] is None)
             times = [shown.pop("decided_at"), *(change.pop("recorded_at") for change in shown["rewards"])]
             self._same([time is None for time in times], [False] * len(times))
-            self._same(shown, person.receipt(decision_id))
+            self._same(shown, user.receipt(decision_id))
         self.recent.clear()
 
     def teardown(self) -> None:
         """Erase the users."""
-        for person in self.people.values():
-            self.stage.service.client.delete(f"/users/{quote(person.user_id, safe='')}")
-            self._same(self._get(person, "/users/{}/verify"), Person(person.user_id).verified())
+        for user in self.users.values():
+            self.stage.service.client.delete(f"/users/{quote(user.user_id, safe='')}")
+            self._same(self._get(user, "/users/{}/verify"), ReferenceUser(user.user_id).verified())
 
     def ask(self, what: str, name: str, policy: str, body: Json) -> Asked:
         """Ask for a decision."""
-        person = self.people[name]
+        user = self.users[name]
         response = self.stage.service.client.post(f"/score{DOORS[policy]}", json=body)
         decision_id = body.get("decision_id") or response.json()["decision_id"]
-        shown = self._get(person, f"/users/{{}}/decisions/{decision_id}")
-        self._compare(what, response, person.score(policy, body, shown))
-        self.recent.append((person, decision_id))
+        shown = self._get(user, f"/users/{{}}/decisions/{decision_id}")
+        self._compare(what, response, user.score(policy, body, shown))
+        self.recent.append((user, decision_id))
         return Asked(name, policy, body, decision_id)
 
     def send(self, reacted: Reacted, what: str) -> Reacted:
         """Send a reward."""
-        person = self.people[reacted.name]
+        user = self.users[reacted.name]
         headers = {} if reacted.key is None else {"Idempotency-Key": reacted.key}
-        expected = person.reward(reacted.policy, reacted.body, reacted.key)
+        expected = user.reward(reacted.policy, reacted.body, reacted.key)
         self._call(what, "POST", f"/reward{DOORS[reacted.policy]}", expected, json=reacted.body, headers=headers)
-        self._note(person, what, expected)
+        self._note(user, what, expected)
         return reacted
 
-    def _note(self, person: Person, what: str, expected: Answer) -> None:
-        """Remember the decision that a reward went to, and whether it is from before a reset."""
+    def _note(self, user: ReferenceUser, what: str, expected: Answer) -> None:
+        """Record the decision that a reward went to, and whether it is from before a reset."""
         decision_id = expected[1]["decision_id"] if expected[0] == 200 else None
-        if decision_id not in person.decisions:
+        if decision_id not in user.decisions:
             return
-        self.recent.append((person, decision_id))
-        decision = person.decisions[decision_id]
-        if decision.epoch != person.epochs[decision.policy] and expected[1]["applied"]:
+        self.recent.append((user, decision_id))
+        decision = user.decisions[decision_id]
+        if decision.epoch != user.epochs[decision.policy] and expected[1]["applied"]:
             self.stage.seen[f"{what}, late"] += 1
         if decision.kind == "amend" and len(decision.changes) > 1 and decision.changes[-2]["kind"] == "default":
             self.stage.seen[f"{what}, over a default"] += 1
 
-    def _get(self, person: Person, path: str) -> Any:  # noqa: ANN401 - JSON
-        response = self.stage.service.client.get(path.format(quote(person.user_id, safe="")))
+    def _get(self, user: ReferenceUser, path: str) -> Any:  # noqa: ANN401 - JSON
+        response = self.stage.service.client.get(path.format(quote(user.user_id, safe="")))
         assert response.status_code == 200, response.text
         return response.json()
 
@@ -355,7 +355,7 @@ class Life(RuleBasedStateMachine):
         self._compare(what, self.stage.service.client.request(method, path, **content), expected)
 
     def _compare(self, what: str, response: httpx.Response, expected: Answer) -> None:
-        status, said = found = answer_of(response)
+        status, said = found = parse_answer(response)
         self._same((what, found), (what, expected))
         self.calls += 1
         detail = {True: "applied", False: "not applied", None: ""}[said.get("applied")] if status == 200 else said

@@ -1,4 +1,4 @@
-"""After every step of a life, the service equals a plain model of it and can prove its state."""
+"""After every call, the service agrees with a reference model, and `verify` proves its states."""
 
 from typing import Final, TypeVar
 
@@ -52,75 +52,75 @@ LIVES: Final = settings(
 Step = TypeVar("Step")
 
 
-def test_one_life_with_every_step(life: type[Life]) -> None:  # noqa: PLR0915 - as long as a life is
-    """A fixed life contains every step, also those that a random life may lack, and each is proven."""
+def test_fixed_life(life: type[Life]) -> None:  # noqa: PLR0915 - as long as a life is
+    """The same holds for a fixed life, which has every outcome, also those that a random life may lack."""
     one = life()
 
-    def then(what: Step) -> Step:
-        one.all_is_proven()
-        one.all_is_known()
-        one.decisions_are_explained()
-        return what
+    def check(result: Step) -> Step:
+        one.verify_all()
+        one.compare_rows()
+        one.compare_receipts()
+        return result
 
     def decide(number: int, policy: str = EPSILON_GREEDY, name: str = "ada") -> Asked:
-        # Later ones have smaller ids: the order of decisions is not that of their names.
-        named = {"user_id": one.people[name].user_id, "decision_id": f"01936f3e-0000-7000-8000-{9 - number:012}"}
-        return then(one.ask("score", name, policy, ONLY_T1 | named))
+        # Later decisions get smaller ids: the order of decisions is not the order of their ids.
+        named = {"user_id": one.users[name].user_id, "decision_id": f"01936f3e-0000-7000-8000-{9 - number:012}"}
+        return check(one.ask("score", name, policy, ONLY_T1 | named))
 
     first, second, third = decide(1), decide(2), decide(3)
-    then(one.score_again(first))
-    then(one.score_otherwise(first, LINUCB, {}))
-    then(one.score_again(then(one.score_nameless("ada", LINUCB, ONLY_T1))))
-    named = then(one.reward(first, LINUCB, 1.0, None, "one"))
-    then(one.reward_again(named))
-    then(one.reward(first, LINUCB, 0.5, None, None))
-    then(one.reward(second, LINUCB, 0.5, "t3", None))
-    then(one.reward(second, LINUCB, 0.5, None, "one"))
-    unnamed = [then(one.reward_tip("ada", EPSILON_GREEDY, 0.3, "t1", TASK, 17, 6, "two")) for _ in range(2)]
-    then(one.reward_again(unnamed[0]))
-    then(one.correct(third, None))
-    then(one.correct(third, None))
-    then(one.reward(third, LINUCB, 1.0, None, None))
-    then(one.default(0.5))
-    then(one.reward_tip("ada", EPSILON_GREEDY, -1.0, "t1", TASK, 9, 2, None))
-    then(one.reward_tip("ada", EPSILON_GREEDY, -1.0, "t1", TASK, 9, 2, None))
-    then(one.correct(third, 0.3))
-    then(one.correct(third, 0.3))
-    then(one.correct(second, -1.0))
+    check(one.score_again(first))
+    check(one.score_otherwise(first, LINUCB, {}))
+    check(one.score_again(check(one.score_nameless("ada", LINUCB, ONLY_T1))))
+    named = check(one.reward(first, LINUCB, 1.0, None, "one"))
+    check(one.reward_again(named))
+    check(one.reward(first, LINUCB, 0.5, None, None))
+    check(one.reward(second, LINUCB, 0.5, "t3", None))
+    check(one.reward(second, LINUCB, 0.5, None, "one"))
+    unnamed = [check(one.reward_tip("ada", EPSILON_GREEDY, 0.3, "t1", TASK, 17, 6, "two")) for _ in range(2)]
+    check(one.reward_again(unnamed[0]))
+    check(one.correct(third, None))
+    check(one.correct(third, None))
+    check(one.reward(third, LINUCB, 1.0, None, None))
+    check(one.default(0.5))
+    check(one.reward_tip("ada", EPSILON_GREEDY, -1.0, "t1", TASK, 9, 2, None))
+    check(one.reward_tip("ada", EPSILON_GREEDY, -1.0, "t1", TASK, 9, 2, None))
+    check(one.correct(third, 0.3))
+    check(one.correct(third, 0.3))
+    check(one.correct(second, -1.0))
     fourth, fifth, sixth, seventh = (decide(number, LINUCB) for number in (4, 5, 6, 7))
-    then(one.default(0.5))
-    then(one.correct(fourth, 0.5))
-    then(one.reward(fifth, LINUCB, 0.5, None, None))
-    then(one.correct(sixth, None))
-    then(one.default(0.0))
+    check(one.default(0.5))
+    check(one.correct(fourth, 0.5))
+    check(one.reward(fifth, LINUCB, 0.5, None, None))
+    check(one.correct(sixth, None))
+    check(one.default(0.0))
     decide(8, LINUCB, "a/b é%")
     eighth = decide(8, LINUCB)
-    then(one.reset())
-    then(one.restart())
+    check(one.reset())
+    check(one.restart())
     decide(9, LINUCB)
-    then(one.score_again(eighth))
-    then(one.reward(eighth, LINUCB, -1.0, None, None))
-    then(one.reward(seventh, LINUCB, -1.0, None, None))
-    then(one.correct(sixth, 1.0))
-    then(one.correct(fifth, None))
-    then(one.reward_again(unnamed[0]))
-    then(one.reward_tip("ada", LINUCB, 0.3, "t1", TASK, 17, 6, None))
-    then(one.default(0.0))
-    then(one.erase())
-    then(one.reward(eighth, LINUCB, -1.0, None, None))
-    then(one.correct(sixth, 1.0))
-    then(one.reward_again(unnamed[0]))
-    then(one.score_again(eighth))
+    check(one.score_again(eighth))
+    check(one.reward(eighth, LINUCB, -1.0, None, None))
+    check(one.reward(seventh, LINUCB, -1.0, None, None))
+    check(one.correct(sixth, 1.0))
+    check(one.correct(fifth, None))
+    check(one.reward_again(unnamed[0]))
+    check(one.reward_tip("ada", LINUCB, 0.3, "t1", TASK, 17, 6, None))
+    check(one.default(0.0))
+    check(one.erase())
+    check(one.reward(eighth, LINUCB, -1.0, None, None))
+    check(one.correct(sixth, 1.0))
+    check(one.reward_again(unnamed[0]))
+    check(one.score_again(eighth))
     one.teardown()
     assert set(one.stage.seen) >= EVERYTHING
 
 
 def test_lives(life: type[Life]) -> None:
-    """A few random lives, the same in each run, are proven after every step."""
+    """In a few random lives, the same in each run, the service agrees with the model after every call."""
     run(life, settings=settings(LIVES, max_examples=8, derandomize=True))
 
 
 @pytest.mark.slow
 def test_many_lives(life: type[Life]) -> None:
-    """Many random lives, the same in each run, are proven after every step."""
+    """In many random lives, the same in each run, the service agrees with the model after every call."""
     run(life, settings=settings(LIVES, max_examples=100, derandomize=True, print_blob=True))

@@ -1,4 +1,4 @@
-"""Which version writes a person's tips: drawn as the registry or the rewards say, kept if told so, stored as drawn."""
+"""The choice of the prompt version: drawn by weights or by rewards, kept for a user if OO_ML_PROMPT_STICKY is set."""
 
 import time
 from collections import Counter
@@ -21,7 +21,7 @@ from oo_ml.execution import retry
 from oo_ml.services.decisions.decide import DecideCommand, Parameters, decide
 from oo_ml.services.decisions.learn import CorrectCommand, DecisionRewardCommand, correct, learn
 from oo_ml.services.prompts.registry import WeighCommand, draft, publish, retire, weigh
-from oo_ml.services.prompts.traffic import Offer, PickCommand, find_offers, pick, traffic
+from oo_ml.services.prompts.traffic import PickCommand, VersionProbability, find_options, list_traffic, pick
 from oo_ml.storage import generations, prompts
 from oo_ml.storage.generations import GenerationRow, TipRow
 from oo_ml.storage.postgres import engine
@@ -33,25 +33,25 @@ from tests.sessions import open_session, writing
 
 NOON = datetime(2026, 11, 23, 12, tzinfo=UTC)
 V1, V2, V3 = "v1", "v2-mentor", "v3-few-shot"
-# The 99.99th percentile with two degrees of freedom; ids are fixed, so what is below it once stays so.
+# The 99.99th percentile with two degrees of freedom. The ids are fixed, so each run draws the same versions.
 CHI_SQUARE = 18.4
 
 
-def weights(db: Engine, **given: float) -> None:
-    """Give versions weights, by the beginnings of their names."""
+def set_weights(db: Engine, **given: float) -> None:
+    """Set weights of versions, named by the part before the hyphen."""
     names = {name.split("-")[0]: name for name in (V1, V2, V3)}
     with writing(db) as connection:
         outcomes = weigh(connection, [WeighCommand(names[name], weight) for name, weight in given.items()])
     assert [one.weight for one in outcomes if not isinstance(one, OoMlError)] == list(given.values())
 
 
-def take_out(db: Engine, version: str) -> None:
+def retire_version(db: Engine, version: str) -> None:
     """Retire a version."""
     with writing(db) as connection:
         retire(connection, [version], retired_at=NOON)
 
 
-def picks(
+def pick_versions(
     db: Engine,
     numbers: Sequence[int],
     *,
@@ -59,21 +59,21 @@ def picks(
     named: str | None = None,
     **settings: Any,  # noqa: ANN401
 ) -> list[tuple[str, float]]:
-    """Pick for generations with these numbers; return versions and probabilities."""
+    """Pick a version for each generation; return versions and probabilities."""
     given = make_settings(**settings)
     with writing(db) as connection:
         commands = [PickCommand(user_id, UUID(int=number), NOON, named) for number in numbers]
-        return [shown(outcome) for outcome in pick(connection, commands, settings=given)]
+        return [describe(outcome) for outcome in pick(connection, commands, settings=given)]
 
 
-def shown(outcome: Offer | OoMlError) -> tuple[str, float]:
-    """Return version and probability; of a refusal its sentence."""
+def describe(outcome: VersionProbability | OoMlError) -> tuple[str, float]:
+    """Return version and probability; for a refusal, its message and 0."""
     if isinstance(outcome, OoMlError):
         return outcome.message, 0.0
     return outcome.prompt.version, outcome.probability
 
 
-# Which rule it is
+# Precedence
 
 
 WEIGHTED = {(V2, 0.25), (V3, 0.75)}
@@ -93,109 +93,110 @@ ORDER: list[tuple[str | None, dict[str, str], bool, set[tuple[str, float]]]] = [
 
 
 @pytest.mark.parametrize(("named", "settings", "weighted", "expected"), ORDER)
-def test_the_first_rule_that_says_anything_counts(
+def test_precedence(
     db: Engine, named: str | None, settings: dict[str, str], weighted: bool, expected: set[tuple[str, float]]
 ) -> None:
-    """The request, TIP_PROMPT_VERSION, the weights, DEFAULT_PROMPT_VERSION, v1; without a weight nobody has traffic."""
+    """The first of these decides: request, TIP_PROMPT_VERSION, weights above 0, DEFAULT_PROMPT_VERSION, v1."""
     if weighted:
-        weights(db, v2=1, v3=3)
-    assert set(picks(db, range(40), named=named, **settings)) == expected
+        set_weights(db, v2=1, v3=3)
+    assert set(pick_versions(db, range(40), named=named, **settings)) == expected
     assert scalar(db, "SELECT count(*) FROM oo_ml.prompt_assignments") == 0
 
 
-def test_a_version_that_is_not_in_use_is_in_no_draw(db: Engine) -> None:
-    """Its weight counts for nobody any more; with all of them retired the default's turn is an error."""
-    weights(db, v1=5, v2=1, v3=3)
-    take_out(db, V1)
-    assert set(picks(db, range(40))) == WEIGHTED
-    assert {version for version, _ in picks(db, range(40), tip_prompt_version="auto")} == {V2, V3}
-    take_out(db, V2)
-    take_out(db, V3)
+def test_retired_versions(db: Engine) -> None:
+    """A retired version is never drawn, whatever its weight; if all are retired, a call that names none is refused."""
+    set_weights(db, v1=5, v2=1, v3=3)
+    retire_version(db, V1)
+    assert set(pick_versions(db, range(40))) == WEIGHTED
+    assert {version for version, _ in pick_versions(db, range(40), tip_prompt_version="auto")} == {V2, V3}
+    retire_version(db, V2)
+    retire_version(db, V3)
     for configured in ("", "auto", "v1,v2-mentor"):
-        assert picks(db, [1], tip_prompt_version=configured) == [("Retired prompt_version: v1", 0.0)]
+        assert pick_versions(db, [1], tip_prompt_version=configured) == [("Retired prompt_version: v1", 0.0)]
 
 
-def test_what_is_published_has_no_traffic(db: Engine) -> None:
-    """Not even beside the weights of others; with a weight it has."""
-    weights(db, v1=1)
-    text_of_it = {"description": "", "system_template": "Be brief.", "user_template": "{{ n }} tips."}
+def test_traffic_of_a_new_version(db: Engine) -> None:
+    """A new version gets no traffic until it gets a weight."""
+    set_weights(db, v1=1)
+    content = {"description": "", "system_template": "Be brief.", "user_template": "{{ n }} tips."}
     with writing(db) as connection:
-        publish(connection, [draft(version="v4", published_at=NOON, **text_of_it)])
-    assert set(picks(db, range(20))) == {(V1, 1.0)}
+        publish(connection, [draft(version="v4", published_at=NOON, **content)])
+    assert set(pick_versions(db, range(20))) == {(V1, 1.0)}
     with writing(db) as connection:
         weigh(connection, [WeighCommand("v4", 3)])
-    assert set(picks(db, range(20))) == {(V1, 0.25), ("v4", 0.75)}
+    assert set(pick_versions(db, range(20))) == {(V1, 0.25), ("v4", 0.75)}
 
 
-def test_by_weights_each_is_picked_as_often_as_is_stored(db: Engine) -> None:
-    """Chi-square over 3,000 generations; and the same id gets the same version."""
-    weights(db, v1=0.3, v2=0.1, v3=1.6)
-    drawn = picks(db, range(3000))
+def test_prompt_probability_is_frequency(db: Engine) -> None:
+    """Each version is drawn as often as `prompt_probability` says (chi-square), and an id always gets the same one."""
+    set_weights(db, v1=0.3, v2=0.1, v3=1.6)
+    drawn = pick_versions(db, range(3000))
     assert dict(drawn) == pytest.approx({V1: 0.15, V2: 0.05, V3: 0.8})
     counts = Counter(version for version, _ in drawn)
     assert sum((counts[version] - 3000 * p) ** 2 / (3000 * p) for version, p in dict(drawn).items()) < CHI_SQUARE
-    assert picks(db, range(100)) == drawn[:100]
+    assert pick_versions(db, range(100)) == drawn[:100]
 
 
-def test_traffic_is_what_a_call_gets(db: Engine) -> None:
-    """The share of each version, by whichever rule."""
-    weights(db, v2=1, v3=3)
-    take_out(db, V1)
+def test_traffic(db: Engine) -> None:
+    """Each version is listed with the probability that a call that names no version gets it."""
+    set_weights(db, v2=1, v3=3)
+    retire_version(db, V1)
     for configured, expected in [("", [0, 0.25, 0.75]), (V2, [0, 1, 0]), ("auto", [0, 0.5, 0.5]), (V1, [0, 0, 0])]:
         with writing(db) as connection:
-            [listing] = traffic(connection, [None], settings=make_settings(tip_prompt_version=configured))
-        assert [offer.prompt.version for offer in listing] == [V1, V2, V3]
-        assert [offer.probability for offer in listing] == pytest.approx(expected, abs=0.03)
+            [listing] = list_traffic(connection, [None], settings=make_settings(tip_prompt_version=configured))
+        assert [option.prompt.version for option in listing] == [V1, V2, V3]
+        assert [option.probability for option in listing] == pytest.approx(expected, abs=0.03)
 
 
 # Keeping a version
 
 
-def kept(db: Engine) -> list[Any]:
-    """Return who keeps what."""
+def read_assignments(db: Engine) -> list[Any]:
+    """Return the rows of prompt_assignments by user."""
     with writing(db) as connection:
         return [
             tuple(row) for row in connection.execute(text("SELECT * FROM oo_ml.prompt_assignments ORDER BY user_id"))
         ]
 
 
-def test_a_person_keeps_a_version_as_long_as_it_has_a_weight(db: Engine) -> None:
-    """With the probability that it was picked with, however the weights change; without one it is picked anew."""
-    sticky = partial(picks, db, prompt_sticky=True)
-    weights(db, v2=1, v3=3)
+def test_kept_version(db: Engine) -> None:
+    """A user keeps a version and its probability while it has a weight, however the weights change."""
+    sticky = partial(pick_versions, db, prompt_sticky=True)
+    set_weights(db, v2=1, v3=3)
     [first, *later] = sticky(range(1, 30))
     assert set(later) == {first}
-    assert kept(db) == [("ada", *first, NOON)]
-    weights(db, v1=96)
+    assert read_assignments(db) == [("ada", *first, NOON)]
+    set_weights(db, v1=96)
     assert set(sticky(range(30))) == {first}
-    assert {version for version, _ in sticky(range(30), user_id="ben")} == {kept(db)[1][1]}
-    weights(db, **{first[0].split("-")[0]: 0})
+    assert {version for version, _ in sticky(range(30), user_id="ben")} == {read_assignments(db)[1][1]}
+    set_weights(db, **{first[0].split("-")[0]: 0})
     [moved, *again] = sticky(range(30))
     assert moved[0] != first[0]
     assert moved[1] == pytest.approx({V1: 96, V2: 1, V3: 3}[moved[0]] / (100 - {V2: 1, V3: 3}[first[0]]))
     assert set(again) == {moved}
-    take_out(db, moved[0])
+    retire_version(db, moved[0])
     assert moved[0] not in {version for version, _ in sticky(range(30))}
 
 
-def test_over_people_versions_are_kept_as_often_as_is_stored(db: Engine) -> None:
-    """Each person's first generation decides."""
-    weights(db, v1=1, v2=1, v3=2)
+def test_stored_probability_is_frequency_among_users(db: Engine) -> None:
+    """Users keep each version as often as `prompt_probability` says; a user's first generation decides."""
+    set_weights(db, v1=1, v2=1, v3=2)
     first = {
-        f"user {number}": picks(db, [number], user_id=f"user {number}", prompt_sticky=True)[0] for number in range(400)
+        f"user {number}": pick_versions(db, [number], user_id=f"user {number}", prompt_sticky=True)[0]
+        for number in range(400)
     }
     counts = Counter(first.values())
     assert counts.keys() == {(V1, 0.25), (V2, 0.25), (V3, 0.5)}
     assert sum((counts[one] - 400 * one[1]) ** 2 / (400 * one[1]) for one in counts) < CHI_SQUARE
-    assert {user: (version, p) for user, version, p, _ in kept(db)} == first
+    assert {user: (version, p) for user, version, p, _ in read_assignments(db)} == first
 
 
 @pytest.mark.parametrize("how", ["off", "named", "listed", "auto", "no weights"])
-def test_only_what_the_weights_gave_is_kept(db: Engine, how: str) -> None:
-    """Whatever else says which version says so each time, and leaves what is kept alone."""
-    weights(db, v2=1, v3=1)
-    picks(db, [1], prompt_sticky=True)
-    before = kept(db)
+def test_versions_that_are_not_kept(db: Engine, how: str) -> None:
+    """Only a version drawn by weights is kept; any other choice leaves the kept version alone."""
+    set_weights(db, v2=1, v3=1)
+    pick_versions(db, [1], prompt_sticky=True)
+    before = read_assignments(db)
     settings: dict[str, dict[str, Any]] = {
         "off": {"prompt_sticky": False},
         "named": {"named": V1},
@@ -204,27 +205,27 @@ def test_only_what_the_weights_gave_is_kept(db: Engine, how: str) -> None:
         "no weights": {},
     }
     if how == "no weights":
-        weights(db, v2=0, v3=0)
-    drawn = picks(db, range(60), **{"prompt_sticky": True, **settings[how]})
+        set_weights(db, v2=0, v3=0)
+    drawn = pick_versions(db, range(60), **{"prompt_sticky": True, **settings[how]})
     expected = {"off": {V2, V3}, "named": {V1}, "listed": {V1, V2}, "auto": {V1, V2, V3}, "no weights": {V1}}
     assert {version for version, _ in drawn} == expected[how]
-    assert kept(db) == before
+    assert read_assignments(db) == before
     assert len(before) == 1
 
 
 CROWD = 50
 
 
-def test_fifty_first_calls_at_once_get_one_version(database_url: str, db: Engine) -> None:
-    """All wait at one gate, for somebody who gives up; each has drawn for itself, and one of the draws all keep."""
-    weights(db, v1=1, v2=1, v3=1)
-    assert len(set(picks(db, range(CROWD)))) == 3
+def test_concurrent_first_generations(database_url: str, db: Engine) -> None:
+    """Fifty first generations of a user draw different versions at the same time, and all get the one that is kept."""
+    set_weights(db, v1=1, v2=1, v3=1)
+    assert len(set(pick_versions(db, range(CROWD)))) == 3
     settings = make_settings(prompt_sticky=True)
 
     def first_call(number: int) -> tuple[str, float]:
         command = PickCommand("ada", UUID(int=number), NOON + timedelta(seconds=number))
         service = partial(pick, settings=settings)
-        return shown(retry.run(crowded, service, [command], time.monotonic() + 60)[0])
+        return describe(retry.run(crowded, service, [command], time.monotonic() + 60)[0])
 
     crowded = engine.create(database_url, settings, threads=CROWD)
     with ThreadPoolExecutor(CROWD) as threads:
@@ -235,23 +236,25 @@ def test_fifty_first_calls_at_once_get_one_version(database_url: str, db: Engine
             first.rollback()
         [got] = {call.result() for call in calls}
     crowded.dispose()
-    [(user_id, *one, at)] = kept(db)
+    [(user_id, *one, at)] = read_assignments(db)
     assert (user_id, tuple(one)) == ("ada", got)
-    drew = {NOON + timedelta(seconds=number): version for number, (version, _) in enumerate(picks(db, range(CROWD)))}
+    drew = {
+        NOON + timedelta(seconds=number): version for number, (version, _) in enumerate(pick_versions(db, range(CROWD)))
+    }
     assert drew[at] == got[0]
 
 
-def test_fifty_calls_at_once_leave_a_version_that_is_not_in_use(database_url: str, db: Engine) -> None:
-    """All have read it when another session holds its row; one of the new draws all keep."""
-    weights(db, v1=1, v2=1, v3=1)
-    [(before, _)] = picks(db, [0], prompt_sticky=True)
-    take_out(db, before)
+def test_concurrent_generations_after_a_retirement(database_url: str, db: Engine) -> None:
+    """Fifty generations that replace a retired version at the same time all get the one that is kept."""
+    set_weights(db, v1=1, v2=1, v3=1)
+    [(before, _)] = pick_versions(db, [0], prompt_sticky=True)
+    retire_version(db, before)
     settings = make_settings(prompt_sticky=True)
 
     def call(number: int) -> tuple[str, float]:
         service = partial(pick, settings=settings)
         command = PickCommand("ada", UUID(int=number), NOON + timedelta(seconds=number))
-        return shown(retry.run(crowded, service, [command], time.monotonic() + 60)[0])
+        return describe(retry.run(crowded, service, [command], time.monotonic() + 60)[0])
 
     crowded = engine.create(database_url, settings, threads=CROWD)
     with ThreadPoolExecutor(CROWD) as threads:
@@ -261,55 +264,57 @@ def test_fifty_calls_at_once_leave_a_version_that_is_not_in_use(database_url: st
             wait_until_blocked(db, CROWD)
         [got] = {call.result() for call in calls}
     crowded.dispose()
-    [(_, *one, at)] = kept(db)
+    [(_, *one, at)] = read_assignments(db)
     assert tuple(one) == got
     assert got[0] != before
-    drew = {NOON + timedelta(seconds=number): version for number, (version, _) in enumerate(picks(db, range(CROWD)))}
+    drew = {
+        NOON + timedelta(seconds=number): version for number, (version, _) in enumerate(pick_versions(db, range(CROWD)))
+    }
     assert drew[at] == got[0]
 
 
-def test_a_version_that_is_kept_is_not_written_again(db: Engine) -> None:
-    """Further generations only read the row, and don't even lock it, until its version is not in use any more."""
-    weights(db, v1=1, v2=1, v3=1)
+def test_writes_of_a_kept_version(db: Engine) -> None:
+    """While the kept version is in use, further generations read its row without writing or locking it."""
+    set_weights(db, v1=1, v2=1, v3=1)
     row = "SELECT (ctid, xmin, xmax)::text FROM oo_ml.prompt_assignments"
-    [(version, _)] = picks(db, [0], prompt_sticky=True)
+    [(version, _)] = pick_versions(db, [0], prompt_sticky=True)
     before = scalar(db, row)
     for number in range(1, 10):
-        picks(db, [number], prompt_sticky=True)
+        pick_versions(db, [number], prompt_sticky=True)
     assert scalar(db, row) == before
-    take_out(db, version)
-    picks(db, [0], prompt_sticky=True)
+    retire_version(db, version)
+    pick_versions(db, [0], prompt_sticky=True)
     after = scalar(db, row)
     assert after != before
-    picks(db, [1], prompt_sticky=True)
+    pick_versions(db, [1], prompt_sticky=True)
     assert scalar(db, row) == after
 
 
-def test_keeping_assigns_parameters_alone(db: Engine) -> None:
-    """A distributed PostgreSQL refuses a subquery in the SET of an UPDATE."""
+def test_update_without_subquery(db: Engine) -> None:
+    """SET assigns parameters only, because a distributed PostgreSQL refuses a subquery there."""
     statements: list[str] = []
     event.listen(db, "before_cursor_execute", lambda *args: statements.append(args[2]))
     for version in (V1, V2):
-        keep(db, version)
+        assign(db, version)
     assigned = [statement.partition(" SET")[2] for statement in statements if " SET" in statement]
     assert len(assigned) == 2
     assert not [clause for clause in assigned if "SELECT" in clause]
 
 
-def test_who_comes_second_waits_for_the_first_and_gets_the_same(db: Engine) -> None:
-    """Whatever they drew: the first has not committed yet when the second asks."""
+def test_second_session_waits_for_the_first(db: Engine) -> None:
+    """A session waits for another one that keeps a version for the user, and gets that version."""
     with ThreadPoolExecutor(1) as other:
         with open_session(db) as first, first.begin():
             assert prompts.assign(first, "ada", V2, 0.25, NOON) == (V2, 0.25)
             with writing(db) as connection:
                 prompts.set_weight(connection, V2, 1)
-            second = other.submit(keep, db, V3)
+            second = other.submit(assign, db, V3)
             wait_until_blocked(db, 1)
         assert second.result() == (V2, 0.25)
 
 
-def keep(db: Engine, version: str) -> tuple[str, float]:
-    """Ask for ada to keep a version."""
+def assign(db: Engine, version: str) -> tuple[str, float]:
+    """Keep a version for ada, and return the one that is kept."""
     with writing(db) as connection:
         return prompts.assign(connection, "ada", version, 0.75, NOON)
 
@@ -321,14 +326,14 @@ PARAMETERS = Parameters(alpha=1.0, epsilon=0.0, exploration=0.4)
 
 
 class World:
-    """People who are shown tips of versions, through the services, and like some better than others."""
+    """Users who get tips of the prompt versions, through the services, and react to them."""
 
     def __init__(self, connection: Writing) -> None:
         self.connection = connection
         self.count = 0
 
     def show(self, drawn: Sequence[tuple[str, float]], rewards: Sequence[float | None]) -> list[DecideCommand]:
-        """Store a generation of two tips for each version drawn, decide between them, and react; None: not at all."""
+        """For each version drawn, store two tips, decide between them, and send a reward unless it is None."""
         commands = []
         for version, probability in drawn:
             self.count += 1
@@ -357,13 +362,13 @@ class World:
 
 @pytest.fixture
 def world(db: Engine) -> Iterator[World]:
-    """Nobody has been shown anything."""
+    """Return a world without decisions."""
     with writing(db) as connection:
         yield World(connection)
 
 
-def test_evidence_is_the_weighted_mean_and_what_it_is_worth(world: World) -> None:
-    """As feature_history has it: w = 1 / (propensity x probability); without rewards, or taken back, there is none."""
+def test_evidence(world: World) -> None:
+    """Evidence is the mean reward with weights 1 / (propensity x probability), and the effective number of rewards."""
     drawn = [(V1, 0.3), (V2, 0.7), (V1, 0.05), (V1, 0.6), (V2, 0.7), (V3, 1.0), (V1, 0.5), (V3, 1.0)]
     commands = world.show(drawn, [1.0, -0.5, 0.25, -1.0, 0.0, None, None, 1.0])
     correct(
@@ -390,33 +395,33 @@ def test_evidence_is_the_weighted_mean_and_what_it_is_worth(world: World) -> Non
     assert prompts.read_evidence(world.connection, [V2]).keys() == {V2}
 
 
-def test_by_rewards_the_best_version_gets_most_and_none_is_given_up(world: World) -> None:
-    """Three versions with known mean rewards, 400 generations, ten at a time: as often as is stored, never below 5%."""
+def test_probabilities_by_rewards(world: World) -> None:
+    """The best of three versions is drawn most, each as often as its probability says, with no probability below 5%."""
     settings = make_settings(tip_prompt_version="auto")
     means = {V1: -0.3, V2: 0.1, V3: 0.6}
     chance = np.random.default_rng(11)
     expected: Counter[str] = Counter()
     picked: Counter[str] = Counter()
-    shares: dict[str, float] = {}
+    found: dict[str, float] = {}
     for start in range(0, 400, 10):
         commands = [PickCommand("ada", UUID(int=start + n), NOON) for n in range(10)]
-        drawn = [shown(outcome) for outcome in pick(world.connection, commands, settings=settings)]
+        drawn = [describe(outcome) for outcome in pick(world.connection, commands, settings=settings)]
         for command, (version, probability) in zip(commands, drawn, strict=True):
-            shares = shares_of(find_offers(world.connection, settings, command.generation_id.int))
-            assert min(shares.values()) >= FLOOR
-            assert probability == shares[version]
-            expected.update(shares)
+            found = get_probabilities(find_options(world.connection, settings, command.generation_id.int))
+            assert min(found.values()) >= FLOOR
+            assert probability == found[version]
+            expected.update(found)
             picked[version] += 1
         world.show(drawn, [1.0 if chance.random() < (1 + means[version]) / 2 else -1.0 for version, _ in drawn])
     assert sum((picked[version] - expected[version]) ** 2 / expected[version] for version in means) < CHI_SQUARE
-    assert shares[V3] > 0.5
+    assert found[V3] > 0.5
     assert picked[V3] > 200
     assert picked[V1] >= 10
     stored = world.connection.scalars(text("SELECT min(prompt_probability) FROM oo_ml.feature_history")).one()
     assert stored >= FLOOR
 
 
-def shares_of(offers: list[Offer] | OoMlError) -> dict[str, float]:
-    """Return the share of each version."""
-    assert not isinstance(offers, OoMlError)
-    return {offer.prompt.version: offer.probability for offer in offers}
+def get_probabilities(options: list[VersionProbability] | OoMlError) -> dict[str, float]:
+    """Return the probability of each version."""
+    assert not isinstance(options, OoMlError)
+    return {option.prompt.version: option.probability for option in options}

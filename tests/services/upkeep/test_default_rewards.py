@@ -46,7 +46,7 @@ class Made:
 
 
 class Decider:
-    """Maker of decisions, each with an id of its own."""
+    """Source of decisions, each with its own id."""
 
     def __init__(self, db: Engine) -> None:
         self._db = db
@@ -72,7 +72,7 @@ class Decider:
 
 @pytest.fixture
 def decider(db: Engine) -> Decider:
-    """Return a maker of decisions."""
+    """Return a source of decisions."""
     return Decider(db)
 
 
@@ -97,20 +97,20 @@ def give(
         return asyncio.run(give_default_rewards(worker, settings, now, limit=limit))
 
 
-def kinds(db: Engine) -> dict[UUID, tuple[float | None, str | None]]:
+def read_rewards(db: Engine) -> dict[UUID, tuple[float | None, str | None]]:
     """Return the reward of each decision, and its kind."""
     with writing(db) as connection:
         rows = connection.execute(text("SELECT decision_id, reward, reward_kind FROM oo_ml.feature_history"))
         return {row.decision_id: (row.reward, row.reward_kind) for row in rows}
 
 
-def done_until(db: Engine) -> Any:  # noqa: ANN401 - a time, or none
+def read_done_until(db: Engine) -> Any:  # noqa: ANN401 - a time, or none
     """Return the stored time of the task."""
     return scalar(db, "SELECT done_until FROM oo_ml.upkeep WHERE task = 'default-rewards'")
 
 
 @contextmanager
-def held(db: Engine) -> Iterator[None]:
+def hold_task(db: Engine) -> Iterator[None]:
     """Hold the row of the task, as another process does."""
     with writing(db) as connection:
         connection.execute(text("SELECT FROM oo_ml.upkeep WHERE task = 'default-rewards' FOR UPDATE"))
@@ -128,7 +128,7 @@ def test_default_reward_of_overdue_decisions(database_url: str, db: Engine, deci
     with writing(db) as connection:
         correct(connection, [CorrectCommand("ada", retracted.decision_id, None, NOW)])
     assert give(database_url) == Defaults(2)
-    assert kinds(db) == {
+    assert read_rewards(db) == {
         open_.decision_id: (-0.25, "default"),
         rewarded.decision_id: (1.0, None),
         retracted.decision_id: (None, "retract"),
@@ -147,7 +147,7 @@ def test_no_wait_configured(database_url: str, db: Engine, decider: Decider) -> 
     settings = make_settings()
     with single_worker(settings, database_url) as worker:
         assert asyncio.run(give_default_rewards(worker, settings, NOW)) == Defaults()
-    assert kinds(db) == {made.decision_id: (None, None)}
+    assert read_rewards(db) == {made.decision_id: (None, None)}
 
 
 def test_reaction_after_default_reward(database_url: str, db: Engine, decider: Decider) -> None:
@@ -155,25 +155,25 @@ def test_reaction_after_default_reward(database_url: str, db: Engine, decider: D
     made = decider.decide(3 * HOUR)
     give(database_url)
     react(db, made, 0.5)
-    assert kinds(db) == {made.decision_id: (0.5, "amend")}
+    assert read_rewards(db) == {made.decision_id: (0.5, "amend")}
     assert scalar(db, "SELECT array_agg(concat_ws(' ', kind, reward) ORDER BY version) FROM oo_ml.reward_ledger") == [
         "default -0.25",
         "amend 0.5",
     ]
     assert scalar(db, "SELECT (reward_count, cumulative_reward)::text FROM oo_ml.policy_state") == "(1,0.5)"
     assert give(database_url) == Defaults(0)
-    assert kinds(db) == {made.decision_id: (0.5, "amend")}
+    assert read_rewards(db) == {made.decision_id: (0.5, "amend")}
 
 
 def test_backlog(database_url: str, db: Engine, decider: Decider) -> None:
-    """Of decisions hours apart, many in one hour, and many at one time, each gets its reward once."""
+    """Each decision gets its reward once: with hours between decisions, many in one hour, or many at one time."""
     decider.decide_many([timedelta(hours=hours) for hours in (3, 30, 72)], ["ada", "ben", "cy"])
     decider.decide_many([5 * HOUR] * 35, [f"user {number % 7}" for number in range(35)])
     decider.decide_many([6 * HOUR + number * SECOND for number in range(20)], ["ada"] * 20)
     assert give(database_url, limit=10) == Defaults(58)
-    assert set(kinds(db).values()) == {(-0.25, "default")}
+    assert set(read_rewards(db).values()) == {(-0.25, "default")}
     assert scalar(db, "SELECT count(*) FROM oo_ml.reward_ledger WHERE kind = 'default'") == 58
-    assert done_until(db) == NOW - WAIT - HOUR
+    assert read_done_until(db) == NOW - WAIT - HOUR
     assert give(database_url, limit=10) == Defaults(0)
 
 
@@ -183,18 +183,18 @@ def test_decision_that_commits_late(database_url: str, db: Engine, decider: Deci
     assert give(database_url) == Defaults(1)
     late = decider.decide(WAIT + HOUR - SECOND, "ben")
     assert give(database_url, now=NOW + SECOND) == Defaults(1)
-    assert kinds(db)[late.decision_id] == (-0.25, "default")
+    assert read_rewards(db)[late.decision_id] == (-0.25, "default")
 
 
 def test_change_of_the_wait(database_url: str, db: Engine, decider: Decider) -> None:
     """A longer wait takes nothing back; a shorter one gives the rewards that are due at once."""
     old, young = decider.decide(30 * HOUR), decider.decide(HOUR + SECOND)
     assert give(database_url) == Defaults(1)
-    before = done_until(db)
+    before = read_done_until(db)
     assert give(database_url, wait=20 * HOUR) == Defaults(0)
-    assert done_until(db) == before
+    assert read_done_until(db) == before
     assert give(database_url, wait=HOUR) == Defaults(1)
-    assert kinds(db) == {old.decision_id: (-0.25, "default"), young.decision_id: (-0.25, "default")}
+    assert read_rewards(db) == {old.decision_id: (-0.25, "default"), young.decision_id: (-0.25, "default")}
 
 
 def test_no_decisions(database_url: str, db: Engine) -> None:
@@ -210,9 +210,9 @@ def test_no_decisions(database_url: str, db: Engine) -> None:
 def test_one_process_runs_the_task(database_url: str, db: Engine, decider: Decider) -> None:
     """A process that finds the task running leaves it to the other process, without waiting."""
     made = decider.decide(3 * HOUR)
-    with held(db):
+    with hold_task(db):
         assert give(database_url) == Defaults(0, is_busy=True)
-    assert kinds(db) == {made.decision_id: (None, None)}
+    assert read_rewards(db) == {made.decision_id: (None, None)}
     assert give(database_url) == Defaults(1)
 
 
@@ -220,22 +220,22 @@ def test_reaction_between_look_and_lock(database_url: str, db: Engine, decider: 
     """A reaction between the look and the lock counts, and the default does not."""
     made, other = decider.decide(3 * HOUR), decider.decide(3 * HOUR, "ben")
     with ThreadPoolExecutor(1) as elsewhere:
-        with holding_state(db, "ada", LINUCB) as person:
+        with holding_state(db, "ada", LINUCB) as session:
             upkeep = elsewhere.submit(give, database_url)
             wait_until_blocked(db, 1)
-            learn(person, [DecisionRewardCommand("ada", made.decision_id, "t1", 1.0, NOW)])
-            person.commit()
+            learn(session, [DecisionRewardCommand("ada", made.decision_id, "t1", 1.0, NOW)])
+            session.commit()
         assert upkeep.result() == Defaults(1)
-    assert kinds(db) == {made.decision_id: (1.0, None), other.decision_id: (-0.25, "default")}
+    assert read_rewards(db) == {made.decision_id: (1.0, None), other.decision_id: (-0.25, "default")}
 
 
 def test_default_reward_after_reset(database_url: str, db: Engine, decider: Decider) -> None:
-    """The entry goes into the ledger of the decision's epoch, and the new epoch stays empty."""
+    """The ledger entry belongs to the decision's epoch, and the new epoch stays empty."""
     made = decider.decide(3 * HOUR)
     with writing(db) as connection:
         reset(connection, ["ada"])
     assert give(database_url) == Defaults(1)
-    assert kinds(db) == {made.decision_id: (-0.25, "default")}
+    assert read_rewards(db) == {made.decision_id: (-0.25, "default")}
     assert scalar(db, "SELECT array_agg((epoch, version, kind)::text) FROM oo_ml.reward_ledger") == ["(0,1,default)"]
     assert scalar(db, "SELECT (epoch, version, reward_count)::text FROM oo_ml.policy_state") == "(1,0,0)"
 
@@ -247,7 +247,7 @@ def test_decision_without_state(database_url: str, db: Engine, decider: Decider)
     with writing(db) as connection:
         connection.execute(text("DELETE FROM oo_ml.policy_state WHERE user_id = 'ada'"))
     assert give(database_url, limit=3) == Defaults(1)
-    assert {kinds(db)[made.decision_id] for made in lost} == {(None, None)}
+    assert {read_rewards(db)[made.decision_id] for made in lost} == {(None, None)}
 
 
 BROKEN = [
@@ -266,15 +266,15 @@ BROKEN = [
 def test_broken_decision(
     database_url: str, db: Engine, decider: Decider, caplog: pytest.LogCaptureFixture, statement: str, limit: int
 ) -> None:
-    """It is logged without its user; the others get their rewards, and so do later ones in later runs."""
+    """A broken decision is logged without its user; all others, also those of later runs, get their rewards."""
     users = [f"user {number}" for number in range(30)]
     made = decider.decide_many([5 * HOUR - number * SECOND for number in range(30)], users)
     broken = [made[3].decision_id, made[18].decision_id]
     with writing(db) as connection:
         connection.execute(text(statement), [{"broken": decision_id} for decision_id in broken])
     assert give(database_url, limit=limit) == Defaults(28, failed=tuple(broken))
-    assert {one.decision_id for one in made if kinds(db)[one.decision_id] == (None, None)} == set(broken)
-    assert done_until(db) == NOW - WAIT - HOUR
+    assert {one.decision_id for one in made if read_rewards(db)[one.decision_id] == (None, None)} == set(broken)
+    assert read_done_until(db) == NOW - WAIT - HOUR
     alarms = [record for record in caplog.records if record.message.endswith("is stepped over")]
     assert [record.levelno for record in alarms] == [logging.ERROR] * 2
     assert [str(decision_id) in record.message for decision_id, record in zip(broken, alarms, strict=True)] == [
@@ -283,7 +283,7 @@ def test_broken_decision(
     assert "user " not in caplog.text
     later = decider.decide_many([HOUR] * 30, users)
     assert give(database_url, now=NOW + 2 * HOUR, limit=limit) == Defaults(30)
-    assert {kinds(db)[one.decision_id] for one in later} == {(-0.25, "default")}
+    assert {read_rewards(db)[one.decision_id] for one in later} == {(-0.25, "default")}
 
 
 def test_repaired_decision(database_url: str, db: Engine, decider: Decider) -> None:
@@ -298,7 +298,7 @@ def test_repaired_decision(database_url: str, db: Engine, decider: Decider) -> N
     with writing(db) as connection:
         connection.execute(text("UPDATE oo_ml.upkeep SET done_until = NULL WHERE task = 'default-rewards'"))
     assert give(database_url) == Defaults(1)
-    assert kinds(db) == {made.decision_id: (-0.25, "default")}
+    assert read_rewards(db) == {made.decision_id: (-0.25, "default")}
 
 
 def test_look_that_fails(database_url: str, db: Engine, decider: Decider) -> None:
@@ -315,9 +315,9 @@ def test_missing_row_of_the_task(database_url: str, db: Engine, decider: Decider
     with writing(db) as connection:
         connection.execute(text("DELETE FROM oo_ml.upkeep"))
     assert give(database_url) == Defaults(1)
-    assert kinds(db) == {made.decision_id: (-0.25, "default")}
-    assert done_until(db) == NOW - WAIT - HOUR
-    with held(db):
+    assert read_rewards(db) == {made.decision_id: (-0.25, "default")}
+    assert read_done_until(db) == NOW - WAIT - HOUR
+    with hold_task(db):
         assert give(database_url) == Defaults(0, is_busy=True)
 
 
@@ -344,8 +344,8 @@ def test_statement_counts(db: Engine, decider: Decider) -> None:
     assert len(statements) == 3
 
 
-def writers(db: Engine, table: str) -> list[tuple[str, int]]:
-    """Each user with the number of transactions that wrote the user's rows; and all users with that of all rows."""
+def count_writers(db: Engine, table: str) -> list[tuple[str, int]]:
+    """Return, for each user and for "all", the number of transactions that wrote the rows."""
     count = f"SELECT coalesce(user_id, 'all'), count(DISTINCT xmin::text) FROM oo_ml.{table} GROUP BY CUBE (user_id)"  # noqa: S608
     with writing(db) as connection:
         rows = connection.execute(text(count))
@@ -359,7 +359,7 @@ def test_transaction_per_user(database_url: str, db: Engine, decider: Decider) -
     decider.decide_many([3 * HOUR] * 5, users, EPSILON_GREEDY)
     assert give(database_url) == Defaults(25)
     for table in ("reward_ledger", "policy_state", "feature_history"):
-        assert writers(db, table) == [("all", 5), *((user, 1) for user in users)]
+        assert count_writers(db, table) == [("all", 5), *((user, 1) for user in users)]
 
 
 def test_run_that_stops_between_users(database_url: str, db: Engine, decider: Decider) -> None:
@@ -367,11 +367,11 @@ def test_run_that_stops_between_users(database_url: str, db: Engine, decider: De
     made = decider.decide_many([30 * HOUR - number * SECOND for number in range(9)], ["ada", "ben", "cy"] * 3)
     with holding_state(db, "ben", LINUCB), pytest.raises(DatabaseTimeoutError):
         give(database_url, lock_timeout=0.05)
-    given = {one.decision_id for one in made if kinds(db)[one.decision_id] != (None, None)}
+    given = {one.decision_id for one in made if read_rewards(db)[one.decision_id] != (None, None)}
     assert given == {one.decision_id for one in made if one.user_id == "ada"}
-    assert done_until(db) == NOW - 30 * HOUR
+    assert read_done_until(db) == NOW - 30 * HOUR
     assert give(database_url) == Defaults(6)
-    assert set(kinds(db).values()) == {(-0.25, "default")}
+    assert set(read_rewards(db).values()) == {(-0.25, "default")}
     assert scalar(db, "SELECT array_agg(DISTINCT reward_count) FROM oo_ml.policy_state") == [3]
     assert scalar(db, "SELECT count(*) FROM oo_ml.reward_ledger") == 9
 
@@ -396,7 +396,7 @@ def test_decision_added_behind_a_look(database_url: str, db: Engine, decider: De
             wait_until_blocked(db, 1)
             late = decider.decide(29.5 * HOUR, "cy")
         assert run.result() == Defaults(3)
-    assert kinds(db)[late.decision_id] == (-0.25, "default")
+    assert read_rewards(db)[late.decision_id] == (-0.25, "default")
 
 
 def test_stored_time_set_back_during_a_run(database_url: str, db: Engine, decider: Decider) -> None:
@@ -422,4 +422,4 @@ def test_stored_time_set_back_during_a_run(database_url: str, db: Engine, decide
     old = decider.decide(35 * HOUR, "ben")
     decider.decide(5 * HOUR, "ada")
     assert give(database_url) == Defaults(2)
-    assert kinds(db)[old.decision_id] == (-0.25, "default")
+    assert read_rewards(db)[old.decision_id] == (-0.25, "default")

@@ -40,7 +40,7 @@ CROWDED = (
 QUICK: dict[str, Any] = {"upkeep_interval": 0.1, "reward_wait": 0.1, "default_reward": -0.5}
 
 
-def keep(
+def keep_once(
     url: str, *, now: datetime = NOW, retention: int | None = None, movable: int = MOVABLE, is_patient: bool = False
 ) -> Months:
     """Run `keep_months` as upkeep does."""
@@ -49,20 +49,20 @@ def keep(
         return asyncio.run(keep_months(worker, settings, now, movable=movable, is_patient=is_patient))
 
 
-def messages(months: Months) -> list[tuple[type[Exception], str]]:
+def get_messages(months: Months) -> list[tuple[type[Exception], str]]:
     """Return the problems."""
     return [(type(problem), problem.message) for problem in months.problems]
 
 
-def name(month: datetime) -> str:
+def get_name(month: datetime) -> str:
     """Return the partition of a month."""
     return f"feature_history_{month:%Y_%m}"
 
 
-def attached(db: Engine) -> list[str]:
+def list_attached(db: Engine) -> list[str]:
     """Return the attached partitions."""
     with writing(db) as connection:
-        return [name(month) for month in partitions.layout(connection).months]
+        return [get_name(month) for month in partitions.layout(connection).months]
 
 
 def run(db: Engine, statement: str) -> None:
@@ -70,17 +70,19 @@ def run(db: Engine, statement: str) -> None:
     tamper(db, statement)
 
 
-def reward_of(db: Engine) -> object:
+def read_reward(db: Engine) -> object:
     """Return the reward of the only decision, and its kind."""
     return scalar(db, "SELECT concat_ws(' ', reward, reward_kind) FROM oo_ml.feature_history")
 
 
 def test_months_made_ahead(database_url: str, db: Engine) -> None:
     """Partitions exist for the current month and the next three; existing ones are left alone."""
-    assert keep(database_url) == Months([], [], [], [])
+    assert keep_once(database_url) == Months([], [], [], [])
     later = month_of(NOW, 2)
-    assert keep(database_url, now=later) == Months([name(month_of(NOW, 4)), name(month_of(NOW, 5))], [], [], [])
-    assert attached(db) == [name(month_of(NOW, ahead)) for ahead in range(6)]
+    assert keep_once(database_url, now=later) == Months(
+        [get_name(month_of(NOW, 4)), get_name(month_of(NOW, 5))], [], [], []
+    )
+    assert list_attached(db) == [get_name(month_of(NOW, ahead)) for ahead in range(6)]
 
 
 def test_decisions_move_out_of_the_default_partition(database_url: str, postgresql: psycopg.Connection[Any]) -> None:
@@ -90,8 +92,8 @@ def test_decisions_move_out_of_the_default_partition(database_url: str, postgres
     insert_decision(postgresql, decision_id)
     assert partition_of(postgresql, decision_id) == "feature_history_default"
     postgresql.rollback()
-    assert keep(database_url, now=later).alarms == []
-    assert partition_of(postgresql, decision_id) == name(later)
+    assert keep_once(database_url, now=later).alarms == []
+    assert partition_of(postgresql, decision_id) == get_name(later)
 
 
 def test_detached_months(database_url: str, db: Engine, postgresql: psycopg.Connection[Any]) -> None:
@@ -103,10 +105,13 @@ def test_detached_months(database_url: str, db: Engine, postgresql: psycopg.Conn
         run(db, "GRANT SELECT ON oo_ml.feature_history TO PUBLIC")
         run(db, "SELECT oo_ml.create_feature_history_months('2031-05-01Z', 10)")
         insert_decision(postgresql, uuid7(datetime(2031, 7, 31, 23, 59, 59, tzinfo=UTC)))
-        months = keep(database_url, now=datetime(2031, 11, 23, tzinfo=UTC), retention=3)
-        gone = [*(name(month_of(NOW, ahead)) for ahead in range(4)), *(f"feature_history_2031_0{n}" for n in (5, 6, 7))]
+        months = keep_once(database_url, now=datetime(2031, 11, 23, tzinfo=UTC), retention=3)
+        gone = [
+            *(get_name(month_of(NOW, ahead)) for ahead in range(4)),
+            *(f"feature_history_2031_0{n}" for n in (5, 6, 7)),
+        ]
         assert months == Months([], gone, [], [])
-        assert attached(db)[0] == "feature_history_2031_08"
+        assert list_attached(db)[0] == "feature_history_2031_08"
         assert scalar(db, "SELECT count(*) FROM oo_ml.feature_history") == 0
         assert scalar(db, "SELECT count(*) FROM oo_ml.feature_history_2031_07") == 1
         rights = "SELECT has_table_privilege(:role, 'oo_ml.feature_history_2031_07', :privilege)"
@@ -124,7 +129,9 @@ def test_detached_months(database_url: str, db: Engine, postgresql: psycopg.Conn
 def test_retention(database_url: str, db: Engine, retention: int | None, detached: list[int]) -> None:
     """The current month and `history_retention` months before it stay attached."""
     now = month_of(NOW, 3) - timedelta(microseconds=1)
-    assert keep(database_url, now=now, retention=retention).detached == [name(month_of(NOW, n)) for n in detached]
+    assert keep_once(database_url, now=now, retention=retention).detached == [
+        get_name(month_of(NOW, n)) for n in detached
+    ]
     assert (scalar(db, "SELECT done_until FROM oo_ml.upkeep WHERE task = 'retention'") is None) == (not detached)
 
 
@@ -133,23 +140,23 @@ def test_locked_table(database_url: str, db: Engine) -> None:
     now = month_of(NOW, 1)
     with db.connect() as reader:
         reader.execute(text("SELECT FROM oo_ml.feature_history"))
-        months = keep(database_url, now=now, retention=1)
+        months = keep_once(database_url, now=now, retention=1)
         assert months.made == []
         [problem] = months.problems
         assert isinstance(problem, DatabaseTimeoutError)
-    assert keep(database_url, now=now, retention=1).made == [name(month_of(NOW, 4))]
+    assert keep_once(database_url, now=now, retention=1).made == [get_name(month_of(NOW, 4))]
 
 
 def test_command_waits_for_a_locked_table(database_url: str, db: Engine) -> None:
     """The command waits for the lock on the table, up to OO_ML_LOCK_TIMEOUT."""
-    run(db, f"DROP TABLE oo_ml.{name(month_of(NOW, 3))}")
+    run(db, f"DROP TABLE oo_ml.{get_name(month_of(NOW, 3))}")
     with ThreadPoolExecutor(1) as elsewhere, db.connect() as reader:
         reader.execute(text("SELECT FROM oo_ml.feature_history"))
-        command = elsewhere.submit(keep, database_url, is_patient=True)
-        # Longer than the service would wait.
+        command = elsewhere.submit(keep_once, database_url, is_patient=True)
+        # A service would have given up by now.
         assert wait([command], timeout=0.5).not_done
         reader.rollback()
-        assert command.result() == Months([name(month_of(NOW, 3))], [], [], [])
+        assert command.result() == Months([get_name(month_of(NOW, 3))], [], [], [])
 
 
 def test_month_with_many_waiting_decisions(database_url: str, db: Engine, postgresql: psycopg.Connection[Any]) -> None:
@@ -157,47 +164,47 @@ def test_month_with_many_waiting_decisions(database_url: str, db: Engine, postgr
     later = month_of(NOW, 4)
     for number in range(4):
         insert_decision(postgresql, uuid7(later, number))
-    months = keep(database_url, now=later, movable=3)
-    assert months.made == [name(month_of(later, ahead)) for ahead in (1, 2, 3)]
+    months = keep_once(database_url, now=later, movable=3)
+    assert months.made == [get_name(month_of(later, ahead)) for ahead in (1, 2, 3)]
     assert (months.problems, months.alarms) == ([], [CROWDED.format(later)])
     assert partition_of(postgresql, uuid7(later)) == "feature_history_default"
     postgresql.rollback()
-    # It is not even tried, so a locked table is no problem.
+    # Upkeep does not try to make the crowded month, so a locked table causes no problem.
     with db.connect() as reader:
         reader.execute(text("SELECT FROM oo_ml.feature_history"))
-        assert keep(database_url, now=later, movable=3).problems == []
-    assert keep(database_url, now=later, movable=4).made == [name(later)]
-    assert keep(database_url, now=later, movable=3) == Months([], [], [], [])
+        assert keep_once(database_url, now=later, movable=3).problems == []
+    assert keep_once(database_url, now=later, movable=4).made == [get_name(later)]
+    assert keep_once(database_url, now=later, movable=3) == Months([], [], [], [])
 
 
 def test_crowded_default_partition(database_url: str, db: Engine, postgresql: psycopg.Connection[Any]) -> None:
     """If the default partition has many rows, which PostgreSQL would scan, making a month is left to the owner."""
     missing = month_of(NOW, 3)
-    run(db, f"DROP TABLE oo_ml.{name(missing)}")
+    run(db, f"DROP TABLE oo_ml.{get_name(missing)}")
     for number in range(11):
         insert_decision(postgresql, uuid7(datetime(2001, 5, 31, tzinfo=UTC), number))
-    assert keep(database_url, movable=1) == Months([], [], [], [CROWDED.format(missing)])
+    assert keep_once(database_url, movable=1) == Months([], [], [], [CROWDED.format(missing)])
     migrate.upgrade(database_url, make_settings())
-    assert keep(database_url, movable=1) == Months([], [], [], [])
+    assert keep_once(database_url, movable=1) == Months([], [], [], [])
 
 
 def test_missing_row_of_retention(database_url: str, db: Engine) -> None:
     """A detach inserts the upkeep row of retention if a restored database lacks it."""
     run(db, "DELETE FROM oo_ml.upkeep")
-    assert keep(database_url, now=month_of(NOW, 2), retention=1).detached == [name(month_of(NOW, 0))]
+    assert keep_once(database_url, now=month_of(NOW, 2), retention=1).detached == [get_name(month_of(NOW, 0))]
     done_until = "SELECT done_until FROM oo_ml.upkeep WHERE task = 'retention'"
     assert scalar(db, done_until) == month_of(NOW, 1)
 
 
 def test_months_made_concurrently(db: Engine) -> None:
     """The second of two transactions that make a month waits for the first and makes nothing."""
-    run(db, f"DROP TABLE oo_ml.{name(month_of(NOW, 3))}")
+    run(db, f"DROP TABLE oo_ml.{get_name(month_of(NOW, 3))}")
     make = text("SELECT oo_ml.create_feature_history_months(now(), 4)")
     with db.connect() as first:
-        assert first.scalars(make).all() == [name(month_of(NOW, 3))]
+        assert first.scalars(make).all() == [get_name(month_of(NOW, 3))]
 
         async def second() -> list[str]:
-            other = asyncio.create_task(asyncio.to_thread(_made, db))
+            other = asyncio.create_task(asyncio.to_thread(_make_ahead, db))
             await asyncio.to_thread(wait_until_blocked, db, 1)
             first.commit()
             return await other
@@ -205,26 +212,26 @@ def test_months_made_concurrently(db: Engine) -> None:
         assert asyncio.run(second()) == []
 
 
-def _made(db: Engine) -> list[str]:
+def _make_ahead(db: Engine) -> list[str]:
     with writing(db) as connection:
         return partitions.make_ahead(connection, NOW)
 
 
 def test_role_without_rights(db: Engine) -> None:
     """A role without rights reports a problem if there is something to do, and an alarm if a month is missing soon."""
-    with clerk(db) as url:
-        assert keep(url) == Months([], [], [], [])
-        run(db, f"DROP TABLE oo_ml.{name(month_of(NOW, 3))}")
+    with revoke_rights(db) as url:
+        assert keep_once(url) == Months([], [], [], [])
+        run(db, f"DROP TABLE oo_ml.{get_name(month_of(NOW, 3))}")
         making = (DatabaseRefusedError, f"making months of feature_history: this role lacks the rights; {OWNER}")
         detaching = (DatabaseRefusedError, f"detaching months of feature_history: this role lacks the rights; {OWNER}")
-        months = keep(url)
-        assert (messages(months), months.alarms) == ([making], [])
-        run(db, f"DROP TABLE oo_ml.{name(month_of(NOW, 1))}")
-        months = keep(url)
-        assert messages(months) == [making]
+        months = keep_once(url)
+        assert (get_messages(months), months.alarms) == ([making], [])
+        run(db, f"DROP TABLE oo_ml.{get_name(month_of(NOW, 1))}")
+        months = keep_once(url)
+        assert get_messages(months) == [making]
         assert months.alarms == [f"feature_history has no partition for {month_of(NOW, 1):%Y-%m}: {OWNER}"]
-        months = keep(url, now=month_of(NOW, 2), retention=1)
-        assert messages(months) == [making, detaching]
+        months = keep_once(url, now=month_of(NOW, 2), retention=1)
+        assert get_messages(months) == [making, detaching]
 
 
 def test_alarm_for_decisions_without_a_month(
@@ -233,33 +240,33 @@ def test_alarm_for_decisions_without_a_month(
     """Decisions of a forgotten month raise an alarm with the statement that repairs it."""
     forgotten, later = month_of(NOW, 5), month_of(NOW, 6)
     insert_decision(postgresql, uuid7(forgotten))
-    assert keep(database_url, now=NOW).alarms == []
-    keep(database_url, now=later)
+    assert keep_once(database_url, now=NOW).alarms == []
+    keep_once(database_url, now=later)
     statement = f"SELECT oo_ml.create_feature_history_months('{forgotten:%Y-%m-%d}Z', 1)"
     alarm = (
         f"decisions of {forgotten:%Y-%m} lie in feature_history_default: as the owner of feature_history run"
         f" {statement}"
     )
-    assert keep(database_url, now=later).alarms == [alarm]
-    with clerk(db) as url:
-        assert keep(url, now=later).alarms == [alarm]
+    assert keep_once(database_url, now=later).alarms == [alarm]
+    with revoke_rights(db) as url:
+        assert keep_once(url, now=later).alarms == [alarm]
     run(db, statement)
-    assert keep(database_url, now=later).alarms == []
+    assert keep_once(database_url, now=later).alarms == []
 
 
 def test_no_alarm_for_old_ids(database_url: str, postgresql: psycopg.Connection[Any]) -> None:
     """A decision id from before the first month raises no alarm."""
     insert_decision(postgresql, uuid7(datetime(2001, 5, 31, tzinfo=UTC)))
-    assert keep(database_url).alarms == []
+    assert keep_once(database_url).alarms == []
 
 
 def test_default_rewards_in_a_service(serve: Serve, db: Engine) -> None:
     """A running service gives default rewards when the wait is over."""
     client = serve(**QUICK).client
     client.post("/score", json=calls.score())
-    until(lambda: reward_of(db) == "-0.5 default")
+    until(lambda: read_reward(db) == "-0.5 default")
     client.post("/reward", json=calls.reward(value=0.5))
-    assert reward_of(db) == "0.5 amend"
+    assert read_reward(db) == "0.5 amend"
 
 
 def test_upkeep_disabled_in_a_service(serve: Serve, db: Engine) -> None:
@@ -270,12 +277,12 @@ def test_upkeep_disabled_in_a_service(serve: Serve, db: Engine) -> None:
 
 def test_months_in_a_service(serve: Serve, db: Engine, caplog: pytest.LogCaptureFixture) -> None:
     """A running service makes months and logs an alarm in every run while it lasts."""
-    missing = name(month_of(NOW, 3))
+    missing = get_name(month_of(NOW, 3))
     run(db, f"DROP TABLE oo_ml.{missing}")
     with caplog.at_level(logging.INFO, "oo_ml.services.upkeep.scheduler"):
         serve(**QUICK)
-        until(lambda: missing in attached(db))
-        run(db, f"ALTER TABLE oo_ml.feature_history DETACH PARTITION oo_ml.{name(month_of(NOW, 1))}")
+        until(lambda: missing in list_attached(db))
+        run(db, f"ALTER TABLE oo_ml.feature_history DETACH PARTITION oo_ml.{get_name(month_of(NOW, 1))}")
         until(lambda: len([one for one in caplog.records if one.levelno == logging.ERROR]) > 2)
     said = [record.message for record in caplog.records]
     assert f"made partitions {missing}" in said
@@ -296,16 +303,16 @@ def test_tasks_run_concurrently(database_url: str, db: Engine, monkeypatch: pyte
     monkeypatch.setattr(scheduler, "give_default_rewards", endless)
     with serving(make_settings(**QUICK), database_url):
         until(lambda: came_and_went == ["came"])
-        run(db, f"DROP TABLE oo_ml.{name(month_of(NOW, 3))}")
-        until(lambda: name(month_of(NOW, 3)) in attached(db))
+        run(db, f"DROP TABLE oo_ml.{get_name(month_of(NOW, 3))}")
+        until(lambda: get_name(month_of(NOW, 3)) in list_attached(db))
         assert came_and_went == ["came"]
     assert came_and_went == ["came", "went"]
 
 
 def test_service_without_rights(db: Engine, caplog: pytest.LogCaptureFixture) -> None:
     """A service without rights to make months logs the problem once and still gives default rewards."""
-    run(db, f"DROP TABLE oo_ml.{name(month_of(NOW, 3))}")
-    with clerk(db) as url, serving(make_settings(**QUICK), url) as service:
+    run(db, f"DROP TABLE oo_ml.{get_name(month_of(NOW, 3))}")
+    with revoke_rights(db) as url, serving(make_settings(**QUICK), url) as service:
         for user in ("ada", "ben"):
             service.client.post("/score", json=calls.score(user))
             until(lambda: scalar(db, "SELECT count(*) FROM oo_ml.feature_history WHERE reward IS NULL") == 0)
@@ -318,7 +325,7 @@ def test_service_stops_during_upkeep(database_url: str, db: Engine) -> None:
     settings = make_settings(**QUICK, lock_timeout=0.5, long_timeout=30)
     with ExitStack() as until_stopped:
         with serving(settings, database_url) as service:
-            # So that no default reward is given before the user's state is locked.
+            # Hold the task, so that no default reward is given before the user's state is locked.
             with writing(db) as other:
                 other.execute(text("SELECT FROM oo_ml.upkeep WHERE task = 'default-rewards' FOR UPDATE"))
                 service.client.post("/score", json=calls.score())
@@ -326,16 +333,16 @@ def test_service_stops_during_upkeep(database_url: str, db: Engine) -> None:
             wait_until_blocked(db, 1)
             began = time.monotonic()
         assert time.monotonic() - began < 10
-    assert reward_of(db) == ""
+    assert read_reward(db) == ""
 
 
 def test_upkeep_after_an_outage(database_url: str, db: Engine, caplog: pytest.LogCaptureFixture) -> None:
     """If the database is away at the start, each task logs one warning and runs once the database is back."""
-    with not_yet(database_url) as (url, appear), serving(make_settings(**QUICK), url) as service:
+    with start_without_database(database_url) as (url, appear), serving(make_settings(**QUICK), url) as service:
         until(lambda: len([one for one in caplog.records if "connection refused" in one.message.lower()]) > 6)
         appear()
         until(lambda: service.client.post("/score", json=calls.score()).status_code == 200)
-        until(lambda: reward_of(db) == "-0.5 default")
+        until(lambda: read_reward(db) == "-0.5 default")
     said = [record for record in caplog.records if record.name == "oo_ml.services.upkeep.scheduler"]
     assert {record.levelno for record in said} == {logging.WARNING}
     assert sorted(record.message for record in said) == [
@@ -354,7 +361,7 @@ def test_exception_in_a_task(
         serve(**QUICK).client.post("/score", json=calls.score())
         for task in ("months", "default rewards"):
             until(lambda task=task: caplog.messages.count(f"upkeep ({task}) failed") > 1)  # type: ignore[misc]
-    until(lambda: reward_of(db) == "-0.5 default")
+    until(lambda: read_reward(db) == "-0.5 default")
 
 
 def test_upkeep_before_migration(empty_database_url: str, caplog: pytest.LogCaptureFixture) -> None:
@@ -369,8 +376,8 @@ def test_upkeep_before_migration(empty_database_url: str, caplog: pytest.LogCapt
 
 
 @contextmanager
-def not_yet(database_url: str) -> Iterator[tuple[str, Callable[[], None]]]:
-    """Yield an address without a listener, and a function that lets the database appear there."""
+def start_without_database(database_url: str) -> Iterator[tuple[str, Callable[[], None]]]:
+    """Yield an address without a listener, and a function that makes the database reachable there."""
     info = psycopg.conninfo.conninfo_to_dict(database_url)
     with socket.socket() as listener, ThreadPoolExecutor(1) as thread:
         listener.bind(("127.0.0.1", 0))
@@ -386,7 +393,7 @@ def not_yet(database_url: str) -> Iterator[tuple[str, Callable[[], None]]]:
 
 
 @contextmanager
-def clerk(db: Engine) -> Iterator[str]:
+def revoke_rights(db: Engine) -> Iterator[str]:
     """Yield the address of the service's role, without rights to make months or to read the default partition."""
     rights = (
         "{} EXECUTE ON ALL FUNCTIONS IN SCHEMA oo_ml {} service",

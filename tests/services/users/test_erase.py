@@ -37,7 +37,7 @@ ADA = {
     "reward_ledger": 10,
     "tips": 2,
 }
-NOBODY = dict.fromkeys(ADA, 0)
+NO_ROWS = dict.fromkeys(ADA, 0)
 
 
 def erase_users(db: Engine, *user_ids: str) -> list[dict[str, int]]:
@@ -59,17 +59,17 @@ def test_erasure(db: Engine) -> None:
     assert erase_users(db, "ada") == [ADA]
     assert rows_of(db, "ada") == {}
     assert rows_of_others(db, "ada") == before
-    assert erase_users(db, "ada") == [NOBODY]
+    assert erase_users(db, "ada") == [NO_ROWS]
     with writing(db) as connection:
         [report] = verify(connection, [ALL_USERS])
     assert report.difference is None
 
 
 def test_several_users(db: Engine) -> None:
-    """Each user has a count of their own; the second of two erasures of a user counts 0."""
+    """The result has the counts of each user; the second of two erasures of a user counts 0."""
     live(db)
-    zoe = {**NOBODY, "generations": 2, "policy_state": 1, "prompt_assignments": 1, "reward_ledger": 1, "tips": 2}
-    assert erase_users(db, "zoë", "ada", "nobody", "ada") == [zoe, ADA, NOBODY, NOBODY]
+    zoe = {**NO_ROWS, "generations": 2, "policy_state": 1, "prompt_assignments": 1, "reward_ledger": 1, "tips": 2}
+    assert erase_users(db, "zoë", "ada", "unknown", "ada") == [zoe, ADA, NO_ROWS, NO_ROWS]
     assert rows_of(db, "ben") != {}
 
 
@@ -122,7 +122,7 @@ def test_rows_inserted_during_an_erasure(db: Engine) -> None:
                 write(db, "ada", looks)
 
     event.listen(db, "after_cursor_execute", write_more)
-    assert erase_users(db, "ada") == [{**NOBODY, "generations": 6, "tips": 6}]
+    assert erase_users(db, "ada") == [{**NO_ROWS, "generations": 6, "tips": 6}]
     assert looks == 4
     assert rows_of(db, "ada") == {}
 
@@ -138,7 +138,7 @@ def test_reward_under_way(service: Service, db: Engine) -> None:
             wait_until_blocked(db, 2)
         assert rewarded.result().status_code == 200
         assert gone.result().json()["erased"] == {
-            **NOBODY,
+            **NO_ROWS,
             "feature_history": 1,
             "policy_state": 1,
             "reward_ledger": 1,
@@ -148,7 +148,7 @@ def test_reward_under_way(service: Service, db: Engine) -> None:
 
 @pytest.mark.parametrize(("path", "policy"), [("/score", LINUCB), ("/score/egreedy", EPSILON_GREEDY)])
 def test_decision_that_waits_for_an_erasure(service: Service, db: Engine, path: str, policy: str) -> None:
-    """The decision waits, then begins a new user with epoch 0."""
+    """A decision waits for an erasure under way, then creates the user again, with epoch 0."""
     service.client.post(path, json=calls.score())
     service.client.post("/reset/ada")
     with ThreadPoolExecutor() as clients:
@@ -171,7 +171,7 @@ def test_first_decision_under_way(db: Engine) -> None:
             gone = other.submit(erase_users, db, "ada")
             wait_until_blocked(db, 1)
             first.commit()
-        assert gone.result() == [{**NOBODY, "feature_history": 1, "policy_state": 1}]
+        assert gone.result() == [{**NO_ROWS, "feature_history": 1, "policy_state": 1}]
     assert rows_of(db, "ada") == {}
 
 
@@ -188,12 +188,12 @@ def test_lock_order(db: Engine) -> None:
     assert scalar(db, "SELECT version FROM oo_ml.policy_state") == 1
 
 
-# Beside counting
+# During a step of counting
 
 
 @contextmanager
-def counting(db: Engine) -> Iterator[None]:
-    """Be in the middle of a step of counting, until the block ends."""
+def hold_counting(db: Engine) -> Iterator[None]:
+    """Keep a step of counting open until the block ends."""
     with writing(db) as connection:
         [step] = daily_sums.count(connection, [CountCommand(datetime.now(UTC))])
         assert not step.is_busy
@@ -201,11 +201,11 @@ def counting(db: Engine) -> Iterator[None]:
 
 
 def test_counting_under_way(serve: Serve, db: Engine) -> None:
-    """An erasure waits for it, past the lock timeout; the user's decisions and rewards don't wait for the erasure."""
+    """An erasure waits for counting, past the lock timeout; the user's decisions and rewards do not wait."""
     service = serve(lock_timeout=0.1)
     service.client.post("/score", json=calls.score())
     with ThreadPoolExecutor() as clients:
-        with counting(db):
+        with hold_counting(db):
             gone = clients.submit(service.client.delete, "/users/ada")
             until(lambda: gone.done() or has_blocked(db, 0.3))
             assert not gone.done()
@@ -213,7 +213,7 @@ def test_counting_under_way(serve: Serve, db: Engine) -> None:
             assert service.client.post("/reward", json=calls.reward()).status_code == 200
             assert not gone.done()
         assert gone.result().json()["erased"] == {
-            **NOBODY,
+            **NO_ROWS,
             "feature_history": 2,
             "policy_state": 1,
             "reward_ledger": 1,
@@ -221,24 +221,24 @@ def test_counting_under_way(serve: Serve, db: Engine) -> None:
     assert rows_of(db, "ada") == {}
 
 
-def test_counting_that_takes_longer_than_the_long_timeout(serve: Serve, db: Engine) -> None:
-    """The erasure ends with a 503, and nothing is erased."""
+def test_long_timeout_during_counting(serve: Serve, db: Engine) -> None:
+    """If counting takes longer than OO_ML_LONG_TIMEOUT, an erasure gets a 503 and erases nothing."""
     service = serve(lock_timeout=0.1, long_timeout=0.5)
     service.client.post("/score", json=calls.score())
-    with counting(db):
+    with hold_counting(db):
         answer = service.client.delete("/users/ada")
     assert (answer.status_code, answer.json()["code"]) == (503, "database_timeout")
     assert scalar(db, "SELECT count(*) FROM oo_ml.feature_history") == 1
 
 
-def test_several_erasures_while_counting_is_under_way(serve: Serve, db: Engine) -> None:
-    """They take their turns after it, whether they are of the same user or not; decisions go on until then."""
+def test_several_erasures_during_counting(serve: Serve, db: Engine) -> None:
+    """Erasures of the same and of other users run one by one after counting; decisions do not wait."""
     service = serve(lock_timeout=0.1, long_workers=4)
     users = ["ada", "ben", "ada", "cy"]
     for user in set(users):
         service.client.post("/score", json=calls.score(user))
     with ThreadPoolExecutor() as clients:
-        with counting(db):
+        with hold_counting(db):
             gone = [clients.submit(service.client.delete, f"/users/{user}") for user in users]
             wait_until_blocked(db, len(users))
             for user in set(users):
@@ -247,8 +247,8 @@ def test_several_erasures_while_counting_is_under_way(serve: Serve, db: Engine) 
     assert totals == [("ada", 0), ("ada", 3), ("ben", 3), ("cy", 3)]
 
 
-def test_the_lock_timeout_of_a_users_row(serve: Serve, db: Engine) -> None:
-    """An erasure waits for it no longer than other calls do, however long it may wait for counting."""
+def test_lock_timeout_of_a_state(serve: Serve, db: Engine) -> None:
+    """An erasure waits for a user's state no longer than OO_ML_LOCK_TIMEOUT, unlike for counting."""
     service = serve(lock_timeout=0.1, long_timeout=600)
     service.client.post("/score", json=calls.score())
     with holding_state(db, "ada", LINUCB):
@@ -257,8 +257,8 @@ def test_the_lock_timeout_of_a_users_row(serve: Serve, db: Engine) -> None:
     assert scalar(db, "SELECT count(*) FROM oo_ml.feature_history") == 1
 
 
-def test_an_erasure_under_way(service: Service, db: Engine, database_url: str) -> None:
-    """Counting does not wait for it, even if it waits for a user."""
+def test_counting_during_an_erasure(service: Service, db: Engine, database_url: str) -> None:
+    """Counting does not wait for an erasure, not even for one that waits for a user's state."""
     service.client.post("/score", json=calls.score())
     with ThreadPoolExecutor() as clients:
         with holding_state(db, "ada", LINUCB):

@@ -20,7 +20,7 @@ from oo_ml.services.decisions.learn import learn
 from oo_ml.services.upkeep.default_rewards import Defaults, give_default_rewards
 from oo_ml.services.users.erase import erase
 from oo_ml.services.users.replay import Replayed, replay
-from oo_ml.services.users.stats import features
+from oo_ml.services.users.stats import read_features
 from oo_ml.storage.user_ranges import UserRange
 from tests.conftest import make_settings
 from tests.gates import scalar
@@ -57,9 +57,9 @@ ADA = {
 def test_replay_on_another_database(db: Engine, other_db: Engine, user_id: str) -> None:
     """Every row is the same in the same order, bit for bit, and so is an export of the other database."""
     live(db)
-    teach(other_db, "somebody")
+    teach(other_db, "other")
     with writing(other_db) as connection:
-        score(connection, scores(1, 10, ["somebody"]))
+        score(connection, scores(1, 10, ["other"]))
     before = export_user(db, user_id)
     done = replay_bytes(other_db, before)
     assert not done.unchanged
@@ -68,10 +68,10 @@ def test_replay_on_another_database(db: Engine, other_db: Engine, user_id: str) 
     assert json.dumps(parse_without_positions(after)) == json.dumps(parse_without_positions(before))
     assert _bits(other_db, user_id) == _bits(db, user_id) != []
     for table in ("feature_history", "reward_ledger"):
-        others = scalar(other_db, f"SELECT max(position) FROM oo_ml.{table} WHERE user_id = 'somebody'")  # noqa: S608
+        others = scalar(other_db, f"SELECT max(position) FROM oo_ml.{table} WHERE user_id = 'other'")  # noqa: S608
         assert all(row["position"] > others for row in stored(other_db, table, user_id))
     with writing(db) as here, writing(other_db) as there:
-        assert features(there, [user_id]) == features(here, [user_id])
+        assert read_features(there, [user_id]) == read_features(here, [user_id])
     with writing(other_db) as connection:
         [report] = verify(connection, [UserRange.of(user_id)])
     assert report.difference is None
@@ -251,7 +251,7 @@ def test_transaction_per_user(db: Engine, other_db: Engine) -> None:
 
 def test_unknown_user(db: Engine, other_db: Engine) -> None:
     """The export of an unknown user has no rows to replay."""
-    content = export_user(db, "nobody")
+    content = export_user(db, "unknown")
     assert replay_bytes(other_db, content) == Replayed(dict.fromkeys(sorted(ORDER), 0), unchanged=False)
     assert replay_bytes(other_db, content) == Replayed(dict.fromkeys(sorted(ORDER), 0), unchanged=False)
 

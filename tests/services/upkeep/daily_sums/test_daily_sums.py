@@ -53,7 +53,7 @@ def test_erased_user(db: Engine, database_url: str) -> None:
     count_all(db, database_url)
     simulated.act(30)
     with writing(db) as connection:
-        erase(connection, ["ada", "nobody"])
+        erase(connection, ["ada", "unknown"])
     assert_right(db)
     count_all(db, database_url)
     assert_right(db, "oo_ml.daily_")
