@@ -8,7 +8,7 @@ from sqlalchemy import text
 
 from oo_ml.domain.learning import Kind
 from oo_ml.storage import states
-from oo_ml.storage.decision_rows import (
+from oo_ml.storage.decision_types import (
     Decision,
     DecisionKey,
     DecisionRow,

@@ -12,7 +12,7 @@ from sqlalchemy import text
 
 from oo_ml.domain.learning import Change, Kind
 from oo_ml.storage import decisions, states
-from oo_ml.storage.decision_rows import Decision, DecisionKey
+from oo_ml.storage.decision_types import Decision, DecisionKey
 from oo_ml.storage.postgres.rows import Rows
 from oo_ml.storage.postgres.sessions import Reading, Writing
 from oo_ml.storage.postgres.statements import Statement

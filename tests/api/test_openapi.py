@@ -7,7 +7,7 @@ from typing import Any, get_args
 import pytest
 from jsonschema_rs import meta
 
-from oo_ml.api import statuses
+from oo_ml.api import error_statuses
 from oo_ml.api.fields import Policy
 from oo_ml.domain.policies import DIMENSIONS
 from tests import calls, openapi
@@ -130,7 +130,7 @@ def test_large_bodies_have_an_example(model: str) -> None:
 def test_enums() -> None:
     """Policies, reactions, checks and codes have their values listed once, under a name."""
     assert SCHEMAS["Policy"]["enum"] == list(DIMENSIONS) == list(get_args(Policy.__value__))
-    assert SCHEMAS["ProblemCode"]["enum"] == list(statuses.CODES)
+    assert SCHEMAS["ProblemCode"]["enum"] == list(error_statuses.CODES)
     for model, fields in {
         "ScoreAnswer": {"policy": "Policy"},
         "DecisionSummary": {"policy": "Policy", "reaction": "Reaction"},

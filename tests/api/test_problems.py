@@ -12,7 +12,7 @@ from sqlalchemy.exc import DBAPIError
 
 import oo_ml
 from oo_ml import errors
-from oo_ml.api import statuses
+from oo_ml.api import error_statuses
 from oo_ml.errors import OoMlError
 from oo_ml.execution.lanes import Lanes
 from oo_ml.execution.pool import Pool
@@ -150,7 +150,7 @@ def test_what_services_raise_is_promised() -> None:
         and error is not OoMlError
     }
     assert errors.UnknownDecisionError in named
-    assert named <= statuses.STATUSES.keys()
+    assert named <= error_statuses.STATUSES.keys()
     promised = {
         code
         for methods in openapi.document()["paths"].values()
@@ -159,4 +159,4 @@ def test_what_services_raise_is_promised() -> None:
         if int(status) >= 400
         for code in response["content"]["application/json"]["examples"]
     }
-    assert promised == set(statuses.CODES) - {errors.NotFoundError.code, errors.MethodNotAllowedError.code}
+    assert promised == set(error_statuses.CODES) - {errors.NotFoundError.code, errors.MethodNotAllowedError.code}

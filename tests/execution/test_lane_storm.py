@@ -31,7 +31,7 @@ from oo_ml.services.decisions.learn import (
     learn,
 )
 from oo_ml.services.decisions.reset import reset
-from oo_ml.services.walk import walk_all
+from oo_ml.services.walk_users import walk_all
 from oo_ml.storage import states
 from oo_ml.storage.states import StateKey
 from tests.candidates import Candidate

@@ -11,7 +11,7 @@ from oo_ml.domain.learning import Change, Kind
 from oo_ml.domain.policies import DIMENSIONS
 from oo_ml.errors import IdempotencyKeyReusedError, OoMlError, OtherTipError, UnknownDecisionError
 from oo_ml.services.decisions.unit_of_work import UnitOfWork
-from oo_ml.storage.decision_rows import DecisionKey, TipKey
+from oo_ml.storage.decision_types import DecisionKey, TipKey
 from oo_ml.storage.decisions import read_awaiting_decisions
 from oo_ml.storage.ledger import CallKey, IdempotencyKey, LedgerEntry, NamedReward, read_named_rewards
 from oo_ml.storage.postgres.sessions import Reading, Writing

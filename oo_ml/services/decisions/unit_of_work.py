@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from oo_ml.domain.learning import Change, Kind, Learned, fold
-from oo_ml.storage.decision_rows import Decision, DecisionKey
+from oo_ml.storage.decision_types import Decision, DecisionKey
 from oo_ml.storage.decisions import read_decisions
 from oo_ml.storage.ledger import (
     EpochKey,

@@ -14,7 +14,7 @@ from oo_ml import llm, templates
 from oo_ml.domain.prompts import GeneratedTip
 from oo_ml.execution.pool import Pool
 from oo_ml.llm import Generation, Message
-from oo_ml.services.prompts.traffic import Offer, PickCommand, pick_version
+from oo_ml.services.prompts.pick_version import Offer, PickCommand, pick_version
 from oo_ml.settings import Settings
 from oo_ml.storage.generations import GenerationRow, TipRow, insert_generation
 from oo_ml.storage.postgres.sessions import Reading, Writing

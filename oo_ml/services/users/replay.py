@@ -20,7 +20,7 @@ from oo_ml.storage import daily_sums, personal_data, prompts, upkeep
 from oo_ml.storage.personal_data import HISTORY, POSITION, PersonalTable
 from oo_ml.storage.postgres import json_rows, sqlstates
 from oo_ml.storage.postgres.sessions import Reading, Writing
-from oo_ml.storage.schema.tables import ORDERS
+from oo_ml.storage.schema.all_tables import ORDERS
 from oo_ml.storage.states import lock_users
 from oo_ml.storage.user_ranges import UserRange
 

@@ -28,7 +28,7 @@ from oo_ml.services.decisions.learn import (
     correct,
     learn,
 )
-from oo_ml.services.walk import walk_all
+from oo_ml.services.walk_users import walk_all
 from oo_ml.storage import states
 from oo_ml.storage.ledger import IdempotencyKey
 from oo_ml.storage.postgres.sessions import Writing

@@ -19,7 +19,7 @@ from oo_ml.domain.policies import EPSILON_GREEDY, LINUCB
 from oo_ml.execution.pool import Pool
 from oo_ml.services.audit.verify import verify
 from oo_ml.services.upkeep.default_rewards import give_default_rewards
-from oo_ml.services.walk import walk_all
+from oo_ml.services.walk_users import walk_all
 from oo_ml.storage import states
 from oo_ml.storage.postgres.sessions import Writing
 from tests.conftest import make_settings

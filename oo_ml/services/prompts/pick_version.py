@@ -11,9 +11,9 @@ from functools import partial
 from typing import Final
 from uuid import UUID
 
-from oo_ml.domain import experiments, policies
-from oo_ml.domain.experiments import Evidence
+from oo_ml.domain import policies, version_probabilities
 from oo_ml.domain.prompts import parse_versions
+from oo_ml.domain.version_probabilities import Evidence
 from oo_ml.errors import OoMlError
 from oo_ml.execution.outcomes import only
 from oo_ml.execution.pool import Pool
@@ -103,7 +103,7 @@ def _pick(connection: Writing, command: PickCommand, settings: Settings) -> Offe
         offers = find_offers(connection, settings, seed)
     if isinstance(offers, OoMlError):
         return offers
-    offer = offers[experiments.pick([one.probability for one in offers], policies.draw(seed)[0])]
+    offer = offers[version_probabilities.pick([one.probability for one in offers], policies.draw(seed)[0])]
     # A version without a weight is the default, picked because no version has a weight; it is not kept.
     if _may_be_kept(settings, command) and offer.prompt.weight > 0:
         return _keep(connection, command, offer)
@@ -123,7 +123,7 @@ def _by_weight(connection: Reading) -> list[Offer]:
     weighted = [prompt for prompt in prompts.list_active(connection) if prompt.weight > 0]
     if not weighted:
         return []
-    shares = experiments.normalize([prompt.weight for prompt in weighted])
+    shares = version_probabilities.normalize([prompt.weight for prompt in weighted])
     return [Offer(prompt, share) for prompt, share in zip(weighted, shares, strict=True)]
 
 
@@ -132,7 +132,9 @@ def _by_rewards(connection: Reading, seed: int) -> list[Offer]:
     if not found:
         return []
     evidence = prompts.read_evidence(connection, [prompt.version for prompt in found])
-    shares = experiments.estimate_thompson([evidence.get(prompt.version, Evidence()) for prompt in found], seed)
+    shares = version_probabilities.estimate_thompson(
+        [evidence.get(prompt.version, Evidence()) for prompt in found], seed
+    )
     return [Offer(prompt, share) for prompt, share in zip(found, shares, strict=True)]
 
 

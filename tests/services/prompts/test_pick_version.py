@@ -13,15 +13,15 @@ import numpy as np
 import pytest
 from sqlalchemy import Engine, event, text
 
-from oo_ml.domain.experiments import FLOOR
 from oo_ml.domain.features import Moment, Task
 from oo_ml.domain.policies import LINUCB
+from oo_ml.domain.version_probabilities import FLOOR
 from oo_ml.errors import OoMlError
 from oo_ml.execution import retry
 from oo_ml.services.decisions.decide import DecideCommand, Parameters, decide
 from oo_ml.services.decisions.learn import CorrectCommand, DecisionRewardCommand, correct, learn
+from oo_ml.services.prompts.pick_version import Offer, PickCommand, find_offers, pick, traffic
 from oo_ml.services.prompts.registry import WeighCommand, draft, publish, retire, weigh
-from oo_ml.services.prompts.traffic import Offer, PickCommand, find_offers, pick, traffic
 from oo_ml.storage import generations, prompts
 from oo_ml.storage.generations import GenerationRow, TipRow
 from oo_ml.storage.postgres import engine
