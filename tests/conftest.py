@@ -23,7 +23,7 @@ from pytest_postgresql.janitor import DatabaseJanitor
 from sqlalchemy import Engine, make_url
 
 from oo_ml import embedded_postgres
-from oo_ml.services.analytics import roles
+from oo_ml.services import grants
 from oo_ml.settings import Settings
 from oo_ml.storage.postgres import engine
 from oo_ml.storage.schema import migrate
@@ -103,8 +103,8 @@ def _migrate(*, host: str, port: int, user: str, dbname: str, **_: object) -> No
         allow_migrations(superuser)
     owner = _url(host, port, MIGRATOR, dbname)
     migrate.upgrade(owner, make_settings())
-    roles.grant_service(owner, make_settings(), SERVICE)
-    roles.grant_analyst(owner, make_settings(), ANALYST)
+    grants.grant_service(owner, make_settings(), SERVICE)
+    grants.grant_analyst(owner, make_settings(), ANALYST)
 
 
 def cloned(template: Any, name: str) -> DatabaseJanitor:  # noqa: ANN401 - a server of pytest-postgresql

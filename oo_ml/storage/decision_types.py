@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from oo_ml.domain.learning import Kind
-from oo_ml.storage.states import StateKey
+from oo_ml.storage.policy_state import StateKey
 
 
 class DecisionKey(NamedTuple):

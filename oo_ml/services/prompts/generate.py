@@ -18,7 +18,7 @@ from oo_ml.services.prompts.pick_version import Offer, PickCommand, pick_version
 from oo_ml.settings import Settings
 from oo_ml.storage.generations import GenerationRow, TipRow, insert_generation
 from oo_ml.storage.postgres.sessions import Reading, Writing
-from oo_ml.storage.prompts import PromptVersion
+from oo_ml.storage.prompt_versions import PromptVersion
 
 
 @dataclass(frozen=True, slots=True)

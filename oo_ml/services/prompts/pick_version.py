@@ -19,9 +19,9 @@ from oo_ml.execution.outcomes import only
 from oo_ml.execution.pool import Pool
 from oo_ml.services.prompts.registry import WeighCommand, refuse_retired, show, weigh
 from oo_ml.settings import AUTO, Settings
-from oo_ml.storage import prompts
+from oo_ml.storage import prompt_versions
 from oo_ml.storage.postgres.sessions import Reading, Writing
-from oo_ml.storage.prompts import PromptVersion
+from oo_ml.storage.prompt_versions import PromptVersion
 
 _LAST_RESORT: Final = "v1"
 # Probabilities by rewards depend a little on the seed; lists show those of this seed.
@@ -82,7 +82,7 @@ def traffic(connection: Reading, _: Sequence[None], *, settings: Settings) -> li
     offers = find_offers(connection, settings, _SEED_OF_LISTS)
     # If no version is in use, such calls are refused, and every share is 0.
     found = {} if isinstance(offers, OoMlError) else {one.prompt.version: one.probability for one in offers}
-    return [[Offer(prompt, found.get(prompt.version, 0.0)) for prompt in prompts.list_all(connection)]]
+    return [[Offer(prompt, found.get(prompt.version, 0.0)) for prompt in prompt_versions.list_all(connection)]]
 
 
 def set_weights(
@@ -120,7 +120,7 @@ def _uniformly(connection: Reading, names: Sequence[str]) -> list[Offer] | OoMlE
 
 
 def _by_weight(connection: Reading) -> list[Offer]:
-    weighted = [prompt for prompt in prompts.list_active(connection) if prompt.weight > 0]
+    weighted = [prompt for prompt in prompt_versions.list_active(connection) if prompt.weight > 0]
     if not weighted:
         return []
     shares = version_probabilities.normalize([prompt.weight for prompt in weighted])
@@ -128,10 +128,10 @@ def _by_weight(connection: Reading) -> list[Offer]:
 
 
 def _by_rewards(connection: Reading, seed: int) -> list[Offer]:
-    found = prompts.list_active(connection)
+    found = prompt_versions.list_active(connection)
     if not found:
         return []
-    evidence = prompts.read_evidence(connection, [prompt.version for prompt in found])
+    evidence = prompt_versions.read_evidence(connection, [prompt.version for prompt in found])
     shares = version_probabilities.estimate_thompson(
         [evidence.get(prompt.version, Evidence()) for prompt in found], seed
     )
@@ -144,8 +144,8 @@ def _may_be_kept(settings: Settings, command: PickCommand) -> bool:
 
 
 def _keep(connection: Writing, command: PickCommand, offer: Offer) -> Offer:
-    version, probability = prompts.assign(
+    version, probability = prompt_versions.assign(
         connection, command.user_id, offer.prompt.version, offer.probability, command.picked_at
     )
-    prompt = offer.prompt if version == offer.prompt.version else prompts.find(connection, [version])[version]
+    prompt = offer.prompt if version == offer.prompt.version else prompt_versions.find(connection, [version])[version]
     return Offer(prompt, probability)

@@ -20,7 +20,7 @@ from oo_ml.execution.pool import Pool
 from oo_ml.services.audit.verify import verify
 from oo_ml.services.upkeep.default_rewards import give_default_rewards
 from oo_ml.services.walk_users import walk_all
-from oo_ml.storage import states
+from oo_ml.storage import policy_state
 from oo_ml.storage.postgres.sessions import Writing
 from tests.conftest import make_settings
 from tests.services.lives.reference_user import Answer, Person
@@ -278,7 +278,7 @@ class Life(RuleBasedStateMachine):
         """Compare stats, decisions and the rows with the model."""
         for person in self.people.values():
             with writing(self.stage.db) as connection:
-                stored = states.read_states(connection, person.user_id)
+                stored = policy_state.read_states(connection, person.user_id)
             self._same(sorted(stored), sorted(person.epochs))
             for policy, state in stored.items():
                 columns = {name: getattr(state, name, None) for name in person.state(policy)}

@@ -22,7 +22,7 @@ from oo_ml.services.decisions.decide import DecideCommand, Parameters, decide
 from oo_ml.services.decisions.learn import CorrectCommand, DecisionRewardCommand, correct, learn
 from oo_ml.services.prompts.pick_version import Offer, PickCommand, find_offers, pick, traffic
 from oo_ml.services.prompts.registry import WeighCommand, draft, publish, retire, weigh
-from oo_ml.storage import generations, prompts
+from oo_ml.storage import generations, prompt_versions
 from oo_ml.storage.generations import GenerationRow, TipRow
 from oo_ml.storage.postgres import engine
 from oo_ml.storage.postgres.sessions import Writing
@@ -229,7 +229,7 @@ def test_fifty_first_calls_at_once_get_one_version(database_url: str, db: Engine
     crowded = engine.create(database_url, settings, threads=CROWD)
     with ThreadPoolExecutor(CROWD) as threads:
         with open_session(db) as first:
-            prompts.assign(first, "ada", V1, 1.0, NOON)
+            prompt_versions.assign(first, "ada", V1, 1.0, NOON)
             calls = [threads.submit(first_call, number) for number in range(CROWD)]
             wait_until_blocked(db, CROWD)
             first.rollback()
@@ -300,9 +300,9 @@ def test_who_comes_second_waits_for_the_first_and_gets_the_same(db: Engine) -> N
     """Whatever they drew: the first has not committed yet when the second asks."""
     with ThreadPoolExecutor(1) as other:
         with open_session(db) as first, first.begin():
-            assert prompts.assign(first, "ada", V2, 0.25, NOON) == (V2, 0.25)
+            assert prompt_versions.assign(first, "ada", V2, 0.25, NOON) == (V2, 0.25)
             with writing(db) as connection:
-                prompts.set_weight(connection, V2, 1)
+                prompt_versions.set_weight(connection, V2, 1)
             second = other.submit(keep, db, V3)
             wait_until_blocked(db, 1)
         assert second.result() == (V2, 0.25)
@@ -311,7 +311,7 @@ def test_who_comes_second_waits_for_the_first_and_gets_the_same(db: Engine) -> N
 def keep(db: Engine, version: str) -> tuple[str, float]:
     """Ask for ada to keep a version."""
     with writing(db) as connection:
-        return prompts.assign(connection, "ada", version, 0.75, NOON)
+        return prompt_versions.assign(connection, "ada", version, 0.75, NOON)
 
 
 # By rewards
@@ -379,7 +379,7 @@ def test_evidence_is_the_weighted_mean_and_what_it_is_worth(world: World) -> Non
         )
     ).all()
     assert [tuple(row)[::2] for row in rows] == drawn
-    found = prompts.read_evidence(world.connection, [V1, V2, V3])
+    found = prompt_versions.read_evidence(world.connection, [V1, V2, V3])
     for version in (V1, V2):
         own = [row for row in rows if row.prompt_version == version and row.reward is not None]
         w = np.array([1 / (row.propensity * row.prompt_probability) for row in own])
@@ -387,7 +387,7 @@ def test_evidence_is_the_weighted_mean_and_what_it_is_worth(world: World) -> Non
         assert found[version].mean_reward == pytest.approx((w * r).sum() / w.sum())
         assert found[version].rewards == pytest.approx(w.sum() ** 2 / (w * w).sum())
     assert found.keys() == {V1, V2}
-    assert prompts.read_evidence(world.connection, [V2]).keys() == {V2}
+    assert prompt_versions.read_evidence(world.connection, [V2]).keys() == {V2}
 
 
 def test_by_rewards_the_best_version_gets_most_and_none_is_given_up(world: World) -> None:
