@@ -1,4 +1,4 @@
-"""reward_ledger: one entry for each change of A and b, append only. The state of a user is the fold of the entries."""
+"""reward_ledger: one entry for each change of A and b, append only. A state is the fold of its entries."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -23,7 +23,7 @@ from oo_ml.storage.policy_state import PolicyState, StateKey, keep_later, lock_o
 from oo_ml.storage.postgres.sessions import Reading, Writing
 
 _RECENT: Final = timedelta(days=1)
-# Characters of the chosen tip's text that are stored: enough to recognise it.
+# Only so many characters of the chosen tip's text are stored: enough to recognise it.
 _MAX_CONTENT: Final = 2000
 
 
