@@ -10,8 +10,8 @@ from oo_ml.errors import OoMlError
 from oo_ml.settings import Settings
 from oo_ml.storage.postgres.engine import milliseconds
 from oo_ml.storage.schema import migrate, schema_names
+from oo_ml.storage.schema.all_tables import metadata
 from oo_ml.storage.schema.column_types import SCHEMA
-from oo_ml.storage.schema.tables import metadata
 
 
 def _run_offline(settings: Settings) -> None:

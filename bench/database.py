@@ -28,7 +28,7 @@ _SIZES: Final = """
 
 @dataclass(frozen=True, slots=True)
 class Sizes:
-    """How large a database has become.
+    """Size of a database.
 
     Attributes:
         users: with a state.

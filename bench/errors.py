@@ -1,4 +1,4 @@
-"""Why a benchmark, or one figure of it, could not be had."""
+"""Reasons for which a benchmark, or one figure of it, has no result."""
 
 
 class BenchError(Exception):

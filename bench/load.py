@@ -232,7 +232,7 @@ def _fill(open_decisions: OpenDecisions, item: str) -> str:
 
 
 def _has_done(body: Mapping[str, Any]) -> bool:
-    """Whether an answer tells of a decision made or a reward learned from."""
+    """Return True if an answer reports a decision made or a reward learned."""
     return "tip_id" in body or body.get("applied") is True
 
 

@@ -1,4 +1,4 @@
-"""How long the dashboard's questions take on the large database, once upkeep has counted it, and before."""
+"""Response times of the dashboard on the large database, before and after upkeep has updated the daily sums."""
 
 import asyncio
 import time

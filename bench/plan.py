@@ -1,4 +1,4 @@
-"""How much is measured: all of it for docs/performance.md, or a little of everything to see that it works."""
+"""Sizes of a run: the full one, for docs/performance.md, or a small one to try that the benchmarks work."""
 
 from dataclasses import dataclass
 from typing import Final

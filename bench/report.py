@@ -38,7 +38,7 @@ class Ran:
 
     @property
     def has_failed(self) -> bool:
-        """Whether anything could not be measured."""
+        """True if a figure could not be measured."""
         return bool(self.results.failures) or isinstance(self.memory, str) or isinstance(self.pages, str)
 
 

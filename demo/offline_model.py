@@ -20,7 +20,7 @@ _KEY_VARIABLE = "OFFLINE_MODEL_KEY"
 
 @dataclass(frozen=True, slots=True)
 class Gateway:
-    """Where a chat-completions gateway answers (`base_url` + /chat/completions), and the key it wants."""
+    """Address of a chat-completions gateway (without /chat/completions), and its key."""
 
     base_url: str
     key: str

@@ -18,11 +18,11 @@ from typer.cli import get_docs_for_click
 from typer.core import TyperGroup
 
 from oo_ml.api.app import create_api
-from oo_ml.api.statuses import DATABASE, STATUSES
+from oo_ml.api.error_statuses import DATABASE, STATUSES
 from oo_ml.cli.main import COMMANDS, LazyCommand, app
 from oo_ml.errors import OoMlError
 from oo_ml.settings import Settings
-from oo_ml.storage.schema.tables import metadata
+from oo_ml.storage.schema.all_tables import metadata
 
 REFERENCE: Final = Path(__file__).parent / "reference"
 MARK: Final = "<!-- `make docs` writes everything below from the code. -->\n"

@@ -1,17 +1,25 @@
-"""`oo-ml` in a process of its own, with only the settings that the test gives."""
+"""`oo-ml` with only the settings that the test gives: in the test's process, or in a process of its own.
 
+A process takes one to three seconds of CPU to start. It is for tests of signals, pipes, and commands side by side.
+"""
+
+import io
+import logging
 import os
 import re
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
+import pytest
 
+from oo_ml.cli.main import main
 from tests.waiting import PATIENCE, until
 
 # A test must not fail because the machine is busy, and it can observe sessions that wait for a row lock.
@@ -34,13 +42,69 @@ class Done:
 
 
 def oo_ml(*words: str, stdin: str = "", **variables: object) -> Done:
-    """Run `oo-ml` to its end with nothing set but `variables`."""
+    """Run `oo-ml` in this process, with nothing set but `variables`.
+
+    An exception that `main` does not handle is raised. `oo-ml serve` may run here only if its settings are invalid,
+    because it installs signal handlers.
+    """
+    out, err = _Stream(), _Stream()
+    code: object = 0
+    with _put_back(), pytest.MonkeyPatch.context() as patch:
+        given = environment(**variables)
+        for name in os.environ.keys() - given.keys():
+            patch.delenv(name)
+        for name, value in given.items():
+            patch.setenv(name, value)
+        time.tzset()
+        patch.chdir("/")
+        patch.setattr(sys, "argv", ["oo-ml", *words])
+        for name, stream in (("stdin", _Stream(stdin)), ("stdout", out), ("stderr", err)):
+            patch.setattr(sys, name, stream)
+        try:
+            main()
+        except SystemExit as end:
+            code = end.code or 0
+    assert isinstance(code, int)
+    return Done(code, out.text(), err.text())
+
+
+def oo_ml_process(*words: str, stdin: str = "", **variables: object) -> Done:
+    """Run `oo-ml` in a process of its own, to its end, with nothing set but `variables`."""
     process = start(*words, **variables)
     try:
         out, err = process.communicate(stdin, PATIENCE)
     finally:
         process.kill()
     return Done(process.returncode, out, err)
+
+
+class _Stream(io.TextIOWrapper):
+    """A standard stream, with a buffer for bytes, as Python opens it for a process without a locale."""
+
+    def __init__(self, content: str = "") -> None:
+        """Open a stream that starts with `content`."""
+        super().__init__(io.BytesIO(content.encode()), "utf-8", "surrogateescape", write_through=True)
+
+    def text(self) -> str:
+        """Return the whole content."""
+        self.seek(0)
+        return self.read()
+
+
+@contextmanager
+def _put_back() -> Iterator[None]:
+    """Put back the time zone and the logging of pytest, whose handlers `configure_logging` would close."""
+    root = logging.getLogger()
+    loggers = [root, *map(logging.getLogger, list(logging.Logger.manager.loggerDict))]
+    levels = [logger.level for logger in loggers]
+    handlers, root.handlers = root.handlers, []
+    try:
+        yield
+    finally:
+        root.handlers = handlers
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
+        time.tzset()
 
 
 def start(*words: str, **variables: object) -> subprocess.Popen[str]:

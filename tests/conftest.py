@@ -23,7 +23,7 @@ from pytest_postgresql.janitor import DatabaseJanitor
 from sqlalchemy import Engine, make_url
 
 from oo_ml import embedded_postgres
-from oo_ml.services.analytics import roles
+from oo_ml.services import grants
 from oo_ml.settings import Settings
 from oo_ml.storage.postgres import engine
 from oo_ml.storage.schema import migrate
@@ -103,8 +103,8 @@ def _migrate(*, host: str, port: int, user: str, dbname: str, **_: object) -> No
         allow_migrations(superuser)
     owner = _url(host, port, MIGRATOR, dbname)
     migrate.upgrade(owner, make_settings())
-    roles.grant_service(owner, make_settings(), SERVICE)
-    roles.grant_analyst(owner, make_settings(), ANALYST)
+    grants.grant_service(owner, make_settings(), SERVICE)
+    grants.grant_analyst(owner, make_settings(), ANALYST)
 
 
 def cloned(template: Any, name: str) -> DatabaseJanitor:  # noqa: ANN401 - a server of pytest-postgresql
@@ -177,7 +177,7 @@ def other_database_url(postgresql_noproc: Any) -> Iterator[str]:  # noqa: ANN401
 @pytest.fixture
 def db(service_url: str) -> Iterator[Engine]:
     """An engine as the service creates it, with the service's role, on a migrated database."""
-    created = engine.create(service_url, make_settings(), threads=8)
+    created = engine.create(service_url, _patient(), threads=8)
     yield created
     created.dispose()
 
@@ -185,7 +185,7 @@ def db(service_url: str) -> Iterator[Engine]:
 @pytest.fixture
 def admin(database_url: str) -> Iterator[Engine]:
     """The same for a superuser, which may change the tables."""
-    created = engine.create(database_url, make_settings(), threads=8)
+    created = engine.create(database_url, _patient(), threads=8)
     yield created
     created.dispose()
 
@@ -193,7 +193,7 @@ def admin(database_url: str) -> Iterator[Engine]:
 @pytest.fixture
 def other_db(other_database_url: str) -> Iterator[Engine]:
     """The service's engine on the other database."""
-    created = engine.create(as_role(other_database_url, SERVICE), make_settings(), threads=8)
+    created = engine.create(as_role(other_database_url, SERVICE), _patient(), threads=8)
     yield created
     created.dispose()
 
@@ -242,6 +242,11 @@ def home() -> Iterator[Path]:
             os.kill(process, signal.SIGQUIT)
     until(lambda: not processes_in(directory))
     shutil.rmtree(directory)
+
+
+def _patient() -> Settings:
+    # A test holds a transaction open while it starts commands, which takes long on a busy machine.
+    return make_settings(request_timeout=600)
 
 
 def make_settings(**overrides: Any) -> Settings:  # noqa: ANN401

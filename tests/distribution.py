@@ -9,8 +9,8 @@ from pglast.enums import SetOperation
 from pglast.stream import RawStream
 from pglast.visitors import Visitor
 
+from oo_ml.storage.schema.all_tables import metadata
 from oo_ml.storage.schema.column_types import PLACEMENT, USERS
-from oo_ml.storage.schema.tables import metadata
 
 USERS_TABLES: Final = frozenset(
     str(table) for table in metadata.tables.values() if table.info[PLACEMENT] == USERS[PLACEMENT]

@@ -1,4 +1,4 @@
-"""Every call of the API, made once and in an order in which each succeeds."""
+"""Every call of the API, made once, in an order in which each succeeds."""
 
 from typing import Any
 

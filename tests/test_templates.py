@@ -300,7 +300,7 @@ def test_injection(version: str) -> None:
 
 
 def test_character_allowance() -> None:
-    """When a rendering has used its characters, filters give nothing and the rendering ends without an error."""
+    """Past its allowance of characters, a rendering ends without an error, and filters give nothing."""
     source = "{% for a in extra.x %}{% for b in extra.x %}{{ (extra.t|upper|lower|upper|lower)|length }};"
     source += "{% endfor %}{% endfor %}."
     check(source)

@@ -10,8 +10,8 @@ from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from oo_ml.api.bodies import answer
+from oo_ml.api.error_statuses import RETRY_AFTER_SECONDS, STATUSES
 from oo_ml.api.schemas import FieldProblem, Problem
-from oo_ml.api.statuses import RETRY_AFTER_SECONDS, STATUSES
 from oo_ml.errors import (
     ContentTooLargeError,
     InvalidRequestError,

@@ -4,9 +4,9 @@ from fastapi import APIRouter, Request, Response
 
 from oo_ml.api.bodies import answer
 from oo_ml.api.dependencies import services
+from oo_ml.api.error_statuses import DATABASE
 from oo_ml.api.openapi import documented
 from oo_ml.api.schemas import Ok
-from oo_ml.api.statuses import DATABASE
 from oo_ml.errors import UnsuitableDatabaseError
 from oo_ml.execution.outcomes import only
 from oo_ml.services.container import ready

@@ -13,8 +13,8 @@ from fastapi import FastAPI
 from pydantic import BaseModel
 from pydantic.json_schema import JsonSchemaMode, models_json_schema
 
+from oo_ml.api.error_statuses import RETRY_AFTER_SECONDS, STATUSES
 from oo_ml.api.schemas import Answer, Body, Problem
-from oo_ml.api.statuses import RETRY_AFTER_SECONDS, STATUSES
 from oo_ml.errors import ContentTooLargeError, InvalidRequestError, OoMlError, UnexpectedError
 
 Json = dict[str, Any]

@@ -12,8 +12,8 @@ from fastapi.exceptions import RequestValidationError
 from pydantic import TypeAdapter, ValidationError
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from oo_ml.api.error_statuses import DATABASE
 from oo_ml.api.fields import UserId
-from oo_ml.api.statuses import DATABASE
 from oo_ml.errors import InvalidRequestError, OoMlError
 
 _user_id = TypeAdapter(UserId)

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Generic, Literal, TypeVar
 from pydantic import BaseModel, ConfigDict, Field
 from typing_extensions import TypeAliasType
 
-from oo_ml.api.statuses import CODES
+from oo_ml.api.error_statuses import CODES
 
 Item = TypeVar("Item", bound=BaseModel)
 

@@ -8,10 +8,9 @@ import typer
 
 from oo_ml.domain.identifiers import is_identifier
 from oo_ml.logs import configure_logging
-from oo_ml.services import migrations
-from oo_ml.services.analytics import roles
-from oo_ml.services.analytics.roles import Granted
+from oo_ml.services import grants, migrations
 from oo_ml.services.database import database
+from oo_ml.services.grants import Granted
 from oo_ml.settings import Settings
 
 app = typer.Typer(
@@ -92,7 +91,7 @@ def grant_service(name: Role) -> None:
     Run it once, as the owner of the tables. The tables of later migrations are granted too.
     """
     with _database() as (url, settings):
-        _tell_of_new_role(roles.grant_service(url, settings, name))
+        _tell_of_new_role(grants.grant_service(url, settings, name))
     typer.echo("The role may run the service")
 
 
@@ -103,7 +102,7 @@ def grant_analyst(name: Role) -> None:
     Run it once, as the owner of the tables. The views of later migrations are granted too.
     """
     with _database() as (url, settings):
-        _tell_of_new_role(roles.grant_analyst(url, settings, name))
+        _tell_of_new_role(grants.grant_analyst(url, settings, name))
     typer.echo("The role may read schema analytics")
 
 

@@ -19,7 +19,7 @@ from oo_ml.domain.identifiers import is_identifier
 from oo_ml.errors import InvalidTemplateError
 from oo_ml.execution.outcomes import only
 from oo_ml.services.database import database, run_once
-from oo_ml.services.prompts import registry, traffic
+from oo_ml.services.prompts import pick_version, registry
 from oo_ml.settings import Settings
 
 app = typer.Typer(
@@ -56,7 +56,7 @@ def list_() -> None:
     The share is that of a service with the settings of this command.
     """
     with _database() as (url, settings):
-        [listing] = run_once(settings, url, partial(traffic.list_traffic, settings=settings), [None])
+        [listing] = run_once(settings, url, partial(pick_version.list_traffic, settings=settings), [None])
     table = Table(
         Column("version", overflow="fold"),
         "status",
@@ -120,7 +120,7 @@ def weight(
     """
     command = registry.WeighCommand(version, weight)
     with _database() as (url, settings):
-        offer = only(run_once(settings, url, partial(traffic.set_weights, settings=settings), [command]))
+        offer = only(run_once(settings, url, partial(pick_version.set_weights, settings=settings), [command]))
     typer.echo(f"{version} has the weight {weight:.15g}: {offer.probability:.1%} of the calls that name no version")
 
 

@@ -9,7 +9,7 @@ from oo_ml.cli.logs import configure_logs
 from oo_ml.services.database import database, single_worker
 from oo_ml.services.upkeep.daily_sums import count_days
 from oo_ml.services.upkeep.default_rewards import give_default_rewards
-from oo_ml.services.upkeep.scheduler import keep_months
+from oo_ml.services.upkeep.partitions import keep_months
 from oo_ml.settings import LogLevel, Settings
 
 

@@ -12,7 +12,7 @@ from oo_ml.progress import progress
 from oo_ml.services.audit import verify as audit
 from oo_ml.services.audit.verify import Report
 from oo_ml.services.database import database, single_connection
-from oo_ml.services.walk import Walk, walk_all, walk_sample, walk_users
+from oo_ml.services.walk_users import Walk, walk_all, walk_sample, walk_users
 from oo_ml.settings import Settings
 
 

@@ -1,9 +1,9 @@
-"""Lanes: each runs the commands that queued up during its last transaction as the next one. ADR 9.
+"""Lanes: while a lane runs a transaction, commands queue up, and the next transaction runs all of them. ADR 9.
 
-With an empty queue a command runs at once and alone; the busier a lane is, the more commands share a transaction's
-round trips and its write to disk. All commands of a user go through one lane in the order of their arrival, so lanes
-don't wait for each other's locks. An accepted command runs even if its handler is cancelled; a lane whose queue is
-full refuses at once.
+With an empty queue a command runs at once and alone. On a busy lane many commands share one transaction, and so its
+round trips and its write to disk. All commands of a user go through one lane, in the order of their arrival, so lanes
+don't wait for each other's locks. An accepted command runs even if its HTTP request is cancelled. If the queue is full,
+the command is refused at once.
 """
 
 import asyncio

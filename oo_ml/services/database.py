@@ -14,7 +14,7 @@ from oo_ml.execution.retry import Command, Outcome, Service
 from oo_ml.settings import Settings
 from oo_ml.storage.postgres import engine
 from oo_ml.storage.postgres.sessions import Reading, Writing
-from oo_ml.storage.schema import suitability
+from oo_ml.storage.schema import database_checks
 
 
 @contextmanager
@@ -98,7 +98,7 @@ def refuse_encoding(settings: Settings, database_url: str) -> None:
 
 def _encoding_problem(connection: Reading, _: Sequence[None]) -> list[OoMlError | None]:
     try:
-        suitability.check_encoding(connection)
+        database_checks.check_encoding(connection)
     except UnsuitableDatabaseError as error:
         return [error]
     return [None]

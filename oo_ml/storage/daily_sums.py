@@ -12,8 +12,8 @@ from typing import Final, NamedTuple
 from sqlalchemy import text
 
 from oo_ml.storage.postgres.sessions import Reading, Writing
+from oo_ml.storage.schema.all_tables import ORDERS
 from oo_ml.storage.schema.column_types import SCHEMA
-from oo_ml.storage.schema.tables import ORDERS
 
 DECISIONS: Final = "feature_history"
 REWARDS: Final = "reward_ledger"

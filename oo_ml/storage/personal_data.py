@@ -25,8 +25,8 @@ from sqlalchemy import (
 )
 
 from oo_ml.storage.postgres.sessions import Reading, Writing
+from oo_ml.storage.schema.all_tables import ORDERS, metadata
 from oo_ml.storage.schema.column_types import SCHEMA, USERS
-from oo_ml.storage.schema.tables import ORDERS, metadata
 
 HISTORY: Final = "feature_history"
 STATE: Final = "policy_state"

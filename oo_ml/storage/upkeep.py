@@ -7,7 +7,7 @@ from uuid import UUID
 
 from sqlalchemy import text
 
-from oo_ml.storage.decision_rows import DecisionKey
+from oo_ml.storage.decision_types import DecisionKey
 from oo_ml.storage.postgres.sessions import Reading, Writing
 from oo_ml.storage.postgres.statements import Statement
 

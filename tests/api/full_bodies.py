@@ -1,4 +1,4 @@
-"""A body of every call that takes one, with every field, for tests of what may stand in any field of any of them."""
+"""Bodies of every call that takes one, with every field, for tests of any field."""
 
 import json
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""/analytics over HTTP: filters, pages, CSV, and what the numbers are."""
+"""Reports over HTTP: numbers, filters, pages and CSV."""
 
 import csv
 import io
@@ -48,7 +48,7 @@ def get(service: Service, report: str, **filters: Any) -> dict[str, Any]:  # noq
 
 
 def test_reaction_rates(told: Service) -> None:
-    """Counts, rates with Wilson's interval, means; the most shown first."""
+    """A version has its counts, its rates with Wilson's interval, and its means; the most shown version comes first."""
     answer = get(told, "reaction-rates")
     assert [item["prompt_version"] for item in answer["items"]] == ["v1", "v2-mentor", None]
     v1 = answer["items"][0]
@@ -65,7 +65,7 @@ def test_reaction_rates(told: Service) -> None:
 
 
 def test_filters(told: Service) -> None:
-    """By policy, by version, by both, by day."""
+    """Reports are filtered by policy, prompt version and day."""
     by_policy = get(told, "reaction-rates", by="policy")["items"]
     assert [(item["policy"], item["shown"]) for item in by_policy] == [("linucb-v1", 9), ("egreedy-v1", 1)]
     of_version = get(told, "reaction-rates", by="policy", prompt_version="v1")["items"]
@@ -81,8 +81,8 @@ def test_filters(told: Service) -> None:
     assert {item["status"] for item in checks.values()} <= {"green", "unknown"}
 
 
-def test_what_there_is_to_filter_by(told: Service) -> None:
-    """Each once."""
+def test_values_of_filters(told: Service) -> None:
+    """/analytics/filters lists each policy and prompt version once, and the first and last day."""
     choices = told.client.get("/analytics/filters").json()
     assert choices["policies"] == ["egreedy-v1", "linucb-v1"]
     assert choices["prompt_versions"] == ["v1", "v2-mentor"]
@@ -90,7 +90,7 @@ def test_what_there_is_to_filter_by(told: Service) -> None:
 
 
 def test_pages(told: Service) -> None:
-    """Page after page gives every item once, and no page is empty; a cursor past the end gives an empty page."""
+    """The pages of a report give each item once and none is empty; a cursor past the end gives an empty page."""
     whole = get(told, "learning-curve")
     pages = [get(told, "learning-curve", limit=5)]
     while cursor := pages[-1]["next_cursor"]:
@@ -102,8 +102,8 @@ def test_pages(told: Service) -> None:
 
 
 @pytest.mark.parametrize("report", REPORTS)
-def test_csv_is_the_same(told: Service, report: str) -> None:
-    """Every row and every column, empty where JSON has null."""
+def test_csv(told: Service, report: str) -> None:
+    """A report as CSV has the rows and columns of the JSON, with an empty cell for null."""
     items = get(told, report)["items"]
     answer = told.client.get(f"/analytics/{report}.csv")
     assert (answer.status_code, answer.headers["content-type"]) == (200, "text/csv; charset=utf-8")
@@ -112,8 +112,8 @@ def test_csv_is_the_same(told: Service, report: str) -> None:
 
 
 @pytest.mark.parametrize("report", REPORTS)
-def test_an_empty_database(service: Service, report: str) -> None:
-    """Nothing is known, and nothing is made up."""
+def test_empty_database(service: Service, report: str) -> None:
+    """Without decisions a report has no items, and checks that need some are unknown."""
     answer = get(service, report)
     if report == "loop-health":
         assert {item["check"]: item["status"] for item in answer["items"]} == {
@@ -141,15 +141,15 @@ def test_an_empty_database(service: Service, report: str) -> None:
         ("prompt-costs", {"prompt_version": "a\x00b"}),
     ],
 )
-def test_filters_that_make_no_sense(service: Service, report: str, filters: dict[str, Any]) -> None:
-    """Are refused, and said to be the field's."""
+def test_invalid_filters(service: Service, report: str, filters: dict[str, Any]) -> None:
+    """An invalid filter is a 422 that names its parameter."""
     answer = service.client.get(f"/analytics/{report}", params=filters)
     assert answer.status_code == 422
     assert answer.json()["detail"][0]["loc"][-1] == next(iter(filters))
 
 
-def test_decisions_of_a_person(told: Service) -> None:
-    """The latest first, page by page, resets notwithstanding."""
+def test_decisions_of_a_user(told: Service) -> None:
+    """A user's decisions are listed page by page, the latest first, those before a reset too."""
     told.client.post("/reset/ada")
     last = show(told, "v1", 0.5)
     first = told.client.get("/users/ada/decisions", params={"limit": 6}).json()
@@ -160,11 +160,11 @@ def test_decisions_of_a_person(told: Service) -> None:
         "helpful", "dismiss", "done", "none", "other", "dismiss", "not_helpful", "snooze", "helpful", "done", "done",
     ]  # fmt: skip
     assert rest["next_cursor"] is None
-    assert told.client.get("/users/nobody/decisions").json() == {"items": [], "next_cursor": None}
+    assert told.client.get("/users/zoe/decisions").json() == {"items": [], "next_cursor": None}
 
 
-def test_assumed_rewards_are_no_reactions(serve: Serve) -> None:
-    """They count as rewards."""
+def test_default_rewards(serve: Serve) -> None:
+    """Default rewards count as rewards, not as reactions."""
     service = serve(epsilon=0, reward_wait=0.1, default_reward=-0.25, upkeep_interval=0.1)
     show(service, "v1", None)
     while not (item := get(service, "reaction-rates")["items"][0])["rewarded"]:
@@ -175,8 +175,8 @@ def test_assumed_rewards_are_no_reactions(serve: Serve) -> None:
 FORMULAS = ("=1+1", "+1", "-1+2", "@SUM(A1)", '=LINK("x","y")', "-", "\uff1d1", "\uff0b1", "\uff0d1", "\uff20x")
 
 
-def test_no_cell_of_a_csv_is_a_formula(service: Service) -> None:
-    """A client's own text begins with an apostrophe then, other text and numbers below zero are as they are."""
+def test_formulas_in_csv(service: Service) -> None:
+    """A cell with a client's text that a spreadsheet would run as a formula begins with an apostrophe."""
     for version in (*FORMULAS, "v1", "v-1=@+"):
         show(service, version, -0.5)
     rows = list(csv.DictReader(io.StringIO(service.client.get("/analytics/reaction-rates.csv").text)))
@@ -187,8 +187,8 @@ def test_no_cell_of_a_csv_is_a_formula(service: Service) -> None:
 
 
 @pytest.mark.parametrize("first", ["=", "+", "-", "@", "\t", "\r", "\n"])
-def test_what_makes_a_cell_a_formula(first: str) -> None:
-    """Control characters too, which no client can send today."""
+def test_first_characters_of_formulas(first: str) -> None:
+    """Control characters count as the beginning of a formula too, though no client can send them today."""
     made = analytics._csv(  # noqa: SLF001
         Report.PROMPT_COSTS, [{"prompt_version": f"{first}1", "done": -1, "latency_p50_ms": -0.5, "calls": None}]
     )

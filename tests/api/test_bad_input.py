@@ -1,4 +1,4 @@
-"""Bad input is refused with where and why, never echoed, and leaves nothing behind."""
+"""Invalid input: refused with its place and the reason, without its value, and without effects."""
 
 import json
 from itertools import product
@@ -53,8 +53,8 @@ BAD_SCORES: dict[str, dict[str, Any]] = {
 }
 
 
-def test_a_bad_score_is_a_422(service: Service, db: Engine, subtests: pytest.Subtests) -> None:
-    """For both policies; no row of any table comes of it."""
+def test_invalid_scores(service: Service, db: Engine, subtests: pytest.Subtests) -> None:
+    """An invalid /score is a 422 for both policies and creates no state."""
     for (name, body), path in product(BAD_SCORES.items(), ("/score", "/score/egreedy")):
         with subtests.test(f"{path}: {name}"):
             _assert_refused(service.client.post(path, content=json.dumps(body)))
@@ -77,8 +77,8 @@ BAD_REWARDS: dict[str, dict[str, Any]] = {
 }
 
 
-def test_a_bad_reward_is_a_422(service: Service, db: Engine, subtests: pytest.Subtests) -> None:
-    """For both policies; nothing is learned from it."""
+def test_invalid_rewards(service: Service, db: Engine, subtests: pytest.Subtests) -> None:
+    """An invalid /reward is a 422 for both policies and is not learned."""
     for (name, body), path in product(BAD_REWARDS.items(), ("/reward", "/reward/egreedy")):
         with subtests.test(f"{path}: {name}"):
             _assert_refused(service.client.post(path, content=json.dumps(body)))
@@ -99,30 +99,30 @@ NO_OBJECTS = {
 }
 
 
-def test_what_is_no_json_object_is_a_422(service: Service, subtests: pytest.Subtests) -> None:
-    """However it is broken, and whatever the client says it is."""
+def test_invalid_json(service: Service, subtests: pytest.Subtests) -> None:
+    """A body that is not a JSON object is a 422."""
     for (name, content), path in product(NO_OBJECTS.items(), ("/score", "/reward", "/generate", "/prompts")):
         with subtests.test(f"{path}: {name}"):
             _assert_refused(service.client.post(path, content=content))
 
 
-def test_free_json_must_be_storable_too(service: Service, subtests: pytest.Subtests) -> None:
-    """What a prompt is rendered from goes on to a gateway: no NaN, no lone surrogate, no NUL, at any depth."""
+def test_values_in_the_context_of_generate(service: Service, subtests: pytest.Subtests) -> None:
+    """NaN, infinity, lone surrogates and NUL are refused at any depth, because the prompt goes to the gateway."""
     for value in ("NaN", "-Infinity", "1e999", r'"\ud800"', r'"\u0000"', '{"deep": [NaN]}', r'[{"\u0000": 1}]'):
         for context in (f'{{"tasks": [{{"title": {value}}}]}}', f'{{"extra": {{"mood": {value}}}}}'):
             with subtests.test(context):
                 _assert_refused(service.client.post("/generate", content=f'{{"user_id": "ada", "context": {context}}}'))
 
 
-def test_no_candidates_is_a_422_in_the_contract_s_words(service: Service) -> None:
-    """The detail is a sentence, not a list."""
+def test_no_candidates(service: Service) -> None:
+    """Without candidates the detail is a sentence instead of a list, as the contract has it."""
     answer = service.client.post("/score", json=calls.score(candidates=[]))
     assert (answer.status_code, answer.json()["detail"]) == (422, "No candidates")
 
 
 @pytest.mark.parametrize("announced", [True, False], ids=["announced", "in chunks"])
-def test_a_body_over_the_limit_is_a_413(serve: Serve, announced: bool) -> None:
-    """Bytes are counted, whether Content-Length tells them or not."""
+def test_body_over_the_limit(serve: Serve, announced: bool) -> None:
+    """The size of a body is limited with and without Content-Length."""
     service = serve(max_body_bytes=1000)
     body = json.dumps(calls.score()).encode()
     assert service.client.post("/score", content=body).status_code == 200
@@ -134,15 +134,15 @@ def test_a_body_over_the_limit_is_a_413(serve: Serve, announced: bool) -> None:
 @pytest.mark.parametrize(
     ("path", "status", "code"), [("/nowhere", 404, "not_found"), ("/score", 405, "method_not_allowed")]
 )
-def test_an_unknown_door_is_told_so(service: Service, path: str, status: int, code: str) -> None:
-    """404 and 405 have the same shape as every other problem."""
+def test_unknown_path_and_method(service: Service, path: str, status: int, code: str) -> None:
+    """404 and 405 are JSON like other errors."""
     answer = service.client.get(path)
     assert (answer.status_code, answer.json()["code"]) == (status, code)
     assert answer.headers["Content-Type"] == "application/json"
 
 
-def test_a_bug_is_a_500_that_tells_nothing(service: Service, db: Engine, caplog: pytest.LogCaptureFixture) -> None:
-    """The log says which rule was broken, the client doesn't hear of it, and neither names the person."""
+def test_broken_constraint(service: Service, db: Engine, caplog: pytest.LogCaptureFixture) -> None:
+    """The log names the constraint, the answer does not, and neither names the user."""
     tamper(db, "ALTER TABLE oo_ml.policy_state ADD CHECK (user_id <> 'eve') NOT VALID")
     answer = service.client.post("/score", json=calls.score("eve"))
     assert (answer.status_code, answer.json()["code"]) == (500, "unexpected")

@@ -1,4 +1,4 @@
-"""The recording of the service that this one replaces, call by call."""
+"""The recorded calls of the file-based service."""
 
 import json
 import math
@@ -10,8 +10,8 @@ from tests.serving import Service
 TRACE = Path(__file__).parent.parent / "data" / "trace.jsonl"
 
 
-def test_every_recorded_call_is_answered_as_it_was(service: Service) -> None:
-    """415 calls: the same status, the same values within 1e-9; answers may say more, never less."""
+def test_recorded_calls(service: Service) -> None:
+    """415 recorded calls get the same status and values within 1e-9; answers may have further fields."""
     calls = [json.loads(line) for line in TRACE.read_text("utf-8").splitlines()]
     assert len(calls) == 415
     for number, call in enumerate(calls, 1):

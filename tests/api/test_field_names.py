@@ -1,4 +1,4 @@
-"""Field names: a misspelled one is refused with the right one; the contract's calls ignore other unknown ones."""
+"""Field names: misspelled ones are refused with the right one; calls of the contract ignore other unknown ones."""
 
 import json
 from collections.abc import Callable, Iterator
@@ -37,8 +37,8 @@ def service(serve: Serve, gateway: Gateway) -> Service:
     return serve(epsilon=0, litellm_url=gateway.url)
 
 
-def test_the_bodies_here_have_every_field() -> None:
-    """Of every model of a request: a new field is misspelled here too."""
+def test_bodies_of_this_module() -> None:
+    """The bodies have every field of every request model, so that a new field is tested too."""
     models, found = set(), set()
     for model, body in BODIES.values():
         for owner, place in places(model, body):
@@ -57,10 +57,8 @@ def test_the_bodies_here_have_every_field() -> None:
 
 
 @pytest.mark.parametrize("path", BODIES)
-def test_a_misspelled_name_is_refused_with_the_right_one(
-    service: Service, db: Engine, path: str, subtests: pytest.Subtests
-) -> None:
-    """At every level, however it is misspelled; nothing comes of the call, and the neighbours of an item are done."""
+def test_misspelled_fields(service: Service, db: Engine, path: str, subtests: pytest.Subtests) -> None:
+    """A misspelled field is a 422 with the right name and changes nothing; other items of a batch are carried out."""
     model, body = BODIES[path]
     before = everything(db)
     for owner, place in places(model, body):
@@ -92,8 +90,8 @@ def test_a_misspelled_name_is_refused_with_the_right_one(
 
 
 @pytest.mark.parametrize("path", BODIES)
-def test_a_misspelled_name_is_refused_beside_the_right_one(service: Service, path: str) -> None:
-    """It is not clear which of the two values counts."""
+def test_misspelled_field_beside_the_right_one(service: Service, path: str) -> None:
+    """A misspelled field beside the right one is refused, because it is unclear which value counts."""
     model, body = BODIES[path]
     _, place = next(places(model, body))
     wrong = str(place[-1]).title()
@@ -110,8 +108,8 @@ def beside(model: type[Body], body: dict[str, Any]) -> Iterator[tuple[Place, dic
 
 
 @pytest.mark.parametrize("path", CONTRACT)
-def test_the_contract_s_calls_ignore_other_unknown_fields(service: Service, path: str) -> None:
-    """At every level, and in what is compared when a call comes again: the same answer as without them."""
+def test_unknown_fields_of_the_contract(service: Service, path: str) -> None:
+    """Calls of the contract ignore unknown fields at every level, also when a call is repeated."""
     model, body = BODIES[path]
     if path.startswith("/reward"):
         body = REWARD | {"decision_id": service.client.post("/score", json=calls.score()).json()["decision_id"]}
@@ -126,8 +124,8 @@ def test_the_contract_s_calls_ignore_other_unknown_fields(service: Service, path
             assert answer.json()["applied"] is False
 
 
-def test_an_idempotency_key_names_the_fields_that_are_known(service: Service) -> None:
-    """The same reward with an unknown field more is the same call."""
+def test_unknown_field_beside_an_idempotency_key(service: Service) -> None:
+    """A reward repeated with an unknown field more is the same call."""
     headers = {"Idempotency-Key": "k"}
     for body, applied in ((REWARD, True), (REWARD | {"colour": "red"}, False)):
         answer = service.client.post("/reward", json=body, headers=headers)
@@ -135,8 +133,8 @@ def test_an_idempotency_key_names_the_fields_that_are_known(service: Service) ->
 
 
 @pytest.mark.parametrize("path", [path for path in BODIES if path not in CONTRACT])
-def test_other_calls_refuse_unknown_fields(service: Service, db: Engine, path: str, subtests: pytest.Subtests) -> None:
-    """At every level; an item of a batch is refused in its place."""
+def test_unknown_fields_of_other_calls(service: Service, db: Engine, path: str, subtests: pytest.Subtests) -> None:
+    """Other calls refuse unknown fields at every level; in a batch only the item is refused."""
     model, body = BODIES[path]
     before = everything(db)
     for place, other in beside(model, body):
@@ -154,8 +152,8 @@ def test_other_calls_refuse_unknown_fields(service: Service, db: Engine, path: s
             ]
 
 
-def test_what_else_is_wrong_is_told_too(service: Service) -> None:
-    """But for what is missing: it may be what was misspelled."""
+def test_other_errors_beside_a_misspelled_field(service: Service) -> None:
+    """Other errors are reported too, except missing fields, which may be the misspelled ones."""
     body = {"userId": "ada", "tip_id": "", "reward": 2, "decisionId": new_id(), "colour": "red"}
     answer = service.client.post("/reward", json=body)
     assert {tuple(problem["loc"][1:]): problem["type"] for problem in answer.json()["detail"]} == {
@@ -171,8 +169,8 @@ def test_what_else_is_wrong_is_told_too(service: Service) -> None:
     }
 
 
-def test_every_candidate_is_looked_at(service: Service) -> None:
-    """Also behind one that has an unknown field, which is ignored."""
+def test_misspelled_field_of_the_last_candidate(service: Service) -> None:
+    """Every candidate is checked, even after one with an unknown field, which is ignored."""
     candidates = [{**CANDIDATE, "colour": "red"} for _ in range(1000)]
     assert service.client.post("/score", json=calls.score(candidates=candidates)).status_code == 200
     candidates[999]["promptVersion"] = "v1"
@@ -186,8 +184,8 @@ def test_every_candidate_is_looked_at(service: Service) -> None:
     [[f"User-{'_' * 1_000_000}id"], [f"{'-' * number}Items" for number in range(1, 1500)]],
     ids=["long", "many"],
 )
-def test_what_is_told_of_names_is_bounded(service: Service, path: str, names: list[str]) -> None:
-    """However long they are, and however many."""
+def test_size_of_errors(service: Service, path: str, names: list[str]) -> None:
+    """An error stays small, however long and however many the unknown names are."""
     answer = service.client.post(path, content=json.dumps(dict.fromkeys(names, 1)))
     assert answer.status_code == 422
     assert len(answer.content) < 25_000
@@ -214,10 +212,10 @@ QUERIES = [
 
 
 @pytest.mark.parametrize(("method", "path", "query"), QUERIES, ids=[f"{method} {path}" for method, path, _ in QUERIES])
-def test_unknown_parameters_are_refused(
+def test_unknown_query_parameters(
     service: Service, db: Engine, method: str, path: str, query: dict[str, str | None]
 ) -> None:
-    """In the query of a call that is not the contract's; a misspelled one with the right one, and nothing is done."""
+    """Calls outside the contract refuse them, name the right parameter if one is similar, and change nothing."""
     service.client.post("/score", json=calls.score())
     before = everything(db)
     answer = service.client.request(method, path, params=dict.fromkeys(query, "1"))
@@ -234,8 +232,8 @@ def test_unknown_parameters_are_refused(
     assert everything(db) == before
 
 
-def test_every_call_refuses_unknown_parameters_but_the_contract_s(service: Service) -> None:
-    """Whichever calls there are, as the OpenAPI document lists them; probes too take what a monitor adds."""
+def test_calls_that_accept_unknown_query_parameters(service: Service) -> None:
+    """Only the contract's calls and the probes ignore unknown parameters, which monitors may add."""
     lenient = set()
     for path, methods in service.client.get("/openapi.json").json()["paths"].items():
         for method in methods:

@@ -1,4 +1,4 @@
-"""The hot calls answer the same past FastAPI as through it."""
+"""The hot calls, answered the same with and without FastAPI."""
 
 import asyncio
 from collections.abc import Iterator
@@ -34,8 +34,8 @@ def past(service: Service, path: str, content: bytes, **headers: str) -> httpx.R
 @pytest.mark.parametrize(
     ("method", "content", "status"), [("POST", b"0123456789", 200), ("POST", b"0123456789+", 413), ("GET", b"", 404)]
 )
-def test_the_way_past_is_taken(method: str, content: bytes, status: int) -> None:
-    """FastAPI knows nothing of this path, so only the shortcut can answer it."""
+def test_shortcut(method: str, content: bytes, status: int) -> None:
+    """A hot path is answered without FastAPI, which does not know it here."""
 
     async def endpoint(request: Request) -> Response:
         return Response(await request.body())
@@ -52,8 +52,8 @@ def test_the_way_past_is_taken(method: str, content: bytes, status: int) -> None
 
 @pytest.mark.parametrize("path", HOT)
 @pytest.mark.parametrize("body", BAD, ids=str)
-def test_bad_bodies_are_refused_alike(service: Service, path: str, body: Any) -> None:  # noqa: ANN401
-    """Status, headers that matter, and every word."""
+def test_invalid_bodies(service: Service, path: str, body: Any) -> None:  # noqa: ANN401
+    """The shortcut refuses an invalid body with the status, type and bytes of FastAPI's answer."""
     content = httpx.Request("POST", "http://x", json=body).content
     answers = [way(service, path, content) for way in (through, past)]
     assert answers[0].status_code == answers[1].status_code == 422
@@ -62,8 +62,8 @@ def test_bad_bodies_are_refused_alike(service: Service, path: str, body: Any) ->
 
 
 @pytest.mark.parametrize("path", HOT)
-def test_good_bodies_are_answered_alike(service: Service, path: str) -> None:
-    """But for the ids of decisions."""
+def test_valid_bodies(service: Service, path: str) -> None:
+    """The shortcut answers like FastAPI, except for the ids of decisions."""
     content = httpx.Request("POST", "http://x", json=GOOD[path]).content
     answers = [way(service, path, content) for way in (through, past)]
     assert [answer.status_code for answer in answers] == [200, 200]
@@ -72,8 +72,8 @@ def test_good_bodies_are_answered_alike(service: Service, path: str) -> None:
 
 
 @pytest.mark.parametrize("path", ["/reward", "/reward/egreedy"])
-def test_an_idempotency_key_is_the_same_key_both_ways(service: Service, path: str) -> None:
-    """Sent through FastAPI and then past it, the reward counts once; a bad key is refused alike."""
+def test_idempotency_keys(service: Service, path: str) -> None:
+    """A reward sent both ways with one key counts once, and an invalid key is refused alike."""
     content = httpx.Request("POST", "http://x", json=GOOD[path]).content
     assert through(service, path, content, **{"Idempotency-Key": "k"}).json()["applied"] is True
     assert past(service, path, content, **{"Idempotency-Key": "k"}).json()["applied"] is False
@@ -83,23 +83,23 @@ def test_an_idempotency_key_is_the_same_key_both_ways(service: Service, path: st
 
 
 @pytest.mark.parametrize("path", HOT)
-def test_other_methods_and_spellings_go_through(service: Service, path: str) -> None:
-    """Only a POST to the very path is taken."""
+def test_other_methods_and_paths(service: Service, path: str) -> None:
+    """Only a POST to the exact path takes the shortcut."""
     assert service.client.get(path).status_code == 405
     assert past(service, f"{path}/", b"{}").status_code == 404
     assert past(service, path.replace("s", "%73", 1).replace("r", "%72", 1), b"{}").status_code == 404
 
 
 @pytest.mark.parametrize("path", [*HOT, "/prompts"])
-def test_a_body_too_large_is_refused_alike(service: Service, path: str) -> None:
-    """By its announced length, or by its bytes as they come: the same 413."""
+def test_body_over_the_limit(service: Service, path: str) -> None:
+    """A body over the limit is the same 413 by Content-Length and by the bytes received."""
     answers = [way(service, path, b" " * 3_000_000) for way in (through, past)]
     assert [(answer.status_code, answer.json()["code"]) for answer in answers] == [(413, "content_too_large")] * 2
     assert answers[0].content == answers[1].content
 
 
 @pytest.mark.parametrize("path", HOT)
-def test_the_calls_stand_in_the_openapi_document(service: Service, path: str) -> None:
-    """With what they take and give."""
+def test_openapi(service: Service, path: str) -> None:
+    """The OpenAPI document has the hot calls with their bodies and answers."""
     described = service.client.get("/openapi.json").json()["paths"][path]["post"]
     assert {"requestBody", "responses"} <= described.keys()

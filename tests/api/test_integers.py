@@ -1,4 +1,4 @@
-"""Every integer of every body may be written 4.0; what is no integer is refused, and 4.0 is 4 in all that follows."""
+"""Integers in bodies: 4.0 is accepted as 4 everywhere, and other numbers are refused."""
 
 import json
 from typing import Any
@@ -53,15 +53,15 @@ def problem_of(service: Service, path: str, place: Place, content: str) -> dict[
     return dict(problem)
 
 
-def test_there_are_such_fields() -> None:
-    """Of bodies, contexts, features, candidates and items."""
+def test_fields_of_this_module() -> None:
+    """The tests cover integers of bodies, contexts, features, candidates and items."""
     assert {place[-1] for _, _, place in INTEGERS} == {"hour_of_day", "day_of_week", "priority", "n"}
     assert len(INTEGERS) > 15
 
 
 @pytest.mark.parametrize(("path", "body", "place"), INTEGERS, ids=[f"{path} {place}" for path, _, place in INTEGERS])
-def test_an_integer_may_be_written_as_it_likes(service: Service, path: str, body: dict[str, Any], place: Place) -> None:
-    """As long as it is one."""
+def test_spellings_of_integers(service: Service, path: str, body: dict[str, Any], place: Place) -> None:
+    """Any spelling of an integer is accepted, such as 4.0 and 4e0; other values are refused."""
     for number in ("2", "2.0", "2e0", "0.2e1", "2.00000000000000000000"):
         assert problem_of(service, path, place, written(body, place, number)) is None, number
     for number in NO_INTEGERS:
@@ -74,8 +74,8 @@ def test_an_integer_may_be_written_as_it_likes(service: Service, path: str, body
         assert problem["type"] in {"less_than_equal", "greater_than_equal"}, number
 
 
-def test_it_is_the_same_request(service: Service, db: Engine) -> None:
-    """A decision or a reward that comes again with 9.0 in the place of 9 is known, and 9 is what is stored."""
+def test_repetition_in_another_spelling(service: Service, db: Engine) -> None:
+    """A request repeated with 9.0 in place of 9 is the same request, and 9 is stored."""
     body = calls.score(decision_id=new_id())
     first, again = (
         service.client.post("/score", content=written(body, ("context", "hour_of_day"), number))
@@ -89,8 +89,8 @@ def test_it_is_the_same_request(service: Service, db: Engine) -> None:
         assert (answer.status_code, answer.json()["applied"]) == (200, applied)
 
 
-def test_openapi_calls_them_integers(service: Service) -> None:
-    """With their bounds; JSON Schema too takes 4.0 for an integer."""
+def test_openapi(service: Service) -> None:
+    """The document declares integers with their bounds; JSON Schema accepts 4.0 as an integer too."""
     schemas = service.client.get("/openapi.json").json()["components"]["schemas"]
 
     def below(base: type[Body]) -> set[type[Body]]:

@@ -1,4 +1,4 @@
-"""The OpenAPI document: every call, what it takes and gives, its errors, and examples that are what they say."""
+"""The OpenAPI document: calls, bodies, answers, errors and examples."""
 
 import re
 from collections.abc import Iterator
@@ -7,7 +7,7 @@ from typing import Any, get_args
 import pytest
 from jsonschema_rs import meta
 
-from oo_ml.api import statuses
+from oo_ml.api import error_statuses
 from oo_ml.api.fields import Policy
 from oo_ml.domain.policies import DIMENSIONS
 from tests import calls, openapi
@@ -19,13 +19,13 @@ OPERATIONS = {one["operationId"]: one for methods in DOCUMENT["paths"].values() 
 SENT = ["ScoreRequest", "ScoreBatch", "RewardRequest", "RewardBatch"]
 
 
-def test_the_document_is_served(service: Service) -> None:
-    """The one that these tests look at."""
+def test_served_document(service: Service) -> None:
+    """The service serves the document that these tests check."""
     assert service.client.get("/openapi.json").json() == DOCUMENT
 
 
-def test_every_call_of_the_contract_is_documented() -> None:
-    """None is missing; each has a body of its own name for 2xx, and a short name of its own."""
+def test_operations() -> None:
+    """Every call has an operationId, a summary, and a named schema for success."""
     assert DOCUMENT["paths"].keys() >= {
         "/score",
         "/score/egreedy",
@@ -47,8 +47,8 @@ def test_every_call_of_the_contract_is_documented() -> None:
         assert operation["summary"], name
 
 
-def test_every_reference_resolves_and_every_schema_is_used() -> None:
-    """From a call to its schemas, and from them to others; none has the name of a Python generic."""
+def test_references() -> None:
+    """Every reference resolves, every schema is used, and no schema has the name of a Python generic."""
     used: set[str] = set()
     new = references(DOCUMENT["paths"])
     while new:
@@ -63,8 +63,8 @@ def references(part: object) -> set[str]:
     return set(re.findall(r"'\$ref': '#/components/schemas/(\w+)'", str(part)))
 
 
-def test_every_schema_is_one() -> None:
-    """Of JSON Schema 2020-12, as OpenAPI 3.1 has it."""
+def test_schemas() -> None:
+    """Every schema is valid JSON Schema 2020-12, as OpenAPI 3.1 requires."""
     assert DOCUMENT["openapi"].startswith("3.1")
     for schema in SCHEMAS.values():
         meta.validate({"$schema": "https://json-schema.org/draft/2020-12/schema", **schema})
@@ -90,8 +90,8 @@ def examples(part: object, schema: dict[str, Any] | None = None) -> Iterator[tup
                 yield from examples(inner)
 
 
-def test_every_example_is_what_it_stands_for() -> None:
-    """In schemas, in parameters and in responses, null and defaults included."""
+def test_examples() -> None:
+    """Every example and default is valid for its schema."""
     found = list(examples(DOCUMENT))
     assert len(found) > 100
     assert any("difference" in value and value["difference"] is None for value, _ in found if isinstance(value, dict))
@@ -100,8 +100,8 @@ def test_every_example_is_what_it_stands_for() -> None:
 
 
 @pytest.mark.parametrize("model", SENT)
-def test_examples_work(service: Service, model: str) -> None:
-    """What the documentation shows can be sent as it stands, and each item of a batch is accepted."""
+def test_examples_of_requests(service: Service, model: str) -> None:
+    """The example of a request is accepted as it stands, with each item of a batch."""
     path = {"S": "/score", "R": "/reward"}[model[0]] + ("/batch" if model.endswith("Batch") else "")
     [example] = SCHEMAS[model]["examples"]
     answer = service.client.post(path, json=example)
@@ -122,15 +122,15 @@ def test_examples_work(service: Service, model: str) -> None:
         "EraseAnswer",
     ],
 )
-def test_large_bodies_have_an_example(model: str) -> None:
-    """One at least."""
+def test_bodies_with_examples(model: str) -> None:
+    """Each large body has an example."""
     assert SCHEMAS[model]["examples"]
 
 
 def test_enums() -> None:
-    """Policies, reactions, checks and codes have their values listed once, under a name."""
+    """Policies, reactions, checks and codes are schemas of their own, with every value."""
     assert SCHEMAS["Policy"]["enum"] == list(DIMENSIONS) == list(get_args(Policy.__value__))
-    assert SCHEMAS["ProblemCode"]["enum"] == list(statuses.CODES)
+    assert SCHEMAS["ProblemCode"]["enum"] == list(error_statuses.CODES)
     for model, fields in {
         "ScoreAnswer": {"policy": "Policy"},
         "DecisionSummary": {"policy": "Policy", "reaction": "Reaction"},
@@ -141,16 +141,16 @@ def test_enums() -> None:
             assert SCHEMAS[model]["properties"][field]["$ref"] == f"#/components/schemas/{name}"
 
 
-def test_every_check_is_listed(service: Service) -> None:
-    """Those of a service that has decided, of both policies, are all there are."""
+def test_enum_of_checks(service: Service) -> None:
+    """The enum has every check of a service that has decided by both policies."""
     for suffix in ("", "/egreedy"):
         service.client.post(f"/score{suffix}", json=calls.score())
     found = service.client.get("/analytics/loop-health").json()["items"]
     assert {item["check"] for item in found} == set(SCHEMAS["Check"]["enum"])
 
 
-def test_outcomes_are_told_apart_by_their_kind() -> None:
-    """A text, since generators take the values of a discriminator for texts."""
+def test_discriminator_of_outcomes() -> None:
+    """Outcomes have a text as discriminator, because generators expect texts."""
     for model, done in (("ScoreBatchAnswer", "ScoreDone"), ("RewardBatchAnswer", "RewardDone")):
         outcome = SCHEMAS[model]["properties"]["outcomes"]["items"]
         mapping = {"done": f"#/components/schemas/{done}", "refused": "#/components/schemas/Refusal"}
@@ -160,8 +160,8 @@ def test_outcomes_are_told_apart_by_their_kind() -> None:
             assert "kind" in SCHEMAS[schema]["required"]
 
 
-def test_what_is_always_sent_is_required() -> None:
-    """In an answer only what the service leaves out is optional, and is never null."""
+def test_required_fields_of_answers() -> None:
+    """A field of an answer is optional only if the service may leave it out, and then it is never null."""
     optional = {
         (name, field)
         for name in answers()
@@ -184,8 +184,8 @@ def answers() -> set[str]:
     return found
 
 
-def test_what_may_be_left_out_is_optional() -> None:
-    """A generator that takes a default for a promise finds none in a body; the description has it."""
+def test_defaults_of_requests() -> None:
+    """Defaults stand in descriptions only: generators take a declared default for a field that is always sent."""
     for schema in SCHEMAS.values():
         assert not any("default" in field for field in schema.get("properties", {}).values())
     assert SCHEMAS["Candidate"]["required"] == ["id", "source"]
@@ -193,8 +193,8 @@ def test_what_may_be_left_out_is_optional() -> None:
     assert SCHEMAS["TaskFeatures"]["properties"]["hour_of_day"]["description"].endswith("Default: 12")
 
 
-def test_lists_come_in_pages_of_one_kind() -> None:
-    """Limit and cursor in, items and next_cursor out."""
+def test_paging() -> None:
+    """Every list takes limit and cursor, and returns items and next_cursor."""
     pages = set()
     for name, operation in OPERATIONS.items():
         if name == "exportUser":
@@ -219,8 +219,8 @@ def test_lists_come_in_pages_of_one_kind() -> None:
     }
 
 
-def test_the_page_needs_nothing_from_elsewhere(service: Service) -> None:
-    """Its script, style and icon come from the service: it works where nothing else can be reached."""
+def test_documentation_page(service: Service) -> None:
+    """The page at /docs loads its script, style and icon from the service alone."""
     page = service.client.get("/docs").text
     named = re.findall(r'(?:src|href|url: )=?\s*["\']([^"\']+)["\']', page)
     assert len(named) >= 4

@@ -1,4 +1,4 @@
-"""Every error is JSON of one shape, and promised by the OpenAPI document (tests/openapi.py looks at each answer)."""
+"""Errors: JSON of one shape, promised by the OpenAPI document (tests/openapi.py checks every answer)."""
 
 import ast
 import logging
@@ -12,7 +12,7 @@ from sqlalchemy.exc import DBAPIError
 
 import oo_ml
 from oo_ml import errors
-from oo_ml.api import statuses
+from oo_ml.api import error_statuses
 from oo_ml.errors import OoMlError
 from oo_ml.execution.lanes import Lanes
 from oo_ml.execution.pool import Pool
@@ -33,17 +33,17 @@ def call(service: Service, operation: str) -> tuple[int, dict[str, Any]]:
     return answer.status_code, answer.json()
 
 
-def test_every_call_that_uses_the_database_is_tried_here() -> None:
-    """The probes that use none are the only ones missing."""
+def test_calls_of_this_module() -> None:
+    """The tests make every call except the two probes that use no database."""
     operations = {one["operationId"] for methods in openapi.document()["paths"].values() for one in methods.values()}
     assert operations == {*calls.EVERY, "getHealth", "getLiveness"}
 
 
 @pytest.mark.parametrize("announced", [True, False], ids=["past FastAPI", "through FastAPI"])
-def test_an_unexpected_exception_is_a_500(
+def test_unexpected_exceptions(
     service: Service, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, announced: bool
 ) -> None:
-    """Answered as JSON, logged once by the service with its traceback, and not raised again for the server to log."""
+    """An unexpected exception is a JSON 500 and is logged once, with its traceback."""
 
     async def fail(*_: object) -> NoReturn:
         raise ZeroDivisionError("a bug")
@@ -64,8 +64,8 @@ def test_an_unexpected_exception_is_a_500(
 
 
 @pytest.mark.parametrize("schemas", [(), ("oo_ml", "analytics", "rollup")], ids=["without schemas", "empty schemas"])
-def test_a_database_before_its_migration_is_a_503(empty_database_url: str, schemas: tuple[str, ...]) -> None:
-    """For every call, reports too: the sentence says what to do."""
+def test_database_without_migrations(empty_database_url: str, schemas: tuple[str, ...]) -> None:
+    """Every call is a 503 with code schema_not_ready."""
     with psycopg.connect(empty_database_url, autocommit=True) as connection:
         for schema in schemas:
             connection.execute(f"CREATE SCHEMA {schema}".encode())
@@ -86,23 +86,23 @@ def test_a_database_before_its_migration_is_a_503(empty_database_url: str, schem
         "SELECT no_function()",
     ],
 )
-def test_what_is_missing_in_the_database_is_a_schema_not_ready(db: Engine, statement: str) -> None:
-    """A schema, table, column or function."""
+def test_missing_database_objects(db: Engine, statement: str) -> None:
+    """A missing schema, table, column or function becomes SchemaNotReadyError."""
     with pytest.raises(DBAPIError) as raised, writing(db) as connection:
         connection.exec_driver_sql(statement)
     assert isinstance(sqlstates.outcome(raised.value), errors.SchemaNotReadyError)
 
 
-def test_a_database_that_is_away_is_a_503() -> None:
-    """For every call."""
-    with serving(make_settings(), "postgresql://nobody@127.0.0.1:1/nothing") as service:
+def test_unreachable_database() -> None:
+    """Every call is a 503 with code database_unavailable."""
+    with serving(make_settings(), "postgresql://u@127.0.0.1:1/d") as service:
         for operation in calls.EVERY:
             status, problem = call(service, operation)
             assert (status, problem["code"]) == (503, "database_unavailable"), operation
 
 
-def test_a_body_too_large_is_a_413(serve: Serve) -> None:
-    """By its announced length for every call, whatever it does with a body; in chunks for those that read one."""
+def test_body_over_the_limit(serve: Serve) -> None:
+    """Every call refuses a large Content-Length; calls that read a body refuse one in chunks too."""
     service = serve(max_body_bytes=1000)
     large = b" " * 1001
     for method, path, body in calls.EVERY.values():
@@ -129,15 +129,15 @@ def test_a_body_too_large_is_a_413(serve: Serve) -> None:
         ("GET", "/prompts?limit=0", (422, "invalid")),
     ],
 )
-def test_other_refusals(service: Service, method: str, path: str, expected: tuple[int, str]) -> None:
-    """Of the framework or of ours: the same shape."""
+def test_other_errors(service: Service, method: str, path: str, expected: tuple[int, str]) -> None:
+    """Errors of the framework have the same shape as errors of the service."""
     answer = service.client.request(method, path)
     assert (answer.status_code, answer.json()["code"]) == expected
     assert ("Allow" in answer.headers) == (answer.status_code == 405)
 
 
-def test_what_services_raise_is_promised() -> None:
-    """Each error class that is named where calls are served has a status, and some call promises its code."""
+def test_errors_of_services() -> None:
+    """Each error class that calls can meet has a status, and the document promises its code."""
     package = Path(oo_ml.__file__).parent
     files = [*package.glob("api/**/*.py"), *package.glob("services/**/*.py"), package / "llm.py"]
     named = {
@@ -150,7 +150,7 @@ def test_what_services_raise_is_promised() -> None:
         and error is not OoMlError
     }
     assert errors.UnknownDecisionError in named
-    assert named <= statuses.STATUSES.keys()
+    assert named <= error_statuses.STATUSES.keys()
     promised = {
         code
         for methods in openapi.document()["paths"].values()
@@ -159,4 +159,4 @@ def test_what_services_raise_is_promised() -> None:
         if int(status) >= 400
         for code in response["content"]["application/json"]["examples"]
     }
-    assert promised == set(statuses.CODES) - {errors.NotFoundError.code, errors.MethodNotAllowedError.code}
+    assert promised == set(error_statuses.CODES) - {errors.NotFoundError.code, errors.MethodNotAllowedError.code}

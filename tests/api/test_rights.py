@@ -1,4 +1,4 @@
-"""The service needs no more rights than `oo-ml db grant-service` grants: its role in the tests has no others."""
+"""The rights of the service: those that `oo-ml db grant-service` grants, which its role in the tests has."""
 
 from datetime import UTC, datetime
 from typing import Any
@@ -19,14 +19,14 @@ from tests.superuser import tamper
 from tests.waiting import until
 
 
-def test_every_call_works_with_the_rights_granted(service_url: str) -> None:
-    """Deciding, learning, generating, resetting, reading, publishing, reporting, exporting, erasing: all there is."""
+def test_calls(service_url: str) -> None:
+    """Every call works with the rights of the service's role."""
     with running_gateway() as gateway, serving(make_settings(litellm_url=gateway.url), service_url) as service:
         make_every_call(service, gateway)
 
 
-def test_upkeep_works_with_them(service_url: str, db: Engine) -> None:
-    """The service adds up days and gives default rewards; whoever is erased is taken away from the sums."""
+def test_upkeep(service_url: str, db: Engine) -> None:
+    """The service updates daily sums and gives default rewards; an erased user leaves the sums."""
     with serving(make_settings(upkeep_interval=0.1, reward_wait=0.1), service_url) as service:
         for user_id in ("ada", "ben"):
             service.client.post("/score", json=calls.score(user_id))
@@ -44,10 +44,10 @@ def counted(db: Engine) -> list[tuple[str, int]]:
 
 
 @pytest.mark.parametrize("settings", [{"tip_prompt_version": "auto"}, {"prompt_sticky": True}], ids=str)
-def test_every_way_of_picking_a_prompt_version_works_with_them(
+def test_choice_of_prompt_versions(
     service_url: str, postgresql: psycopg.Connection[Any], settings: dict[str, Any]
 ) -> None:
-    """By rewards, which are looked up in the rollup; and for good, which is written down."""
+    """The role may read rewards for TIP_PROMPT_VERSION=auto and store sticky assignments."""
     postgresql.execute("UPDATE oo_ml.prompt_versions SET weight = 1")
     postgresql.commit()
     with (
@@ -58,8 +58,8 @@ def test_every_way_of_picking_a_prompt_version_works_with_them(
     assert (answer.status_code, answer.json()["prompt_probability"] < 1) == (200, True)
 
 
-def test_nothing_is_erased_where_not_everything_can_be(service_url: str, postgresql: psycopg.Connection[Any]) -> None:
-    """A users' table that the service may not change is a 503 that names it; with the right, all of it goes."""
+def test_erasure_without_a_right(service_url: str, postgresql: psycopg.Connection[Any]) -> None:
+    """If one of the user's tables can't be changed, the call is a 503 that names it, and nothing is erased."""
     with serving(make_settings(), service_url) as service:
         service.client.post("/score", json=calls.score())
         for right, call in (("DELETE", service.client.delete), ("SELECT", service.client.get)):
@@ -74,8 +74,8 @@ def test_nothing_is_erased_where_not_everything_can_be(service_url: str, postgre
         assert service.client.delete("/users/ada").json()["total"] == 2
 
 
-def test_months_are_kept_with_them(service_url: str, db: Engine) -> None:
-    """The service makes the months that are missing, and detaches those past retention, and owns nothing."""
+def test_partitions(service_url: str, db: Engine) -> None:
+    """The service makes missing months and detaches those past retention, without owning the tables."""
     missing = f"feature_history_{month_of(datetime.now(UTC), 2):%Y_%m}"
     tamper(db, f"DROP TABLE oo_ml.{missing}")
     tamper(db, "SELECT oo_ml.create_feature_history_months('2001-05-01Z', 1)")

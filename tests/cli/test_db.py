@@ -1,4 +1,4 @@
-"""`oo-ml db`: what it prints, what it asks, and what it says when it can't."""
+"""`oo-ml db`: migrations."""
 
 from pathlib import Path
 from typing import Any
@@ -13,16 +13,16 @@ AT_HEAD = f"{HEAD} (this release: {HEAD})\n"
 EMPTY = f"empty (this release: {HEAD})\n"
 
 
-def test_a_database_is_migrated_and_checked(empty_database_url: str) -> None:
-    """Each command prints where the database is; at head there is nothing to do, and nothing is said of it."""
+def test_upgrade_and_check(empty_database_url: str) -> None:
+    """Each command prints the revision of the database; an upgrade at head changes nothing."""
     assert db("current", empty_database_url) == Done(0, EMPTY, "")
     assert db("check", empty_database_url) == Done(1, "", "error: Target database is not up to date.\n")
     assert db("upgrade", empty_database_url).out == AT_HEAD
     assert db("upgrade", empty_database_url) == Done(0, AT_HEAD, "")
 
 
-def test_check_finds_what_somebody_changed(postgresql: psycopg.Connection[Any], database_url: str) -> None:
-    """Exit code 0 while the database is as declared, 1 when it isn't."""
+def test_check_of_a_changed_table(postgresql: psycopg.Connection[Any], database_url: str) -> None:
+    """`check` exits with 0 while the tables are as declared, and with 1 and the difference when they are not."""
     done = db("check", database_url)
     assert (done.code, done.out.splitlines()[-1]) == (
         0,
@@ -36,8 +36,8 @@ def test_check_finds_what_somebody_changed(postgresql: psycopg.Connection[Any], 
     assert "'rationale'" in done.err
 
 
-def test_a_downgrade_asks_first(postgresql: psycopg.Connection[Any], database_url: str) -> None:
-    """Without an answer everything stays as it is; a yes, or --yes, lets it go."""
+def test_confirmation_of_a_downgrade(postgresql: psycopg.Connection[Any], database_url: str) -> None:
+    """A downgrade asks first and without an answer changes nothing; a yes, or --yes, carries it out."""
     question = "Downgrade to base? Data that the older schema has no place for is lost [y/N]: "
     assert db("downgrade", database_url, "base") == Done(1, question, "Aborted.\n")
     postgresql.execute("SELECT FROM oo_ml.policy_state")
@@ -46,14 +46,14 @@ def test_a_downgrade_asks_first(postgresql: psycopg.Connection[Any], database_ur
     assert db("downgrade", database_url, "base", "--yes") == Done(0, EMPTY, "")
 
 
-def test_a_relative_revision_is_none_of_the_options(database_url: str) -> None:
-    """Down one, up one."""
+def test_relative_revisions(database_url: str) -> None:
+    """-1 and +1 are revisions, not options."""
     assert db("downgrade", database_url, "-1", "--yes").code == 0
     assert db("upgrade", database_url, "+1") == Done(0, f"{HEAD} (this release: {HEAD})\n", "")
 
 
-def test_sql_needs_no_database() -> None:
-    """The script goes to standard output, and nothing else does."""
+def test_sql() -> None:
+    """`sql` prints the script to standard output, and nothing else, without a database."""
     done = oo_ml("db", "sql")
     assert (done.code, done.err) == (0, "")
     assert done.out.startswith("SET lock_timeout = '5000ms';\n\nSET client_encoding = 'UTF8';\n\n")
@@ -61,15 +61,15 @@ def test_sql_needs_no_database() -> None:
     assert "CREATE TABLE oo_ml.policy_state" in done.out
 
 
-def test_an_unknown_revision_is_one_line(empty_database_url: str) -> None:
-    """Alembic's own words, without its traceback."""
+def test_unknown_revision(empty_database_url: str) -> None:
+    """An unknown revision is one line, without a traceback."""
     assert db("upgrade", empty_database_url, "nonsense") == Done(
         1, "", "error: Can't locate revision identified by 'nonsense'\n"
     )
 
 
-def test_a_server_that_is_away_is_one_line(tmp_path: Path) -> None:
-    """The message is one line, without the password."""
+def test_unreachable_server(tmp_path: Path) -> None:
+    """An unreachable server is one line, without the password."""
     for words in (("db", "upgrade"), ("prompts", "list")):
         done = oo_ml(*words, OO_ML_DATABASE_URL=f"postgresql://u:sesame@/d?host={tmp_path}")
         assert done == Done(1, "", "error: The database can't be reached\n")

@@ -1,4 +1,4 @@
-"""`oo-ml evaluate`, as it is typed."""
+"""`oo-ml evaluate`."""
 
 import json
 from datetime import timedelta
@@ -48,8 +48,8 @@ def simulated(db: Engine) -> SimulatedUsers:
 
 
 @pytest.mark.usefixtures("simulated")
-def test_it_is_printed_for_people(database_url: str) -> None:
-    """A table, what the numbers are worth, and a sentence; how far it has come goes to standard error."""
+def test_table(database_url: str) -> None:
+    """Without --json a table, quality figures and a sentence are printed; progress goes to standard error."""
     done = evaluate(
         database_url,
         "--target",
@@ -78,8 +78,8 @@ def test_it_is_printed_for_people(database_url: str) -> None:
 
 
 @pytest.mark.usefixtures("simulated")
-def test_it_is_printed_as_json(database_url: str) -> None:
-    """The same as an object."""
+def test_json(database_url: str) -> None:
+    """--json prints the estimates and the quality figures as one object."""
     done = evaluate(database_url, "--target", "uniform", "--since", "2026-11-24T13:00+01:00", "--json")
     assert done.code == 0, done.err
     found = json.loads(done.out)
@@ -99,8 +99,8 @@ def test_it_is_printed_as_json(database_url: str) -> None:
 
 
 @pytest.mark.usefixtures("simulated")
-def test_what_the_log_cannot_support_is_refused(database_url: str) -> None:
-    """One line on standard error, which says what to do, and exit code 1; with --json an object too."""
+def test_unsupported_target(database_url: str) -> None:
+    """A target that the log does not support is one line with advice and exit code 1; with --json an object too."""
     done = evaluate(database_url, "--target", "uniform", "--policy", "linucb-v1")
     sentence = (
         "Cannot evaluate uniform: 25.0% of the tips it would show had propensity 0 in the log. Set OO_ML_EXPLORATION"
@@ -112,15 +112,15 @@ def test_what_the_log_cannot_support_is_refused(database_url: str) -> None:
     assert (as_json.code, json.loads(as_json.out), as_json.err) == (1, {"refused": sentence}, done.err)
 
 
-def test_an_empty_log_is_said_so(database_url: str) -> None:
-    """There is nothing to tell."""
+def test_empty_log(database_url: str) -> None:
+    """A log without decisions is refused."""
     done = evaluate(database_url, "--target", "greedy", "--json")
     sentence = "The log holds no decision to evaluate"
     assert done == Done(1, f'{{"refused": "{sentence}"}}\n', f"error: {sentence}\n")
 
 
-def test_a_contradicted_log_is_said_so(database_url: str, db: Engine, simulated: SimulatedUsers) -> None:
-    """One line, and no JSON: it was not refused, it failed."""
+def test_log_that_contradicts_itself(database_url: str, db: Engine, simulated: SimulatedUsers) -> None:
+    """A log that contradicts its ledger is an error; --json prints an object for refusals only."""
     with writing(db) as connection:
         connection.execute(text("DELETE FROM oo_ml.reward_ledger WHERE version = 7"))
     del simulated
@@ -130,15 +130,15 @@ def test_a_contradicted_log_is_said_so(database_url: str, db: Engine, simulated:
     assert done.err.endswith("; run `oo-ml verify` to find the difference\n")
 
 
-def test_a_database_that_is_not_migrated_is_said_so(empty_database_url: str) -> None:
-    """One line, with what to do."""
+def test_database_without_migrations(empty_database_url: str) -> None:
+    """The error says what to do."""
     done = evaluate(empty_database_url, "--target", "uniform")
     assert (done.code, done.out) == (1, "")
     assert done.err.startswith("error: The database has not been migrated")
 
 
-def test_anybodys_log_needs_no_database(tmp_path: Path) -> None:
-    """From a file or from standard input; the target is whoever p_target is of."""
+def test_log_from_a_csv_file(tmp_path: Path) -> None:
+    """--csv reads a file or standard input and needs no database; the target is the policy that p_target belongs to."""
     file = tmp_path / "log.csv"
     file.write_text(CSV)
     done = oo_ml("evaluate", "--csv", str(file), "--json")
@@ -160,8 +160,8 @@ def test_anybodys_log_needs_no_database(tmp_path: Path) -> None:
     assert modelled["dr"].keys() == ESTIMATE
 
 
-def test_a_doubtful_result_is_called_so() -> None:
-    """Where the mean weight is not 1; one decision tells nothing."""
+def test_doubtful_result() -> None:
+    """A mean weight far from 1 prints a warning, and one decision has no interval."""
     header = CSV.splitlines()[0]
     doubtful = oo_ml("evaluate", "--csv", "-", stdin=f"{header}\n" + "a,1,0.9,1\nb,0,0.9,0\n" * 100)
     assert doubtful.out.splitlines()[-2].startswith(
@@ -188,8 +188,8 @@ def test_a_doubtful_result_is_called_so() -> None:
         ),
     ],
 )
-def test_a_log_that_tells_nothing_is_one_line(csv: str, sentence: str, is_refused: bool) -> None:
-    """And with --json an object, if it could be read at all."""
+def test_useless_csv_files(csv: str, sentence: str, is_refused: bool) -> None:
+    """A file that cannot be read or evaluated is one line; with --json a refusal is an object too."""
     done = oo_ml("evaluate", "--csv", "-", "--json", stdin=csv)
     assert (done.code, done.err) == (1, f"error: {sentence}\n")
     assert done.out == (json.dumps({"refused": sentence}) + "\n" if is_refused else "")
@@ -211,14 +211,14 @@ def test_a_log_that_tells_nothing_is_one_line(csv: str, sentence: str, is_refuse
         (["--target", "uniform", "--since", "0001-01-01T00:00+01:00"], "must be a date or time in ISO 8601"),
     ],
 )
-def test_what_makes_no_sense_is_refused(words: list[str], reason: str) -> None:
-    """Before anything is connected to."""
-    done = oo_ml("evaluate", *words, OO_ML_DATABASE_URL="postgresql://nobody@127.0.0.1:1/nothing")
+def test_invalid_options(words: list[str], reason: str) -> None:
+    """Invalid options are refused with exit code 2, before any connection."""
+    done = oo_ml("evaluate", *words, OO_ML_DATABASE_URL="postgresql://u@127.0.0.1:1/d")
     assert (done.code, done.out) == (2, "")
     assert reason in done.err
 
 
-def test_each_policy_can_be_asked_for() -> None:
-    """By the name that it has everywhere."""
+def test_policies_in_the_help() -> None:
+    """The help lists every policy by its name."""
     help_ = oo_ml("evaluate", "--help").out
     assert all(policy in help_ for policy in DIMENSIONS)

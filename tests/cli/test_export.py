@@ -1,34 +1,36 @@
-"""`oo-ml export` and `oo-ml replay`, as they are typed."""
+"""`oo-ml export` and `oo-ml replay`."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from sqlalchemy import Engine
 
-from tests.commands import Done, oo_ml
+from tests.commands import Done, oo_ml, oo_ml_process
 from tests.services.sample_users import dump_export, export_user, live, parse_export, parse_without_positions
 
 REPLAYED = "feature_history 7, generations 2, policy_state 2, prompt_assignments 1, reward_ledger 10, tips 2\n"
 
 
+# A test must not fail because the machine is busy.
+PATIENT: dict[str, Any] = {
+    "OO_ML_DATABASE_CONNECT_TIMEOUT": 20,
+    "OO_ML_REQUEST_TIMEOUT": 20,
+    "OO_ML_STATEMENT_TIMEOUT": 20,
+}
+
+
 def on(database_url: str, *words: str, stdin: str = "") -> Done:
-    """Run a command on a database, with timeouts that a busy machine does not exceed."""
-    return oo_ml(
-        *words,
-        stdin=stdin,
-        OO_ML_DATABASE_URL=database_url,
-        OO_ML_DATABASE_CONNECT_TIMEOUT=20,
-        OO_ML_REQUEST_TIMEOUT=20,
-        OO_ML_STATEMENT_TIMEOUT=20,
-    )
+    """Run a command on a database."""
+    return oo_ml(*words, stdin=stdin, OO_ML_DATABASE_URL=database_url, **PATIENT)
 
 
 def test_pipe(db: Engine, other_db: Engine, database_url: str, other_database_url: str) -> None:
     """A user moves from standard output to standard input; the second replay changes nothing."""
     live(db)
-    done = on(database_url, "export", "--user", "ada")
+    done = oo_ml_process("export", "--user", "ada", OO_ML_DATABASE_URL=database_url, **PATIENT)
     assert (done.code, done.err) == (0, "")
-    moved = on(other_database_url, "replay", "-", stdin=done.out)
+    moved = oo_ml_process("replay", "-", stdin=done.out, OO_ML_DATABASE_URL=other_database_url, **PATIENT)
     assert moved == Done(0, f"replayed: {REPLAYED}", "")
     assert parse_without_positions(export_user(other_db, "ada")) == parse_without_positions(done.out.encode()) | {
         "exported_at": "2026-11-23T12:00:00.000000Z"

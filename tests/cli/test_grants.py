@@ -1,4 +1,4 @@
-"""`oo-ml db grant-service` and `grant-analyst`: what a role may do then, and what it may not."""
+"""`oo-ml db grant-service` and `grant-analyst`: the rights that they grant, and no others."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -54,8 +54,8 @@ def grant(kind: str, url: str, role: str) -> Done:
     return oo_ml("db", f"grant-{kind}", role, OO_ML_DATABASE_URL=url)
 
 
-def test_an_analyst_reads_the_reports_and_nothing_else(db: Engine, analyst_url: str) -> None:
-    """Every view, with the rows that the service's role reads there."""
+def test_rights_of_an_analyst(db: Engine, analyst_url: str) -> None:
+    """An analyst reads every view of the reports, with the rows the service sees there, and nothing else."""
     SimulatedUsers(db, 3, now=NOW).act(40)
     with psycopg.connect(analyst_url, autocommit=True) as analyst:
         for view in VIEWS:
@@ -69,8 +69,8 @@ def test_an_analyst_reads_the_reports_and_nothing_else(db: Engine, analyst_url: 
                 analyst.execute(statement.encode())
 
 
-def test_the_service_writes_rows_and_changes_no_table(service_url: str) -> None:
-    """It reads the version of the schema, and makes months by a function that the owner has made."""
+def test_rights_of_the_service(service_url: str) -> None:
+    """The service makes months through a function of the owner, and may not change tables or the revision."""
     with psycopg.connect(service_url, autocommit=True) as service:
         assert service.execute("SELECT version_num FROM oo_ml.alembic_version").fetchone() == (migrate.head(),)
         made = service.execute("SELECT oo_ml.create_feature_history_months('2031-05-01Z', 1)").fetchall()
@@ -87,10 +87,8 @@ def test_the_service_writes_rows_and_changes_no_table(service_url: str) -> None:
         ("analyst", "SELECT FROM analytics.tip_scores", "The role may read schema analytics\n"),
     ],
 )
-def test_a_role_that_does_not_exist_is_made(
-    database_url: str, newcomer: str, kind: str, works: str, sentence: str
-) -> None:
-    """Without a password, which the command says; a second time it is there already."""
+def test_new_role(database_url: str, newcomer: str, kind: str, works: str, sentence: str) -> None:
+    """A role that does not exist is created without a password, and the command says so."""
     made = f'Created "{newcomer}". It has no password yet: \\password "{newcomer}" in psql sets one\n'
     assert grant(kind, database_url, newcomer) == Done(0, made + sentence, "")
     assert grant(kind, database_url, newcomer) == Done(0, sentence, "")
@@ -98,10 +96,10 @@ def test_a_role_that_does_not_exist_is_made(
         role.execute(works.encode())
 
 
-def test_what_later_migrations_make_is_granted_too(
+def test_objects_of_later_migrations(
     postgresql: psycopg.Connection[Any], database_url: str, service_url: str, analyst_url: str
 ) -> None:
-    """After an upgrade no command has to be run again."""
+    """Objects that the owner creates later are granted without running the command again."""
     with psycopg.connect(as_role(database_url, MIGRATOR), autocommit=True) as owner:
         owner.execute("CREATE TABLE oo_ml.later (n serial)")
         owner.execute("CREATE VIEW analytics.later AS SELECT n FROM oo_ml.later")
@@ -115,15 +113,15 @@ def test_what_later_migrations_make_is_granted_too(
     assert postgresql.execute("SELECT count(*) FROM oo_ml.later").fetchone() == (1,)
 
 
-def test_only_the_owner_grants(service_url: str, newcomer: str) -> None:
-    """PostgreSQL would only warn, and grant nothing."""
+def test_grant_by_another_role(service_url: str, newcomer: str) -> None:
+    """A role that does not own the tables is refused; PostgreSQL would only warn and grant nothing."""
     assert grant("analyst", service_url, newcomer) == Done(
         1, "", 'error: "service" does not own the tables: run this as "migrator"\n'
     )
 
 
-def test_an_owner_who_may_not_make_roles_is_told_how(database_url: str, newcomer: str) -> None:
-    """With the statement for an administrator."""
+def test_new_role_by_an_owner_without_createrole(database_url: str, newcomer: str) -> None:
+    """If the owner may not create roles, the error has the statement for an administrator."""
     assert grant("analyst", as_role(database_url, MIGRATOR), newcomer) == Done(
         1,
         "",
@@ -132,29 +130,29 @@ def test_an_owner_who_may_not_make_roles_is_told_how(database_url: str, newcomer
 
 
 @pytest.mark.parametrize("kind", ["service", "analyst"])
-def test_before_the_first_migration_there_is_nothing_to_grant(empty_database_url: str, kind: str) -> None:
-    """The sentence says what to run first."""
+def test_database_without_migrations(empty_database_url: str, kind: str) -> None:
+    """The error says what to do."""
     done = grant(kind, empty_database_url, SERVICE)
     assert done == Done(1, "", "error: The database has not been migrated to this release: run `oo-ml db upgrade`\n")
 
 
 @pytest.mark.parametrize("name", ["", "a\x1bb", "x" * 64])
-def test_a_name_that_no_role_can_have_is_refused(database_url: str, name: str) -> None:
-    """PostgreSQL would cut a long one, and another role might have that name."""
+def test_invalid_role_names(database_url: str, name: str) -> None:
+    """A name that no role can have is refused; PostgreSQL would truncate a long one to another role's name."""
     done = grant("analyst", database_url, name)
     assert done.code != 0
     assert "role" in done.err
 
 
-def test_everybody_is_no_role(database_url: str) -> None:
-    """PUBLIC would mean every role of the server."""
+def test_public(database_url: str) -> None:
+    """PUBLIC, which means every role of the server, is refused."""
     done = grant("analyst", database_url, "public")
     assert (done.code, done.out) == (1, "")
     assert done.err.startswith("error: PostgreSQL refused: 42939 ")
 
 
-def test_another_database_is_not_touched(database_url: str, empty_database_url: str) -> None:
-    """Rights are to this database's schemas."""
+def test_other_databases(database_url: str, empty_database_url: str) -> None:
+    """Rights are granted in the named database only."""
     assert make_settings()
     assert grant("analyst", database_url, "analyst").code == 0
     with psycopg.connect(as_role(empty_database_url, "analyst")) as analyst:

@@ -1,4 +1,4 @@
-"""`oo-ml --help`, `version`, `settings` and a wrong command: what they print, and what they don't import."""
+"""`oo-ml --help`, `version` and a wrong command: their output and their imports."""
 
 import subprocess
 import sys

@@ -1,4 +1,4 @@
-"""`oo-ml import-state`, as it is typed."""
+"""`oo-ml import-state`."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""OO_ML_LOG_LEVEL holds for every command; logs go to standard error, results to standard output."""
+"""Logs of commands: OO_ML_LOG_LEVEL holds for each, and they go to standard error."""
 
 import json
 from pathlib import Path
@@ -11,7 +11,7 @@ from oo_ml.cli.main import LazyCommand
 from tests.commands import Done, oo_ml
 from tests.files.test_export_document import build_export
 
-NOBODY = "postgresql://nobody@127.0.0.1:1/nothing"
+UNREACHABLE = "postgresql://u@127.0.0.1:1/d"
 WARNING = "WARNING oo_ml.execution.retry: database_unavailable: "
 LINE = "error: The database can't be reached"
 # Those that run a transaction of their own; each warns of a database that is away.
@@ -50,11 +50,11 @@ def files(tmp_path: Path) -> Path:
 def run(command: str, files: Path, **variables: Any) -> Done:  # noqa: ANN401
     """Run a command on a database that is away."""
     words = [str(files / word) if (files / word).exists() else word for word in COMMANDS[command]]
-    return oo_ml(*command.split(), *words, OO_ML_DATABASE_URL=NOBODY, **variables)
+    return oo_ml(*command.split(), *words, OO_ML_DATABASE_URL=UNREACHABLE, **variables)
 
 
-def test_every_command_is_here() -> None:
-    """A new one has to obey the setting too."""
+def test_commands_of_this_module() -> None:
+    """This module tests every command that logs, so that a new one follows OO_ML_LOG_LEVEL too."""
     names: set[str] = set()
     for listed in ALL:
         command = listed.load() if isinstance(listed, LazyCommand) else listed
@@ -63,8 +63,8 @@ def test_every_command_is_here() -> None:
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_a_command_logs_from_the_level_that_is_set(files: Path, command: str) -> None:
-    """Only the level decides whether a warning is on standard error; the last line is the outcome."""
+def test_log_level(files: Path, command: str) -> None:
+    """OO_ML_LOG_LEVEL decides whether a warning is on standard error; the last line is the outcome."""
     warns = command in QUIET
     done = run(command, files, OO_ML_LOG_LEVEL="debug" if warns else "error")
     assert (done.code, done.err.splitlines()[-1]) == (1, LINE)
@@ -74,8 +74,8 @@ def test_a_command_logs_from_the_level_that_is_set(files: Path, command: str) ->
 
 @pytest.mark.parametrize(("command", "warns"), [("prompts list", False), ("upkeep", True)])
 @pytest.mark.parametrize("unset", [None, ""], ids=["unset", "empty"])
-def test_a_failure_is_one_line_unless_more_is_wanted(files: Path, command: str, warns: bool, unset: str | None) -> None:
-    """Only commands that do many things one after the other warn of each of them."""
+def test_default_log_level(files: Path, command: str, warns: bool, unset: str | None) -> None:
+    """Without OO_ML_LOG_LEVEL a failure is one line, except in commands that carry out several tasks."""
     done = run(command, files, OO_ML_LOG_LEVEL=unset)
     assert (done.code, done.err.splitlines()[-1]) == (1, LINE)
     assert (WARNING in done.err) == warns

@@ -1,4 +1,4 @@
-"""`oo-ml prompts`: publish, list, show, weigh, retire; and one line for whatever can't be done."""
+"""`oo-ml prompts`."""
 
 from pathlib import Path
 
@@ -25,8 +25,8 @@ def user(tmp_path: Path) -> Path:
     return file
 
 
-def test_a_version_is_published_shown_and_retired(database_url: str, system: Path, user: Path) -> None:
-    """Its text comes back as it was; retired it stays readable, and retiring it again changes nothing."""
+def test_life_of_a_version(database_url: str, system: Path, user: Path) -> None:
+    """A published version has its text unchanged, is readable after it is retired, and can be retired again."""
     published = prompts(database_url, "publish", "v9", *files(system, user), "--description", "Terse")
     assert published == Done(0, "Published v9\n", "")
     shown = prompts(database_url, "show", "v9").out
@@ -58,8 +58,8 @@ def shares(url: str, **settings: str) -> list[tuple[str, str]]:
     return [(weight, share) for _, _, weight, share, *_ in listed(url, **settings)]
 
 
-def test_a_weight_is_a_share_of_the_traffic(database_url: str, db: Engine) -> None:
-    """The list shows both; retired, a version has no share; with nobody's weight the default has it all."""
+def test_weights(database_url: str, db: Engine) -> None:
+    """The list has weights and shares; a retired version has no share; if all weights are 0, the default has 100 %."""
     assert shares(database_url) == [("0", "100.0%"), ("0", "0.0%"), ("0", "0.0%")]
     assert prompts(database_url, "weight", "v2-mentor", "0.3") == Done(
         0, "v2-mentor has the weight 0.3: 100.0% of the calls that name no version\n", ""
@@ -77,8 +77,8 @@ def test_a_weight_is_a_share_of_the_traffic(database_url: str, db: Engine) -> No
     assert shares(database_url) == [("2", "0.0%"), ("0.3", "100.0%"), ("0", "0.0%")]
 
 
-def test_the_list_tells_what_the_settings_make_of_the_weights(database_url: str) -> None:
-    """TIP_PROMPT_VERSION says more than they do; by rewards, of which there are none, all are about alike."""
+def test_shares_with_tip_prompt_version(database_url: str) -> None:
+    """TIP_PROMPT_VERSION overrides weights; auto without rewards gives about equal shares."""
     prompts(database_url, "weight", "v2-mentor", "1")
     weights = ("0", "1", "0")
     for configured, expected in [
@@ -94,23 +94,23 @@ def test_the_list_tells_what_the_settings_make_of_the_weights(database_url: str)
 @pytest.mark.parametrize(
     ("version", "message"), [("v9", "Unknown prompt_version: v9"), ("v1", "Retired prompt_version: v1")]
 )
-def test_only_a_version_in_use_has_a_weight(database_url: str, db: Engine, version: str, message: str) -> None:
-    """One line, exit code 1, and nothing is changed."""
+def test_weight_of_a_retired_or_unknown_version(database_url: str, db: Engine, version: str, message: str) -> None:
+    """A retired or unknown version gets no weight: one line, exit code 1, and nothing changes."""
     prompts(database_url, "retire", "v1")
     assert prompts(database_url, "weight", version, "1") == Done(1, "", f"error: {message}\n")
     assert scalar(db, "SELECT max(weight) FROM oo_ml.prompt_versions") == 0
 
 
 @pytest.mark.parametrize("weight", ["-1", "nan", "inf", "-inf", "1e999"])
-def test_a_weight_is_a_finite_number(weight: str) -> None:
-    """Told so at the door, without a database."""
+def test_invalid_weights(weight: str) -> None:
+    """A weight below 0 or not finite is refused with exit code 2, before any connection."""
     done = oo_ml("prompts", "weight", "v1", weight)
     assert done.code == 2
     assert "must be a finite number, 0 or more" in done.err
 
 
-def test_no_version_can_be_called_auto(database_url: str, system: Path, user: Path) -> None:
-    """And where it means what it means it stands alone."""
+def test_reserved_name(database_url: str, system: Path, user: Path) -> None:
+    """No version can be named auto, and in TIP_PROMPT_VERSION auto stands alone."""
     assert prompts(database_url, "publish", "auto", *files(system, user)) == Done(
         1, "", "error: No prompt version can be called auto: TIP_PROMPT_VERSION=auto means all of them\n"
     )
@@ -119,8 +119,8 @@ def test_no_version_can_be_called_auto(database_url: str, system: Path, user: Pa
     )
 
 
-def test_what_is_published_is_not_published_again(database_url: str, db: Engine, system: Path, user: Path) -> None:
-    """The text that was there stays."""
+def test_published_name(database_url: str, db: Engine, system: Path, user: Path) -> None:
+    """A published version is never replaced."""
     text_of_v1 = "SELECT md5(prompt_versions::text) FROM oo_ml.prompt_versions WHERE version = 'v1'"
     before = scalar(db, text_of_v1)
     assert prompts(database_url, "publish", "v1", *files(system, user)) == Done(
@@ -130,10 +130,8 @@ def test_what_is_published_is_not_published_again(database_url: str, db: Engine,
 
 
 @pytest.mark.parametrize("template", ["", "{% for task in tasks %}", "{{ secret }}"])
-def test_a_template_that_does_not_render_is_refused(
-    database_url: str, db: Engine, system: Path, user: Path, template: str
-) -> None:
-    """When it is published, not when it is used: one line says which of the two and why."""
+def test_invalid_template(database_url: str, db: Engine, system: Path, user: Path, template: str) -> None:
+    """A template that can't be rendered is refused when it is published: one line says which and why."""
     user.write_text(template, "utf-8")
     done = prompts(database_url, "publish", "v9", *files(system, user))
     assert (done.code, done.out, len(done.err.splitlines())) == (1, "", 1)
@@ -141,21 +139,21 @@ def test_a_template_that_does_not_render_is_refused(
     assert scalar(db, "SELECT count(*) FROM oo_ml.prompt_versions WHERE version = 'v9'") == 0
 
 
-def test_a_file_that_is_no_text_is_refused(database_url: str, system: Path, user: Path) -> None:
-    """One line names the file."""
+def test_template_not_in_utf_8(database_url: str, system: Path, user: Path) -> None:
+    """A file that is not UTF-8 is one line that names it."""
     user.write_bytes(b"\xff\xfe")
     done = prompts(database_url, "publish", "v9", *files(system, user))
     assert done == Done(1, "", f"error: {user} is not UTF-8\n")
 
 
 @pytest.mark.parametrize("command", ["show", "retire"])
-def test_an_unknown_version_is_an_error(database_url: str, command: str) -> None:
-    """One line, exit code 1."""
+def test_unknown_version(database_url: str, command: str) -> None:
+    """An unknown version is one line and exit code 1."""
     assert prompts(database_url, command, "v9") == Done(1, "", "error: Unknown prompt_version: v9\n")
 
 
-def test_a_database_without_the_schema_says_what_to_do(empty_database_url: str) -> None:
-    """One line, and no log of how that was found out."""
+def test_database_without_migrations(empty_database_url: str) -> None:
+    """The error is one line that says what to do, without logs."""
     assert prompts(empty_database_url, "list") == Done(
         1, "", "error: The database has not been migrated to this release: run `oo-ml db upgrade`\n"
     )
@@ -172,8 +170,8 @@ def prompts(url: str, *words: str) -> Done:
 
 
 @pytest.mark.parametrize("command", ["show", "retire"])
-def test_a_name_that_is_no_text_is_refused_at_the_door(command: str) -> None:
-    """Bytes that are no UTF-8, and lines: told so, without a database and without a traceback."""
+def test_invalid_names(command: str) -> None:
+    """A name that is not UTF-8 or has several lines is refused with exit code 2, before any connection."""
     for name in ("\udcff", "two\nlines"):
         done = oo_ml("prompts", command, name)
         assert done.code == 2

@@ -1,4 +1,4 @@
-"""`oo-ml serve`: from an empty home to an answer, and an orderly end whatever ends it."""
+"""`oo-ml serve`: start, signals, and the private PostgreSQL."""
 
 import os
 import signal
@@ -12,14 +12,14 @@ import psycopg
 import pytest
 
 from tests import calls
-from tests.commands import oo_ml, processes_in, served, start
+from tests.commands import oo_ml, oo_ml_process, processes_in, served, start
 from tests.embedded_postgres.processes import kill_server, pid
 from tests.waiting import PATIENCE, until
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP], ids=lambda number: number.name)
-def test_with_nothing_set_it_brings_its_own_database(home: Path, tmp_path: Path, number: signal.Signals) -> None:
-    """An empty home: one line says where the data is, the schema is there, and a signal leaves nothing running."""
+def test_private_database(home: Path, tmp_path: Path, number: signal.Signals) -> None:
+    """Without settings, a private PostgreSQL in the home is started, migrated, and stopped on a signal."""
     data = home / ".local/share/oo-ml"
     with served(tmp_path / "log", HOME=home) as service:
         assert service.client.get("/health").json() == {"ok": True}
@@ -34,21 +34,21 @@ def test_with_nothing_set_it_brings_its_own_database(home: Path, tmp_path: Path,
     assert processes_in(data) == set()
 
 
-def test_commands_join_the_server_of_a_running_service(home: Path, tmp_path: Path) -> None:
-    """They see its database and leave its server to it; without a service they start one and stop it again."""
-    assert oo_ml("db", "current", OO_ML_DATA_DIR=home).out.startswith("empty (")
+def test_commands_beside_a_service(home: Path, tmp_path: Path) -> None:
+    """Commands use the running server and leave it running; without a service they start one and stop it again."""
+    assert oo_ml_process("db", "current", OO_ML_DATA_DIR=home).out.startswith("empty (")
     assert processes_in(home) == set()
     with served(tmp_path / "log", OO_ML_DATA_DIR=home) as service:
         server = pid(home)
-        listing = oo_ml("prompts", "list", OO_ML_DATA_DIR=home)
+        listing = oo_ml_process("prompts", "list", OO_ML_DATA_DIR=home)
         assert (listing.code, listing.err) == (0, "")
         assert "v2-mentor" in listing.out
         assert pid(home) == server
         assert service.client.post("/score", json=calls.score()).status_code == 200
 
 
-def test_a_kill_loses_nothing_that_was_answered(home: Path, tmp_path: Path) -> None:
-    """After kill -9 the next service joins the server that was left; if that is killed too, the data is recovered."""
+def test_sigkill(home: Path, tmp_path: Path) -> None:
+    """After SIGKILL the next service uses the server that was left, or recovers its data if it was killed too."""
     with served(tmp_path / "first", OO_ML_DATA_DIR=home) as service:
         service.client.post("/score", json=calls.score())
         service.stop(signal.SIGKILL)
@@ -66,11 +66,11 @@ def test_a_kill_loses_nothing_that_was_answered(home: Path, tmp_path: Path) -> N
     assert processes_in(home) == set()
 
 
-def test_a_port_in_use_is_an_error_that_leaves_nothing_running(home: Path) -> None:
-    """One line names the address, the exit code is 1, and PostgreSQL is stopped."""
+def test_port_in_use(home: Path) -> None:
+    """A port in use is one line with the address and exit code 1, and PostgreSQL is stopped."""
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = str(taken.getsockname()[1])
-        done = oo_ml("serve", "--port", port, OO_ML_DATA_DIR=home)
+        done = oo_ml_process("serve", "--port", port, OO_ML_DATA_DIR=home)
     assert done.code == 1
     assert done.err.splitlines()[-1] == f"error: The service can't listen on 127.0.0.1, port {port}; see the log"
     assert "address already in use" in done.err
@@ -83,12 +83,11 @@ def test_a_port_in_use_is_an_error_that_leaves_nothing_running(home: Path) -> No
     [
         ("LITELLM_URL", "nonsense"),
         ("LITELLM_MASTER_KEY", "sésame"),
-        ("OO_ML_DATABASE_URL", "mysql://u:sesame@h/d"),
         ("OO_ML_EPSILON", "sesame"),
     ],
 )
-def test_a_setting_that_makes_no_sense_is_one_line(home: Path, variable: str, value: str) -> None:
-    """It names the setting and not the value, and nothing has been started."""
+def test_invalid_settings(home: Path, variable: str, value: str) -> None:
+    """An invalid setting is one line with its name and without its value, before anything is started."""
     variables: dict[str, Any] = {"OO_ML_DATA_DIR": home, variable: value}
     done = oo_ml("serve", "--port", "0", **variables)
     assert list(home.iterdir()) == []
@@ -98,10 +97,10 @@ def test_a_setting_that_makes_no_sense_is_one_line(home: Path, variable: str, va
     assert value not in line
 
 
-def test_a_server_that_was_named_is_never_migrated_unasked(
+def test_named_database_without_migrations(
     empty_postgresql: psycopg.Connection[Any], empty_database_url: str, tmp_path: Path
 ) -> None:
-    """It says what to do, answers 503 and leaves the database as empty as it was."""
+    """A database that is named is never migrated: calls are a 503, and the log says what to do."""
     with served(tmp_path / "log", OO_ML_DATABASE_URL=empty_database_url) as service:
         answer = service.client.post("/score", json=calls.score())
         assert (answer.status_code, answer.json()["code"]) == (503, "schema_not_ready")
@@ -112,8 +111,8 @@ def test_a_server_that_was_named_is_never_migrated_unasked(
     assert tables == (0,)
 
 
-def test_a_database_that_is_away_is_no_reason_to_end(tmp_path: Path) -> None:
-    """The service starts, says so, and answers 503 until the database is back."""
+def test_unreachable_database(tmp_path: Path) -> None:
+    """Without its database the service starts and answers 503."""
     with served(tmp_path / "log", OO_ML_DATABASE_URL=f"postgresql://u@/d?host={tmp_path}") as service:
         answer = service.client.post("/score", json=calls.score())
         assert (answer.status_code, answer.json()["code"]) == (503, "database_unavailable")
@@ -121,8 +120,8 @@ def test_a_database_that_is_away_is_no_reason_to_end(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=lambda number: number.name)
-def test_a_signal_while_it_starts_leaves_nothing_running(home: Path, number: signal.Signals) -> None:
-    """However early: there is a server only if there is a service."""
+def test_signal_during_start(home: Path, number: signal.Signals) -> None:
+    """A signal during the start leaves no process behind."""
     process = start("serve", "--port", "0", OO_ML_DATA_DIR=home)
     until(lambda: processes_in(home) != set())
     process.send_signal(number)
@@ -130,8 +129,8 @@ def test_a_signal_while_it_starts_leaves_nothing_running(home: Path, number: sig
     until(lambda: processes_in(home) == set())
 
 
-def test_several_processes_serve_together_and_one_that_dies_is_replaced(home: Path, tmp_path: Path) -> None:
-    """Each has the same address; a kill -9 of one costs no call that comes afterwards, and a signal ends them all."""
+def test_several_processes(home: Path, tmp_path: Path) -> None:
+    """Processes share one address; a killed process is replaced and costs no later call; a signal ends all of them."""
     with served(tmp_path / "log", OO_ML_DATA_DIR=home, OO_ML_PROCESSES=2) as service:
         until(lambda: service.log.read_text("utf-8").count("Application startup complete") == 2)
         [first, second] = workers(service.process.pid)
@@ -158,9 +157,11 @@ def workers(parent: int) -> list[int]:
     return sorted(found)
 
 
-def test_several_processes_refuse_what_one_refuses() -> None:
-    """A database address that makes no sense ends the first process, before it starts any other."""
-    done = oo_ml("serve", "--port", "0", OO_ML_DATABASE_URL="mysql://u:sesame@h/d", OO_ML_PROCESSES=2)
-    assert done.code == 1
+@pytest.mark.parametrize("processes", [1, 2])
+def test_invalid_database_url(processes: int) -> None:
+    """An invalid OO_ML_DATABASE_URL ends the command before it starts any process."""
+    done = oo_ml_process("serve", "--port", "0", OO_ML_DATABASE_URL="mysql://u:sesame@h/d", OO_ML_PROCESSES=processes)
+    assert (done.code, done.out) == (1, "")
     [line] = done.err.splitlines()
     assert line.startswith("error: OO_ML_DATABASE_URL")
+    assert "sesame" not in line

@@ -1,4 +1,4 @@
-"""`oo-ml settings`: everything is shown but the secrets, and nonsense is refused by name."""
+"""`oo-ml settings`, and errors in settings."""
 
 from typing import Any
 
@@ -10,8 +10,8 @@ from tests.commands import Done, oo_ml
 NESTING = "OO_ML_LANE_LOCK_TIMEOUT <= OO_ML_LOCK_TIMEOUT <= OO_ML_STATEMENT_TIMEOUT <= OO_ML_REQUEST_TIMEOUT must hold"
 
 
-def test_every_setting_is_printed_and_no_secret() -> None:
-    """Value and meaning of each, whole names even where the table is narrow."""
+def test_printed_settings() -> None:
+    """Every setting is printed with its value and its whole name, and secrets are hidden."""
     done = oo_ml(
         "settings",
         COLUMNS=80,
@@ -41,14 +41,14 @@ def test_every_setting_is_printed_and_no_secret() -> None:
         ({"OO_ML_LANE_LOCK_TIMEOUT": "1.2"}, NESTING),
     ],
 )
-def test_nonsense_is_refused_by_name(variables: dict[str, str], line: str) -> None:
-    """One line with the variable and the reason; the value may be a secret that went astray."""
+def test_invalid_settings(variables: dict[str, str], line: str) -> None:
+    """An invalid setting is one line with its name and the reason, without its value."""
     assert oo_ml("settings", **variables) == Done(1, "", f"error: {line}\n")
 
 
 @pytest.mark.parametrize("url", ["mysql://u:sesame@db/d", "postgresql://u:sesame@db:port/d"])
-def test_an_address_that_is_none_is_refused_without_showing_it(url: str) -> None:
-    """Passwords stand in addresses."""
+def test_invalid_database_url(url: str) -> None:
+    """An invalid OO_ML_DATABASE_URL is one line that does not show it, because it may contain a password."""
     done = oo_ml("db", "current", OO_ML_DATABASE_URL=url)
     assert done.code == 1
     assert len(done.err.splitlines()) == 1
@@ -57,7 +57,7 @@ def test_an_address_that_is_none_is_refused_without_showing_it(url: str) -> None
 
 
 @pytest.mark.parametrize("variable", ["OO_ML_DATABASE_WORKERS", "OO_ML_LANES", "OO_ML_LANE_BATCH", "OO_ML_LANE_QUEUE"])
-def test_settings_of_a_service_are_checked_before_it_starts(variable: str) -> None:
-    """It never gets as far as a database."""
+def test_invalid_settings_of_serve(variable: str) -> None:
+    """`serve` validates its settings before it connects to a database."""
     variables: dict[str, Any] = {variable: 0}
     assert oo_ml("serve", **variables) == Done(1, "", f"error: {variable}: Input should be greater than 0\n")

@@ -1,4 +1,4 @@
-"""`oo-ml upkeep`: what it says, and when it fails."""
+"""`oo-ml upkeep`."""
 
 import subprocess
 from datetime import UTC, datetime
@@ -25,7 +25,7 @@ ALARM = "run `oo-ml db grant-service` for this role, or `oo-ml upkeep` as the ow
 
 @pytest.fixture
 def decided(db: Engine) -> None:
-    """Twelve hundred decisions of thirty people."""
+    """Make 1,200 decisions for thirty users."""
     candidate = Candidate("t1", "todoist", Task(is_overdue=False, task_age_days=0, priority=4))
     commands = [
         DecideCommand(f"user {number % 30}", LINUCB, uuid7(NOW, number), NOW, Moment(9, 2), [candidate])
@@ -55,23 +55,23 @@ def upkeep(
 
 
 def run(db: Engine, statement: str) -> None:
-    """Do something to the tables."""
+    """Run a statement as a superuser."""
     tamper(db, statement)
 
 
 def month(later: int) -> str:
-    """The table of a month."""
+    """Return the name of a month's partition."""
     return f"feature_history_{month_of(NOW, later):%Y_%m}"
 
 
-def test_nothing_to_do_is_nothing_said(database_url: str) -> None:
-    """Defaults are off, and every month is there."""
+def test_nothing_to_do(database_url: str) -> None:
+    """With default settings and all partitions present, nothing is printed."""
     assert upkeep(database_url) == Done(0, "", "")
 
 
 @pytest.mark.usefixtures("decided")
-def test_it_says_what_it_did(database_url: str, db: Engine) -> None:
-    """A line a month, and the number of default rewards; the second time there is nothing left."""
+def test_output(database_url: str, db: Engine) -> None:
+    """Each partition made or detached and the number of default rewards are printed; a second run finds none left."""
     run(db, f"DROP TABLE oo_ml.{month(3)}")
     run(db, "SELECT oo_ml.create_feature_history_months('2001-05-01Z', 1)")
     said = f"made {month(3)}\ndetached feature_history_2001_05\ndefault rewards given: 1200\n"
@@ -83,8 +83,8 @@ def test_it_says_what_it_did(database_url: str, db: Engine) -> None:
 
 
 @pytest.mark.usefixtures("decided")
-def test_two_at_once_give_each_once(database_url: str, db: Engine) -> None:
-    """Whichever finds the other at it stops and says so; nothing is left, and nothing counts twice."""
+def test_two_processes(database_url: str, db: Engine) -> None:
+    """Two processes at once give each default reward once, and both succeed."""
     processes = [start("upkeep", OO_ML_DATABASE_URL=database_url, OO_ML_REWARD_WAIT=0.001) for _ in range(2)]
     said = [process.communicate(timeout=PATIENCE) for process in processes]
     assert [(process.returncode, err) for process, (_, err) in zip(processes, said, strict=True)] == [(0, "")] * 2
@@ -94,8 +94,8 @@ def test_two_at_once_give_each_once(database_url: str, db: Engine) -> None:
     assert scalar(db, "SELECT sum(reward_count)::integer FROM oo_ml.policy_state") == 1200
 
 
-def test_another_one_at_it_is_no_failure(database_url: str, db: Engine) -> None:
-    """It goes on without this one."""
+def test_default_rewards_by_another_process(database_url: str, db: Engine) -> None:
+    """If another process is giving default rewards, the command says so and succeeds."""
     with writing(db) as other:
         other.execute(text("SELECT FROM oo_ml.upkeep WHERE task = 'default-rewards' FOR UPDATE"))
         done = upkeep(database_url, wait=60)
@@ -103,8 +103,8 @@ def test_another_one_at_it_is_no_failure(database_url: str, db: Engine) -> None:
 
 
 @pytest.mark.usefixtures("decided")
-def test_a_role_without_the_right_to_months_does_what_it_can(service_url: str, database_url: str, db: Engine) -> None:
-    """With no month to make or detach that is all; else it fails, and says which command helps."""
+def test_role_without_the_right_to_partitions(service_url: str, database_url: str, db: Engine) -> None:
+    """Without the right to make partitions it fails only if one is missing, and names the command that helps."""
     run(db, "REVOKE EXECUTE ON ALL FUNCTIONS IN SCHEMA oo_ml FROM service")
     assert upkeep(service_url) == Done(0, "", "")
     run(db, f"DROP TABLE oo_ml.{month(3)}")
@@ -118,8 +118,8 @@ def test_a_role_without_the_right_to_months_does_what_it_can(service_url: str, d
     assert upkeep(service_url) == Done(0, f"made {month(1)}\nmade {month(3)}\n", "")
 
 
-def test_a_detach_that_is_refused_is_a_failure(database_url: str, db: Engine) -> None:
-    """Whoever reads the table for longer than OO_ML_LOCK_TIMEOUT keeps it from being detached."""
+def test_detach_of_a_table_in_use(database_url: str, db: Engine) -> None:
+    """A partition that is read for longer than OO_ML_LOCK_TIMEOUT is not detached, and the command fails."""
     run(db, "SELECT oo_ml.create_feature_history_months('2001-05-01Z', 1)")
     with db.connect() as reader:
         reader.execute(text("SELECT FROM oo_ml.feature_history"))
@@ -132,8 +132,8 @@ def test_a_detach_that_is_refused_is_a_failure(database_url: str, db: Engine) ->
     assert upkeep(database_url, retention=6) == Done(0, "detached feature_history_2001_05\n", "")
 
 
-def test_it_waits_for_a_table_as_long_as_it_may(database_url: str, db: Engine) -> None:
-    """Unlike the service, which gives up at once."""
+def test_wait_for_a_table_in_use(database_url: str, db: Engine) -> None:
+    """The command waits up to OO_ML_LOCK_TIMEOUT for a table in use; the service would give up at once."""
     run(db, "SELECT oo_ml.create_feature_history_months('2001-05-01Z', 1)")
     patient = {"OO_ML_LOCK_TIMEOUT": PATIENCE, "OO_ML_STATEMENT_TIMEOUT": PATIENCE, "OO_ML_REQUEST_TIMEOUT": PATIENCE}
     with db.connect() as reader:
@@ -147,8 +147,8 @@ def test_it_waits_for_a_table_as_long_as_it_may(database_url: str, db: Engine) -
     assert process.returncode == 0
 
 
-def test_too_many_decisions_without_a_month_are_a_failure(database_url: str, db: Engine) -> None:
-    """They are not moved beside a service at work; `oo-ml db upgrade` moves them."""
+def test_crowded_default_partition(database_url: str, db: Engine) -> None:
+    """Too many decisions in the default partition are left to `oo-ml db upgrade`, and the command fails."""
     run(db, f"DROP TABLE oo_ml.{month(3)}")
     first = uuid7(month_of(NOW, 3)).hex
     run(
@@ -173,8 +173,8 @@ def test_too_many_decisions_without_a_month_are_a_failure(database_url: str, db:
 
 
 @pytest.mark.usefixtures("decided")
-def test_a_default_that_can_not_be_given_is_a_failure(database_url: str, db: Engine) -> None:
-    """All the others are given."""
+def test_failed_default_reward(database_url: str, db: Engine) -> None:
+    """A decision that can't be given its default reward is an error; all others get theirs."""
     broken = scalar(db, "SELECT decision_id::text FROM oo_ml.feature_history ORDER BY decision_id OFFSET 700 LIMIT 1")
     run(db, f"UPDATE oo_ml.feature_history SET x = '{{1,2}}' WHERE decision_id = '{broken}'")  # noqa: S608 - an id
     done = upkeep(database_url, wait=0.001)
@@ -183,19 +183,19 @@ def test_a_default_that_can_not_be_given_is_a_failure(database_url: str, db: Eng
     assert done.err.splitlines()[-1] == "error: default rewards that could not be given, see above: 1"
 
 
-def test_a_server_that_is_away_is_one_line(tmp_path: Path) -> None:
-    """As with every other command."""
+def test_unreachable_server(tmp_path: Path) -> None:
+    """The last line of an unreachable server is the error."""
     done = upkeep(f"postgresql://u@/d?host={tmp_path}")
     assert (done.code, done.out, done.err.splitlines()[-1]) == (1, "", "error: The database can't be reached")
 
 
-def test_a_database_that_was_not_migrated_is_one_line(empty_database_url: str) -> None:
-    """It says what to run first."""
+def test_database_without_migrations(empty_database_url: str) -> None:
+    """The error says what to do."""
     done = upkeep(empty_database_url)
     assert (done.code, done.out) == (1, "")
     assert done.err.splitlines()[-1].startswith("error: The database has not been migrated to this release")
 
 
-def test_the_private_postgresql_is_looked_after_too(home: Path) -> None:
-    """It is started for it, if it does not run."""
+def test_private_database(home: Path) -> None:
+    """Without OO_ML_DATABASE_URL the command starts the private PostgreSQL."""
     assert oo_ml("upkeep", OO_ML_DATA_DIR=home / "data") == Done(0, "", "")

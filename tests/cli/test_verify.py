@@ -1,4 +1,4 @@
-"""`oo-ml verify`, as it is typed."""
+"""`oo-ml verify`."""
 
 import signal
 import subprocess
@@ -37,22 +37,22 @@ def known(service: Service) -> Service:
 
 
 @pytest.mark.usefixtures("known")
-def test_without_a_difference_it_prints_what_was_compared(database_url: str) -> None:
-    """Everybody unless told otherwise; how far it has come goes to standard error."""
-    everybody = Done(0, "No difference: users 3, states 4, ledger entries 2, decisions 3\n", "Verifying: 4 of 4\n")
-    assert verify(database_url) == everybody
-    assert verify(database_url, "--all") == everybody
+def test_no_difference(database_url: str) -> None:
+    """All users are verified by default, and the totals are printed; progress goes to standard error."""
+    all_users = Done(0, "No difference: users 3, states 4, ledger entries 2, decisions 3\n", "Verifying: 4 of 4\n")
+    assert verify(database_url) == all_users
+    assert verify(database_url, "--all") == all_users
     ben = Done(0, "No difference: users 1, states 1, ledger entries 0, decisions 1\n", "Verifying: 1 of 1\n")
     assert verify(database_url, "--user", "ben") == ben
     sampled = verify(database_url, "--sample", "10")
-    assert (sampled.code, sampled.out) == (0, everybody.out)
+    assert (sampled.code, sampled.out) == (0, all_users.out)
     assert sampled.err.splitlines()[-1] == "Verifying: 4 of 4"
     assert verify(database_url, "--sample", "1").out.startswith("No difference: users 1, ")
 
 
 @pytest.mark.usefixtures("known")
-def test_the_first_difference_ends_it(database_url: str, db: Engine) -> None:
-    """Exit code 1; whose it is, and nothing that a terminal would obey."""
+def test_difference(database_url: str, db: Engine) -> None:
+    """The first difference ends the command with exit code 1; the user's id is printed without control characters."""
     with writing(db) as connection:
         connection.execute(text("UPDATE oo_ml.policy_state SET pulls = 2 WHERE user_id >= 'b'"))
     sentence = "linucb-v1, epoch 0, version 0: expected pulls = 1, found 2"
@@ -68,8 +68,8 @@ def test_the_first_difference_ends_it(database_url: str, db: Engine) -> None:
     assert verify(database_url, "--user", "ada").code == 0
 
 
-def test_somebody_never_seen_is_no_difference(database_url: str) -> None:
-    """It is said that nothing is known; an empty database is fine too."""
+def test_unknown_user(database_url: str) -> None:
+    """An unknown user and an empty database are no difference."""
     nothing = "No difference: users 0, states 0, ledger entries 0, decisions 0\n"
     assert verify(database_url, "--user", "zoe") == Done(0, f"Nothing is known of zoe\n{nothing}", "")
     assert verify(database_url) == Done(0, nothing, "")
@@ -87,23 +87,23 @@ def test_somebody_never_seen_is_no_difference(database_url: str) -> None:
         (["--user", ""], "the service accepts no such id"),
     ],
 )
-def test_what_makes_no_sense_is_refused(words: list[str], reason: str) -> None:
-    """Before anything is connected to."""
-    done = oo_ml("verify", *words, OO_ML_DATABASE_URL="postgresql://nobody@127.0.0.1:1/nothing")
+def test_invalid_options(words: list[str], reason: str) -> None:
+    """Invalid options are refused with exit code 2, before any connection."""
+    done = oo_ml("verify", *words, OO_ML_DATABASE_URL="postgresql://u@127.0.0.1:1/d")
     assert (done.code, done.out) == (2, "")
     assert reason in done.err
 
 
-def test_a_database_that_is_not_migrated_is_said_so(empty_database_url: str) -> None:
-    """One line, with what to do."""
+def test_database_without_migrations(empty_database_url: str) -> None:
+    """The error says what to do."""
     done = verify(empty_database_url)
     assert (done.code, done.out) == (1, "")
     assert done.err.startswith("error: The database has not been migrated")
 
 
 @pytest.mark.usefixtures("known")
-def test_ctrl_c_ends_it(database_url: str, db: Engine) -> None:
-    """At once, with what was compared so far, and without a traceback."""
+def test_sigint(database_url: str, db: Engine) -> None:
+    """SIGINT ends the command at once, with the totals so far and without a traceback."""
     with writing(db) as connection:
         connection.execute(text("LOCK TABLE oo_ml.feature_history IN ACCESS EXCLUSIVE MODE"))
         process = start("verify", OO_ML_DATABASE_URL=database_url, OO_ML_LOCK_TIMEOUT=30, **PATIENT)

@@ -14,9 +14,9 @@ from sqlalchemy import Connection, Engine, event, text
 from oo_ml.domain.policies import LINUCB
 from oo_ml.errors import DatabaseTimeoutError, DatabaseUnavailableError, RowLockedError, UnexpectedError
 from oo_ml.execution.lanes import Lanes
-from oo_ml.storage import states
+from oo_ml.storage import policy_state
+from oo_ml.storage.policy_state import StateKey
 from oo_ml.storage.postgres.sessions import Writing
-from oo_ml.storage.states import StateKey
 from tests import calls
 from tests.conftest import Serve
 from tests.execution.notes import (
@@ -48,7 +48,7 @@ pytestmark = pytest.mark.usefixtures("paper")
 
 def lock_rows(connection: Writing, commands: Sequence[Note]) -> None:
     """Lock the row of each user, as the services do."""
-    states.lock_or_create_states(connection, [StateKey(note.user_id, LINUCB) for note in commands])
+    policy_state.lock_or_create_states(connection, [StateKey(note.user_id, LINUCB) for note in commands])
 
 
 @pytest.fixture

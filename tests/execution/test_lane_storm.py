@@ -31,9 +31,9 @@ from oo_ml.services.decisions.learn import (
     learn,
 )
 from oo_ml.services.decisions.reset import reset
-from oo_ml.services.walk import walk_all
-from oo_ml.storage import states
-from oo_ml.storage.states import StateKey
+from oo_ml.services.walk_users import walk_all
+from oo_ml.storage import policy_state
+from oo_ml.storage.policy_state import StateKey
 from tests.candidates import Candidate
 from tests.conftest import make_settings
 from tests.execution.notes import running
@@ -217,7 +217,7 @@ async def disturb(db: Engine, seen: list[int]) -> None:
     rng = random.Random(0)  # noqa: S311
     for turn in count():
         with open_session(db) as holder:
-            states.lock_or_create_states(holder, [StateKey(rng.choice(USERS), LINUCB)])
+            policy_state.lock_or_create_states(holder, [StateKey(rng.choice(USERS), LINUCB)])
             await asyncio.sleep(0.07)
             holder.commit()
             if turn % 4 == 3:

@@ -16,9 +16,9 @@ from oo_ml.errors import OtherTipError, OverloadedError
 from oo_ml.execution.lanes import Lanes
 from oo_ml.services.decisions.learn import correct, learn
 from oo_ml.services.decisions.reset import reset
-from oo_ml.storage import states
+from oo_ml.storage import policy_state
+from oo_ml.storage.policy_state import StateKey
 from oo_ml.storage.postgres.sessions import Writing
-from oo_ml.storage.states import StateKey
 from tests import calls
 from tests.conftest import Serve
 from tests.execution.notes import (
@@ -42,7 +42,7 @@ pytestmark = pytest.mark.usefixtures("paper")
 
 def touch(connection: Writing, user_ids: Sequence[str]) -> list[str]:
     """Lock or create the row of each user; return the name of the lane, once for each."""
-    states.lock_or_create_states(connection, [StateKey(user_id, LINUCB) for user_id in user_ids])
+    policy_state.lock_or_create_states(connection, [StateKey(user_id, LINUCB) for user_id in user_ids])
     return [threading.current_thread().name] * len(user_ids)
 
 

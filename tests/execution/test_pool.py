@@ -14,10 +14,10 @@ from oo_ml.domain.policies import LINUCB
 from oo_ml.errors import DatabaseTimeoutError, OverloadedError, UnavailableError
 from oo_ml.execution import retry
 from oo_ml.execution.pool import Pool
-from oo_ml.storage import states
+from oo_ml.storage import policy_state
+from oo_ml.storage.policy_state import StateKey
 from oo_ml.storage.postgres import engine
 from oo_ml.storage.postgres.sessions import Writing
-from oo_ml.storage.states import StateKey
 from tests.conftest import make_settings
 from tests.faults.proxy import proxied
 from tests.gates import holding_state, scalar, wait_until_blocked
@@ -46,7 +46,7 @@ def pool(url: str, *, threads: int = 1, **settings: Any) -> Iterator[tuple[Pool[
 
 def touch(connection: Writing, user_ids: Sequence[str]) -> list[None]:
     """Create the row of each user."""
-    states.lock_or_create_states(connection, [StateKey(user_id, LINUCB) for user_id in user_ids])
+    policy_state.lock_or_create_states(connection, [StateKey(user_id, LINUCB) for user_id in user_ids])
     return [None] * len(user_ids)
 
 

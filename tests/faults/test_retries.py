@@ -24,7 +24,7 @@ from oo_ml.execution.retry import MAX_TRIES
 from oo_ml.services.decisions.learn import Rewarded, correct, learn
 from oo_ml.services.decisions.reset import reset
 from oo_ml.services.upkeep.default_rewards import GiveCommand, LookCommand, give, look
-from oo_ml.storage.ledger import IdempotencyKey
+from oo_ml.storage.reward_ledger import IdempotencyKey
 from oo_ml.storage.upkeep import Position
 from tests.faults.aborts import Step, aborted, commits_lost, prepare
 from tests.rows import assert_folded, everything

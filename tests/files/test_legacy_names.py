@@ -1,4 +1,4 @@
-"""Whose a file is: certain, or one of several, or nobody's."""
+"""The owner of a file by its name: certain, one of several users, or unknown."""
 
 import pytest
 

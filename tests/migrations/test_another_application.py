@@ -6,7 +6,7 @@ import psycopg
 import pytest
 from psycopg.sql import SQL, Identifier
 
-from oo_ml.services.analytics import roles
+from oo_ml.services import grants
 from oo_ml.storage.schema import migrate
 from tests import calls
 from tests.commands import Done, oo_ml
@@ -86,7 +86,7 @@ def test_life_in_a_shared_database(theirs: psycopg.Connection[Any], empty_databa
     assert oo_ml("db", "upgrade", **variables) == Done(0, at_head, "")
     assert oo_ml("db", "check", **variables).code == 0
     settings = make_settings(**ELSEWHERE, upkeep_interval=0.1, reward_wait=0.01)
-    roles.grant_service(owner, settings, SERVICE)
+    grants.grant_service(owner, settings, SERVICE)
     with serving(settings, as_role(empty_database_url, SERVICE)) as service:
         assert service.client.get("/readyz").json() == {"ok": True}
         assert service.client.post("/score", json=calls.score()).status_code == 200

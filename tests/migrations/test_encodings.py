@@ -11,7 +11,7 @@ from psycopg.sql import SQL, Identifier, Literal
 
 from oo_ml.storage.schema import migrate
 from tests import calls
-from tests.commands import Done, oo_ml, served
+from tests.commands import Done, oo_ml, oo_ml_process, served
 from tests.conftest import make_settings, url_of
 from tests.migrations.programs import dump
 from tests.serving import serving
@@ -38,8 +38,9 @@ def test_database_encoding(other_encoding: tuple[str, str]) -> None:
     sentence = (
         f"The encoding of this database is {encoding}, and oO ML needs UTF8: create a database with ENCODING 'UTF8'"
     )
-    for words in (("db", "upgrade"), ("serve", "--port", "0")):
-        assert oo_ml(*words, OO_ML_DATABASE_URL=url) == Done(1, "", f"error: {sentence}\n")
+    refused = Done(1, "", f"error: {sentence}\n")
+    assert oo_ml("db", "upgrade", OO_ML_DATABASE_URL=url) == refused
+    assert oo_ml_process("serve", "--port", "0", OO_ML_DATABASE_URL=url) == refused
     with serving(make_settings(), url) as service:
         answer = service.client.get("/readyz")
     assert (answer.status_code, answer.json()) == (503, {"detail": sentence, "code": "unsuitable_database"})

@@ -7,8 +7,8 @@ from sqlalchemy import create_engine, text
 
 from oo_ml.storage.postgres import engine
 from oo_ml.storage.schema import migrate
+from oo_ml.storage.schema.all_tables import metadata
 from oo_ml.storage.schema.partitions import MONTHS_AHEAD, month_of
-from oo_ml.storage.schema.tables import metadata
 from tests.conftest import make_settings
 from tests.migrations.programs import dump, psql, squawk
 from tests.sessions import writing

@@ -18,7 +18,7 @@ from oo_ml.files.legacy_state import FileState
 from oo_ml.services.users.export import export
 from oo_ml.services.users.import_state import ImportCommand, import_states
 from oo_ml.services.users.replay import Replayed, replay
-from oo_ml.storage import generations, prompts
+from oo_ml.storage import generations, prompt_versions
 from oo_ml.storage.generations import GenerationRow, TipRow
 from tests.services.scenario import NOON, tell
 from tests.sessions import writing
@@ -52,7 +52,7 @@ def live(db: Engine) -> None:
     for number, user_id in enumerate(("ada", "ben", "zoë")):
         write(db, user_id, number)
         with writing(db) as connection:
-            prompts.assign(connection, user_id, "v2-mentor", 0.3, NOON)
+            prompt_versions.assign(connection, user_id, "v2-mentor", 0.3, NOON)
 
 
 def write(db: Engine, user_id: str, number: int) -> None:

@@ -17,7 +17,7 @@ from oo_ml.services.decisions.learn import CorrectCommand, DecisionRewardCommand
 from oo_ml.services.decisions.reset import reset
 from oo_ml.services.decisions.unit_of_work import UnitOfWork
 from oo_ml.services.users.import_state import ImportCommand, import_states
-from oo_ml.storage.decision_rows import DecisionKey
+from oo_ml.storage.decision_types import DecisionKey
 from tests.candidates import Candidate
 from tests.sessions import writing
 

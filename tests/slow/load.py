@@ -38,7 +38,7 @@ class Call:
     """A call, and its answer.
 
     Attributes:
-        name: the user, and what is this call's alone: the decision, or a tip that nobody was ever shown.
+        name: the user, and the decision or the tip of this call alone; no decision has shown that tip.
         tries: how often it was sent.
         answer: None if none came, or only that the service could not answer.
     """
@@ -52,7 +52,7 @@ class Call:
 
     @property
     def is_acknowledged(self) -> bool:
-        """Whether the call was acknowledged."""
+        """True if the service has acknowledged the call."""
         return self.answer is not None and self.answer.status_code == 200
 
 

@@ -1,4 +1,4 @@
-"""kill -9 in the middle of a load: what was acknowledged is there, once, and nothing is there that nobody sent."""
+"""SIGKILL under load: each acknowledged call is stored once, and no call is stored that no client sent."""
 
 import random
 from collections import Counter
@@ -10,7 +10,7 @@ import pytest
 from sqlalchemy import Engine, text
 
 from oo_ml.storage.postgres import engine
-from tests.commands import oo_ml, processes_in
+from tests.commands import oo_ml_process, processes_in
 from tests.conftest import make_settings
 from tests.gates import scalar
 from tests.rows import assert_folded
@@ -69,7 +69,7 @@ def test_kills_lose_no_acknowledged_call(
     assert_rewards(db, load)
     assert_sums(db)
     assert_folded(db)
-    verified = oo_ml("verify", "--all", OO_ML_DATABASE_URL=running.url)
+    verified = oo_ml_process("verify", "--all", OO_ML_DATABASE_URL=running.url)
     assert (verified.code, verified.out.split(":")[0]) == (0, "No difference"), verified.out + verified.err
 
 

@@ -16,7 +16,7 @@ from oo_ml.domain.policies import LINUCB
 from oo_ml.storage.postgres import engine
 from oo_ml.storage.schema.partitions import month_of
 from tests import calls
-from tests.commands import Done, oo_ml
+from tests.commands import Done, oo_ml_process
 from tests.conftest import MIGRATOR, SERVICE, as_role, make_settings
 from tests.every_call import make_every_call
 from tests.gates import holding_state, scalar, wait_until_blocked
@@ -235,4 +235,4 @@ def test_migrations_refuse_a_pooler(database_url: str, bouncer: Bouncer, words: 
 
 def command(url: str, *words: str) -> Done:
     """Run `oo-ml` through PgBouncer."""
-    return oo_ml(*words, OO_ML_DATABASE_URL=url, OO_ML_DATABASE_PREPARE_THRESHOLD=-1)
+    return oo_ml_process(*words, OO_ML_DATABASE_URL=url, OO_ML_DATABASE_PREPARE_THRESHOLD=-1)

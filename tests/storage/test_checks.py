@@ -6,8 +6,8 @@ from psycopg.errors import CheckViolation
 from psycopg.sql import SQL, Identifier
 from sqlalchemy import Engine
 
+from oo_ml.storage.schema.all_tables import metadata
 from oo_ml.storage.schema.column_types import Float8Array
-from oo_ml.storage.schema.tables import metadata
 from tests.services.sample_users import live
 
 COLUMNS = [

@@ -18,8 +18,8 @@ import oo_ml
 from oo_ml.storage.postgres import engine
 from oo_ml.storage.postgres.statements import Statement
 from oo_ml.storage.schema import migrate
+from oo_ml.storage.schema.all_tables import metadata
 from oo_ml.storage.schema.column_types import LOCAL, REFERENCE, USERS
-from oo_ml.storage.schema.tables import metadata
 from tests.conftest import make_settings
 from tests.distribution import USERS_TABLES, parse, relations, unfit_assignments, unfit_queries
 

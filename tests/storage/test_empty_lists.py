@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from sqlalchemy import Engine, text
 
-from oo_ml.storage import decision_log, prompts
+from oo_ml.storage import decision_log, prompt_versions
 from oo_ml.storage.decision_log import LeftOut
 from oo_ml.storage.postgres.binary_columns import Texts
 from oo_ml.storage.postgres.statements import Statement
@@ -52,6 +52,6 @@ def test_watched_connections(db: Engine) -> None:
 def test_empty_arguments(db: Engine) -> None:
     """Queries for no prompt versions or no policies return empty results without a statement."""
     with writing(db) as connection:
-        assert prompts.read_evidence(connection, []) == {}
+        assert prompt_versions.read_evidence(connection, []) == {}
         assert list(decision_log.read_decisions(connection, ALL_USERS, [], None, versions=True)) == []
         assert decision_log.count_left_out(connection, ALL_USERS, [], None) == LeftOut(0, 0)

@@ -8,9 +8,9 @@ from sqlalchemy import Connection, Engine, text
 from sqlalchemy.exc import OperationalError
 
 from oo_ml.domain.policies import LINUCB
-from oo_ml.storage import states
+from oo_ml.storage import policy_state
+from oo_ml.storage.policy_state import StateKey
 from oo_ml.storage.postgres.engine import create, limit_lock_wait
-from oo_ml.storage.states import StateKey
 from tests.conftest import make_settings
 from tests.gates import holding_state
 from tests.sessions import open_session, writing
@@ -26,12 +26,12 @@ def limit(connection: Connection) -> object:
 def test_limit_with_a_locked_row(db: Engine) -> None:
     """A wait for a locked row ends after the limit, although the session's own limit is twenty seconds."""
     with writing(db) as connection:
-        states.lock_or_create_states(connection, [ADA])
+        policy_state.lock_or_create_states(connection, [ADA])
     with holding_state(db, *ADA), open_session(db) as connection:
         limit_lock_wait(connection, 0.1)
         began = time.monotonic()
         with pytest.raises(OperationalError) as refused:
-            states.lock_states(connection, [ADA])
+            policy_state.lock_states(connection, [ADA])
         took = time.monotonic() - began
     assert isinstance(refused.value.orig, psycopg.errors.LockNotAvailable)
     assert 0.1 <= took < 10
@@ -40,10 +40,10 @@ def test_limit_with_a_locked_row(db: Engine) -> None:
 def test_limit_with_a_free_row(db: Engine) -> None:
     """A free row can be locked under a limit."""
     with writing(db) as connection:
-        states.lock_or_create_states(connection, [ADA])
+        policy_state.lock_or_create_states(connection, [ADA])
     with writing(db) as connection:
         limit_lock_wait(connection, 0.1)
-        assert states.lock_states(connection, [ADA]).keys() == {ADA}
+        assert policy_state.lock_states(connection, [ADA]).keys() == {ADA}
 
 
 @pytest.mark.parametrize("end", ["commit", "rollback"])

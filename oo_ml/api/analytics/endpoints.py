@@ -29,11 +29,11 @@ from oo_ml.api.analytics.schemas import (
 )
 from oo_ml.api.bodies import answer, page_of
 from oo_ml.api.dependencies import KNOWN_PARAMETERS_ONLY, services
+from oo_ml.api.error_statuses import DATABASE
 from oo_ml.api.openapi import documented
 from oo_ml.api.paging import DecisionPaging
 from oo_ml.api.paths import REFUSALS, EncodedUserId, decode_user_id
 from oo_ml.api.schemas import Answer, Page
-from oo_ml.api.statuses import DATABASE
 from oo_ml.errors import InvalidRequestError
 from oo_ml.services.analytics.reports import (
     DecisionsCommand,

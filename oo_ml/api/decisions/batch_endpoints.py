@@ -37,9 +37,9 @@ from oo_ml.api.decisions.endpoints import (
     score_answer,
 )
 from oo_ml.api.dependencies import KNOWN_PARAMETERS_ONLY, services
+from oo_ml.api.error_statuses import DATABASE, STATUSES
 from oo_ml.api.errors import problem_of, problem_of_fields
 from oo_ml.api.openapi import documented
-from oo_ml.api.statuses import DATABASE, STATUSES
 from oo_ml.errors import InvalidRequestError, OoMlError, UnexpectedError
 from oo_ml.services.decisions.learn import learn
 

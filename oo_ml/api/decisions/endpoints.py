@@ -21,10 +21,10 @@ from oo_ml.api.decisions.schemas import (
     ScoreRequest,
 )
 from oo_ml.api.dependencies import KNOWN_PARAMETERS_ONLY, services
+from oo_ml.api.error_statuses import DATABASE
 from oo_ml.api.fields import DecisionId
 from oo_ml.api.openapi import documented
 from oo_ml.api.paths import REFUSALS, EncodedUserId, decode_user_id
-from oo_ml.api.statuses import DATABASE
 from oo_ml.domain.features import Moment, Task
 from oo_ml.domain.identifiers import MAX_IDENTIFIER_BYTES, is_identifier
 from oo_ml.domain.policies import EPSILON_GREEDY, LINUCB

@@ -8,6 +8,7 @@ from fastapi import APIRouter, Query, Request, Response
 
 from oo_ml.api.bodies import answer, page_of, parse
 from oo_ml.api.dependencies import KNOWN_PARAMETERS_ONLY, services
+from oo_ml.api.error_statuses import DATABASE
 from oo_ml.api.openapi import documented
 from oo_ml.api.paging import Paging
 from oo_ml.api.prompts.schemas import (
@@ -18,7 +19,6 @@ from oo_ml.api.prompts.schemas import (
     PromptsPage,
     PublishRequest,
 )
-from oo_ml.api.statuses import DATABASE
 from oo_ml.errors import (
     GatewayError,
     GatewayUnreachableError,

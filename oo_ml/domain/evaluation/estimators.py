@@ -63,7 +63,7 @@ class Summary:
 
     @property
     def has_model(self) -> bool:
-        """Whether the decisions have a d."""
+        """True if the decisions have a d."""
         return len(self.mean) > _ROBUST
 
 

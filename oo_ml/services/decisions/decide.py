@@ -17,13 +17,13 @@ from oo_ml.domain.policies import DIMENSIONS, EPSILON_GREEDY, Choice, Rule
 from oo_ml.domain.ridge import stack
 from oo_ml.errors import DecisionExistsError, DecisionTooOldError, OoMlError
 from oo_ml.storage import upkeep
-from oo_ml.storage.decision_rows import DecisionKey, DecisionRow, StoredAnswer
-from oo_ml.storage.decisions import insert_decisions, read_answers
+from oo_ml.storage.decision_types import DecisionKey, DecisionRow, StoredAnswer
+from oo_ml.storage.feature_history import insert_decisions, read_answers
+from oo_ml.storage.policy_state import PolicyState, StateKey, keep_later, lock_or_create_states
 from oo_ml.storage.postgres.sessions import Reading, Writing
-from oo_ml.storage.states import PolicyState, StateKey, keep_later, lock_or_create_states
 
 _RECENT: Final = timedelta(days=1)
-# Characters of the chosen tip's text that are stored: enough to recognise it.
+# Only so many characters of the chosen tip's text are stored: enough to recognise it.
 _MAX_CONTENT: Final = 2000
 
 

@@ -11,11 +11,11 @@ from oo_ml.domain.learning import Change, Kind
 from oo_ml.domain.policies import DIMENSIONS
 from oo_ml.errors import IdempotencyKeyReusedError, OoMlError, OtherTipError, UnknownDecisionError
 from oo_ml.services.decisions.unit_of_work import UnitOfWork
-from oo_ml.storage.decision_rows import DecisionKey, TipKey
-from oo_ml.storage.decisions import read_awaiting_decisions
-from oo_ml.storage.ledger import CallKey, IdempotencyKey, LedgerEntry, NamedReward, read_named_rewards
+from oo_ml.storage.decision_types import DecisionKey, TipKey
+from oo_ml.storage.feature_history import read_awaiting_decisions
+from oo_ml.storage.policy_state import StateKey
 from oo_ml.storage.postgres.sessions import Reading, Writing
-from oo_ml.storage.states import StateKey
+from oo_ml.storage.reward_ledger import CallKey, IdempotencyKey, LedgerEntry, NamedReward, read_named_rewards
 
 __all__ = ["CorrectCommand", "DecisionRewardCommand", "IdempotencyKey", "RewardCommand", "Rewarded", "correct", "learn"]
 

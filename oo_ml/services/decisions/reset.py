@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from oo_ml.domain.policies import DIMENSIONS
+from oo_ml.storage.policy_state import PolicyState, StateKey, lock_users, save_states
 from oo_ml.storage.postgres.sessions import Writing
-from oo_ml.storage.states import PolicyState, StateKey, lock_users, save_states
 
 
 def reset(connection: Writing, user_ids: Sequence[str]) -> list[None]:

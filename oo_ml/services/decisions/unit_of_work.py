@@ -13,9 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from oo_ml.domain.learning import Change, Kind, Learned, fold
-from oo_ml.storage.decision_rows import Decision, DecisionKey
-from oo_ml.storage.decisions import read_decisions
-from oo_ml.storage.ledger import (
+from oo_ml.storage.decision_types import Decision, DecisionKey
+from oo_ml.storage.feature_history import read_decisions
+from oo_ml.storage.policy_state import PolicyState, StateKey, keep_later, lock_or_create_states, lock_states
+from oo_ml.storage.postgres.sessions import Reading, Writing
+from oo_ml.storage.reward_ledger import (
     EpochKey,
     IdempotencyKey,
     LatestEntry,
@@ -24,8 +26,6 @@ from oo_ml.storage.ledger import (
     read_last_versions,
     read_latest_entries,
 )
-from oo_ml.storage.postgres.sessions import Reading, Writing
-from oo_ml.storage.states import PolicyState, StateKey, keep_later, lock_or_create_states, lock_states
 
 
 @dataclass(frozen=True, slots=True, eq=False)

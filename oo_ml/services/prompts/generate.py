@@ -14,11 +14,11 @@ from oo_ml import llm, templates
 from oo_ml.domain.prompts import GeneratedTip
 from oo_ml.execution.pool import Pool
 from oo_ml.llm import Generation, Message
-from oo_ml.services.prompts.traffic import PickCommand, VersionProbability, pick_version
+from oo_ml.services.prompts.pick_version import PickCommand, VersionProbability, pick_version
 from oo_ml.settings import Settings
 from oo_ml.storage.generations import GenerationRow, TipRow, insert_generation
 from oo_ml.storage.postgres.sessions import Reading, Writing
-from oo_ml.storage.prompts import PromptVersion
+from oo_ml.storage.prompt_versions import PromptVersion
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,9 +18,9 @@ from oo_ml.errors import (
 )
 from oo_ml.services.paging import Found, PageCommand, by_offset
 from oo_ml.settings import AUTO
-from oo_ml.storage import prompts
+from oo_ml.storage import prompt_versions
 from oo_ml.storage.postgres.sessions import Reading, Writing
-from oo_ml.storage.prompts import PromptVersion
+from oo_ml.storage.prompt_versions import PromptVersion
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,14 +34,14 @@ class WeighCommand:
 def list_versions(connection: Reading, commands: Sequence[PageCommand]) -> list[Found[PromptVersion, int]]:
     """Return a page of the versions for each command, retired ones included, the oldest first."""
     return [
-        by_offset(prompts.list_all(connection, page.limit + 1, page.offset), page.limit, page.offset)
+        by_offset(prompt_versions.list_all(connection, page.limit + 1, page.offset), page.limit, page.offset)
         for page in commands
     ]
 
 
 def show(connection: Reading, versions: Sequence[str]) -> list[PromptVersion | OoMlError]:
     """Return each version, or the error that it is unknown."""
-    found = prompts.find(connection, versions)
+    found = prompt_versions.find(connection, versions)
     return [found.get(version) or _unknown(version) for version in versions]
 
 
@@ -74,7 +74,7 @@ def weigh(connection: Writing, commands: Sequence[WeighCommand]) -> list[PromptV
 def retire(connection: Writing, versions: Sequence[str], *, retired_at: datetime) -> list[PromptVersion | OoMlError]:
     """Retire versions: new generations can't use them. Retiring again changes nothing."""
     for version in versions:
-        prompts.retire(connection, version, retired_at)
+        prompt_versions.retire(connection, version, retired_at)
     return show(connection, versions)
 
 
@@ -86,7 +86,7 @@ def _publish(connection: Writing, draft: PromptVersion) -> PromptVersion | OoMlE
             templates.check(source)
         except InvalidTemplateError as error:
             return InvalidTemplateError(f"{name}: {error.message}")
-    if not prompts.insert(connection, draft):
+    if not prompt_versions.insert(connection, draft):
         return PromptVersionExistsError(
             f"Prompt version {draft.version} is published already; a published version never changes"
         )
@@ -94,7 +94,7 @@ def _publish(connection: Writing, draft: PromptVersion) -> PromptVersion | OoMlE
 
 
 def _weigh(connection: Writing, command: WeighCommand) -> PromptVersion | OoMlError:
-    is_in_use = prompts.set_weight(connection, command.version, command.weight)
+    is_in_use = prompt_versions.set_weight(connection, command.version, command.weight)
     [shown] = show(connection, [command.version])
     return shown if is_in_use or isinstance(shown, OoMlError) else refuse_retired(command.version)
 

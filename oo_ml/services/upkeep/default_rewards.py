@@ -19,7 +19,7 @@ from oo_ml.execution.pool import Pool
 from oo_ml.services.decisions.unit_of_work import UnitOfWork
 from oo_ml.settings import Settings
 from oo_ml.storage import upkeep
-from oo_ml.storage.decision_rows import DecisionKey
+from oo_ml.storage.decision_types import DecisionKey
 from oo_ml.storage.postgres.sessions import Reading, Writing
 from oo_ml.storage.upkeep import DEFAULT_REWARDS, Position
 

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 
 from oo_ml.domain.policies import DIMENSIONS
 from oo_ml.storage import daily_sums, personal_data, upkeep
+from oo_ml.storage.policy_state import StateKey, create_states, lock_users
 from oo_ml.storage.postgres.sessions import Writing
-from oo_ml.storage.states import StateKey, create_states, lock_users
 
 
 def erase(connection: Writing, user_ids: Sequence[str]) -> list[dict[str, int]]:

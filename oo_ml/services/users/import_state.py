@@ -20,9 +20,9 @@ from oo_ml.execution import retry
 from oo_ml.files import legacy_names, legacy_state
 from oo_ml.files.legacy_state import FileState, Listing, StateFileError
 from oo_ml.settings import Settings
-from oo_ml.storage.ledger import find_unused_imports, insert_imports
+from oo_ml.storage.policy_state import PolicyState, StateKey, lock_or_create_states, read_states, save_states
 from oo_ml.storage.postgres.sessions import Reading, Writing
-from oo_ml.storage.states import PolicyState, StateKey, lock_or_create_states, read_states, save_states
+from oo_ml.storage.reward_ledger import find_unused_imports, insert_imports
 
 _NAMED: Final = 5
 

@@ -16,12 +16,12 @@ from oo_ml.errors import ExportFileError, ReplayRefusedError
 from oo_ml.files.export_document import Export
 from oo_ml.services.audit import verify
 from oo_ml.services.audit.differences import Difference
-from oo_ml.storage import daily_sums, personal_data, prompts, upkeep
+from oo_ml.storage import daily_sums, personal_data, prompt_versions, upkeep
 from oo_ml.storage.personal_data import HISTORY, POSITION, PersonalTable
+from oo_ml.storage.policy_state import lock_users
 from oo_ml.storage.postgres import json_rows, sqlstates
 from oo_ml.storage.postgres.sessions import Reading, Writing
-from oo_ml.storage.schema.tables import ORDERS
-from oo_ml.storage.states import lock_users
+from oo_ml.storage.schema.all_tables import ORDERS
 from oo_ml.storage.user_ranges import UserRange
 
 # Their rows refer to the prompt registry, which belongs to no user.
@@ -111,7 +111,7 @@ def _drop_position(row: Mapping[str, Any], table: str) -> dict[str, Any]:
 def _check_prompt_versions(connection: Reading, export: Export) -> None:
     versions = (row.get("prompt_version") for name in _WITH_PROMPT_VERSIONS for _, row in export.read_rows(name))
     used = {version for version in versions if isinstance(version, str)}
-    if missing := sorted(used - prompts.find(connection, sorted(used)).keys()):
+    if missing := sorted(used - prompt_versions.find(connection, sorted(used)).keys()):
         raise ReplayRefusedError(f"The prompt version {missing[0]!r} is unknown here: publish it first")
 
 

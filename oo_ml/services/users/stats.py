@@ -8,12 +8,12 @@ from uuid import UUID
 from oo_ml.domain.policies import draw
 from oo_ml.domain.ridge import theta
 from oo_ml.errors import OoMlError, UnknownDecisionError
-from oo_ml.storage.decision_rows import DecisionKey, RecentDecision, StoredDecision
-from oo_ml.storage.decisions import read_recent_decisions, read_stored_decision
-from oo_ml.storage.ledger import ReceiptEntry, read_entries_of_decision
+from oo_ml.storage.decision_types import DecisionKey, RecentDecision, StoredDecision
+from oo_ml.storage.feature_history import read_recent_decisions, read_stored_decision
+from oo_ml.storage.policy_state import PolicyState, StateKey, read_states
 from oo_ml.storage.postgres.engine import snapshot
 from oo_ml.storage.postgres.sessions import Reading
-from oo_ml.storage.states import PolicyState, StateKey, read_states
+from oo_ml.storage.reward_ledger import ReceiptEntry, read_entries_of_decision
 
 
 @dataclass(frozen=True, slots=True)

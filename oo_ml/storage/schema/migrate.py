@@ -32,7 +32,7 @@ from oo_ml.settings import Settings
 from oo_ml.storage.postgres import sqlstates
 from oo_ml.storage.postgres.engine import milliseconds, parse_url
 from oo_ml.storage.postgres.sessions import Reading, Writing
-from oo_ml.storage.schema import partitions, schema_names, suitability
+from oo_ml.storage.schema import database_checks, partitions, schema_names
 from oo_ml.storage.schema.column_types import SCHEMA, Float8Array
 
 logger = logging.getLogger(__name__)
@@ -157,9 +157,9 @@ def prepare(connection: Connection, settings: Settings) -> None:
     Raises:
         UnsuitableDatabaseError: the database can't be migrated; the message says why and what to do.
     """
-    here = suitability.revision_of_ours(connection, revision(connection), known())
+    here = database_checks.revision_of_ours(connection, revision(connection), known())
     if here is None:
-        suitability.check_room(connection, settings)
+        database_checks.check_room(connection, settings)
         connection.execute(text(CREATE_SCHEMA))
     connection.commit()
 
@@ -178,12 +178,12 @@ def readiness(connection: Connection) -> UnavailableError | None:
     The database must be at head, or at a later revision of a newer release.
     """
     try:
-        here = suitability.revision_of_ours(connection, revision(connection), known())
+        here = database_checks.revision_of_ours(connection, revision(connection), known())
     except UnsuitableDatabaseError as error:
         return error
     if here is None or here in known() - {head()}:
         return SchemaNotReadyError()
-    return suitability.missing_reports(connection)
+    return database_checks.missing_reports(connection)
 
 
 @cache

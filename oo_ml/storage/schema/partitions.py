@@ -1,6 +1,6 @@
 """The monthly partitions of feature_history: list, create and detach them.
 
-A month is a datetime: its first moment, UTC. The functions in alembic/sql/0001/05_months.sql create and detach
+A month is a datetime: its first moment, UTC. The functions in alembic/sql/0001/05_partitions.sql create and detach
 partitions with the rights of the tables' owner (ADR 2).
 """
 

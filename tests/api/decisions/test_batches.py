@@ -1,4 +1,4 @@
-"""Many calls as one: each item has the outcome of the call for it alone, and all of them are one transaction."""
+"""Batches: each item has the outcome of its single call, and all items are one transaction."""
 
 import json
 import random
@@ -79,7 +79,7 @@ def codes(outcomes: Sequence[dict[str, Any]]) -> list[tuple[int, str]]:
 
 
 def timeless(db: Engine) -> list[dict[str, Any]]:
-    """What a person's rows hold besides the time at which they were written."""
+    """Return the rows of users without the times at which they were written."""
     return [
         {column: "some time" if isinstance(value, datetime) else value for column, value in row.items()}
         for row in everything(db)
@@ -90,8 +90,8 @@ def timeless(db: Engine) -> list[dict[str, Any]]:
 # What comes of the items
 
 
-def test_outcomes_come_in_the_order_of_the_items(service: Service, db: Engine) -> None:
-    """Of several people and both policies, each with the decision that it asked for; a policy unnamed is linucb-v1."""
+def test_order_of_outcomes(service: Service, db: Engine) -> None:
+    """Outcomes have the order of the items; an item without a policy is decided by linucb-v1."""
     rng = random.Random(1)  # noqa: S311
     items = [
         calls.score(f"user {rng.randrange(10)}", decision_id=name(number), policy=rng.choice(POLICIES))
@@ -113,31 +113,31 @@ def test_outcomes_come_in_the_order_of_the_items(service: Service, db: Engine) -
     ]
 
 
-def test_decisions_that_nobody_named_get_names(service: Service) -> None:
-    """Each a UUIDv7 of its own."""
+def test_ids_that_the_service_makes(service: Service) -> None:
+    """Each decision without a decision_id gets a UUIDv7 of its own."""
     outcomes = send(service, SCORE, [calls.score()] * 10)
     names = [UUID(outcome["body"]["decision_id"]) for outcome in outcomes]
     assert len(set(names)) == 10
     assert {made.version for made in names} == {7}
 
 
-def test_a_batch_is_one_transaction(service: Service, db: Engine) -> None:
-    """All rows of it were written by the same one."""
+def test_one_transaction(service: Service, db: Engine) -> None:
+    """All rows of a batch are written by one transaction."""
     send(service, SCORE, [calls.score(user_id) for user_id in ("ada", "ben", "cleo")])
     assert scalar(db, "SELECT (count(*), count(DISTINCT xmin::text))::text FROM oo_ml.feature_history") == "(3,1)"
     send(service, REWARD, [calls.reward(user_id) for user_id in ("ada", "ben", "cleo")])
     assert scalar(db, "SELECT (count(*), count(DISTINCT xmin::text))::text FROM oo_ml.reward_ledger") == "(3,1)"
 
 
-def test_the_next_batch_has_learned(service: Service) -> None:
-    """A dismissed tip loses to its neighbour, for the person and the policy that it was dismissed by."""
+def test_learning_before_the_next_batch(service: Service) -> None:
+    """The next batch has learned from a reward, for its user and its policy alone."""
     send(service, REWARD, [calls.reward("ada", value=-1, policy=EPSILON_GREEDY), calls.reward("ben", value=-1)])
     asked = [calls.score(user_id, policy=policy) for user_id in ("ada", "ben") for policy in POLICIES]
     assert [outcome["body"]["tip_id"] for outcome in send(service, SCORE, asked)] == ["t1", "t2", "t2", "t1"]
 
 
-def test_rewards_of_a_person_are_applied_in_their_order(service: Service) -> None:
-    """The first for a decision counts; what names none goes to the latest decision that still waits."""
+def test_order_of_rewards(service: Service) -> None:
+    """A user's rewards apply in order: the first of a decision counts; without an id it goes to the latest open one."""
     first, second = (
         outcome["body"]["decision_id"]
         for outcome in send(service, SCORE, [calls.score(decision_id=name(number)) for number in range(2)])
@@ -160,9 +160,9 @@ def test_rewards_of_a_person_are_applied_in_their_order(service: Service) -> Non
     ]
 
 
-def test_an_empty_batch_has_no_outcomes() -> None:
-    """It is no mistake, and needs no database."""
-    with serving(make_settings(), "postgresql://nobody@127.0.0.1:1/nothing") as service:
+def test_empty_batch() -> None:
+    """An empty batch is answered with no outcomes, and needs no database."""
+    with serving(make_settings(), "postgresql://u@127.0.0.1:1/d") as service:
         for path in (SCORE, REWARD):
             assert send(service, path, []) == []
 
@@ -170,10 +170,10 @@ def test_an_empty_batch_has_no_outcomes() -> None:
 # The same as one by one
 
 
-def test_a_batch_is_the_same_as_one_by_one(
+def test_batches_equal_single_calls(
     serve: Serve, db: Engine, other_database_url: str, other_db: Engine, subtests: pytest.Subtests
 ) -> None:
-    """The same outcomes, refusals and repetitions among them, and the same rows but for the time."""
+    """A batch has the outcomes and rows of its items sent one by one, refused and repeated items included."""
     service = serve(**ADVENTUROUS)
     said: set[tuple[int, str]] = set()
     with serving(make_settings(**ADVENTUROUS), other_database_url) as other:
@@ -196,7 +196,7 @@ def test_a_batch_is_the_same_as_one_by_one(
 
 
 def _story(rng: random.Random) -> Iterator[tuple[str, list[Item]]]:
-    """Batches of a few people's calls, some of them wrong, some sent again, in the same batch or in a later one."""
+    """Yield batches of three users' calls; some are invalid, some are repeated in the same batch or a later one."""
     for start in (0, 40, 80):
         asked = [
             calls.score(
@@ -226,8 +226,8 @@ def _reaction(rng: random.Random, names: int) -> Item:
 
 
 @pytest.mark.parametrize(("first", "second"), list(permutations(DOORS, 2)))
-def test_a_decision_is_found_again_through_every_door(service: Service, first: str, second: str) -> None:
-    """Made alone and asked for again in a batch, or the other way round: the stored answer, and no second pull."""
+def test_repeated_decision_across_calls(service: Service, first: str, second: str) -> None:
+    """A decision repeated in a batch or alone gets the stored answer and counts once, whichever call made it."""
     for policy, other in zip(POLICIES, reversed(POLICIES), strict=True):
         item = calls.score(policy, decision_id=name(0), policy=policy)
         made = DOORS[first](service, SCORE, item)
@@ -240,8 +240,8 @@ def test_a_decision_is_found_again_through_every_door(service: Service, first: s
 
 
 @pytest.mark.parametrize(("first", "second"), list(permutations(DOORS, 2)))
-def test_an_idempotency_key_is_found_again_through_every_door(service: Service, first: str, second: str) -> None:
-    """A header alone, a field in a batch: the reward counts once; with another body or for the other policy, 409."""
+def test_repeated_idempotency_key_across_calls(service: Service, first: str, second: str) -> None:
+    """A key counts once as a header and as a field of an item; with another body or policy it is a 409."""
     [decided] = send(service, SCORE, [calls.score("cleo")])
     items: list[tuple[str, str, Item]] = [
         (LINUCB, EPSILON_GREEDY, calls.reward()),
@@ -258,8 +258,8 @@ def test_an_idempotency_key_is_found_again_through_every_door(service: Service, 
             assert codes([DOORS[door](service, REWARD, named | change)]) == [(409, "idempotency_key_reused")]
 
 
-def test_a_name_twice_in_a_batch_is_made_once(service: Service) -> None:
-    """The second is the answer to the first, or a conflict if it asks something else."""
+def test_repetition_within_a_batch(service: Service) -> None:
+    """A decision_id or key repeated within a batch gets the first answer, or a 409 if the item differs."""
     item = calls.score(decision_id=name(0))
     other = calls.score(decision_id=name(0), context={"hour_of_day": 10})
     outcomes = send(service, SCORE, [item, other, item])
@@ -273,8 +273,8 @@ def test_a_name_twice_in_a_batch_is_made_once(service: Service) -> None:
     assert (stats["pulls"], stats["reward_count"]) == (1, 1)
 
 
-def test_an_id_of_a_month_past_retention_is_its_item_s_fault(service: Service, db: Engine) -> None:
-    """Its neighbours are decided."""
+def test_item_past_retention(service: Service, db: Engine) -> None:
+    """An id of a month past retention is refused, and the other items are decided."""
     with writing(db) as connection:
         connection.execute(
             text("UPDATE oo_ml.upkeep SET done_until = now() - interval '10 days' WHERE task = 'retention'")
@@ -290,14 +290,12 @@ def test_an_id_of_a_month_past_retention_is_its_item_s_fault(service: Service, d
 @pytest.mark.parametrize(
     ("path", "bad", "good"), [(SCORE, BAD_SCORES, calls.score()), (REWARD, BAD_REWARDS, calls.reward())]
 )
-def test_a_bad_item_is_refused_as_alone_and_its_neighbours_are_not(
-    service: Service, path: str, bad: dict[str, object], good: Item
-) -> None:
-    """The status and the error of the single call, word for word, without the value; all of them in one batch."""
+def test_invalid_items(service: Service, path: str, bad: dict[str, object], good: Item) -> None:
+    """An invalid item gets the error of its single call, without the value, and the other items succeed."""
     kinds = bad | {
         "no object": 5,
         "an emoji cut in half": good | {"tip_id": "\ud83d", "context": "\ud83d"},
-        "a surrogate where nobody looks": good | {"nothing": {"\udc00": 1}},
+        "a surrogate in an unknown field": good | {"nothing": {"\udc00": 1}},
         "no UUID": good | {"decision_id": ECHO},
         "too deep": good | {"tip_id": json.loads("[" * 300 + "]" * 300), "context": json.loads("[" * 300 + "]" * 300)},
     }
@@ -313,8 +311,8 @@ def test_a_bad_item_is_refused_as_alone_and_its_neighbours_are_not(
         assert outcome == {"kind": "refused", "status": 422, "error": alone.json()}, kind
 
 
-def test_what_an_item_has_more_than_the_single_call_is_checked_too(service: Service) -> None:
-    """A policy that there is, and a key like that of the header."""
+def test_policy_and_key_of_an_item(service: Service) -> None:
+    """The fields policy and idempotency_key, which single calls lack, are validated too."""
     for path, good in ((SCORE, calls.score()), (REWARD, calls.reward())):
         wrong = [good | {"policy": policy} for policy in (ECHO, "", None, 1)]
         outcomes = send(service, path, [*wrong, good])
@@ -329,10 +327,8 @@ def test_what_an_item_has_more_than_the_single_call_is_checked_too(service: Serv
 
 
 @pytest.mark.parametrize("path", [SCORE, REWARD])
-def test_what_is_no_batch_is_refused_as_a_whole(
-    service: Service, db: Engine, path: str, subtests: pytest.Subtests
-) -> None:
-    """Not JSON, no items, or more than a thousand, good or bad: 422, and none of it is done."""
+def test_invalid_batches(service: Service, db: Engine, path: str, subtests: pytest.Subtests) -> None:
+    """A body that is not JSON, lacks items or has more than 1,000 is a 422, and no item of it is carried out."""
     good = json.dumps(calls.score() | calls.reward()).encode()
     many = b",".join([good] * 1001)
     bodies = NO_OBJECTS | {
@@ -362,8 +358,8 @@ def test_what_is_no_batch_is_refused_as_a_whole(
 
 
 @pytest.mark.parametrize(("path", "item"), [(SCORE, calls.score()), (REWARD, calls.reward())])
-def test_of_fields_that_are_there_twice_the_last_counts(service: Service, path: str, item: Item) -> None:
-    """As in a call alone; also when another item makes it necessary to look at each of them."""
+def test_duplicate_fields(service: Service, path: str, item: Item) -> None:
+    """If a field occurs twice, the last one counts, as in a single call."""
     twice = json.dumps(item).replace("{", '{"user_id": 7, ', 1)
     assert service.client.post(path.removesuffix("/batch"), content=twice).status_code == 200
     for items, expected in [(twice, [200]), (f"{twice}, 5", [200, 422])]:
@@ -372,8 +368,8 @@ def test_of_fields_that_are_there_twice_the_last_counts(service: Service, path: 
         assert [outcome["status"] for outcome in outcomes] == expected
 
 
-def test_what_is_said_of_a_thousand_bad_items_is_bounded(service: Service) -> None:
-    """Of an item's candidates the first bad one is told; all that can be wrong would be a hundred times the request."""
+def test_size_of_errors(service: Service) -> None:
+    """For each item only the first invalid candidate is reported, so that an answer has a bounded size."""
     bad = {"user_id": "", "candidates": [{}] * 300, "context": 7, "decision_id": 7}
     response = service.client.post(SCORE, content=json.dumps({"items": [bad] * 1000}))
     outcomes = response.json()["outcomes"]
@@ -390,8 +386,8 @@ def test_what_is_said_of_a_thousand_bad_items_is_bounded(service: Service) -> No
 # How much
 
 
-def test_a_thousand_items_with_ten_candidates_fit(service: Service, db: Engine) -> None:
-    """Into the largest body that is accepted by default, and into one call."""
+def test_largest_batch(service: Service, db: Engine) -> None:
+    """1,000 items with ten candidates each fit into the default OO_ML_MAX_BODY_BYTES."""
     candidates = [
         {
             "id": f"todoist-8203472{number}",
@@ -411,8 +407,8 @@ def test_a_thousand_items_with_ten_candidates_fit(service: Service, db: Engine) 
 
 
 @pytest.mark.parametrize(("path", "item"), [(SCORE, calls.score()), (REWARD, calls.reward())])
-def test_a_batch_over_the_limit_is_a_413(serve: Serve, db: Engine, path: str, item: Item) -> None:
-    """And none of it is done."""
+def test_body_over_the_limit(serve: Serve, db: Engine, path: str, item: Item) -> None:
+    """A batch over OO_ML_MAX_BODY_BYTES is a 413, and no item of it is carried out."""
     service = serve(max_body_bytes=1000)
     response = service.client.post(path, json={"items": [item] * 10})
     assert response.status_code == 413
@@ -422,17 +418,17 @@ def test_a_batch_over_the_limit_is_a_413(serve: Serve, db: Engine, path: str, it
 # Many at once, and when the database can't
 
 
-@pytest.mark.parametrize("known", [True, False], ids=["known people", "strangers"])
-def test_a_crowd_of_batches_loses_nothing(serve: Serve, db: Engine, known: bool) -> None:
-    """The same people in another order in each, at two services at once: every item is done, and done once."""
+@pytest.mark.parametrize("known", [True, False], ids=["known users", "new users"])
+def test_concurrent_batches(serve: Serve, db: Engine, known: bool) -> None:
+    """Concurrent batches with the same users in different orders, sent twice to two services, count each item once."""
     services = [serve(), serve()]
-    people = [f"user {number}" for number in range(30)]
+    users = [f"user {number}" for number in range(30)]
     if known:
-        send(services[0], REWARD, [calls.reward(one, value=0, policy=policy) for one in people for policy in POLICIES])
+        send(services[0], REWARD, [calls.reward(one, value=0, policy=policy) for one in users for policy in POLICIES])
 
     def both(number: int) -> list[tuple[int, str]]:
         rng = random.Random(number)  # noqa: S311
-        order = rng.sample(people, len(people))
+        order = rng.sample(users, len(users))
         decisions = [
             calls.score(user_id, decision_id=name(number), policy=POLICIES[place % 2])
             for place, user_id in enumerate(order)
@@ -463,8 +459,8 @@ def _codes(service: Service, path: str, items: list[Item]) -> list[tuple[int, st
 
 
 @pytest.mark.parametrize(("path", "item"), [(SCORE, calls.score), (REWARD, calls.reward)])
-def test_a_batch_that_cannot_be_done_is_not_done_at_all(serve: Serve, db: Engine, path: str, item: Any) -> None:  # noqa: ANN401
-    """One person's row is held by somebody: 503 for all of it, and nothing of its neighbours' items is left."""
+def test_locked_row(serve: Serve, db: Engine, path: str, item: Any) -> None:  # noqa: ANN401
+    """If another session locks the row of one user for too long, the batch is a 503 and changes nothing."""
     service = serve(lock_timeout=0.3, statement_timeout=0.5, request_timeout=5)
     send(service, SCORE, [calls.score("ben")])
     before = timeless(db)
@@ -475,8 +471,8 @@ def test_a_batch_that_cannot_be_done_is_not_done_at_all(serve: Serve, db: Engine
     assert codes(send(service, path, items)) == [(200, "")] * 3
 
 
-def test_where_a_transaction_holds_one_person_a_batch_is_several(serve: Serve, db: Engine) -> None:
-    """Then the one whose row somebody holds is told so in his place, and the others are done; each one's in order."""
+def test_locked_row_with_lane_one_user(serve: Serve, db: Engine) -> None:
+    """With OO_ML_LANE_ONE_USER only the items of the user with the locked row are refused."""
     service = serve(lane_one_user=True, lock_timeout=0.3, statement_timeout=0.5, request_timeout=5)
     send(service, SCORE, [calls.score(user_id, decision_id=name(0)) for user_id in ("ada", "ben", "cleo")])
     values = [number / 64 for number in range(10)]
@@ -495,10 +491,8 @@ def test_where_a_transaction_holds_one_person_a_batch_is_several(serve: Serve, d
 
 
 @pytest.mark.parametrize(("path", "call"), [(SCORE, calls.score), (REWARD, calls.reward)])
-def test_a_database_that_goes_away_is_a_503_for_all_of_it(
-    database_url: str, db: Engine, path: str, call: Callable[..., Item]
-) -> None:
-    """Also for items that would have been refused; the same batch can be sent again, and counts once."""
+def test_lost_database(database_url: str, db: Engine, path: str, call: Callable[..., Item]) -> None:
+    """If the database is lost, the whole batch is a 503 and changes nothing; sent again, it counts once."""
     items = [
         call(decision_id=name(0)),
         call(user_id=""),

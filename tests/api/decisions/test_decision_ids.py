@@ -1,4 +1,4 @@
-"""A decision_id is a UUIDv7, wherever it comes in: any other id is one problem, which says how to make one."""
+"""Ids of decisions: any id that is not a UUIDv7 is one error, which says how to make one."""
 
 import uuid
 from collections.abc import Iterator
@@ -47,8 +47,8 @@ def answers(service: Service, decision_id: object) -> Iterator[tuple[dict[str, A
 
 
 @pytest.mark.parametrize("decision_id", (MALFORMED | NO_TEXT).values(), ids=MALFORMED | NO_TEXT)
-def test_any_other_id_is_one_problem_that_helps(service: Service, decision_id: object) -> None:
-    """Nothing is said of features, which a decision brings along; nor is the id told back."""
+def test_error_for_an_invalid_id(service: Service, decision_id: object) -> None:
+    """An invalid id is one error, which explains how to make one and repeats neither the id nor other fields."""
     for told, place, answer in answers(service, decision_id):
         assert told["code"] == "invalid"
         [problem] = told["detail"]
@@ -59,15 +59,15 @@ def test_any_other_id_is_one_problem_that_helps(service: Service, decision_id: o
         assert "echo" not in answer.text
 
 
-def test_what_the_help_makes_is_accepted(service: Service) -> None:
-    """In Python, as the message says."""
+def test_advice_of_the_error(service: Service) -> None:
+    """An id made with the Python that the error shows is accepted."""
     decision_id = str(uuid_utils.uuid7())
     made = service.client.post("/score", json=calls.score(decision_id=decision_id))
     assert (made.status_code, made.json()["decision_id"]) == (200, decision_id)
 
 
-def test_features_are_required_where_no_decision_is_named(service: Service) -> None:
-    """Neither by an id nor by a null."""
+def test_required_features(service: Service) -> None:
+    """A reward whose decision_id is absent or null needs features."""
     for named in ({}, {"decision_id": None}):
         answer = service.client.post("/reward", json={"user_id": "ada", "tip_id": "t1", "reward": 1} | named)
         assert [problem["loc"] for problem in answer.json()["detail"]] == [["body", "features"]]

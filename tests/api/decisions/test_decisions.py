@@ -1,4 +1,4 @@
-"""A decision is made once, its reward counts once, and both can be looked at and corrected afterwards."""
+"""Decisions over HTTP: ids, rewards, Idempotency-Keys, corrections and receipts."""
 
 import json
 import time
@@ -45,7 +45,7 @@ def reward_of(decision: dict[str, Any], value: float, user_id: str = "ada") -> d
 
 
 def receipt(service: Service, decision: dict[str, Any], user_id: str = "ada") -> dict[str, Any]:
-    """What explains a decision."""
+    """Return the receipt of a decision."""
     response = service.client.get(f"/users/{user_id}/decisions/{decision['decision_id']}")
     assert response.status_code == 200, response.text
     answer: dict[str, Any] = response.json()
@@ -53,7 +53,7 @@ def receipt(service: Service, decision: dict[str, Any], user_id: str = "ada") ->
 
 
 def counters(service: Service, user_id: str = "ada") -> tuple[int, int, float]:
-    """Pulls, rewards and their sum, of linucb-v1."""
+    """Return pulls, rewards and their sum, of linucb-v1."""
     stats = service.client.get(f"/stats/{user_id}").json()
     return stats["pulls"], stats["reward_count"], stats["cumulative_reward"]
 
@@ -61,8 +61,8 @@ def counters(service: Service, user_id: str = "ada") -> tuple[int, int, float]:
 # The decision
 
 
-def test_the_same_decision_is_made_once(service: Service) -> None:
-    """Asked again, even after the model has learned otherwise: the stored answer, and no second pull."""
+def test_repeated_decision(service: Service) -> None:
+    """A repeated decision gets the stored answer and counts as one pull, even if the model has learned since."""
     body = calls.score(decision_id=new_id())
     first = service.client.post("/score", json=body)
     assert first.json()["decision_id"] == body["decision_id"]
@@ -73,8 +73,8 @@ def test_the_same_decision_is_made_once(service: Service) -> None:
     assert counters(service)[0] == 2
 
 
-def test_the_same_id_for_another_request_is_a_conflict(service: Service, db: Engine) -> None:
-    """Other candidates, another moment, another policy, or an id that the service made: 409, and nothing changes."""
+def test_id_of_another_request(service: Service, db: Engine) -> None:
+    """A decision_id used for another request is a 409, and nothing changes."""
     body = calls.score(decision_id=new_id())
     service.client.post("/score", json=body)
     made_here = service.client.post("/score", json=calls.score()).json()["decision_id"]
@@ -92,8 +92,8 @@ def test_the_same_id_for_another_request_is_a_conflict(service: Service, db: Eng
     assert scalar(db, "SELECT count(*) FROM oo_ml.feature_history") == 2
 
 
-def test_the_same_request_may_be_written_another_way(service: Service) -> None:
-    """The order of fields, spaces, and 1 for 1.0 are no other body."""
+def test_equal_requests_in_other_spellings(service: Service) -> None:
+    """The order of fields, spaces, and 1 for 1.0 make no difference to a repeated request."""
     body = calls.score(decision_id=new_id())
     body["candidates"][0]["features"]["task_age_days"] = 1
     first = service.client.post("/score", json=body).json()
@@ -101,8 +101,8 @@ def test_the_same_request_may_be_written_another_way(service: Service) -> None:
     assert service.client.post("/score", json=dict(reversed(body.items()))).json() == first
 
 
-def test_an_id_belongs_to_its_user(service: Service) -> None:
-    """Two people may have the same one; each gets a decision of their own."""
+def test_one_id_of_two_users(service: Service) -> None:
+    """Two users may use the same decision_id; each gets a decision of their own."""
     name = new_id()
     for user_id in ("ada", "ben"):
         assert service.client.post("/score", json=calls.score(user_id, decision_id=name)).status_code == 200
@@ -120,16 +120,16 @@ def test_an_id_belongs_to_its_user(service: Service) -> None:
         "ffffffff-ffff-7fff-bfff-ffffffffffff",
     ],
 )
-def test_an_id_must_be_a_uuidv7_of_the_past_or_of_today(service: Service, bad: object) -> None:
-    """Anything else is a 422 that says which field it is, and nothing is decided."""
+def test_invalid_ids(service: Service, bad: object) -> None:
+    """A decision_id that is not a UUIDv7 of the past or of today is a 422 with its place, and nothing is decided."""
     answer = service.client.post("/score", json=calls.score(decision_id=bad))
     assert answer.status_code == 422
     assert {tuple(problem["loc"]) for problem in answer.json()["detail"]} == {("body", "decision_id")}
     assert counters(service)[0] == 0
 
 
-def test_clocks_may_differ_by_a_day(service: Service) -> None:
-    """A little less is fine, and so is an id of long ago, whose month has no partition any more; more is not."""
+def test_ids_of_the_future_and_the_past(service: Service) -> None:
+    """A decision_id may be up to one day ahead of the service's clock, and any time behind it."""
     answer = service.client.post("/score", json=calls.score(decision_id=new_id(DAY + 60_000)))
     assert (answer.status_code, answer.json()["detail"][0]["loc"]) == (422, ["body", "decision_id"])
     for name in (new_id(DAY - 60_000), "00000000-0001-7000-8000-000000000000"):
@@ -137,8 +137,8 @@ def test_clocks_may_differ_by_a_day(service: Service) -> None:
         assert (answer.status_code, answer.json()["decision_id"]) == (200, name)
 
 
-def test_an_id_of_a_month_past_retention_makes_nothing(service: Service, db: Engine) -> None:
-    """Who knows whether it was made there before; what is kept is still answered."""
+def test_ids_past_retention(service: Service, db: Engine) -> None:
+    """A new decision_id of a detached month is a 422; one of a month that is kept is answered as before."""
     kept = calls.score(decision_id=new_id(-40 * DAY))
     first = service.client.post("/score", json=kept)
     with writing(db) as connection:
@@ -152,8 +152,8 @@ def test_an_id_of_a_month_past_retention_makes_nothing(service: Service, db: Eng
     assert counters(service)[0] == 2
 
 
-def test_a_refusal_makes_nobody(service: Service, db: Engine) -> None:
-    """A decision_id or an Idempotency-Key at the wrong door leaves no state of that policy behind."""
+def test_refusals_create_no_state(service: Service, db: Engine) -> None:
+    """A decision_id or Idempotency-Key repeated for the other policy is a 409 and creates no state of that policy."""
     body = calls.score(decision_id=new_id())
     service.client.post("/score", json=body)
     assert service.client.post("/score/egreedy", json=body).status_code == 409
@@ -163,8 +163,8 @@ def test_a_refusal_makes_nobody(service: Service, db: Engine) -> None:
     assert scalar(db, "SELECT array_agg(policy) FROM oo_ml.policy_state") == ["linucb-v1"]
 
 
-def test_a_decision_has_its_number_in_the_epoch(service: Service, db: Engine) -> None:
-    """From 1, each policy for itself; several in a batch count on in their order, and what is repeated counts once."""
+def test_pull_numbers(service: Service, db: Engine) -> None:
+    """Decisions of a policy are numbered from 1 in each epoch, in batches too; a repetition gets no number."""
     named = calls.score(decision_id=new_id())
     for body in (named, calls.score(), named):
         service.client.post("/score", json=body)
@@ -192,8 +192,8 @@ def test_a_decision_has_its_number_in_the_epoch(service: Service, db: Engine) ->
 
 
 @pytest.mark.parametrize("value", [1.0, 0.0, -0.5])
-def test_a_reward_counts_once(service: Service, db: Engine, value: float) -> None:
-    """The second and third change nothing and say what counts, whatever they bring; 0.0 is a reward like any other."""
+def test_repeated_reward(service: Service, db: Engine, value: float) -> None:
+    """Only the first reward of a decision counts, 0.0 too; later ones change nothing and are told the first."""
     decision = decided(service)
     answer = service.client.post("/reward", json=reward_of(decision, value))
     said = {"ok": True, "reward": value, "decision_id": decision["decision_id"]}
@@ -205,8 +205,8 @@ def test_a_reward_counts_once(service: Service, db: Engine, value: float) -> Non
     assert scalar(db, "SELECT count(*) FROM oo_ml.reward_ledger") == 1
 
 
-def test_a_reward_learns_with_what_was_decided(service: Service, db: Engine) -> None:
-    """The stored x counts, whatever features say; the policy is the decision's own, whichever door it came through."""
+def test_features_of_a_reward_for_a_decision(service: Service, db: Engine) -> None:
+    """A reward with a decision_id uses the decision's x and policy, whatever features and path it came with."""
     decision = decided(service, path="/score/egreedy")
     lies = {"features": {"hour_of_day": 3, "is_overdue": True, "priority": 1}, "day_of_week": 6}
     answer = service.client.post("/reward", json=reward_of(decision, 1.0) | lies)
@@ -222,8 +222,8 @@ def test_a_reward_learns_with_what_was_decided(service: Service, db: Engine) -> 
     assert np.array_equal(state.b, stored)
 
 
-def test_a_reward_for_nothing_is_refused(service: Service, db: Engine) -> None:
-    """An unknown decision, or somebody else's: 404; another tip than the one decided: 409. Nothing is learned."""
+def test_reward_for_a_wrong_decision(service: Service, db: Engine) -> None:
+    """An unknown decision or another user's is a 404, and another tip is a 409; nothing is learned."""
     decision = decided(service)
     unknown = reward_of(decision, 1.0) | {"decision_id": new_id()}
     foreign = reward_of(decision, 1.0, user_id="ben")
@@ -239,8 +239,8 @@ def test_a_reward_for_nothing_is_refused(service: Service, db: Engine) -> None:
     assert scalar(db, "SELECT count(*) FROM oo_ml.policy_state") == 1
 
 
-def test_features_may_be_left_out_only_with_a_decision(service: Service) -> None:
-    """Without both there is nothing to learn with."""
+def test_missing_features(service: Service) -> None:
+    """A reward without a decision_id and without features is a 422."""
     body = calls.reward()
     del body["features"]
     answer = service.client.post("/reward", json=body)
@@ -248,8 +248,8 @@ def test_features_may_be_left_out_only_with_a_decision(service: Service) -> None
     assert [problem["loc"] for problem in answer.json()["detail"]] == [["body", "features"]]
 
 
-def test_a_reward_that_names_none_goes_past_rewarded_decisions(service: Service) -> None:
-    """It is tied to the latest that nobody has reacted to, and says which; with none left it counts all the same."""
+def test_reward_without_a_decision_id(service: Service) -> None:
+    """The reward goes to the latest decision of its tip without a reward; if there is none, it counts all the same."""
     first, second = decided(service), decided(service)
     service.client.post("/reward", json=reward_of(second, 1.0))
     answers = [service.client.post("/reward", json=calls.reward(value=value)).json() for value in (0.5, -1.0)]
@@ -263,8 +263,8 @@ def test_a_reward_that_names_none_goes_past_rewarded_decisions(service: Service)
 # The Idempotency-Key
 
 
-def test_a_call_with_a_key_counts_once(service: Service) -> None:
-    """The same key and body again: nothing changes; other keys and no key: each counts."""
+def test_repeated_idempotency_key(service: Service) -> None:
+    """The same key and body count once; other keys, and calls without a key, count each."""
     body = calls.reward(value=0.5)
     answers = [
         service.client.post("/reward", json=body, headers=headers).json()
@@ -275,8 +275,8 @@ def test_a_call_with_a_key_counts_once(service: Service) -> None:
     assert counters(service) == (0, 4, 2.0)
 
 
-def test_a_key_says_which_decision_its_reward_went_to(service: Service) -> None:
-    """A client that missed the answer learns it from the repetition."""
+def test_decision_of_a_repeated_key(service: Service) -> None:
+    """A repeated key is answered with the decision that the reward went to."""
     decision = decided(service)
     answers = [
         service.client.post("/reward", json=calls.reward(), headers={"Idempotency-Key": "a"}).json() for _ in range(2)
@@ -285,8 +285,8 @@ def test_a_key_says_which_decision_its_reward_went_to(service: Service) -> None:
 
 
 @pytest.mark.parametrize("names_the_decision", [True, False])
-def test_a_repeated_key_tells_what_counts_by_now(service: Service, *, names_the_decision: bool) -> None:
-    """Amended or retracted since: the same call, sent again, says so and changes nothing."""
+def test_repeated_key_after_a_correction(service: Service, *, names_the_decision: bool) -> None:
+    """A repeated key is answered with the reward after its correction, and changes nothing."""
     decision = decided(service)
     body = reward_of(decision, 1.0) if names_the_decision else calls.reward()
     headers = {"Idempotency-Key": "a"}
@@ -299,8 +299,8 @@ def test_a_repeated_key_tells_what_counts_by_now(service: Service, *, names_the_
     assert counters(service) == (1, 0, 0.0)
 
 
-def test_a_negative_zero_is_zero(service: Service) -> None:
-    """JSON knows both; as a reward they are one."""
+def test_negative_zero(service: Service) -> None:
+    """As a reward, -0.0 is the same as 0."""
     answers = [
         service.client.post(
             "/reward",
@@ -314,8 +314,8 @@ def test_a_negative_zero_is_zero(service: Service) -> None:
     assert "-0" not in answers[1].text.split("decision_id")[0]
 
 
-def test_a_key_with_another_body_is_a_conflict(service: Service) -> None:
-    """Another reward, another tip, another policy: 409. Another user's key is another key."""
+def test_idempotency_key_of_another_request(service: Service) -> None:
+    """A key used for another reward, tip or policy is a 409; another user may use the same key."""
     headers = {"Idempotency-Key": "a"}
     assert service.client.post("/reward", json=calls.reward(), headers=headers).status_code == 200
     for path, body in [
@@ -329,8 +329,8 @@ def test_a_key_with_another_body_is_a_conflict(service: Service) -> None:
     assert counters(service) == (0, 1, 1.0)
 
 
-def test_a_key_outlives_a_reset(service: Service) -> None:
-    """A retry that arrives after the person started afresh teaches the new model nothing."""
+def test_repeated_key_after_a_reset(service: Service) -> None:
+    """A retry that arrives after a reset teaches the new model nothing."""
     headers = {"Idempotency-Key": "a"}
     service.client.post("/reward", json=calls.reward(), headers=headers)
     service.client.post("/reset/ada")
@@ -339,8 +339,8 @@ def test_a_key_outlives_a_reset(service: Service) -> None:
 
 
 @pytest.mark.parametrize("bad", [b"", b"a" * 201, b"a\tb", b"\x80"])
-def test_a_key_must_be_storable(service: Service, bad: bytes) -> None:
-    """1 to 200 bytes without control characters, else 422 that names the header."""
+def test_invalid_idempotency_keys(service: Service, bad: bytes) -> None:
+    """A key that is not 1 to 200 bytes without control characters is a 422 that names the header."""
     answer = service.client.post("/reward", json=calls.reward(), headers={b"Idempotency-Key": bad})
     assert answer.status_code == 422
     assert [problem["loc"] for problem in answer.json()["detail"]] == [["header", "idempotency-key"]]
@@ -351,12 +351,12 @@ def test_a_key_must_be_storable(service: Service, bad: bytes) -> None:
 
 
 def path_of(decision: dict[str, Any], user_id: str = "ada") -> str:
-    """Where the reward of a decision is corrected."""
+    """Return the path at which the reward of a decision is corrected."""
     return f"/users/{user_id}/decisions/{decision['decision_id']}/reward"
 
 
-def test_a_reward_can_be_amended(service: Service, db: Engine) -> None:
-    """Afterwards b is what it would have been and A as it was; the ledger has both; the same again changes nothing."""
+def test_amending_a_reward(service: Service, db: Engine) -> None:
+    """PUT replaces the reward: b changes, A stays, the ledger has both entries, and a repetition changes nothing."""
     decision = decided(service)
     service.client.post("/reward", json=reward_of(decision, 1.0))
     answers = [service.client.put(path_of(decision), json={"reward": -0.5}).json() for _ in range(2)]
@@ -375,8 +375,8 @@ def test_a_reward_can_be_amended(service: Service, db: Engine) -> None:
     ]
 
 
-def test_a_reward_can_be_retracted(service: Service, db: Engine) -> None:
-    """A and b are what they were before it; a late repetition does not bring it back, a new PUT does."""
+def test_retracting_a_reward(service: Service, db: Engine) -> None:
+    """DELETE restores A and b; a late repetition of the reward does not bring it back, a new PUT does."""
     decision = decided(service)
     service.client.post("/reward", json=reward_of(decision, 1.0))
     answers = [service.client.delete(path_of(decision)).json() for _ in range(2)]
@@ -396,8 +396,8 @@ def test_a_reward_can_be_retracted(service: Service, db: Engine) -> None:
     assert [entry["kind"] for entry in shown["rewards"]] == ["reward", "retract", "reward"]
 
 
-def test_correcting_what_has_no_reward(service: Service) -> None:
-    """PUT gives it one, which a later POST does not change; DELETE finds nothing to take back."""
+def test_correcting_a_decision_without_a_reward(service: Service) -> None:
+    """PUT gives it a reward, which a later POST does not change; DELETE changes nothing."""
     first, second = decided(service), decided(service)
     assert service.client.delete(path_of(second)).json()["applied"] is False
     assert service.client.put(path_of(first), json={"reward": 0.0}).json()["applied"] is True
@@ -407,8 +407,8 @@ def test_correcting_what_has_no_reward(service: Service) -> None:
     assert counters(service) == (2, 2, 1.0)
 
 
-def test_a_reward_that_named_no_decision_can_be_corrected_by_it(service: Service, db: Engine) -> None:
-    """With the features that it was learned with, though they are not those of the decision."""
+def test_correcting_a_reward_without_a_decision_id(service: Service, db: Engine) -> None:
+    """Retracting it uses the features it was learned with, which differ from those of the decision."""
     decision = decided(service)
     service.client.post("/reward", json=calls.reward(features={"hour_of_day": 3, "priority": 2}))
     service.client.delete(path_of(decision))
@@ -422,9 +422,9 @@ def test_a_reward_that_named_no_decision_can_be_corrected_by_it(service: Service
     np.testing.assert_allclose(state.b, np.zeros(5), atol=1e-15)
 
 
-def test_correcting_a_decision_that_nobody_made(service: Service, db: Engine) -> None:
-    """404, and nobody comes into being by it; an id that is none is a 422."""
-    for user_id, name, status in [("ada", new_id(), 404), ("nobody", new_id(), 404), ("ada", "x", 422)]:
+def test_correcting_an_unknown_decision(service: Service, db: Engine) -> None:
+    """An unknown decision is a 404 and creates no user; an invalid id is a 422."""
+    for user_id, name, status in [("ada", new_id(), 404), ("zoe", new_id(), 404), ("ada", "x", 422)]:
         path = f"/users/{user_id}/decisions/{name}"
         assert service.client.get(path).status_code == status
         assert service.client.put(f"{path}/reward", json={"reward": 1}).status_code == status
@@ -433,8 +433,8 @@ def test_correcting_a_decision_that_nobody_made(service: Service, db: Engine) ->
 
 
 @pytest.mark.parametrize("body", [{}, {"reward": None}, {"reward": 1.01}, {"reward": "1"}, {"reward": True}, []])
-def test_a_correction_must_be_a_reward(service: Service, body: object) -> None:
-    """Else 422, and what counts stays."""
+def test_invalid_corrections(service: Service, body: object) -> None:
+    """A correction that is not a valid reward is a 422, and the reward stays."""
     decision = decided(service)
     service.client.post("/reward", json=reward_of(decision, 1.0))
     assert service.client.put(path_of(decision), json=body).status_code == 422
@@ -444,8 +444,8 @@ def test_a_correction_must_be_a_reward(service: Service, body: object) -> None:
 # After a reset
 
 
-def test_a_reward_after_a_reset_is_the_old_epochs(service: Service, db: Engine) -> None:
-    """It counts for its decision, in its epoch's ledger; the new model learns nothing of it, nor of corrections."""
+def test_rewards_after_a_reset(service: Service, db: Engine) -> None:
+    """Rewards and corrections of earlier decisions enter the old epoch's ledger and do not change the new model."""
     decision = decided(service)
     earlier = decided(service)
     service.client.post("/reward", json=reward_of(earlier, 1.0))
@@ -467,8 +467,8 @@ def test_a_reward_after_a_reset_is_the_old_epochs(service: Service, db: Engine) 
 # The receipt
 
 
-def test_a_receipt_explains_the_decision(serve: Serve) -> None:
-    """What was considered, how each was judged and how likely it was, the draw, the state it came from, the reward."""
+def test_receipt(serve: Serve) -> None:
+    """A receipt has the candidates with their scores and propensities, the draw, the state's version and the reward."""
     service = serve(exploration=0.2, alpha=2.0)
     service.client.post("/reward", json=calls.reward(value=0.5))
     decision = decided(service)
@@ -492,8 +492,8 @@ def test_a_receipt_explains_the_decision(serve: Serve) -> None:
     assert shown["context"] == {"hour_of_day": 9, "day_of_week": 2}
 
 
-def test_a_receipt_tells_the_rewards_history(service: Service) -> None:
-    """Each change of it with its kind, what counted before, and the key that it came with."""
+def test_rewards_in_a_receipt(service: Service) -> None:
+    """A receipt lists each ledger entry with its kind, the reward before it, and its key."""
     decision = decided(service)
     service.client.post("/reward", json=reward_of(decision, 1.0), headers={"Idempotency-Key": "a"})
     service.client.put(path_of(decision), json={"reward": 0.5})
@@ -509,8 +509,8 @@ def test_a_receipt_tells_the_rewards_history(service: Service) -> None:
     assert times == sorted(times)
 
 
-def test_a_receipt_of_a_decision_by_an_older_release(service: Service, db: Engine) -> None:
-    """It says what was kept then, and null for the rest."""
+def test_receipt_of_an_older_release(service: Service, db: Engine) -> None:
+    """A decision of an older release has null for the values that were not stored then."""
     decision = decided(service)
     with writing(db) as connection:
         connection.execute(
@@ -524,8 +524,8 @@ def test_a_receipt_of_a_decision_by_an_older_release(service: Service, db: Engin
     assert [candidate["propensity"] for candidate in shown["candidates"]] == [None, None]
 
 
-def test_linucb_explores_where_it_is_told_to(serve: Serve) -> None:
-    """With OO_ML_EXPLORATION 1 every decision is drawn, is counted as such, and says how likely it was."""
+def test_exploration_of_linucb(serve: Serve) -> None:
+    """With OO_ML_EXPLORATION=1 every decision is drawn, marked as exploring, and has its propensity."""
     service = serve(exploration=1.0)
     seen: set[str] = set()
     for _ in draws({"t1", "t2"}, seen, rarest=0.5):
@@ -536,8 +536,8 @@ def test_linucb_explores_where_it_is_told_to(serve: Serve) -> None:
     assert seen == {"t1", "t2"}
 
 
-def test_people_with_strange_ids_have_receipts_too(service: Service) -> None:
-    """A slash, a percent sign and what looks like a path of its own are parts of an id."""
+def test_receipts_of_users_with_awkward_ids(service: Service) -> None:
+    """A slash, a percent sign and an id that looks like a path are parts of the id."""
     for user_id in ("a/b", "100%", "x/decisions/y/reward", "żółw ☃"):
         decision = decided(service, user_id)
         encoded = "".join(f"%{byte:02X}" for byte in user_id.encode())
@@ -546,8 +546,8 @@ def test_people_with_strange_ids_have_receipts_too(service: Service) -> None:
         assert (shown["user_id"], shown["reward"]) == (user_id, 1.0)
 
 
-def test_ids_of_clients_and_of_the_service_are_of_one_kind(service: Service) -> None:
-    """A client that makes its ids with a library gets on with ids that were made here."""
+def test_ids_made_by_a_library(service: Service) -> None:
+    """UUIDv7s of a client's library are accepted, and the service makes UUIDv7s too."""
     made = service.client.post("/score", json=calls.score(decision_id=str(uuid_utils.uuid7()))).json()
     here = service.client.post("/score", json=calls.score()).json()
     assert uuid.UUID(made["decision_id"]).version == uuid.UUID(here["decision_id"]).version == 7

@@ -1,4 +1,4 @@
-"""Deciding and learning over HTTP, and what it leaves in the tables."""
+"""Deciding and learning over HTTP, and the rows that they write."""
 
 from uuid import UUID
 
@@ -15,15 +15,15 @@ from tests.serving import Service
 from tests.sessions import writing
 
 
-def test_an_answer_says_how_it_was_made(service: Service) -> None:
-    """decision_id is a UUIDv7; LinUCB is certain of its choice."""
+def test_answer_of_score(service: Service) -> None:
+    """The answer has a UUIDv7 as decision_id, and propensity 1 if LinUCB does not explore."""
     answer = service.client.post("/score", json=calls.score()).json()
     assert UUID(answer.pop("decision_id")).version == 7
     assert answer == {"tip_id": "t1", "score": pytest.approx(np.sqrt(2)), "policy": "linucb-v1", "propensity": 1.0}
 
 
-def test_the_next_decision_has_learned(service: Service) -> None:
-    """A dismissed tip loses to its neighbour in the very next call, for this user and this policy alone."""
+def test_learning_before_the_next_decision(service: Service) -> None:
+    """The next decision has learned from a reward, for its user and its policy alone."""
     for path in ("/score/egreedy", "/score"):
         assert service.client.post(path, json=calls.score()).json()["tip_id"] == "t1"
     service.client.post("/reward/egreedy", json=calls.reward(value=-1))
@@ -32,8 +32,8 @@ def test_the_next_decision_has_learned(service: Service) -> None:
     assert service.client.get("/stats/ada").json()["theta"] == [0.0] * 5
 
 
-def test_a_decision_is_stored_with_all_that_explains_it(service: Service, db: Engine) -> None:
-    """The row holds the candidates, the features raw and encoded, the state's version and the answer as sent."""
+def test_stored_decision(service: Service, db: Engine) -> None:
+    """The row has the candidates, the features raw and encoded, the state's version and the answer as sent."""
     service.client.post("/reward", json=calls.reward())
     answer = service.client.post("/score", json=calls.score()).json()
     with writing(db) as connection:
@@ -48,15 +48,15 @@ def test_a_decision_is_stored_with_all_that_explains_it(service: Service, db: En
     assert (row["reward"], row["rewarded_at"]) == (None, None)
 
 
-def test_a_decision_lies_in_the_partition_of_its_month(service: Service, db: Engine) -> None:
-    """Not in the default one, which is for what nobody made a partition for."""
+def test_partition_of_a_decision(service: Service, db: Engine) -> None:
+    """A decision is stored in the partition of its month, not in the default partition."""
     service.client.post("/score", json=calls.score())
     found = scalar(db, "SELECT relname::text FROM oo_ml.feature_history AS h JOIN pg_class AS c ON c.oid = h.tableoid")
     assert found == scalar(db, "SELECT 'feature_history_' || to_char(now() AT TIME ZONE 'UTC', 'YYYY_MM')")
 
 
-def test_rewards_go_to_the_latest_decision_that_has_none(service: Service, db: Engine) -> None:
-    """Two decisions of one tip: the later is rewarded first; a third reward is learned from all the same."""
+def test_decision_of_a_reward(service: Service, db: Engine) -> None:
+    """A reward goes to the latest decision of its tip without a reward; if there is none, it is still learned."""
     ids = [service.client.post("/score", json=calls.score()).json()["decision_id"] for _ in range(2)]
     for value in (1.0, 0.0, -1.0):
         service.client.post("/reward", json=calls.reward(value=value))
@@ -71,15 +71,15 @@ def test_rewards_go_to_the_latest_decision_that_has_none(service: Service, db: E
     assert ledger == [(1, ids[1], "t1", 1.0), (2, ids[0], "t1", 0.0), (3, None, "t1", -1.0)]
 
 
-def test_a_reward_stays_with_its_policy(service: Service, db: Engine) -> None:
-    """Epsilon-greedy's reward is not for LinUCB's decision of the same tip."""
+def test_policy_of_a_reward(service: Service, db: Engine) -> None:
+    """A reward for epsilon-greedy does not go to LinUCB's decision of the same tip."""
     service.client.post("/score", json=calls.score())
     service.client.post("/reward/egreedy", json=calls.reward())
     assert scalar(db, "SELECT count(*) FROM oo_ml.feature_history WHERE reward IS NOT NULL") == 0
 
 
-def test_exploring_is_counted_and_shown(serve: Serve) -> None:
-    """With epsilon 1 every decision is drawn, and says so with its probability."""
+def test_exploration_of_epsilon_greedy(serve: Serve) -> None:
+    """With OO_ML_EPSILON=1 every decision is drawn, counted as exploring, and has its propensity."""
     client = serve(epsilon=1).client
     seen: set[str] = set()
     for _ in draws({"t1", "t2"}, seen, rarest=0.5):
@@ -91,8 +91,8 @@ def test_exploring_is_counted_and_shown(serve: Serve) -> None:
     assert all(entry["features"]["exploring"] for entry in client.get("/features/ada").json()["history"])
 
 
-def test_a_tip_offered_twice_is_twice_as_likely_to_be_drawn(serve: Serve) -> None:
-    """The propensity is the tip's, not that of one of its places in the list."""
+def test_propensity_of_duplicate_candidates(serve: Serve) -> None:
+    """The propensity of a candidate sent twice is the sum over both of its places."""
     twin = {"id": "twin", "content": "x", "source": "s"}
     other = {"id": "other", "content": "x", "source": "s"}
     client = serve(epsilon=1).client
@@ -104,8 +104,8 @@ def test_a_tip_offered_twice_is_twice_as_likely_to_be_drawn(serve: Serve) -> Non
     assert said == {"twin": pytest.approx(2 / 3), "other": pytest.approx(1 / 3)}
 
 
-def test_history_keeps_the_last_hundred_of_both_policies(service: Service) -> None:
-    """Oldest first, in the order in which they were made."""
+def test_history(service: Service) -> None:
+    """/features has the last 100 decisions of both policies, in the order in which they were made."""
     paths = ["/score", "/score/egreedy"] * 51
     made = [service.client.post(path, json=calls.score()).json() for path in paths]
     history = service.client.get("/features/ada").json()["history"]
@@ -114,8 +114,8 @@ def test_history_keeps_the_last_hundred_of_both_policies(service: Service) -> No
     assert history[0]["ts"].endswith("Z")
 
 
-def test_reset_starts_afresh_and_keeps_the_past_for_analysts(service: Service, db: Engine) -> None:
-    """A new epoch: nothing of the old one is seen through the calls, all of it is still in the tables."""
+def test_reset(service: Service, db: Engine) -> None:
+    """A reset begins a new epoch: calls see nothing of the old one, and the tables keep all of it."""
     service.client.post("/score", json=calls.score())
     service.client.post("/reward", json=calls.reward())
     assert service.client.post("/reset/ada").json() == {"ok": True}
@@ -131,14 +131,14 @@ def test_reset_starts_afresh_and_keeps_the_past_for_analysts(service: Service, d
     assert scalar(db, "SELECT count(*) FROM oo_ml.feature_history WHERE reward = 1") == 2
 
 
-def test_reset_of_somebody_unknown_makes_nobody(service: Service, db: Engine) -> None:
-    """It is fine, and leaves no row."""
-    assert service.client.post("/reset/nobody").json() == {"ok": True}
+def test_reset_of_an_unknown_user(service: Service, db: Engine) -> None:
+    """Resetting an unknown user succeeds and creates no row."""
+    assert service.client.post("/reset/zoe").json() == {"ok": True}
     assert scalar(db, "SELECT count(*) FROM oo_ml.policy_state") == 0
 
 
-def test_a_thousand_candidates_are_decided_among(service: Service) -> None:
-    """The most that a call may bring; the best of them is the last."""
+def test_most_candidates(service: Service) -> None:
+    """A decision may have 1,000 candidates, and the last one can win."""
     candidates = [{"id": f"t{i}", "content": "x", "source": "s", "features": {"priority": 1}} for i in range(999)]
     candidates.append({"id": "best", "content": "x", "source": "s", "features": {"priority": 4}})
     answer = service.client.post("/score", json=calls.score(candidates=candidates))
@@ -158,10 +158,10 @@ def test_a_thousand_candidates_are_decided_among(service: Service) -> None:
     ],
     ids=["none", "null", "empty", "short", "long", "too long"],
 )
-def test_content_of_the_chosen_candidate_is_kept(
+def test_content_of_the_chosen_candidate(
     service: Service, db: Engine, path: str, sent: dict[str, str | None], kept: str | None
 ) -> None:
-    """It is optional; receipts, lists of decisions and analysts see what was shown, up to 2,000 characters."""
+    """Up to 2,000 characters of its content are stored and appear in receipts, lists and the analytics views."""
     body = calls.score(candidates=[{"id": "t1", "source": "todoist", **sent}])
     answer = service.client.post(path, json={"items": [body]} if "batch" in path else body)
     assert answer.status_code == 200
@@ -172,8 +172,8 @@ def test_content_of_the_chosen_candidate_is_kept(
     assert scalar(db, "SELECT content FROM analytics.tip_scores") == kept
 
 
-def test_content_that_is_not_sent_is_that_of_the_generated_tip(service: Service, db: Engine) -> None:
-    """The latest one of that id, as for its prompt version; what the client sends counts more."""
+def test_content_of_a_generated_tip(service: Service, db: Engine) -> None:
+    """A candidate without content has that of the latest generated tip with its id; content that is sent wins."""
     write(db, "ada", 0)
     for sent, kept in (({}, "plain"), ({"content": "other"}, "other")):
         body = calls.score(candidates=[{"id": "tip-1", "source": "llm", **sent}])

@@ -1,4 +1,4 @@
-"""/generate over HTTP, with a gateway that does what each test tells it to."""
+"""/generate over HTTP, with a scripted gateway."""
 
 import json
 from concurrent.futures import ThreadPoolExecutor
@@ -38,8 +38,8 @@ def service(serve: Serve, gateway: Gateway) -> Service:
     [GOOD, f"```json\n{GOOD}\n```", f"```\n{GOOD}\n```", f"Here you are:\n\n```json\n{GOOD}\n```\nEnjoy!"],
     ids=["plain", "fenced", "fenced without a language", "a fence in prose"],
 )
-def test_good_tips_are_answered_and_stored(service: Service, gateway: Gateway, db: Engine, reply: str) -> None:
-    """At the first try: ids as given or made, the model's own name, tokens, and a row for each tip."""
+def test_generated_tips(service: Service, gateway: Gateway, db: Engine, reply: str) -> None:
+    """Tips are answered with their ids, the model and the tokens, and each is stored as a row."""
     gateway.script(behave.completion(reply))
     answer = service.client.post("/generate", json=BODY)
     assert answer.status_code == 200
@@ -65,8 +65,8 @@ def test_good_tips_are_answered_and_stored(service: Service, gateway: Gateway, d
     assert tips == [("a", "Stretch.", "You sat long.", 0), ("tip-1", "Drink water.", None, 1)]
 
 
-def test_the_gateway_is_asked_as_the_contract_says(service: Service, gateway: Gateway) -> None:
-    """Path, bearer key, model, temperature, and the version's two messages, rendered."""
+def test_request_to_the_gateway(service: Service, gateway: Gateway) -> None:
+    """The request has the contract's path, key, model and temperature, and the two rendered messages."""
     gateway.script(behave.completion(GOOD))
     service.client.post("/generate", json=BODY)
     [request] = gateway.requests
@@ -86,10 +86,8 @@ def test_the_gateway_is_asked_as_the_contract_says(service: Service, gateway: Ga
     ["Sure! Drink water.", f"Here you are: {GOOD} Enjoy!", '{"id": "a", "content": "x"}', '["a", "b"]', "[]", "", None],
     ids=["prose", "prose around JSON", "an object", "a list of strings", "an empty list", "nothing", "null"],
 )
-def test_a_bad_reply_is_corrected_and_asked_again(
-    service: Service, gateway: Gateway, db: Engine, first: str | None
-) -> None:
-    """The reply and what is wrong with it are added to the conversation; tokens are summed over the tries."""
+def test_correction_of_an_invalid_reply(service: Service, gateway: Gateway, db: Engine, first: str | None) -> None:
+    """The next request adds the reply and the error to the messages; the tokens of all tries are summed."""
     gateway.script(behave.completion(first), behave.completion(GOOD))
     answer = service.client.post("/generate", json=BODY)
     assert answer.status_code == 200
@@ -102,8 +100,8 @@ def test_a_bad_reply_is_corrected_and_asked_again(
     assert scalar(db, "SELECT attempts FROM oo_ml.generations") == 2
 
 
-def test_prose_always_is_a_502_with_its_beginning(service: Service, gateway: Gateway, db: Engine) -> None:
-    """After three tries; the failure is stored with its cost, and no tip is."""
+def test_invalid_replies(service: Service, gateway: Gateway, db: Engine) -> None:
+    """After three invalid replies the call is a 502; the failure is stored with its tokens, and no tip is."""
     gateway.script(behave.completion("I would rather talk. " * 50))
     answer = service.client.post("/generate", json=BODY)
     assert (answer.status_code, answer.json()["code"]) == (502, "invalid_reply")
@@ -131,10 +129,10 @@ def test_prose_always_is_a_502_with_its_beginning(service: Service, gateway: Gat
     ],
     ids=["error in JSON", "error in text", "no JSON", "no choices", "huge", "dripping", "slow", "cut"],
 )
-def test_a_gateway_in_trouble_is_told_apart(
+def test_failures_of_the_gateway(
     serve: Serve, gateway: Gateway, db: Engine, behaviour: behave.Behaviour, status: int, code: str, says: str
 ) -> None:
-    """502 with its text when it answered, 503 when it can't be reached; asked once, stored once."""
+    """An error of the gateway is a 502 with its text, no answer is a 503; each is stored, and not retried."""
     service = serve(litellm_url=gateway.url, llm_timeout=0.5, llm_max_reply_bytes=10_000)
     gateway.script(behaviour)
     answer = service.client.post("/generate", json=BODY)
@@ -145,20 +143,20 @@ def test_a_gateway_in_trouble_is_told_apart(
     assert scalar(db, "SELECT (outcome, attempts)::text FROM oo_ml.generations") == f"({code},1)"
 
 
-def test_no_gateway_is_a_503(serve: Serve) -> None:
-    """Nothing listens there."""
+def test_unreachable_gateway(serve: Serve) -> None:
+    """If no server listens at LITELLM_URL, the call is a 503."""
     answer = serve(litellm_url="http://127.0.0.1:1").client.post("/generate", json=BODY)
     assert (answer.status_code, answer.json()["code"]) == (503, "gateway_unreachable")
 
 
-def test_missing_usage_counts_as_nothing(service: Service, gateway: Gateway) -> None:
-    """Some gateways don't say what an answer cost."""
+def test_reply_without_usage(service: Service, gateway: Gateway) -> None:
+    """A reply that does not report tokens counts 0."""
     gateway.script(behave.completion(GOOD, usage=None))
     answer = service.client.post("/generate", json=BODY).json()
     assert (answer["prompt_tokens"], answer["completion_tokens"]) == (0, 0)
 
 
-def test_the_shape_is_asked_for_only_if_told_to(serve: Serve, gateway: Gateway) -> None:
+def test_response_format(serve: Serve, gateway: Gateway) -> None:
     """OO_ML_LLM_RESPONSE_FORMAT=json_schema sends the schema of an array of n tips."""
     gateway.script(behave.completion(GOOD))
     serve(litellm_url=gateway.url, llm_response_format="json_schema").client.post("/generate", json=BODY)
@@ -169,10 +167,10 @@ def test_the_shape_is_asked_for_only_if_told_to(serve: Serve, gateway: Gateway) 
 
 
 @pytest.mark.parametrize("settings", [{}, {"prompt_sticky": True}, {"tip_prompt_version": "auto"}], ids=str)
-def test_no_transaction_is_open_while_the_model_is_asked(
+def test_no_transaction_during_a_request_to_the_gateway(
     serve: Serve, gateway: Gateway, db: Engine, settings: dict[str, Any]
 ) -> None:
-    """However long it takes, the database doesn't notice; and other calls go on."""
+    """No transaction is open while the gateway answers, and other calls are served."""
     service = serve(litellm_url=gateway.url, epsilon=0, **settings)
     weigh(db, 1, 1, 1)
     gateway.script(behave.hold(behave.completion(GOOD)))
@@ -190,8 +188,8 @@ def test_no_transaction_is_open_while_the_model_is_asked(
     assert open_transactions == 0
 
 
-def test_the_version_named_is_used_and_answered(service: Service, gateway: Gateway) -> None:
-    """Each version speaks with a voice of its own."""
+def test_named_version(service: Service, gateway: Gateway) -> None:
+    """A prompt_version in the request is used and answered."""
     gateway.script(behave.completion(GOOD))
     for version in ("v1", "v2-mentor", "v3-few-shot"):
         answer = service.client.post("/generate", json={**BODY, "prompt_version": version})
@@ -200,8 +198,8 @@ def test_the_version_named_is_used_and_answered(service: Service, gateway: Gatew
     assert len(systems) == 3
 
 
-def test_an_unknown_version_is_a_422_in_the_contract_s_words(service: Service, gateway: Gateway) -> None:
-    """The gateway is not asked."""
+def test_unknown_version(service: Service, gateway: Gateway) -> None:
+    """An unknown prompt_version is a 422 with the contract's sentence, and the gateway is not asked."""
     answer = service.client.post("/generate", json={**BODY, "prompt_version": "v9"})
     assert (answer.status_code, answer.json()["detail"]) == (422, "Unknown prompt_version: v9")
     assert gateway.requests == []
@@ -218,10 +216,8 @@ def test_an_unknown_version_is_a_422_in_the_contract_s_words(service: Service, g
     ],
     ids=["nothing set", "a default", "one", "a list", "a list with a mistake"],
 )
-def test_without_a_named_version_the_settings_decide(
-    serve: Serve, gateway: Gateway, settings: dict[str, str], used: set[str]
-) -> None:
-    """A list is drawn from a request at a time; what is not in the registry is left out."""
+def test_version_by_settings(serve: Serve, gateway: Gateway, settings: dict[str, str], used: set[str]) -> None:
+    """Each request draws a version from TIP_PROMPT_VERSION; names that are not in the registry are ignored."""
     gateway.script(behave.completion(GOOD))
     client = serve(litellm_url=gateway.url, **settings).client
     seen: set[str] = set()
@@ -251,7 +247,7 @@ def weigh(db: Engine, *weights: float) -> None:
     ],
     ids=["no weights", "weights", "sticky", "a list", "named"],
 )
-def test_a_probability_is_followed_from_the_draw_to_the_receipt(
+def test_prompt_probability(
     serve: Serve,
     gateway: Gateway,
     db: Engine,
@@ -260,7 +256,7 @@ def test_a_probability_is_followed_from_the_draw_to_the_receipt(
     named: str | None,
     shares: dict[str, float],
 ) -> None:
-    """Answer, generation, tips, decision and receipt have one; it is the share of the version that wrote the tips."""
+    """Answer, generation, tips, decision and receipt have the probability with which the version was drawn."""
     weigh(db, *weights)
     gateway.script(behave.completion(GOOD))
     service = serve(litellm_url=gateway.url, **settings)
@@ -287,8 +283,8 @@ def test_a_probability_is_followed_from_the_draw_to_the_receipt(
     assert seen == wanted or (settings.get("prompt_sticky") and len(seen) == 1)
 
 
-def test_rewards_decide_where_they_are_told_to(serve: Serve, gateway: Gateway, db: Engine) -> None:
-    """TIP_PROMPT_VERSION=auto: reactions over HTTP, in the very next generation; versions disliked get the floor."""
+def test_version_by_rewards(serve: Serve, gateway: Gateway, db: Engine) -> None:
+    """With TIP_PROMPT_VERSION=auto the next generation uses the rewards; disliked versions keep a minimum."""
     gateway.script(behave.completion(GOOD))
     service = serve(litellm_url=gateway.url, tip_prompt_version="auto")
     for version, reward in (("v1", -1), ("v2-mentor", 1), ("v3-few-shot", -1)):
@@ -304,8 +300,8 @@ def test_rewards_decide_where_they_are_told_to(serve: Serve, gateway: Gateway, d
     assert scalar(db, "SELECT count(*) FROM oo_ml.generations WHERE prompt_probability < 1") == 10
 
 
-def test_a_failure_is_stored_with_its_probability(serve: Serve, gateway: Gateway, db: Engine) -> None:
-    """Which version fails how often is part of what is compared."""
+def test_prompt_probability_of_a_failure(serve: Serve, gateway: Gateway, db: Engine) -> None:
+    """A failed generation has its prompt_probability too, so that failure rates can be compared."""
     weigh(db, 1, 1, 2)
     gateway.script(behave.completion("No."))
     assert serve(litellm_url=gateway.url).client.post("/generate", json=BODY).status_code == 502
@@ -315,10 +311,8 @@ def test_a_failure_is_stored_with_its_probability(serve: Serve, gateway: Gateway
     )
 
 
-def test_a_retired_version_is_refused_when_named_and_left_out_of_a_list(
-    serve: Serve, gateway: Gateway, db: Engine
-) -> None:
-    """Its tips and decisions stay."""
+def test_retired_version(serve: Serve, gateway: Gateway, db: Engine) -> None:
+    """A retired version is a 422 if it is named, and ignored in TIP_PROMPT_VERSION."""
     with writing(db) as connection:
         connection.execute(
             text("UPDATE oo_ml.prompt_versions SET status = 'retired', retired_at = now() WHERE version = 'v1'")
@@ -330,10 +324,10 @@ def test_a_retired_version_is_refused_when_named_and_left_out_of_a_list(
     assert {client.post("/generate", json=BODY).json()["prompt_version"] for _ in range(8)} == {"v2-mentor"}
 
 
-def test_a_decision_knows_the_version_that_wrote_its_tip(service: Service, gateway: Gateway, db: Engine) -> None:
-    """The latest generation of that id, unless the candidate names a version; told apart by generation.
+def test_prompt_version_of_a_decision(service: Service, gateway: Gateway, db: Engine) -> None:
+    """A decision has the version of the latest generation of its tip, or the version that the candidate names.
 
-    With its probability, if that is known: an older release wrote none.
+    It has the probability of that version too, unless an older release, which stored none, generated the tip.
     """
     gateway.script(behave.completion(GOOD))
     generations = [

@@ -1,4 +1,4 @@
-"""The prompt registry over HTTP: what is published is there, renders, and never changes."""
+"""The prompt registry over HTTP."""
 
 from typing import Any
 
@@ -20,8 +20,8 @@ DRAFT = {
 }
 
 
-def test_the_first_versions_are_there_from_the_start(service: Service) -> None:
-    """Active, described, and without their text in the list."""
+def test_first_versions(service: Service) -> None:
+    """The migrations publish three active versions; the list has their descriptions without their templates."""
     prompts = service.client.get("/prompts").json()["items"]
     assert [prompt["version"] for prompt in prompts] == ["v1", "v2-mentor", "v3-few-shot"]
     for prompt in prompts:
@@ -30,8 +30,8 @@ def test_the_first_versions_are_there_from_the_start(service: Service) -> None:
         assert "system_template" not in prompt
 
 
-def test_a_published_version_can_be_read_and_used(serve: Serve, gateway: Gateway) -> None:
-    """In the next call, rendered from the context."""
+def test_publishing(serve: Serve, gateway: Gateway) -> None:
+    """A published version can be read, and the next call renders it from the context."""
     gateway.script(behave.tips("Drink water."))
     client = serve(litellm_url=gateway.url).client
     published = client.post("/prompts", json=DRAFT)
@@ -51,8 +51,8 @@ def test_a_published_version_can_be_read_and_used(serve: Serve, gateway: Gateway
     ]
 
 
-def test_a_name_is_published_once(service: Service) -> None:
-    """The second text is refused, even if it is the same; the first one stays."""
+def test_published_name(service: Service) -> None:
+    """A second version with the same name is a 409, and the first one stays."""
     service.client.post("/prompts", json=DRAFT)
     again = service.client.post("/prompts", json={**DRAFT, "system_template": "Something else"})
     assert (again.status_code, again.json()["code"]) == (409, "prompt_version_exists")
@@ -64,8 +64,8 @@ def test_a_name_is_published_once(service: Service) -> None:
     ["{{ n", "{% for t in tasks %}", "{{ nonsense }}", "{{ n.__class__ }}", "{% include 'x' %}", "{{ range(9) }}", " "],
 )
 @pytest.mark.parametrize("field", ["system_template", "user_template"])
-def test_a_template_that_does_not_render_is_refused(service: Service, db: Engine, field: str, template: str) -> None:
-    """When it is published, not when it is used; the answer names the field."""
+def test_invalid_templates(service: Service, db: Engine, field: str, template: str) -> None:
+    """A template that can't be rendered is refused when it is published, with the name of its field."""
     refused = service.client.post("/prompts", json={**DRAFT, field: template})
     assert (refused.status_code, refused.json()["code"]) == (422, "invalid_template")
     assert refused.json()["detail"].startswith(field)
@@ -73,21 +73,21 @@ def test_a_template_that_does_not_render_is_refused(service: Service, db: Engine
 
 
 @pytest.mark.parametrize("version", ["", "two words", "-v4", "v4/x", "v4\n", "x" * 101, "é"])
-def test_a_name_is_plain(service: Service, version: str) -> None:
-    """It stands in settings, in comma lists and in URLs."""
+def test_invalid_names(service: Service, version: str) -> None:
+    """A name fits into settings, comma lists and URLs."""
     assert service.client.post("/prompts", json={**DRAFT, "version": version}).status_code == 422
 
 
-def test_no_version_can_be_called_auto(service: Service, db: Engine) -> None:
-    """TIP_PROMPT_VERSION=auto would not mean it."""
+def test_reserved_name(service: Service, db: Engine) -> None:
+    """No version can be named auto, because TIP_PROMPT_VERSION=auto has a meaning of its own."""
     refused = service.client.post("/prompts", json={**DRAFT, "version": "auto"})
     assert (refused.status_code, refused.json()["code"]) == (409, "prompt_version_reserved")
     assert "TIP_PROMPT_VERSION" in refused.json()["detail"]
     assert scalar(db, "SELECT count(*) FROM oo_ml.prompt_versions") == 3
 
 
-def test_weight_and_status_are_shown(service: Service, db: Engine) -> None:
-    """As somebody has set them since."""
+def test_weight_and_status(service: Service, db: Engine) -> None:
+    """Calls show the current weight and status of a version."""
     with writing(db) as connection:
         connection.execute(text("UPDATE oo_ml.prompt_versions SET weight = 0.3 WHERE version = 'v2-mentor'"))
         connection.execute(
@@ -99,8 +99,8 @@ def test_weight_and_status_are_shown(service: Service, db: Engine) -> None:
         assert [(one["status"], one["weight"]) for one in prompts] == [("retired", 0), ("active", 0.3), ("active", 0)]
 
 
-def test_an_unknown_version_is_a_404(service: Service) -> None:
-    """In a path it is the thing asked for; in a body it is a mistake in it."""
+def test_unknown_version(service: Service) -> None:
+    """An unknown version in a path is a 404."""
     answer = service.client.get("/prompts/v9")
     assert (answer.status_code, answer.json()["code"]) == (404, "unknown_prompt_version")
 

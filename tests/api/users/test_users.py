@@ -1,4 +1,4 @@
-"""Any user that a body can name can be named in a URL, and is told apart from every other."""
+"""Ids of users: bodies and paths accept the same ones, and no two are confused."""
 
 import json
 from urllib.parse import quote
@@ -39,8 +39,8 @@ AWKWARD = [
 ]
 
 
-def test_every_awkward_user_can_be_read_back(service: Service) -> None:
-    """Each scores a different number of times, so a mix-up of any two would show."""
+def test_awkward_ids(service: Service) -> None:
+    """Each user can be read back by a quoted id and is not confused with another user."""
     for pulls, user in enumerate(AWKWARD, 1):
         for _ in range(pulls):
             assert service.client.post("/score", json=calls.score(user)).status_code == 200
@@ -52,8 +52,8 @@ def test_every_awkward_user_can_be_read_back(service: Service) -> None:
         assert len(service.client.get(f"/features/{path}").json()["history"]) == pulls
 
 
-def test_a_slash_may_stay_unescaped_where_it_is_unambiguous(service: Service) -> None:
-    """/stats/a/b is the user a/b; /stats/egreedy/b is epsilon-greedy's view of the user b, as the contract has it."""
+def test_unescaped_slashes(service: Service) -> None:
+    """/stats/a/b is the user a/b; /stats/egreedy/b is the user b of epsilon-greedy, as the contract has it."""
     service.client.post("/score", json=calls.score("a/b"))
     assert service.client.get("/stats/a/b").json()["pulls"] == 1
     assert service.client.get("/features/a/b").json()["user_id"] == "a/b"
@@ -64,8 +64,8 @@ def test_a_slash_may_stay_unescaped_where_it_is_unambiguous(service: Service) ->
 
 @settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(user=st.text(min_size=1, max_size=60))
-def test_what_a_body_accepts_a_path_accepts(service: Service, user: str) -> None:
-    """Both doors apply the same rule."""
+def test_ids_in_bodies_and_paths(service: Service, user: str) -> None:
+    """Bodies and paths accept the same ids."""
     posted = service.client.post("/score", content=json.dumps(calls.score(user))).status_code
     read = service.client.get(f"/stats/{quote(user, safe='', errors='surrogatepass')}")
     assert posted == (200 if is_user_id(user) else 422)
@@ -74,8 +74,8 @@ def test_what_a_body_accepts_a_path_accepts(service: Service, user: str) -> None
         assert read.json()["pulls"] >= 1
 
 
-def test_an_id_that_cannot_exist_is_a_422(service: Service) -> None:
-    """Not UTF-8, control characters, surrogates, too long: where and why, without the value."""
+def test_invalid_ids(service: Service) -> None:
+    """An invalid id in a path is a 422 with its place and the reason, without the value."""
     calls_by_path = [("GET", "stats"), ("GET", "stats/egreedy"), ("GET", "features"), ("POST", "reset")]
     for path in ("%FF", "%00", "%0A", "%C2%80", "%ED%A0%80", "x" * 201, "%C3%A9" * 101):
         for method, call in calls_by_path:
@@ -85,8 +85,8 @@ def test_an_id_that_cannot_exist_is_a_422(service: Service) -> None:
             assert answer.json()["detail"][0].keys() == {"loc", "msg", "type"}
 
 
-def test_users_are_rows_of_their_own(service: Service, db: Engine) -> None:
-    """a.b and a_b shared a file once; é in its two spellings are two ids."""
+def test_ids_that_once_shared_a_file(service: Service, db: Engine) -> None:
+    """a.b and a_b are two users, and so are the two spellings of é."""
     for user in ("a.b", "a_b", "é", "\u0065\u0301"):
         service.client.post("/reward", json=calls.reward(user))
     with writing(db) as connection:

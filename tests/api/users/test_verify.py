@@ -1,4 +1,4 @@
-"""GET /users/{user_id}/verify: the proof for one person, over HTTP."""
+"""GET /users/{user_id}/verify: the verification of one user."""
 
 from urllib.parse import quote
 
@@ -13,15 +13,15 @@ from tests.sessions import writing
 
 
 def verify(service: Service, user_id: str = "ada") -> dict[str, object]:
-    """Return the answer for a person."""
+    """Return the answer for a user."""
     answer = service.client.get(f"/users/{quote(user_id, safe='')}/verify")
     assert answer.status_code == 200
     found: dict[str, object] = answer.json()
     return found
 
 
-def test_what_was_done_over_http_is_in_order(service: Service) -> None:
-    """Both policies, whatever the id."""
+def test_no_difference(service: Service) -> None:
+    """States of both policies are verified, whatever the id."""
     user = "team/ada; é"
     for path in ("/score", "/score/egreedy"):
         service.client.post(path, json=calls.score(user))
@@ -37,8 +37,8 @@ def test_what_was_done_over_http_is_in_order(service: Service) -> None:
     }
 
 
-def test_a_difference_is_said(service: Service, db: Engine) -> None:
-    """The answer is 200: verifying has worked."""
+def test_difference(service: Service, db: Engine) -> None:
+    """A difference is a 200 with a sentence, because the verification itself succeeded."""
     service.client.post("/score", json=calls.score())
     with writing(db) as connection:
         connection.execute(text("UPDATE oo_ml.policy_state SET pulls = 2"))
@@ -52,8 +52,8 @@ def test_a_difference_is_said(service: Service, db: Engine) -> None:
     }
 
 
-def test_somebody_never_seen_is_in_order(service: Service) -> None:
-    """With nothing that is known of them."""
+def test_unknown_user(service: Service) -> None:
+    """An unknown user is verified, with zero states."""
     assert verify(service) == {
         "user_id": "ada",
         "verified": True,
@@ -64,8 +64,8 @@ def test_somebody_never_seen_is_in_order(service: Service) -> None:
     }
 
 
-def test_it_waits_for_nobody(service: Service, db: Engine) -> None:
-    """A state that is locked is read as it was."""
+def test_locked_state(service: Service, db: Engine) -> None:
+    """A locked state is read as it was before, without waiting."""
     service.client.post("/score", json=calls.score())
     with holding_state(db, "ada", "linucb-v1") as holder:
         holder.execute(text("UPDATE oo_ml.policy_state SET pulls = 99"))
@@ -73,13 +73,13 @@ def test_it_waits_for_nobody(service: Service, db: Engine) -> None:
 
 
 @pytest.mark.parametrize("user_id", ["%00", "%FF", "x" * 201])
-def test_no_such_id_can_exist(service: Service, user_id: str) -> None:
-    """As with every call that names a person."""
+def test_invalid_ids(service: Service, user_id: str) -> None:
+    """An invalid id is a 422, as in every call that names a user."""
     assert service.client.get(f"/users/{user_id}/verify").status_code == 422
 
 
-def test_it_has_the_long_timeout_and_no_more(serve: Serve, db: Engine) -> None:
-    """A table that is in use for long is a 503, and the next call works."""
+def test_timeout(serve: Serve, db: Engine) -> None:
+    """A table in use for longer than OO_ML_LONG_TIMEOUT is a 503, and the next call works."""
     service = serve(long_timeout=0.5, lock_timeout=20)
     with writing(db) as connection:
         connection.execute(text("LOCK TABLE oo_ml.feature_history IN ACCESS EXCLUSIVE MODE"))

@@ -13,7 +13,7 @@ from sqlalchemy import Connection, Engine, event, text
 from oo_ml.services.audit.verify import Report, verify
 from oo_ml.services.decisions.learn import learn
 from oo_ml.services.decisions.reset import reset
-from oo_ml.services.walk import Walk, walk_all, walk_sample, walk_users
+from oo_ml.services.walk_users import Walk, walk_all, walk_sample, walk_users
 from oo_ml.storage.user_ranges import ALL_USERS, UserRange
 from tests.conftest import make_settings
 from tests.services.decisions.test_batches import counted, rewards, score, scores

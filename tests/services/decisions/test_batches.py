@@ -26,8 +26,8 @@ from oo_ml.services.decisions.learn import (
     learn,
 )
 from oo_ml.services.decisions.reset import reset
-from oo_ml.storage import states
-from oo_ml.storage.ledger import IdempotencyKey
+from oo_ml.storage import policy_state
+from oo_ml.storage.reward_ledger import IdempotencyKey
 from tests.candidates import Candidate
 from tests.gates import scalar
 from tests.rows import everything
@@ -184,7 +184,7 @@ def test_state_is_fold_of_ledger(db: Engine) -> None:
         learn(connection, rewards(3, 50))
     with writing(db) as connection:
         for user in USERS:
-            for policy, state in states.read_states(connection, user).items():
+            for policy, state in policy_state.read_states(connection, user).items():
                 ledger = connection.execute(
                     text("""
                         SELECT version, reward, x FROM oo_ml.reward_ledger

@@ -15,8 +15,8 @@ from sqlalchemy import Engine, event, text
 
 from oo_ml.domain.policies import EPSILON_GREEDY, LINUCB
 from oo_ml.services.decisions.reset import reset
-from oo_ml.storage import states
-from oo_ml.storage.states import StateKey
+from oo_ml.storage import policy_state
+from oo_ml.storage.policy_state import StateKey
 from tests import calls
 from tests.commands import served
 from tests.conftest import Serve
@@ -40,7 +40,7 @@ def test_concurrent_rewards(service: Service, second_service: Service, db: Engin
             wait_until_blocked(db, 2)
         assert [answer.result().status_code for answer in answers] == [200, 200]
     with writing(db) as connection:
-        state = states.read_states(connection, "ada")[LINUCB]
+        state = policy_state.read_states(connection, "ada")[LINUCB]
         versions = connection.scalars(text("SELECT version FROM oo_ml.reward_ledger ORDER BY version")).all()
         x = connection.scalars(text("SELECT x FROM oo_ml.reward_ledger LIMIT 1")).one()
     assert (state.reward_count, state.version, state.cumulative_reward) == (2, 2, 1.5)
@@ -123,7 +123,7 @@ def test_concurrent_first_calls(database_url: str, db: Engine, tmp_path: Path, p
         ]
         with open_session(db) as creator:
             # An uncommitted row of the same key: every call finds none, inserts, and waits for this transaction.
-            states.lock_or_create_states(creator, [ADA])
+            policy_state.lock_or_create_states(creator, [ADA])
             answers = [clients.submit(services[i % 2].post, path, json=body) for i in range(50)]
             wait_until_blocked(db, at_once)
             creator.rollback()
@@ -143,7 +143,7 @@ def test_rewards_from_several_processes(database_url: str, db: Engine, tmp_path:
         answers = [clients.submit(services[i % 3].post, "/reward/egreedy", json=body) for i in range(60)]
         assert {answer.result().status_code for answer in answers} == {200}
     with writing(db) as connection:
-        state = states.read_states(connection, "ada")[EPSILON_GREEDY]
+        state = policy_state.read_states(connection, "ada")[EPSILON_GREEDY]
         versions = connection.scalars(text("SELECT version FROM oo_ml.reward_ledger ORDER BY version")).all()
     assert (state.reward_count, state.cumulative_reward) == (60, 15.0)
     assert versions == list(range(1, 61))
@@ -164,7 +164,7 @@ def test_row_erased_after_creation(database_url: str, db: Engine) -> None:
     event.listen(db, "before_cursor_execute", step)
     event.listen(db, "after_cursor_execute", step)
     with writing(db) as connection:
-        assert states.lock_or_create_states(connection, [ADA])[ADA].version == 0
+        assert policy_state.lock_or_create_states(connection, [ADA])[ADA].version == 0
     assert steps == []
     assert scalar(db, "SELECT array_agg(version) FROM oo_ml.policy_state") == [0]
 
@@ -173,7 +173,7 @@ def test_lock_order(db: Engine) -> None:
     """A batch that waits for its first key holds none of the later ones, so batches cannot deadlock."""
     keys = [StateKey(user, LINUCB) for user in ("a", "b", "c")]
     with writing(db) as connection:
-        states.lock_or_create_states(connection, keys)
+        policy_state.lock_or_create_states(connection, keys)
     with ThreadPoolExecutor() as others, holding_state(db, *keys[0]):
         batch = others.submit(_reset_all, db, ["c", "b", "a"])
         wait_until_blocked(db, 1)

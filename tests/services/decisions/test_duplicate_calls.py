@@ -18,8 +18,8 @@ import pytest
 from sqlalchemy import Engine, text
 
 from oo_ml.domain.policies import EPSILON_GREEDY, LINUCB
-from oo_ml.storage import states
-from oo_ml.storage.states import StateKey
+from oo_ml.storage import policy_state
+from oo_ml.storage.policy_state import StateKey
 from tests import calls
 from tests.commands import served
 from tests.conftest import Serve
@@ -105,7 +105,7 @@ def test_concurrent_requests_for_one_decision(processes: list[httpx.Client], db:
     body = calls.score(decision_id=str(uuid7(datetime.now(UTC))))
     with ThreadPoolExecutor(CROWD) as clients:
         with open_session(db) as creator:
-            states.lock_or_create_states(creator, [ADA])
+            policy_state.lock_or_create_states(creator, [ADA])
             sent = [
                 clients.submit(call, process, "/score", body)
                 for _, (process, call) in zip(range(CROWD), cycle(product(processes, (post, in_a_batch))), strict=False)

@@ -28,11 +28,11 @@ from oo_ml.services.decisions.learn import (
     correct,
     learn,
 )
-from oo_ml.services.walk import walk_all
-from oo_ml.storage import states
-from oo_ml.storage.ledger import IdempotencyKey
+from oo_ml.services.walk_users import walk_all
+from oo_ml.storage import policy_state
+from oo_ml.storage.policy_state import StateKey
 from oo_ml.storage.postgres.sessions import Writing
-from oo_ml.storage.states import StateKey
+from oo_ml.storage.reward_ledger import IdempotencyKey
 from tests import calls
 from tests.candidates import Candidate
 from tests.conftest import make_settings
@@ -95,7 +95,7 @@ def test_batch_while_a_named_decision_is_committed(db: Engine) -> None:
         DecisionRewardCommand("ada", UUID(D), "t1", 1.0, NOW),
     ]
     with writing(db) as connection:
-        states.lock_or_create_states(connection, [StateKey("ada", EPSILON_GREEDY)])
+        policy_state.lock_or_create_states(connection, [StateKey("ada", EPSILON_GREEDY)])
     with open_session(db) as reacting, reacting.begin():
         after(reacting, 1, lambda: decided(db))
         tied, named = learn(reacting, commands)
@@ -216,7 +216,7 @@ def test_first_calls_of_two_kinds(
     with ThreadPoolExecutor() as clients:
         with open_session(db) as creating:
             # A row of the same key that is not committed: every call finds none, and waits to insert one.
-            states.lock_or_create_states(creating, [ADA])
+            policy_state.lock_or_create_states(creating, [ADA])
             answers = [clients.submit(service.client.post, "/score", json=calls.score(decision_id=D))]
             wait_until_blocked(db, 1)
             answers.append(clients.submit(started[second]))
@@ -238,7 +238,7 @@ def test_first_call_and_erasure(service: Service, db: Engine, *, goes_through: b
     """The decision is erased as a whole, or starts the user anew as a whole."""
     with ThreadPoolExecutor() as clients:
         with open_session(db) as creating:
-            states.lock_or_create_states(creating, [ADA])
+            policy_state.lock_or_create_states(creating, [ADA])
             scored = clients.submit(service.client.post, "/score", json=calls.score(decision_id=D))
             wait_until_blocked(db, 1)
             erased = clients.submit(service.client.delete, "/users/ada")
@@ -256,7 +256,7 @@ def test_first_rewards(service: Service, second_service: Service, db: Engine, *,
     """Both rewards count, one after the other."""
     with ThreadPoolExecutor() as clients:
         with open_session(db) as creating:
-            states.lock_or_create_states(creating, [ADA])
+            policy_state.lock_or_create_states(creating, [ADA])
             answers = [
                 clients.submit(at.client.post, "/reward", json=calls.reward(value=value))
                 for at, value in [(service, 1.0), (second_service, -0.5)]
@@ -299,7 +299,7 @@ def post_with_key(service: Service, policy: str) -> Any:  # noqa: ANN401 - a res
 def pulls(db: Engine) -> dict[str, int]:
     """Return the decisions of each policy that has a state, as the state counts them."""
     with writing(db) as connection:
-        return {policy: state.pulls for policy, state in states.read_states(connection, "ada").items()}
+        return {policy: state.pulls for policy, state in policy_state.read_states(connection, "ada").items()}
 
 
 def differences(db: Engine) -> list[str]:

@@ -15,7 +15,7 @@ import pytest
 from sqlalchemy import Engine
 
 from oo_ml.domain.policies import EPSILON_GREEDY, LINUCB
-from oo_ml.storage.states import StateKey
+from oo_ml.storage.policy_state import StateKey
 from tests import calls
 from tests.gates import count_blocked, holding_state, scalar
 from tests.services.lives.reference_user import Answer, ReferenceUser

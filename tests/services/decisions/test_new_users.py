@@ -10,8 +10,8 @@ from sqlalchemy import Connection, Engine, event
 from sqlalchemy.engine import ExceptionContext
 
 from oo_ml.domain.policies import LINUCB
-from oo_ml.storage import states
-from oo_ml.storage.states import StateKey
+from oo_ml.storage import policy_state
+from oo_ml.storage.policy_state import StateKey
 from tests import calls
 from tests.conftest import Serve
 from tests.gates import count_blocked, scalar
@@ -26,7 +26,7 @@ def test_no_deadlock_with_new_users(serve: Serve, db: Engine, path: str, item: C
     service.client.post("/score", json=calls.score("ben"))
     with ThreadPoolExecutor(2) as clients, open_session(db) as ada, open_session(db) as dan, refusals() as seen:
         for maker, user_id in ((ada, "ada"), (dan, "dan")):
-            states.lock_or_create_states(maker, [StateKey(user_id, LINUCB)])
+            policy_state.lock_or_create_states(maker, [StateKey(user_id, LINUCB)])
         first = clients.submit(service.client.post, path, json={"items": [item(one) for one in ("ada", "ben", "dan")]})
         until(lambda: waits_for(db, ada))
         ada.commit()

@@ -5,7 +5,7 @@ from typing import Any
 from sqlalchemy import Engine, text
 
 from oo_ml.domain.evaluation.targets import Target, describe
-from oo_ml.services.evaluation.log import Question, evaluate, walk_log
+from oo_ml.services.evaluation.from_log import Question, evaluate, walk_log
 from oo_ml.services.evaluation.results import Evaluation, Part, conclude
 from oo_ml.storage.user_ranges import UserRange
 from tests.conftest import make_settings

@@ -19,8 +19,8 @@ from oo_ml.domain.policies import EPSILON_GREEDY, LINUCB
 from oo_ml.execution.pool import Pool
 from oo_ml.services.audit.verify import verify
 from oo_ml.services.upkeep.default_rewards import give_default_rewards
-from oo_ml.services.walk import walk_all
-from oo_ml.storage import states
+from oo_ml.services.walk_users import walk_all
+from oo_ml.storage import policy_state
 from oo_ml.storage.postgres.sessions import Writing
 from tests.conftest import make_settings
 from tests.services.lives.reference_user import Answer, ReferenceUser
@@ -278,7 +278,7 @@ class Life(RuleBasedStateMachine):
         """Compare stats, recent decisions and stored states with the model."""
         for user in self.users.values():
             with writing(self.stage.db) as connection:
-                stored = states.read_states(connection, user.user_id)
+                stored = policy_state.read_states(connection, user.user_id)
             self._same(sorted(stored), sorted(user.epochs))
             for policy, state in stored.items():
                 columns = {name: getattr(state, name, None) for name in user.state(policy)}

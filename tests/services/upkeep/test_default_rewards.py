@@ -22,7 +22,7 @@ from oo_ml.services.decisions.learn import CorrectCommand, DecisionRewardCommand
 from oo_ml.services.decisions.reset import reset
 from oo_ml.services.upkeep import default_rewards
 from oo_ml.services.upkeep.default_rewards import Defaults, GiveCommand, Look, LookCommand, give_default_rewards, look
-from oo_ml.storage.decision_rows import DecisionKey
+from oo_ml.storage.decision_types import DecisionKey
 from oo_ml.storage.schema import partitions
 from tests.candidates import Candidate
 from tests.conftest import make_settings

@@ -15,8 +15,8 @@ from oo_ml.services.audit.verify import verify
 from oo_ml.services.upkeep import daily_sums
 from oo_ml.services.upkeep.daily_sums import CountCommand, Days
 from oo_ml.services.users.erase import erase
-from oo_ml.storage import states
-from oo_ml.storage.states import StateKey
+from oo_ml.storage import policy_state
+from oo_ml.storage.policy_state import StateKey
 from oo_ml.storage.user_ranges import ALL_USERS
 from tests import calls
 from tests.conftest import Serve
@@ -178,7 +178,7 @@ def test_first_decision_under_way(db: Engine) -> None:
 def test_lock_order(db: Engine) -> None:
     """A decision during the deletion of rows waits for the state, and holds no lock that the erasure needs."""
     with writing(db) as connection:
-        states.lock_or_create_states(connection, [StateKey("ada", LINUCB)])
+        policy_state.lock_or_create_states(connection, [StateKey("ada", LINUCB)])
     with ThreadPoolExecutor() as others, open_session(db) as connection:
         erase(connection, ["ada"])
         waiting = others.submit(teach, db, "ada")

@@ -18,8 +18,8 @@ from oo_ml.execution import retry
 from oo_ml.services.users.export import export
 from oo_ml.storage import personal_data
 from oo_ml.storage.postgres import json_rows
+from oo_ml.storage.schema import all_tables as declared
 from oo_ml.storage.schema import migrate
-from oo_ml.storage.schema import tables as declared
 from tests.api.users.test_users import AWKWARD
 from tests.services.decisions.test_batches import score, scores
 from tests.services.sample_users import LEAST, TABLES, detach_the_past, export_user, live, parse_export, write

@@ -12,7 +12,7 @@ from psycopg._queries import MAX_CACHED_STATEMENT_LENGTH, MAX_CACHED_STATEMENT_P
 from sqlalchemy import BigInteger, Boolean, Column, Engine, Integer, MetaData, Table, Text, Uuid, text
 from sqlalchemy.dialects.postgresql import BYTEA, DOUBLE_PRECISION, JSONB, TIMESTAMP
 
-from oo_ml.storage import decisions, ledger
+from oo_ml.storage import feature_history, reward_ledger
 from oo_ml.storage.postgres.rows import Rows
 from oo_ml.storage.postgres.statements import Statement
 from oo_ml.storage.schema.column_types import Float8Array
@@ -139,7 +139,7 @@ def test_unknown_column() -> None:
         Rows[Thing]("thing", THINGS, {"colour": lambda thing: thing.name})
 
 
-@pytest.mark.parametrize("statement", [decisions._INSERT, ledger._INSERT], ids=["decisions", "ledger"])  # noqa: SLF001
+@pytest.mark.parametrize("statement", [feature_history._INSERT, reward_ledger._INSERT], ids=["decisions", "ledger"])  # noqa: SLF001
 def test_hot_statements_fit_the_cache_of_psycopg(statement: Statement) -> None:
     """Psycopg parses a longer statement, or one with more parameters, anew for each execution."""
     sql = statement._sql  # noqa: SLF001 - as it is sent

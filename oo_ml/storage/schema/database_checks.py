@@ -6,8 +6,8 @@ from sqlalchemy import Connection, text
 
 from oo_ml.errors import UnsuitableDatabaseError
 from oo_ml.settings import Settings
+from oo_ml.storage.schema.all_tables import metadata
 from oo_ml.storage.schema.column_types import SCHEMA
-from oo_ml.storage.schema.tables import metadata
 
 _ENCODING = text("SELECT current_setting('server_encoding')")
 

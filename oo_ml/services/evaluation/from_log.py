@@ -14,7 +14,7 @@ from oo_ml.domain.policies import DIMENSIONS
 from oo_ml.services.evaluation.blocks import evaluate_blocks
 from oo_ml.services.evaluation.models import rebuild_models
 from oo_ml.services.evaluation.results import Part
-from oo_ml.services.walk import Walk, walk_all
+from oo_ml.services.walk_users import Walk, walk_all
 from oo_ml.settings import Settings
 from oo_ml.storage import audit, decision_log, user_ranges
 from oo_ml.storage.postgres.sessions import Reading

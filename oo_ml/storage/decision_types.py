@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from oo_ml.domain.learning import Kind
-from oo_ml.storage.states import StateKey
+from oo_ml.storage.policy_state import StateKey
 
 
 class DecisionKey(NamedTuple):
@@ -117,12 +117,12 @@ class Decision:
 
     @property
     def is_open(self) -> bool:
-        """Whether no reward came so far, no default reward either."""
+        """True if the decision has no reward so far, not even a default reward."""
         return self.reward is None and self.reward_kind is None
 
     @property
     def awaits_reaction(self) -> bool:
-        """Whether the user has not reacted: it is open, or has a default reward."""
+        """True if the user has not reacted: the decision is open, or has a default reward."""
         return self.is_open or self.reward_kind is Kind.DEFAULT
 
 

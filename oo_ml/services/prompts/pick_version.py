@@ -11,17 +11,17 @@ from functools import partial
 from typing import Final
 from uuid import UUID
 
-from oo_ml.domain import experiments, policies
-from oo_ml.domain.experiments import Evidence
+from oo_ml.domain import policies, version_probabilities
 from oo_ml.domain.prompts import parse_versions
+from oo_ml.domain.version_probabilities import Evidence
 from oo_ml.errors import OoMlError
 from oo_ml.execution.outcomes import only
 from oo_ml.execution.pool import Pool
 from oo_ml.services.prompts.registry import WeighCommand, refuse_retired, show, weigh
 from oo_ml.settings import AUTO, Settings
-from oo_ml.storage import prompts
+from oo_ml.storage import prompt_versions
 from oo_ml.storage.postgres.sessions import Reading, Writing
-from oo_ml.storage.prompts import PromptVersion
+from oo_ml.storage.prompt_versions import PromptVersion
 
 _LAST_RESORT: Final = "v1"
 # Probabilities by rewards vary slightly with the seed. Lists show the probabilities of this seed.
@@ -84,7 +84,9 @@ def list_traffic(connection: Reading, _: Sequence[None], *, settings: Settings) 
     options = find_options(connection, settings, _SEED_OF_LISTS)
     # If no version is in use, such calls are refused, and every probability is 0.
     found = {} if isinstance(options, OoMlError) else {one.prompt.version: one.probability for one in options}
-    return [[VersionProbability(prompt, found.get(prompt.version, 0.0)) for prompt in prompts.list_all(connection)]]
+    return [
+        [VersionProbability(prompt, found.get(prompt.version, 0.0)) for prompt in prompt_versions.list_all(connection)]
+    ]
 
 
 def set_weights(
@@ -105,7 +107,7 @@ def _pick(connection: Writing, command: PickCommand, settings: Settings) -> Vers
         options = find_options(connection, settings, seed)
     if isinstance(options, OoMlError):
         return options
-    picked = options[experiments.pick([one.probability for one in options], policies.draw(seed)[0])]
+    picked = options[version_probabilities.pick([one.probability for one in options], policies.draw(seed)[0])]
     # A version without a weight is the default. It was picked because no version has a weight, and is not kept.
     if _may_be_kept(settings, command) and picked.prompt.weight > 0:
         return _keep(connection, command, picked)
@@ -122,21 +124,23 @@ def _find_uniform(connection: Reading, names: Sequence[str]) -> list[VersionProb
 
 
 def _find_by_weight(connection: Reading) -> list[VersionProbability]:
-    weighted = [prompt for prompt in prompts.list_active(connection) if prompt.weight > 0]
+    weighted = [prompt for prompt in prompt_versions.list_active(connection) if prompt.weight > 0]
     if not weighted:
         return []
-    probabilities = experiments.normalize([prompt.weight for prompt in weighted])
+    probabilities = version_probabilities.normalize([prompt.weight for prompt in weighted])
     return [
         VersionProbability(prompt, probability) for prompt, probability in zip(weighted, probabilities, strict=True)
     ]
 
 
 def _find_by_rewards(connection: Reading, seed: int) -> list[VersionProbability]:
-    found = prompts.list_active(connection)
+    found = prompt_versions.list_active(connection)
     if not found:
         return []
-    evidence = prompts.read_evidence(connection, [prompt.version for prompt in found])
-    probabilities = experiments.estimate_thompson([evidence.get(prompt.version, Evidence()) for prompt in found], seed)
+    evidence = prompt_versions.read_evidence(connection, [prompt.version for prompt in found])
+    probabilities = version_probabilities.estimate_thompson(
+        [evidence.get(prompt.version, Evidence()) for prompt in found], seed
+    )
     return [VersionProbability(prompt, probability) for prompt, probability in zip(found, probabilities, strict=True)]
 
 
@@ -146,8 +150,8 @@ def _may_be_kept(settings: Settings, command: PickCommand) -> bool:
 
 
 def _keep(connection: Writing, command: PickCommand, picked: VersionProbability) -> VersionProbability:
-    version, probability = prompts.assign(
+    version, probability = prompt_versions.assign(
         connection, command.user_id, picked.prompt.version, picked.probability, command.picked_at
     )
-    prompt = picked.prompt if version == picked.prompt.version else prompts.find(connection, [version])[version]
+    prompt = picked.prompt if version == picked.prompt.version else prompt_versions.find(connection, [version])[version]
     return VersionProbability(prompt, probability)

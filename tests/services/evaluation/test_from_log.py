@@ -11,7 +11,7 @@ from sqlalchemy import Engine, text
 from oo_ml.domain.evaluation.targets import AlwaysFirst, OwnPolicy, Prompt, Target, Uniform, describe
 from oo_ml.domain.policies import EPSILON_GREEDY, LINUCB, Rule
 from oo_ml.services.decisions.decide import Parameters
-from oo_ml.services.evaluation.log import Question, walk_log
+from oo_ml.services.evaluation.from_log import Question, walk_log
 from oo_ml.services.evaluation.results import Part
 from oo_ml.services.users.erase import erase
 from oo_ml.storage.user_ranges import ALL_USERS, UserRange

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from oo_ml.domain.experiments import FLOOR, POSTERIOR_DRAWS, Evidence, estimate_thompson, normalize, pick
 from oo_ml.domain.policies import draw
+from oo_ml.domain.version_probabilities import FLOOR, POSTERIOR_DRAWS, Evidence, estimate_thompson, normalize, pick
 
 WEIGHTS = st.lists(st.floats(0, 1.7e308), min_size=1, max_size=30).filter(any)
 EVIDENCE = st.lists(

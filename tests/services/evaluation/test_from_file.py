@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from oo_ml.errors import EvaluationRefusedError, LogFileError, NothingToEvaluateError
-from oo_ml.services.evaluation.file import evaluate_file
+from oo_ml.services.evaluation.from_file import evaluate_file
 from oo_ml.services.evaluation.results import Evaluation
 
 HEADER = "action,reward,propensity,p_target"

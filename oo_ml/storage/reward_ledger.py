@@ -1,4 +1,4 @@
-"""reward_ledger: one entry for each change of A and b, append only. The state of a user is the fold of the entries."""
+"""reward_ledger: one entry for each change of A and b, append only. A state is the fold of its entries."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,13 +11,13 @@ from numpy.typing import NDArray
 from sqlalchemy import text
 
 from oo_ml.domain.learning import Change, Kind
-from oo_ml.storage import decisions, states
-from oo_ml.storage.decision_rows import Decision, DecisionKey
+from oo_ml.storage import feature_history, policy_state
+from oo_ml.storage.decision_types import Decision, DecisionKey
+from oo_ml.storage.policy_state import PolicyState, StateKey
 from oo_ml.storage.postgres.rows import Rows
 from oo_ml.storage.postgres.sessions import Reading, Writing
 from oo_ml.storage.postgres.statements import Statement
 from oo_ml.storage.schema.decision_tables import reward_ledger
-from oo_ml.storage.states import PolicyState, StateKey
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +116,7 @@ _ENTRIES: Final = Rows[LedgerEntry](
 
 # One statement for everything that a batch of rewards changes: states, rewards in the history, entries.
 _INSERT = Statement(f"""
-    WITH saved AS ({states.SAVED.update_sql()}), rewarded AS ({decisions.SET_REWARDS})
+    WITH saved AS ({policy_state.SAVED.update_sql()}), rewarded AS ({feature_history.SET_REWARDS})
     {_ENTRIES.insert_sql()}
 """)
 
@@ -143,7 +143,7 @@ _INSERT_IMPORTS = Statement(_IMPORTS.insert_sql())
 
 _READ_LATEST = Statement(f"""
     SELECT key.user_id, key.decision_id, l.version, l.x
-    FROM {decisions.KEYS.source}
+    FROM {feature_history.KEYS.source}
     CROSS JOIN LATERAL (
         SELECT r.version, r.x
         FROM oo_ml.reward_ledger AS r
@@ -192,7 +192,7 @@ _READ_ENTRIES_OF_DECISION = text("""
 _FIND_UNUSED_IMPORTS = Statement(f"""
     SELECT s.user_id, s.policy
     FROM oo_ml.policy_state AS s
-    JOIN {states.KEYS.source} ON s.user_id = key.user_id AND s.policy = key.policy
+    JOIN {policy_state.KEYS.source} ON s.user_id = key.user_id AND s.policy = key.policy
     JOIN oo_ml.reward_ledger AS l
         ON l.user_id = s.user_id AND l.policy = s.policy AND l.epoch = s.epoch AND l.version = s.version
     WHERE l.kind = 'import' AND l.start_pulls = s.pulls
@@ -209,8 +209,8 @@ def insert_entries(
     _INSERT.run(
         connection,
         {
-            **states.SAVED.parameters(saved),
-            **decisions.REWARDS.parameters(rewarded),
+            **policy_state.SAVED.parameters(saved),
+            **feature_history.REWARDS.parameters(rewarded),
             **_ENTRIES.parameters(entries),
         },
     )
@@ -223,7 +223,7 @@ def insert_imports(connection: Writing, imported: Sequence[PolicyState], recorde
 
 def read_latest_entries(connection: Reading, keys: Sequence[DecisionKey]) -> dict[DecisionKey, LatestEntry]:
     """Return the last entry of each decision that has any."""
-    rows = _READ_LATEST.run(connection, decisions.KEYS.parameters(keys))
+    rows = _READ_LATEST.run(connection, feature_history.KEYS.parameters(keys))
     return {DecisionKey(user_id, decision_id): LatestEntry(version, x) for user_id, decision_id, version, x in rows}
 
 
@@ -246,4 +246,4 @@ def read_entries_of_decision(connection: Reading, key: DecisionKey) -> list[Rece
 
 def find_unused_imports(connection: Reading, keys: Sequence[StateKey]) -> set[StateKey]:
     """Return those of `keys` whose state is as it was imported: no decision and no reward has come since."""
-    return {StateKey(*row) for row in _FIND_UNUSED_IMPORTS.run(connection, states.KEYS.parameters(keys))}
+    return {StateKey(*row) for row in _FIND_UNUSED_IMPORTS.run(connection, policy_state.KEYS.parameters(keys))}

@@ -13,16 +13,16 @@ import numpy as np
 import pytest
 from sqlalchemy import Engine, event, text
 
-from oo_ml.domain.experiments import FLOOR
 from oo_ml.domain.features import Moment, Task
 from oo_ml.domain.policies import LINUCB
+from oo_ml.domain.version_probabilities import FLOOR
 from oo_ml.errors import OoMlError
 from oo_ml.execution import retry
 from oo_ml.services.decisions.decide import DecideCommand, Parameters, decide
 from oo_ml.services.decisions.learn import CorrectCommand, DecisionRewardCommand, correct, learn
+from oo_ml.services.prompts.pick_version import PickCommand, VersionProbability, find_options, list_traffic, pick
 from oo_ml.services.prompts.registry import WeighCommand, draft, publish, retire, weigh
-from oo_ml.services.prompts.traffic import PickCommand, VersionProbability, find_options, list_traffic, pick
-from oo_ml.storage import generations, prompts
+from oo_ml.storage import generations, prompt_versions
 from oo_ml.storage.generations import GenerationRow, TipRow
 from oo_ml.storage.postgres import engine
 from oo_ml.storage.postgres.sessions import Writing
@@ -230,7 +230,7 @@ def test_concurrent_first_generations(database_url: str, db: Engine) -> None:
     crowded = engine.create(database_url, settings, threads=CROWD)
     with ThreadPoolExecutor(CROWD) as threads:
         with open_session(db) as first:
-            prompts.assign(first, "ada", V1, 1.0, NOON)
+            prompt_versions.assign(first, "ada", V1, 1.0, NOON)
             calls = [threads.submit(first_call, number) for number in range(CROWD)]
             wait_until_blocked(db, CROWD)
             first.rollback()
@@ -305,9 +305,9 @@ def test_second_session_waits_for_the_first(db: Engine) -> None:
     """A session waits for another one that keeps a version for the user, and gets that version."""
     with ThreadPoolExecutor(1) as other:
         with open_session(db) as first, first.begin():
-            assert prompts.assign(first, "ada", V2, 0.25, NOON) == (V2, 0.25)
+            assert prompt_versions.assign(first, "ada", V2, 0.25, NOON) == (V2, 0.25)
             with writing(db) as connection:
-                prompts.set_weight(connection, V2, 1)
+                prompt_versions.set_weight(connection, V2, 1)
             second = other.submit(assign, db, V3)
             wait_until_blocked(db, 1)
         assert second.result() == (V2, 0.25)
@@ -316,7 +316,7 @@ def test_second_session_waits_for_the_first(db: Engine) -> None:
 def assign(db: Engine, version: str) -> tuple[str, float]:
     """Keep a version for ada, and return the one that is kept."""
     with writing(db) as connection:
-        return prompts.assign(connection, "ada", version, 0.75, NOON)
+        return prompt_versions.assign(connection, "ada", version, 0.75, NOON)
 
 
 # By rewards
@@ -384,7 +384,7 @@ def test_evidence(world: World) -> None:
         )
     ).all()
     assert [tuple(row)[::2] for row in rows] == drawn
-    found = prompts.read_evidence(world.connection, [V1, V2, V3])
+    found = prompt_versions.read_evidence(world.connection, [V1, V2, V3])
     for version in (V1, V2):
         own = [row for row in rows if row.prompt_version == version and row.reward is not None]
         w = np.array([1 / (row.propensity * row.prompt_probability) for row in own])
@@ -392,7 +392,7 @@ def test_evidence(world: World) -> None:
         assert found[version].mean_reward == pytest.approx((w * r).sum() / w.sum())
         assert found[version].rewards == pytest.approx(w.sum() ** 2 / (w * w).sum())
     assert found.keys() == {V1, V2}
-    assert prompts.read_evidence(world.connection, [V2]).keys() == {V2}
+    assert prompt_versions.read_evidence(world.connection, [V2]).keys() == {V2}
 
 
 def test_probabilities_by_rewards(world: World) -> None:

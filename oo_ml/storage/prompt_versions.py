@@ -10,7 +10,7 @@ from datetime import datetime
 from sqlalchemy import select, text, update
 from sqlalchemy.dialects.postgresql import insert as upsert
 
-from oo_ml.domain.experiments import Evidence
+from oo_ml.domain.version_probabilities import Evidence
 from oo_ml.storage.postgres.sessions import Reading, Writing
 from oo_ml.storage.schema.prompt_tables import prompt_versions
 

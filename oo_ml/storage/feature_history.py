@@ -7,8 +7,8 @@ from typing import Any, Final
 from sqlalchemy import text
 
 from oo_ml.domain.learning import Kind
-from oo_ml.storage import states
-from oo_ml.storage.decision_rows import (
+from oo_ml.storage import policy_state
+from oo_ml.storage.decision_types import (
     Decision,
     DecisionKey,
     DecisionRow,
@@ -17,12 +17,12 @@ from oo_ml.storage.decision_rows import (
     StoredDecision,
     TipKey,
 )
+from oo_ml.storage.policy_state import PolicyState
 from oo_ml.storage.postgres.binary_columns import Integers
 from oo_ml.storage.postgres.rows import Rows
 from oo_ml.storage.postgres.sessions import Reading, Writing
 from oo_ml.storage.postgres.statements import Statement
 from oo_ml.storage.schema.decision_tables import feature_history
-from oo_ml.storage.states import PolicyState
 
 RECENT: Final = 100
 
@@ -68,7 +68,7 @@ _VALUES: Final = _ROWS.values | {
 
 # ORDER BY gives positions in the order of the batch.
 _INSERT = Statement(f"""
-    WITH counted AS ({states.COUNTED.update_sql()})
+    WITH counted AS ({policy_state.COUNTED.update_sql()})
     INSERT INTO oo_ml.feature_history ({", ".join(_VALUES)})
     SELECT {", ".join(_VALUES.values())}
     FROM {_ROWS.source}
@@ -164,7 +164,7 @@ _READ_RECENT = text("""
 
 def insert_decisions(connection: Writing, rows: Sequence[DecisionRow], counted: Sequence[PolicyState]) -> None:
     """Write decisions in the order in which they were made, and the counters of their states."""
-    _INSERT.run(connection, {**states.COUNTED.parameters(counted), **_ROWS.parameters(rows)})
+    _INSERT.run(connection, {**policy_state.COUNTED.parameters(counted), **_ROWS.parameters(rows)})
 
 
 def read_answers(connection: Reading, keys: Sequence[DecisionKey]) -> dict[DecisionKey, StoredAnswer]:

@@ -1,0 +1,67 @@
+"""Helpers for tests of the monthly partitions of feature_history."""
+
+import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+
+from sqlalchemy import Engine
+
+from oo_ml.services.database import single_worker
+from oo_ml.services.upkeep.partitions import Months, keep_months
+from oo_ml.storage.schema import partitions
+from oo_ml.storage.schema.partitions import MOVABLE
+from tests.conftest import make_settings
+from tests.sessions import writing
+from tests.superuser import tamper
+
+NOW = datetime.now(UTC)
+OWNER = "run `oo-ml db grant-service` for this role, or `oo-ml upkeep` as the owner of the tables"
+CROWDED = (
+    "feature_history gets no partition for {:%Y-%m}, because moving its decisions out of feature_history_default would"
+    " block calls: run `oo-ml db upgrade` as the owner at a quiet time"
+)
+
+
+def keep(
+    url: str, *, now: datetime = NOW, retention: int | None = None, movable: int = MOVABLE, is_patient: bool = False
+) -> Months:
+    """Run `keep_months` as upkeep does."""
+    settings = make_settings(history_retention=retention)
+    with single_worker(settings, url) as worker:
+        return asyncio.run(keep_months(worker, settings, now, movable=movable, is_patient=is_patient))
+
+
+def messages(months: Months) -> list[tuple[type[Exception], str]]:
+    """Return the problems."""
+    return [(type(problem), problem.message) for problem in months.problems]
+
+
+def name(month: datetime) -> str:
+    """Return the partition of a month."""
+    return f"feature_history_{month:%Y_%m}"
+
+
+def attached(db: Engine) -> list[str]:
+    """Return the attached partitions."""
+    with writing(db) as connection:
+        return [name(month) for month in partitions.layout(connection).months]
+
+
+def run(db: Engine, statement: str) -> None:
+    """Run a statement as superuser."""
+    tamper(db, statement)
+
+
+@contextmanager
+def clerk(db: Engine) -> Iterator[str]:
+    """Yield the address of the service's role, without rights to make months or to read the default partition."""
+    rights = (
+        "{} EXECUTE ON ALL FUNCTIONS IN SCHEMA oo_ml {} service",
+        "{} SELECT ON oo_ml.feature_history_default {} service",
+    )
+    for right in rights:
+        run(db, right.format("REVOKE", "FROM"))
+    yield db.url.set(drivername="postgresql").render_as_string()
+    for right in rights:
+        run(db, right.format("GRANT", "TO"))
