@@ -538,7 +538,7 @@ def test_notation(db: Engine, other_db: Engine) -> None:
     """The order of names and the notation of numbers do not matter."""
     live(db)
     content = export_user(db, "ada")
-    document = json.loads(content)
+    document = parse_export(content)
     of(document, "reward_ledger", **NEW, version=1)["reward"] = 1
     assert replay_bytes(other_db, dump_export(document, sort_keys=True)) == Replayed(ADA, unchanged=False)
     assert _bits(other_db, "ada") == _bits(db, "ada")
