@@ -30,7 +30,6 @@ from oo_ml.storage.schema.column_types import SCHEMA, USERS
 
 HISTORY: Final = "feature_history"
 STATE: Final = "policy_state"
-LEDGER: Final = "reward_ledger"
 # Each database numbers its rows itself; in an export, positions only give the order of the rows.
 POSITION: Final = "position"
 

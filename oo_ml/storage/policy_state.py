@@ -10,11 +10,11 @@ from sqlalchemy import text
 
 from oo_ml.domain.policies import DIMENSIONS
 from oo_ml.domain.ridge import Ridge
-from oo_ml.storage.postgres.binary_columns import Texts, Uuids
+from oo_ml.storage.postgres.binary_columns import Texts
 from oo_ml.storage.postgres.rows import Rows
 from oo_ml.storage.postgres.sessions import Reading, Writing
 from oo_ml.storage.postgres.statements import Statement
-from oo_ml.storage.schema.decision_tables import policy_state
+from oo_ml.storage.schema.decision_tables import feature_history, policy_state
 
 
 class StateKey(NamedTuple):
@@ -102,6 +102,10 @@ _LOCK = Statement(f"""
     {_IN_ORDER}
 """)
 
+_DECISIONS: Final = Rows[tuple[str, UUID]](
+    "decision", feature_history, {"user_id": lambda key: key[0], "decision_id": lambda key: key[1]}
+)
+
 # A decision's policy never changes, so it may be looked up before the row that it leads to is locked.
 _LOCK_WITH_DECISIONS = Statement(f"""
     {_SELECT}
@@ -110,8 +114,8 @@ _LOCK_WITH_DECISIONS = Statement(f"""
         FROM {KEYS.source}
         UNION
         SELECT h.user_id, h.policy
-        FROM unnest(CAST(:decision_user_ids AS text[]), CAST(:decision_ids AS uuid[])) AS d (user_id, decision_id)
-        JOIN oo_ml.feature_history AS h ON h.user_id = d.user_id AND h.decision_id = d.decision_id
+        FROM {_DECISIONS.source}
+        JOIN oo_ml.feature_history AS h ON h.user_id = decision.user_id AND h.decision_id = decision.decision_id
     ) AS k ON s.user_id = k.user_id AND s.policy = k.policy
     {_ALL_EXIST}
     {_IN_ORDER}
@@ -139,10 +143,7 @@ def lock_states(
     parameters = KEYS.parameters(sorted(set(keys)))
     if not decisions:
         return _states(_LOCK.run(connection, parameters))
-    parameters |= {
-        "decision_user_ids": Texts.of(user_id for user_id, _ in decisions),
-        "decision_ids": Uuids.of(decision_id for _, decision_id in decisions),
-    }
+    parameters |= _DECISIONS.parameters(decisions)
     return _states(_LOCK_WITH_DECISIONS.run(connection, parameters))
 
 

@@ -28,6 +28,17 @@ LEAST: Final = 5e-324
 _D: Final = 7
 
 
+# Rows of ada in each table after `live`.
+ADA = {
+    "feature_history": 7,
+    "generations": 2,
+    "policy_state": 2,
+    "prompt_assignments": 1,
+    "reward_ledger": 10,
+    "tips": 2,
+}
+
+
 def live(db: Engine) -> None:
     """Create ada and ben as the scenario does, and zoë from an import with extreme numbers.
 

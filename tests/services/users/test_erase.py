@@ -22,21 +22,13 @@ from tests import calls
 from tests.conftest import Serve
 from tests.gates import has_blocked, holding_state, scalar, wait_until_blocked
 from tests.services.decisions.test_batches import score, scores
-from tests.services.sample_users import detach_the_past, live, rows_of, rows_of_others, write
+from tests.services.sample_users import ADA, detach_the_past, live, rows_of, rows_of_others, write
 from tests.services.scenario import teach
 from tests.services.upkeep.daily_sums.counting import count
 from tests.serving import Service
 from tests.sessions import open_session, writing
 from tests.waiting import until
 
-ADA = {
-    "feature_history": 7,
-    "generations": 2,
-    "policy_state": 2,
-    "prompt_assignments": 1,
-    "reward_ledger": 10,
-    "tips": 2,
-}
 NO_ROWS = dict.fromkeys(ADA, 0)
 
 

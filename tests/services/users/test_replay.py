@@ -26,6 +26,7 @@ from tests.conftest import make_settings
 from tests.gates import scalar
 from tests.services.decisions.test_batches import rewards, score, scores
 from tests.services.sample_users import (
+    ADA,
     detach_the_past,
     dump_export,
     export_user,
@@ -43,14 +44,6 @@ from tests.sessions import open_session, writing
 from tests.superuser import tamper
 
 SELF = "The export contradicts itself: linucb-v1, "
-ADA = {
-    "feature_history": 7,
-    "generations": 2,
-    "policy_state": 2,
-    "prompt_assignments": 1,
-    "reward_ledger": 10,
-    "tips": 2,
-}
 
 
 @pytest.mark.parametrize("user_id", ["ada", "ben", "zoë"])
