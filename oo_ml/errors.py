@@ -52,6 +52,48 @@ class ContentTooLargeError(OoMlError):
     code = "content_too_large"
 
 
+class MalformedRequestError(OoMlError):
+    """This is not an HTTP request that the service can read."""
+
+    code = "malformed_request"
+
+
+class SlowRequestError(OoMlError):
+    """The request did not arrive in time."""
+
+    code = "slow_request"
+
+
+class UnsupportedMediaTypeError(OoMlError):
+    """The body must be JSON: send `Content-Type: application/json`, and no Content-Encoding."""
+
+    code = "unsupported_media_type"
+
+
+class HostNotAllowedError(OoMlError):
+    """The Host header names a host that is not in OO_ML_ALLOWED_HOSTS."""
+
+    code = "host_not_allowed"
+
+
+class CrossSiteError(OoMlError):
+    """A page of another site sent this request; OO_ML_CORS_ORIGINS lists the sites that may."""
+
+    code = "cross_site"
+
+
+class UnauthenticatedError(OoMlError):
+    """Send a valid API key: `Authorization: Bearer ooml_...`."""
+
+    code = "unauthenticated"
+
+
+class MissingScopeError(OoMlError):
+    """The API key lacks the scope of this call."""
+
+    code = "missing_scope"
+
+
 class UnavailableError(OoMlError):
     """The service cannot answer at the moment; retry."""
 
@@ -62,6 +104,16 @@ class OverloadedError(UnavailableError):
     """Too many calls are waiting for the database."""
 
     code = "overloaded"
+
+
+class TooManyConnectionsError(OverloadedError):
+    """Too many connections are open."""
+
+
+class DrainingError(UnavailableError):
+    """The service is about to stop, and wants no new clients."""
+
+    code = "draining"
 
 
 class DatabaseUnavailableError(UnavailableError):
@@ -254,3 +306,15 @@ class GrantRefusedError(OoMlError):
     """This role can't be made an analyst."""
 
     code = "grant_refused"
+
+
+class KeyNotFoundError(OoMlError):
+    """There is no such API key."""
+
+    code = "key_not_found"
+
+
+class KeyExistsError(OoMlError):
+    """An API key in use has this name already."""
+
+    code = "key_exists"

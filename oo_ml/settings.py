@@ -11,14 +11,25 @@ from typing import Annotated, Any, Final, Self
 from urllib.parse import urlsplit
 
 import platformdirs
-from pydantic import Field, PositiveFloat, PositiveInt, SecretStr, ValidationError, field_validator, model_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import (
+    BeforeValidator,
+    Field,
+    PositiveFloat,
+    PositiveInt,
+    SecretStr,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from oo_ml.errors import ConfigurationError
 
 # More than any retention, and small enough for PostgreSQL and Python to subtract it from now.
 _YEARS = 100
 _DAY = 86_400.0
+# As text, 96 random bits have this length.
+_SHORTEST_KEY: Final = 16
 # Names that SQL need not quote.
 _SCHEMA_NAME: Final = re.compile(r"(?!pg_)[a-z_][a-z0-9_]{0,62}")
 # The value of TIP_PROMPT_VERSION that draws versions by their rewards; no version can have this name.
@@ -39,6 +50,25 @@ class LogLevel(StrEnum):
     INFO = "info"
     WARNING = "warning"
     ERROR = "error"
+
+
+class Auth(StrEnum):
+    """Calls that need an API key."""
+
+    AUTO = "auto"
+    REQUIRED = "required"
+    OFF = "off"
+
+
+def _split(configured: object) -> object:
+    """Return the entries of a comma list."""
+    if not isinstance(configured, str):
+        return configured
+    return tuple(entry.strip() for entry in configured.split(",") if entry.strip())
+
+
+# pydantic-settings would read a list as JSON.
+Names = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split)]
 
 
 def _default_data_dir() -> Path:
@@ -202,7 +232,47 @@ class Settings(BaseSettings):
         PositiveFloat, Field(description="Longest wait of a migration for a table lock")
     ] = 5.0
 
+    # Access
+    auth: Annotated[
+        Auth,
+        Field(description="Calls that need an API key: required: all; off: none; auto: all, unless served on loopback"),
+    ] = Auth.AUTO
+    admin_key: Annotated[
+        SecretStr | None,
+        Field(description="A key with all scopes that is not in the database, for the first start of a pipeline"),
+    ] = None
+    key_max_age: Annotated[
+        float,
+        Field(gt=0, le=3600, description="Time for which API keys are kept in memory; a revocation works after it"),
+    ] = 5.0
+    allowed_hosts: Annotated[
+        Names,
+        Field(
+            description="Names that the Host header may have, a comma list; *: any; empty: loopback names if"
+            " `oo-ml serve` listens on loopback, else any"
+        ),
+    ] = ()
+    cors_origins: Annotated[
+        Names, Field(description="Origins of other sites whose pages may call, a comma list; empty: none")
+    ] = ()
+
     # HTTP
+    keep_alive: Annotated[
+        PositiveInt, Field(description="Time after which an idle connection is closed; longer than that of a balancer")
+    ] = 75
+    max_connections: Annotated[
+        PositiveInt, Field(description="Open connections of each process; further ones are answered 503")
+    ] = 4096
+    head_timeout: Annotated[PositiveFloat, Field(description="Longest time for the head of a request to arrive")] = 20.0
+    body_timeout: Annotated[PositiveFloat, Field(description="Longest time for the body of a request to arrive")] = 60.0
+    drain: Annotated[
+        float,
+        Field(
+            ge=0,
+            le=3600,
+            description="Time after SIGTERM for which calls are still accepted while /readyz answers 503",
+        ),
+    ] = 0.0
     processes: Annotated[
         int,
         Field(
@@ -253,6 +323,8 @@ class Settings(BaseSettings):
     def show(self, name: str) -> str:
         """Return a setting as text; a secret is shown as asterisks."""
         value = getattr(self, name)
+        if isinstance(value, tuple):
+            return ",".join(value)
         return "" if value is None else str(value)
 
     @field_validator("tip_prompt_version")
@@ -289,6 +361,28 @@ class Settings(BaseSettings):
         if not (value and value.isascii() and value.isprintable()):
             raise ValueError("must be printable ASCII, and not empty")
         return key
+
+    @field_validator("admin_key")
+    @classmethod
+    def _is_long(cls, key: SecretStr | None) -> SecretStr | None:
+        if key is not None and len(key.get_secret_value()) < _SHORTEST_KEY:
+            raise ValueError(f"must have at least {_SHORTEST_KEY} characters, such as `openssl rand -hex 32` prints")
+        return key
+
+    @field_validator("allowed_hosts")
+    @classmethod
+    def _are_names(cls, hosts: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(host.lower().removeprefix("[").removesuffix("]") for host in hosts)
+
+    @field_validator("cors_origins")
+    @classmethod
+    def _are_origins(cls, origins: tuple[str, ...]) -> tuple[str, ...]:
+        for origin in origins:
+            parts = urlsplit(origin)
+            is_origin = parts.scheme in {"http", "https"} and origin == f"{parts.scheme}://{parts.netloc}"
+            if not (is_origin and parts.hostname):
+                raise ValueError("must be a comma list of origins like https://app.example.com")
+        return origins
 
     @model_validator(mode="after")
     def _schemas_differ(self) -> Self:

@@ -24,7 +24,7 @@ from sqlalchemy import Engine, make_url
 
 from oo_ml import embedded_postgres
 from oo_ml.services import grants
-from oo_ml.settings import Settings
+from oo_ml.settings import Auth, Settings
 from oo_ml.storage.postgres import engine
 from oo_ml.storage.schema import migrate
 from tests.commands import processes_in
@@ -261,6 +261,8 @@ def make_settings(**overrides: Any) -> Settings:  # noqa: ANN401
             "request_timeout": 20,
             "database_connect_timeout": 10,
             "upkeep_interval": 0,
+            # tests/api/access tests the keys.
+            "auth": Auth.OFF,
             **overrides,
         }
     )

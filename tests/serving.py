@@ -11,6 +11,7 @@ import httpx
 import uvicorn
 
 from oo_ml.api.app import create_app
+from oo_ml.api.http_protocol import limited_protocol
 from oo_ml.settings import Settings
 from tests import openapi
 from tests.waiting import PATIENCE, until
@@ -39,7 +40,15 @@ class _Client(httpx.Client):
 def serving(settings: Settings, database_url: str) -> Iterator[Service]:
     """Serve on a free port of the loopback interface until the block ends."""
     server = uvicorn.Server(
-        uvicorn.Config(create_app(settings, database_url), port=0, log_config=None, access_log=False, lifespan="on")
+        uvicorn.Config(
+            create_app(settings, database_url),
+            http=limited_protocol(settings),
+            ws="none",
+            port=0,
+            log_config=None,
+            access_log=False,
+            lifespan="on",
+        )
     )
     thread = threading.Thread(target=server.run, name="service")
     thread.start()

@@ -1,6 +1,6 @@
 """The ASGI application: its routers, middleware and lifespan."""
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 from importlib.metadata import version
@@ -8,9 +8,12 @@ from typing import Final
 
 from fastapi import FastAPI, Request, Response
 from fastapi_offline import FastAPIOffline
+from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp, Lifespan
 
 from oo_ml.api import errors, health, openapi
+from oo_ml.api.access.browsers import BrowserChecks
+from oo_ml.api.access.guard import Guard
 from oo_ml.api.analytics import endpoints as analytics
 from oo_ml.api.decisions import batch_endpoints as batches
 from oo_ml.api.decisions import endpoints as decisions
@@ -20,7 +23,7 @@ from oo_ml.api.prompts import endpoints as prompts
 from oo_ml.api.users import endpoints as users
 from oo_ml.dashboard import pages
 from oo_ml.services.container import create_services, running
-from oo_ml.settings import Settings
+from oo_ml.settings import Auth, Settings
 
 _DESCRIPTION: Final = """Chooses the tip to show next for each user, and learns from their reactions.
 
@@ -31,6 +34,8 @@ method a 405 `method_not_allowed`. After a 503 the call can be sent again. A lis
 
 def create_app(settings: Settings, database_url: str) -> ASGIApp:
     """Return the application on a database; the database need not answer yet (ADR 5).
+
+    Every call needs an API key, unless OO_ML_AUTH is `off`: `oo-ml serve` decides what `auto` means.
 
     Raises:
         ConfigurationError: a setting is invalid.
@@ -44,17 +49,31 @@ def create_app(settings: Settings, database_url: str) -> ASGIApp:
 
     app = create_api(settings, lifespan)
     app.state.services = services
-    return errors.UnexpectedErrors(
-        HotRoutes(
-            app,
-            {
-                "/score": decisions.score,
-                "/score/egreedy": decisions.score_egreedy,
-                "/reward": partial(_with_key, decisions.reward),
-                "/reward/egreedy": partial(_with_key, decisions.reward_egreedy),
-            },
-            settings.max_body_bytes,
-        )
+    hot = HotRoutes(
+        app,
+        {
+            "/score": decisions.score,
+            "/score/egreedy": decisions.score_egreedy,
+            "/reward": partial(_with_key, decisions.reward),
+            "/reward/egreedy": partial(_with_key, decisions.reward_egreedy),
+        },
+        settings.max_body_bytes,
+    )
+    keys = None if settings.auth is Auth.OFF else services.keys
+    guarded: ASGIApp = Guard(hot, BrowserChecks.of(settings), keys)
+    if settings.cors_origins:
+        guarded = _allow_origins(guarded, settings.cors_origins)
+    return errors.UnexpectedErrors(guarded)
+
+
+def _allow_origins(app: ASGIApp, origins: Sequence[str]) -> ASGIApp:
+    """Let pages of `origins` call, and read the answers. Keys are sent as a header, so no cookies are allowed."""
+    return CORSMiddleware(
+        app,
+        allow_origins=origins,
+        allow_methods=("GET", "POST", "PUT", "DELETE"),
+        allow_headers=("Authorization", "Content-Type", "Idempotency-Key", "X-Request-ID"),
+        expose_headers=("Retry-After", "X-Request-ID"),
     )
 
 

@@ -14,7 +14,14 @@ _STATUS: Final[dict[type[OoMlError], int]] = {
     errors.InvalidRequestError: 422,
     errors.NotFoundError: 404,
     errors.MethodNotAllowedError: 405,
+    errors.MalformedRequestError: 400,
+    errors.SlowRequestError: 408,
+    errors.HostNotAllowedError: 403,
+    errors.CrossSiteError: 403,
+    errors.UnauthenticatedError: 401,
+    errors.MissingScopeError: 403,
     errors.ContentTooLargeError: 413,
+    errors.UnsupportedMediaTypeError: 415,
     errors.UnavailableError: 503,
     errors.GatewayError: 502,
     errors.InvalidReplyError: 502,
@@ -47,10 +54,12 @@ STATUSES: Final = {
 }
 CODES: Final = tuple(sorted({error.code for error in STATUSES}))
 
+# Only these raise them: /generate, /readyz, and the server before any call.
+_OF_OTHERS: Final = {
+    errors.GatewayUnreachableError,
+    errors.UnsuitableDatabaseError,
+    errors.DrainingError,
+    errors.TooManyConnectionsError,
+}
 # Every call that uses the database can be answered with each of these.
-DATABASE: Final = tuple(
-    error
-    for error in _and_subclasses(errors.UnavailableError)
-    # Only /generate and /readyz raise these.
-    if error not in {errors.GatewayUnreachableError, errors.UnsuitableDatabaseError}
-)
+DATABASE: Final = tuple(error for error in _and_subclasses(errors.UnavailableError) if error not in _OF_OTHERS)

@@ -1,6 +1,7 @@
 """Answers to errors: every error is a Problem. A 422 never repeats a value that the client sent."""
 
 import logging
+from http import HTTPStatus
 from typing import Final
 
 from fastapi import FastAPI, Request, Response
@@ -46,8 +47,10 @@ def answer_to(error: Exception) -> Response:
     match error:
         case OoMlError() if status := STATUSES.get(type(error)):
             response = answer(problem_of(error), status)
-            if status == 503:  # noqa: PLR2004
+            if status == HTTPStatus.SERVICE_UNAVAILABLE:
                 response.headers["Retry-After"] = str(RETRY_AFTER_SECONDS)
+            if status == HTTPStatus.UNAUTHORIZED:
+                response.headers["WWW-Authenticate"] = "Bearer"
             return response
         case RequestValidationError():
             return answer(problem_of_fields(error), 422)

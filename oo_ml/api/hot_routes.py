@@ -9,7 +9,9 @@ from collections.abc import Awaitable, Callable, Mapping
 from fastapi import FastAPI, Request, Response
 from starlette.types import Receive, Scope, Send
 
+from oo_ml.api.access.scopes import require
 from oo_ml.api.errors import EXPECTED, answer_to
+from oo_ml.domain import access
 from oo_ml.errors import ContentTooLargeError
 
 Endpoint = Callable[[Request], Awaitable[Response]]
@@ -41,12 +43,16 @@ class HotRoutes:
             # FastAPI would refuse it in plain text.
             await answer_to(ContentTooLargeError())(scope, receive, send)
             return
-        endpoint = self._endpoints.get(scope.get("raw_path") or b"")
+        path = scope.get("raw_path") or b""
+        if prefix := scope.get("root_path"):
+            path = path.removeprefix(prefix.encode())
+        endpoint = self._endpoints.get(path)
         if endpoint is None or scope["method"] != "POST":
             await self._app(scope, receive, send)
             return
         scope["app"] = self._app
         try:
+            require(scope, access.Scope.DECIDE)
             response = await endpoint(Request(scope, receive))
         except EXPECTED as error:
             response = answer_to(error)

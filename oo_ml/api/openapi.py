@@ -13,9 +13,24 @@ from fastapi import FastAPI
 from pydantic import BaseModel
 from pydantic.json_schema import JsonSchemaMode, models_json_schema
 
-from oo_ml.api.error_statuses import RETRY_AFTER_SECONDS, STATUSES
+from oo_ml.api.access.scopes import needs
+from oo_ml.api.error_statuses import DATABASE, RETRY_AFTER_SECONDS, STATUSES
 from oo_ml.api.schemas import Answer, Body, Problem
-from oo_ml.errors import ContentTooLargeError, InvalidRequestError, OoMlError, UnexpectedError
+from oo_ml.domain.access import Scope
+from oo_ml.errors import (
+    ContentTooLargeError,
+    CrossSiteError,
+    HostNotAllowedError,
+    InvalidRequestError,
+    MalformedRequestError,
+    MissingScopeError,
+    OoMlError,
+    SlowRequestError,
+    TooManyConnectionsError,
+    UnauthenticatedError,
+    UnexpectedError,
+    UnsupportedMediaTypeError,
+)
 
 Json = dict[str, Any]
 Errors = Sequence[type[OoMlError]]
@@ -23,13 +38,35 @@ Errors = Sequence[type[OoMlError]]
 _SCHEMAS: Final = "#/components/schemas/"
 # FastAPI's schemas of a body that no call sends.
 _NEVER_SENT: Final = ("HTTPValidationError", "ValidationError")
-# Any request can have a body, and any code a bug.
-_ALWAYS: Final = (ContentTooLargeError, UnexpectedError)
+# Any request can be malformed, slow or too large, and any code can have a bug.
+OF_EVERY_CALL: Final[Errors] = (
+    MalformedRequestError,
+    SlowRequestError,
+    ContentTooLargeError,
+    UnsupportedMediaTypeError,
+    UnexpectedError,
+    TooManyConnectionsError,
+)
+# The calls that need a key are read by the guard, which may have to read the keys.
+OF_CALLS_WITH_KEY: Final[Errors] = (
+    UnauthenticatedError,
+    MissingScopeError,
+    HostNotAllowedError,
+    CrossSiteError,
+    *DATABASE,
+)
+_KEY: Final = "apiKey"
+_SECURITY_SCHEME: Final = {
+    "type": "http",
+    "scheme": "bearer",
+    "description": "An API key, `ooml_` and 64 hexadecimal digits. The call names the scope that the key needs.",
+}
 _WRONG_FIELD: Final = {"loc": ["body", "user_id"], "msg": "Field required", "type": "missing"}
 
 
 def documented(  # noqa: PLR0913 - what there is to say of a call
     name: str,
+    scope: Scope | None,
     *,
     gives: type[Answer] | Json,
     takes: type[Body] | None = None,
@@ -37,10 +74,11 @@ def documented(  # noqa: PLR0913 - what there is to say of a call
     refuses: Errors = (),
     status: int = 200,
 ) -> Json:
-    """Return the arguments with which a route describes its body, answer and errors.
+    """Return the arguments with which a route demands its scope, and describes its body, answer and errors.
 
     Args:
         name: the operationId, after which generated clients name their function.
+        scope: the scope that a key needs for the call; None: the call needs no key.
         gives: the body of the answer, or the whole response if its body is not JSON.
         takes: the body of the request.
         raises: the errors that a call can be answered with, besides those of every call.
@@ -51,15 +89,18 @@ def documented(  # noqa: PLR0913 - what there is to say of a call
     if refuses:
         reasons = [f"- {STATUSES[error]} `{code}`: {_sentence(error)}" for code, error in _by_code(refuses).items()]
         response["description"] = "\n".join([response["description"], "", "An item can be refused with:", "", *reasons])
-    arguments: Json = {
+    guarded = OF_CALLS_WITH_KEY if scope else ()
+    extra: Json = {"security": [{_KEY: [scope]}] if scope else []}
+    if takes is not None:
+        extra["requestBody"] = {"required": True, **_content(takes)}
+    return {
         "operation_id": name,
+        "dependencies": [needs(scope)] if scope else [],
         "response_model": None,
         "status_code": status,
-        "responses": {status: response} | _problems([*raises, *_ALWAYS]),
+        "responses": {status: response} | _problems([*raises, *guarded, *OF_EVERY_CALL]),
+        "openapi_extra": extra,
     }
-    if takes is not None:
-        arguments["openapi_extra"] = {"requestBody": {"required": True, **_content(takes)}}
-    return arguments
 
 
 def install(app: FastAPI) -> None:
@@ -118,6 +159,7 @@ def _complete(document: Json) -> None:
     for call in calls:
         if any(name in json.dumps(call["responses"].get("422")) for name in _NEVER_SENT):
             del call["responses"]["422"]
+    document["components"]["securitySchemes"] = {_KEY: _SECURITY_SCHEME}
     schemas = document["components"]["schemas"]
     for name in _NEVER_SENT:
         schemas.pop(name, None)

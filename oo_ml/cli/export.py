@@ -13,7 +13,9 @@ import typer
 
 from oo_ml.cli.logs import configure_logs
 from oo_ml.cli.options import user_id
+from oo_ml.domain.access import COMMAND_LINE
 from oo_ml.errors import ExportFileError
+from oo_ml.services.access.audit_log import Action, record
 from oo_ml.services.database import database, run_once
 from oo_ml.services.users.export import export
 from oo_ml.settings import Settings
@@ -28,14 +30,15 @@ def export_user(
 ) -> None:
     """Write every row of a user in every table, as they are at one moment, in the format that `oo-ml replay` reads.
 
-    JSON Lines: a header, one row a line, and a last line with the number of rows. Read-only; safe while the service is
-    running.
+    JSON Lines: a header, one row a line, and a last line with the number of rows. Safe while the service is running.
+    Adds an entry to the audit log, and writes nothing else.
     """
     settings = Settings()
     configure_logs(settings)
     with database(settings) as url:
-        service = partial(export, exported_at=datetime.now(UTC))
-        [file] = run_once(settings, url, service, [user], read_only=True, long=True)
+        now = datetime.now(UTC)
+        run_once(settings, url, record, [Action("user.exported", COMMAND_LINE, now)])
+        [file] = run_once(settings, url, partial(export, exported_at=now), [user], read_only=True, long=True)
     with file:
         try:
             if output is None:

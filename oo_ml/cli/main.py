@@ -55,6 +55,8 @@ COMMANDS: Final[Sequence[TyperCommand]] = (
     LazyCommand("serve", "serve:serve", "Serve HTTP until SIGINT or SIGTERM."),
     LazyCommand("db", "db:app", "Migrate the database and grant rights on it."),
     LazyCommand("prompts", "prompts:app", "List, show, publish, weight and retire prompt versions."),
+    LazyCommand("keys", "keys:app", "Create, list and revoke API keys."),
+    LazyCommand("audit", "audit:app", "Show the log of administrative actions."),
     LazyCommand("import-state", "import_state:import_state", "Import the state files of the file-based service."),
     LazyCommand("export", "export:export_user", "Export every row of a user."),
     LazyCommand("replay", "replay:replay_file", "Import an exported user, bit for bit."),

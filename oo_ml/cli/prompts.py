@@ -1,10 +1,9 @@
 """`oo-ml prompts`: the prompt registry."""
 
 import math
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import UTC, datetime
 from functools import partial
+from operator import attrgetter
 from pathlib import Path
 from typing import Annotated
 
@@ -14,13 +13,13 @@ from rich.console import Console
 from rich.table import Column, Table
 
 from oo_ml.api.prompts.schemas import PublishRequest
-from oo_ml.cli.logs import configure_logs
+from oo_ml.cli.database import open_database
 from oo_ml.domain.identifiers import is_identifier
 from oo_ml.errors import InvalidTemplateError
 from oo_ml.execution.outcomes import only
-from oo_ml.services.database import database, run_once
+from oo_ml.services.access.audit_log import audited_command
+from oo_ml.services.database import run_once
 from oo_ml.services.prompts import pick_version, registry
-from oo_ml.settings import Settings
 
 app = typer.Typer(
     help="List, show, publish, weight and retire prompt versions. A published version never changes.",
@@ -55,7 +54,7 @@ def list_() -> None:
 
     The share is that of a service with the settings of this command.
     """
-    with _database() as (url, settings):
+    with open_database() as (url, settings):
         [listing] = run_once(settings, url, partial(pick_version.list_traffic, settings=settings), [None])
     table = Table(
         Column("version", overflow="fold"),
@@ -81,7 +80,7 @@ def list_() -> None:
 @app.command()
 def show(version: Version) -> None:
     """Print the templates of a version. Read-only."""
-    with _database() as (url, settings):
+    with open_database() as (url, settings):
         prompt = only(run_once(settings, url, registry.show, [version]))
     typer.echo(
         f"# {prompt.version} ({prompt.status}, published {prompt.published_at:%Y-%m-%d})\n# {prompt.description}"
@@ -103,8 +102,12 @@ def publish(version: Version, system: Template, user: Template, description: str
         problem = error.errors()[0]
         raise InvalidTemplateError(f"{problem['loc'][0]}: {problem['msg']}") from None
     draft = registry.draft(**request.model_dump(), published_at=datetime.now(UTC))
-    with _database() as (url, settings):
-        only(run_once(settings, url, registry.publish, [draft]))
+    with open_database() as (url, settings):
+        only(
+            run_once(
+                settings, url, audited_command(registry.publish, "prompt.published", attrgetter("version")), [draft]
+            )
+        )
     typer.echo(f"Published {version}")
 
 
@@ -119,16 +122,20 @@ def weight(
     Prints the share that a service with the settings of this command gives it. Exit code 1 if it is retired or unknown.
     """
     command = registry.WeighCommand(version, weight)
-    with _database() as (url, settings):
-        offer = only(run_once(settings, url, partial(pick_version.set_weights, settings=settings), [command]))
+    with open_database() as (url, settings):
+        weigh = audited_command(
+            partial(pick_version.set_weights, settings=settings), "prompt.weighed", attrgetter("version")
+        )
+        offer = only(run_once(settings, url, weigh, [command]))
     typer.echo(f"{version} has the weight {weight:.15g}: {offer.probability:.1%} of the calls that name no version")
 
 
 @app.command()
 def retire(version: Version) -> None:
     """Retire a version: new generations can't use it; its text and results are kept. Exit code 1 if it is unknown."""
-    with _database() as (url, settings):
-        only(run_once(settings, url, partial(registry.retire, retired_at=datetime.now(UTC)), [version]))
+    with open_database() as (url, settings):
+        retirement = audited_command(partial(registry.retire, retired_at=datetime.now(UTC)), "prompt.retired", str)
+        only(run_once(settings, url, retirement, [version]))
     typer.echo(f"Retired {version}")
 
 
@@ -141,11 +148,3 @@ def _read(file: Path) -> str:
         return content.decode()
     except UnicodeDecodeError:
         raise InvalidTemplateError(f"{file} is not UTF-8") from None
-
-
-@contextmanager
-def _database() -> Iterator[tuple[str, Settings]]:
-    settings = Settings()
-    configure_logs(settings)
-    with database(settings) as url:
-        yield url, settings

@@ -1,31 +1,55 @@
 """`oo-ml serve`: the HTTP service, with a private PostgreSQL if no other is named."""
 
 import gc
+import logging
 import os
 import signal
-from contextlib import suppress
+from contextlib import ExitStack, suppress
+from pathlib import Path
 from typing import Annotated, NoReturn
 
 import typer
 import uvicorn
 from starlette.types import ASGIApp
-from uvicorn.supervisors import Multiprocess
 
 from oo_ml.api.app import create_app
-from oo_ml.errors import ConfigurationError
+from oo_ml.api.http_protocol import limited_protocol
+from oo_ml.cli.listeners import LOOPBACK_NAMES, are_loopback, bind, bind_unix
+from oo_ml.cli.servers import DrainingServer, Supervisor
+from oo_ml.errors import ConfigurationError, UnavailableError
 from oo_ml.logs import configure_logging
-from oo_ml.services.database import database, refuse_encoding
-from oo_ml.settings import Settings
+from oo_ml.services.access import keys
+from oo_ml.services.database import database, refuse_encoding, run_once
+from oo_ml.settings import Auth, Settings
+
+logger = logging.getLogger(__name__)
 
 
-def serve(
+def serve(  # noqa: PLR0913, PLR0917 - the options of the command
     host: Annotated[str, typer.Option(help="Address to listen on")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="Port to listen on; 0 takes a free one", min=0, max=65535)] = 8000,
+    uds: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Listen on this socket, readable by group, instead of a port")
+    ] = None,
+    ssl_certfile: Annotated[
+        Path | None, typer.Option(metavar="FILE", exists=True, dir_okay=False, help="Serve HTTPS with this certificate")
+    ] = None,
+    ssl_keyfile: Annotated[
+        Path | None, typer.Option(metavar="FILE", exists=True, dir_okay=False, help="Private key of the certificate")
+    ] = None,
+    root_path: Annotated[
+        str, typer.Option(metavar="PATH", help="Prefix that a proxy removes from each path, such as /oo-ml")
+    ] = "",
+    trusted_proxy: Annotated[
+        list[str] | None,
+        typer.Option(metavar="ADDRESS", help="Proxy whose X-Forwarded headers are believed; several times for several"),
+    ] = None,
 ) -> None:
     """Serve HTTP until SIGINT or SIGTERM.
 
-    Accepted calls are finished first. Without OO_ML_DATABASE_URL a private PostgreSQL is started and migrated; with it
-    the database is never migrated. Exit code 1 if the service can't start.
+    Calls need an API key, unless the service listens on a loopback address (OO_ML_AUTH). Accepted calls are finished
+    first. Without OO_ML_DATABASE_URL a private PostgreSQL is started and migrated; with it the database is never
+    migrated. Exit code 1 if the service can't start.
     """
     settings = Settings()
     configure_logging(settings.log_level)
@@ -33,35 +57,77 @@ def serve(
     # PostgreSQL is stopped. SIGHUP, which a closed terminal sends, is not handled by uvicorn.
     signal.signal(signal.SIGTERM, _leave)
     signal.signal(signal.SIGHUP, lambda *_: signal.raise_signal(signal.SIGTERM))
-    with database(settings) as url:
+    with ExitStack() as stack:
+        sockets = [bind_unix(uds)] if uds else bind(host, port)
+        for one in sockets:
+            stack.enter_context(one)
+        if uds:
+            stack.callback(uds.unlink, missing_ok=True)
+        url = stack.enter_context(database(settings))
         refuse_encoding(settings, url)
-        # The processes read the address from the environment.
+        # The processes read these from the environment.
         os.environ[Settings.variable("database_url")] = url
+        is_local = are_loopback(sockets)
+        auth = _decide_auth(settings, url, is_local=is_local)
+        os.environ[Settings.variable("auth")] = auth
+        if is_local and not settings.allowed_hosts:
+            os.environ[Settings.variable("allowed_hosts")] = ",".join(LOOPBACK_NAMES)
         config = uvicorn.Config(
             f"{__name__}:{application.__name__}",
             factory=True,
-            host=host,
-            port=port,
+            http=limited_protocol(settings),
+            ws="none",
             workers=settings.processes,
             log_config=None,
             access_log=False,
-            # The service does not use the address of a client.
-            proxy_headers=False,
+            server_header=False,
+            ssl_certfile=ssl_certfile,
+            ssl_keyfile=ssl_keyfile,
+            root_path=root_path,
+            proxy_headers=bool(trusted_proxy),
+            forwarded_allow_ips=trusted_proxy or [],
             lifespan="on",
+            timeout_keep_alive=settings.keep_alive,
             timeout_graceful_shutdown=settings.shutdown_timeout,
         )
-        server = uvicorn.Server(config)
+        server = DrainingServer(config)
         has_started = False
         # uvicorn raises these when a signal stopped it, or when it could not start.
         with suppress(KeyboardInterrupt, SystemExit):
             if settings.processes > 1:
-                supervisor = _Supervisor(config, [config.bind_socket()])
+                supervisor = Supervisor(config, sockets)
                 has_started = True
                 supervisor.run()
             else:
-                server.run()
+                server.run(sockets)
         if not (has_started or server.started):
-            raise ConfigurationError(f"The service can't listen on {host}, port {port}; see the log")
+            raise ConfigurationError("The service could not start; see the log")
+
+
+def _decide_auth(settings: Settings, url: str, *, is_local: bool) -> Auth:
+    """Return whether calls need a key: `required` or `off`.
+
+    Raises:
+        ConfigurationError: they do, and there is none.
+    """
+    if settings.auth is Auth.OFF:
+        logger.warning("OO_ML_AUTH=off: every client that reaches this address can read, change and erase all data")
+        return Auth.OFF
+    if settings.auth is Auth.AUTO and is_local:
+        return Auth.OFF
+    if settings.admin_key is None:
+        try:
+            [has_key] = run_once(settings, url, keys.exists, [None], read_only=True)
+        except UnavailableError as error:
+            # ADR 5: the service starts without its database.
+            logger.warning("whether an API key exists can't be told: %s", error.message)
+        else:
+            if not has_key:
+                raise ConfigurationError(
+                    "Calls need an API key on this address, and none exists: run `oo-ml keys create NAME --scope admin`"
+                    " or set OO_ML_ADMIN_KEY"
+                )
+    return Auth.REQUIRED
 
 
 def application() -> ASGIApp:
@@ -72,14 +138,6 @@ def application() -> ASGIApp:
     app = create_app(settings, settings.database_url.get_secret_value())
     _freeze_imports()
     return app
-
-
-class _Supervisor(Multiprocess):
-    """Supervisor of several processes on one socket, which replaces a process that dies."""
-
-    def handle_hup(self) -> None:
-        """Stop, as for other signals; uvicorn would restart the processes when a terminal is closed."""
-        self.handle_term()
 
 
 def _freeze_imports() -> None:

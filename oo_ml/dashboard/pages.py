@@ -46,12 +46,14 @@ def install(app: FastAPI) -> None:
     app.mount("/dashboard/static", _Files(directory=_HERE / "static"), name="dashboard")
 
 
+@_router.head("/dashboard")
 @_router.get("/dashboard")
 async def overview(request: Request) -> Response:
     """Answer with the overview of tips, prompt versions and policies."""
     return await _pages.get_response("overview.html", request.scope)
 
 
+@_router.head("/dashboard/user")
 @_router.get("/dashboard/user")
 async def user(request: Request) -> Response:
     """Answer with the page of the user named by the query parameter `id`."""

@@ -16,6 +16,7 @@ from oo_ml.execution.lanes import Lanes, Limits
 from oo_ml.execution.outcomes import only
 from oo_ml.execution.pool import Pool
 from oo_ml.execution.retry import Outcome, Service
+from oo_ml.services.access.keys import KeyRing
 from oo_ml.services.decisions.decide import Answer, DecideCommand, Parameters, decide
 from oo_ml.services.prompts.generate import GenerateCommand, Generated, generate
 from oo_ml.services.upkeep import scheduler
@@ -45,6 +46,7 @@ class Services:
         writers: threads for other services that write.
         readers: threads for services that only read.
         long: threads for services that may take OO_ML_LONG_TIMEOUT.
+        keys: the API keys in use.
     """
 
     settings: Settings
@@ -54,6 +56,7 @@ class Services:
     writers: Pool[Writing]
     readers: Pool[Reading]
     long: Pool[Writing]
+    keys: KeyRing
     llm: httpx.AsyncClient
 
     async def together(
@@ -122,6 +125,12 @@ def create_services(settings: Settings, database_url: str) -> Services:
         readers=reader_threads,
         long=Pool[Writing](
             long, name="long", threads=settings.long_workers, queue=queue, timeout=settings.long_timeout
+        ),
+        keys=KeyRing(
+            reader_threads,
+            writer_threads,
+            admin_token=None if settings.admin_key is None else settings.admin_key.get_secret_value(),
+            max_age=settings.key_max_age,
         ),
         llm=client,
     )

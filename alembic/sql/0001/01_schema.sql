@@ -21,6 +21,8 @@
 --   counted             the position up to which the sums by day include each source
 --   daily_reactions, daily_learning, daily_delays, daily_exploration    sums by day of decisions and their rewards
 --   daily_costs, daily_latencies                                        sums by day of calls of the language model
+--   api_keys            the SHA-256 and the scopes of each API key
+--   audit_log           administrative actions
 --
 -- Names of ids and versions are text COLLATE "C": they are compared as bytes, so rows are locked in the same order on
 -- every server. Every numeric range is a CHECK. Every name is qualified, so no search_path matters.

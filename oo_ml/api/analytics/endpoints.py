@@ -8,6 +8,7 @@ from typing import Annotated, Any, Final
 
 from fastapi import APIRouter, Query, Request, Response
 
+from oo_ml.api.access.scopes import needs
 from oo_ml.api.analytics.schemas import (
     ChoicesAnswer,
     DecisionsPage,
@@ -34,6 +35,7 @@ from oo_ml.api.openapi import documented
 from oo_ml.api.paging import DecisionPaging
 from oo_ml.api.paths import REFUSALS, EncodedUserId, decode_user_id
 from oo_ml.api.schemas import Answer, Page
+from oo_ml.domain.access import Scope
 from oo_ml.errors import InvalidRequestError
 from oo_ml.services.analytics.reports import (
     DecisionsCommand,
@@ -96,9 +98,9 @@ def _add_routes(which: Report) -> None:
     page.__annotations__["selection"] = Annotated[paged, Query()]
     table.__annotations__["selection"] = Annotated[whole, Query()]
     said = f"{shape.row.__doc__} The same path with `.csv` at its end returns every row as CSV."
-    told = documented(shape.name, gives=shape.page, raises=(InvalidRequestError, *DATABASE))
+    told = documented(shape.name, Scope.READ, gives=shape.page, raises=(InvalidRequestError, *DATABASE))
     router.get(path, summary=shape.summary, description=said, **told)(page)
-    router.get(f"{path}.csv", include_in_schema=False)(table)
+    router.get(f"{path}.csv", include_in_schema=False, dependencies=[needs(Scope.READ)])(table)
 
 
 async def _found(
@@ -139,7 +141,7 @@ for _report in Report:
 @router.get(
     "/analytics/filters",
     summary="Get the values of the filters",
-    **documented("getFilters", gives=ChoicesAnswer, raises=(InvalidRequestError, *DATABASE)),
+    **documented("getFilters", Scope.READ, gives=ChoicesAnswer, raises=(InvalidRequestError, *DATABASE)),
 )
 async def filters_of(request: Request) -> Response:
     """Return the policies, prompt versions and days of the decisions so far."""
@@ -151,7 +153,7 @@ async def filters_of(request: Request) -> Response:
     "/users/{user_id}/decisions",
     tags=["users"],
     summary="List a user's decisions",
-    **documented("listDecisions", gives=DecisionsPage, raises=REFUSALS),
+    **documented("listDecisions", Scope.READ, gives=DecisionsPage, raises=REFUSALS),
 )
 async def decisions_of(
     request: Request, user_id: EncodedUserId, paging: Annotated[DecisionPaging, Query()]

@@ -40,6 +40,7 @@ from oo_ml.api.dependencies import KNOWN_PARAMETERS_ONLY, services
 from oo_ml.api.error_statuses import DATABASE, STATUSES
 from oo_ml.api.errors import problem_of, problem_of_fields
 from oo_ml.api.openapi import documented
+from oo_ml.domain.access import Scope
 from oo_ml.errors import InvalidRequestError, OoMlError, UnexpectedError
 from oo_ml.services.decisions.learn import learn
 
@@ -58,6 +59,7 @@ _OF_ITS_OWN: Final = (*DATABASE, UnexpectedError)
     summary="Choose for many users",
     **documented(
         "scoreBatch",
+        Scope.DECIDE,
         takes=ScoreBatch,
         gives=ScoreBatchAnswer,
         raises=(InvalidRequestError, *DATABASE),
@@ -83,6 +85,7 @@ async def score_batch(request: Request) -> Response:
     summary="Learn from many reactions",
     **documented(
         "rewardBatch",
+        Scope.DECIDE,
         takes=RewardBatch,
         gives=RewardBatchAnswer,
         raises=(InvalidRequestError, *DATABASE),

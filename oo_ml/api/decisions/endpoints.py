@@ -25,6 +25,7 @@ from oo_ml.api.error_statuses import DATABASE
 from oo_ml.api.fields import DecisionId
 from oo_ml.api.openapi import documented
 from oo_ml.api.paths import REFUSALS, EncodedUserId, decode_user_id
+from oo_ml.domain.access import Scope
 from oo_ml.domain.features import Moment, Task
 from oo_ml.domain.identifiers import MAX_IDENTIFIER_BYTES, is_identifier
 from oo_ml.domain.policies import EPSILON_GREEDY, LINUCB
@@ -76,11 +77,11 @@ DecisionIdInPath = Annotated[
 
 
 def _score_documented(name: str) -> dict[str, Any]:
-    return documented(name, takes=ScoreRequest, gives=ScoreAnswer, raises=(*SCORE_REFUSALS, *DATABASE))
+    return documented(name, Scope.DECIDE, takes=ScoreRequest, gives=ScoreAnswer, raises=(*SCORE_REFUSALS, *DATABASE))
 
 
 def _reward_documented(name: str) -> dict[str, Any]:
-    return documented(name, takes=RewardRequest, gives=RewardAnswer, raises=(*REWARD_REFUSALS, *DATABASE))
+    return documented(name, Scope.DECIDE, takes=RewardRequest, gives=RewardAnswer, raises=(*REWARD_REFUSALS, *DATABASE))
 
 
 @router.post("/score", summary="Choose by LinUCB", **_score_documented("score"))
@@ -116,7 +117,7 @@ async def reward_egreedy(request: Request, idempotency_key: IdempotencyKeyHeader
 @receipt_router.get(
     "",
     summary="Get the receipt of a decision",
-    **documented("getDecision", gives=ReceiptAnswer, raises=_RECEIPT_REFUSALS),
+    **documented("getDecision", Scope.READ, gives=ReceiptAnswer, raises=_RECEIPT_REFUSALS),
 )
 async def decision(request: Request, user_id: EncodedUserId, decision_id: DecisionIdInPath) -> Response:
     """Return the input of a decision, the propensity of each candidate, and every change of its reward."""
@@ -128,7 +129,7 @@ async def decision(request: Request, user_id: EncodedUserId, decision_id: Decisi
 @receipt_router.put(
     "/reward",
     summary="Amend the reward of a decision",
-    **documented("amendReward", takes=CorrectionRequest, gives=RewardAnswer, raises=_RECEIPT_REFUSALS),
+    **documented("amendReward", Scope.DECIDE, takes=CorrectionRequest, gives=RewardAnswer, raises=_RECEIPT_REFUSALS),
 )
 async def amend(request: Request, user_id: EncodedUserId, decision_id: DecisionIdInPath) -> Response:
     """Set the reward that counts: b becomes what it would be if this reward had come first.
@@ -142,7 +143,7 @@ async def amend(request: Request, user_id: EncodedUserId, decision_id: DecisionI
 @receipt_router.delete(
     "/reward",
     summary="Retract the reward of a decision",
-    **documented("retractReward", gives=RewardAnswer, raises=_RECEIPT_REFUSALS),
+    **documented("retractReward", Scope.DECIDE, gives=RewardAnswer, raises=_RECEIPT_REFUSALS),
 )
 async def retract(request: Request, user_id: EncodedUserId, decision_id: DecisionIdInPath) -> Response:
     """Retract the reward: A and b become what they would be without it.

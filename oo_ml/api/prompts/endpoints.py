@@ -1,11 +1,13 @@
 """Prompt versions: list, get, publish; and generate tips with them."""
 
 from datetime import UTC, datetime
+from operator import attrgetter
 from typing import Annotated
 
 import uuid_utils.compat as uuid_utils
 from fastapi import APIRouter, Query, Request, Response
 
+from oo_ml.api.access.scopes import action_of
 from oo_ml.api.bodies import answer, page_of, parse
 from oo_ml.api.dependencies import KNOWN_PARAMETERS_ONLY, services
 from oo_ml.api.error_statuses import DATABASE
@@ -19,6 +21,7 @@ from oo_ml.api.prompts.schemas import (
     PromptsPage,
     PublishRequest,
 )
+from oo_ml.domain.access import Scope
 from oo_ml.errors import (
     GatewayError,
     GatewayUnreachableError,
@@ -32,6 +35,7 @@ from oo_ml.errors import (
     UnknownPromptVersionError,
 )
 from oo_ml.execution.outcomes import only
+from oo_ml.services.access.audit_log import audited
 from oo_ml.services.paging import PageCommand
 from oo_ml.services.prompts import registry
 from oo_ml.services.prompts.generate import GenerateCommand
@@ -44,7 +48,7 @@ generate_router = APIRouter(tags=["generation"])
 @router.get(
     "",
     summary="List the prompt versions",
-    **documented("listPrompts", gives=PromptsPage, raises=(InvalidRequestError, *DATABASE)),
+    **documented("listPrompts", Scope.READ, gives=PromptsPage, raises=(InvalidRequestError, *DATABASE)),
 )
 async def list_prompts(request: Request, paging: Annotated[Paging, Query()]) -> Response:
     """Return versions without their text, retired ones included, the oldest first."""
@@ -57,7 +61,9 @@ async def list_prompts(request: Request, paging: Annotated[Paging, Query()]) -> 
 @router.get(
     "/{version}",
     summary="Get a prompt version",
-    **documented("getPrompt", gives=PromptAnswer, raises=(InvalidRequestError, PromptVersionNotFoundError, *DATABASE)),
+    **documented(
+        "getPrompt", Scope.READ, gives=PromptAnswer, raises=(InvalidRequestError, PromptVersionNotFoundError, *DATABASE)
+    ),
 )
 async def show_prompt(request: Request, version: str) -> Response:
     """Return a version with its templates."""
@@ -74,6 +80,7 @@ async def show_prompt(request: Request, version: str) -> Response:
     summary="Publish a prompt version",
     **documented(
         "publishPrompt",
+        Scope.REGISTRY,
         takes=PublishRequest,
         gives=PromptAnswer,
         raises=(
@@ -96,7 +103,8 @@ async def publish_prompt(request: Request) -> Response:
         user_template=body.user_template,
         published_at=datetime.now(UTC),
     )
-    published = only(await services(request).writers.run(registry.publish, [draft]))
+    publish = audited(registry.publish, action_of(request, "prompt.published"), attrgetter("version"))
+    published = only(await services(request).writers.run(publish, [draft]))
     return answer(PromptAnswer.model_validate(published), 201)
 
 
@@ -105,6 +113,7 @@ async def publish_prompt(request: Request) -> Response:
     summary="Generate tips",
     **documented(
         "generate",
+        Scope.DECIDE,
         takes=GenerateRequest,
         gives=GenerateAnswer,
         raises=(

@@ -11,6 +11,7 @@ from typing import IO, Annotated, Any, Final
 from fastapi import APIRouter, Depends, Request, Response
 from fastapi.responses import StreamingResponse
 
+from oo_ml.api.access.scopes import action_of
 from oo_ml.api.bodies import answer
 from oo_ml.api.dependencies import KNOWN_PARAMETERS_ONLY, services
 from oo_ml.api.openapi import documented
@@ -24,10 +25,12 @@ from oo_ml.api.users.schemas import (
     StatsAnswer,
     VerifyAnswer,
 )
+from oo_ml.domain.access import Scope
 from oo_ml.domain.features import LABELS
 from oo_ml.domain.policies import EPSILON_GREEDY, LINUCB
 from oo_ml.errors import ExportFileError
 from oo_ml.files.export_document import FORMAT, FORMAT_VERSION
+from oo_ml.services.access.audit_log import audited, record
 from oo_ml.services.audit.verify import verify_users
 from oo_ml.services.decisions.reset import reset
 from oo_ml.services.users.erase import erase
@@ -78,12 +81,12 @@ Timestamps are ISO 8601 in UTC, uuid is text, bytea lowercase hexadecimal, float
 @router.post(
     "/reset/{user_id:path}",
     summary="Reset a user",
-    **documented("reset", gives=Ok, raises=REFUSALS),
+    **documented("reset", Scope.USERS, gives=Ok, raises=REFUSALS),
 )
 async def reset_user(request: Request, user_id: EncodedUserId) -> Response:
     """Begin a new epoch of both policies, with empty state and no latest decisions. An unknown user is no error."""
     name = decode_user_id(user_id)
-    await services(request).lanes.run(reset, name, name)
+    await services(request).lanes.run(audited(reset, action_of(request, "user.reset")), name, name)
     return answer(Ok())
 
 
@@ -91,7 +94,7 @@ async def reset_user(request: Request, user_id: EncodedUserId) -> Response:
 @router.get(
     "/stats/egreedy/{user_id:path}",
     summary="Get the stats of egreedy-v1",
-    **documented("getStatsEgreedy", gives=EgreedyStatsAnswer, raises=REFUSALS),
+    **documented("getStatsEgreedy", Scope.READ, gives=EgreedyStatsAnswer, raises=REFUSALS),
 )
 async def stats_egreedy(request: Request, user_id: EncodedUserId) -> Response:
     """Return counters, exploration rate and theta (7 numbers) of a user; zeros for an unknown user."""
@@ -110,7 +113,7 @@ async def stats_egreedy(request: Request, user_id: EncodedUserId) -> Response:
 @router.get(
     "/stats/{user_id:path}",
     summary="Get the stats of linucb-v1",
-    **documented("getStats", gives=StatsAnswer, raises=REFUSALS),
+    **documented("getStats", Scope.READ, gives=StatsAnswer, raises=REFUSALS),
 )
 async def stats_linucb(request: Request, user_id: EncodedUserId) -> Response:
     """Return counters and theta (5 numbers) of a user; zeros for an unknown user."""
@@ -121,7 +124,7 @@ async def stats_linucb(request: Request, user_id: EncodedUserId) -> Response:
 @router.get(
     "/features/{user_id:path}",
     summary="Get the latest decisions",
-    **documented("getFeatures", gives=FeaturesAnswer, raises=REFUSALS),
+    **documented("getFeatures", Scope.READ, gives=FeaturesAnswer, raises=REFUSALS),
 )
 async def features_of(request: Request, user_id: EncodedUserId) -> Response:
     """Return the last 100 decisions of both policies since the last reset, the oldest first."""
@@ -147,7 +150,7 @@ async def features_of(request: Request, user_id: EncodedUserId) -> Response:
 @strict_router.get(
     "/verify",
     summary="Verify a user's state",
-    **documented("verifyUser", gives=VerifyAnswer, raises=REFUSALS),
+    **documented("verifyUser", Scope.READ, gives=VerifyAnswer, raises=REFUSALS),
 )
 async def verify_user(request: Request, user_id: EncodedUserId) -> Response:
     """Fold the ledger and compare with A, b and the counters bit for bit, and the ledger with the decisions.
@@ -177,7 +180,7 @@ async def _until_answered() -> AsyncIterator[ExitStack]:
 @strict_router.delete(
     "",
     summary="Erase a user",
-    **documented("eraseUser", gives=EraseAnswer, raises=REFUSALS),
+    **documented("eraseUser", Scope.USERS, gives=EraseAnswer, raises=REFUSALS),
 )
 async def erase_user(request: Request, user_id: EncodedUserId) -> Response:
     """Delete every row about a user from every table, in one transaction. An unknown user is no error.
@@ -185,7 +188,7 @@ async def erase_user(request: Request, user_id: EncodedUserId) -> Response:
     A later call with this id starts a new user.
     """
     name = decode_user_id(user_id)
-    [erased] = await services(request).long.run(erase, [name])
+    [erased] = await services(request).long.run(audited(erase, action_of(request, "user.erased")), [name])
     return answer(EraseAnswer(user_id=name, erased=erased, total=sum(erased.values())))
 
 
@@ -193,7 +196,7 @@ async def erase_user(request: Request, user_id: EncodedUserId) -> Response:
     "/export",
     summary="Export a user",
     response_class=StreamingResponse,
-    **documented("exportUser", gives=_EXPORT, raises=(*REFUSALS, ExportFileError)),
+    **documented("exportUser", Scope.USERS, gives=_EXPORT, raises=(*REFUSALS, ExportFileError)),
 )
 async def export_user(
     request: Request, user_id: EncodedUserId, files: Annotated[ExitStack, Depends(_until_answered)]
@@ -203,6 +206,7 @@ async def export_user(
     An unknown user has no rows.
     """
     name = decode_user_id(user_id)
+    await services(request).writers.run(record, [action_of(request, "user.exported")])
     service = partial(export, exported_at=datetime.now(UTC))
     [file] = await services(request).long.run(service, [name])
     files.enter_context(file)

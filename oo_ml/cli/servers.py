@@ -1,0 +1,72 @@
+"""uvicorn's server and its processes, with a time to drain."""
+
+import logging
+import socket
+import time
+from collections.abc import Sequence
+
+import uvicorn
+from uvicorn.supervisors import Multiprocess, multiprocess
+
+from oo_ml.api.health import DRAINING
+from oo_ml.settings import Settings
+
+logger = logging.getLogger(__name__)
+
+
+class DrainingServer(uvicorn.Server):
+    """Server that goes on for OO_ML_DRAIN after a signal; /readyz answers 503 meanwhile, so balancers look away."""
+
+    _stops_at: float | None = None
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Start, and log the addresses; uvicorn logs only those of sockets that it made itself."""
+        await super().startup(sockets)
+        logger.info("Listening on %s", " and ".join(_addresses(sockets or [], "https" if self.config.ssl else "http")))
+
+    async def on_tick(self, counter: int) -> bool:
+        """Do what is regular, and return whether the server stops now."""
+        if not await super().on_tick(counter):
+            return False
+        if self._stops_at is None:
+            drain = Settings().drain
+            self._stops_at = time.monotonic() + drain
+            # Each request of a connection sees this state.
+            self.lifespan.state[DRAINING] = True
+            if drain:
+                logger.info("draining for %g s", drain)
+        return self.force_exit or time.monotonic() >= self._stops_at
+
+
+class _Worker(multiprocess.Process):
+    """Process of several."""
+
+    @property
+    def server(self) -> uvicorn.Server:
+        """The server of the process, made once."""
+        if self._server is None:
+            self._server = DrainingServer(config=self.config)
+        return self._server
+
+
+# The supervisor makes its processes by this name.
+multiprocess.Process = _Worker  # type: ignore[misc]
+
+
+class Supervisor(Multiprocess):
+    """Supervisor of several processes on the same sockets, which replaces a process that dies."""
+
+    def handle_hup(self) -> None:
+        """Stop, as for other signals; uvicorn would restart the processes when a terminal is closed."""
+        self.handle_term()
+
+
+def _addresses(sockets: Sequence[socket.socket], scheme: str) -> list[str]:
+    return [_address(one.getsockname(), scheme) for one in sockets]
+
+
+def _address(name: str | tuple[str, int], scheme: str) -> str:
+    if isinstance(name, str):
+        return name
+    host, port = name[:2]
+    return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"

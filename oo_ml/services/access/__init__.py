@@ -1,0 +1,1 @@
+"""Access: API keys, and the log of administrative actions."""

@@ -1,0 +1,182 @@
+"""API keys: create, list and revoke them, and find the key of a token."""
+
+import asyncio
+import hmac
+import logging
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from oo_ml.domain.access import ADMIN_KEY, Caller, Scope, digest_of, new_key_id, new_token
+from oo_ml.errors import KeyExistsError, KeyNotFoundError, OoMlError
+from oo_ml.execution.outcomes import only
+from oo_ml.execution.pool import Pool
+from oo_ml.storage import api_keys
+from oo_ml.storage.api_keys import ApiKey
+from oo_ml.storage.postgres.sessions import Reading, Writing
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class CreateKeyCommand:
+    """Create a key: its name, its scopes, and the time from which it is refused, if any."""
+
+    name: str
+    scopes: Sequence[Scope]
+    created_at: datetime
+    expires_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class CreatedKey:
+    """A new key, and its token, which is stored nowhere."""
+
+    key: ApiKey
+    token: str
+
+
+def create(connection: Writing, commands: Sequence[CreateKeyCommand]) -> list[CreatedKey | OoMlError]:
+    """Create keys; refuse a name that a key in use has."""
+    return [_create(connection, command) for command in commands]
+
+
+def revoke(connection: Writing, names: Sequence[str], *, revoked_at: datetime) -> list[str | OoMlError]:
+    """Revoke the key in use with each id or name; return its id, or the error that there is none."""
+    outcomes: list[str | OoMlError] = []
+    for name in names:
+        revoked = api_keys.revoke(connection, name, revoked_at)
+        outcomes.append(revoked[0] if revoked else KeyNotFoundError(f"There is no key in use with the name {name}"))
+    return outcomes
+
+
+def list_keys(connection: Reading, commands: Sequence[None]) -> list[list[ApiKey]]:
+    """Return every key, revoked and expired ones included, the oldest first."""
+    return [api_keys.list_all(connection) for _ in commands]
+
+
+def exists(connection: Reading, commands: Sequence[None]) -> list[bool]:
+    """Return whether there is a key that is neither revoked nor expired."""
+    now = datetime.now(UTC)
+    keys = api_keys.list_in_use(connection)
+    return [any(key.expires_at is None or key.expires_at > now for key in keys)] * len(commands)
+
+
+def _create(connection: Writing, command: CreateKeyCommand) -> CreatedKey | OoMlError:
+    token = new_token()
+    key = ApiKey(
+        key_id=new_key_id(),
+        name=command.name,
+        token_sha256=digest_of(token),
+        scopes=[scope.value for scope in command.scopes],
+        created_at=command.created_at,
+        expires_at=command.expires_at,
+        revoked_at=None,
+        last_used_at=None,
+    )
+    if not api_keys.insert(connection, key):
+        return KeyExistsError(f"A key in use has the name {command.name} already; revoke it first")
+    return CreatedKey(key, token)
+
+
+def _list_in_use(connection: Reading, commands: Sequence[None]) -> list[list[ApiKey]]:
+    return [api_keys.list_in_use(connection) for _ in commands]
+
+
+def _touch(connection: Writing, key_ids: Sequence[str]) -> list[None]:
+    for key_id in key_ids:
+        api_keys.touch(connection, key_id)
+    return [None] * len(key_ids)
+
+
+class KeyRing:
+    """The keys in use, read again after some seconds, and when a token is unknown.
+
+    However many calls come, at most one reading is under way. So unknown tokens can't keep the database busy.
+    """
+
+    def __init__(
+        self, readers: Pool[Reading], writers: Pool[Writing], *, admin_token: str | None, max_age: float
+    ) -> None:
+        """Start without keys; the first call reads them.
+
+        Args:
+            readers: the threads that read the keys.
+            writers: the threads that record their use.
+            admin_token: a token with all scopes, which is not in the database.
+            max_age: seconds for which keys that were read are good; a revocation works within them.
+        """
+        self._readers = readers
+        self._writers = writers
+        self._admin = None if admin_token is None else digest_of(admin_token)
+        self._max_age = max_age
+        self._keys: Mapping[bytes, ApiKey] = {}
+        self._read_at = -float("inf")
+        self._reading: asyncio.Task[None] | None = None
+        # The hour for which the use of each key has been recorded.
+        self._touched: dict[str, datetime] = {}
+        self._touches: set[asyncio.Task[None]] = set()
+
+    async def find(self, token: str) -> Caller | None:
+        """Return the caller with this token, None if no key in use has it.
+
+        Raises:
+            UnavailableError: the keys can't be read now.
+        """
+        digest = digest_of(token)
+        if self._admin is not None and hmac.compare_digest(digest, self._admin):
+            return ADMIN_KEY
+        asked_at = time.monotonic()
+        if self._read_at < asked_at - self._max_age:
+            await self._read(asked_at)
+        if digest not in self._keys:
+            # It may have been created a moment ago.
+            await self._read(asked_at)
+        key = self._keys.get(digest)
+        now = datetime.now(UTC)
+        # The dictionary compares digests of tokens, which an attacker can't choose; this compares in constant time.
+        if key is None or not hmac.compare_digest(digest, key.token_sha256):
+            return None
+        if key.expires_at is not None and key.expires_at <= now:
+            return None
+        self._record_use(key, now)
+        return Caller(key.key_id, frozenset(map(Scope, key.scopes)))
+
+    async def _read(self, since: float) -> None:
+        """Read the keys, unless a reading has begun since the time.monotonic() `since`."""
+        while self._read_at < since:
+            if self._reading is None:
+                self._reading = asyncio.create_task(self._read_now())
+                self._reading.add_done_callback(self._forget_reading)
+            # Shielded: other calls may wait for it as well.
+            await asyncio.shield(self._reading)
+
+    async def _read_now(self) -> None:
+        began = time.monotonic()
+        [keys] = await self._readers.run(_list_in_use, [None])
+        self._keys = {key.token_sha256: key for key in keys}
+        self._read_at = began
+
+    def _forget_reading(self, reading: asyncio.Task[None]) -> None:
+        self._reading = None
+        if not reading.cancelled():
+            # Each call that waited has raised it.
+            reading.exception()
+
+    def _record_use(self, key: ApiKey, now: datetime) -> None:
+        hour = now.replace(minute=0, second=0, microsecond=0)
+        if self._touched.get(key.key_id) == hour or (key.last_used_at is not None and key.last_used_at >= hour):
+            return
+        self._touched[key.key_id] = hour
+        touch = asyncio.create_task(self._touch(key.key_id))
+        self._touches.add(touch)
+        touch.add_done_callback(self._touches.discard)
+
+    async def _touch(self, key_id: str) -> None:
+        try:
+            only(await self._writers.run(_touch, [key_id]))
+        except OoMlError as error:
+            # The next call records it.
+            self._touched.pop(key_id, None)
+            logger.warning("the use of key %s was not recorded: %s", key_id, error.message)

@@ -1,0 +1,104 @@
+"""The HTTP protocol of a connection: upgrades are ignored, and slow, malformed and too many requests are refused."""
+
+import time
+
+import pytest
+
+from tests import calls
+from tests.conftest import Serve
+from tests.raw_http import connect, exchange, statuses
+from tests.serving import Service
+
+UPGRADES = {
+    "h2c": "Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABkAAQCAAAAAAIAAAAA\r\n",
+    "websocket": "Connection: keep-alive, Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n",
+    "tls": "Upgrade: TLS/1.0\r\nConnection: Upgrade\r\n",
+}
+INNER = b"DELETE /users/ada HTTP/1.1\r\nHost: x\r\n\r\n"
+
+
+def score(service: Service) -> bytes:
+    """Return the body of a request for a decision."""
+    return service.client.build_request("POST", "/score", json=calls.score()).content
+
+
+@pytest.mark.parametrize("offer", UPGRADES.values(), ids=UPGRADES)
+@pytest.mark.parametrize("chunked", [False, True])
+@pytest.mark.parametrize("split", [False, True])
+def test_upgrades_are_ignored(service: Service, offer: str, *, chunked: bool, split: bool) -> None:
+    """An offer to upgrade changes nothing: the body is read, and so is the next request of the connection."""
+    body = score(service)
+    framing = "Transfer-Encoding: chunked" if chunked else f"Content-Length: {len(body)}"
+    sent = b"%x\r\n%s\r\n0\r\n\r\n" % (len(body), body) if chunked else body
+    head = f"POST /score HTTP/1.1\r\nHost: x\r\n{offer}{framing}\r\n\r\n".encode()
+    after = b"GET /livez HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
+    parts = [head, sent, after] if split else [head + sent + after]
+    answers = exchange(service, *parts)
+    assert statuses(answers) == [200, 200]
+    assert b'"tip_id":"t1"' in answers
+
+
+@pytest.mark.parametrize("offer", UPGRADES.values(), ids=UPGRADES)
+def test_body_is_never_a_request(service: Service, offer: str) -> None:
+    """A body that looks like a request is a body, with an offer to upgrade as well: the user is not erased."""
+    service.client.post("/score", json=calls.score(user_id="ada"))
+    head = f"POST /score HTTP/1.1\r\nHost: x\r\n{offer}Content-Length: {len(INNER)}\r\n\r\n".encode()
+    after = b"GET /livez HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
+    assert statuses(exchange(service, head + INNER + after)) == [422, 200]
+    assert service.client.get("/stats/ada").json()["pulls"] == 1
+
+
+@pytest.mark.parametrize("request_", [b"CONNECT x:80 HTTP/1.1\r\nHost: x\r\n\r\n", b"nonsense\r\n\r\n"])
+def test_malformed_requests(service: Service, request_: bytes) -> None:
+    """A request that can't be served by this protocol is refused with a Problem, and the connection is closed."""
+    answer = exchange(service, request_)
+    assert statuses(answer) in ([400], [405])
+    assert b"content-type: application/json" in answer
+    assert b'"code":"' in answer
+
+
+def test_malformed_body(service: Service) -> None:
+    """A chunk that can't be read ends the request with a 400, and changes nothing."""
+    head = b"POST /reset/ada HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
+    assert statuses(exchange(service, b"POST /score HTTP/1.1" + head[20:] + b"zz\r\n"))[-1:] == [400]
+
+
+@pytest.mark.parametrize("sent", [b"", b"POST /score HTT", b"POST /score HTTP/1.1\r\nHost: x\r\n"], ids=len)
+def test_slow_head(serve: Serve, sent: bytes) -> None:
+    """A head that does not arrive in time is a 408, from the connection or the first byte on."""
+    service = serve(head_timeout=0.2)
+    answer = exchange(service, sent) if sent else exchange(service)
+    assert statuses(answer) == [408]
+    assert b"slow_request" in answer
+
+
+def test_slow_body(serve: Serve) -> None:
+    """A body that does not arrive in time is a 408; the call has no effect."""
+    service = serve(body_timeout=0.2)
+    head = f"POST /score HTTP/1.1\r\nHost: x\r\nContent-Length: {len(score(service))}\r\n\r\n".encode()
+    assert statuses(exchange(service, head, score(service)[:-1])) == [408]
+    assert service.client.get("/stats/ada").json()["pulls"] == 0
+
+
+def test_timers_end_with_the_request(serve: Serve) -> None:
+    """A connection that is idle after an answer is closed by OO_ML_KEEP_ALIVE alone, not as a slow request."""
+    service = serve(head_timeout=0.2, body_timeout=0.2)
+    with connect(service) as connection:
+        for _ in range(2):
+            connection.sendall(b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n")
+            assert statuses(connection.recv(65536)) == [200]
+            time.sleep(0.5)
+
+
+def test_too_many_connections(serve: Serve) -> None:
+    """A connection over the limit is answered 503 and closed; the others go on."""
+    service = serve(max_connections=2)
+    with connect(service) as first, connect(service) as second:
+        for connection in (first, second):
+            connection.sendall(b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n")
+            assert statuses(connection.recv(65536)) == [200]
+        refused = exchange(service)
+        assert statuses(refused) == [503]
+        assert b"retry-after: 1" in refused
+        first.sendall(b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert statuses(first.recv(65536)) == [200]
