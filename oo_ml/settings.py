@@ -245,6 +245,13 @@ class Settings(BaseSettings):
         float,
         Field(gt=0, le=3600, description="Time for which API keys are kept in memory; a revocation works after it"),
     ] = 5.0
+    session_key: Annotated[
+        SecretStr | None,
+        Field(
+            description="Secret that signs the dashboard's sessions, the same for all services behind one address;"
+            " empty: drawn at each start"
+        ),
+    ] = None
     allowed_hosts: Annotated[
         Names,
         Field(
@@ -362,7 +369,7 @@ class Settings(BaseSettings):
             raise ValueError("must be printable ASCII, and not empty")
         return key
 
-    @field_validator("admin_key")
+    @field_validator("admin_key", "session_key")
     @classmethod
     def _is_long(cls, key: SecretStr | None) -> SecretStr | None:
         if key is not None and len(key.get_secret_value()) < _SHORTEST_KEY:

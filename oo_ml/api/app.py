@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 from importlib.metadata import version
+from secrets import token_hex
 from typing import Final
 
 from fastapi import FastAPI, Request, Response
@@ -22,6 +23,8 @@ from oo_ml.api.paths import EncodedPath
 from oo_ml.api.prompts import endpoints as prompts
 from oo_ml.api.users import endpoints as users
 from oo_ml.dashboard import pages
+from oo_ml.dashboard.sessions import Sessions
+from oo_ml.dashboard.sign_in import sign_in_router
 from oo_ml.services.container import create_services, running
 from oo_ml.settings import Auth, Settings
 
@@ -60,10 +63,19 @@ def create_app(settings: Settings, database_url: str) -> ASGIApp:
         settings.max_body_bytes,
     )
     keys = None if settings.auth is Auth.OFF else services.keys
-    guarded: ASGIApp = Guard(hot, BrowserChecks.of(settings), keys)
+    sessions = Sessions(_session_secret(settings))
+    app.include_router(sign_in_router(sessions, services.keys.find))
+    guarded: ASGIApp = Guard(hot, BrowserChecks.of(settings), keys, sessions)
     if settings.cors_origins:
         guarded = _allow_origins(guarded, settings.cors_origins)
     return errors.UnexpectedErrors(guarded)
+
+
+def _session_secret(settings: Settings) -> str:
+    """Return the secret that signs sessions; another admin key ends them all."""
+    session_key = settings.session_key.get_secret_value() if settings.session_key else token_hex(32)
+    admin_key = settings.admin_key.get_secret_value() if settings.admin_key else ""
+    return f"{session_key} {admin_key}"
 
 
 def _allow_origins(app: ASGIApp, origins: Sequence[str]) -> ASGIApp:

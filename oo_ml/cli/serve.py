@@ -5,6 +5,7 @@ import logging
 import os
 import signal
 from contextlib import ExitStack, suppress
+from secrets import token_hex
 from pathlib import Path
 from typing import Annotated, NoReturn
 
@@ -70,6 +71,8 @@ def serve(  # noqa: PLR0913, PLR0917 - the options of the command
         is_local = are_loopback(sockets)
         auth = _decide_auth(settings, url, is_local=is_local)
         os.environ[Settings.variable("auth")] = auth
+        if settings.session_key is None:
+            os.environ[Settings.variable("session_key")] = token_hex(32)
         if is_local and not settings.allowed_hosts:
             os.environ[Settings.variable("allowed_hosts")] = ",".join(LOOPBACK_NAMES)
         config = uvicorn.Config(

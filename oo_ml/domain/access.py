@@ -50,6 +50,8 @@ class Caller:
         return scope in self.scopes or Scope.ADMIN in self.scopes
 
 
+# A client that has shown no key.
+STRANGER: Final = Caller("(none)", frozenset())
 OPEN: Final = Caller("(open)", frozenset({Scope.ADMIN}))
 ADMIN_KEY: Final = Caller("(admin key)", frozenset({Scope.ADMIN}))
 COMMAND_LINE: Final = Caller("(command line)", frozenset({Scope.ADMIN}))

@@ -1,7 +1,9 @@
 """The guard in front of every call, the hot ones included: host, origin and type of the body, key, request id."""
 
+from dataclasses import dataclass
 from typing import Final
 
+from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from oo_ml.api.access.browsers import BrowserChecks
@@ -9,8 +11,10 @@ from oo_ml.api.access.heads import Head
 from oo_ml.api.access.request_ids import HEADER, request_id
 from oo_ml.api.access.scopes import remember, require
 from oo_ml.api.errors import answer_to
+from oo_ml.dashboard.sessions import Sessions
+from oo_ml.dashboard.sign_in import SIGN_IN, SIGN_OUT, sign_in_page
 from oo_ml.domain import access
-from oo_ml.domain.access import OPEN, Caller
+from oo_ml.domain.access import OPEN, STRANGER, Caller
 from oo_ml.errors import OoMlError, UnauthenticatedError
 from oo_ml.services.access.keys import KeyRing
 
@@ -18,22 +22,36 @@ from oo_ml.services.access.keys import KeyRing
 PROBES: Final = frozenset({"/health", "/livez", "/readyz"})
 # Paths of routes that can't declare a scope: files, and the pages that FastAPI makes.
 _PAGES: Final = ("/dashboard", "/docs", "/openapi.json", "/static-offline-docs")
+# Instead of these, a browser without a session gets the page that asks for a key.
+_FOR_PEOPLE: Final = frozenset({"/dashboard", "/dashboard/", "/dashboard/user", SIGN_OUT, "/docs"})
+
+_Headers = list[tuple[bytes, bytes]]
+
+
+@dataclass(frozen=True, slots=True)
+class _Admission:
+    """The caller of a request, and headers for the answer: the cookie of a session that goes on."""
+
+    caller: Caller
+    headers: _Headers
 
 
 class Guard:
     """ASGI middleware that lets a request through, with its caller and id attached, or answers with the refusal."""
 
-    def __init__(self, app: ASGIApp, checks: BrowserChecks, keys: KeyRing | None) -> None:
+    def __init__(self, app: ASGIApp, checks: BrowserChecks, keys: KeyRing | None, sessions: Sessions) -> None:
         """Guard `app`.
 
         Args:
             app: the calls.
             checks: the checks of browsers' requests.
             keys: the API keys; None: calls need none.
+            sessions: the sessions of the dashboard.
         """
         self._app = app
         self._checks = checks
         self._keys = keys
+        self._sessions = sessions
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Check a request."""
@@ -46,28 +64,28 @@ class Guard:
             await answer_to(error)(scope, receive, send)
             return
         identifier = request_id(head)
-        header = (HEADER, identifier.encode("ascii"))
+        added: _Headers = [(HEADER, identifier.encode("ascii"))]
 
-        async def send_with_id(message: Message) -> None:
+        async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
-                message["headers"] = [*message.get("headers", ()), header]
+                message["headers"] = [*message.get("headers", ()), *added]
             await send(message)
 
+        app: ASGIApp
         try:
-            caller = await self._admit(head)
-        except OoMlError as error:
-            await answer_to(error)(scope, receive, send_with_id)
-            return
-        remember(scope, caller, identifier)
-        try:
-            if head.path.startswith(_PAGES):
+            admission = await self._admit(head, scope)
+            added += admission.headers
+            remember(scope, admission.caller, identifier)
+            if head.path.startswith(_PAGES) and head.path != SIGN_IN:
                 require(scope, access.Scope.READ)
+            app = self._app
+        except UnauthenticatedError as error:
+            app = sign_in_page(scope.get("root_path", "")) if head.path in _FOR_PEOPLE else answer_to(error)
         except OoMlError as error:
-            await answer_to(error)(scope, receive, send_with_id)
-            return
-        await self._app(scope, receive, send_with_id)
+            app = answer_to(error)
+        await app(scope, receive, send_with_headers)
 
-    async def _admit(self, head: Head) -> Caller:
+    async def _admit(self, head: Head, scope: Scope) -> _Admission:
         """Return the caller of a request.
 
         Raises:
@@ -77,14 +95,32 @@ class Guard:
         if not is_probe:
             self._checks.check_host(head)
         self._checks.check_origin(head)
-        caller = OPEN if self._keys is None or is_probe else await self._authenticate(self._keys, head)
+        if head.path == SIGN_IN and head.method == "POST":
+            # A form, sent by a client that has no session yet.
+            return _Admission(STRANGER, [])
+        keys = None if is_probe else self._keys
+        admission = _Admission(OPEN, []) if keys is None else await self._authenticate(keys, head, scope)
         self._checks.check_body(head)
-        return caller
+        return admission
 
-    @staticmethod
-    async def _authenticate(keys: KeyRing, head: Head) -> Caller:
-        scheme, _, token = (head.get(b"authorization") or "").partition(" ")
+    async def _authenticate(self, keys: KeyRing, head: Head, scope: Scope) -> _Admission:
+        authorization = head.get(b"authorization")
+        if authorization is None:
+            return await self._resume_session(keys, head, scope)
+        scheme, _, token = authorization.partition(" ")
         caller = await keys.find(token.strip()) if scheme.lower() == "bearer" and token else None
         if caller is None:
             raise UnauthenticatedError
-        return caller
+        return _Admission(caller, [])
+
+    async def _resume_session(self, keys: KeyRing, head: Head, scope: Scope) -> _Admission:
+        """Admit a session. It may read and nothing else, whatever the scopes of its key are."""
+        session = self._sessions.read(head.get(b"cookie"))
+        caller = None if session is None else await keys.find_by_id(session.key_id)
+        if session is None or caller is None or not caller.may(access.Scope.READ):
+            raise UnauthenticatedError
+        renewal = Response()
+        if session.is_old and head.path != SIGN_OUT:
+            self._sessions.begin(renewal, session.key_id, scope)
+        cookies = [(name, value) for name, value in renewal.raw_headers if name == b"set-cookie"]
+        return _Admission(Caller(caller.key_id, frozenset({access.Scope.READ})), cookies)

@@ -35,6 +35,8 @@ export async function get(path, parameters, signal) {
       headers: { Accept: "application/json" },
     });
     if (response.ok) return await response.json();
+    // The session has ended: the page that asks for a key comes instead.
+    if (response.status === 401) location.reload();
   } catch (error) {
     if (error.name === "AbortError" || error instanceof Refusal) throw error;
     throw new Refusal("The service can’t be reached.");

@@ -8,6 +8,7 @@ import { day, plural } from "./formats.js";
 import * as health from "./health.js";
 import * as learning from "./learning.js";
 import { announce, fill, nothing } from "./panels.js";
+import "./session.js";
 import * as rates from "./rates.js";
 import * as rewards from "./rewards.js";
 import * as totals from "./totals.js";

@@ -4,6 +4,7 @@ import { get, segment } from "./api.js";
 import * as decisions from "./decisions.js";
 import { name } from "./dom.js";
 import { announce, fill, nothing } from "./panels.js";
+import "./session.js";
 import { known } from "./state.js";
 import { verdict } from "./verify.js";
 

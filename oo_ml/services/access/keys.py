@@ -128,20 +128,38 @@ class KeyRing:
         if self._admin is not None and hmac.compare_digest(digest, self._admin):
             return ADMIN_KEY
         asked_at = time.monotonic()
-        if self._read_at < asked_at - self._max_age:
-            await self._read(asked_at)
+        await self._read_if_old(asked_at)
         if digest not in self._keys:
             # It may have been created a moment ago.
             await self._read(asked_at)
         key = self._keys.get(digest)
-        now = datetime.now(UTC)
         # The dictionary compares digests of tokens, which an attacker can't choose; this compares in constant time.
         if key is None or not hmac.compare_digest(digest, key.token_sha256):
             return None
+        return self._admit(key)
+
+    async def find_by_id(self, key_id: str) -> Caller | None:
+        """Return the caller with the key of this id, None if it is not in use.
+
+        Raises:
+            UnavailableError: the keys can't be read now.
+        """
+        if self._admin is not None and key_id == ADMIN_KEY.key_id:
+            return ADMIN_KEY
+        await self._read_if_old(time.monotonic())
+        key = next((key for key in self._keys.values() if key.key_id == key_id), None)
+        return None if key is None else self._admit(key)
+
+    def _admit(self, key: ApiKey) -> Caller | None:
+        now = datetime.now(UTC)
         if key.expires_at is not None and key.expires_at <= now:
             return None
         self._record_use(key, now)
         return Caller(key.key_id, frozenset(map(Scope, key.scopes)))
+
+    async def _read_if_old(self, asked_at: float) -> None:
+        if self._read_at < asked_at - self._max_age:
+            await self._read(asked_at)
 
     async def _read(self, since: float) -> None:
         """Read the keys, unless a reading has begun since the time.monotonic() `since`."""
