@@ -1,7 +1,7 @@
 """policy_state: one row a user and policy. A transaction locks the row before it changes anything about the two."""
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from datetime import datetime
 from typing import Any, Final, NamedTuple, Self
 from uuid import UUID
@@ -11,7 +11,7 @@ from sqlalchemy import text
 from oo_ml.domain.policies import DIMENSIONS
 from oo_ml.domain.ridge import Ridge
 from oo_ml.storage.postgres.binary_columns import Texts
-from oo_ml.storage.postgres.rows import Rows
+from oo_ml.storage.postgres.rows import Rows, attributes
 from oo_ml.storage.postgres.sessions import Reading, Writing
 from oo_ml.storage.postgres.statements import Statement
 from oo_ml.storage.schema.decision_tables import feature_history, policy_state
@@ -55,19 +55,9 @@ def keep_later(before: datetime | None, now: datetime) -> datetime:
     return now if before is None else max(before, now)
 
 
-_COLUMNS: Final[Mapping[str, Callable[[PolicyState], Any]]] = {
-    "user_id": lambda state: state.key.user_id,
-    "policy": lambda state: state.key.policy,
-    "epoch": lambda state: state.epoch,
-    "version": lambda state: state.version,
-    "pulls": lambda state: state.pulls,
-    "explore_count": lambda state: state.explore_count,
-    "reward_count": lambda state: state.reward_count,
-    "cumulative_reward": lambda state: state.cumulative_reward,
-    "last_updated": lambda state: state.last_updated,
-    "a": lambda state: state.model.A,
-    "b": lambda state: state.model.b,
-}
+# In the order of PolicyState: `_states` reads them so.
+_COUNTERS: Final = [field.name for field in fields(PolicyState)][2:]
+_COLUMNS: Final = attributes("key.user_id", "key.policy", *_COUNTERS, "model.A", "model.b")
 _DECISION_COLUMNS: Final = ("user_id", "policy", "pulls", "explore_count", "last_updated")
 
 # The columns that a reward changes, and those that a decision changes. Their UPDATEs are parts of other statements.
@@ -78,9 +68,7 @@ _SAVE = Statement(SAVED.update_sql())
 
 _CREATE = Statement(f"{SAVED.insert_sql()} ON CONFLICT DO NOTHING RETURNING user_id")
 
-KEYS: Final = Rows[StateKey](
-    "key", policy_state, {"user_id": lambda key: key.user_id, "policy": lambda key: key.policy}
-)
+KEYS: Final = Rows[StateKey]("key", policy_state, attributes(*StateKey._fields))
 
 _SELECT: Final = f"SELECT {', '.join(f's.{column}' for column in _COLUMNS)} FROM oo_ml.policy_state AS s"
 

@@ -4,6 +4,7 @@ The table's declaration gives the types. A statement's own part is a list of col
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from operator import attrgetter
 from typing import Any, Final, Generic, TypeVar
 
 from pydantic_core import to_json
@@ -33,6 +34,11 @@ _TYPES: Final[Mapping[type, tuple[str, Callable[[Iterable[Any]], binary_columns.
     Text: ("text", binary_columns.Texts.of),
     Uuid: ("uuid", binary_columns.Uuids.of),
 }
+
+
+def attributes(*paths: str) -> dict[str, Callable[[Any], Any]]:
+    """Return columns for `Rows`: the attribute at each dotted path, by its last name, which is also the column's."""
+    return {path.rpartition(".")[2].lower(): attrgetter(path) for path in paths}
 
 
 class Rows(Generic[Row]):
