@@ -1,6 +1,6 @@
 """Base classes of bodies and answers, and the answers of many calls."""
 
-from typing import TYPE_CHECKING, Generic, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field
 from typing_extensions import TypeAliasType
@@ -13,6 +13,11 @@ if TYPE_CHECKING:
     ProblemCode = str
 else:
     ProblemCode = TypeAliasType("ProblemCode", Literal[CODES])
+
+
+def example(**fields: Any) -> ConfigDict:  # noqa: ANN401 - JSON
+    """Return the configuration of a model that has an example in the OpenAPI document."""
+    return ConfigDict(json_schema_extra={"examples": [fields]})
 
 
 class Body(BaseModel):

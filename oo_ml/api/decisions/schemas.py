@@ -21,7 +21,7 @@ from oo_ml.api.fields import (
     Weekday,
 )
 from oo_ml.api.raw_features import Moment, ShownFeatures, TaskDescription
-from oo_ml.api.schemas import Answer, Body, ContractBody
+from oo_ml.api.schemas import Answer, Body, ContractBody, example
 
 MAX_CANDIDATES = 1000
 
@@ -62,24 +62,18 @@ class Context(ContractBody):
 class ScoreRequest(ContractBody):
     """The candidates to choose from."""
 
-    model_config = ConfigDict(
-        json_schema_extra={
-            "examples": [
-                {
-                    "user_id": "ada",
-                    "candidates": [
-                        {
-                            "id": "t1",
-                            "content": "Call the dentist",
-                            "source": "todoist",
-                            "features": {"is_overdue": True, "task_age_days": 3, "priority": 4},
-                        },
-                        {"id": "tip-0", "content": "Clear one small thing before lunch.", "source": "llm"},
-                    ],
-                    "context": {"hour_of_day": 9, "day_of_week": 0},
-                }
-            ]
-        }
+    model_config = example(
+        user_id="ada",
+        candidates=[
+            {
+                "id": "t1",
+                "content": "Call the dentist",
+                "source": "todoist",
+                "features": {"is_overdue": True, "task_age_days": 3, "priority": 4},
+            },
+            {"id": "tip-0", "content": "Clear one small thing before lunch.", "source": "llm"},
+        ],
+        context={"hour_of_day": 9, "day_of_week": 0},
     )
 
     user_id: UserId
@@ -110,18 +104,12 @@ class RewardRequest(ContractBody):
     With decision_id it counts once, and is learned with the features that the decision was made with.
     """
 
-    model_config = ConfigDict(
-        json_schema_extra={
-            "examples": [
-                {
-                    "user_id": "ada",
-                    "tip_id": "t1",
-                    "reward": 1,
-                    "features": {"hour_of_day": 9, "is_overdue": True, "task_age_days": 3, "priority": 4},
-                    "day_of_week": 0,
-                }
-            ]
-        }
+    model_config = example(
+        user_id="ada",
+        tip_id="t1",
+        reward=1,
+        features={"hour_of_day": 9, "is_overdue": True, "task_age_days": 3, "priority": 4},
+        day_of_week=0,
     )
 
     user_id: UserId
@@ -149,7 +137,7 @@ class RewardRequest(ContractBody):
 class CorrectionRequest(Body):
     """The reward that counts for a decision from now on."""
 
-    model_config = ConfigDict(json_schema_extra={"examples": [{"reward": 0.5}]})
+    model_config = example(reward=0.5)
 
     reward: Reward
 
@@ -157,13 +145,7 @@ class CorrectionRequest(Body):
 class RewardAnswer(Answer):
     """Done, and on disk."""
 
-    model_config = ConfigDict(
-        json_schema_extra={
-            "examples": [
-                {"ok": True, "applied": True, "reward": 1.0, "decision_id": "01a207ac-5779-7446-ab27-aa4ca4d9dd7a"}
-            ]
-        }
-    )
+    model_config = example(ok=True, applied=True, reward=1.0, decision_id="01a207ac-5779-7446-ab27-aa4ca4d9dd7a")
 
     ok: Literal[True] = True
     applied: bool = Field(description="False if the call changed nothing because it had come before")
@@ -199,74 +181,68 @@ class RewardChange(Answer):
 class ReceiptAnswer(Answer):
     """A decision with everything that explains it."""
 
-    model_config = ConfigDict(
-        json_schema_extra={
-            "examples": [
-                {
-                    "user_id": "ada",
-                    "decision_id": "01a207ac-5779-7446-ab27-aa4ca4d9dd7a",
-                    "policy": "linucb-v1",
-                    "decided_at": "2026-11-23T09:11:04.943518Z",
-                    "epoch": 0,
-                    "version": 0,
-                    "tip_id": "t1",
-                    "score": 1.7349351572897471,
-                    "propensity": 1.0,
-                    "exploring": False,
-                    "exploration": 0.0,
-                    "alpha": 1.0,
-                    "draw": [0.643503973413226, 0.29773946117556893],
-                    "prompt_version": None,
-                    "prompt_probability": None,
-                    "generation_id": None,
-                    "content": "Call the dentist",
-                    "context": {"hour_of_day": 9, "day_of_week": 0},
-                    "features": {"hour_of_day": 9, "is_overdue": True, "task_age_days": 3.0, "priority": 4},
-                    "x": [0.7071067811865476, -0.7071067811865475, 1.0, 0.1, 1.0],
-                    "candidates": [
-                        {
-                            "id": "t1",
-                            "source": "todoist",
-                            "prompt_version": None,
-                            "features": {"is_overdue": True, "task_age_days": 3.0, "priority": 4},
-                            "exploit": 0.0,
-                            "explore": 1.7349351572897471,
-                            "propensity": 1.0,
-                        },
-                        {
-                            "id": "t2",
-                            "source": "todoist",
-                            "prompt_version": None,
-                            "features": {"is_overdue": False, "task_age_days": 0.0, "priority": 1},
-                            "exploit": 0.0,
-                            "explore": 1.0,
-                            "propensity": 0.0,
-                        },
-                    ],
-                    "reward": 0.5,
-                    "rewarded_at": "2026-11-23T10:00:00.000000Z",
-                    "reward_kind": "amend",
-                    "rewards": [
-                        {
-                            "version": 1,
-                            "kind": "reward",
-                            "reward": 1.0,
-                            "previous_reward": None,
-                            "recorded_at": "2026-11-23T09:12:00.000000Z",
-                            "idempotency_key": None,
-                        },
-                        {
-                            "version": 2,
-                            "kind": "amend",
-                            "reward": 0.5,
-                            "previous_reward": 1.0,
-                            "recorded_at": "2026-11-23T10:00:00.000000Z",
-                            "idempotency_key": None,
-                        },
-                    ],
-                }
-            ]
-        }
+    model_config = example(
+        user_id="ada",
+        decision_id="01a207ac-5779-7446-ab27-aa4ca4d9dd7a",
+        policy="linucb-v1",
+        decided_at="2026-11-23T09:11:04.943518Z",
+        epoch=0,
+        version=0,
+        tip_id="t1",
+        score=1.7349351572897471,
+        propensity=1.0,
+        exploring=False,
+        exploration=0.0,
+        alpha=1.0,
+        draw=[0.643503973413226, 0.29773946117556893],
+        prompt_version=None,
+        prompt_probability=None,
+        generation_id=None,
+        content="Call the dentist",
+        context={"hour_of_day": 9, "day_of_week": 0},
+        features={"hour_of_day": 9, "is_overdue": True, "task_age_days": 3.0, "priority": 4},
+        x=[0.7071067811865476, -0.7071067811865475, 1.0, 0.1, 1.0],
+        candidates=[
+            {
+                "id": "t1",
+                "source": "todoist",
+                "prompt_version": None,
+                "features": {"is_overdue": True, "task_age_days": 3.0, "priority": 4},
+                "exploit": 0.0,
+                "explore": 1.7349351572897471,
+                "propensity": 1.0,
+            },
+            {
+                "id": "t2",
+                "source": "todoist",
+                "prompt_version": None,
+                "features": {"is_overdue": False, "task_age_days": 0.0, "priority": 1},
+                "exploit": 0.0,
+                "explore": 1.0,
+                "propensity": 0.0,
+            },
+        ],
+        reward=0.5,
+        rewarded_at="2026-11-23T10:00:00.000000Z",
+        reward_kind="amend",
+        rewards=[
+            {
+                "version": 1,
+                "kind": "reward",
+                "reward": 1.0,
+                "previous_reward": None,
+                "recorded_at": "2026-11-23T09:12:00.000000Z",
+                "idempotency_key": None,
+            },
+            {
+                "version": 2,
+                "kind": "amend",
+                "reward": 0.5,
+                "previous_reward": 1.0,
+                "recorded_at": "2026-11-23T10:00:00.000000Z",
+                "idempotency_key": None,
+            },
+        ],
     )
 
     user_id: str

@@ -8,7 +8,7 @@ from pydantic.json_schema import SkipJsonSchema
 
 from oo_ml.api.decisions.schemas import Context
 from oo_ml.api.fields import INTEGER, Identifier, JsonObject, Template, Text, UserId, UtcTime, Version
-from oo_ml.api.schemas import Answer, Body, ContractBody, Page
+from oo_ml.api.schemas import Answer, Body, ContractBody, Page, example
 
 MAX_TIPS = 20
 MAX_TASKS = 1000
@@ -59,20 +59,14 @@ class GenerateContext(Context):
 class GenerateRequest(ContractBody):
     """Ask the language model for tips."""
 
-    model_config = ConfigDict(
-        json_schema_extra={
-            "examples": [
-                {
-                    "user_id": "ada",
-                    "context": {
-                        "tasks": [{"content": "Call the dentist", "priority": 4, "is_overdue": True}],
-                        "hour_of_day": 9,
-                        "day_of_week": 0,
-                    },
-                    "n": 2,
-                }
-            ]
-        }
+    model_config = example(
+        user_id="ada",
+        context={
+            "tasks": [{"content": "Call the dentist", "priority": 4, "is_overdue": True}],
+            "hour_of_day": 9,
+            "day_of_week": 0,
+        },
+        n=2,
     )
 
     user_id: UserId

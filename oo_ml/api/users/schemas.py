@@ -4,7 +4,7 @@ from pydantic import ConfigDict, Field
 
 from oo_ml.api.fields import Policy, UtcTime
 from oo_ml.api.raw_features import ShownFeatures
-from oo_ml.api.schemas import Answer, Ok
+from oo_ml.api.schemas import Answer, Ok, example
 
 
 class StatsAnswer(Answer):
@@ -50,14 +50,7 @@ class VerifyAnswer(Answer):
     model_config = ConfigDict(
         json_schema_extra={
             "examples": [
-                {
-                    "user_id": "ada",
-                    "verified": True,
-                    "states": 2,
-                    "changes": 41,
-                    "decisions": 60,
-                    "difference": None,
-                },
+                {"user_id": "ada", "verified": True, "states": 2, "changes": 41, "decisions": 60, "difference": None},
                 {
                     "user_id": "ada",
                     "verified": False,
@@ -81,23 +74,17 @@ class VerifyAnswer(Answer):
 class EraseAnswer(Ok):
     """Erased, and on disk."""
 
-    model_config = ConfigDict(
-        json_schema_extra={
-            "examples": [
-                {
-                    "ok": True,
-                    "user_id": "ada",
-                    "erased": {
-                        "feature_history": 2,
-                        "generations": 0,
-                        "policy_state": 1,
-                        "reward_ledger": 1,
-                        "tips": 0,
-                    },
-                    "total": 4,
-                }
-            ]
-        }
+    model_config = example(
+        ok=True,
+        user_id="ada",
+        erased={
+            "feature_history": 2,
+            "generations": 0,
+            "policy_state": 1,
+            "reward_ledger": 1,
+            "tips": 0,
+        },
+        total=4,
     )
 
     user_id: str
