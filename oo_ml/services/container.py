@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import httpx
 
@@ -90,39 +90,33 @@ def create_services(settings: Settings, database_url: str) -> Services:
     Raises:
         ConfigurationError: a setting is invalid.
     """
-    queue, timeout = settings.database_queue, settings.request_timeout
-    lanes = engine.create(database_url, settings, threads=settings.lanes, lanes=True)
-    writers = engine.create(database_url, settings, threads=settings.database_workers)
-    readers = engine.create(database_url, settings, threads=settings.database_readers, read_only=True)
-    long = engine.create(database_url, settings, threads=settings.long_workers, long=True)
-    writer_threads = Pool[Writing](
-        writers, name="writer", threads=settings.database_workers, queue=queue, timeout=timeout
-    )
-    reader_threads = Pool[Reading](
-        readers, name="reader", threads=settings.database_readers, queue=queue, timeout=timeout
-    )
+
+    def pool(name: str, threads: int, timeout: float, *, read_only: bool = False, long: bool = False) -> Pool[Any]:
+        source = engine.create(database_url, settings, threads=threads, read_only=read_only, long=long)
+        return Pool(source, name=name, threads=threads, queue=settings.database_queue, timeout=timeout)
+
+    writers: Pool[Writing] = pool("writer", settings.database_workers, settings.request_timeout)
+    readers: Pool[Reading] = pool("reader", settings.database_readers, settings.request_timeout, read_only=True)
     client = llm.create_client(settings)
     return Services(
         settings=settings,
         decide=partial(decide, parameters=Parameters(settings.alpha, settings.epsilon, settings.exploration)),
-        generate=partial(generate, settings=settings, client=client, readers=reader_threads, writers=writer_threads),
+        generate=partial(generate, settings=settings, client=client, readers=readers, writers=writers),
         lanes=Lanes(
-            lanes,
+            engine.create(database_url, settings, threads=settings.lanes, lanes=True),
             settings.lanes,
             Limits(
                 batch=settings.lane_batch,
                 queue=settings.lane_queue,
-                timeout=timeout,
+                timeout=settings.request_timeout,
                 lock_timeout=settings.lock_timeout,
                 lane_lock_timeout=settings.lane_lock_timeout,
                 one_user=settings.lane_one_user,
             ),
         ),
-        writers=writer_threads,
-        readers=reader_threads,
-        long=Pool[Writing](
-            long, name="long", threads=settings.long_workers, queue=queue, timeout=settings.long_timeout
-        ),
+        writers=writers,
+        readers=readers,
+        long=pool("long", settings.long_workers, settings.long_timeout, long=True),
         llm=client,
     )
 

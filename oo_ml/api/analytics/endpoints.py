@@ -11,7 +11,6 @@ from fastapi import APIRouter, Query, Request, Response
 from oo_ml.api.analytics.schemas import (
     ChoicesAnswer,
     DecisionsPage,
-    Grouping,
     LearningCurve,
     LearningCurvePage,
     LoopHealth,
@@ -31,7 +30,7 @@ from oo_ml.api.bodies import answer, page_of
 from oo_ml.api.dependencies import KNOWN_PARAMETERS_ONLY, services
 from oo_ml.api.error_statuses import DATABASE
 from oo_ml.api.openapi import documented
-from oo_ml.api.paging import DecisionPaging
+from oo_ml.api.paging import DecisionPaging, Paging
 from oo_ml.api.paths import REFUSALS, EncodedUserId, decode_user_id
 from oo_ml.api.schemas import Answer, Page
 from oo_ml.errors import InvalidRequestError
@@ -56,26 +55,17 @@ _FORMULA: Final = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\u
 class _Shape:
     """Entry of a report in the OpenAPI document."""
 
-    name: str
     summary: str
     row: type[Answer]
     page: type[Page[Any]]
 
 
 _SHAPES: Final = {
-    Report.REACTION_RATES: _Shape(
-        "getReactionRates", "Get reaction rates by prompt version or policy", ReactionRates, ReactionRatesPage
-    ),
-    Report.REWARDS_BY_DAY: _Shape(
-        "getRewardsByDay", "Get the mean reward by day, explored and not", RewardsByDay, RewardsByDayPage
-    ),
-    Report.LEARNING_CURVE: _Shape(
-        "getLearningCurve", "Get the mean reward of users' nth decision", LearningCurve, LearningCurvePage
-    ),
-    Report.PROMPT_COSTS: _Shape("getPromptCosts", "Get the costs of prompt versions", PromptCosts, PromptCostsPage),
-    Report.LOOP_HEALTH: _Shape(
-        "getLoopHealth", "Get the health of the loop of decision and reward", LoopHealth, LoopHealthPage
-    ),
+    Report.REACTION_RATES: _Shape("Get reaction rates by prompt version or policy", ReactionRates, ReactionRatesPage),
+    Report.REWARDS_BY_DAY: _Shape("Get the mean reward by day, explored and not", RewardsByDay, RewardsByDayPage),
+    Report.LEARNING_CURVE: _Shape("Get the mean reward of users' nth decision", LearningCurve, LearningCurvePage),
+    Report.PROMPT_COSTS: _Shape("Get the costs of prompt versions", PromptCosts, PromptCostsPage),
+    Report.LOOP_HEALTH: _Shape("Get the health of the loop of decision and reward", LoopHealth, LoopHealthPage),
 }
 
 
@@ -96,7 +86,7 @@ def _add_routes(which: Report) -> None:
     page.__annotations__["selection"] = Annotated[paged, Query()]
     table.__annotations__["selection"] = Annotated[whole, Query()]
     said = f"{shape.row.__doc__} The same path with `.csv` at its end returns every row as CSV."
-    told = documented(shape.name, gives=shape.page, raises=(InvalidRequestError, *DATABASE))
+    told = documented(f"get{shape.row.__name__}", gives=shape.page, raises=(InvalidRequestError, *DATABASE))
     router.get(path, summary=shape.summary, description=said, **told)(page)
     router.get(f"{path}.csv", include_in_schema=False)(table)
 
@@ -104,13 +94,7 @@ def _add_routes(which: Report) -> None:
 async def _found(
     request: Request, which: Report, selection: Selection, page: PageCommand | None = None
 ) -> Found[Mapping[str, Any], int]:
-    filters = Filters(
-        since=selection.since,
-        until=selection.until,
-        policy=selection.policy,
-        prompt_version=selection.prompt_version,
-        by=selection.by if isinstance(selection, Grouping) else "prompt_version",
-    )
+    filters = Filters(**selection.model_dump(exclude=set(Paging.model_fields)))
     [found] = await services(request).readers.run(read_reports, [ReportCommand(which, filters, page)])
     return found
 

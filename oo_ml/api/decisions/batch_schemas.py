@@ -80,13 +80,7 @@ class RewardBatch(Batch[RewardItem]):
                 "day_of_week": 0,
                 "idempotency_key": "9f0c7a1e-reaction-17",
             },
-            {
-                "user_id": "ben",
-                "policy": "egreedy-v1",
-                "tip_id": "t7",
-                "reward": -0.5,
-                "features": {"hour_of_day": 21},
-            },
+            {"user_id": "ben", "policy": "egreedy-v1", "tip_id": "t7", "reward": -0.5, "features": {"hour_of_day": 21}},
         ]
     )
 
@@ -123,11 +117,7 @@ class ScoreBatchAnswer(Answer):
                     "propensity": 1.0,
                 },
             },
-            {
-                "kind": "refused",
-                "status": 422,
-                "error": {"detail": "No candidates", "code": "no_candidates"},
-            },
+            {"kind": "refused", "status": 422, "error": {"detail": "No candidates", "code": "no_candidates"}},
         ]
     )
 
@@ -147,11 +137,7 @@ class RewardBatchAnswer(Answer):
 
     model_config = example(
         outcomes=[
-            {
-                "kind": "done",
-                "status": 200,
-                "body": {"ok": True, "applied": True, "reward": 1.0, "decision_id": None},
-            },
+            {"kind": "done", "status": 200, "body": {"ok": True, "applied": True, "reward": 1.0, "decision_id": None}},
             {
                 "kind": "refused",
                 "status": 404,

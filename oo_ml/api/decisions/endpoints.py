@@ -49,7 +49,7 @@ from oo_ml.services.decisions.learn import (
     correct,
     learn,
 )
-from oo_ml.services.users.stats import Receipt, ReceiptCommand, read_receipts
+from oo_ml.services.users.stats import DecisionKey, Receipt, read_receipts
 
 router = APIRouter(tags=["decisions"])
 # The calls about one decision of a user; unlike the contract's calls they refuse unknown parameters.
@@ -120,8 +120,8 @@ async def reward_egreedy(request: Request, idempotency_key: IdempotencyKeyHeader
 )
 async def decision(request: Request, user_id: EncodedUserId, decision_id: DecisionIdInPath) -> Response:
     """Return the input of a decision, the propensity of each candidate, and every change of its reward."""
-    command = ReceiptCommand(decode_user_id(user_id), decision_id)
-    receipt = only(await services(request).readers.run(read_receipts, [command]))
+    key = DecisionKey(decode_user_id(user_id), decision_id)
+    receipt = only(await services(request).readers.run(read_receipts, [key]))
     return answer(_receipt_answer(receipt))
 
 

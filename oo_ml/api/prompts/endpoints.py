@@ -13,7 +13,6 @@ from oo_ml.api.openapi import documented
 from oo_ml.api.paging import Paging
 from oo_ml.api.prompts.schemas import (
     GenerateAnswer,
-    GeneratedCandidate,
     GenerateRequest,
     PromptAnswer,
     PromptsPage,
@@ -89,13 +88,7 @@ async def show_prompt(request: Request, version: str) -> Response:
 async def publish_prompt(request: Request) -> Response:
     """Publish a new version. It never changes afterwards, so a template that cannot be rendered is refused here."""
     body = await parse(request, PublishRequest)
-    draft = registry.draft(
-        version=body.version,
-        description=body.description,
-        system_template=body.system_template,
-        user_template=body.user_template,
-        published_at=datetime.now(UTC),
-    )
+    draft = registry.draft(**body.model_dump(), published_at=datetime.now(UTC))
     published = only(await services(request).writers.run(registry.publish, [draft]))
     return answer(PromptAnswer.model_validate(published), 201)
 
@@ -131,16 +124,4 @@ async def generate_tips(request: Request) -> Response:
             prompt_version=body.prompt_version,
         ),
     )
-    return answer(
-        GenerateAnswer(
-            candidates=[
-                GeneratedCandidate(id=tip.id, content=tip.content, rationale=tip.rationale) for tip in generated.tips
-            ],
-            model=generated.model,
-            prompt_version=generated.prompt_version,
-            prompt_probability=generated.prompt_probability,
-            prompt_tokens=generated.prompt_tokens,
-            completion_tokens=generated.completion_tokens,
-            generation_id=generated.generation_id,
-        )
-    )
+    return answer(GenerateAnswer.model_validate(generated))

@@ -80,6 +80,8 @@ class GenerateRequest(ContractBody):
 class GeneratedCandidate(Answer):
     """A tip, ready to be a candidate of /score."""
 
+    model_config = ConfigDict(from_attributes=True)
+
     id: str
     content: str
     source: Literal["llm"] = "llm"
@@ -91,7 +93,9 @@ class GeneratedCandidate(Answer):
 class GenerateAnswer(Answer):
     """The tips, and their cost in tokens."""
 
-    candidates: list[GeneratedCandidate]
+    model_config = ConfigDict(from_attributes=True)
+
+    candidates: list[GeneratedCandidate] = Field(validation_alias="tips")
     model: str
     prompt_version: str = Field(description="The version that was used")
     prompt_probability: float = Field(description="The probability with which the version was drawn; 1 if it was named")

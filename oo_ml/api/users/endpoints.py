@@ -20,11 +20,9 @@ from oo_ml.api.users.schemas import (
     EgreedyStatsAnswer,
     EraseAnswer,
     FeaturesAnswer,
-    HistoryEntry,
     StatsAnswer,
     VerifyAnswer,
 )
-from oo_ml.domain.features import LABELS
 from oo_ml.domain.policies import EPSILON_GREEDY, LINUCB
 from oo_ml.errors import ExportFileError
 from oo_ml.files.export_document import FORMAT, FORMAT_VERSION
@@ -32,7 +30,7 @@ from oo_ml.services.audit.verify import verify_users
 from oo_ml.services.decisions.reset import reset
 from oo_ml.services.users.erase import erase
 from oo_ml.services.users.export import export
-from oo_ml.services.users.stats import Stats, StatsCommand, read_features, read_stats
+from oo_ml.services.users.stats import StateKey, read_features, read_stats
 
 router = APIRouter(tags=["users"])
 # The calls that are not the contract's refuse unknown parameters.
@@ -95,16 +93,7 @@ async def reset_user(request: Request, user_id: EncodedUserId) -> Response:
 )
 async def stats_egreedy(request: Request, user_id: EncodedUserId) -> Response:
     """Return counters, exploration rate and theta (7 numbers) of a user; zeros for an unknown user."""
-    name = decode_user_id(user_id)
-    known = await _stats(request, name, EPSILON_GREEDY)
-    return answer(
-        EgreedyStatsAnswer(
-            **_counters(name, known),
-            policy=EPSILON_GREEDY,
-            exploration_rate=known.exploration_rate,
-            feature_labels=list(LABELS),
-        )
-    )
+    return await _stats(request, user_id, EPSILON_GREEDY, EgreedyStatsAnswer)
 
 
 @router.get(
@@ -114,8 +103,7 @@ async def stats_egreedy(request: Request, user_id: EncodedUserId) -> Response:
 )
 async def stats_linucb(request: Request, user_id: EncodedUserId) -> Response:
     """Return counters and theta (5 numbers) of a user; zeros for an unknown user."""
-    name = decode_user_id(user_id)
-    return answer(StatsAnswer(**_counters(name, await _stats(request, name, LINUCB))))
+    return await _stats(request, user_id, LINUCB, StatsAnswer)
 
 
 @router.get(
@@ -127,21 +115,7 @@ async def features_of(request: Request, user_id: EncodedUserId) -> Response:
     """Return the last 100 decisions of both policies since the last reset, the oldest first."""
     name = decode_user_id(user_id)
     [history] = await services(request).readers.run(read_features, [name])
-    return answer(
-        FeaturesAnswer(
-            user_id=name,
-            history=[
-                HistoryEntry(
-                    ts=entry.decided_at,
-                    features=entry.features,
-                    score=entry.score,
-                    tip_id=entry.tip_id,
-                    policy=entry.policy,
-                )
-                for entry in history
-            ],
-        )
-    )
+    return answer(FeaturesAnswer.model_validate({"user_id": name, "history": history}))
 
 
 @strict_router.get(
@@ -215,21 +189,10 @@ async def export_user(
     return StreamingResponse(iter(partial(file.read, _CHUNK), b""), headers=headers, media_type=_JSON_LINES)
 
 
-async def _stats(request: Request, user_id: str, policy: str) -> Stats:
-    [known] = await services(request).readers.run(read_stats, [StatsCommand(user_id, policy)])
-    return known
-
-
-def _counters(user_id: str, known: Stats) -> dict[str, Any]:
-    return {
-        "user_id": user_id,
-        "pulls": known.pulls,
-        "reward_count": known.reward_count,
-        "cumulative_reward": known.cumulative_reward,
-        "estimated_mean_reward": known.estimated_mean_reward,
-        "theta": known.theta,
-        "last_updated": known.last_updated,
-    }
+async def _stats(request: Request, user_id: str, policy: str, model: type[StatsAnswer]) -> Response:
+    key = StateKey(decode_user_id(user_id), policy)
+    [found] = await services(request).readers.run(read_stats, [key])
+    return answer(model.model_validate(found))
 
 
 def _length(file: IO[bytes]) -> int:

@@ -13,6 +13,7 @@ from typing import Final
 from oo_ml.errors import DatabaseRefusedError, OoMlError
 from oo_ml.execution.pool import Pool
 from oo_ml.execution.retry import Service
+from oo_ml.services.each import each
 from oo_ml.settings import Settings
 from oo_ml.storage.postgres.sessions import Reading, Writing
 from oo_ml.storage.schema import partitions
@@ -134,22 +135,24 @@ async def _attempt(
     return names, []
 
 
-def _look(connection: Reading, moments: Sequence[datetime]) -> list[tuple[Layout, datetime | None]]:
+@each
+def _look(connection: Reading, now: datetime) -> tuple[Layout, datetime | None]:
     layout = partitions.layout(connection)
-    return [(layout, partitions.find_stray(connection, layout.months, now)) for now in moments]
+    return layout, partitions.find_stray(connection, layout.months, now)
 
 
-def _are_crowded(connection: Reading, months: Sequence[datetime], *, movable: int) -> list[bool]:
-    return [partitions.is_crowded(connection, month, movable) for month in months]
+_are_crowded = each(partitions.is_crowded)
 
 
-def _make(connection: Writing, moments: Sequence[datetime], *, is_patient: bool) -> list[list[str]]:
+@each
+def _make(connection: Writing, month: datetime, *, is_patient: bool) -> list[str]:
     if not is_patient:
         partitions.shorten_lock_timeout(connection)
-    return [partitions.make(connection, month) for month in moments]
+    return partitions.make(connection, month)
 
 
-def _detach(connection: Writing, moments: Sequence[datetime], *, is_patient: bool, now: datetime) -> list[list[str]]:
+@each
+def _detach(connection: Writing, before: datetime, *, is_patient: bool, now: datetime) -> list[str]:
     if not is_patient:
         partitions.shorten_lock_timeout(connection)
-    return [partitions.detach(connection, before, now) for before in moments]
+    return partitions.detach(connection, before, now)
