@@ -1,28 +1,30 @@
 """The errors that a client can receive: their statuses and codes."""
 
 from collections.abc import Iterator
-from typing import Final
+from typing import Final, TypeVar
 
 from oo_ml import errors
 from oo_ml.errors import OoMlError
 
+Class = TypeVar("Class")
+
 RETRY_AFTER_SECONDS: Final = 1
 
 
-def _and_subclasses(error: type[OoMlError]) -> Iterator[type[OoMlError]]:
+def and_subclasses(base: type[Class]) -> Iterator[type[Class]]:
     """Yield a class and the classes derived from it, a base before its subclasses."""
-    yield error
-    for subclass in error.__subclasses__():
-        yield from _and_subclasses(subclass)
+    yield base
+    for subclass in base.__subclasses__():
+        yield from and_subclasses(subclass)
 
 
-STATUSES: Final = {error: error.status for error in _and_subclasses(OoMlError) if error.status is not None}
+STATUSES: Final = {error: error.status for error in and_subclasses(OoMlError) if error.status is not None}
 CODES: Final = tuple(sorted({error.code for error in STATUSES}))
 
 # Every call that uses the database can be answered with each of these.
 DATABASE: Final = tuple(
     error
-    for error in _and_subclasses(errors.UnavailableError)
+    for error in and_subclasses(errors.UnavailableError)
     # Only /generate and /readyz raise these.
     if error not in {errors.GatewayUnreachableError, errors.UnsuitableDatabaseError}
 )

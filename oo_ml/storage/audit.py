@@ -1,4 +1,4 @@
-"""The rows that `verify` reads, all as of one moment: states, ledger, number of decisions.
+"""The rows that `verify` reads beside the states, all as of one moment: ledger, number of decisions.
 
 Two queries compare each decision with its own ledger entries: one finds a decision's entry that does not follow from
 the entry before it, the other a decision that disagrees with its last entry.
@@ -9,8 +9,6 @@ from datetime import datetime
 from typing import Any, NamedTuple
 from uuid import UUID
 
-import numpy as np
-from numpy.typing import NDArray
 from sqlalchemy import text
 
 from oo_ml.domain.identifiers import first_id
@@ -19,21 +17,6 @@ from oo_ml.domain.policies import DIMENSIONS
 from oo_ml.storage.postgres import engine
 from oo_ml.storage.postgres.sessions import Reading
 from oo_ml.storage.user_ranges import WITHIN, UserRange
-
-
-class StateRow(NamedTuple):
-    """A row of policy_state, as stored."""
-
-    user_id: str
-    policy: str
-    epoch: int
-    version: int
-    pulls: int
-    explore_count: int
-    reward_count: int
-    cumulative_reward: float
-    a: NDArray[np.float64]
-    b: NDArray[np.float64]
 
 
 class DecisionCounts(NamedTuple):
@@ -107,15 +90,6 @@ class DecisionConflict(NamedTuple):
 # Detaching a partition takes an exclusive lock on the table. LOCK waits for it without taking a snapshot, so the
 # snapshot of the statements after it sees a finished detach.
 _LOCK_HISTORY = text("LOCK TABLE oo_ml.feature_history IN ACCESS SHARE MODE")
-
-_STATES = text(f"""
-    SELECT
-        user_id, policy, epoch, version, pulls, explore_count, reward_count, cumulative_reward,
-        a, b
-    FROM oo_ml.policy_state
-    WHERE {WITHIN}
-    ORDER BY user_id, policy
-""")
 
 _LEDGER = text("""
     SELECT
@@ -219,11 +193,6 @@ def begin_snapshot(connection: Reading) -> None:
     """Make the transaction read everything as of one moment, retention included; call it before any other statement."""
     engine.snapshot(connection)
     connection.execute(_LOCK_HISTORY)
-
-
-def read_states(connection: Reading, users: UserRange) -> list[StateRow]:
-    """Return the states of `users`, in order."""
-    return [StateRow._make(row) for row in connection.execute(_STATES, users._asdict())]
 
 
 def read_ledger(connection: Reading, users: UserRange, page_size: int) -> Iterator[StoredEntry]:

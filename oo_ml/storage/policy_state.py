@@ -15,6 +15,7 @@ from oo_ml.storage.postgres.rows import Rows, attributes
 from oo_ml.storage.postgres.sessions import Reading, Writing
 from oo_ml.storage.postgres.statements import Statement
 from oo_ml.storage.schema.decision_tables import feature_history, policy_state
+from oo_ml.storage.user_ranges import WITHIN, UserRange
 
 
 class StateKey(NamedTuple):
@@ -117,6 +118,8 @@ _LOCK_USERS = Statement(f"""
 
 _READ = text(f"{_SELECT} WHERE s.user_id = :user_id")
 
+_READ_RANGE = text(f"{_SELECT} WHERE s.{WITHIN} ORDER BY s.user_id, s.policy")
+
 
 def lock_states(
     connection: Writing, keys: Collection[StateKey], decisions: Sequence[tuple[str, UUID]] = ()
@@ -182,6 +185,11 @@ def read_states(connection: Reading, user_id: str) -> Mapping[str, PolicyState]:
     """Return the states of a user by policy, without locking; a new user has none."""
     states = _states(connection.execute(_READ, {"user_id": user_id}))
     return {key.policy: state for key, state in states.items()}
+
+
+def read_range(connection: Reading, users: UserRange) -> dict[StateKey, PolicyState]:
+    """Return the states of `users` in key order, without locking."""
+    return _states(connection.execute(_READ_RANGE, users._asdict()))
 
 
 def _states(rows: Iterable[Sequence[Any]]) -> dict[StateKey, PolicyState]:

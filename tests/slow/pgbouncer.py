@@ -82,9 +82,7 @@ def running_bouncer(host: str, port: int) -> Iterator[Bouncer]:
         os.chown(directory, account.uid, account.gid)
         with subprocess.Popen(  # noqa: S603 - Debian's program
             [*account.prefix, program, str(configuration)],
-            user=account.user,
-            group=account.group,
-            extra_groups=account.extra_groups,
+            **account.identity,
             stdin=subprocess.DEVNULL,
         ) as process:
             try:

@@ -15,7 +15,7 @@ from oo_ml.services.audit.differences import (
     describe_entry_conflict,
     find_difference,
 )
-from oo_ml.storage import audit, upkeep
+from oo_ml.storage import audit, policy_state, upkeep
 from oo_ml.storage.postgres.sessions import Reading
 from oo_ml.storage.user_ranges import UserRange
 
@@ -64,7 +64,7 @@ def verify_range(
         history_from: decisions before it may be missing, removed by retention; None: no decision may.
         page_size: ledger entries in memory at once.
     """
-    states = audit.read_states(connection, users)
+    states = policy_state.read_range(connection, users)
     # One row more than there are states belongs to a user without a state, which is a difference.
     counts = audit.count_decisions(connection, users, len(states) + 1)
     entries = 0
@@ -84,7 +84,7 @@ def verify_range(
     decision = audit.find_decision_conflict(connection, users, history_from)
     found = (first, entry and describe_entry_conflict(entry), decision and describe_decision_conflict(decision))
     return Report(
-        users=len({state.user_id for state in states}),
+        users=len({key.user_id for key in states}),
         states=len(states),
         entries=entries,
         decisions=sum(count.in_all for count in counts),

@@ -14,6 +14,7 @@ from alembic import command
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
+from alembic.util import CommandError
 from sqlalchemy import Connection, Engine, create_engine, text
 from sqlalchemy.dialects.postgresql import ARRAY, DOUBLE_PRECISION
 from sqlalchemy.exc import DBAPIError
@@ -23,6 +24,7 @@ from sqlalchemy.types import TypeEngine
 from oo_ml.errors import (
     ConfigurationError,
     DatabaseTimeoutError,
+    MigrationRefusedError,
     OoMlError,
     SchemaNotReadyError,
     UnavailableError,
@@ -93,23 +95,39 @@ def migration_connection(database: str | Engine | Connection, settings: Settings
         # After a failure the lock ends with the connection, which is not pooled.
 
 
+@contextmanager
+def _refusals() -> Iterator[None]:
+    try:
+        yield
+    except CommandError as error:
+        raise MigrationRefusedError(str(error)) from None
+
+
+@_refusals()
 def upgrade(url: str, settings: Settings, revision: str = "head") -> None:
-    """Migrate up to `revision`. At head, also create the partitions of the coming months."""
+    """Migrate up to `revision`. At head, also create the partitions of the coming months.
+
+    Raises:
+        MigrationRefusedError: the revision is unknown.
+        UnavailableError: the database can't be migrated now.
+    """
     with migration_connection(url, settings) as connection:
         command.upgrade(_config(connection, settings), revision)
 
 
+@_refusals()
 def downgrade(url: str, settings: Settings, revision: str) -> None:
-    """Migrate down to `revision`; `base` drops everything."""
+    """Migrate down to `revision`; `base` drops everything. The errors are those of `upgrade`."""
     with migration_connection(url, settings) as connection:
         command.downgrade(_config(connection, settings), revision)
 
 
+@_refusals()
 def check(url: str, settings: Settings) -> None:
     """Compare the database with the declarations of this release.
 
     Raises:
-        CommandError: they differ, or the database is not at head.
+        MigrationRefusedError: they differ, or the database is not at head.
     """
     with migration_connection(url, settings) as connection:
         command.check(_config(connection, settings))
@@ -122,8 +140,13 @@ def history() -> str:
     return output.getvalue()
 
 
+@_refusals()
 def sql(revision: str = "head") -> str:
-    """Return the migrations as one SQL script, for a database that only its administrators may change."""
+    """Return the migrations as one SQL script, for a database that only its administrators may change.
+
+    Raises:
+        MigrationRefusedError: the revision is unknown.
+    """
     output = io.StringIO()
     command.upgrade(_config(output=output), revision, sql=True)
     return output.getvalue()
