@@ -8,30 +8,13 @@ from typing import Annotated, Any, Final
 
 from fastapi import APIRouter, Query, Request, Response
 
-from oo_ml.api.analytics.schemas import (
-    ChoicesAnswer,
-    DecisionsPage,
-    LearningCurve,
-    LearningCurvePage,
-    LoopHealth,
-    LoopHealthPage,
-    PagedRatesSelection,
-    PagedSelection,
-    PromptCosts,
-    PromptCostsPage,
-    RatesSelection,
-    ReactionRates,
-    ReactionRatesPage,
-    RewardsByDay,
-    RewardsByDayPage,
-    Selection,
-)
+from oo_ml.api.analytics import schemas
 from oo_ml.api.bodies import answer, page_of
 from oo_ml.api.dependencies import KNOWN_PARAMETERS_ONLY, services
 from oo_ml.api.error_statuses import DATABASE
 from oo_ml.api.openapi import documented
 from oo_ml.api.paging import DecisionPaging, Paging
-from oo_ml.api.paths import REFUSALS, EncodedUserId, decode_user_id
+from oo_ml.api.paths import REFUSALS, UserIdInPath
 from oo_ml.api.schemas import Answer, Page
 from oo_ml.errors import InvalidRequestError
 from oo_ml.services.analytics.reports import (
@@ -61,25 +44,33 @@ class _Shape:
 
 
 _SHAPES: Final = {
-    Report.REACTION_RATES: _Shape("Get reaction rates by prompt version or policy", ReactionRates, ReactionRatesPage),
-    Report.REWARDS_BY_DAY: _Shape("Get the mean reward by day, explored and not", RewardsByDay, RewardsByDayPage),
-    Report.LEARNING_CURVE: _Shape("Get the mean reward of users' nth decision", LearningCurve, LearningCurvePage),
-    Report.PROMPT_COSTS: _Shape("Get the costs of prompt versions", PromptCosts, PromptCostsPage),
-    Report.LOOP_HEALTH: _Shape("Get the health of the loop of decision and reward", LoopHealth, LoopHealthPage),
+    Report.REACTION_RATES: _Shape(
+        "Get reaction rates by prompt version or policy", schemas.ReactionRates, schemas.ReactionRatesPage
+    ),
+    Report.REWARDS_BY_DAY: _Shape(
+        "Get the mean reward by day, explored and not", schemas.RewardsByDay, schemas.RewardsByDayPage
+    ),
+    Report.LEARNING_CURVE: _Shape(
+        "Get the mean reward of users' nth decision", schemas.LearningCurve, schemas.LearningCurvePage
+    ),
+    Report.PROMPT_COSTS: _Shape("Get the costs of prompt versions", schemas.PromptCosts, schemas.PromptCostsPage),
+    Report.LOOP_HEALTH: _Shape(
+        "Get the health of the loop of decision and reward", schemas.LoopHealth, schemas.LoopHealthPage
+    ),
 }
 
 
 def _add_routes(which: Report) -> None:
     """Add a report: a page of it as JSON, and the whole of it as CSV."""
     path, shape = f"/analytics/{which}", _SHAPES[which]
-    paged = PagedRatesSelection if which is Report.REACTION_RATES else PagedSelection
-    whole = RatesSelection if which is Report.REACTION_RATES else Selection
+    paged = schemas.PagedRatesSelection if which is Report.REACTION_RATES else schemas.PagedSelection
+    whole = schemas.RatesSelection if which is Report.REACTION_RATES else schemas.Selection
 
-    async def page(request: Request, selection: PagedSelection) -> Response:
+    async def page(request: Request, selection: schemas.PagedSelection) -> Response:
         found = await _found(request, which, selection, PageCommand(selection.limit, selection.cursor or 0))
         return answer(page_of(shape.page, found))
 
-    async def table(request: Request, selection: Selection) -> Response:
+    async def table(request: Request, selection: schemas.Selection) -> Response:
         found = await _found(request, which, selection)
         return _csv(which, [shape.row.model_validate(row).model_dump(mode="json") for row in found.rows])
 
@@ -92,7 +83,7 @@ def _add_routes(which: Report) -> None:
 
 
 async def _found(
-    request: Request, which: Report, selection: Selection, page: PageCommand | None = None
+    request: Request, which: Report, selection: schemas.Selection, page: PageCommand | None = None
 ) -> Found[Mapping[str, Any], int]:
     filters = Filters(**selection.model_dump(exclude=set(Paging.model_fields)))
     [found] = await services(request).readers.run(read_reports, [ReportCommand(which, filters, page)])
@@ -123,24 +114,22 @@ for _report in Report:
 @router.get(
     "/analytics/filters",
     summary="Get the values of the filters",
-    **documented("getFilters", gives=ChoicesAnswer, raises=(InvalidRequestError, *DATABASE)),
+    **documented("getFilters", gives=schemas.ChoicesAnswer, raises=(InvalidRequestError, *DATABASE)),
 )
 async def filters_of(request: Request) -> Response:
     """Return the policies, prompt versions and days of the decisions so far."""
     [found] = await services(request).readers.run(read_choices, [None])
-    return answer(ChoicesAnswer.model_validate(found, from_attributes=True))
+    return answer(schemas.ChoicesAnswer.model_validate(found, from_attributes=True))
 
 
 @router.get(
     "/users/{user_id}/decisions",
     tags=["users"],
     summary="List a user's decisions",
-    **documented("listDecisions", gives=DecisionsPage, raises=REFUSALS),
+    **documented("listDecisions", gives=schemas.DecisionsPage, raises=REFUSALS),
 )
-async def decisions_of(
-    request: Request, user_id: EncodedUserId, paging: Annotated[DecisionPaging, Query()]
-) -> Response:
+async def decisions_of(request: Request, user_id: UserIdInPath, paging: Annotated[DecisionPaging, Query()]) -> Response:
     """Return a user's decisions, the latest first, including those before a reset."""
-    command = DecisionsCommand(decode_user_id(user_id), paging.cursor, paging.limit)
+    command = DecisionsCommand(user_id, paging.cursor, paging.limit)
     [found] = await services(request).readers.run(list_decisions, [command])
-    return answer(page_of(DecisionsPage, found))
+    return answer(page_of(schemas.DecisionsPage, found))

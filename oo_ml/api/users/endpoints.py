@@ -14,15 +14,9 @@ from fastapi.responses import StreamingResponse
 from oo_ml.api.bodies import answer
 from oo_ml.api.dependencies import KNOWN_PARAMETERS_ONLY, services
 from oo_ml.api.openapi import documented
-from oo_ml.api.paths import REFUSALS, EncodedUserId, decode_user_id
+from oo_ml.api.paths import REFUSALS, UserIdInPath
 from oo_ml.api.schemas import Ok
-from oo_ml.api.users.schemas import (
-    EgreedyStatsAnswer,
-    EraseAnswer,
-    FeaturesAnswer,
-    StatsAnswer,
-    VerifyAnswer,
-)
+from oo_ml.api.users import schemas
 from oo_ml.domain.policies import EPSILON_GREEDY, LINUCB
 from oo_ml.errors import ExportFileError
 from oo_ml.files.export_document import FORMAT, FORMAT_VERSION
@@ -78,10 +72,9 @@ Timestamps are ISO 8601 in UTC, uuid is text, bytea lowercase hexadecimal, float
     summary="Reset a user",
     **documented("reset", gives=Ok, raises=REFUSALS),
 )
-async def reset_user(request: Request, user_id: EncodedUserId) -> Response:
+async def reset_user(request: Request, user_id: UserIdInPath) -> Response:
     """Begin a new epoch of both policies, with empty state and no latest decisions. An unknown user is no error."""
-    name = decode_user_id(user_id)
-    await services(request).lanes.run(reset, name, name)
+    await services(request).lanes.run(reset, user_id, user_id)
     return answer(Ok())
 
 
@@ -89,50 +82,48 @@ async def reset_user(request: Request, user_id: EncodedUserId) -> Response:
 @router.get(
     "/stats/egreedy/{user_id:path}",
     summary="Get the stats of egreedy-v1",
-    **documented("getStatsEgreedy", gives=EgreedyStatsAnswer, raises=REFUSALS),
+    **documented("getStatsEgreedy", gives=schemas.EgreedyStatsAnswer, raises=REFUSALS),
 )
-async def stats_egreedy(request: Request, user_id: EncodedUserId) -> Response:
+async def stats_egreedy(request: Request, user_id: UserIdInPath) -> Response:
     """Return counters, exploration rate and theta (7 numbers) of a user; zeros for an unknown user."""
-    return await _stats(request, user_id, EPSILON_GREEDY, EgreedyStatsAnswer)
+    return await _stats(request, user_id, EPSILON_GREEDY, schemas.EgreedyStatsAnswer)
 
 
 @router.get(
     "/stats/{user_id:path}",
     summary="Get the stats of linucb-v1",
-    **documented("getStats", gives=StatsAnswer, raises=REFUSALS),
+    **documented("getStats", gives=schemas.StatsAnswer, raises=REFUSALS),
 )
-async def stats_linucb(request: Request, user_id: EncodedUserId) -> Response:
+async def stats_linucb(request: Request, user_id: UserIdInPath) -> Response:
     """Return counters and theta (5 numbers) of a user; zeros for an unknown user."""
-    return await _stats(request, user_id, LINUCB, StatsAnswer)
+    return await _stats(request, user_id, LINUCB, schemas.StatsAnswer)
 
 
 @router.get(
     "/features/{user_id:path}",
     summary="Get the latest decisions",
-    **documented("getFeatures", gives=FeaturesAnswer, raises=REFUSALS),
+    **documented("getFeatures", gives=schemas.FeaturesAnswer, raises=REFUSALS),
 )
-async def features_of(request: Request, user_id: EncodedUserId) -> Response:
+async def features_of(request: Request, user_id: UserIdInPath) -> Response:
     """Return the last 100 decisions of both policies since the last reset, the oldest first."""
-    name = decode_user_id(user_id)
-    [history] = await services(request).readers.run(read_features, [name])
-    return answer(FeaturesAnswer.model_validate({"user_id": name, "history": history}))
+    [history] = await services(request).readers.run(read_features, [user_id])
+    return answer(schemas.FeaturesAnswer.model_validate({"user_id": user_id, "history": history}))
 
 
 @strict_router.get(
     "/verify",
     summary="Verify a user's state",
-    **documented("verifyUser", gives=VerifyAnswer, raises=REFUSALS),
+    **documented("verifyUser", gives=schemas.VerifyAnswer, raises=REFUSALS),
 )
-async def verify_user(request: Request, user_id: EncodedUserId) -> Response:
+async def verify_user(request: Request, user_id: UserIdInPath) -> Response:
     """Fold the ledger and compare with A, b and the counters bit for bit, and the ledger with the decisions.
 
     The call locks and writes nothing. An unknown user has no states and is verified.
     """
-    name = decode_user_id(user_id)
-    [report] = await services(request).long.run(verify_users, [name])
+    [report] = await services(request).long.run(verify_users, [user_id])
     return answer(
-        VerifyAnswer(
-            user_id=name,
+        schemas.VerifyAnswer(
+            user_id=user_id,
             verified=report.difference is None,
             states=report.states,
             changes=report.entries,
@@ -151,16 +142,15 @@ async def _until_answered() -> AsyncIterator[ExitStack]:
 @strict_router.delete(
     "",
     summary="Erase a user",
-    **documented("eraseUser", gives=EraseAnswer, raises=REFUSALS),
+    **documented("eraseUser", gives=schemas.EraseAnswer, raises=REFUSALS),
 )
-async def erase_user(request: Request, user_id: EncodedUserId) -> Response:
+async def erase_user(request: Request, user_id: UserIdInPath) -> Response:
     """Delete every row about a user from every table, in one transaction. An unknown user is no error.
 
     A later call with this id starts a new user.
     """
-    name = decode_user_id(user_id)
-    [erased] = await services(request).long.run(erase, [name])
-    return answer(EraseAnswer(user_id=name, erased=erased, total=sum(erased.values())))
+    [erased] = await services(request).long.run(erase, [user_id])
+    return answer(schemas.EraseAnswer(user_id=user_id, erased=erased, total=sum(erased.values())))
 
 
 @strict_router.get(
@@ -170,15 +160,14 @@ async def erase_user(request: Request, user_id: EncodedUserId) -> Response:
     **documented("exportUser", gives=_EXPORT, raises=(*REFUSALS, ExportFileError)),
 )
 async def export_user(
-    request: Request, user_id: EncodedUserId, files: Annotated[ExitStack, Depends(_until_answered)]
+    request: Request, user_id: UserIdInPath, files: Annotated[ExitStack, Depends(_until_answered)]
 ) -> Response:
     """Return every row about a user from every table, of one moment, in the format that `oo-ml replay` reads.
 
     An unknown user has no rows.
     """
-    name = decode_user_id(user_id)
     service = partial(export, exported_at=datetime.now(UTC))
-    [file] = await services(request).long.run(service, [name])
+    [file] = await services(request).long.run(service, [user_id])
     files.enter_context(file)
     headers = {
         "Content-Disposition": 'attachment; filename="oo-ml-export.jsonl"',
@@ -189,8 +178,8 @@ async def export_user(
     return StreamingResponse(iter(partial(file.read, _CHUNK), b""), headers=headers, media_type=_JSON_LINES)
 
 
-async def _stats(request: Request, user_id: str, policy: str, model: type[StatsAnswer]) -> Response:
-    key = StateKey(decode_user_id(user_id), policy)
+async def _stats(request: Request, user_id: str, policy: str, model: type[schemas.StatsAnswer]) -> Response:
+    key = StateKey(user_id, policy)
     [found] = await services(request).readers.run(read_stats, [key])
     return answer(model.model_validate(found))
 

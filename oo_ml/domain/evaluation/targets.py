@@ -1,7 +1,7 @@
 """Target policies: the policies to evaluate, and the probability with which each would choose a candidate."""
 
-import math
-from collections.abc import Callable, Mapping
+import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import accumulate
 from typing import Final
@@ -88,11 +88,11 @@ def parse(text: str) -> Target:
         case "greedy" if not words:
             return OwnPolicy(Rule(0.0))
         case "linucb":
-            numbers = _parse_numbers(words, {"alpha": _is_width, "exploration": _is_share})
+            numbers = _parse_numbers(words, {"alpha": sys.float_info.max, "exploration": 1})
             if "alpha" in numbers:
                 return OwnPolicy(Rule(numbers.get("exploration", 0.0), numbers["alpha"]))
         case "egreedy":
-            numbers = _parse_numbers(words, {"epsilon": _is_share})
+            numbers = _parse_numbers(words, {"epsilon": 1})
             if "epsilon" in numbers:
                 return OwnPolicy(Rule(numbers["epsilon"]))
     raise ValueError(f"unknown target {text!r}; use {POSSIBLE}")
@@ -173,8 +173,8 @@ def _weigh_versions(version: str, block: DecisionBlock) -> NDArray[np.float64]:
     return np.where(np.isnan(q), 1.0, (block.sum_by_decision(is_own.astype(np.float64)) > 0) / q)
 
 
-def _parse_numbers(words: list[str], known: Mapping[str, Callable[[float], bool]]) -> dict[str, float]:
-    """Return the numbers of name=number words; nothing if any word is invalid."""
+def _parse_numbers(words: list[str], largest: Mapping[str, float]) -> dict[str, float]:
+    """Return the numbers of name=number words, from 0 to the `largest` of each; nothing if any word is invalid."""
     numbers: dict[str, float] = {}
     for word in words:
         name, _, text = word.partition("=")
@@ -182,15 +182,7 @@ def _parse_numbers(words: list[str], known: Mapping[str, Callable[[float], bool]
             number = float(text)
         except ValueError:
             return {}
-        if name in numbers or name not in known or not known[name](number):
+        if name in numbers or not 0 <= number <= largest.get(name, -1):
             return {}
         numbers[name] = number
     return numbers
-
-
-def _is_width(number: float) -> bool:
-    return 0 <= number < math.inf
-
-
-def _is_share(number: float) -> bool:
-    return 0 <= number <= 1
