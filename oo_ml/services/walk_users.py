@@ -40,12 +40,7 @@ def walk_all(
 ) -> Walk[Outcome]:
     """Run `service` on all users, in ranges of about `part_size` states, including users who have rows but no state.
 
-    Args:
-        engine: the source of connections.
-        settings: the time that each transaction may take.
-        service: the function to run on each range.
-        part_size: states in a range.
-        least_parts: make the ranges smaller to have about so many of them, to show progress.
+    The ranges are smaller if there would be fewer than about `least_parts` of them, to show progress.
     """
     [states] = _run(engine, settings, each(user_ranges.count_states), [ALL_USERS])
     ranges = _split(engine, settings, min(part_size, states // least_parts + 1))

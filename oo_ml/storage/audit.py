@@ -225,10 +225,7 @@ def find_decision_conflict(
 ) -> DecisionConflict | None:
     """Return the first decision that disagrees with its ledger entries, if any.
 
-    Args:
-        connection: in the transaction.
-        users: the users to check.
-        history_from: decisions before it may be missing from feature_history; None: no decision may.
+    Decisions before `history_from` may be missing from feature_history; None: no decision may.
     """
     parameters = {
         **users._asdict(),

@@ -126,10 +126,7 @@ def lock_states(
 ) -> dict[StateKey, PolicyState]:
     """Lock the rows of `keys` in key order until the transaction ends; lock nothing if any of them does not exist.
 
-    Args:
-        connection: in the transaction.
-        keys: names of rows.
-        decisions: user ids and decision ids; the states that these decisions were made from are locked too.
+    The states that `decisions`, by user id and decision id, were made from are locked too.
     """
     parameters = KEYS.parameters(sorted(set(keys)))
     if not decisions:
@@ -163,11 +160,8 @@ def lock_or_create_states(
     A transaction never creates a row while it holds locks on rows that others can see: two that did so could wait for
     each other in a circle (ADR 19).
 
-    Args:
-        connection: in the transaction.
-        keys: names of rows.
-        decisions: as in `lock_states`.
-        needed: called if some of `keys` don't exist; returns the keys that have to. Only those are created and locked.
+    If some of `keys` don't exist, `needed` is called and returns the keys that have to: only those are created and
+    locked. `decisions` are as in `lock_states`.
     """
     # Once more only if a user is erased right after the rows were created.
     while not (states := lock_states(connection, keys, decisions)).keys() >= set(keys):

@@ -46,14 +46,9 @@ class Rights(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Surroundings:
-    """The granting role and its rights.
+    """The current role (`caller`) and its rights, the owner of the tables, and whether the granted role exists.
 
-    Attributes:
-        caller: the current role.
-        owner: the owner of the tables.
-        is_owner: whether the caller has the rights of `owner`.
-        may_create_roles: whether the caller may create roles.
-        exists: whether the role to be granted the rights exists.
+    `is_owner`: whether the caller has the rights of `owner`.
     """
 
     caller: str

@@ -36,11 +36,8 @@ def find_difference(
 ) -> Difference | None:
     """Return the first difference between states, numbers of decisions and the ledger, by user and policy.
 
-    Args:
-        stored: the states.
-        counts: in any order.
-        ledger: in the order of its primary key; read up to the first difference.
-        may_miss_decisions: whether retention may have removed decisions that the counters of a state include.
+    The ledger is in the order of its primary key, and is read up to the first difference. With `may_miss_decisions`,
+    retention may have removed decisions that the counters of a state include.
     """
     counted = {StateKey(*count[:2]): count for count in counts}
     for key, entries in _group_by_key(sorted({*stored, *counted}), ledger):

@@ -25,13 +25,9 @@ PAGE_SIZE: Final = 1000
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """The numbers of compared rows, and the first difference if there is one.
+    """The numbers of users with a state, of their states, and of ledger entries and decisions of all epochs.
 
-    Attributes:
-        users: users with a state.
-        states: their states.
-        entries: ledger entries, of all epochs.
-        decisions: decisions in feature_history, of all epochs.
+    `difference` is the first difference, if there is one.
     """
 
     users: int
@@ -56,13 +52,10 @@ def verify_users(connection: Reading, user_ids: Sequence[str]) -> list[Report]:
 def verify_range(
     connection: Reading, users: UserRange, history_from: datetime | None, *, page_size: int = PAGE_SIZE
 ) -> Report:
-    """Compare the states of `users` with their decisions and ledger.
+    """Compare the states of `users` with their decisions and ledger; at most `page_size` entries are in memory.
 
-    Args:
-        connection: in a transaction that reads a snapshot, or that wrote the rows itself.
-        users: the users to verify.
-        history_from: decisions before it may be missing, removed by retention; None: no decision may.
-        page_size: ledger entries in memory at once.
+    The transaction reads a snapshot, or wrote the rows itself. Decisions before `history_from` may be missing, removed
+    by retention; None: no decision may.
     """
     states = policy_state.read_range(connection, users)
     # One row more than there are states belongs to a user without a state, which is a difference.

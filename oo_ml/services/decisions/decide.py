@@ -87,13 +87,7 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class Parameters:
-    """Parameters of the policies.
-
-    Attributes:
-        alpha: of LinUCB, >= 0.
-        epsilon: of epsilon-greedy, in [0, 1].
-        exploration: probability that LinUCB draws at random, in [0, 1].
-    """
+    """Parameters of the policies; see the settings of the same names."""
 
     alpha: float
     epsilon: float

@@ -22,13 +22,7 @@ __all__ = ["CorrectCommand", "DecisionRewardCommand", "IdempotencyKey", "RewardC
 
 @dataclass(frozen=True, slots=True)
 class RewardCommand:
-    """Learn a reward for a tip.
-
-    Attributes:
-        reward: in [-1, 1].
-        moment, task: the features to learn with.
-        idempotency_key: of the call, if it had one: the same call counts once.
-    """
+    """Learn a reward, in [-1, 1], for a tip, from these features. With an idempotency key the call counts once."""
 
     user_id: str
     policy: str
@@ -47,12 +41,7 @@ class RewardCommand:
 
 @dataclass(frozen=True, slots=True)
 class DecisionRewardCommand:
-    """Learn a reward for a decision, with the features and the policy of that decision. It counts once.
-
-    Attributes:
-        reward: in [-1, 1].
-        idempotency_key: of the call, if it had one.
-    """
+    """Learn a reward, in [-1, 1], for a decision, with the features and the policy of that decision. It counts once."""
 
     user_id: str
     decision_id: UUID
@@ -84,12 +73,9 @@ class CorrectCommand:
 
 @dataclass(frozen=True, slots=True)
 class Rewarded:
-    """Result of a command.
+    """Result of a command: the reward that counts now (None: retracted), and its decision, if any.
 
-    Attributes:
-        applied: whether the command changed anything.
-        reward: the reward that counts now; None after a retraction.
-        decision_id: the decision that the reward is for, if there is one.
+    `applied`: the command changed something.
     """
 
     applied: bool

@@ -45,12 +45,7 @@ class Step:
 
 
 async def count_days(workers: Pool[Writing], now: datetime, *, limit: int = LIMIT) -> Days:
-    """Count all settled positions, in steps.
-
-    Args:
-        workers: run the steps.
-        now: the current time.
-        limit: positions of a source that one step counts, at most.
+    """Count all settled positions, in steps of at most `limit` positions of each source.
 
     Raises:
         UnavailableError: the database is unavailable; the steps so far are committed.

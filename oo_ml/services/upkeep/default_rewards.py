@@ -36,12 +36,9 @@ LIMIT: Final = 500
 
 @dataclass(frozen=True, slots=True)
 class Defaults:
-    """The outcome of a run.
+    """Number of decisions that got the default reward, and those that `failed` to get it and were logged and skipped.
 
-    Attributes:
-        given: how many decisions got the default reward.
-        is_busy: whether the run stopped because another process is running the task.
-        failed: decisions that could not get it. They are logged and skipped.
+    `is_busy`: the run stopped because another process is running the task.
     """
 
     given: int = 0
@@ -97,11 +94,7 @@ async def give_default_rewards(
 ) -> Defaults:
     """Give the default reward, if OO_ML_REWARD_WAIT is set, to every overdue decision; one transaction a user.
 
-    Args:
-        workers: run the transactions.
-        settings: the wait and the reward.
-        now: the current time.
-        limit: decisions that one look returns, at most.
+    One look returns at most `limit` decisions.
 
     Raises:
         UnavailableError: the database is unavailable; the transactions so far are committed.

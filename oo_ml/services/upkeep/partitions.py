@@ -24,13 +24,7 @@ _OWNER: Final = "run `oo-ml db grant-service` for this role, or `oo-ml upkeep` a
 
 @dataclass(frozen=True, slots=True)
 class Months:
-    """The result of `keep_months`.
-
-    Attributes:
-        made, detached: names of partitions.
-        problems: errors that the next run may not meet.
-        alarms: messages that need an operator.
-    """
+    """Partitions made and detached, problems that the next run may not meet, and alarms that need an operator."""
 
     made: list[str]
     detached: list[str]
@@ -48,12 +42,8 @@ async def keep_months(
 ) -> Months:
     """Make the missing monthly partitions and detach those after retention, each in a transaction of its own.
 
-    Args:
-        workers: run the transactions, with their time limits.
-        settings: the number of months to keep.
-        now: the moment.
-        movable: the most decisions that a new partition may take out of the default partition.
-        is_patient: whether to wait for the table as long as for a row, instead of briefly.
+    A new partition may take at most `movable` decisions out of the default partition. With `is_patient` each
+    transaction waits for the table as long as for a row, instead of briefly.
 
     Raises:
         UnavailableError: the partitions can't be read now.

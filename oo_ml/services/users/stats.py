@@ -64,13 +64,10 @@ read_features = each(read_recent_decisions)
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Receipt:
-    """A decision with everything that explains it.
+    """A decision with everything that explains it; `rewards` are the ledger entries about it, oldest first.
 
-    Attributes:
-        decision: the stored decision, with the reward that counts now.
-        draw: two uniform numbers computed from its id. The first decides whether to explore; the second then picks the
-            candidate.
-        rewards: the ledger entries about its reward, oldest first.
+    `draw` has two uniform numbers computed from its id. The first decides whether to explore; the second then picks the
+    candidate.
     """
 
     decision: StoredDecision

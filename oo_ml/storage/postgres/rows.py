@@ -50,12 +50,9 @@ class Rows(Generic[Row]):
     """
 
     def __init__(self, name: str, table: Table, columns: Mapping[str, Callable[[Row], Any]]) -> None:
-        """Derive the SQL.
+        """Derive the SQL. `name` is unique in the statement: it begins the names of the parameters.
 
-        Args:
-            name: unique in the statement: it begins the names of the parameters.
-            table: declares the columns.
-            columns: by column, the function that takes its value from a row. An array must not be None.
+        `columns` has the function that takes a column's value from a row. An array must not be None.
         """
         self._name, self._table = name, table
         self._scalars: list[tuple[str, Callable[[Row], Any], Callable[[Iterable[Any]], binary_columns.Column]]] = []

@@ -62,12 +62,7 @@ _STRAY = text("""
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """The partitions of feature_history.
-
-    Attributes:
-        months: the months that have a partition, in order.
-        is_changeable: True if the current role may create and detach months.
-    """
+    """The months that have a partition, in order, and whether the current role may create and detach months."""
 
     months: Sequence[datetime]
     is_changeable: bool
