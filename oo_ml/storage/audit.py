@@ -91,11 +91,8 @@ class DecisionConflict(NamedTuple):
 # snapshot of the statements after it sees a finished detach.
 _LOCK_HISTORY = text("LOCK TABLE oo_ml.feature_history IN ACCESS SHARE MODE")
 
-_LEDGER = text("""
-    SELECT
-        user_id, policy, epoch, version, kind, reward, previous_reward, x,
-        start_pulls, start_explore_count, start_reward_count, start_cumulative_reward,
-        start_a, start_b
+_LEDGER = text(f"""
+    SELECT {", ".join(StoredEntry._fields)}
     FROM oo_ml.reward_ledger
     WHERE (user_id, policy, epoch, version)
             > (CAST(:user_id AS text), CAST(:policy AS text), CAST(:epoch AS integer), CAST(:version AS bigint))

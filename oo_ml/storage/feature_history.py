@@ -66,19 +66,16 @@ SET_REWARDS: Final = REWARDS.update_sql()
 
 KEYS: Final = Rows[DecisionKey]("key", feature_history, attributes(*DecisionKey._fields))
 
-_READ_ANSWERS = Statement(f"""
-    SELECT h.user_id, h.decision_id, h.request_digest, h.answer
+_OF_KEYS: Final = f"""
     FROM {KEYS.source}
     JOIN oo_ml.feature_history AS h ON h.user_id = key.user_id AND h.decision_id = key.decision_id
-""")
+"""
+
+_READ_ANSWERS = Statement(f"SELECT h.user_id, h.decision_id, h.request_digest, h.answer {_OF_KEYS}")
 
 _DECISION: Final = ", ".join(f"h.{field.name}" for field in fields(Decision))
 
-_READ = Statement(f"""
-    SELECT {_DECISION}
-    FROM {KEYS.source}
-    JOIN oo_ml.feature_history AS h ON h.user_id = key.user_id AND h.decision_id = key.decision_id
-""")
+_READ = Statement(f"SELECT {_DECISION} {_OF_KEYS}")
 
 _TIPS: Final = Rows[TipKey](
     "key", feature_history, attributes("state_key.user_id", "state_key.policy", "epoch", "tip_id")
@@ -161,7 +158,5 @@ def read_recent_decisions(connection: Reading, user_id: str) -> list[RecentDecis
 
 
 def _decision(row: Sequence[Any]) -> Decision:
-    user_id, decision_id, policy, epoch, tip_id, x, reward, rewarded_at, kind = row
-    return Decision(
-        user_id, decision_id, policy, epoch, tip_id, x, reward, rewarded_at, None if kind is None else Kind(kind)
-    )
+    *columns, kind = row
+    return Decision(*columns, None if kind is None else Kind(kind))
