@@ -158,5 +158,7 @@ def read_recent_decisions(connection: Reading, user_id: str) -> list[RecentDecis
 
 
 def _decision(row: Sequence[Any]) -> Decision:
-    *columns, kind = row
-    return Decision(*columns, None if kind is None else Kind(kind))
+    user_id, decision_id, policy, epoch, tip_id, x, reward, rewarded_at, kind = row
+    return Decision(
+        user_id, decision_id, policy, epoch, tip_id, x, reward, rewarded_at, None if kind is None else Kind(kind)
+    )
