@@ -18,7 +18,8 @@ from oo_ml.cli.logs import configure_logs
 from oo_ml.domain.identifiers import is_identifier
 from oo_ml.errors import InvalidTemplateError
 from oo_ml.execution.outcomes import only
-from oo_ml.services.database import database, run_once
+from oo_ml.services.database import run_once
+from oo_ml.services.database_address import database
 from oo_ml.services.prompts import pick_version, registry
 from oo_ml.settings import Settings
 

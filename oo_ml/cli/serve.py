@@ -14,7 +14,8 @@ from uvicorn.supervisors import Multiprocess
 from oo_ml.api.app import create_app
 from oo_ml.errors import ConfigurationError
 from oo_ml.logs import configure_logging
-from oo_ml.services.database import database, refuse_encoding
+from oo_ml.services.database import refuse_encoding
+from oo_ml.services.database_address import database
 from oo_ml.settings import Settings
 
 

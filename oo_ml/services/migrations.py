@@ -52,11 +52,6 @@ def sql(revision: str) -> str:
         return migrate.sql(revision)
 
 
-def describe_revision(url: str, settings: Settings) -> str:
-    """Return the revision of the database and that of this release."""
-    return f"{migrate.current(url, settings) or 'empty'} (this release: {migrate.head()})"
-
-
 @contextmanager
 def _refusals() -> Iterator[None]:
     try:

@@ -9,7 +9,7 @@ from typing import Any
 
 import psycopg
 
-from oo_ml.storage.schema import migrate
+from oo_ml.storage.schema import migration_session, revisions
 from oo_ml.storage.schema.partitions import MONTHS_AHEAD, month_of
 from tests.commands import Done, environment, oo_ml
 from tests.conftest import make_settings
@@ -25,13 +25,13 @@ def test_alembic_and_oo_ml_db(empty_database_url: str, second_database_url: str)
     assert alembic("upgrade", "head", **its) == Done(0, "", "")
     assert dump(second_database_url) == dump(empty_database_url)
     assert alembic("check", **its) == Done(0, "No new upgrade operations detected.\n", "")
-    assert alembic("current", **its) == Done(0, f"{migrate.head()} (head)\n", "")
+    assert alembic("current", **its) == Done(0, f"{revisions.head()} (head)\n", "")
     assert oo_ml("db", "history") == alembic("history", **its)
     for url, done in (
         (empty_database_url, oo_ml("db", "downgrade", "base", "--yes", **ours)),
         (second_database_url, alembic("downgrade", "base", **its)),
     ):
-        assert (done.code, migrate.current(url, make_settings())) == (0, None)
+        assert (done.code, migration_session.current(url, make_settings())) == (0, None)
     assert dump(second_database_url) == dump(empty_database_url)
 
 
