@@ -1,6 +1,6 @@
 """The address of the database of a process. A private PostgreSQL runs while the address is in use."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from oo_ml import embedded_postgres
@@ -9,11 +9,13 @@ from oo_ml.storage.postgres.address import parse_url
 
 
 @contextmanager
-def database(settings: Settings, *, migrate: bool = True) -> Iterator[str]:
+def database(
+    settings: Settings, *, migrate: bool = True, meanwhile: Callable[[], object] | None = None
+) -> Iterator[str]:
     """Yield the address of the database: the one that the settings name, or a private one, started and migrated.
 
     ADR 5: only `oo-ml db upgrade` migrates a database that the settings name. With `migrate` off the private one is
-    not migrated either.
+    not migrated either. `meanwhile` is called while a private one starts.
 
     Raises:
         ConfigurationError: OO_ML_DATABASE_URL is not the address of a PostgreSQL server.
@@ -25,7 +27,10 @@ def database(settings: Settings, *, migrate: bool = True) -> Iterator[str]:
         yield url
         return
     with embedded_postgres.running(
-        settings.data_dir, bin_dir=settings.postgres_bin_dir, start_timeout=settings.postgres_start_timeout
+        settings.data_dir,
+        bin_dir=settings.postgres_bin_dir,
+        start_timeout=settings.postgres_start_timeout,
+        meanwhile=meanwhile,
     ) as server:
         if migrate:
             _upgrade(server.url, settings)
