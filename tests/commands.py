@@ -53,7 +53,7 @@ def oo_ml(*words: str, stdin: str = "", **variables: object) -> Done:
         return run(main, stdin, **variables)
 
 
-def run(program: Callable[[], object], stdin: str = "", **variables: object) -> Done:
+def run(program: Callable[[], object], stdin: str = "", /, **variables: object) -> Done:
     """Run the main function of a command in this process, with nothing set but `variables`."""
     out, err = _Stream(), _Stream()
     code: object = 0
