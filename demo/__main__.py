@@ -28,7 +28,7 @@ from demo.weeks import live
 from oo_ml.errors import OoMlError
 from oo_ml.services.audit.verify import verify_users
 from oo_ml.services.container import Services, create_services, running
-from oo_ml.services.database import database
+from oo_ml.services.database_address import database
 from oo_ml.services.upkeep.daily_sums import count_days
 from oo_ml.services.upkeep.partitions import keep_months
 from oo_ml.services.users.erase import erase

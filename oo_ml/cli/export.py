@@ -14,7 +14,8 @@ import typer
 from oo_ml.cli.logs import configure_logs
 from oo_ml.cli.options import user_id
 from oo_ml.errors import ExportFileError
-from oo_ml.services.database import database, run_once
+from oo_ml.services.database import run_once
+from oo_ml.services.database_address import database
 from oo_ml.services.users.export import export
 from oo_ml.settings import Settings
 

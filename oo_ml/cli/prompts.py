@@ -10,15 +10,13 @@ from typing import Annotated
 
 import typer
 from pydantic import ValidationError
-from rich.console import Console
-from rich.table import Column, Table
 
-from oo_ml.api.prompts.schemas import PublishRequest
 from oo_ml.cli.logs import configure_logs
 from oo_ml.domain.identifiers import is_identifier
 from oo_ml.errors import InvalidTemplateError
 from oo_ml.execution.outcomes import only
-from oo_ml.services.database import database, run_once
+from oo_ml.services.database import run_once
+from oo_ml.services.database_address import database
 from oo_ml.services.prompts import pick_version, registry
 from oo_ml.settings import Settings
 
@@ -55,6 +53,10 @@ def list_() -> None:
 
     The share is that of a service with the settings of this command.
     """
+    # Only this command prints a table.
+    from rich.console import Console  # noqa: PLC0415
+    from rich.table import Column, Table  # noqa: PLC0415
+
     with _database() as (url, settings):
         [listing] = run_once(settings, url, partial(pick_version.list_traffic, settings=settings), [None])
     table = Table(
@@ -95,6 +97,9 @@ def publish(version: Version, system: Template, user: Template, description: str
 
     It has weight 0 and gets no traffic yet. Exit code 1 if the version exists or a template can't be rendered.
     """
+    # Only this command checks a body, and building the models of all bodies takes 0.1 s.
+    from oo_ml.api.prompts.schemas import PublishRequest  # noqa: PLC0415
+
     try:
         request = PublishRequest(
             version=version, description=description, system_template=_read(system), user_template=_read(user)

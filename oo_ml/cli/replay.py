@@ -6,7 +6,8 @@ import typer
 
 from oo_ml.cli.logs import configure_logs
 from oo_ml.files.export_document import open_export
-from oo_ml.services.database import database, run_once
+from oo_ml.services.database import run_once
+from oo_ml.services.database_address import database
 from oo_ml.services.users.replay import replay
 from oo_ml.settings import Settings
 

@@ -1,21 +1,24 @@
 """`oo-ml serve`: the HTTP service, with a private PostgreSQL if no other is named."""
 
-import gc
 import os
 import signal
 from contextlib import suppress
-from typing import Annotated, NoReturn
+from functools import partial
+from importlib import import_module
+from typing import Annotated, Final, NoReturn
 
 import typer
 import uvicorn
-from starlette.types import ASGIApp
 from uvicorn.supervisors import Multiprocess
 
-from oo_ml.api.app import create_app
 from oo_ml.errors import ConfigurationError
 from oo_ml.logs import configure_logging
-from oo_ml.services.database import database, refuse_encoding
+from oo_ml.services.database import refuse_encoding
+from oo_ml.services.database_address import database
 from oo_ml.settings import Settings
+
+# Imported by each process that serves. FastAPI and the endpoints take a second.
+_APPLICATION: Final = "oo_ml.cli.application"
 
 
 def serve(
@@ -33,12 +36,14 @@ def serve(
     # PostgreSQL is stopped. SIGHUP, which a closed terminal sends, is not handled by uvicorn.
     signal.signal(signal.SIGTERM, _leave)
     signal.signal(signal.SIGHUP, lambda *_: signal.raise_signal(signal.SIGTERM))
-    with database(settings) as url:
+    # The only process that serves imports while PostgreSQL starts; several processes import by themselves.
+    meanwhile = partial(import_module, _APPLICATION) if settings.processes == 1 else None
+    with database(settings, meanwhile=meanwhile) as url:
         refuse_encoding(settings, url)
         # The processes read the address from the environment.
         os.environ[Settings.variable("database_url")] = url
         config = uvicorn.Config(
-            f"{__name__}:{application.__name__}",
+            f"{_APPLICATION}:application",
             factory=True,
             host=host,
             port=port,
@@ -64,32 +69,12 @@ def serve(
             raise ConfigurationError(f"The service can't listen on {host}, port {port}; see the log")
 
 
-def application() -> ASGIApp:
-    """Return the application of a process, on the database that the environment names."""
-    settings = Settings()
-    configure_logging(settings.log_level)
-    assert settings.database_url is not None  # noqa: S101 - `serve` has set it
-    app = create_app(settings, settings.database_url.get_secret_value())
-    _freeze_imports()
-    return app
-
-
 class _Supervisor(Multiprocess):
     """Supervisor of several processes on one socket, which replaces a process that dies."""
 
     def handle_hup(self) -> None:
         """Stop, as for other signals; uvicorn would restart the processes when a terminal is closed."""
         self.handle_term()
-
-
-def _freeze_imports() -> None:
-    """Freeze all imported objects out of garbage collection: a full collection delayed every call by 100 ms (ADR 10).
-
-    Calls leave few reference cycles, so collections are also rarer.
-    """
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(50_000, 20, 50)
 
 
 def _leave(_number: int, _frame: object) -> NoReturn:

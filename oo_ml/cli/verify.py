@@ -11,7 +11,8 @@ from oo_ml.errors import OoMlError
 from oo_ml.progress import progress
 from oo_ml.services.audit import verify as audit
 from oo_ml.services.audit.verify import Report
-from oo_ml.services.database import database, single_connection
+from oo_ml.services.database import single_connection
+from oo_ml.services.database_address import database
 from oo_ml.services.walk_users import Walk, walk_all, walk_sample, walk_users
 from oo_ml.settings import Settings
 

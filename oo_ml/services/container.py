@@ -22,7 +22,7 @@ from oo_ml.services.upkeep import scheduler
 from oo_ml.settings import Settings
 from oo_ml.storage.postgres import engine
 from oo_ml.storage.postgres.sessions import Reading, Writing
-from oo_ml.storage.schema.migrate import readiness
+from oo_ml.storage.schema.revisions import readiness
 
 logger = logging.getLogger(__name__)
 

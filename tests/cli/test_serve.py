@@ -17,8 +17,7 @@ from tests.embedded_postgres.processes import kill_server, pid
 from tests.waiting import PATIENCE, until
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP], ids=lambda number: number.name)
-def test_private_database(home: Path, tmp_path: Path, number: signal.Signals) -> None:
+def test_private_database(home: Path, tmp_path: Path) -> None:
     """Without settings, a private PostgreSQL in the home is started, migrated, and stopped on a signal."""
     data = home / ".local/share/oo-ml"
     with served(tmp_path / "log", HOME=home) as service:
@@ -28,7 +27,7 @@ def test_private_database(home: Path, tmp_path: Path, number: signal.Signals) ->
         lines = service.log.read_text("utf-8").splitlines()
         assert sum(f"PostgreSQL keeps its data in {data}/postgres" in line for line in lines) == 1
         assert processes_in(data) >= {pid(data)}
-        assert service.stop(number) == 0
+        assert service.stop(signal.SIGTERM) == 0
         assert "Application shutdown complete" in service.log.read_text("utf-8")
     assert not (data / "postgres/postmaster.pid").exists()
     assert processes_in(data) == set()
@@ -45,6 +44,9 @@ def test_commands_beside_a_service(home: Path, tmp_path: Path) -> None:
         assert "v2-mentor" in listing.out
         assert pid(home) == server
         assert service.client.post("/score", json=calls.score()).status_code == 200
+        # A closed terminal stops the service too.
+        assert service.stop(signal.SIGHUP) == 0
+    assert processes_in(home) == set()
 
 
 def test_sigkill(home: Path, tmp_path: Path) -> None:

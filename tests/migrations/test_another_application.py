@@ -7,7 +7,7 @@ import pytest
 from psycopg.sql import SQL, Identifier
 
 from oo_ml.services import grants
-from oo_ml.storage.schema import migrate
+from oo_ml.storage.schema import migrate, revisions
 from tests import calls
 from tests.commands import Done, oo_ml
 from tests.conftest import MIGRATOR, SERVICE, allow_migrations, as_role, make_settings
@@ -82,7 +82,7 @@ def test_life_in_a_shared_database(theirs: psycopg.Connection[Any], empty_databa
     before = dump(empty_database_url, *tables)
     owner = as_role(empty_database_url, MIGRATOR)
     variables: dict[str, Any] = {"OO_ML_DATABASE_URL": owner, **VARIABLES}
-    at_head = f"{migrate.head()} (this release: {migrate.head()})\n"
+    at_head = f"{revisions.head()} (this release: {revisions.head()})\n"
     assert oo_ml("db", "upgrade", **variables) == Done(0, at_head, "")
     assert oo_ml("db", "check", **variables).code == 0
     settings = make_settings(**ELSEWHERE, upkeep_interval=0.1, reward_wait=0.01)

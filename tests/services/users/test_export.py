@@ -19,7 +19,7 @@ from oo_ml.services.users.export import export
 from oo_ml.storage import personal_data
 from oo_ml.storage.postgres import json_rows
 from oo_ml.storage.schema import all_tables as declared
-from oo_ml.storage.schema import migrate
+from oo_ml.storage.schema import revisions
 from tests.api.users.test_users import AWKWARD
 from tests.services.decisions.test_batches import score, scores
 from tests.services.sample_users import LEAST, TABLES, detach_the_past, export_user, live, parse_export, write
@@ -55,7 +55,7 @@ def test_rows_and_columns(db: Engine, user_id: str) -> None:
     document = parse_export(export_user(db, user_id))
     assert list(document)[:7] == HEAD
     assert (document["format"], document["format_version"]) == ("oo-ml export", 2)
-    assert (document["release"], document["schema"]) == (version("oo-ml"), migrate.head())
+    assert (document["release"], document["schema"]) == (version("oo-ml"), revisions.head())
     assert (document["exported_at"], document["user_id"]) == ("2026-11-23T12:00:00.000000Z", user_id)
     assert list(document)[7:] == list(ORDER) == list(TABLES)
     for table in ORDER:
