@@ -11,7 +11,7 @@ from oo_ml.api.decisions.schemas import CorrectionRequest, RewardRequest, ScoreR
 from oo_ml.api.prompts.schemas import GenerateRequest, PublishRequest
 from oo_ml.api.schemas import Body
 from tests import calls
-from tests.api.decisions.test_decisions import new_id
+from tests.api.decisions.decisions import new_id
 from tests.serving import Service
 
 Place = tuple[str | int, ...]

@@ -11,7 +11,7 @@ from oo_ml.api.decisions.batch_schemas import Batch
 from oo_ml.api.schemas import Body, ContractBody
 from tests import calls
 from tests import gateway as behave
-from tests.api.decisions.test_decisions import new_id
+from tests.api.decisions.decisions import new_id
 from tests.api.full_bodies import BODIES, CANDIDATE, DECISION, REWARD, Place, changed, places, send
 from tests.api.prompts.test_generate import GOOD
 from tests.conftest import Serve

@@ -9,7 +9,7 @@ from sqlalchemy import Engine
 from oo_ml.api.schemas import Body
 from tests import calls
 from tests import gateway as behave
-from tests.api.decisions.test_decisions import new_id
+from tests.api.decisions.decisions import new_id
 from tests.api.full_bodies import BODIES, REWARD, Place, changed, places
 from tests.api.prompts.test_generate import GOOD
 from tests.conftest import Serve
