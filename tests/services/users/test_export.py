@@ -7,11 +7,10 @@ import tracemalloc
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
-from sqlalchemy import Engine, event, text
+from sqlalchemy import Engine, event
 
 from oo_ml.errors import ExportFileError
 from oo_ml.execution import retry
@@ -24,28 +23,11 @@ from tests.api.users.test_users import AWKWARD
 from tests.services.decisions.test_batches import score, scores
 from tests.services.sample_users import LEAST, TABLES, detach_the_past, export_user, live, parse_export, write
 from tests.services.scenario import NOON, decision, teach
+from tests.services.users.stored_rows import ORDER, read_rows
 from tests.sessions import writing
 from tests.superuser import tamper
 
 HEAD = ["format", "format_version", "release", "schema", "exported_at", "user_id", "history_from"]
-ORDER = {
-    "feature_history": "position",
-    "generations": "generation_id",
-    "policy_state": "policy",
-    "prompt_assignments": "user_id",
-    "reward_ledger": "position",
-    "tips": "tip_id, generation_id",
-}
-
-
-def stored(db: Engine, table: str, user_id: str) -> list[dict[str, Any]]:
-    """Return a user's rows as PostgreSQL writes them, in the order of the export."""
-    with writing(db) as connection:
-        rows = connection.scalars(
-            text(f"SELECT to_jsonb(t)::text FROM oo_ml.{table} AS t WHERE user_id = :user ORDER BY {ORDER[table]}"),  # noqa: S608
-            {"user": user_id},
-        )
-        return [json.loads(row) for row in rows]
 
 
 @pytest.mark.parametrize("user_id", ["ada", "ben", "zoë"])
@@ -59,7 +41,7 @@ def test_rows_and_columns(db: Engine, user_id: str) -> None:
     assert (document["exported_at"], document["user_id"]) == ("2026-11-23T12:00:00.000000Z", user_id)
     assert list(document)[7:] == list(ORDER) == list(TABLES)
     for table in ORDER:
-        expected = stored(db, table, user_id)
+        expected = read_rows(db, table, user_id)
         for row in expected:
             for name, value in row.items():
                 if isinstance(value, str) and name.endswith(("_at", "_updated")):
