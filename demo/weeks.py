@@ -51,7 +51,7 @@ class _Look:
     candidates: Sequence[Candidate]
 
 
-async def live(stage: Stage, written: Written) -> list[Shown]:
+async def simulate(stage: Stage, written: Written) -> list[Shown]:
     """Live the days up to now: at each of HOURS a decision for every user, by the two policies in turn."""
     decisions: list[Shown] = []
     pending = PendingRewards()

@@ -78,7 +78,7 @@ def places(model: type[Body], value: Any, place: Place = ()) -> Iterator[tuple[t
                     yield from places(part, one, (*place, name) if index is None else (*place, name, index))
 
 
-def changed(body: dict[str, Any], place: Place, name: str | None, value: object = ...) -> dict[str, Any]:
+def change_field(body: dict[str, Any], place: Place, name: str | None, value: object = ...) -> dict[str, Any]:
     """Return a body with the field at a place under another name, or with one more field beside it."""
     whole: dict[str, Any] = json.loads(json.dumps(body))
     inner: Any = whole

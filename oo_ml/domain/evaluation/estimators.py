@@ -144,7 +144,7 @@ def snips(summary: Summary) -> Estimate | None:
     if not summary.mean_weight:
         return None
     estimate = float(summary.mean[_WEIGHTED]) / summary.mean_weight
-    return _of_columns(summary, estimate, _linearised(summary, estimate), ddof=0)
+    return _of_columns(summary, estimate, _linearise(summary, estimate), ddof=0)
 
 
 def dr(summary: Summary) -> Estimate | None:
@@ -168,7 +168,7 @@ def gain(summary: Summary) -> Estimate | None:
     target = snips(summary)
     if target is None:
         return None
-    columns = {**_linearised(summary, target.estimate), _REWARD: -1.0}
+    columns = {**_linearise(summary, target.estimate), _REWARD: -1.0}
     return _of_columns(summary, target.estimate - own, columns)
 
 
@@ -185,7 +185,7 @@ def weight_off(summary: Summary) -> float | None:
     return away / math.sqrt(variance) if variance else math.inf
 
 
-def _linearised(summary: Summary, ratio: float) -> dict[int, float]:
+def _linearise(summary: Summary, ratio: float) -> dict[int, float]:
     """Return the columns whose sum varies like `ratio` = sum of w r / sum of w, to first order (the delta method)."""
     share = 1 / summary.mean_weight
     return {_WEIGHT: -ratio * share, _WEIGHTED: share}

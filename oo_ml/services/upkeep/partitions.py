@@ -58,7 +58,7 @@ async def keep_months(
         UnavailableError: the partitions can't be read now.
     """
     [(layout, _)] = await workers.run(_look, [now])
-    missing = partitions.missing(layout.months, now)
+    missing = partitions.find_missing(layout.months, now)
     crowded = await _find_crowded(workers, layout, missing, movable)
     attempt = partial(_attempt, workers, layout)
     made, problems = await attempt(
@@ -72,7 +72,7 @@ async def keep_months(
         _find_due(layout, settings, now),
     )
     [(layout, stray)] = await workers.run(_look, [now])
-    missing = partitions.missing(layout.months, now, ahead=2)
+    missing = partitions.find_missing(layout.months, now, ahead=2)
     return Months(made, detached, problems + others, list(_describe_alarms(missing, stray, crowded)))
 
 
@@ -135,7 +135,7 @@ async def _attempt(
 
 
 def _look(connection: Reading, moments: Sequence[datetime]) -> list[tuple[Layout, datetime | None]]:
-    layout = partitions.layout(connection)
+    layout = partitions.read_layout(connection)
     return [(layout, partitions.find_stray(connection, layout.months, now)) for now in moments]
 
 

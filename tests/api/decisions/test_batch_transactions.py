@@ -22,7 +22,7 @@ from tests.api.decisions.batches import (
     send,
 )
 from tests.conftest import Serve, make_settings
-from tests.faults.proxy import proxied
+from tests.faults.proxy import run_proxy
 from tests.gates import holding_state
 from tests.rows import assert_folded
 from tests.serving import Service, serving
@@ -108,7 +108,7 @@ def test_lost_database(database_url: str, db: Engine, path: str, call: Callable[
         call(decision_id=id_of(0)),
         call(user_id=""),
     ]
-    with proxied(database_url) as (proxy, url), serving(make_settings(), url) as service:
+    with run_proxy(database_url) as (proxy, url), serving(make_settings(), url) as service:
         send(service, SCORE, [calls.score(decision_id=id_of(0))])
         before = read_rows_without_times(db)
         proxy.drop()

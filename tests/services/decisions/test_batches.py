@@ -132,13 +132,13 @@ def test_batch_equals_single_calls(db: Engine) -> None:
         (correct, corrections(8, early, 60)),
     ]
     with writing(db) as connection:
-        batched = [list(map(told, service(connection, commands))) for service, commands in run]
+        batched = [list(map(make_comparable, service(connection, commands))) for service, commands in run]
     in_a_batch = everything(db)
     with writing(db) as connection:
         for table in ("policy_state", "feature_history", "reward_ledger"):
             connection.execute(text(f"DELETE FROM oo_ml.{table}"))  # noqa: S608
         one_by_one = [
-            [told(outcome) for command in commands for outcome in service(connection, [command])]
+            [make_comparable(outcome) for command in commands for outcome in service(connection, [command])]
             for service, commands in run
         ]
     assert batched == one_by_one
@@ -149,14 +149,14 @@ def test_batch_equals_single_calls(db: Engine) -> None:
     assert len({row["kind"] for row in in_a_batch if "kind" in row}) == 3
 
 
-def told(outcome: object) -> object:
+def make_comparable(outcome: object) -> object:
     """Return an outcome in a form that can be compared: of a refusal, its code."""
     return outcome.code if isinstance(outcome, OoMlError) else outcome
 
 
 def test_pull_numbers(db: Engine) -> None:
     """Decisions are numbered 1, 2, 3, ... in the order in which they were made; after an import from its pulls on."""
-    scenario.tell(db)
+    scenario.create_ada_and_ben(db)
     for seed in (1, 2):
         with writing(db) as connection:
             score(connection, scores(seed, 60))
@@ -206,7 +206,7 @@ def test_statement_budget(db: Engine, size: int) -> None:
     """For known users a decision takes two statements and a reward three, whatever the size of the batch."""
     with writing(db) as connection:
         score(connection, scores(1, 100))
-    with writing(db) as connection, counted(db) as statements:
+    with writing(db) as connection, collect_statements(db) as statements:
         score(connection, scores(2, size))
         assert [statement.split()[0] for statement in statements] == ["SELECT", "WITH"]
         statements.clear()
@@ -222,7 +222,7 @@ def test_statement_budget_of_named_decisions(db: Engine, size: int) -> None:
     ]
     with writing(db) as connection:
         score(connection, scores(1, 100))
-    with writing(db) as connection, counted(db) as statements:
+    with writing(db) as connection, collect_statements(db) as statements:
         score(connection, commands)
         assert [statement.split()[0] for statement in statements] == ["SELECT", "SELECT", "WITH"]
         statements.clear()
@@ -270,7 +270,7 @@ def test_propensity_is_frequency(db: Engine, policy: str) -> None:
 
 
 @contextmanager
-def counted(db: Engine) -> Iterator[list[str]]:
+def collect_statements(db: Engine) -> Iterator[list[str]]:
     """Collect the statements that the engine sends."""
     statements: list[str] = []
 

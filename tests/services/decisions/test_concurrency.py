@@ -18,7 +18,7 @@ from oo_ml.services.decisions.reset import reset
 from oo_ml.storage import policy_state
 from oo_ml.storage.policy_state import StateKey
 from tests import calls
-from tests.commands import served
+from tests.commands import run_serve
 from tests.conftest import Serve
 from tests.gates import holding_state, scalar, wait_until_blocked
 from tests.serving import Service
@@ -117,7 +117,7 @@ def test_concurrent_first_calls(database_url: str, db: Engine, tmp_path: Path, p
     with ExitStack() as running, ThreadPoolExecutor(50) as clients:
         services = [
             running.enter_context(
-                served(tmp_path / str(i), OO_ML_DATABASE_URL=database_url, OO_ML_DATABASE_WORKERS=25)
+                run_serve(tmp_path / str(i), OO_ML_DATABASE_URL=database_url, OO_ML_DATABASE_WORKERS=25)
             ).client
             for i in range(2)
         ]
@@ -137,7 +137,8 @@ def test_rewards_from_several_processes(database_url: str, db: Engine, tmp_path:
     """With three processes and one user the sum is exact and the ledger has no gap."""
     with ExitStack() as running, ThreadPoolExecutor(12) as clients:
         services = [
-            running.enter_context(served(tmp_path / str(i), OO_ML_DATABASE_URL=database_url)).client for i in range(3)
+            running.enter_context(run_serve(tmp_path / str(i), OO_ML_DATABASE_URL=database_url)).client
+            for i in range(3)
         ]
         body = calls.reward(value=0.25)
         answers = [clients.submit(services[i % 3].post, "/reward/egreedy", json=body) for i in range(60)]

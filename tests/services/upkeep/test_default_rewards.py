@@ -112,7 +112,7 @@ def test_change_of_the_wait(database_url: str, db: Engine, decider: Decider) -> 
 def test_no_decisions(database_url: str, db: Engine) -> None:
     """Without decisions, and without partitions, a run does nothing and is recorded."""
     with writing(db) as connection:
-        months = partitions.layout(connection).months
+        months = partitions.read_layout(connection).months
     for month in months:
         tamper(db, f"DROP TABLE oo_ml.feature_history_{month:%Y_%m}")
     assert give(database_url) == Defaults(0)

@@ -4,8 +4,8 @@ import pytest
 from sqlalchemy import Engine
 
 from tests.services.sample_users import (
+    create_users,
     export_user,
-    live,
 )
 
 
@@ -20,6 +20,6 @@ def life(lives: dict[str, bytes], request: pytest.FixtureRequest) -> bytes:
     """The export of ada."""
     if "ada" not in lives:
         db: Engine = request.getfixturevalue("db")
-        live(db)
+        create_users(db)
         lives["ada"] = export_user(db, "ada")
     return lives["ada"]

@@ -21,7 +21,15 @@ from oo_ml.storage.schema import all_tables as declared
 from oo_ml.storage.schema import migrate
 from tests.api.users.test_users import AWKWARD
 from tests.services.decisions.test_batches import score, scores
-from tests.services.sample_users import LEAST, TABLES, detach_the_past, export_user, live, parse_export, write
+from tests.services.sample_users import (
+    LEAST,
+    TABLES,
+    create_users,
+    detach_the_past,
+    export_user,
+    insert_generations,
+    parse_export,
+)
 from tests.services.scenario import NOON, decision, teach
 from tests.services.users.stored_rows import ORDER, read_rows
 from tests.sessions import writing
@@ -33,7 +41,7 @@ HEAD = ["format", "format_version", "release", "schema", "exported_at", "user_id
 @pytest.mark.parametrize("user_id", ["ada", "ben", "zoë"])
 def test_rows_and_columns(db: Engine, user_id: str) -> None:
     """Every row has every column, as PostgreSQL itself writes JSON, except for the notation of times and bytes."""
-    live(db)
+    create_users(db)
     document = parse_export(export_user(db, user_id))
     assert list(document)[:7] == HEAD
     assert (document["format"], document["format_version"]) == ("oo-ml export", 2)
@@ -63,7 +71,7 @@ def test_types_of_columns(db: Engine) -> None:
 
 def test_exactness(db: Engine) -> None:
     """Numbers keep every bit, the sign of a zero too, and text keeps every character."""
-    live(db)
+    create_users(db)
     content = export_user(db, "zoë")
     document = parse_export(content)
     [state] = document["policy_state"]
@@ -80,7 +88,7 @@ def test_exactness(db: Engine) -> None:
 
 def test_detached_months(db: Engine) -> None:
     """Decisions of detached months are exported with the others, in the order in which they were made."""
-    live(db)
+    create_users(db)
     before = parse_export(export_user(db, "ada"))
     detach_the_past(db)
     # Detached before the release that brought this column.
@@ -97,7 +105,7 @@ def test_detached_months(db: Engine) -> None:
 
 def test_snapshot(db: Engine) -> None:
     """A reward and tips that are committed during the export are in none of its tables."""
-    live(db)
+    create_users(db)
     before = export_user(db, "ada")
 
     interfered = False
@@ -107,7 +115,7 @@ def test_snapshot(db: Engine) -> None:
         if "feature_history" in statement and "SELECT" in statement and not interfered:
             interfered = True
             teach(db, "ada")
-            write(db, "ada", 5)
+            insert_generations(db, "ada", 5)
 
     event.listen(db, "after_cursor_execute", interfere)
     assert export_user(db, "ada") == before
@@ -124,7 +132,7 @@ def test_unknown_users(db: Engine) -> None:
 
 def test_several_users(db: Engine) -> None:
     """Each user has an export of their own, in the order asked for."""
-    live(db)
+    create_users(db)
     files = retry.run(db, partial(export, exported_at=NOON), ["ada", "ben"], time.monotonic() + 20)
     for file, user_id in zip(files, ("ada", "ben"), strict=True):
         with file:

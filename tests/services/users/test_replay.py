@@ -21,16 +21,16 @@ from tests.gates import scalar
 from tests.services.decisions.test_batches import rewards, score, scores
 from tests.services.sample_users import (
     ADA,
+    create_users,
     detach_the_past,
     dump_export,
     export_user,
-    live,
+    insert_generations,
     parse_export,
     parse_without_positions,
     replay_bytes,
     replay_export,
     rows_of,
-    write,
 )
 from tests.services.scenario import teach
 from tests.services.users.exports import find_row
@@ -42,7 +42,7 @@ from tests.superuser import tamper
 @pytest.mark.parametrize("user_id", ["ada", "ben", "zoë"])
 def test_replay_on_another_database(db: Engine, other_db: Engine, user_id: str) -> None:
     """Every row is the same in the same order, bit for bit, and so is an export of the other database."""
-    live(db)
+    create_users(db)
     teach(other_db, "other")
     with writing(other_db) as connection:
         score(connection, scores(1, 10, ["other"]))
@@ -76,7 +76,7 @@ def _bits(db: Engine, user_id: str) -> list[Any]:
 
 def test_decisions_and_rewards_after_a_replay(db: Engine, other_db: Engine) -> None:
     """The next decisions and rewards change the state on both databases in the same way."""
-    live(db)
+    create_users(db)
     replay_bytes(other_db, export_user(db, "ada"))
     for one in (db, other_db):
         with writing(one) as connection:
@@ -88,7 +88,7 @@ def test_decisions_and_rewards_after_a_replay(db: Engine, other_db: Engine) -> N
 
 def test_second_replay(db: Engine, other_db: Engine) -> None:
     """A second replay writes no row, nor does a replay on the database of the export."""
-    live(db)
+    create_users(db)
     content = export_user(db, "ada")
     replay_bytes(other_db, content)
     before = _places(other_db)
@@ -108,7 +108,7 @@ def _places(db: Engine) -> list[Any]:
 
 def test_detached_months(db: Engine, other_db: Engine) -> None:
     """Decisions of detached months go into the history, and a user with detached months is known as unchanged."""
-    live(db)
+    create_users(db)
     detach_the_past(db)
     content = export_user(db, "ada")
     assert replay_bytes(other_db, content) == Replayed(ADA, unchanged=False)
@@ -118,7 +118,7 @@ def test_detached_months(db: Engine, other_db: Engine) -> None:
 
 def test_transaction_per_user(db: Engine, other_db: Engine) -> None:
     """One document is one transaction: all of its rows, in every table, were written by the same one."""
-    live(db)
+    create_users(db)
     for user_id in ("ada", "ben"):
         replay_bytes(other_db, export_user(db, user_id))
     rows = " UNION ALL ".join(f"SELECT xmin::text AS writer, user_id FROM oo_ml.{table}" for table in ORDER)  # noqa: S608
@@ -137,12 +137,12 @@ def test_unknown_user(db: Engine, other_db: Engine) -> None:
 @pytest.mark.parametrize("known", ["state", "tips", "other reward", "less", "detached"])
 def test_known_users(db: Engine, other_db: Engine, known: str) -> None:
     """A user with any other row in any table is not changed; after an erasure, the replay works."""
-    live(db)
+    create_users(db)
     content = export_user(db, "ada")
     if known == "state":
         teach(other_db, "ada")
     elif known == "tips":
-        write(other_db, "ada", 4)
+        insert_generations(other_db, "ada", 4)
     else:
         replay_bytes(other_db, content)
         with writing(other_db) as connection:
@@ -163,7 +163,7 @@ def test_known_users(db: Engine, other_db: Engine, known: str) -> None:
 
 def test_columns_that_are_newer_than_the_export(db: Engine, other_db: Engine) -> None:
     """A column that an older release has not exported gets its default; a second replay changes nothing."""
-    live(db)
+    create_users(db)
     document = parse_export(export_user(db, "ada"))
     del document["prompt_assignments"]
     for row in document["feature_history"]:
@@ -179,7 +179,7 @@ def test_columns_that_are_newer_than_the_export(db: Engine, other_db: Engine) ->
 
 def test_notation(db: Engine, other_db: Engine) -> None:
     """The order of names and the notation of numbers do not matter."""
-    live(db)
+    create_users(db)
     content = export_user(db, "ada")
     document = parse_export(content)
     find_row(document, "reward_ledger", policy="linucb-v1", epoch=1, version=1)["reward"] = 1
@@ -207,7 +207,7 @@ def test_columns_of_a_later_release(db: Engine, other_db: Engine) -> None:
     """Columns that a later release has added to a table are exported and replayed."""
     for one in (db, other_db):
         tamper(one, "ALTER TABLE oo_ml.generations ADD COLUMN later text")
-    write(db, "ada", 0)
+    insert_generations(db, "ada", 0)
     tamper(db, "UPDATE oo_ml.generations SET later = 'x: y'")
     content = export_user(db, "ada")
     done = replay_bytes(other_db, content)

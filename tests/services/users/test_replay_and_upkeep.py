@@ -18,10 +18,10 @@ from tests.conftest import make_settings
 from tests.gates import scalar
 from tests.services.sample_users import (
     ADA,
+    create_users,
     detach_the_past,
     dump_export,
     export_user,
-    live,
     parse_export,
     replay_bytes,
     rows_of,
@@ -52,7 +52,7 @@ def set_upkeep(db: Engine, task: str, done_until: datetime | None) -> None:
 @pytest.mark.parametrize("here", [None, datetime(1970, 1, 1, tzinfo=UTC), datetime(1970, 1, 20, tzinfo=UTC), NOON])
 def test_decisions_that_retention_removed(db: Engine, other_db: Engine, here: datetime | None) -> None:
     """Verification learns that decisions may be missing, unless it knows already; a second replay changes nothing."""
-    live(db)
+    create_users(db)
     detach_the_past(db)
     tamper(db, "DROP TABLE oo_ml.feature_history_1970_01")
     set_upkeep(other_db, "retention", here)
@@ -67,7 +67,7 @@ def test_decisions_that_retention_removed(db: Engine, other_db: Engine, here: da
 
 def test_upkeep_that_was_not_restored(db: Engine, other_db: Engine) -> None:
     """A replay works on a database whose upkeep table is empty."""
-    live(db)
+    create_users(db)
     detach_the_past(db)
     tamper(db, "DROP TABLE oo_ml.feature_history_1970_01")
     with writing(other_db) as connection:
@@ -78,7 +78,7 @@ def test_upkeep_that_was_not_restored(db: Engine, other_db: Engine) -> None:
 
 def test_complete_history_after_retention(db: Engine, other_db: Engine) -> None:
     """If no decision of the user is missing, verification on the other database still requires all of them."""
-    live(db)
+    create_users(db)
     detach_the_past(db)
     replay_bytes(other_db, export_user(db, "ada"))
     assert scalar(other_db, RETENTION) is None
@@ -115,7 +115,7 @@ def test_default_rewards_after_a_replay(
     db: Engine, other_db: Engine, other_database_url: str, hours: int | None
 ) -> None:
     """Decisions that wait get their default reward, however far default rewards had come before the replay."""
-    live(db)
+    create_users(db)
     done_until = None if hours is None else NOON + timedelta(hours=hours)
     set_upkeep(other_db, "default-rewards", done_until)
     replay_bytes(other_db, export_user(db, "zoë"))
@@ -129,7 +129,7 @@ def test_default_rewards_after_a_replay(
 
 def test_default_rewards_during_a_replay(db: Engine, other_db: Engine, other_database_url: str) -> None:
     """A run of default rewards stops while a replay is under way; the run after COMMIT gives the rewards."""
-    live(db)
+    create_users(db)
     set_upkeep(other_db, "default-rewards", NOON - timedelta(hours=1))
     later = NOON + timedelta(hours=3)
     with open_export(BytesIO(export_user(db, "ada"))) as export, open_session(other_db) as connection:

@@ -9,9 +9,9 @@ from sqlalchemy import Engine
 
 from oo_ml.errors import ExportFileError, OoMlError, ReplayRefusedError
 from tests.services.sample_users import (
+    create_users,
     dump_export,
     export_user,
-    live,
     parse_export,
     replay_bytes,
     rows_of,
@@ -222,7 +222,7 @@ def test_tampering(life: bytes, other_db: Engine, tamper_with: Tampering, messag
 
 def test_sign_of_zero(db: Engine, other_db: Engine) -> None:
     """States are compared as bits: 0.0 is not -0.0."""
-    live(db)
+    create_users(db)
     document = parse_export(export_user(db, "zoë"))
     [state] = document["policy_state"]
     state["a"][2][3] = 0.0
