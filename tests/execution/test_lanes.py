@@ -34,7 +34,7 @@ from tests.execution.notes import (
 )
 from tests.gates import holding_state, scalar, wait_until_blocked
 from tests.rows import assert_folded, everything
-from tests.services.decisions.test_batches import corrections, make_comparable, reactions_by_id, rewards, score, scores
+from tests.services.decisions.batches import corrections, make_comparable, reactions_by_id, rewards, score, scores
 from tests.sessions import writing
 
 pytestmark = pytest.mark.usefixtures("paper")

@@ -28,7 +28,7 @@ from oo_ml.storage.reward_ledger import IdempotencyKey
 from oo_ml.storage.upkeep import Position
 from tests.faults.aborts import Step, abort_steps, lose_commits, prepare
 from tests.rows import assert_folded, everything
-from tests.services.decisions.test_batches import (
+from tests.services.decisions.batches import (
     NOON,
     corrections,
     make_comparable,

@@ -16,7 +16,7 @@ from oo_ml.services.decisions.reset import reset
 from oo_ml.services.walk_users import Walk, walk_all, walk_sample, walk_users
 from oo_ml.storage.user_ranges import ALL_USERS, UserRange
 from tests.conftest import make_settings
-from tests.services.decisions.test_batches import collect_statements, rewards, score, scores
+from tests.services.decisions.batches import collect_statements, rewards, score, scores
 from tests.services.scenario import create_ada_and_ben, decision, teach
 from tests.sessions import open_session, writing
 from tests.superuser import superuser

@@ -21,7 +21,7 @@ from oo_ml.storage.user_ranges import ALL_USERS
 from tests import calls
 from tests.conftest import Serve
 from tests.gates import has_blocked, holding_state, scalar, wait_until_blocked
-from tests.services.decisions.test_batches import score, scores
+from tests.services.decisions.batches import score, scores
 from tests.services.sample_users import ADA, create_users, detach_the_past, insert_generations, rows_of, rows_of_others
 from tests.services.scenario import teach
 from tests.services.upkeep.daily_sums.counting import count

@@ -20,7 +20,7 @@ from oo_ml.storage.postgres import json_rows
 from oo_ml.storage.schema import all_tables as declared
 from oo_ml.storage.schema import migrate
 from tests.api.users.test_users import AWKWARD
-from tests.services.decisions.test_batches import score, scores
+from tests.services.decisions.batches import score, scores
 from tests.services.sample_users import (
     LEAST,
     TABLES,

@@ -18,7 +18,7 @@ from oo_ml.services.users.replay import Replayed
 from oo_ml.services.users.stats import read_features
 from oo_ml.storage.user_ranges import UserRange
 from tests.gates import scalar
-from tests.services.decisions.test_batches import rewards, score, scores
+from tests.services.decisions.batches import rewards, score, scores
 from tests.services.sample_users import (
     ADA,
     create_users,
