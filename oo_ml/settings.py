@@ -85,7 +85,7 @@ class Settings(BaseSettings):
         str,
         Field(
             validation_alias="TIP_PROMPT_VERSION",
-            description="Version for requests that name none; of a comma list, one at random; auto: drawn by rewards",
+            description="Version for requests that name none; comma list: one at random; auto: drawn by rewards",
         ),
     ] = ""
     default_prompt_version: Annotated[
@@ -150,7 +150,7 @@ class Settings(BaseSettings):
     lane_lock_timeout: Annotated[
         PositiveFloat,
         Field(
-            description="Longest wait of a lane for a row lock; then its user's calls wait, up to OO_ML_LOCK_TIMEOUT"
+            description="Longest wait of a lane for a row lock; then the user's calls wait, up to OO_ML_LOCK_TIMEOUT"
         ),
     ] = 0.1
     lane_one_user: Annotated[

@@ -25,5 +25,5 @@ class Found(Generic[Row, Cursor]):
 
 
 def by_offset(rows: Sequence[Row], limit: int, offset: int) -> Found[Row, int]:
-    """Return a page from the rows after `offset`, of which the caller read up to `limit` + 1."""
+    """Return a page from the rows after `offset`; the caller has read up to `limit` + 1 rows."""
     return Found(rows[:limit], offset + limit if len(rows) > limit else None)

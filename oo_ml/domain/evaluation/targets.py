@@ -41,7 +41,7 @@ class OwnPolicy:
 class Prompt:
     """The log's own policy, if `version` had written every tip.
 
-    If the version of the chosen tip was drawn with a known probability q, this is exact: the policy depends on the task
+    This is exact if the version of the chosen tip was drawn with a known probability q. The policy depends on the task
     and not on the words, so w is 1/q if `version` wrote the tip, else 0. Otherwise the policy is restricted to the
     candidates that `version` wrote, and a decision without such a candidate is left out.
     """

@@ -111,7 +111,7 @@ class Parameters:
 def decide(
     connection: Writing, commands: Sequence[DecideCommand], *, parameters: Parameters
 ) -> list[Answer | OoMlError]:
-    """Make one decision a command, in the order given, and store them; a decision that was made before stays as it is.
+    """Make and store one decision a command, in the order given; a decision that was made before stays unchanged.
 
     If several commands name the same decision, the first one makes it, and the others get its answer too.
     """

@@ -69,7 +69,7 @@ class DecisionRewardCommand:
 
 @dataclass(frozen=True, slots=True)
 class CorrectCommand:
-    """Make `reward` the one that counts for a decision; None retracts the reward."""
+    """Set the reward that counts for a decision; None retracts it."""
 
     user_id: str
     decision_id: UUID
@@ -132,7 +132,7 @@ def learn(connection: Writing, commands: Sequence[RewardCommand | DecisionReward
 
 
 def correct(connection: Writing, commands: Sequence[CorrectCommand]) -> list[Rewarded | OoMlError]:
-    """Make the reward of each decision the one of its command. If it is that already, nothing changes."""
+    """Set the reward of each decision to that of its command. An equal reward changes nothing."""
     unit = UnitOfWork.lock(connection, decisions=[command.key for command in commands])
     outcomes = [_correct(unit, command) for command in commands]
     unit.write(connection)

@@ -77,7 +77,7 @@ async def keep_months(
 
 
 def _find_due(layout: Layout, settings: Settings, now: datetime) -> list[datetime]:
-    """Return the time before which months are to be detached, if there are such months."""
+    """Return [the time before which retention detaches months], or [] if no month is that old."""
     if settings.history_retention is None:
         return []
     before = month_of(now, -settings.history_retention)
