@@ -52,7 +52,7 @@ class _Look:
 
 
 async def simulate(stage: Stage, written: Written) -> list[Shown]:
-    """Live the days up to now: at each of HOURS a decision for every user, by the two policies in turn."""
+    """Simulate the days up to now: at each of HOURS a decision for every user, by the two policies in turn."""
     decisions: list[Shown] = []
     pending = PendingRewards()
     last_done: dict[str, int] = {}

@@ -34,12 +34,12 @@ def service(serve: Serve, gateway: Gateway) -> Service:
 
 
 def write_number(body: dict[str, Any], place: Place, number: str) -> str:
-    """Return a body as JSON with a number written just so."""
+    """Return a body as JSON with a number in exactly this notation."""
     return json.dumps(change_field(body, place, str(place[-1]), "the number")).replace('"the number"', number)
 
 
 def problem_of(service: Service, path: str, place: Place, content: str) -> dict[str, Any] | None:
-    """Send a body; return what is wrong with the one field, None if nothing is."""
+    """Send a body; return the problem of the field, None if there is no problem."""
     answer = service.client.post(path, content=content)
     told, location = answer.json(), list(place)
     if "batch" in path and "outcomes" in told:

@@ -180,7 +180,7 @@ def test_silent_server(database_url: str, db: Engine) -> None:
 
 @pytest.mark.usefixtures("db")
 def test_timeout_is_not_early(database_url: str) -> None:
-    """No caller is told before its deadline, whichever event loop counts the time: until then its command may begin."""
+    """No caller gets a timeout before its deadline, in any event loop, because its command may begin until then."""
 
     async def hurry(lanes: Lanes) -> list[float]:
         async def turn() -> None:
@@ -230,7 +230,7 @@ def test_deadline_between_commit_and_answer(database_url: str, db: Engine, monke
 
 
 def test_answered_commands_are_freed(database_url: str) -> None:
-    """A lane keeps no reference to the commands it has answered, however far away their deadlines are."""
+    """A lane keeps no reference to commands that it has answered, even if their deadlines are far away."""
 
     class Command:
         pass

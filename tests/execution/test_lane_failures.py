@@ -1,4 +1,4 @@
-"""Failures in a lane, each of which affects its own command only: exceptions, locked rows, lost connections, aborts."""
+"""Failures in a lane: an exception, a locked row, a lost connection or an abort affects its own command only."""
 
 import asyncio
 import threading

@@ -70,7 +70,7 @@ def test_unreachable_database() -> None:
 
 @pytest.mark.parametrize("lane_lock_timeout", [HURRIED["lock_timeout"], 0.05])
 def test_lock_timeout(serve: Serve, db: Engine, lane_lock_timeout: float) -> None:
-    """OO_ML_LOCK_TIMEOUT ends the wait for a lock, however often the lane tries meanwhile; no reward is stored."""
+    """OO_ML_LOCK_TIMEOUT ends the wait for a lock, although the lane tries several times; no reward is stored."""
     service = serve(**HURRIED, lane_lock_timeout=lane_lock_timeout)
     service.client.post("/score", json=calls.score())
     with holding_state(db, "ada", LINUCB):

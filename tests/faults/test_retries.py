@@ -1,7 +1,7 @@
 """Transactions that PostgreSQL aborts: a retry leaves what an undisturbed transaction would have left.
 
-A scenario with every kind of call, aborted at every step, is compared with the same scenario undisturbed: every row of
-every table, and every outcome.
+A scenario with every kind of call is aborted at every step. Every row of every table and every outcome must equal
+those of the same scenario without aborts.
 """
 
 import random
@@ -148,7 +148,7 @@ def test_abort_at_every_step(db: Engine, undisturbed_result: Left, sqlstate: str
 @pytest.mark.slow
 @CODES
 def test_four_tries_are_the_limit(db: Engine, undisturbed_result: Left, sqlstate: str) -> None:
-    """A call that is aborted at the same step of all four tries is refused and leaves nothing, whichever step it is."""
+    """A call that is aborted at the same step in all four tries is refused and leaves nothing, for each step."""
     outcomes = []
     for call in SCENARIO:
         before = everything(db)

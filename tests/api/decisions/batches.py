@@ -22,7 +22,7 @@ Item = dict[str, Any]
 
 
 def id_of(number: int) -> str:
-    """A decision_id of about now."""
+    """Return the decision_id of a number, with the time of the tests' start."""
     return str(uuid7(NOW, number))
 
 
@@ -52,7 +52,7 @@ def send_in_a_batch(service: Service, path: str, item: Item) -> dict[str, Any]:
 
 
 def send_beside_a_bad_one(service: Service, path: str, item: Item) -> dict[str, Any]:
-    """Send it with a neighbour over which the batch can't be read in one go; return its outcome."""
+    """Send an item beside one that pydantic's parser refuses with the whole body; return the item's outcome."""
     outcome, bad = send(service, path, [item, {"user_id": "\ud800"}])
     assert bad["status"] == 422
     return outcome
@@ -62,7 +62,7 @@ CALLS = {"alone": send_alone, "in a batch": send_in_a_batch, "beside a bad one":
 
 
 def read_codes(outcomes: Sequence[dict[str, Any]]) -> list[tuple[int, str]]:
-    """The statuses, and the codes of what was refused."""
+    """Return the status of each outcome, with the error code of a refusal."""
     return [(outcome["status"], outcome.get("error", {}).get("code", "")) for outcome in outcomes]
 
 

@@ -9,7 +9,7 @@ from tests.serving import Service
 
 
 def new_id(milliseconds_ahead: float = 0) -> str:
-    """A UUIDv7 of about now."""
+    """Return a UUIDv7 of about now."""
     moment = int(time.time() * 1000 + milliseconds_ahead)
     return str(uuid.UUID(int=moment << 80 | 7 << 76 | 2 << 62 | uuid.uuid4().int & (1 << 62) - 1))
 
@@ -23,7 +23,7 @@ def make_decision(service: Service, user_id: str = "ada", path: str = "/score", 
 
 
 def reward_of(decision: dict[str, Any], value: float, user_id: str = "ada") -> dict[str, Any]:
-    """The reaction to a decision, by its id alone."""
+    """Return the reward for a decision, without features."""
     return {
         "user_id": user_id,
         "tip_id": decision["tip_id"],

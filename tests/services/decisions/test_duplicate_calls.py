@@ -1,7 +1,7 @@
 """Many equal calls at once: they count once, and every caller gets that answer; different calls all count.
 
-They go to several services, whose lanes meet in the database, and to two endpoints of each: a call for a batch of one
-has a transaction and a thread of its own.
+The calls go to several services, so their lanes meet in the database. They go to two endpoints of each service: a batch
+of one has a transaction and a thread of its own.
 """
 
 from collections.abc import Iterator

@@ -207,7 +207,7 @@ def test_idempotency_key_at_two_endpoints(service: Service, second_service: Serv
 def test_first_calls_of_two_kinds(
     service: Service, second_service: Service, db: Engine, second: str, *, goes_through: bool
 ) -> None:
-    """Both calls find the same row, whichever created it: a decision is made once, and a reward counts."""
+    """Both calls find the row that one of them created: a decision is made once, and a reward counts."""
     post = second_service.client.post
     started = {
         "score": partial(post, "/score", json=calls.score()),

@@ -19,7 +19,7 @@ def look(db: Engine, target: Target, **options: Any) -> Evaluation:  # noqa: ANN
 
 
 def evaluate_log(db: Engine, target: Target, **options: Any) -> Part:  # noqa: ANN401 - as Question has them
-    """Return the sum of all parts of the log."""
+    """Return the sum of the parts of the whole log."""
     return sum(walk_log(db, make_settings(), Question(target, **options)).parts, Part())
 
 

@@ -40,7 +40,7 @@ def read_assignments(db: Engine) -> list[Any]:
 
 
 def test_kept_version(db: Engine) -> None:
-    """A user keeps a version and its probability while it has a weight, however the weights change."""
+    """A user keeps a version and its probability while the version has a weight, even if weights change."""
     sticky = partial(pick_versions, db, prompt_sticky=True)
     set_weights(db, v2=1, v3=3)
     [first, *later] = sticky(range(1, 30))
@@ -97,7 +97,7 @@ CROWD = 50
 
 
 def test_concurrent_first_generations(database_url: str, db: Engine) -> None:
-    """Fifty first generations of a user draw different versions at the same time, and all get the one that is kept."""
+    """Fifty concurrent first generations of a user draw different versions, and all get the version that is kept."""
     set_weights(db, v1=1, v2=1, v3=1)
     assert len(set(pick_versions(db, range(CROWD)))) == 3
     settings = make_settings(prompt_sticky=True)
@@ -125,7 +125,7 @@ def test_concurrent_first_generations(database_url: str, db: Engine) -> None:
 
 
 def test_concurrent_generations_after_a_retirement(database_url: str, db: Engine) -> None:
-    """Fifty generations that replace a retired version at the same time all get the one that is kept."""
+    """Fifty concurrent generations replace a retired version, and all get the version that is kept."""
     set_weights(db, v1=1, v2=1, v3=1)
     [(before, _)] = pick_versions(db, [0], prompt_sticky=True)
     retire_version(db, before)
@@ -194,6 +194,6 @@ def test_second_session_waits_for_the_first(db: Engine) -> None:
 
 
 def assign(db: Engine, version: str) -> tuple[str, float]:
-    """Keep a version for ada, and return the one that is kept."""
+    """Assign a version to ada; return the version that is kept."""
     with writing(db) as connection:
         return prompt_versions.assign(connection, "ada", version, 0.75, NOON)

@@ -1,4 +1,4 @@
-"""Parts of an export, and the start of the message that refuses one."""
+"""Rows of an export, and the start of the message that refuses an export."""
 
 from typing import Any
 

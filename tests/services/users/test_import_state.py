@@ -269,7 +269,7 @@ def writers(connection: psycopg.Connection[Any]) -> list[Any]:
 
 
 def test_transaction_per_user(db: Engine, postgresql: psycopg.Connection[Any], tmp_path: Path) -> None:
-    """A user's two files go in together, whatever files lie between them; no two users share a transaction."""
+    """A user's two files share one transaction, even with files between them; no two users share a transaction."""
     names = ["ada", "ada1", "x", "x_egreedy"]
     for name in names:
         write_state_file(tmp_path, name, LINUCB)

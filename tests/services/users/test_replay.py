@@ -1,4 +1,4 @@
-"""Replay: the same user on another database, to the last bit, or no row at all."""
+"""Replay: an exported user is written to another database bit for bit, or nothing is written."""
 
 import json
 import tracemalloc

@@ -114,7 +114,7 @@ def test_decisions_that_are_missing(life: bytes, other_db: Engine, history_from:
 def test_default_rewards_after_a_replay(
     db: Engine, other_db: Engine, other_database_url: str, hours: int | None
 ) -> None:
-    """Decisions that wait get their default reward, however far default rewards had come before the replay."""
+    """Open decisions get their default reward, even if default rewards had passed their time before the replay."""
     create_users(db)
     done_until = None if hours is None else NOON + timedelta(hours=hours)
     set_upkeep(other_db, "default-rewards", done_until)

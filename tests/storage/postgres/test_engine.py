@@ -1,4 +1,4 @@
-"""Connections: whatever the address is called, with a limit on every wait, and nothing secret in an error."""
+"""Connections: every spelling of an address works, every wait has a limit, and errors hide secrets."""
 
 import pytest
 from sqlalchemy import Engine, text
