@@ -56,7 +56,7 @@ def run(db: Engine, statements: str) -> None:
             assert connection.execute(text(statement)).rowcount, statement
 
 
-def sentences(walk: Walk[Report]) -> list[str]:
+def read_sentences(walk: Walk[Report]) -> list[str]:
     """Return the differences that a walk finds."""
     return [f"{one.difference.user_id}: {one.difference.sentence}" for one in walk.parts if one.difference]
 
@@ -139,7 +139,7 @@ def test_rows_of_users_without_a_state(scenario_db: Engine, user_id: str, kept: 
         rename = f"UPDATE oo_ml.{kept} SET user_id = :user_id WHERE user_id = 'ben'"  # noqa: S608
         connection.execute(text(rename), {"user_id": user_id})
     sentence = f"{user_id}: linucb-v1: expected a row in policy_state, because {kept} has rows, found none"
-    assert sentences(walk_all(scenario_db, make_settings(), verify, part_size=1)) == [sentence]
+    assert read_sentences(walk_all(scenario_db, make_settings(), verify, part_size=1)) == [sentence]
 
 
 @pytest.mark.parametrize("part_size", [1, 2, 3, 100])
@@ -162,7 +162,7 @@ def test_walk_over_a_sample(scenario_db: Engine) -> None:
     assert (report.users, report.states) == (1, walk.states)
     assert [report.users for report in walk_sample(scenario_db, make_settings(), verify, 9).parts] == [1, 1]
     run(scenario_db, "UPDATE oo_ml.policy_state SET pulls = 99")
-    assert len(sentences(walk_sample(scenario_db, make_settings(), verify, 9))) == 2
+    assert len(read_sentences(walk_sample(scenario_db, make_settings(), verify, 9))) == 2
 
 
 def test_walk_over_one_user(scenario_db: Engine) -> None:

@@ -77,7 +77,7 @@ def test_reaction_while_its_decision_is_committed(db: Engine, command: str, stat
         "amend": partial(correct, commands=[CorrectCommand("ada", UUID(D), 1.0, NOW)]),
     }
     with open_session(db) as reacting, reacting.begin():
-        after(reacting, statement, lambda: decide_and_commit(db))
+        call_after(reacting, statement, lambda: decide_and_commit(db))
         [outcome] = command_of[command](reacting)
     with writing(db) as connection:
         [again] = command_of[command](connection)
@@ -97,7 +97,7 @@ def test_batch_while_a_named_decision_is_committed(db: Engine) -> None:
     with writing(db) as connection:
         policy_state.lock_or_create_states(connection, [StateKey("ada", EPSILON_GREEDY)])
     with open_session(db) as reacting, reacting.begin():
-        after(reacting, 1, lambda: decide_and_commit(db))
+        call_after(reacting, 1, lambda: decide_and_commit(db))
         tied, named = learn(reacting, commands)
     assert not isinstance(tied, Exception)
     assert (tied.applied, tied.decision_id) == (True, None)
@@ -310,7 +310,7 @@ def differences(db: Engine) -> list[str]:
     return [report.difference.sentence for report in reports if report.difference is not None]
 
 
-def after(connection: Connection, place: int, disturb: Callable[[], None]) -> None:
+def call_after(connection: Connection, place: int, disturb: Callable[[], None]) -> None:
     """Call `disturb` right after the statement of that number in a transaction."""
     count = 0
 

@@ -53,7 +53,7 @@ def run(
     return outcomes
 
 
-def verdicts(outcomes: dict[str, Outcome]) -> dict[str, str]:
+def drop_reasons(outcomes: dict[str, Outcome]) -> dict[str, str]:
     """Leave the reasons out."""
     return {file: outcome.verdict.value for file, outcome in outcomes.items()}
 
@@ -71,7 +71,7 @@ def test_decisions_after_an_import(db: Engine, service: Service, tmp_path: Path)
     """The stats are the file's, the next scores come from its matrices, and the next reward continues from them."""
     linucb = write_state_file(tmp_path, "ada", LINUCB, seed=1)
     egreedy = write_state_file(tmp_path, "ada", EPSILON_GREEDY, seed=2)
-    assert verdicts(run(db, tmp_path)) == {"ada.json": "imported", "ada_egreedy.json": "imported"}
+    assert drop_reasons(run(db, tmp_path)) == {"ada.json": "imported", "ada_egreedy.json": "imported"}
     for path, state in (("/stats/ada", linucb), ("/stats/egreedy/ada", egreedy)):
         stats = service.client.get(path).json()
         meta = state["meta"]
@@ -115,10 +115,10 @@ def test_second_import(db: Engine, postgresql: psycopg.Connection[Any], tmp_path
     for name in ("ada", "bob"):
         write_state_file(tmp_path, name, LINUCB)
         write_state_file(tmp_path, name, EPSILON_GREEDY, last_updated=None)
-    assert set(verdicts(run(db, tmp_path)).values()) == {"imported"}
+    assert set(drop_reasons(run(db, tmp_path)).values()) == {"imported"}
     before = everything(postgresql)
     assert len(before) == 8
-    assert set(verdicts(run(db, tmp_path)).values()) == {"unchanged"}
+    assert set(drop_reasons(run(db, tmp_path)).values()) == {"unchanged"}
     assert everything(postgresql) == before
 
 
@@ -128,7 +128,7 @@ def test_dry_run(database_url: str, postgresql: psycopg.Connection[Any], tmp_pat
     write_state_file(tmp_path, "a_b")
     expected = {"ada.json": "imported", "a_b.json": "unknown"}
     read_only = engines.create(database_url, make_settings(), threads=1, read_only=True)
-    assert verdicts(run(read_only, tmp_path, dry_run=True)) == expected
+    assert drop_reasons(run(read_only, tmp_path, dry_run=True)) == expected
     read_only.dispose()
     assert everything(postgresql) == []
 
@@ -145,16 +145,16 @@ def test_import_after_a_rehearsal(
     write_state_file(tmp_path, "bob", last_updated=EARLY, seed=2)
     write_state_file(tmp_path, "eve", last_updated=EARLY, seed=2)
     expected = {"ada.json": "imported", "bob.json": "kept newer", "eve.json": "imported"}
-    assert verdicts(run(db, tmp_path, dry_run=True)) == expected
+    assert drop_reasons(run(db, tmp_path, dry_run=True)) == expected
     outcomes = run(db, tmp_path)
-    assert verdicts(outcomes) == expected
+    assert drop_reasons(outcomes) == expected
     assert outcomes["bob.json"].reason == "linucb-v1 of 'bob' was imported from a file that is no older"
     assert service.client.get("/stats/ada").json()["theta"] == np.linalg.solve(later["A"], later["b"]).tolist()
     epochs = postgresql.execute("SELECT user_id, epoch, version FROM oo_ml.reward_ledger ORDER BY 1, 2").fetchall()
     assert epochs == [("ada", 0, 1), ("ada", 1, 1), ("bob", 0, 1), ("eve", 0, 1), ("eve", 1, 1)]
     postgresql.rollback()
     before = everything(postgresql)
-    assert verdicts(run(db, tmp_path)) == expected | {"ada.json": "unchanged", "eve.json": "unchanged"}
+    assert drop_reasons(run(db, tmp_path)) == expected | {"ada.json": "unchanged", "eve.json": "unchanged"}
     assert everything(postgresql) == before
 
 
@@ -168,7 +168,7 @@ def test_other_content_of_the_same_age(
     before = service.client.get("/stats/ada").json()
     state[part][place] = value
     (tmp_path / "ada.json").write_text(json.dumps(state), "utf-8")
-    assert verdicts(run(db, tmp_path)) == {"ada.json": "kept newer"}
+    assert drop_reasons(run(db, tmp_path)) == {"ada.json": "kept newer"}
     assert service.client.get("/stats/ada").json() == before
 
 
@@ -244,7 +244,7 @@ def test_names_without_a_list(db: Engine, tmp_path: Path) -> None:
         write_state_file(tmp_path, "ada", policy)
         write_state_file(tmp_path, "a_b", policy)
     outcomes = run(db, tmp_path)
-    assert verdicts(outcomes) == {
+    assert drop_reasons(outcomes) == {
         "ada.json": "imported",
         "ada_egreedy.json": "imported",
         "a_b.json": "unknown",
@@ -276,7 +276,7 @@ def test_transaction_per_user(db: Engine, postgresql: psycopg.Connection[Any], t
     for name in ("ada", "ada1", "x_egreedy"):
         write_state_file(tmp_path, name, EPSILON_GREEDY)
     users = ["ada", "ada1", "x", "x egreedy"]
-    assert set(verdicts(run(db, tmp_path, users)).values()) == {"imported"}
+    assert set(drop_reasons(run(db, tmp_path, users)).values()) == {"imported"}
     assert writers(postgresql) == [(["ada"], 4), (["ada1"], 4), (["x"], 2), (["x egreedy"], 4)]
 
 
@@ -303,7 +303,7 @@ def test_failure_in_the_middle(
     postgresql.rollback()
     before = everything(postgresql)
     assert writers(postgresql) == [(["ada"], 4), (["ben"], 4)]
-    found = list(verdicts(run(db, tmp_path)).values())
+    found = list(drop_reasons(run(db, tmp_path)).values())
     assert (found.count("unchanged"), found.count("imported")) == (4, 4)
     assert [row for row in everything(postgresql) if row in before] == before
     assert len(writers(postgresql)) == 4
