@@ -77,7 +77,7 @@ class Settings(BaseSettings):
     tip_prompt_version: str = Field(
         "",
         validation_alias="TIP_PROMPT_VERSION",
-        description="Version for requests that name none; of a comma list, one at random; auto: drawn by rewards",
+        description="Version for requests that name none; comma list: one at random; auto: drawn by rewards",
     )
     default_prompt_version: str = Field(
         "v1",
@@ -135,7 +135,7 @@ class Settings(BaseSettings):
     )
     lane_queue: PositiveInt = Field(256, description="Calls that can wait in each lane; further calls are answered 503")
     lane_lock_timeout: PositiveFloat = Field(
-        0.1, description="Longest wait of a lane for a row lock; then its user's calls wait, up to OO_ML_LOCK_TIMEOUT"
+        0.1, description="Longest wait of a lane for a row lock; then the user's calls wait, up to OO_ML_LOCK_TIMEOUT"
     )
     lane_one_user: bool = Field(
         default=False,

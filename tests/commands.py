@@ -147,7 +147,7 @@ class Served:
 
 
 @contextmanager
-def served(log: Path, command: Sequence[str] | None = None, /, **variables: object) -> Iterator[Served]:
+def run_serve(log: Path, command: Sequence[str] | None = None, /, **variables: object) -> Iterator[Served]:
     """Run `oo-ml serve`, or a command that does, on a free port; killed at the end if it still runs."""
     with log.open("wb") as output:
         process = subprocess.Popen(  # noqa: S603 - our own program

@@ -1,7 +1,8 @@
 """User ids in paths: any id that a body may carry can be named in a URL, a slash in it included.
 
 Servers decode %2F before routing, so `/stats/egreedy%2Fada` (the user `egreedy/ada`) would look like
-`/stats/egreedy/ada` (the user `ada`). Here routing sees the path as it was sent, and ids are decoded after it.
+`/stats/egreedy/ada` (the user `ada`). Here routing sees the path as the client sent it, and handlers
+decode the id afterwards.
 """
 
 from typing import Annotated, Any, Final

@@ -48,7 +48,7 @@ class Page(Answer, Generic[Item]):
     """Items of a list, in order."""
 
     items: list[Item]
-    next_cursor: str | None = Field(description="Send it as `cursor` to get the items that follow; null: the end")
+    next_cursor: str | None = Field(description="Send this as `cursor` to get the next items; null: the end")
 
 
 class FieldProblem(Answer):

@@ -59,7 +59,7 @@ def current() -> None:
 
 @app.command()
 def check() -> None:
-    """Compare tables, columns, indexes and comments with those that this release declares.
+    """Compare tables, columns, indexes and comments with the declarations of this release.
 
     Read-only. Exit code 1 if they differ.
     """

@@ -27,7 +27,7 @@ def export_user(
         typer.Option(metavar="FILE", dir_okay=False, help="File to write, readable by you alone; default: stdout"),
     ] = None,
 ) -> None:
-    """Write every row of a user in every table, as they are at one moment, in the format that `oo-ml replay` reads.
+    """Write every row of a user in every table, of one moment, in the format that `oo-ml replay` reads.
 
     JSON Lines: a header, one row a line, and a last line with the number of rows. Read-only; safe while the service is
     running.

@@ -27,8 +27,8 @@ def serve(
 ) -> None:
     """Serve HTTP until SIGINT or SIGTERM.
 
-    Accepted calls are finished first. Without OO_ML_DATABASE_URL a private PostgreSQL is started and migrated; with it
-    the database is never migrated. Exit code 1 if the service can't start.
+    Finishes accepted calls before it stops. Without OO_ML_DATABASE_URL it starts and migrates a private PostgreSQL. It
+    never migrates the database at OO_ML_DATABASE_URL. Exit code 1 if the service can't start.
     """
     settings = Settings()
     configure_logging(settings.log_level)

@@ -26,8 +26,8 @@ def verify(
 ) -> None:
     """Check that each stored state is the fold of its ledger.
 
-    Compares bit for bit, and compares the ledger with the decisions. Read-only; safe while the service is running.
-    Stops at the first difference, prints it, and exits with code 1.
+    Compares states bit for bit, and the ledger with the decisions. Read-only; safe while the service is running. Exit
+    code 1 at the first difference, which the command prints.
     """
     if (user is not None) + (sample is not None) + all_ > 1:
         raise typer.BadParameter("--user, --sample and --all exclude each other")
@@ -56,7 +56,7 @@ def verify(
 
 
 def _follow(walk: Walk[Report], reports: list[Report]) -> None:
-    """Add the reports to `reports` as they come, up to the first with a difference."""
+    """Add the reports of the walk to `reports`, up to the first with a difference."""
     # On standard error, so that standard output has only the result.
     with progress(Console(stderr=True), "Verifying", walk.states) as advance:
         for report in walk.parts:

@@ -141,7 +141,7 @@ class _Lane:
         return locked
 
     def _set_aside(self, locked: Sequence[QueuedCommand]) -> None:
-        """Hold the commands of users whose rows are locked for a while; answer those that have waited long enough."""
+        """Hold the commands of users with locked rows; fail those that have waited for OO_ML_LOCK_TIMEOUT."""
         now = time.monotonic()
         over = [one for one in locked if now >= one.accepted + self._limits.lock_timeout]
         if over:

@@ -72,9 +72,9 @@ class Services:
         if not self.settings.lane_one_user:
             return await self.writers.run(service, commands)
         places = asyncio.Semaphore(max(1, self.settings.lane_queue // 2))
-        return await asyncio.gather(*(self._alone(service, command, places) for command in commands))
+        return await asyncio.gather(*(self._run_alone(service, command, places) for command in commands))
 
-    async def _alone(
+    async def _run_alone(
         self, service: Service[UserCommand, Outcome | OoMlError], command: UserCommand, places: asyncio.Semaphore
     ) -> Outcome | OoMlError:
         async with places:

@@ -25,5 +25,5 @@ class Found(Generic[Row, Cursor]):
 
 
 def by_offset(rows: Sequence[Row], page: PageCommand) -> Found[Row, int]:
-    """Return a page from the rows after its offset, of which the caller read up to limit + 1."""
+    """Return a page from the rows after its offset; the caller has read up to limit + 1 rows."""
     return Found(rows[: page.limit], page.offset + page.limit if len(rows) > page.limit else None)

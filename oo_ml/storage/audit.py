@@ -1,7 +1,7 @@
 """The rows that `verify` reads beside the states, all as of one moment: ledger, number of decisions.
 
-Two queries compare each decision with its own ledger entries: one finds a decision's entry that does not follow from
-the entry before it, the other a decision that disagrees with its last entry.
+Two queries compare each decision with its ledger entries. One finds an entry that does not follow from the entry
+before it. The other finds a decision that disagrees with its last entry.
 """
 
 from collections.abc import Iterator, Sequence

@@ -1,4 +1,4 @@
-"""The rows of feature_history as objects: whole as a decision is made, in part as it is read (decisions.py)."""
+"""Decisions as objects. DecisionRow has every column that is inserted; other classes have the columns that are read."""
 
 from dataclasses import dataclass
 from datetime import datetime

@@ -143,7 +143,7 @@ def lock_users(connection: Writing, user_ids: Iterable[str]) -> dict[StateKey, P
 def create_states(connection: Writing, keys: Collection[StateKey]) -> int:
     """Create the rows of `keys` that don't exist, in key order; return their number.
 
-    If another transaction is creating one of them, wait for it, and leave its row as it is.
+    If another transaction is creating one of these rows, wait for that transaction, and keep its row.
     """
     return len(_CREATE.run(connection, SAVED.parameters([PolicyState.fresh(key) for key in sorted(set(keys))])))
 
@@ -157,8 +157,8 @@ def lock_or_create_states(
 ) -> dict[StateKey, PolicyState]:
     """Lock the rows of `keys`, and create those that don't exist.
 
-    A transaction never creates a row while it holds locks on rows that others can see: two that did so could wait for
-    each other in a circle (ADR 19).
+    A transaction never creates a row while it holds locks on rows that others can see. Otherwise two transactions could
+    wait for each other in a circle (ADR 19).
 
     If some of `keys` don't exist, `needed` is called and returns the keys that have to: only those are created and
     locked. `decisions` are as in `lock_states`.

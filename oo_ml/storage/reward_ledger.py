@@ -224,5 +224,5 @@ def read_entries_of_decision(connection: Reading, key: DecisionKey) -> list[Rece
 
 
 def find_unused_imports(connection: Reading, keys: Sequence[StateKey]) -> set[StateKey]:
-    """Return those of `keys` whose state is as it was imported: no decision and no reward has come since."""
+    """Return the keys of states without a decision or reward since their import."""
     return {StateKey(*row) for row in _FIND_UNUSED_IMPORTS.run(connection, policy_state.KEYS.parameters(keys))}

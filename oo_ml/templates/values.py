@@ -74,8 +74,8 @@ class _Budget:
 def shorten(value: object) -> object:
     """Return a copy of JSON data that is small enough for a prompt.
 
-    Lists and objects keep their first 50 items, texts their first 1,000 characters; eight levels are kept; after about
-    20,000 characters the rest is left out. A number that neither JSON nor a bigint can hold becomes null.
+    Lists and objects keep their first 50 items, and texts their first 1,000 characters. Levels below the eighth are
+    left out, and data after about 20,000 characters. A number that neither JSON nor a bigint can hold becomes null.
     """
     return _copy(value, MAX_NESTING, _Budget())
 

@@ -37,7 +37,7 @@ VARIABLES = {f"OO_ML_{name.upper()}": value for name, value in ELSEWHERE.items()
 
 
 @pytest.fixture
-def theirs(empty_postgresql: psycopg.Connection[Any]) -> psycopg.Connection[Any]:
+def other_application(empty_postgresql: psycopg.Connection[Any]) -> psycopg.Connection[Any]:
     """Return a superuser's connection to another application's database, where oO ML may create schemas."""
     empty_postgresql.execute(THEIRS)
     # With these rights, a statement on the wrong schema would succeed and change the data.
@@ -48,7 +48,7 @@ def theirs(empty_postgresql: psycopg.Connection[Any]) -> psycopg.Connection[Any]
     return empty_postgresql
 
 
-def test_taken_reports_schema(theirs: psycopg.Connection[Any], empty_database_url: str) -> None:
+def test_taken_reports_schema(other_application: psycopg.Connection[Any], empty_database_url: str) -> None:
     """If schema analytics is taken, `db upgrade` names the setting and changes nothing; the service is not ready."""
     before = dump(empty_database_url)
     done = oo_ml("db", "upgrade", OO_ML_DATABASE_URL=as_role(empty_database_url, MIGRATOR))
@@ -61,7 +61,7 @@ def test_taken_reports_schema(theirs: psycopg.Connection[Any], empty_database_ur
         answer = service.client.get("/readyz")
     assert (answer.status_code, answer.json()["code"]) == (503, "schema_not_ready")
     assert dump(empty_database_url) == before
-    assert theirs.execute("SELECT to_regnamespace('oo_ml')").fetchone() == (None,)
+    assert other_application.execute("SELECT to_regnamespace('oo_ml')").fetchone() == (None,)
 
 
 @pytest.mark.parametrize("taken", ["rollup", "oo_ml"])
@@ -76,7 +76,7 @@ def test_other_taken_schemas(empty_postgresql: psycopg.Connection[Any], empty_da
     assert done == Done(1, "", f"error: Schema {taken} holds objects of another application: {way_out}\n")
 
 
-def test_life_in_a_shared_database(theirs: psycopg.Connection[Any], empty_database_url: str) -> None:
+def test_life_in_a_shared_database(other_application: psycopg.Connection[Any], empty_database_url: str) -> None:
     """With other names for the reports' schemas everything works, and no row of the other application changes."""
     tables = ("--table=public.*", "--table=analytics.*")
     before = dump(empty_database_url, *tables)
@@ -103,12 +103,12 @@ def test_life_in_a_shared_database(theirs: psycopg.Connection[Any], empty_databa
     assert oo_ml("db", "downgrade", "base", "--yes", **variables).code == 0
     assert dump(empty_database_url, *tables) == before
     schemas = "SELECT array_agg(nspname::text ORDER BY 1) FROM pg_namespace WHERE nspname ~ 'oo_ml|analytics'"
-    assert theirs.execute(schemas).fetchone() == (["analytics", "oo_ml"],)
+    assert other_application.execute(schemas).fetchone() == (["analytics", "oo_ml"],)
 
 
-def test_schema_names_of_the_service(theirs: psycopg.Connection[Any], empty_database_url: str) -> None:
+def test_schema_names_of_the_service(other_application: psycopg.Connection[Any], empty_database_url: str) -> None:
     """If the service has other schema names than the migration, /readyz names the settings to change."""
-    assert theirs.info.dbname
+    assert other_application.info.dbname
     migrate.upgrade(as_role(empty_database_url, MIGRATOR), make_settings(**ELSEWHERE))
     with serving(make_settings(), empty_database_url) as service:
         answer = service.client.get("/readyz")

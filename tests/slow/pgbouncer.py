@@ -47,7 +47,7 @@ class Bouncer:
 
     directory: Path
 
-    def in_front_of(self, url: str) -> str:
+    def url_through(self, url: str) -> str:
         """Return the address by which the same role gets to the same database through it."""
         query = {"host": str(self.directory), "port": str(_PORT)}
         return make_url(url).set(query=query).render_as_string()
@@ -103,9 +103,9 @@ def _listens(directory: Path) -> bool:
 def all_sessions(url: str) -> Iterator[list[psycopg.Connection[Any]]]:
     """Yield connections through PgBouncer, each in a transaction on a session of its own: all those of the pool."""
     with ExitStack() as held:
-        yield [_begun(held.enter_context(psycopg.connect(url, autocommit=True))) for _ in range(POOL_SIZE)]
+        yield [_begin(held.enter_context(psycopg.connect(url, autocommit=True))) for _ in range(POOL_SIZE)]
 
 
-def _begun(connection: psycopg.Connection[Any]) -> psycopg.Connection[Any]:
+def _begin(connection: psycopg.Connection[Any]) -> psycopg.Connection[Any]:
     connection.execute("BEGIN")
     return connection

@@ -113,7 +113,7 @@ def _items(body: bytes, batch: type[Batch[Item]], item: type[Item]) -> Sequence[
     try:
         return batch.model_validate_json(body, extra="forbid").items
     except ValidationError:
-        texts = _apart(body)
+        texts = _split_items(body)
     if texts is not None:
         return [_item(text, item) for text in texts]
     try:
@@ -124,7 +124,7 @@ def _items(body: bytes, batch: type[Batch[Item]], item: type[Item]) -> Sequence[
         raise RequestValidationError(own) from None
 
 
-def _apart(body: bytes) -> list[str] | None:
+def _split_items(body: bytes) -> list[str] | None:
     """Return each item of a batch as JSON; None if the body is no batch.
 
     Pydantic's parser refuses the whole body for one lone surrogate, and Python's accepts it. Parsing apart refuses only

@@ -79,13 +79,13 @@ def _reward_documented(name: str) -> dict[str, Any]:
 
 @router.post("/score", summary="Choose by LinUCB", **_score_documented("score"))
 async def score(request: Request) -> Response:
-    """Choose the candidate with the highest theta.x + alpha sqrt(x^T A^-1 x), the first among equals."""
+    """Choose the candidate with the highest theta.x + alpha sqrt(x^T A^-1 x); of equal ones the first."""
     return await _score(request, LINUCB)
 
 
 @router.post("/score/egreedy", summary="Choose by epsilon-greedy", **_score_documented("scoreEgreedy"))
 async def score_egreedy(request: Request) -> Response:
-    """Choose any candidate with probability epsilon, else the one with the highest theta.x, the first among equals."""
+    """With probability epsilon choose at random, else the highest theta.x; of equal candidates the first."""
     return await _score(request, EPSILON_GREEDY)
 
 
@@ -125,7 +125,7 @@ async def decision(request: Request, user_id: UserIdInPath, decision_id: Decisio
     **documented("amendReward", takes=schemas.CorrectionRequest, gives=schemas.RewardAnswer, raises=_RECEIPT_REFUSALS),
 )
 async def amend(request: Request, user_id: UserIdInPath, decision_id: DecisionIdInPath) -> Response:
-    """Set the reward that counts: b becomes what it would be if this reward had come first.
+    """Set the reward that counts for a decision. b changes as if this reward had come first.
 
     A decision without a reward gets this one. Sent again, the call changes nothing. The ledger keeps earlier rewards.
     """
@@ -139,7 +139,7 @@ async def amend(request: Request, user_id: UserIdInPath, decision_id: DecisionId
     **documented("retractReward", gives=schemas.RewardAnswer, raises=_RECEIPT_REFUSALS),
 )
 async def retract(request: Request, user_id: UserIdInPath, decision_id: DecisionIdInPath) -> Response:
-    """Retract the reward: A and b become what they would be without it.
+    """Take the reward out of the state: A and b change as if it had never come.
 
     After that only PUT gives the decision a reward; a late repetition of the retracted reward does not.
     """

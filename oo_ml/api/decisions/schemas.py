@@ -41,14 +41,15 @@ class Candidate(ContractBody):
     id: TipId
     content: Text | None = Field(
         None,
-        description="What the user reads; of the chosen candidate's, 2,000 characters are stored with the decision",
+        description="The text that the user reads; that of the chosen candidate is stored, up to 2,000 characters",
     )
     source: Text = Field(examples=["todoist", "llm"])
     source_id: str | None = None
     features: TaskFeatures = TaskFeatures()
     prompt_version: Identifier | None = Field(
         None,
-        description="The prompt version that wrote it; default: that of the user's latest generated tip with this id",
+        description="The prompt version that wrote the tip; default: that of the user's latest generated tip"
+        " with this id",
     )
 
 
@@ -101,7 +102,7 @@ class ScoreAnswer(Answer):
 class RewardRequest(ContractBody):
     """A reaction: +1 done, +0.5 helpful, 0 snooze, -0.5 not helpful, -1 dismiss.
 
-    With decision_id it counts once, and is learned with the features that the decision was made with.
+    With decision_id the reaction counts once, and the service learns it with the features of the decision.
     """
 
     model_config = example(
@@ -117,7 +118,7 @@ class RewardRequest(ContractBody):
     reward: Reward
     decision_id: DecisionId | None = Field(
         None,
-        description="The decision that the reward is for, as answered by /score",
+        description="The decision that gets the reward, as answered by /score",
         examples=["01a207ac-5779-7446-ab27-aa4ca4d9dd7a"],
     )
     features: TaskFeatures | None = Field(
@@ -162,7 +163,7 @@ class ReceiptCandidate(Answer):
     features: TaskDescription
     exploit: float | None = Field(description="theta.x; null if the release that decided did not store it")
     explore: float | None = Field(description="alpha sqrt(x^T A^-1 x); 0 for egreedy-v1")
-    propensity: float | None = Field(description="The probability with which the policy chooses it")
+    propensity: float | None = Field(description="The probability with which the policy chooses this candidate")
 
 
 class RewardChange(Answer):
@@ -252,10 +253,12 @@ class ReceiptAnswer(Answer):
     epoch: int = Field(description="Epoch of the state that the decision was made from")
     version: int = Field(description="Version of that state: number of earlier ledger entries in the epoch")
     tip_id: str = Field(description="The candidate chosen")
-    content: str | None = Field(description="Its text, as sent or as generated, if known; at most 2,000 characters")
+    content: str | None = Field(
+        description="Text of the tip, as sent or as generated, if known; at most 2,000 characters"
+    )
     score: float = Field(description="exploit + explore of the candidate chosen")
     propensity: float = Field(description="The probability with which this tip was chosen, summed over its places")
-    exploring: bool = Field(description="Whether it was drawn at random")
+    exploring: bool = Field(description="True if the tip was drawn at random")
     exploration: float | None = Field(description="Probability of a random draw at that time")
     alpha: float | None = Field(description="Width of the confidence bound; null for egreedy-v1")
     draw: tuple[float, float] = Field(
@@ -274,4 +277,4 @@ class ReceiptAnswer(Answer):
     reward_kind: Literal["default", "amend", "retract"] | None = Field(
         description="null: as first received, or no reward yet"
     )
-    rewards: list[RewardChange] = Field(description="Ledger entries about its reward, oldest first")
+    rewards: list[RewardChange] = Field(description="Ledger entries about the decision's reward, the oldest first")

@@ -116,7 +116,7 @@ async def features_of(request: Request, user_id: UserIdInPath) -> Response:
     **documented("verifyUser", gives=schemas.VerifyAnswer, raises=REFUSALS),
 )
 async def verify_user(request: Request, user_id: UserIdInPath) -> Response:
-    """Fold the ledger and compare with A, b and the counters bit for bit, and the ledger with the decisions.
+    """Fold the ledger and compare the result with A, b and the counters, bit for bit; compare ledger and decisions.
 
     The call locks and writes nothing. An unknown user has no states and is verified.
     """

@@ -111,7 +111,7 @@ def set_weights(
 
 
 def _find_uniform(connection: Reading, names: Sequence[str]) -> list[VersionProbability] | OoMlError:
-    """Return the named versions in use, each as probable as it is often named; if none is in use, the first error."""
+    """Return the named versions in use, each with its share of the names; if none is in use, the first error."""
     shown = show(connection, names)
     in_use = [prompt for prompt in shown if isinstance(prompt, PromptVersion) and prompt.status == "active"]
     if in_use:

@@ -49,7 +49,7 @@ async def keep_months(
         UnavailableError: the partitions can't be read now.
     """
     [(layout, _)] = await workers.run(_look, [now])
-    missing = partitions.missing(layout.months, now)
+    missing = partitions.find_missing(layout.months, now)
     crowded = await _find_crowded(workers, layout, missing, movable)
     attempt = partial(_attempt, workers, layout)
     made, problems = await attempt(
@@ -63,12 +63,12 @@ async def keep_months(
         _find_due(layout, settings, now),
     )
     [(layout, stray)] = await workers.run(_look, [now])
-    missing = partitions.missing(layout.months, now, ahead=2)
+    missing = partitions.find_missing(layout.months, now, ahead=2)
     return Months(made, detached, problems + others, list(_describe_alarms(missing, stray, crowded)))
 
 
 def _find_due(layout: Layout, settings: Settings, now: datetime) -> list[datetime]:
-    """Return the time before which months are to be detached, if there are such months."""
+    """Return [the time before which retention detaches months], or [] if no month is that old."""
     if settings.history_retention is None:
         return []
     before = month_of(now, -settings.history_retention)
@@ -127,7 +127,7 @@ async def _attempt(
 
 @each
 def _look(connection: Reading, now: datetime) -> tuple[Layout, datetime | None]:
-    layout = partitions.layout(connection)
+    layout = partitions.read_layout(connection)
     return layout, partitions.find_stray(connection, layout.months, now)
 
 

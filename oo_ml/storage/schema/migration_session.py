@@ -38,7 +38,7 @@ def migration_connection(database: str | Engine | Connection, settings: Settings
         yield Writing(Reading(database))
         return
     engine = database if isinstance(database, Engine) else _engine(database, settings)
-    with _connected(engine) as connection:
+    with _connect(engine) as connection:
         _refuse_pooler(connection)
         _wait_for_others(connection, settings.migration_wait)
         _set(connection, "statement_timeout", "0")
@@ -57,12 +57,12 @@ def migration_connection(database: str | Engine | Connection, settings: Settings
 
 def current(url: str, settings: Settings) -> str | None:
     """Return the revision of the database; None before the first migration."""
-    with _connected(_engine(url, settings)) as connection:
+    with _connect(_engine(url, settings)) as connection:
         return revisions.read(connection)
 
 
 @contextmanager
-def _connected(engine: Engine) -> Iterator[Connection]:
+def _connect(engine: Engine) -> Iterator[Connection]:
     try:
         with engine.connect() as connection:
             yield connection
