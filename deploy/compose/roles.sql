@@ -1,5 +1,5 @@
 -- Run by the image of PostgreSQL on a new volume: a role that migrates and owns the tables, and a role for the service.
--- `oo-ml db grant-service` gives the second role its rights.
+-- `oo-ml db grant-service oo_ml_service` gives the second role its rights.
 \getenv owner_password OWNER_PASSWORD
 \getenv service_password SERVICE_PASSWORD
 CREATE ROLE oo_ml_owner LOGIN PASSWORD :'owner_password';
