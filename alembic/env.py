@@ -8,10 +8,11 @@ from alembic.util import CommandError
 
 from oo_ml.errors import OoMlError
 from oo_ml.settings import Settings
-from oo_ml.storage.postgres.engine import milliseconds
-from oo_ml.storage.schema import migrate, schema_names
+from oo_ml.storage.postgres.limits import milliseconds
+from oo_ml.storage.schema import coming_months, migrate, revisions, schema_names
 from oo_ml.storage.schema.all_tables import metadata
 from oo_ml.storage.schema.column_types import SCHEMA
+from oo_ml.storage.schema.migration_session import migration_connection
 
 
 def _run_offline(settings: Settings) -> None:
@@ -24,7 +25,7 @@ def _run_offline(settings: Settings) -> None:
         literal_binds=True,
         transaction_per_migration=True,
     )
-    # The same as migrate.migration_connection and migrate.prepare do online.
+    # The same as migration_connection and migrate.prepare do online.
     context.execute(f"SET lock_timeout = '{milliseconds(settings.migration_lock_timeout)}ms'")
     context.execute("SET client_encoding = 'UTF8'")
     context.execute(migrate.CREATE_SCHEMA)
@@ -36,7 +37,7 @@ def _run_online(settings: Settings) -> None:
     # `oo-ml db` and the tests pass a connection; `alembic` itself has none.
     given = context.config.attributes.get("connection")
     destination = _destination()
-    with migrate.migration_connection(given or migrate.configured_url(settings), settings) as connection:
+    with migration_connection(given or migrate.configured_url(settings), settings) as connection:
         if destination is not None:
             migrate.prepare(connection, settings)
         context.configure(
@@ -54,8 +55,8 @@ def _run_online(settings: Settings) -> None:
         )
         with context.begin_transaction():
             context.run_migrations()
-        if destination == migrate.head():
-            migrate.make_months_ahead(connection)
+        if destination == revisions.head():
+            coming_months.make_months_ahead(connection)
 
 
 def _destination() -> str | None:

@@ -183,7 +183,7 @@ def _command(
         f"open_decisions={open_decisions.count}",
         f"first_time={open_decisions.first_time}",
         f"rewarded={open_decisions.rewarded}",
-        *(f"call={call.path},{_written(target, call)},{call.items}" for call in calls),
+        *(f"call={call.path},{_write_body(target, call)},{call.items}" for call in calls),
     ]
 
 
@@ -199,7 +199,7 @@ def _running(command: Sequence[str]) -> Iterator[subprocess.Popen[str]]:
         process.wait()
 
 
-def _written(target: Target, call: Call) -> Path:
+def _write_body(target: Target, call: Call) -> Path:
     """Write the bodies into files for wrk."""
     path = target.directory / f"{hashlib.sha256(call.item.encode()).hexdigest()}.json"
     path.write_text(call.item)

@@ -47,12 +47,12 @@ def measure(target: Target, plan: Plan, console: Console) -> Memory:
         drive = _Drive(target, connection, advance, _positions(connection))
         drive.until(singles, *_SINGLES)
         drive.until(plan.memory_from, *_BATCHES)
-        early, _ = _at_rest(target)
+        early, _ = _measure_at_rest(target)
         begun, time_begun = drive.done, time.monotonic()
         drive.until(plan.memory_to - singles, *_BATCHES)
         drive.until(plan.memory_to, *_SINGLES)
         rate = (drive.done - begun) / (time.monotonic() - time_begun)
-        late, processes = _at_rest(target)
+        late, processes = _measure_at_rest(target)
     return Memory(early, late, processes, rate)
 
 
@@ -81,6 +81,6 @@ def _positions(connection: psycopg.Connection[Any]) -> int:
     return int(one(connection, "SELECT last_value FROM feature_history_order"))
 
 
-def _at_rest(target: Target) -> tuple[int, int]:
+def _measure_at_rest(target: Target) -> tuple[int, int]:
     time.sleep(_REST_SECONDS)
     return target.service.memory()

@@ -25,7 +25,7 @@ class OpenDecisions:
     rewarded: int = 0
 
     def take(self) -> tuple[str, UUID]:
-        """Return user and decision that are to be rewarded next."""
+        """Return user and decision of the next reward."""
         place = self.rewarded * SCATTER % self.count
         self.rewarded += 1
         return str(self.first_user + place % self.users), UUID(name(self.first_time + place, place))

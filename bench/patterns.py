@@ -73,7 +73,7 @@ def columns(rows: list[Row]) -> list[str]:
 
 def blocks(rows: list[Row], part: Part) -> Iterator[tuple[str, int]]:
     """Yield the decisions of `part` after the pattern of `rows`, as COPY reads them: lines, and how many they are."""
-    pairs = [_around_the_name(row) for row in rows]
+    pairs = [_split_at_id(row) for row in rows]
     for start in range(0, part.count, _BLOCK):
         places = range(start, min(start + _BLOCK, part.count))
         # To the second or so, which is exact enough for every reader.
@@ -87,7 +87,7 @@ def blocks(rows: list[Row], part: Part) -> Iterator[tuple[str, int]]:
         yield "".join(lines), len(places)
 
 
-def _around_the_name(row: Row) -> tuple[str, str]:
+def _split_at_id(row: Row) -> tuple[str, str]:
     """Return the parts of a line before and after the decision's id in the answer."""
     before, after = (row["answer"] or "").split(row["decision_id"] or "")
     others = [row[column] for column in _others(row)]

@@ -56,19 +56,19 @@ def markdown(ran: Ran) -> str:
     """Return the whole report."""
     tables = (
         _table(("machine", ""), ran.machine),
-        _table(("figure", "target", "median", "from", "to", "met"), map(_compared, _ratios(ran))),
+        _table(("figure", "target", "median", "from", "to", "met"), map(_format_ratio, _ratios(ran))),
         _table(
             ("load", "clients", "a second", "from", "to", "p50 ms", "p99 ms", "p99.9 ms"),
             [_load(ran.results, one) for one in measures.ROUND],
         ),
-        _table(_asked_heading(ran.pages), _asked(ran.pages)),
-        _table(("besides", ""), [*_besides(ran), *ran.others]),
+        _table(_question_heading(ran.pages), _list_questions(ran.pages)),
+        _table(("besides", ""), [*_list_others(ran), *ran.others]),
     )
     return "\n\n".join(tables) + "\n"
 
 
 def _ratios(ran: Ran) -> Iterator[_Ratio]:
-    def over(one: Measure, other: Measure, what: Callable[[Figures], float] = _rate) -> list[float]:
+    def divide(one: Measure, other: Measure, what: Callable[[Figures], float] = _rate) -> list[float]:
         above, below = ran.results.of(one), ran.results.of(other)
         return [what(above[number]) / what(below[number]) for number in above.keys() & below.keys()]
 
@@ -76,24 +76,26 @@ def _ratios(ran: Ran) -> Iterator[_Ratio]:
     means = {number: 1000 / figures.rate for number, figures in ran.results.of(measures.REFERENCE_ALONE).items()}
     alone = ran.results.of(measures.SCORE_ALONE)
     memory = [] if isinstance(ran.memory, str) else [ran.memory.late / ran.memory.early]
-    yield _Ratio("score, 32 clients: over pgbench's", over(measures.SCORE, measures.REFERENCE), at_least=0.5)
-    yield _Ratio("reward, 32 clients: over pgbench's", over(measures.REWARD, measures.REFERENCE_REWARD), at_least=0.5)
+    yield _Ratio("score, 32 clients: over pgbench's", divide(measures.SCORE, measures.REFERENCE), at_least=0.5)
+    yield _Ratio("reward, 32 clients: over pgbench's", divide(measures.REWARD, measures.REFERENCE_REWARD), at_least=0.5)
     yield _Ratio(
         "score, 1 client: p50 over pgbench's latency, its mean",
         [alone[number].p50 / means[number] for number in alone.keys() & means.keys()],
         at_most=2,
     )
-    yield _Ratio("score, 1 client: p50 over pgbench's p50", over(measures.SCORE_ALONE, measures.REFERENCE_ALONE, _p50))
-    yield _Ratio("one hot user, 32 clients: over spread", over(measures.HOT, measures.SCORE), at_least=0.8)
-    yield _Ratio("the same for pgbench", over(measures.REFERENCE_HOT, measures.REFERENCE))
+    yield _Ratio(
+        "score, 1 client: p50 over pgbench's p50", divide(measures.SCORE_ALONE, measures.REFERENCE_ALONE, _p50)
+    )
+    yield _Ratio("one hot user, 32 clients: over spread", divide(measures.HOT, measures.SCORE), at_least=0.8)
+    yield _Ratio("the same for pgbench", divide(measures.REFERENCE_HOT, measures.REFERENCE))
     yield _Ratio(
         "/score/batch of 100: decisions over pgbench's transactions",
-        over(measures.BATCH, measures.REFERENCE),
+        divide(measures.BATCH, measures.REFERENCE),
         at_least=3,
     )
     yield _Ratio(
         "score, 32 clients: p50 of the large database over the small one's",
-        over(measures.LARGE, measures.SCORE, _p50),
+        divide(measures.LARGE, measures.SCORE, _p50),
         at_most=1.2,
     )
     yield _Ratio("memory after very many decisions over after a few", memory, at_most=1.1)
@@ -107,7 +109,7 @@ def _p50(figures: Figures) -> float:
     return figures.p50
 
 
-def _compared(ratio: _Ratio) -> Sequence[str]:
+def _format_ratio(ratio: _Ratio) -> Sequence[str]:
     bound = "" if ratio.at_least is None else f"at least {ratio.at_least:g}"
     bound = bound if ratio.at_most is None else f"at most {ratio.at_most:g}"
     if not ratio.values:
@@ -132,7 +134,7 @@ def _load(results: Results, one: Measure) -> Sequence[str]:
     )
 
 
-def _asked_heading(pages: Pages | str) -> Sequence[str]:
+def _question_heading(pages: Pages | str) -> Sequence[str]:
     waiting = "" if isinstance(pages, str) else f", {pages.waiting:,} decisions not counted"
     return (
         "the dashboard's question, large database",
@@ -145,7 +147,7 @@ def _asked_heading(pages: Pages | str) -> Sequence[str]:
     )
 
 
-def _asked(pages: Pages | str) -> Iterator[Sequence[str]]:
+def _list_questions(pages: Pages | str) -> Iterator[Sequence[str]]:
     if isinstance(pages, str):
         yield f"failed: {pages}", *[""] * 6
         return
@@ -156,7 +158,7 @@ def _asked(pages: Pages | str) -> Iterator[Sequence[str]]:
         yield question, f"at most {target}", *numbers, "yes" if counted[0] <= target else "no"
 
 
-def _besides(ran: Ran) -> Iterator[tuple[str, str]]:
+def _list_others(ran: Ran) -> Iterator[tuple[str, str]]:
     if isinstance(ran.memory, str):
         yield "memory", f"failed: {ran.memory}"
     else:

@@ -24,11 +24,11 @@ from demo.report import report, show_examples
 from demo.stage import Stage
 from demo.tips import write_tips
 from demo.users import User
-from demo.weeks import live
+from demo.weeks import simulate
 from oo_ml.errors import OoMlError
 from oo_ml.services.audit.verify import verify_users
 from oo_ml.services.container import Services, create_services, running
-from oo_ml.services.database import database
+from oo_ml.services.database_address import database
 from oo_ml.services.upkeep.daily_sums import count_days
 from oo_ml.services.upkeep.partitions import keep_months
 from oo_ml.services.users.erase import erase
@@ -94,7 +94,7 @@ async def _play(
         written = await write_tips(stage)
         console.print("So small a model writes weak prose, but it shows the way from a model to a tip. For example:")
         show_examples(console, written)
-        decisions = await live(stage, written)
+        decisions = await simulate(stage, written)
         await report(stage, written, decisions)
         await _finish(stage)
 

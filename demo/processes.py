@@ -1,7 +1,7 @@
 """Child processes: started with their output in a file, awaited with a deadline, always stopped.
 
-A child gets a process group of its own, so that Ctrl-C reaches only the program that started it and the children are
-stopped in order.
+A child gets a process group of its own. So Ctrl-C reaches only the program that started it, and that program stops the
+children in order.
 """
 
 import os

@@ -15,7 +15,7 @@ from demo.tips import VERSIONS, Written
 from demo.users import User
 from demo.weeks import POLICIES, Shown
 from oo_ml.domain.features import LABELS
-from oo_ml.services.users.stats import StatsCommand, read_stats
+from oo_ml.services.users.stats import StateKey, read_stats
 
 LIKED = (Reaction.DONE, Reaction.HELPFUL)
 
@@ -77,7 +77,7 @@ def _make_tips_table(written: Written) -> Table:
 
 
 async def _make_weights_table(stage: Stage) -> Table:
-    keys = [StatsCommand(user.user_id, policy) for user in stage.users for policy in POLICIES]
+    keys = [StateKey(user.user_id, policy) for user in stage.users for policy in POLICIES]
     names = {user.user_id: user.name for user in stage.users}
     # LinUCB's five features are the first of epsilon-greedy's seven.
     headings = [label.replace("_", "\n") for label in LABELS]

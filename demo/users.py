@@ -44,7 +44,7 @@ class Chore:
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """A candidate as the services want it: a task as it is on a day, or a tip about that task."""
+    """A candidate for the services: a task on a day, or a tip about that task."""
 
     id: str
     content: str

@@ -51,8 +51,8 @@ class _Look:
     candidates: Sequence[Candidate]
 
 
-async def live(stage: Stage, written: Written) -> list[Shown]:
-    """Live the days up to now: at each of HOURS a decision for every user, by the two policies in turn."""
+async def simulate(stage: Stage, written: Written) -> list[Shown]:
+    """Simulate the days up to now: at each of HOURS a decision for every user, by the two policies in turn."""
     decisions: list[Shown] = []
     pending = PendingRewards()
     last_done: dict[str, int] = {}

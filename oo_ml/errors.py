@@ -1,7 +1,7 @@
 """Errors, one class an outcome.
 
-A class's docstring is its default message; `code` is stable, so clients can match on it. The doors turn a class
-into a status (api/errors.py) or an exit code (cli/main.py).
+A class's docstring is its default message; `code` is stable, so clients can match on it. `status` is that of the HTTP
+answer (api/errors.py); on the command line every error is exit code 1 (cli/main.py).
 """
 
 from typing import ClassVar
@@ -11,6 +11,12 @@ class OoMlError(Exception):
     """Something went wrong."""
 
     code: ClassVar[str] = "error"
+    # None: only the command line raises it.
+    status: ClassVar[int | None] = None
+
+    def __init_subclass__(cls, *, code: str | None = None, status: int | None = None) -> None:
+        """Set the code and the status; each is that of the base class if it is not given."""
+        cls.code, cls.status = code or cls.code, status or cls.status
 
     def __init__(self, message: str | None = None) -> None:
         """Keep `message`, or the first line of the class's docstring."""
@@ -22,299 +28,205 @@ class OoMlError(Exception):
         return str(self.args[0])
 
 
-class UnexpectedError(OoMlError):
+class UnexpectedError(OoMlError, code="unexpected", status=500):
     """Internal error; the log of the service has the details."""
 
-    code = "unexpected"
 
-
-class InvalidRequestError(OoMlError):
+class InvalidRequestError(OoMlError, code="invalid", status=422):
     """A field of the request is invalid: `detail` says which, and why."""
 
-    code = "invalid"
 
-
-class NotFoundError(OoMlError):
+class NotFoundError(OoMlError, code="not_found", status=404):
     """Nothing is served at this path."""
 
-    code = "not_found"
 
-
-class MethodNotAllowedError(OoMlError):
+class MethodNotAllowedError(OoMlError, code="method_not_allowed", status=405):
     """This path is not served with this method."""
 
-    code = "method_not_allowed"
 
-
-class ContentTooLargeError(OoMlError):
+class ContentTooLargeError(OoMlError, code="content_too_large", status=413):
     """The body is larger than OO_ML_MAX_BODY_BYTES."""
 
-    code = "content_too_large"
 
-
-class MalformedRequestError(OoMlError):
+class MalformedRequestError(OoMlError, code="malformed_request", status=400):
     """This is not an HTTP request that the service can read."""
 
-    code = "malformed_request"
 
-
-class SlowRequestError(OoMlError):
+class SlowRequestError(OoMlError, code="slow_request", status=408):
     """The request did not arrive in time."""
 
-    code = "slow_request"
 
-
-class UnsupportedMediaTypeError(OoMlError):
+class UnsupportedMediaTypeError(OoMlError, code="unsupported_media_type", status=415):
     """The body must be JSON: send `Content-Type: application/json`, and no Content-Encoding."""
 
-    code = "unsupported_media_type"
 
-
-class HostNotAllowedError(OoMlError):
+class HostNotAllowedError(OoMlError, code="host_not_allowed", status=403):
     """The Host header names a host that is not in OO_ML_ALLOWED_HOSTS."""
 
-    code = "host_not_allowed"
 
-
-class CrossSiteError(OoMlError):
+class CrossSiteError(OoMlError, code="cross_site", status=403):
     """A page of another site sent this request; OO_ML_CORS_ORIGINS lists the sites that may."""
 
-    code = "cross_site"
 
-
-class UnauthenticatedError(OoMlError):
+class UnauthenticatedError(OoMlError, code="unauthenticated", status=401):
     """Send a valid API key: `Authorization: Bearer ooml_...`."""
 
-    code = "unauthenticated"
 
-
-class MissingScopeError(OoMlError):
+class MissingScopeError(OoMlError, code="missing_scope", status=403):
     """The API key lacks the scope of this call."""
 
-    code = "missing_scope"
 
-
-class UnavailableError(OoMlError):
+class UnavailableError(OoMlError, code="unavailable", status=503):
     """The service cannot answer at the moment; retry."""
 
-    code = "unavailable"
 
-
-class OverloadedError(UnavailableError):
+class OverloadedError(UnavailableError, code="overloaded"):
     """Too many calls are waiting for the database."""
-
-    code = "overloaded"
 
 
 class TooManyConnectionsError(OverloadedError):
     """Too many connections are open."""
 
 
-class DrainingError(UnavailableError):
+class DrainingError(UnavailableError, code="draining"):
     """The service is about to stop, and wants no new clients."""
 
-    code = "draining"
 
-
-class DatabaseUnavailableError(UnavailableError):
+class DatabaseUnavailableError(UnavailableError, code="database_unavailable"):
     """The database can't be reached."""
 
-    code = "database_unavailable"
 
-
-class DatabaseTimeoutError(UnavailableError):
+class DatabaseTimeoutError(UnavailableError, code="database_timeout"):
     """The database did not answer in time."""
-
-    code = "database_timeout"
 
 
 class RowLockedError(DatabaseTimeoutError):
     """The database did not answer in time: another session holds a lock."""
 
 
-class DatabaseReadOnlyError(UnavailableError):
+class DatabaseReadOnlyError(UnavailableError, code="database_read_only"):
     """The database accepts no writes at the moment."""
 
-    code = "database_read_only"
 
-
-class DatabaseRefusedError(UnavailableError):
+class DatabaseRefusedError(UnavailableError, code="database_refused"):
     """The database denies the service a right that it needs."""
 
-    code = "database_refused"
 
-
-class SchemaNotReadyError(UnavailableError):
+class SchemaNotReadyError(UnavailableError, code="schema_not_ready"):
     """The database has not been migrated to this release: run `oo-ml db upgrade`."""
 
-    code = "schema_not_ready"
 
-
-class UnsuitableDatabaseError(UnavailableError):
+class UnsuitableDatabaseError(UnavailableError, code="unsuitable_database"):
     """This database can't hold the service's tables."""
 
-    code = "unsuitable_database"
 
-
-class GatewayUnreachableError(UnavailableError):
+class GatewayUnreachableError(UnavailableError, code="gateway_unreachable"):
     """The language model gateway can't be reached."""
 
-    code = "gateway_unreachable"
 
-
-class GatewayError(OoMlError):
+class GatewayError(OoMlError, code="gateway_error", status=502):
     """The language model gateway answered with an error."""
 
-    code = "gateway_error"
 
-
-class InvalidReplyError(OoMlError):
+class InvalidReplyError(OoMlError, code="invalid_reply", status=502):
     """The language model's reply was not the JSON array asked for."""
 
-    code = "invalid_reply"
 
-
-class NoCandidatesError(OoMlError):
+class NoCandidatesError(OoMlError, code="no_candidates", status=422):
     """No candidates."""
 
-    code = "no_candidates"
 
-
-class UnknownDecisionError(OoMlError):
+class UnknownDecisionError(OoMlError, code="unknown_decision", status=404):
     """This user has no such decision."""
 
-    code = "unknown_decision"
 
-
-class DecisionExistsError(OoMlError):
+class DecisionExistsError(OoMlError, code="decision_exists", status=409):
     """This decision_id belongs to another request."""
 
-    code = "decision_exists"
 
-
-class DecisionTooOldError(OoMlError):
+class DecisionTooOldError(OoMlError, code="decision_too_old", status=422):
     """This decision_id is from a month past retention; use a new id for a new decision."""
 
-    code = "decision_too_old"
 
-
-class OtherTipError(OoMlError):
+class OtherTipError(OoMlError, code="other_tip", status=409):
     """The decision was for another tip."""
 
-    code = "other_tip"
 
-
-class IdempotencyKeyReusedError(OoMlError):
+class IdempotencyKeyReusedError(OoMlError, code="idempotency_key_reused", status=409):
     """This Idempotency-Key belongs to another request."""
 
-    code = "idempotency_key_reused"
 
-
-class UnknownPromptVersionError(OoMlError):
+class UnknownPromptVersionError(OoMlError, code="unknown_prompt_version", status=422):
     """Unknown prompt_version."""
 
-    code = "unknown_prompt_version"
 
-
-class PromptVersionNotFoundError(UnknownPromptVersionError):
+class PromptVersionNotFoundError(UnknownPromptVersionError, status=404):
     """The registry holds no such prompt version."""
 
 
-class RetiredPromptVersionError(OoMlError):
+class RetiredPromptVersionError(OoMlError, code="retired_prompt_version", status=422):
     """This prompt version is retired."""
 
-    code = "retired_prompt_version"
 
-
-class PromptVersionExistsError(OoMlError):
+class PromptVersionExistsError(OoMlError, code="prompt_version_exists", status=409):
     """This prompt version is published already; a published version never changes."""
 
-    code = "prompt_version_exists"
 
-
-class ReservedPromptVersionError(PromptVersionExistsError):
+class ReservedPromptVersionError(PromptVersionExistsError, code="prompt_version_reserved"):
     """No prompt version can be called auto: TIP_PROMPT_VERSION=auto means all of them."""
 
-    code = "prompt_version_reserved"
 
-
-class InvalidTemplateError(OoMlError):
+class InvalidTemplateError(OoMlError, code="invalid_template", status=422):
     """The template can't be rendered."""
 
-    code = "invalid_template"
 
-
-class ConfigurationError(OoMlError):
+class ConfigurationError(OoMlError, code="configuration"):
     """The service can't start with these settings."""
 
-    code = "configuration"
 
-
-class MigrationRefusedError(OoMlError):
+class MigrationRefusedError(OoMlError, code="migration_refused"):
     """This migration is not possible."""
 
-    code = "migration_refused"
 
-
-class EmbeddedPostgresError(OoMlError):
+class EmbeddedPostgresError(OoMlError, code="embedded_postgres"):
     """The private PostgreSQL can't be started."""
 
-    code = "embedded_postgres"
 
-
-class ImportSourceError(OoMlError):
+class ImportSourceError(OoMlError, code="import_source"):
     """The files to import can't be read."""
 
-    code = "import_source"
 
-
-class ExportFileError(OoMlError):
+class ExportFileError(OoMlError, code="export_file", status=500):
     """The export can't be written or read."""
 
-    code = "export_file"
 
-
-class ReplayRefusedError(OoMlError):
+class ReplayRefusedError(OoMlError, code="replay_refused"):
     """This export can't be replayed here."""
 
-    code = "replay_refused"
 
-
-class EvaluationRefusedError(OoMlError):
+class EvaluationRefusedError(OoMlError, code="evaluation_refused"):
     """The log does not support an evaluation of this policy."""
-
-    code = "evaluation_refused"
 
 
 class NothingToEvaluateError(EvaluationRefusedError):
     """The log holds no decision to evaluate."""
 
 
-class LogContradictedError(OoMlError):
+class LogContradictedError(OoMlError, code="log_contradicted"):
     """The ledger contradicts the stored decisions; run `oo-ml verify`."""
 
-    code = "log_contradicted"
 
-
-class LogFileError(OoMlError):
+class LogFileError(OoMlError, code="log_file"):
     """This file is not a decision log that can be evaluated."""
 
-    code = "log_file"
 
-
-class GrantRefusedError(OoMlError):
+class GrantRefusedError(OoMlError, code="grant_refused"):
     """This role can't be made an analyst."""
 
-    code = "grant_refused"
 
-
-class KeyNotFoundError(OoMlError):
+class KeyNotFoundError(OoMlError, code="key_not_found"):
     """There is no such API key."""
 
-    code = "key_not_found"
 
-
-class KeyExistsError(OoMlError):
+class KeyExistsError(OoMlError, code="key_exists"):
     """An API key in use has this name already."""
-
-    code = "key_exists"

@@ -6,6 +6,7 @@ Durations are in seconds and sizes in bytes unless the name says otherwise.
 
 import re
 from enum import StrEnum
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Final, Self
 from urllib.parse import urlsplit
@@ -71,10 +72,6 @@ def _split(configured: object) -> object:
 Names = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split)]
 
 
-def _default_data_dir() -> Path:
-    return platformdirs.user_data_path("oo-ml", appauthor=False)
-
-
 class Settings(BaseSettings):
     """The settings of one process. An invalid value stops the process at its start."""
 
@@ -89,217 +86,177 @@ class Settings(BaseSettings):
     )
 
     # Policies
-    alpha: Annotated[float, Field(ge=0, le=1e6, description="Width of the LinUCB confidence bound")] = 1.0
-    epsilon: Annotated[
-        float, Field(ge=0, le=1, description="Probability that an epsilon-greedy decision is drawn at random")
-    ] = 0.1
-
-    exploration: Annotated[
-        float,
-        Field(
-            ge=0,
-            le=1,
-            description="Probability that a LinUCB decision is drawn at random; allows evaluating other policies",
-        ),
-    ] = 0.0
-    reward_wait: Annotated[
-        Annotated[float, Field(gt=0, le=_YEARS * 366 * 86_400)] | None,
-        Field(description="Time after which a decision without a reward gets OO_ML_DEFAULT_REWARD; empty: never"),
-    ] = None
-    default_reward: Annotated[
-        float, Field(ge=-1, le=1, description="Reward of a decision that had none after OO_ML_REWARD_WAIT")
-    ] = 0.0
+    alpha: float = Field(1.0, ge=0, le=1e6, description="Width of the LinUCB confidence bound")
+    epsilon: float = Field(
+        0.1, ge=0, le=1, description="Probability that an epsilon-greedy decision is drawn at random"
+    )
+    exploration: float = Field(
+        0.0,
+        ge=0,
+        le=1,
+        description="Probability that a LinUCB decision is drawn at random; allows evaluating other policies",
+    )
+    reward_wait: Annotated[float, Field(gt=0, le=_YEARS * 366 * 86_400)] | None = Field(
+        None, description="Time after which a decision without a reward gets OO_ML_DEFAULT_REWARD; empty: never"
+    )
+    default_reward: float = Field(
+        0.0, ge=-1, le=1, description="Reward of a decision that had none after OO_ML_REWARD_WAIT"
+    )
 
     # Prompt versions
-    tip_prompt_version: Annotated[
-        str,
-        Field(
-            validation_alias="TIP_PROMPT_VERSION",
-            description="Version for requests that name none; of a comma list, one at random; auto: drawn by rewards",
-        ),
-    ] = ""
-    default_prompt_version: Annotated[
-        str,
-        Field(
-            validation_alias="DEFAULT_PROMPT_VERSION",
-            description="Version used when TIP_PROMPT_VERSION is empty and no version has a weight",
-        ),
-    ] = "v1"
-    prompt_sticky: Annotated[
-        bool, Field(description="Keep for each user the prompt version that was first drawn by the registry's weights")
-    ] = False
+    tip_prompt_version: str = Field(
+        "",
+        validation_alias="TIP_PROMPT_VERSION",
+        description="Version for requests that name none; comma list: one at random; auto: drawn by rewards",
+    )
+    default_prompt_version: str = Field(
+        "v1",
+        validation_alias="DEFAULT_PROMPT_VERSION",
+        description="Version used when TIP_PROMPT_VERSION is empty and no version has a weight",
+    )
+    prompt_sticky: bool = Field(
+        default=False,
+        description="Keep for each user the prompt version that was first drawn by the registry's weights",
+    )
 
     # Language model gateway
-    litellm_url: Annotated[
-        str, Field(validation_alias="LITELLM_URL", description="Base address of the chat-completions gateway")
-    ] = "http://localhost:4000"
-    litellm_master_key: Annotated[
-        SecretStr, Field(validation_alias="LITELLM_MASTER_KEY", description="Bearer key for the gateway")
-    ] = SecretStr("sk-oo-dev")
-    llm_response_format: Annotated[
-        ResponseFormat, Field(description="json_schema asks the gateway to enforce the shape of the reply")
-    ] = ResponseFormat.NONE
-    llm_timeout: Annotated[PositiveFloat, Field(description="Longest wait for one reply of the gateway")] = 30.0
-    llm_connect_timeout: Annotated[PositiveFloat, Field(description="Longest wait for a connection to the gateway")] = (
-        3.0
+    litellm_url: str = Field(
+        "http://localhost:4000",
+        validation_alias="LITELLM_URL",
+        description="Base address of the chat-completions gateway",
     )
-    llm_max_connections: Annotated[PositiveInt, Field(description="Concurrent calls to the gateway, at most")] = 50
-    llm_max_reply_bytes: Annotated[PositiveInt, Field(description="Largest reply read from the gateway")] = 1_048_576
+    litellm_master_key: SecretStr = Field(
+        SecretStr("sk-oo-dev"), validation_alias="LITELLM_MASTER_KEY", description="Bearer key for the gateway"
+    )
+    llm_response_format: ResponseFormat = Field(
+        ResponseFormat.NONE, description="json_schema asks the gateway to enforce the shape of the reply"
+    )
+    llm_timeout: PositiveFloat = Field(30.0, description="Longest wait for one reply of the gateway")
+    llm_connect_timeout: PositiveFloat = Field(3.0, description="Longest wait for a connection to the gateway")
+    llm_max_connections: PositiveInt = Field(50, description="Concurrent calls to the gateway, at most")
+    llm_max_reply_bytes: PositiveInt = Field(1_048_576, description="Largest reply read from the gateway")
 
     # Database
-    database_url: Annotated[
-        SecretStr | None,
-        Field(description="postgresql://...; empty: a private PostgreSQL is started in OO_ML_DATA_DIR"),
-    ] = None
-    analytics_schema: Annotated[
-        str,
-        Field(description="PostgreSQL schema of the reports; change it if another application has a schema analytics"),
-    ] = "analytics"
-    rollup_schema: Annotated[
-        str, Field(description="PostgreSQL schema of the views behind the reports; change it if rollup is taken")
-    ] = "rollup"
-    data_dir: Annotated[Path, Field(description="Directory of the private PostgreSQL's data")] = Field(
-        default_factory=_default_data_dir
+    database_url: SecretStr | None = Field(
+        None, description="postgresql://...; empty: a private PostgreSQL is started in OO_ML_DATA_DIR"
     )
-    postgres_bin_dir: Annotated[
-        Path | None,
-        Field(description="Directory of initdb and postgres for the private PostgreSQL; empty: the wheel's"),
-    ] = None
-    postgres_start_timeout: Annotated[
-        PositiveFloat, Field(description="Longest wait for the private PostgreSQL to start or stop")
-    ] = 60.0
-    lanes: Annotated[
-        int, Field(gt=0, le=1000, description="Lanes, which decide and learn; each is a thread with one connection")
-    ] = 2
-    lane_batch: Annotated[
-        int, Field(gt=0, le=10_000, description="Decisions or rewards in one transaction of a lane, at most")
-    ] = 64
-    lane_queue: Annotated[
-        PositiveInt, Field(description="Calls that can wait in each lane; further calls are answered 503")
-    ] = 256
-    lane_lock_timeout: Annotated[
-        PositiveFloat,
-        Field(
-            description="Longest wait of a lane for a row lock; then its user's calls wait, up to OO_ML_LOCK_TIMEOUT"
-        ),
-    ] = 0.1
-    lane_one_user: Annotated[
-        bool,
-        Field(description="Put only one user's calls into a transaction, for a database that is sharded by user_id"),
-    ] = False
-    database_workers: Annotated[
-        PositiveInt, Field(description="Threads, each with one connection, for batch calls, prompts and generations")
-    ] = 2
-    database_readers: Annotated[
-        PositiveInt, Field(description="Threads, each with one connection, for calls that only read, such as reports")
-    ] = 4
-    database_queue: Annotated[
-        PositiveInt, Field(description="Transactions that can wait for these threads; further calls are answered 503")
-    ] = 256
-    database_connect_timeout: Annotated[
-        PositiveInt, Field(description="Longest wait for a connection to PostgreSQL")
-    ] = 2
-    database_prepare_threshold: Annotated[
-        int, Field(ge=-1, description="Runs of a statement before it is prepared; -1: never (for PgBouncer)")
-    ] = 5
-    statement_timeout: Annotated[PositiveFloat, Field(description="Longest run of one statement")] = 1.5
-    lock_timeout: Annotated[PositiveFloat, Field(description="Longest wait for a row lock")] = 1.0
-    long_workers: Annotated[
-        int, Field(gt=0, le=1000, description="Threads, each with one connection, for verify, export, erase and upkeep")
-    ] = 2
-    long_timeout: Annotated[
-        float,
-        Field(gt=0, le=_DAY, description="Request and statement timeout for verify, export, erase and upkeep"),
-    ] = 60.0
-    upkeep_interval: Annotated[
-        float,
-        Field(
-            ge=0,
-            le=_DAY,
-            description="Time between two runs of upkeep by the service; 0: never, run `oo-ml upkeep` instead",
-        ),
-    ] = 60.0
-    history_retention: Annotated[
-        Annotated[int, Field(gt=0, le=_YEARS * 12)] | None,
-        Field(
-            description="Months of feature_history to keep before the current one; older are detached; empty: keep all"
-        ),
-    ] = None
-    migration_wait: Annotated[
-        PositiveFloat, Field(description="Longest wait for another process that is migrating")
-    ] = 600.0
-    migration_lock_timeout: Annotated[
-        PositiveFloat, Field(description="Longest wait of a migration for a table lock")
-    ] = 5.0
+    analytics_schema: str = Field(
+        "analytics",
+        description="PostgreSQL schema of the reports; change it if another application has a schema analytics",
+    )
+    rollup_schema: str = Field(
+        "rollup", description="PostgreSQL schema of the views behind the reports; change it if rollup is taken"
+    )
+    data_dir: Path = Field(
+        default_factory=partial(platformdirs.user_data_path, "oo-ml", appauthor=False),
+        description="Directory of the private PostgreSQL's data",
+    )
+    postgres_bin_dir: Path | None = Field(
+        None, description="Directory of initdb and postgres for the private PostgreSQL; empty: the wheel's"
+    )
+    postgres_start_timeout: PositiveFloat = Field(
+        60.0, description="Longest wait for the private PostgreSQL to start or stop"
+    )
+    lanes: int = Field(
+        2, gt=0, le=1000, description="Lanes, which decide and learn; each is a thread with one connection"
+    )
+    lane_batch: int = Field(
+        64, gt=0, le=10_000, description="Decisions or rewards in one transaction of a lane, at most"
+    )
+    lane_queue: PositiveInt = Field(256, description="Calls that can wait in each lane; further calls are answered 503")
+    lane_lock_timeout: PositiveFloat = Field(
+        0.1, description="Longest wait of a lane for a row lock; then the user's calls wait, up to OO_ML_LOCK_TIMEOUT"
+    )
+    lane_one_user: bool = Field(
+        default=False,
+        description="Put only one user's calls into a transaction, for a database that is sharded by user_id",
+    )
+    database_workers: PositiveInt = Field(
+        2, description="Threads, each with one connection, for batch calls, prompts and generations"
+    )
+    database_readers: PositiveInt = Field(
+        4, description="Threads, each with one connection, for calls that only read, such as reports"
+    )
+    database_queue: PositiveInt = Field(
+        256, description="Transactions that can wait for these threads; further calls are answered 503"
+    )
+    database_connect_timeout: PositiveInt = Field(2, description="Longest wait for a connection to PostgreSQL")
+    database_prepare_threshold: int = Field(
+        5, ge=-1, description="Runs of a statement before it is prepared; -1: never (for PgBouncer)"
+    )
+    statement_timeout: PositiveFloat = Field(1.5, description="Longest run of one statement")
+    lock_timeout: PositiveFloat = Field(1.0, description="Longest wait for a row lock")
+    long_workers: int = Field(
+        2, gt=0, le=1000, description="Threads, each with one connection, for verify, export, erase and upkeep"
+    )
+    long_timeout: float = Field(
+        60.0, gt=0, le=_DAY, description="Request and statement timeout for verify, export, erase and upkeep"
+    )
+    upkeep_interval: float = Field(
+        60.0,
+        ge=0,
+        le=_DAY,
+        description="Time between two runs of upkeep by the service; 0: never, run `oo-ml upkeep` instead",
+    )
+    history_retention: Annotated[int, Field(gt=0, le=_YEARS * 12)] | None = Field(
+        None,
+        description="Months of feature_history to keep before the current one; older are detached; empty: keep all",
+    )
+    migration_wait: PositiveFloat = Field(600.0, description="Longest wait for another process that is migrating")
+    migration_lock_timeout: PositiveFloat = Field(5.0, description="Longest wait of a migration for a table lock")
 
     # Access
-    auth: Annotated[
-        Auth,
-        Field(description="Calls that need an API key: required: all; off: none; auto: all, unless served on loopback"),
-    ] = Auth.AUTO
-    admin_key: Annotated[
-        SecretStr | None,
-        Field(description="A key with all scopes that is not in the database, for the first start of a pipeline"),
-    ] = None
-    key_max_age: Annotated[
-        float,
-        Field(gt=0, le=3600, description="Time for which API keys are kept in memory; a revocation works after it"),
-    ] = 5.0
-    session_key: Annotated[
-        SecretStr | None,
-        Field(
-            description="Secret that signs the dashboard's sessions, the same for all services behind one address;"
-            " empty: drawn at each start"
-        ),
-    ] = None
-    allowed_hosts: Annotated[
-        Names,
-        Field(
-            description="Names that the Host header may have, a comma list; *: any; empty: loopback names if"
-            " `oo-ml serve` listens on loopback, else any"
-        ),
-    ] = ()
-    cors_origins: Annotated[
-        Names, Field(description="Origins of other sites whose pages may call, a comma list; empty: none")
-    ] = ()
+    auth: Auth = Field(
+        Auth.AUTO,
+        description="Calls that need an API key: required: all; off: none; auto: all, unless served on loopback",
+    )
+    admin_key: SecretStr | None = Field(
+        None, description="A key with all scopes that is not in the database, for the first start of a pipeline"
+    )
+    key_max_age: float = Field(
+        5.0, gt=0, le=3600, description="Time for which API keys are kept in memory; a revocation works after it"
+    )
+    session_key: SecretStr | None = Field(
+        None,
+        description="Secret that signs the dashboard's sessions, the same for all services behind one address; empty:"
+        " drawn at each start",
+    )
+    allowed_hosts: Names = Field(
+        (),
+        description="Names that the Host header may have, a comma list; *: any; empty: loopback names if `oo-ml serve`"
+        " listens on loopback, else any",
+    )
+    cors_origins: Names = Field(
+        (), description="Origins of other sites whose pages may call, a comma list; empty: none"
+    )
 
     # HTTP
-    keep_alive: Annotated[
-        PositiveInt, Field(description="Time after which an idle connection is closed; longer than that of a balancer")
-    ] = 75
-    max_connections: Annotated[
-        PositiveInt, Field(description="Open connections of each process; further ones are answered 503")
-    ] = 4096
-    head_timeout: Annotated[PositiveFloat, Field(description="Longest time for the head of a request to arrive")] = 20.0
-    body_timeout: Annotated[PositiveFloat, Field(description="Longest time for the body of a request to arrive")] = 60.0
-    drain: Annotated[
-        float,
-        Field(
-            ge=0,
-            le=3600,
-            description="Time after SIGTERM for which calls are still accepted while /readyz answers 503",
-        ),
-    ] = 0.0
-    processes: Annotated[
-        int,
-        Field(
-            gt=0,
-            le=1000,
-            description="Processes of `oo-ml serve`, each with its own lanes and threads; each can use one core",
-        ),
-    ] = 1
-    request_timeout: Annotated[
-        PositiveFloat, Field(description="Time after which a call that waits for PostgreSQL is answered 503")
-    ] = 1.9
-    max_body_bytes: Annotated[PositiveInt, Field(description="Largest request body")] = 2_097_152
-    shutdown_timeout: Annotated[
-        PositiveInt, Field(description="Time for accepted calls to finish when the service stops")
-    ] = 10
+    keep_alive: PositiveInt = Field(
+        75, description="Time after which an idle connection is closed; longer than that of a balancer"
+    )
+    max_connections: PositiveInt = Field(
+        4096, description="Open connections of each process; further ones are answered 503"
+    )
+    head_timeout: PositiveFloat = Field(20.0, description="Longest time for the head of a request to arrive")
+    body_timeout: PositiveFloat = Field(60.0, description="Longest time for the body of a request to arrive")
+    drain: float = Field(
+        0.0, ge=0, le=3600, description="Time after SIGTERM in which calls are still accepted and /readyz answers 503"
+    )
+    processes: int = Field(
+        1,
+        gt=0,
+        le=1000,
+        description="Processes of `oo-ml serve`, each with its own lanes and threads; each can use one core",
+    )
+    request_timeout: PositiveFloat = Field(
+        1.9, description="Time after which a call that waits for PostgreSQL is answered 503"
+    )
+    max_body_bytes: PositiveInt = Field(2_097_152, description="Largest request body")
+    shutdown_timeout: PositiveInt = Field(10, description="Time for accepted calls to finish when the service stops")
 
-    log_level: Annotated[
-        LogLevel,
-        Field(description="debug, info, warning or error; if it is not set, most commands log only errors"),
-    ] = LogLevel.INFO
+    log_level: LogLevel = Field(
+        LogLevel.INFO, description="debug, info, warning or error; if it is not set, most commands log only errors"
+    )
 
     def __init__(self, **values: Any) -> None:  # noqa: ANN401 - checked by the fields
         """Read the environment; `values` take precedence.

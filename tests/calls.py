@@ -4,7 +4,7 @@ from typing import Any
 
 
 def score(user_id: str = "ada", **overrides: Any) -> dict[str, Any]:  # noqa: ANN401 - JSON
-    """Return a decision between two candidates, of which a fresh state chooses the first."""
+    """Return a decision between two candidates; a fresh state chooses the first."""
     return {
         "user_id": user_id,
         "candidates": [

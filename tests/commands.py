@@ -1,6 +1,6 @@
 """`oo-ml` with only the settings that the test gives: in the test's process, or in a process of its own.
 
-A process takes one to three seconds of CPU to start. It is for tests of signals, pipes, and commands side by side.
+A process takes up to two seconds of CPU to start. It is for tests of signals, pipes, and commands side by side.
 """
 
 import io
@@ -11,7 +11,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -47,6 +47,14 @@ def oo_ml(*words: str, stdin: str = "", **variables: object) -> Done:
     An exception that `main` does not handle is raised. `oo-ml serve` may run here only if its settings are invalid,
     because it installs signal handlers.
     """
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir("/")
+        patch.setattr(sys, "argv", ["oo-ml", *words])
+        return run(main, stdin, **variables)
+
+
+def run(program: Callable[[], object], stdin: str = "", /, **variables: object) -> Done:
+    """Run the main function of a command in this process, with nothing set but `variables`."""
     out, err = _Stream(), _Stream()
     code: object = 0
     with _put_back(), pytest.MonkeyPatch.context() as patch:
@@ -56,12 +64,10 @@ def oo_ml(*words: str, stdin: str = "", **variables: object) -> Done:
         for name, value in given.items():
             patch.setenv(name, value)
         time.tzset()
-        patch.chdir("/")
-        patch.setattr(sys, "argv", ["oo-ml", *words])
         for name, stream in (("stdin", _Stream(stdin)), ("stdout", out), ("stderr", err)):
             patch.setattr(sys, name, stream)
         try:
-            main()
+            program()
         except SystemExit as end:
             code = end.code or 0
     assert isinstance(code, int)
@@ -141,7 +147,7 @@ class Served:
 
 
 @contextmanager
-def served(log: Path, command: Sequence[str] | None = None, /, **variables: object) -> Iterator[Served]:
+def run_serve(log: Path, command: Sequence[str] | None = None, /, **variables: object) -> Iterator[Served]:
     """Run `oo-ml serve`, or a command that does, on a free port; killed at the end if it still runs."""
     with log.open("wb") as output:
         process = subprocess.Popen(  # noqa: S603 - our own program

@@ -107,7 +107,7 @@ def _migrate(*, host: str, port: int, user: str, dbname: str, **_: object) -> No
     grants.grant_analyst(owner, make_settings(), ANALYST)
 
 
-def cloned(template: Any, name: str) -> DatabaseJanitor:  # noqa: ANN401 - a server of pytest-postgresql
+def clone_database(template: Any, name: str) -> DatabaseJanitor:  # noqa: ANN401 - a server of pytest-postgresql
     """Return the context of a new database that is a clone of the template."""
     return DatabaseJanitor(
         user=template.user,
@@ -132,7 +132,7 @@ empty_postgresql = factories.postgresql("empty_postgresql_noproc")
 @pytest.fixture(scope="session")
 def reusable_database(postgresql_noproc: Any) -> Iterator[ReusableDatabase]:  # noqa: ANN401 - of pytest-postgresql
     """A migrated database for the tests of this process, one after the other."""
-    with cloned(postgresql_noproc, postgresql_noproc.dbname) as janitor:
+    with clone_database(postgresql_noproc, postgresql_noproc.dbname) as janitor:
         yield ReusableDatabase(janitor)
 
 
@@ -170,7 +170,7 @@ def empty_database_url(empty_postgresql: psycopg.Connection[Any]) -> str:
 @pytest.fixture
 def other_database_url(postgresql_noproc: Any) -> Iterator[str]:  # noqa: ANN401 - of pytest-postgresql
     """The address of one more migrated database."""
-    with cloned(postgresql_noproc, f"other_{postgresql_noproc.dbname}") as other:
+    with clone_database(postgresql_noproc, f"other_{postgresql_noproc.dbname}") as other:
         yield _url(postgresql_noproc.host, postgresql_noproc.port, postgresql_noproc.user, other.dbname)
 
 

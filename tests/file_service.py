@@ -31,7 +31,7 @@ def content(policy: str = LINUCB, *, seed: int = 0, rewards: int = 9, **meta: An
     return {"A": A.tolist(), "b": b.tolist(), "meta": counters | meta}
 
 
-def write(directory: Path, name: str, policy: str = LINUCB, **wanted: Any) -> dict[str, Any]:  # noqa: ANN401
+def write_state_file(directory: Path, name: str, policy: str = LINUCB, **wanted: Any) -> dict[str, Any]:  # noqa: ANN401
     """Write the file of a NAME, and return its content."""
     state = content(policy, **wanted)
     (directory / f"{name}{SUFFIXES[policy]}.json").write_text(json.dumps(state), "utf-8")

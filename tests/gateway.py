@@ -128,7 +128,7 @@ def cut(after: bytes = b"") -> Behaviour:
     return behave
 
 
-def half_an_answer() -> Behaviour:
+def send_half_an_answer() -> Behaviour:
     """Announce an answer of a hundred bytes, send three and drop the connection."""
     return cut(_head(200, "application/json", **{"content-length": "100"}) + b"{  ")
 

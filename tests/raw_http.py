@@ -12,7 +12,7 @@ from tests.waiting import PATIENCE
 def connect(service: Service) -> socket.socket:
     """Return a connection to a service."""
     parts = urlsplit(service.url)
-    return socket.create_connection((parts.hostname, parts.port), PATIENCE)  # type: ignore[arg-type]
+    return socket.create_connection((parts.hostname, parts.port), PATIENCE)
 
 
 def exchange(service: Service, *parts: bytes) -> bytes:

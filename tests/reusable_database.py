@@ -1,7 +1,7 @@
 """A migrated database that one test after the other uses.
 
-Before each test its tables are emptied, which takes a tenth of the time of a clone. If the test before has changed
-more than rows (a table, a function, a grant, a setting, a row that the migrations made), the database is cloned anew.
+Before each test its tables are emptied, which takes a tenth of the time of a clone. The database is cloned anew if the
+test before has changed more than rows: a table, a function, a grant, a setting, or a row that the migrations made.
 """
 
 from typing import Any, Final

@@ -1,4 +1,4 @@
-"""Simulated users, who do through the services whatever a user and a client can do.
+"""Simulated users: random calls of every service that a client can use.
 
 The same seed gives the same actions. A reward that is drawn is likelier 1 the better the tip fits its moment, so a test
 knows what each tip is worth.

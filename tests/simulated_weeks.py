@@ -41,7 +41,7 @@ class Look:
         return Moment(self.at.hour, self.at.isoweekday() % 7)
 
 
-def live(db: Engine, rounds: Iterable[Sequence[Look]], parameters: Parameters) -> None:
+def simulate(db: Engine, rounds: Iterable[Sequence[Look]], parameters: Parameters) -> None:
     """Make the decisions of each round in one batch, and learn from each reward before its user's next decision."""
     pending = PendingRewards()
     last: dict[str, datetime] = {}

@@ -18,9 +18,9 @@ from tests.gateway import (
     cut,
     drip,
     flood,
-    half_an_answer,
     hold,
     running_gateway,
+    send_half_an_answer,
     tips,
 )
 
@@ -248,7 +248,7 @@ def test_answers_that_are_no_completion(gateway: Gateway, behaviour: Behaviour, 
     ("behaviour", "timeout", "message"),
     [
         (cut(), 5, "The language model gateway dropped the connection"),
-        (half_an_answer(), 5, "The language model gateway dropped the connection"),
+        (send_half_an_answer(), 5, "The language model gateway dropped the connection"),
         (cut(b"SSH-2.0-OpenSSH\r\n"), 5, "The language model gateway dropped the connection"),
         (hold(tips("Never")), 0.2, "The language model gateway did not answer within 0.2 s"),
         (drip(), 0.2, "The language model gateway did not answer within 0.2 s"),

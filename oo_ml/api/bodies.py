@@ -1,6 +1,6 @@
 """Parsing of bodies and writing of answers: pydantic reads and writes the bytes directly.
 
-FastAPI parses JSON first and validates afterwards, which costs more and lets NaN, lone surrogates and deep nesting
+FastAPI parses JSON first and validates afterwards. That costs more, and lets NaN, lone surrogates and deep nesting
 through to the models. oo_ml/api/openapi.py documents the calls.
 """
 

@@ -1,7 +1,7 @@
 """Unknown names of fields in a body and of parameters in a query.
 
-A name that differs from a known one only in case, hyphens or underscores is refused in every call, and the error gives
-the right name. If it were ignored, `decisionId` would lose idempotency and `isOverdue` would teach the model a default.
+A name that differs from a known one only in case, hyphens or underscores is refused in every call. The error gives
+the right name. A service that ignored `decisionId` would lose idempotency; with `isOverdue` it would learn a default.
 """
 
 from collections.abc import Iterable, Iterator, Mapping

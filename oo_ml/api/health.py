@@ -1,7 +1,5 @@
 """Probes: /health of the contract, /livez for the process, /readyz for load balancers."""
 
-from typing import Final
-
 from fastapi import APIRouter, Request, Response
 
 from oo_ml.api.bodies import answer
@@ -9,13 +7,12 @@ from oo_ml.api.dependencies import services
 from oo_ml.api.error_statuses import DATABASE
 from oo_ml.api.openapi import documented
 from oo_ml.api.schemas import Ok
+from oo_ml.api.server_state import DRAINING
 from oo_ml.errors import DrainingError, UnsuitableDatabaseError
 from oo_ml.execution.outcomes import only
 from oo_ml.services.container import ready
 
 router = APIRouter(tags=["probes"])
-# The name, in the state of the server, that says that it is about to stop.
-DRAINING: Final = "draining"
 
 
 @router.head("/health", include_in_schema=False)

@@ -21,13 +21,7 @@ class HotRoutes:
     """ASGI middleware that answers the hot routes, and refuses bodies that are announced too large."""
 
     def __init__(self, app: FastAPI, endpoints: Mapping[str, Endpoint], max_body: int) -> None:
-        """Wrap `app`.
-
-        Args:
-            app: the application for all other calls; its OpenAPI document has the hot routes too.
-            endpoints: the endpoints of the hot routes, which are called by POST, by path.
-            max_body: the largest body in bytes.
-        """
+        """Wrap `app`, which has the hot routes too; `endpoints` are called by POST, by path; `max_body` is in bytes."""
         self._app = app
         self._endpoints = {path.encode(): endpoint for path, endpoint in endpoints.items()}
         self._max_body = max_body

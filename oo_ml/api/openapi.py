@@ -5,7 +5,7 @@ never sent.
 """
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from inspect import getdoc
 from typing import Any, Final
 
@@ -14,7 +14,7 @@ from pydantic import BaseModel
 from pydantic.json_schema import JsonSchemaMode, models_json_schema
 
 from oo_ml.api.access.scopes import needs
-from oo_ml.api.error_statuses import DATABASE, RETRY_AFTER_SECONDS, STATUSES
+from oo_ml.api.error_statuses import DATABASE, RETRY_AFTER_SECONDS, STATUSES, and_subclasses
 from oo_ml.api.schemas import Answer, Body, Problem
 from oo_ml.domain.access import Scope
 from oo_ml.errors import (
@@ -171,7 +171,10 @@ def _schemas(calls: str) -> Json:
     """Return the schemas of the bodies and answers that `calls` refers to."""
     sides: tuple[tuple[type[BaseModel], JsonSchemaMode], ...] = ((Body, "validation"), (Answer, "serialization"))
     models = [
-        (model, mode) for base, mode in sides for model in _subclasses(base) if f'"{_SCHEMAS}{model.__name__}"' in calls
+        (model, mode)
+        for base, mode in sides
+        for model in and_subclasses(base)
+        if f'"{_SCHEMAS}{model.__name__}"' in calls
     ]
     _, definitions = models_json_schema(models, ref_template=_SCHEMAS + "{model}")
     schemas: Json = definitions["$defs"]
@@ -183,9 +186,3 @@ def _schemas(calls: str) -> Json:
                 described = [field["description"]] if "description" in field else []
                 field["description"] = ". ".join([*described, f"Default: {json.dumps(default)}"])
     return schemas
-
-
-def _subclasses(model: type[BaseModel]) -> Iterator[type[BaseModel]]:
-    for subclass in model.__subclasses__():
-        yield subclass
-        yield from _subclasses(subclass)

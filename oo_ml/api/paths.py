@@ -1,26 +1,35 @@
 """User ids in paths: any id that a body may carry can be named in a URL, a slash in it included.
 
 Servers decode %2F before routing, so `/stats/egreedy%2Fada` (the user `egreedy/ada`) would look like
-`/stats/egreedy/ada` (the user `ada`). Here routing sees the path as it was sent, and ids are decoded after it.
+`/stats/egreedy/ada` (the user `ada`). Here routing sees the path as the client sent it, and handlers
+decode the id afterwards.
 """
 
-from typing import Annotated, Final
+from typing import Annotated, Any, Final
 from urllib.parse import quote, unquote_to_bytes
 
 from fastapi import Path
-from fastapi.exceptions import RequestValidationError
-from pydantic import TypeAdapter, ValidationError
+from pydantic import BeforeValidator, WithJsonSchema
+from pydantic_core import PydanticCustomError
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from oo_ml.api.error_statuses import DATABASE
 from oo_ml.api.fields import UserId
 from oo_ml.errors import InvalidRequestError, OoMlError
 
-_user_id = TypeAdapter(UserId)
 
-EncodedUserId = Annotated[
-    str, Path(description="The user's id; percent-encode it, slashes too", examples=["ada", "team/ada"])
-]
+def _decode(encoded: str) -> str:
+    try:
+        return unquote_to_bytes(encoded).decode()
+    except UnicodeDecodeError:
+        raise PydanticCustomError("string_unicode", "must be UTF-8, percent-encoded") from None
+
+
+_SAID: Final[dict[str, Any]] = {
+    "description": "The user's id; percent-encode it, slashes too",
+    "examples": ["ada", "team/ada"],
+}
+UserIdInPath = Annotated[UserId, BeforeValidator(_decode), WithJsonSchema({"type": "string", **_SAID}), Path(**_SAID)]
 
 # Refusals of a call that has a user id in its path as its only input.
 REFUSALS: Final[tuple[type[OoMlError], ...]] = (InvalidRequestError, *DATABASE)
@@ -38,18 +47,3 @@ class EncodedPath:
             raw = scope.get("raw_path")
             scope = {**scope, "path": raw.decode("latin-1") if raw else quote(scope["path"])}
         await self.app(scope, receive, send)
-
-
-def decode_user_id(encoded: str) -> str:
-    """Return the id that a path segment stands for.
-
-    Raises:
-        RequestValidationError: the id is invalid.
-    """
-    try:
-        return _user_id.validate_python(unquote_to_bytes(encoded).decode("utf-8"))
-    except UnicodeDecodeError:
-        problem = {"loc": (), "msg": "must be UTF-8, percent-encoded", "type": "string_unicode"}
-        raise RequestValidationError([{**problem, "loc": ("path", "user_id")}]) from None
-    except ValidationError as error:
-        raise RequestValidationError([{**e, "loc": ("path", "user_id")} for e in error.errors()]) from None

@@ -26,7 +26,7 @@ class ShownFeatures(TaskDescription):
 
     hour_of_day: int
     day_of_week: int | SkipJsonSchema[None] = Field(
-        None, exclude_if=lambda day: day is None, description="Left out for linucb-v1, which does not use it"
+        None, exclude_if=lambda day: day is None, description="Left out for linucb-v1, which does not use the day"
     )
     exploring: bool | SkipJsonSchema[None] = Field(
         None, exclude_if=lambda exploring: exploring is None, description="Drawn at random; left out for linucb-v1"

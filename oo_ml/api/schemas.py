@@ -1,6 +1,6 @@
 """Base classes of bodies and answers, and the answers of many calls."""
 
-from typing import TYPE_CHECKING, Generic, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field
 from typing_extensions import TypeAliasType
@@ -13,6 +13,11 @@ if TYPE_CHECKING:
     ProblemCode = str
 else:
     ProblemCode = TypeAliasType("ProblemCode", Literal[CODES])
+
+
+def example(**fields: Any) -> ConfigDict:  # noqa: ANN401 - JSON
+    """Return the configuration of a model that has an example in the OpenAPI document."""
+    return ConfigDict(json_schema_extra={"examples": [fields]})
 
 
 class Body(BaseModel):
@@ -43,7 +48,7 @@ class Page(Answer, Generic[Item]):
     """Items of a list, in order."""
 
     items: list[Item]
-    next_cursor: str | None = Field(description="Send it as `cursor` to get the items that follow; null: the end")
+    next_cursor: str | None = Field(description="Send this as `cursor` to get the next items; null: the end")
 
 
 class FieldProblem(Answer):

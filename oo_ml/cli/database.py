@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from oo_ml.cli.logs import configure_logs
-from oo_ml.services.database import database
+from oo_ml.services.database_address import database
 from oo_ml.settings import Settings
 
 

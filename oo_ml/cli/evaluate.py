@@ -17,7 +17,8 @@ from oo_ml.domain.evaluation.estimators import Estimate
 from oo_ml.domain.evaluation.targets import POSSIBLE, describe, parse
 from oo_ml.errors import EvaluationRefusedError
 from oo_ml.progress import progress
-from oo_ml.services.database import database, single_connection
+from oo_ml.services.database import single_connection
+from oo_ml.services.database_address import database
 from oo_ml.services.evaluation.from_file import TARGET, evaluate_file
 from oo_ml.services.evaluation.from_log import Question, walk_log
 from oo_ml.services.evaluation.results import Evaluation, Part, conclude

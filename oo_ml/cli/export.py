@@ -16,7 +16,8 @@ from oo_ml.cli.options import user_id
 from oo_ml.domain.access import COMMAND_LINE
 from oo_ml.errors import ExportFileError
 from oo_ml.services.access.audit_log import Action, record
-from oo_ml.services.database import database, run_once
+from oo_ml.services.database import run_once
+from oo_ml.services.database_address import database
 from oo_ml.services.users.export import export
 from oo_ml.settings import Settings
 
@@ -28,7 +29,7 @@ def export_user(
         typer.Option(metavar="FILE", dir_okay=False, help="File to write, readable by you alone; default: stdout"),
     ] = None,
 ) -> None:
-    """Write every row of a user in every table, as they are at one moment, in the format that `oo-ml replay` reads.
+    """Write every row of a user in every table, of one moment, in the format that `oo-ml replay` reads.
 
     JSON Lines: a header, one row a line, and a last line with the number of rows. Safe while the service is running.
     Adds an entry to the audit log, and writes nothing else.

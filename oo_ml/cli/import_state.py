@@ -14,7 +14,8 @@ from rich.console import Console
 from oo_ml.cli.logs import configure_logs
 from oo_ml.errors import ImportSourceError, OoMlError
 from oo_ml.progress import progress
-from oo_ml.services.database import database, single_connection
+from oo_ml.services.database import single_connection
+from oo_ml.services.database_address import database
 from oo_ml.services.users.import_state import Outcome, Verdict, find_source, import_files, list_refused
 from oo_ml.settings import LogLevel, Settings
 

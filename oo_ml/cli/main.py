@@ -7,7 +7,6 @@ SQLAlchemy, FastAPI, alembic and numpy. An error is one line on standard error a
 import sys
 from collections.abc import Sequence
 from importlib import import_module
-from importlib.metadata import version
 from typing import Any, Final
 
 import typer
@@ -48,6 +47,9 @@ class LazyCommand(TyperCommand):
 
 
 def _print_version() -> None:
+    # It imports the parser of e-mail, which no other command needs.
+    from importlib.metadata import version  # noqa: PLC0415
+
     typer.echo(version("oo-ml"))
 
 

@@ -9,10 +9,7 @@ from typing import Annotated
 
 import typer
 from pydantic import ValidationError
-from rich.console import Console
-from rich.table import Column, Table
 
-from oo_ml.api.prompts.schemas import PublishRequest
 from oo_ml.cli.database import open_database
 from oo_ml.domain.identifiers import is_identifier
 from oo_ml.errors import InvalidTemplateError
@@ -54,6 +51,10 @@ def list_() -> None:
 
     The share is that of a service with the settings of this command.
     """
+    # Only this command prints a table.
+    from rich.console import Console  # noqa: PLC0415
+    from rich.table import Column, Table  # noqa: PLC0415
+
     with open_database() as (url, settings):
         [listing] = run_once(settings, url, partial(pick_version.list_traffic, settings=settings), [None])
     table = Table(
@@ -92,8 +93,12 @@ def show(version: Version) -> None:
 def publish(version: Version, system: Template, user: Template, description: str = "") -> None:
     """Publish a new version from two files with Jinja2 templates. A published version never changes.
 
-    It has weight 0 and gets no traffic yet. Exit code 1 if the version exists or a template can't be rendered.
+    The new version has weight 0 and gets no traffic yet. Exit code 1 if the version exists or a template can't be
+    rendered.
     """
+    # Only this command checks a body, and building the models of all bodies takes 0.1 s.
+    from oo_ml.api.prompts.schemas import PublishRequest  # noqa: PLC0415
+
     try:
         request = PublishRequest(
             version=version, description=description, system_template=_read(system), user_template=_read(user)
@@ -117,9 +122,10 @@ def weight(
     version: Version,
     weight: Annotated[float, typer.Argument(help="Relative to the other weights; 0: no calls", callback=_weight)],
 ) -> None:
-    """Set the weight of a version: its share of the calls that name no version, if TIP_PROMPT_VERSION is empty.
+    """Set the weight of a version for calls that name no version. TIP_PROMPT_VERSION, if set, overrides weights.
 
-    Prints the share that a service with the settings of this command gives it. Exit code 1 if it is retired or unknown.
+    Prints the share of these calls that the version gets with the settings of this command. Exit code 1 if the
+    version is retired or unknown.
     """
     command = registry.WeighCommand(version, weight)
     with open_database() as (url, settings):
@@ -132,10 +138,10 @@ def weight(
 
 @app.command()
 def retire(version: Version) -> None:
-    """Retire a version: new generations can't use it; its text and results are kept. Exit code 1 if it is unknown."""
+    """Retire a version: new generations can't use it. Its text and results stay. Exit code 1 if unknown."""
     with open_database() as (url, settings):
-        retirement = audited_command(partial(registry.retire, retired_at=datetime.now(UTC)), "prompt.retired", str)
-        only(run_once(settings, url, retirement, [version]))
+        service = partial(registry.retire, retired_at=datetime.now(UTC))
+        only(run_once(settings, url, audited_command(service, "prompt.retired", str), [version]))
     typer.echo(f"Retired {version}")
 
 

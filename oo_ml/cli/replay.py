@@ -6,7 +6,8 @@ import typer
 
 from oo_ml.cli.logs import configure_logs
 from oo_ml.files.export_document import open_export
-from oo_ml.services.database import database, run_once
+from oo_ml.services.database import run_once
+from oo_ml.services.database_address import database
 from oo_ml.services.users.replay import replay
 from oo_ml.settings import Settings
 
@@ -19,8 +20,8 @@ def replay_file(
 ) -> None:
     """Write an exported user to this database, bit for bit, in one transaction.
 
-    The state must be the fold of its ledger. A user who is known here is never changed: exit code 0 if exactly as
-    exported, else 1. Any refusal writes nothing and exits with 1.
+    The state must be the fold of its ledger. An existing user is never changed: exit code 0 if the user equals the
+    export, else 1. A refusal writes nothing and exits with 1.
     """
     settings = Settings()
     configure_logs(settings)

@@ -1,29 +1,31 @@
 """`oo-ml serve`: the HTTP service, with a private PostgreSQL if no other is named."""
 
-import gc
 import logging
 import os
 import signal
 from contextlib import ExitStack, suppress
-from secrets import token_hex
+from functools import partial
+from importlib import import_module
 from pathlib import Path
-from typing import Annotated, NoReturn
+from secrets import token_hex
+from typing import Annotated, Final, NoReturn
 
 import typer
 import uvicorn
-from starlette.types import ASGIApp
 
-from oo_ml.api.app import create_app
-from oo_ml.api.http_protocol import limited_protocol
 from oo_ml.cli.listeners import LOOPBACK_NAMES, are_loopback, bind, bind_unix
 from oo_ml.cli.servers import DrainingServer, Supervisor
 from oo_ml.errors import ConfigurationError, UnavailableError
 from oo_ml.logs import configure_logging
 from oo_ml.services.access import keys
-from oo_ml.services.database import database, refuse_encoding, run_once
+from oo_ml.services.database import refuse_encoding, run_once
+from oo_ml.services.database_address import database
 from oo_ml.settings import Auth, Settings
 
 logger = logging.getLogger(__name__)
+
+# Imported by each process that serves. FastAPI and the endpoints take a second.
+_APPLICATION: Final = "oo_ml.cli.application"
 
 
 def serve(  # noqa: PLR0913, PLR0917 - the options of the command
@@ -48,9 +50,9 @@ def serve(  # noqa: PLR0913, PLR0917 - the options of the command
 ) -> None:
     """Serve HTTP until SIGINT or SIGTERM.
 
-    Calls need an API key, unless the service listens on a loopback address (OO_ML_AUTH). Accepted calls are finished
-    first. Without OO_ML_DATABASE_URL a private PostgreSQL is started and migrated; with it the database is never
-    migrated. Exit code 1 if the service can't start.
+    Calls need an API key, unless the service listens on a loopback address (OO_ML_AUTH). Finishes accepted calls before
+    it stops. Without OO_ML_DATABASE_URL it starts and migrates a private PostgreSQL. It never migrates the database at
+    OO_ML_DATABASE_URL. Exit code 1 if the service can't start.
     """
     settings = Settings()
     configure_logging(settings.log_level)
@@ -64,7 +66,9 @@ def serve(  # noqa: PLR0913, PLR0917 - the options of the command
             stack.enter_context(one)
         if uds:
             stack.callback(uds.unlink, missing_ok=True)
-        url = stack.enter_context(database(settings))
+        # The only process that serves imports while PostgreSQL starts; several processes import by themselves.
+        meanwhile = partial(import_module, _APPLICATION) if settings.processes == 1 else None
+        url = stack.enter_context(database(settings, meanwhile=meanwhile))
         refuse_encoding(settings, url)
         # The processes read these from the environment.
         os.environ[Settings.variable("database_url")] = url
@@ -76,9 +80,9 @@ def serve(  # noqa: PLR0913, PLR0917 - the options of the command
         if is_local and not settings.allowed_hosts:
             os.environ[Settings.variable("allowed_hosts")] = ",".join(LOOPBACK_NAMES)
         config = uvicorn.Config(
-            f"{__name__}:{application.__name__}",
+            f"{_APPLICATION}:application",
             factory=True,
-            http=limited_protocol(settings),
+            http=f"{_APPLICATION}:protocol",
             ws="none",
             workers=settings.processes,
             log_config=None,
@@ -131,26 +135,6 @@ def _decide_auth(settings: Settings, url: str, *, is_local: bool) -> Auth:
                     " or set OO_ML_ADMIN_KEY"
                 )
     return Auth.REQUIRED
-
-
-def application() -> ASGIApp:
-    """Return the application of a process, on the database that the environment names."""
-    settings = Settings()
-    configure_logging(settings.log_level)
-    assert settings.database_url is not None  # noqa: S101 - `serve` has set it
-    app = create_app(settings, settings.database_url.get_secret_value())
-    _freeze_imports()
-    return app
-
-
-def _freeze_imports() -> None:
-    """Freeze all imported objects out of garbage collection: a full collection delayed every call by 100 ms (ADR 10).
-
-    Calls leave few reference cycles, so collections are also rarer.
-    """
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(50_000, 20, 50)
 
 
 def _leave(_number: int, _frame: object) -> NoReturn:

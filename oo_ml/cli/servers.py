@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import uvicorn
 from uvicorn.supervisors import Multiprocess, multiprocess
 
-from oo_ml.api.health import DRAINING
+from oo_ml.api.server_state import DRAINING
 from oo_ml.settings import Settings
 
 logger = logging.getLogger(__name__)

@@ -6,7 +6,8 @@ from datetime import UTC, datetime
 import typer
 
 from oo_ml.cli.logs import configure_logs
-from oo_ml.services.database import database, single_worker
+from oo_ml.services.database import single_worker
+from oo_ml.services.database_address import database
 from oo_ml.services.upkeep.daily_sums import count_days
 from oo_ml.services.upkeep.default_rewards import give_default_rewards
 from oo_ml.services.upkeep.partitions import keep_months

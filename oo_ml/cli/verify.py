@@ -11,7 +11,8 @@ from oo_ml.errors import OoMlError
 from oo_ml.progress import progress
 from oo_ml.services.audit import verify as audit
 from oo_ml.services.audit.verify import Report
-from oo_ml.services.database import database, single_connection
+from oo_ml.services.database import single_connection
+from oo_ml.services.database_address import database
 from oo_ml.services.walk_users import Walk, walk_all, walk_sample, walk_users
 from oo_ml.settings import Settings
 
@@ -25,8 +26,8 @@ def verify(
 ) -> None:
     """Check that each stored state is the fold of its ledger.
 
-    Compares bit for bit, and compares the ledger with the decisions. Read-only; safe while the service is running.
-    Stops at the first difference, prints it, and exits with code 1.
+    Compares states bit for bit, and the ledger with the decisions. Read-only; safe while the service is running. Exit
+    code 1 at the first difference, which the command prints.
     """
     if (user is not None) + (sample is not None) + all_ > 1:
         raise typer.BadParameter("--user, --sample and --all exclude each other")
@@ -55,7 +56,7 @@ def verify(
 
 
 def _follow(walk: Walk[Report], reports: list[Report]) -> None:
-    """Add the reports to `reports` as they come, up to the first with a difference."""
+    """Add the reports of the walk to `reports`, up to the first with a difference."""
     # On standard error, so that standard output has only the result.
     with progress(Console(stderr=True), "Verifying", walk.states) as advance:
         for report in walk.parts:

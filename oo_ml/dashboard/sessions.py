@@ -1,5 +1,6 @@
 """Sessions of the dashboard: a signed cookie that names an API key, and ends an hour after its last use."""
 
+import time
 from dataclasses import dataclass
 from http.cookies import CookieError, SimpleCookie
 from typing import Final
@@ -37,10 +38,9 @@ class Sessions:
             if morsel is None:
                 return None
             key_id, signed_at = self._serializer.loads(morsel.value, max_age=IDLE_SECONDS, return_timestamp=True)
-            age = self._serializer.make_signer().get_timestamp() - signed_at.timestamp()
         except (BadSignature, CookieError):
             return None
-        return Session(str(key_id), age > _RENEWED_AFTER)
+        return Session(str(key_id), time.time() - signed_at.timestamp() > _RENEWED_AFTER)
 
     def begin(self, response: Response, key_id: str, request: Scope) -> None:
         """Set the cookies of a session that `request` begins or goes on with; over TLS they are sent over TLS only."""

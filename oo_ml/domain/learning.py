@@ -141,12 +141,12 @@ def fold_entry(before: Replayed, entry: StoredEntry) -> Replayed:
         if before.version:
             raise ValueError("expected an import only as the first entry of its epoch, found a later one")
         learned = Learned(
-            Ridge(_checked("start_a", entry.start_a, d, d), _checked("start_b", entry.start_b, d)),
+            Ridge(_check_shape("start_a", entry.start_a, d, d), _check_shape("start_b", entry.start_b, d)),
             entry.start_reward_count,
             entry.start_cumulative_reward,
         )
         return Replayed(entry.epoch, entry.version, learned, entry.start_pulls, entry.start_explore_count)
-    x = _checked("x", entry.x, d)
+    x = _check_shape("x", entry.x, d)
     learned = fold(before.learned, Change(Kind(entry.kind), x, entry.reward, entry.previous_reward))
     return Replayed(entry.epoch, entry.version, learned, before.start_pulls, before.start_explore_count)
 
@@ -158,7 +158,7 @@ def describe_shape(numbers: NDArray[np.float64] | None) -> str:
     return " rows of ".join(map(str, numbers.shape)) + " finite numbers"
 
 
-def _checked(name: str, numbers: NDArray[np.float64] | None, *shape: int) -> NDArray[np.float64]:
+def _check_shape(name: str, numbers: NDArray[np.float64] | None, *shape: int) -> NDArray[np.float64]:
     if numbers is None or numbers.shape != shape:
         expected = describe_shape(np.empty(shape))
         raise ValueError(f"expected {name} to be {expected}, found {describe_shape(numbers)}")

@@ -19,7 +19,7 @@ DIMENSIONS: Final = {LINUCB: 5, EPSILON_GREEDY: 7}
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Choice:
+class PolicyChoice:
     """The result of one decision among n candidates.
 
     Attributes:
@@ -54,7 +54,7 @@ def draw(seed: int) -> tuple[float, float]:
 
 
 @dataclass(frozen=True, slots=True)
-class Rule:
+class PolicyParameters:
     """Parameters of a policy.
 
     With probability `exploration` the policy draws a candidate uniformly. Otherwise it chooses the candidate with the
@@ -71,20 +71,20 @@ class Rule:
 
 
 def choose(  # noqa: PLR0913, PLR0917 - the arrays of m decisions
-    rule: Rule,
+    parameters: PolicyParameters,
     models: Ridge,
     which: Sequence[int],
     X: NDArray[np.float64],
     counts: Sequence[int],
     seeds: Sequence[int],
-) -> list[Choice]:
+) -> list[PolicyChoice]:
     """Make m decisions at once, each with one of k users' models.
 
     The first of several candidates with the same highest bound wins. Each decision is, bit for bit, the same as if it
     were made alone.
 
     Args:
-        rule: parameters of the policy.
+        parameters: parameters of the policy.
         models: a stack of k models of dimension d.
         which: index of the model of each decision, m numbers below k.
         X: features of the candidates of all decisions, in the order of the decisions, shape (sum of counts, d).
@@ -94,7 +94,7 @@ def choose(  # noqa: PLR0913, PLR0917 - the arrays of m decisions
     model = np.repeat(which, counts)
     # einsum sums each row by itself. In a matrix product the order of additions may depend on the other rows.
     exploit = np.einsum("nd,nd->n", X, theta(models)[model])
-    explore = np.zeros(len(X)) if rule.alpha is None else rule.alpha * uncertainty(models, model, X)
+    explore = np.zeros(len(X)) if parameters.alpha is None else parameters.alpha * uncertainty(models, model, X)
     bounds = exploit + explore
     ends = np.cumsum(counts)
     choices = []
@@ -102,11 +102,11 @@ def choose(  # noqa: PLR0913, PLR0917 - the arrays of m decisions
         own = slice(end - n, end)
         highest = int(bounds[own].argmax())
         # The random draw may choose the highest row too: its propensity is 1 - e + e/n, and e/n for each other row.
-        propensities = np.full(n, rule.exploration / n)
+        propensities = np.full(n, parameters.exploration / n)
         # The sum may round to more than one.
-        propensities[highest] = min(1 - rule.exploration + rule.exploration / n, 1.0)
-        first, second = draw(seed) if rule.exploration else (1.0, 0.0)
-        exploring = first < rule.exploration
+        propensities[highest] = min(1 - parameters.exploration + parameters.exploration / n, 1.0)
+        first, second = draw(seed) if parameters.exploration else (1.0, 0.0)
+        exploring = first < parameters.exploration
         index = int(second * n) if exploring else highest
-        choices.append(Choice(index, exploit[own], explore[own], propensities, exploring))
+        choices.append(PolicyChoice(index, exploit[own], explore[own], propensities, exploring))
     return choices

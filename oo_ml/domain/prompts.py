@@ -72,7 +72,7 @@ def parse_reply(text: str, n: int) -> tuple[GeneratedTip, ...]:
     Raises:
         ReplyError: the text is not a JSON array of {id?, content, rationale?}, or the array is empty.
     """
-    entries = _load(_unfenced(text.strip()))
+    entries = _load(_strip_fence(text.strip()))
     if not isinstance(entries, list):
         raise ReplyError("The reply is not a JSON array; put the objects into an array, even if there is only one.")
     if not entries:
@@ -82,7 +82,7 @@ def parse_reply(text: str, n: int) -> tuple[GeneratedTip, ...]:
     return tips
 
 
-def _unfenced(text: str) -> str:
+def _strip_fence(text: str) -> str:
     """Return the text between the first and the last fence, or all of it if it starts with [ or has no fence.
 
     Two fenced blocks leave a fence in between. That is not JSON, so the parser refuses it.

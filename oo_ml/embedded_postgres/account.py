@@ -11,6 +11,7 @@ import shutil
 import stat
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from oo_ml.embedded_postgres.binaries import call
 from oo_ml.errors import EmbeddedPostgresError
@@ -29,19 +30,9 @@ class Account:
     name: str | None = None
 
     @property
-    def user(self) -> int | None:
-        """The argument `user` of `subprocess`; None if this process has the account or the prefix changes it."""
-        return self.uid if self.name and not self.prefix else None
-
-    @property
-    def group(self) -> int | None:
-        """The argument `group` of `subprocess`."""
-        return self.gid if self.name and not self.prefix else None
-
-    @property
-    def extra_groups(self) -> list[int] | None:
-        """The argument `extra_groups` of `subprocess`: no groups of root."""
-        return [] if self.name and not self.prefix else None
+    def identity(self) -> dict[str, Any]:
+        """Arguments of `subprocess`; none if this process has the account, or `prefix` changes it."""
+        return {"user": self.uid, "group": self.gid, "extra_groups": []} if self.name and not self.prefix else {}
 
     @property
     def hint(self) -> str:

@@ -47,18 +47,8 @@ def _create(cluster: Path, programs: Programs, *, fsync: bool, deadline: float, 
     options += ["--encoding=UTF8", "--locale=C", "--data-checksums", *([] if fsync else ["--no-sync"])]
     # The programs inherit the start lock, so after a kill -9 of this process no other process deletes their files.
     run(programs, ["initdb", directory, *options], deadline=deadline, inherited=lock)
-    single = [
-        "postgres",
-        "--single",
-        "-D",
-        f"{unfinished}",
-        "-c",
-        "exit_on_error=on",
-        "-c",
-        f"fsync={fsync}",
-        "postgres",
-    ]
-    run(programs, single, statements=_FIRST_STATEMENTS, deadline=deadline, inherited=lock)
+    single = ["postgres", "--single", "-D", f"{unfinished}", *("-c", "exit_on_error=on"), *("-c", f"fsync={fsync}")]
+    run(programs, [*single, "postgres"], statements=_FIRST_STATEMENTS, deadline=deadline, inherited=lock)
     unfinished.rename(cluster)
     if fsync:
         _sync(cluster.parent)

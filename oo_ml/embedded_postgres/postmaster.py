@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -68,13 +69,26 @@ def accepts_connections(socket_dir: Path, bin_dir: Path) -> bool:
     return call([f"{bin_dir}/pg_isready", "--timeout=2", *address]).returncode == 0
 
 
-def start(cluster: Path, socket_dir: Path, programs: Programs, *, fsync: bool, deadline: float) -> None:
-    """Start a server of `cluster`, unless an orphaned one is starting, and wait until it accepts connections."""
+def start(  # noqa: PLR0913 - what to start, and how long to wait
+    cluster: Path,
+    socket_dir: Path,
+    programs: Programs,
+    *,
+    fsync: bool,
+    deadline: float,
+    meanwhile: Callable[[], object] | None = None,
+) -> None:
+    """Start a server of `cluster`, unless an orphaned one is starting, and wait until it accepts connections.
+
+    `meanwhile` is called once, while the server starts.
+    """
     log = cluster.with_name(f"{cluster.name}.log")
     while not is_alive(cluster) and _has_orphans(cluster):
         _wait(deadline, "An earlier server was killed, and some of its processes are still running", log)
     child = None if is_alive(cluster) else _spawn(cluster, socket_dir, programs, log, fsync=fsync)
     try:
+        if meanwhile is not None:
+            meanwhile()
         while not accepts_connections(socket_dir, programs.bin_dir):
             if not is_alive(cluster) and (child is None or child.poll() is not None):
                 raise EmbeddedPostgresError(f"PostgreSQL did not start. {_end_of(log)}{programs.account.hint}")

@@ -29,9 +29,7 @@ def run(programs: Programs, words: Sequence[str], *, deadline: float, inherited:
     try:
         done = subprocess.run(  # noqa: S603 - no shell, and no argument comes from a request
             programs.command(words),
-            user=account.user,
-            group=account.group,
-            extra_groups=account.extra_groups,
+            **account.identity,
             cwd="/",
             env=environment(),
             input=statements,
@@ -58,9 +56,7 @@ def spawn(programs: Programs, words: Sequence[str], *, output: int, extra: dict[
     try:
         return subprocess.Popen(  # noqa: S603 - no shell, and no argument comes from a request
             programs.command(words),
-            user=account.user,
-            group=account.group,
-            extra_groups=account.extra_groups,
+            **account.identity,
             cwd="/",
             env=environment() | extra,
             stdin=subprocess.DEVNULL,

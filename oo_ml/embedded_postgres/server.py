@@ -11,7 +11,7 @@ import shutil
 import stat
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -46,7 +46,14 @@ class Server:
 
 
 @contextmanager
-def running(data_dir: Path, *, bin_dir: Path | None, start_timeout: float, fsync: bool = True) -> Iterator[Server]:
+def running(
+    data_dir: Path,
+    *,
+    bin_dir: Path | None,
+    start_timeout: float,
+    fsync: bool = True,
+    meanwhile: Callable[[], object] | None = None,
+) -> Iterator[Server]:
     """Start or join the server in `data_dir`; the last process that leaves stops it.
 
     Args:
@@ -54,19 +61,28 @@ def running(data_dir: Path, *, bin_dir: Path | None, start_timeout: float, fsync
         bin_dir: directory of PostgreSQL's programs; None: those of the wheel or of an installed server.
         start_timeout: seconds, for joining and for leaving.
         fsync: False gives up the promise that a commit is on disk; for tests.
+        meanwhile: called while the server starts; not called if it is running already.
 
     Raises:
         EmbeddedPostgresError: no PostgreSQL was found, or it does not start; the message says what to do.
     """
     with ExitStack() as held:
         try:
-            server = _join(held, data_dir.resolve(), bin_dir, start_timeout, fsync=fsync)
+            server = _join(held, data_dir.resolve(), bin_dir, start_timeout, fsync=fsync, meanwhile=meanwhile)
         except OSError as error:
             raise EmbeddedPostgresError(f"The private PostgreSQL in {data_dir} can't be used: {error}") from error
         yield server
 
 
-def _join(held: ExitStack, data_dir: Path, bin_dir: Path | None, timeout: float, *, fsync: bool) -> Server:
+def _join(  # noqa: PLR0913 - those of `running`
+    held: ExitStack,
+    data_dir: Path,
+    bin_dir: Path | None,
+    timeout: float,
+    *,
+    fsync: bool,
+    meanwhile: Callable[[], object] | None,
+) -> Server:
     deadline = time.monotonic() + timeout
     if not is_storable(str(data_dir)):
         raise EmbeddedPostgresError(f"The name of the data directory {str(data_dir)!r} is not UTF-8")
@@ -84,7 +100,7 @@ def _join(held: ExitStack, data_dir: Path, bin_dir: Path | None, timeout: float,
             cluster.ensure(data, programs, fsync=fsync, deadline=deadline, lock=lock)
             socket_dir.chmod(0o700)
             os.chown(socket_dir, account.uid, account.gid)
-            postmaster.start(data, socket_dir, programs, fsync=fsync, deadline=deadline)
+            postmaster.start(data, socket_dir, programs, fsync=fsync, deadline=deadline, meanwhile=meanwhile)
     logger.info("PostgreSQL keeps its data in %s and its log in %s.log", data, data)
     return Server(socket_dir)
 

@@ -40,13 +40,7 @@ class Queue:
     """A bounded queue. Any thread may put commands; one thread takes batches, and alone calls all other methods."""
 
     def __init__(self, *, capacity: int, batch: int, one_user: bool) -> None:
-        """Create an empty queue.
-
-        Args:
-            capacity: the most commands that may wait.
-            batch: the most commands in a batch.
-            one_user: whether a batch holds the commands of one user only.
-        """
+        """Create an empty queue of at most `capacity` commands and `batch` in a batch; `one_user`: of one user only."""
         self._capacity = capacity
         self._batch = batch
         self._one_user = one_user

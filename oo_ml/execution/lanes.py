@@ -33,15 +33,11 @@ Result = TypeVar("Result")
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Limits of lanes; see the settings of the same names.
+    """Limits of lanes, in seconds and commands; see the settings of the same names.
 
     Attributes:
-        batch: the most commands in a transaction.
-        queue: the most commands that may wait in each lane.
-        timeout: seconds until a command's caller is told that it failed.
-        lock_timeout: seconds that a command waits for its user's row.
-        lane_lock_timeout: seconds that a whole batch waits for rows; the engine's connections hold to it.
-        one_user: whether a transaction holds the commands of one user only.
+        timeout: the time until a command's caller is told that it failed.
+        lane_lock_timeout: the time that a whole batch waits for rows; the engine's connections hold to it.
     """
 
     batch: int
@@ -145,7 +141,7 @@ class _Lane:
         return locked
 
     def _set_aside(self, locked: Sequence[QueuedCommand]) -> None:
-        """Hold the commands of users whose rows are locked for a while; answer those that have waited long enough."""
+        """Hold the commands of users with locked rows; fail those that have waited for OO_ML_LOCK_TIMEOUT."""
         now = time.monotonic()
         over = [one for one in locked if now >= one.accepted + self._limits.lock_timeout]
         if over:

@@ -45,9 +45,9 @@ def run(
     """Run `service` on `commands` in one transaction and return its outcomes, one a command, after COMMIT.
 
     A transaction that PostgreSQL aborted in favour of another (40001, 40P01) has left nothing behind and is run
-    again. So is one that met a row which another had inserted meanwhile (23505: the same decision_id or
-    Idempotency-Key in two requests): now it sees that row. No other failure is retried: after a lost connection it is
-    unknown whether COMMIT went through.
+    again. The same holds if another transaction inserted the same row meanwhile (23505: two requests with one
+    decision_id or Idempotency-Key): the second try sees that row. No other failure is retried: after a lost
+    connection it is unknown whether COMMIT went through.
 
     Args:
         engine: source of the connection; one of a read-only engine is a Reading.

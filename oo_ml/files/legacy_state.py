@@ -113,8 +113,8 @@ def read_users(path: Path) -> list[str]:
 def read(directory: Path, file: str) -> FileState:
     """Return the state in a file.
 
-    NAME.json and NAME_egreedy.json are two policies of one user, but the second is also the first of the user
-    NAME_egreedy: the size of the matrix decides.
+    NAME.json and NAME_egreedy.json hold two policies of the user NAME. But NAME_egreedy.json can also hold linucb-v1
+    of a user NAME_egreedy. The size of the matrix tells which.
 
     Raises:
         StateFileError: it can't be read, is no state, or would break decisions.

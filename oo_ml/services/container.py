@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import httpx
 
@@ -23,7 +23,7 @@ from oo_ml.services.upkeep import scheduler
 from oo_ml.settings import Settings
 from oo_ml.storage.postgres import engine
 from oo_ml.storage.postgres.sessions import Reading, Writing
-from oo_ml.storage.schema.migrate import readiness
+from oo_ml.storage.schema.revisions import readiness
 
 logger = logging.getLogger(__name__)
 
@@ -75,9 +75,9 @@ class Services:
         if not self.settings.lane_one_user:
             return await self.writers.run(service, commands)
         places = asyncio.Semaphore(max(1, self.settings.lane_queue // 2))
-        return await asyncio.gather(*(self._alone(service, command, places) for command in commands))
+        return await asyncio.gather(*(self._run_alone(service, command, places) for command in commands))
 
-    async def _alone(
+    async def _run_alone(
         self, service: Service[UserCommand, Outcome | OoMlError], command: UserCommand, places: asyncio.Semaphore
     ) -> Outcome | OoMlError:
         async with places:
@@ -93,42 +93,36 @@ def create_services(settings: Settings, database_url: str) -> Services:
     Raises:
         ConfigurationError: a setting is invalid.
     """
-    queue, timeout = settings.database_queue, settings.request_timeout
-    lanes = engine.create(database_url, settings, threads=settings.lanes, lanes=True)
-    writers = engine.create(database_url, settings, threads=settings.database_workers)
-    readers = engine.create(database_url, settings, threads=settings.database_readers, read_only=True)
-    long = engine.create(database_url, settings, threads=settings.long_workers, long=True)
-    writer_threads = Pool[Writing](
-        writers, name="writer", threads=settings.database_workers, queue=queue, timeout=timeout
-    )
-    reader_threads = Pool[Reading](
-        readers, name="reader", threads=settings.database_readers, queue=queue, timeout=timeout
-    )
+
+    def pool(name: str, threads: int, timeout: float, *, read_only: bool = False, long: bool = False) -> Pool[Any]:
+        source = engine.create(database_url, settings, threads=threads, read_only=read_only, long=long)
+        return Pool(source, name=name, threads=threads, queue=settings.database_queue, timeout=timeout)
+
+    writers: Pool[Writing] = pool("writer", settings.database_workers, settings.request_timeout)
+    readers: Pool[Reading] = pool("reader", settings.database_readers, settings.request_timeout, read_only=True)
     client = llm.create_client(settings)
     return Services(
         settings=settings,
         decide=partial(decide, parameters=Parameters(settings.alpha, settings.epsilon, settings.exploration)),
-        generate=partial(generate, settings=settings, client=client, readers=reader_threads, writers=writer_threads),
+        generate=partial(generate, settings=settings, client=client, readers=readers, writers=writers),
         lanes=Lanes(
-            lanes,
+            engine.create(database_url, settings, threads=settings.lanes, lanes=True),
             settings.lanes,
             Limits(
                 batch=settings.lane_batch,
                 queue=settings.lane_queue,
-                timeout=timeout,
+                timeout=settings.request_timeout,
                 lock_timeout=settings.lock_timeout,
                 lane_lock_timeout=settings.lane_lock_timeout,
                 one_user=settings.lane_one_user,
             ),
         ),
-        writers=writer_threads,
-        readers=reader_threads,
-        long=Pool[Writing](
-            long, name="long", threads=settings.long_workers, queue=queue, timeout=settings.long_timeout
-        ),
+        writers=writers,
+        readers=readers,
+        long=pool("long", settings.long_workers, settings.long_timeout, long=True),
         keys=KeyRing(
-            reader_threads,
-            writer_threads,
+            readers,
+            writers,
             admin_token=None if settings.admin_key is None else settings.admin_key.get_secret_value(),
             max_age=settings.key_max_age,
         ),

@@ -1,4 +1,4 @@
-"""The database of a process: its address, and connections for a command line, which does one thing at a time."""
+"""Connections to the database for a command line, which does one thing at a time."""
 
 import time
 from collections.abc import Iterator, Sequence
@@ -6,7 +6,6 @@ from contextlib import contextmanager
 
 from sqlalchemy import Engine
 
-from oo_ml import embedded_postgres
 from oo_ml.errors import OoMlError, UnavailableError, UnsuitableDatabaseError
 from oo_ml.execution import retry
 from oo_ml.execution.pool import Pool
@@ -15,33 +14,6 @@ from oo_ml.settings import Settings
 from oo_ml.storage.postgres import engine
 from oo_ml.storage.postgres.sessions import Reading, Writing
 from oo_ml.storage.schema import database_checks
-
-
-@contextmanager
-def database(settings: Settings, *, migrate: bool = True) -> Iterator[str]:
-    """Yield the address of the database: the one that the settings name, or a private one, started and migrated.
-
-    ADR 5: only `oo-ml db upgrade` migrates a database that the settings name. With `migrate` off the private one is
-    not migrated either.
-
-    Raises:
-        ConfigurationError: OO_ML_DATABASE_URL is not the address of a PostgreSQL server.
-        EmbeddedPostgresError: the private server could not be started.
-    """
-    if settings.database_url is not None:
-        url = settings.database_url.get_secret_value()
-        engine.parse_url(url)
-        yield url
-        return
-    with embedded_postgres.running(
-        settings.data_dir, bin_dir=settings.postgres_bin_dir, start_timeout=settings.postgres_start_timeout
-    ) as server:
-        if migrate:
-            # alembic takes 0.2 s to import, and a database that the settings name does not need it.
-            from oo_ml.storage.schema.migrate import upgrade  # noqa: PLC0415
-
-            upgrade(server.url, settings)
-        yield server.url
 
 
 @contextmanager

@@ -8,7 +8,8 @@ from oo_ml.settings import Settings
 from oo_ml.storage import roles
 from oo_ml.storage.postgres.sessions import Writing
 from oo_ml.storage.roles import Rights, quote
-from oo_ml.storage.schema import migrate
+from oo_ml.storage.schema import revisions
+from oo_ml.storage.schema.migration_session import migration_connection
 
 # PostgreSQL truncates longer names, which could then name another role.
 _LONGEST_NAME: Final = 63
@@ -41,14 +42,14 @@ def grant_analyst(url: str, settings: Settings, name: str) -> Granted:
 
 def _grant_in_transaction(url: str, settings: Settings, name: str, rights: Rights) -> Granted:
     # The lock of migrations: a migration that runs meanwhile may make tables that would be missed.
-    with migrate.migration_connection(url, settings) as connection:
+    with migration_connection(url, settings) as connection:
         granted = _grant(connection, name, rights)
         connection.commit()
         return granted
 
 
 def _grant(connection: Writing, name: str, rights: Rights) -> Granted:
-    if (problem := migrate.readiness(connection)) is not None:
+    if (problem := revisions.readiness(connection)) is not None:
         raise problem
     if len(name.encode()) > _LONGEST_NAME:
         raise GrantRefusedError(f"The name of a role has at most {_LONGEST_NAME} bytes")

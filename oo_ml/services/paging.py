@@ -24,6 +24,6 @@ class Found(Generic[Row, Cursor]):
     next_cursor: Cursor | None = None
 
 
-def by_offset(rows: Sequence[Row], limit: int, offset: int) -> Found[Row, int]:
-    """Return a page from the rows after `offset`, of which the caller read up to `limit` + 1."""
-    return Found(rows[:limit], offset + limit if len(rows) > limit else None)
+def by_offset(rows: Sequence[Row], page: PageCommand) -> Found[Row, int]:
+    """Return a page from the rows after its offset; the caller has read up to limit + 1 rows."""
+    return Found(rows[: page.limit], page.offset + page.limit if len(rows) > page.limit else None)

@@ -13,9 +13,9 @@ from sqlalchemy import Engine
 
 from oo_ml.execution import retry
 from oo_ml.execution.retry import Command, Outcome, Service
+from oo_ml.services.each import each
 from oo_ml.settings import Settings
 from oo_ml.storage import user_ranges
-from oo_ml.storage.postgres.sessions import Reading
 from oo_ml.storage.user_ranges import ALL_USERS, UserRange
 
 PART_SIZE: Final = 500
@@ -40,14 +40,9 @@ def walk_all(
 ) -> Walk[Outcome]:
     """Run `service` on all users, in ranges of about `part_size` states, including users who have rows but no state.
 
-    Args:
-        engine: the source of connections.
-        settings: the time that each transaction may take.
-        service: the function to run on each range.
-        part_size: states in a range.
-        least_parts: make the ranges smaller to have about so many of them, to show progress.
+    The ranges are smaller if there would be fewer than about `least_parts` of them, to show progress.
     """
-    [states] = _run(engine, settings, _count_states, [ALL_USERS])
+    [states] = _run(engine, settings, each(user_ranges.count_states), [ALL_USERS])
     ranges = _split(engine, settings, min(part_size, states // least_parts + 1))
     return Walk(states, (outcome for users in ranges for outcome in _run(engine, settings, service, [users])))
 
@@ -57,21 +52,21 @@ def walk_users(
 ) -> Walk[Outcome]:
     """Run `service` on single users, some of them in each transaction; an unknown user has no states."""
     ranges = [UserRange.of(user_id) for user_id in user_ids]
-    states = _run(engine, settings, _count_states, ranges)
+    states = _run(engine, settings, each(user_ranges.count_states), ranges)
     parts = (ranges[start : start + _SINGLE_USERS] for start in range(0, len(ranges), _SINGLE_USERS))
     return Walk(sum(states), (outcome for part in parts for outcome in _run(engine, settings, service, part)))
 
 
 def walk_sample(engine: Engine, settings: Settings, service: Service[UserRange, Outcome], size: int) -> Walk[Outcome]:
     """Run `service` on up to `size` random users who have a state."""
-    [user_ids] = _run(engine, settings, _sample_users, [size])
+    [user_ids] = _run(engine, settings, each(user_ranges.sample_users), [size])
     return walk_users(engine, settings, service, user_ids)
 
 
 def _split(engine: Engine, settings: Settings, part_size: int) -> Iterator[UserRange]:
     first = ALL_USERS.first
     while True:
-        [users] = _run(engine, settings, partial(_find_ranges, size=part_size), [first])
+        [users] = _run(engine, settings, partial(each(user_ranges.find_range), size=part_size), [first])
         yield users
         if users.last == ALL_USERS.last:
             return
@@ -82,15 +77,3 @@ def _run(
     engine: Engine, settings: Settings, service: Service[Command, Outcome], commands: Sequence[Command]
 ) -> list[Outcome]:
     return retry.run(engine, service, commands, time.monotonic() + settings.long_timeout)
-
-
-def _count_states(connection: Reading, ranges: Sequence[UserRange]) -> list[int]:
-    return [user_ranges.count_states(connection, users) for users in ranges]
-
-
-def _sample_users(connection: Reading, sizes: Sequence[int]) -> list[list[str]]:
-    return [user_ranges.sample_users(connection, size) for size in sizes]
-
-
-def _find_ranges(connection: Reading, firsts: Sequence[str], *, size: int) -> list[UserRange]:
-    return [user_ranges.find_range(connection, first, size) for first in firsts]

@@ -1,7 +1,7 @@
-"""The rows that `verify` reads, all as of one moment: states, ledger, number of decisions.
+"""The rows that `verify` reads beside the states, all as of one moment: ledger, number of decisions.
 
-Two queries compare each decision with its own ledger entries: one finds a decision's entry that does not follow from
-the entry before it, the other a decision that disagrees with its last entry.
+Two queries compare each decision with its ledger entries. One finds an entry that does not follow from the entry
+before it. The other finds a decision that disagrees with its last entry.
 """
 
 from collections.abc import Iterator, Sequence
@@ -9,8 +9,6 @@ from datetime import datetime
 from typing import Any, NamedTuple
 from uuid import UUID
 
-import numpy as np
-from numpy.typing import NDArray
 from sqlalchemy import text
 
 from oo_ml.domain.identifiers import first_id
@@ -19,21 +17,6 @@ from oo_ml.domain.policies import DIMENSIONS
 from oo_ml.storage.postgres import engine
 from oo_ml.storage.postgres.sessions import Reading
 from oo_ml.storage.user_ranges import WITHIN, UserRange
-
-
-class StateRow(NamedTuple):
-    """A row of policy_state, as stored."""
-
-    user_id: str
-    policy: str
-    epoch: int
-    version: int
-    pulls: int
-    explore_count: int
-    reward_count: int
-    cumulative_reward: float
-    a: NDArray[np.float64]
-    b: NDArray[np.float64]
 
 
 class DecisionCounts(NamedTuple):
@@ -108,20 +91,8 @@ class DecisionConflict(NamedTuple):
 # snapshot of the statements after it sees a finished detach.
 _LOCK_HISTORY = text("LOCK TABLE oo_ml.feature_history IN ACCESS SHARE MODE")
 
-_STATES = text(f"""
-    SELECT
-        user_id, policy, epoch, version, pulls, explore_count, reward_count, cumulative_reward,
-        a, b
-    FROM oo_ml.policy_state
-    WHERE {WITHIN}
-    ORDER BY user_id, policy
-""")
-
-_LEDGER = text("""
-    SELECT
-        user_id, policy, epoch, version, kind, reward, previous_reward, x,
-        start_pulls, start_explore_count, start_reward_count, start_cumulative_reward,
-        start_a, start_b
+_LEDGER = text(f"""
+    SELECT {", ".join(StoredEntry._fields)}
     FROM oo_ml.reward_ledger
     WHERE (user_id, policy, epoch, version)
             > (CAST(:user_id AS text), CAST(:policy AS text), CAST(:epoch AS integer), CAST(:version AS bigint))
@@ -221,11 +192,6 @@ def begin_snapshot(connection: Reading) -> None:
     connection.execute(_LOCK_HISTORY)
 
 
-def read_states(connection: Reading, users: UserRange) -> list[StateRow]:
-    """Return the states of `users`, in order."""
-    return [StateRow._make(row) for row in connection.execute(_STATES, users._asdict())]
-
-
 def read_ledger(connection: Reading, users: UserRange, page_size: int) -> Iterator[StoredEntry]:
     """Yield the ledger of `users` by user, policy, epoch and version, with at most `page_size` entries in memory."""
     # No policy is empty and no epoch negative, so all entries of the first user come after this.
@@ -256,10 +222,7 @@ def find_decision_conflict(
 ) -> DecisionConflict | None:
     """Return the first decision that disagrees with its ledger entries, if any.
 
-    Args:
-        connection: in the transaction.
-        users: the users to check.
-        history_from: decisions before it may be missing from feature_history; None: no decision may.
+    Decisions before `history_from` may be missing from feature_history; None: no decision may.
     """
     parameters = {
         **users._asdict(),

@@ -79,8 +79,7 @@ _VERSIONS: Final = """
 def _build_select(versions: str) -> str:
     return f"""
         SELECT
-            h.user_id, h.policy, h.epoch, h.version, h.decision_id, h.tip_id, h.x, h.context,
-            h.candidates, h.reward, h.propensity, h.propensities, h.exploit,
+            {", ".join(f"h.{column}" for column in LoggedDecision._fields[:-2])},
             {versions}, nullif(h.prompt_probability, 1)
         FROM oo_ml.feature_history AS h
         WHERE {_ASKED} AND h.reward IS NOT NULL AND h.propensities IS NOT NULL

@@ -1,4 +1,4 @@
-"""The rows of feature_history as objects: whole as a decision is made, in part as it is read (decisions.py)."""
+"""Decisions as objects. DecisionRow has every column that is inserted; other classes have the columns that are read."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -30,23 +30,12 @@ class TipKey:
 
 @dataclass(frozen=True, slots=True)
 class DecisionRow:
-    """A decision among n candidates, to be stored.
+    """A decision among n candidates, to be stored; its fields are columns (storage/schema/decision_tables.py).
 
     Attributes:
-        key: user and policy.
-        epoch, version: of the state it was made from.
-        pull: number of the decision in the epoch, from 1.
-        content: text of the chosen tip, at most 2,000 characters; None takes that of the latest generated tip of
-            that id.
+        content: text of the chosen tip; None takes that of the latest generated tip of that id.
         prompt_version: as the client named it; None takes that of the same tip.
         x: features of the chosen tip, shape (d,).
-        context: hour_of_day and day_of_week.
-        features: raw features of the chosen tip, as /features shows them.
-        candidates: all of them, as JSON objects.
-        answer: as sent to the client.
-        request_digest: SHA-256 of the request, if the client named the decision.
-        exploration: probability of a draw at random.
-        alpha: width of the confidence bound; None for a policy without one.
         exploit, explore, propensities: of each candidate, shape (n,); see domain/policies.py.
     """
 

@@ -19,7 +19,7 @@ from oo_ml.storage.decision_types import (
 )
 from oo_ml.storage.policy_state import PolicyState
 from oo_ml.storage.postgres.binary_columns import Integers
-from oo_ml.storage.postgres.rows import Rows
+from oo_ml.storage.postgres.rows import Rows, attributes
 from oo_ml.storage.postgres.sessions import Reading, Writing
 from oo_ml.storage.postgres.statements import Statement
 from oo_ml.storage.schema.decision_tables import feature_history
@@ -29,32 +29,7 @@ RECENT: Final = 100
 _ROWS: Final = Rows[DecisionRow](
     "new",
     feature_history,
-    {
-        "user_id": lambda row: row.key.user_id,
-        "decision_id": lambda row: row.decision_id,
-        "policy": lambda row: row.key.policy,
-        "epoch": lambda row: row.epoch,
-        "version": lambda row: row.version,
-        "pull": lambda row: row.pull,
-        "decided_at": lambda row: row.decided_at,
-        "score": lambda row: row.score,
-        "propensity": lambda row: row.propensity,
-        "exploring": lambda row: row.exploring,
-        "tip_id": lambda row: row.tip_id,
-        "content": lambda row: row.content,
-        "prompt_version": lambda row: row.prompt_version,
-        "x": lambda row: row.x,
-        "context": lambda row: row.context,
-        "features": lambda row: row.features,
-        "candidates": lambda row: row.candidates,
-        "answer": lambda row: row.answer,
-        "request_digest": lambda row: row.request_digest,
-        "exploration": lambda row: row.exploration,
-        "alpha": lambda row: row.alpha,
-        "exploit": lambda row: row.exploit,
-        "explore": lambda row: row.explore,
-        "propensities": lambda row: row.propensities,
-    },
+    attributes("key.user_id", "key.policy", *(field.name for field in fields(DecisionRow) if field.name != "key")),
 )
 
 # The prompt version comes from the candidate, else from the latest generated tip of that id; generation and probability
@@ -85,45 +60,25 @@ _INSERT = Statement(f"""
 
 # The only UPDATE of the table: the statement that writes the ledger embeds it (ledger.py).
 REWARDS: Final = Rows[Decision](
-    "rewarded",
-    feature_history,
-    {
-        "user_id": lambda decision: decision.user_id,
-        "decision_id": lambda decision: decision.decision_id,
-        "reward": lambda decision: decision.reward,
-        "rewarded_at": lambda decision: decision.rewarded_at,
-        "reward_kind": lambda decision: decision.reward_kind,
-    },
+    "rewarded", feature_history, attributes("user_id", "decision_id", "reward", "rewarded_at", "reward_kind")
 )
 SET_REWARDS: Final = REWARDS.update_sql()
 
-KEYS: Final = Rows[DecisionKey](
-    "key", feature_history, {"user_id": lambda key: key.user_id, "decision_id": lambda key: key.decision_id}
-)
+KEYS: Final = Rows[DecisionKey]("key", feature_history, attributes(*DecisionKey._fields))
 
-_READ_ANSWERS = Statement(f"""
-    SELECT h.user_id, h.decision_id, h.request_digest, h.answer
+_OF_KEYS: Final = f"""
     FROM {KEYS.source}
     JOIN oo_ml.feature_history AS h ON h.user_id = key.user_id AND h.decision_id = key.decision_id
-""")
+"""
+
+_READ_ANSWERS = Statement(f"SELECT h.user_id, h.decision_id, h.request_digest, h.answer {_OF_KEYS}")
 
 _DECISION: Final = ", ".join(f"h.{field.name}" for field in fields(Decision))
 
-_READ = Statement(f"""
-    SELECT {_DECISION}
-    FROM {KEYS.source}
-    JOIN oo_ml.feature_history AS h ON h.user_id = key.user_id AND h.decision_id = key.decision_id
-""")
+_READ = Statement(f"SELECT {_DECISION} {_OF_KEYS}")
 
 _TIPS: Final = Rows[TipKey](
-    "key",
-    feature_history,
-    {
-        "user_id": lambda key: key.state_key.user_id,
-        "policy": lambda key: key.state_key.policy,
-        "epoch": lambda key: key.epoch,
-        "tip_id": lambda key: key.tip_id,
-    },
+    "key", feature_history, attributes("state_key.user_id", "state_key.policy", "epoch", "tip_id")
 )
 
 _READ_AWAITING = Statement(f"""

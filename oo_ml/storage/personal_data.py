@@ -116,8 +116,8 @@ def sort_for_inserts(found: Sequence[PersonalTable]) -> list[PersonalTable]:
 def erase(connection: Writing, found: Sequence[PersonalTable], user_id: str) -> dict[str, int]:
     """Delete the user's rows; return the number of rows deleted from each table.
 
-    One statement, so that it sees all tables at one moment. A table comes before the tables that it refers to, because
-    a distributed database runs the parts of the statement one after another and checks foreign keys after each.
+    It is one statement, so that it sees all tables at one moment. A table comes before the tables that it refers to: a
+    distributed database runs the parts of the statement one by one, and checks foreign keys after each part.
     """
     ordered = sort_for_inserts(found)[::-1]
     gone = [

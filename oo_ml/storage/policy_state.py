@@ -1,7 +1,7 @@
 """policy_state: one row a user and policy. A transaction locks the row before it changes anything about the two."""
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from datetime import datetime
 from typing import Any, Final, NamedTuple, Self
 from uuid import UUID
@@ -11,10 +11,11 @@ from sqlalchemy import text
 from oo_ml.domain.policies import DIMENSIONS
 from oo_ml.domain.ridge import Ridge
 from oo_ml.storage.postgres.binary_columns import Texts
-from oo_ml.storage.postgres.rows import Rows
+from oo_ml.storage.postgres.rows import Rows, attributes
 from oo_ml.storage.postgres.sessions import Reading, Writing
 from oo_ml.storage.postgres.statements import Statement
 from oo_ml.storage.schema.decision_tables import feature_history, policy_state
+from oo_ml.storage.user_ranges import WITHIN, UserRange
 
 
 class StateKey(NamedTuple):
@@ -55,19 +56,9 @@ def keep_later(before: datetime | None, now: datetime) -> datetime:
     return now if before is None else max(before, now)
 
 
-_COLUMNS: Final[Mapping[str, Callable[[PolicyState], Any]]] = {
-    "user_id": lambda state: state.key.user_id,
-    "policy": lambda state: state.key.policy,
-    "epoch": lambda state: state.epoch,
-    "version": lambda state: state.version,
-    "pulls": lambda state: state.pulls,
-    "explore_count": lambda state: state.explore_count,
-    "reward_count": lambda state: state.reward_count,
-    "cumulative_reward": lambda state: state.cumulative_reward,
-    "last_updated": lambda state: state.last_updated,
-    "a": lambda state: state.model.A,
-    "b": lambda state: state.model.b,
-}
+# In the order of PolicyState: `_states` reads them so.
+_COUNTERS: Final = [field.name for field in fields(PolicyState)][2:]
+_COLUMNS: Final = attributes("key.user_id", "key.policy", *_COUNTERS, "model.A", "model.b")
 _DECISION_COLUMNS: Final = ("user_id", "policy", "pulls", "explore_count", "last_updated")
 
 # The columns that a reward changes, and those that a decision changes. Their UPDATEs are parts of other statements.
@@ -78,9 +69,7 @@ _SAVE = Statement(SAVED.update_sql())
 
 _CREATE = Statement(f"{SAVED.insert_sql()} ON CONFLICT DO NOTHING RETURNING user_id")
 
-KEYS: Final = Rows[StateKey](
-    "key", policy_state, {"user_id": lambda key: key.user_id, "policy": lambda key: key.policy}
-)
+KEYS: Final = Rows[StateKey]("key", policy_state, attributes(*StateKey._fields))
 
 _SELECT: Final = f"SELECT {', '.join(f's.{column}' for column in _COLUMNS)} FROM oo_ml.policy_state AS s"
 
@@ -129,16 +118,15 @@ _LOCK_USERS = Statement(f"""
 
 _READ = text(f"{_SELECT} WHERE s.user_id = :user_id")
 
+_READ_RANGE = text(f"{_SELECT} WHERE s.{WITHIN} ORDER BY s.user_id, s.policy")
+
 
 def lock_states(
     connection: Writing, keys: Collection[StateKey], decisions: Sequence[tuple[str, UUID]] = ()
 ) -> dict[StateKey, PolicyState]:
     """Lock the rows of `keys` in key order until the transaction ends; lock nothing if any of them does not exist.
 
-    Args:
-        connection: in the transaction.
-        keys: names of rows.
-        decisions: user ids and decision ids; the states that these decisions were made from are locked too.
+    The states that `decisions`, by user id and decision id, were made from are locked too.
     """
     parameters = KEYS.parameters(sorted(set(keys)))
     if not decisions:
@@ -155,7 +143,7 @@ def lock_users(connection: Writing, user_ids: Iterable[str]) -> dict[StateKey, P
 def create_states(connection: Writing, keys: Collection[StateKey]) -> int:
     """Create the rows of `keys` that don't exist, in key order; return their number.
 
-    If another transaction is creating one of them, wait for it, and leave its row as it is.
+    If another transaction is creating one of these rows, wait for that transaction, and keep its row.
     """
     return len(_CREATE.run(connection, SAVED.parameters([PolicyState.fresh(key) for key in sorted(set(keys))])))
 
@@ -169,14 +157,11 @@ def lock_or_create_states(
 ) -> dict[StateKey, PolicyState]:
     """Lock the rows of `keys`, and create those that don't exist.
 
-    A transaction never creates a row while it holds locks on rows that others can see: two that did so could wait for
-    each other in a circle (ADR 19).
+    A transaction never creates a row while it holds locks on rows that others can see. Otherwise two transactions could
+    wait for each other in a circle (ADR 19).
 
-    Args:
-        connection: in the transaction.
-        keys: names of rows.
-        decisions: as in `lock_states`.
-        needed: called if some of `keys` don't exist; returns the keys that have to. Only those are created and locked.
+    If some of `keys` don't exist, `needed` is called and returns the keys that have to: only those are created and
+    locked. `decisions` are as in `lock_states`.
     """
     # Once more only if a user is erased right after the rows were created.
     while not (states := lock_states(connection, keys, decisions)).keys() >= set(keys):
@@ -194,6 +179,11 @@ def read_states(connection: Reading, user_id: str) -> Mapping[str, PolicyState]:
     """Return the states of a user by policy, without locking; a new user has none."""
     states = _states(connection.execute(_READ, {"user_id": user_id}))
     return {key.policy: state for key, state in states.items()}
+
+
+def read_range(connection: Reading, users: UserRange) -> dict[StateKey, PolicyState]:
+    """Return the states of `users` in key order, without locking."""
+    return _states(connection.execute(_READ_RANGE, users._asdict()))
 
 
 def _states(rows: Iterable[Sequence[Any]]) -> dict[StateKey, PolicyState]:

@@ -1,7 +1,7 @@
 """Queries of the reports of schema analytics: filtered, ordered, in pages."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import date
 from enum import StrEnum
 from typing import Any, Final
@@ -118,15 +118,7 @@ def read_report(
     connection: Reading, which: Report, filters: Filters, limit: int | None = None, offset: int = 0
 ) -> list[Mapping[str, Any]]:
     """Return at most `limit` rows of a report, None for all, after its first `offset`; columns by name."""
-    parameters = {
-        "since": filters.since,
-        "until": filters.until,
-        "policy": filters.policy,
-        "prompt_version": filters.prompt_version,
-        "by": filters.by,
-        "limit": limit,
-        "offset": offset,
-    }
+    parameters = {**asdict(filters), "limit": limit, "offset": offset}
     statement = _REPORTS[which]
     named = {name: value for name, value in parameters.items() if name in statement.compile().params}
     return [dict(row) for row in connection.execute(statement, named).mappings()]

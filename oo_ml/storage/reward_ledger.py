@@ -14,7 +14,7 @@ from oo_ml.domain.learning import Change, Kind
 from oo_ml.storage import feature_history, policy_state
 from oo_ml.storage.decision_types import Decision, DecisionKey
 from oo_ml.storage.policy_state import PolicyState, StateKey
-from oo_ml.storage.postgres.rows import Rows
+from oo_ml.storage.postgres.rows import Rows, attributes
 from oo_ml.storage.postgres.sessions import Reading, Writing
 from oo_ml.storage.postgres.statements import Statement
 from oo_ml.storage.schema.decision_tables import reward_ledger
@@ -97,18 +97,9 @@ _ENTRIES: Final = Rows[LedgerEntry](
     "entry",
     reward_ledger,
     {
-        "user_id": lambda entry: entry.key.user_id,
-        "policy": lambda entry: entry.key.policy,
-        "epoch": lambda entry: entry.epoch,
-        "version": lambda entry: entry.version,
-        "recorded_at": lambda entry: entry.recorded_at,
-        "kind": lambda entry: entry.change.kind,
-        "reward": lambda entry: entry.change.reward,
-        "previous_reward": lambda entry: entry.change.previous_reward,
-        "x": lambda entry: entry.change.x,
-        "tip_id": lambda entry: entry.tip_id,
-        "decision_id": lambda entry: entry.decision_id,
-        "corrects": lambda entry: entry.corrects,
+        **attributes("key.user_id", "key.policy", "epoch", "version", "recorded_at"),
+        **attributes("change.kind", "change.reward", "change.previous_reward", "change.x"),
+        **attributes("tip_id", "decision_id", "corrects"),
         "idempotency_key": lambda entry: entry.idempotency_key and entry.idempotency_key.value,
         "request_digest": lambda entry: entry.idempotency_key and entry.idempotency_key.digest,
     },
@@ -153,15 +144,7 @@ _READ_LATEST = Statement(f"""
     ) AS l
 """)
 
-_EPOCHS: Final = Rows[EpochKey](
-    "key",
-    reward_ledger,
-    {
-        "user_id": lambda key: key.state_key.user_id,
-        "policy": lambda key: key.state_key.policy,
-        "epoch": lambda key: key.epoch,
-    },
-)
+_EPOCHS: Final = Rows[EpochKey]("key", reward_ledger, attributes("state_key.user_id", "state_key.policy", "epoch"))
 
 _READ_LAST_VERSIONS = Statement(f"""
     SELECT key.user_id, key.policy, key.epoch, coalesce(max(l.version), 0)
@@ -170,11 +153,7 @@ _READ_LAST_VERSIONS = Statement(f"""
     GROUP BY key.user_id, key.policy, key.epoch
 """)
 
-_CALLS: Final = Rows[CallKey](
-    "key",
-    reward_ledger,
-    {"user_id": lambda key: key.user_id, "idempotency_key": lambda key: key.idempotency_key},
-)
+_CALLS: Final = Rows[CallKey]("key", reward_ledger, attributes(*CallKey._fields))
 
 _READ_NAMED_REWARDS = Statement(f"""
     SELECT l.user_id, l.idempotency_key, l.request_digest, l.reward, l.decision_id
@@ -245,5 +224,5 @@ def read_entries_of_decision(connection: Reading, key: DecisionKey) -> list[Rece
 
 
 def find_unused_imports(connection: Reading, keys: Sequence[StateKey]) -> set[StateKey]:
-    """Return those of `keys` whose state is as it was imported: no decision and no reward has come since."""
+    """Return the keys of states without a decision or reward since their import."""
     return {StateKey(*row) for row in _FIND_UNUSED_IMPORTS.run(connection, policy_state.KEYS.parameters(keys))}

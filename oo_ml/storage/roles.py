@@ -17,6 +17,14 @@ _LATER: Final = "ALTER DEFAULT PRIVILEGES FOR ROLE {owner} IN SCHEMA"
 _ROWS: Final = "GRANT SELECT, INSERT, UPDATE, DELETE ON"
 
 
+def _reading(schema: str) -> tuple[str, ...]:
+    return (
+        f"GRANT USAGE ON SCHEMA {schema} TO {{role}}",
+        f"GRANT SELECT ON ALL TABLES IN SCHEMA {schema} TO {{role}}",
+        f"{_LATER} {schema} GRANT SELECT ON TABLES TO {{role}}",
+    )
+
+
 class Rights(Enum):
     """Statements that grant a role its rights; `grant` fills in {role} and {owner}."""
 
@@ -30,30 +38,17 @@ class Rights(Enum):
         f"{_LATER} oo_ml {_ROWS} TABLES TO {{role}}",
         f"{_LATER} oo_ml GRANT USAGE ON SEQUENCES TO {{role}}",
         f"{_LATER} oo_ml GRANT EXECUTE ON FUNCTIONS TO {{role}}",
-        "GRANT USAGE ON SCHEMA rollup TO {role}",
-        "GRANT SELECT ON ALL TABLES IN SCHEMA rollup TO {role}",
-        f"{_LATER} rollup GRANT SELECT ON TABLES TO {{role}}",
-        "GRANT USAGE ON SCHEMA analytics TO {role}",
-        "GRANT SELECT ON ALL TABLES IN SCHEMA analytics TO {role}",
-        f"{_LATER} analytics GRANT SELECT ON TABLES TO {{role}}",
+        *_reading("rollup"),
+        *_reading("analytics"),
     )
-    ANALYST = (
-        "GRANT USAGE ON SCHEMA analytics TO {role}",
-        "GRANT SELECT ON ALL TABLES IN SCHEMA analytics TO {role}",
-        f"{_LATER} analytics GRANT SELECT ON TABLES TO {{role}}",
-    )
+    ANALYST = _reading("analytics")
 
 
 @dataclass(frozen=True, slots=True)
 class Surroundings:
-    """The granting role and its rights.
+    """The current role (`caller`) and its rights, the owner of the tables, and whether the granted role exists.
 
-    Attributes:
-        caller: the current role.
-        owner: the owner of the tables.
-        is_owner: whether the caller has the rights of `owner`.
-        may_create_roles: whether the caller may create roles.
-        exists: whether the role to be granted the rights exists.
+    `is_owner`: whether the caller has the rights of `owner`.
     """
 
     caller: str

@@ -1,7 +1,7 @@
 """The part of Jinja2 that prompt templates may use: an allow-list over its syntax tree, and a sandbox without Python.
 
-Operators and loops are rewritten to functions that are total (values.py), and every template's cost is bounded before
-it runs, so a compiled template neither raises nor loops without end, whatever data it gets.
+Operators and loops are rewritten to total functions (values.py), and the cost of a template is bounded before it runs.
+So a compiled template never raises and always ends, for any data.
 """
 
 # ADR 6

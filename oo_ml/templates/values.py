@@ -11,7 +11,6 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import wraps
 from itertools import islice, takewhile
-from types import MappingProxyType
 from typing import Final, TypeVar
 
 T = TypeVar("T")
@@ -75,8 +74,8 @@ class _Budget:
 def shorten(value: object) -> object:
     """Return a copy of JSON data that is small enough for a prompt.
 
-    Lists and objects keep their first 50 items, texts their first 1,000 characters; eight levels are kept; after about
-    20,000 characters the rest is left out. A number that neither JSON nor a bigint can hold becomes null.
+    Lists and objects keep their first 50 items, and texts their first 1,000 characters. Levels below the eighth are
+    left out, and data after about 20,000 characters. A number that neither JSON nor a bigint can hold becomes null.
     """
     return _copy(value, MAX_NESTING, _Budget())
 
@@ -186,45 +185,39 @@ def _is_in(value: object, container: object) -> bool:
     return False
 
 
-FILTERS: Final[Mapping[str, Callable[..., object]]] = MappingProxyType(
-    {
-        "capitalize": _charge(lambda value: to_text(value).capitalize(), ""),
-        "default": _default,
-        "first": lambda value: get_field(value, 0),
-        "join": _charge(_join, ""),
-        "last": lambda value: get_field(value, -1),
-        "length": _length,
-        "lower": _charge(lambda value: to_text(value).lower(), ""),
-        "tojson": _charge(_tojson, ""),
-        "trim": _charge(lambda value: to_text(value).strip(), ""),
-        "truncate": _charge(_truncate, ""),
-        "upper": _charge(lambda value: to_text(value).upper(), ""),
-    }
-)
+FILTERS: Final[Mapping[str, Callable[..., object]]] = {
+    "capitalize": _charge(lambda value: to_text(value).capitalize(), ""),
+    "default": _default,
+    "first": lambda value: get_field(value, 0),
+    "join": _charge(_join, ""),
+    "last": lambda value: get_field(value, -1),
+    "length": _length,
+    "lower": _charge(lambda value: to_text(value).lower(), ""),
+    "tojson": _charge(_tojson, ""),
+    "trim": _charge(lambda value: to_text(value).strip(), ""),
+    "truncate": _charge(_truncate, ""),
+    "upper": _charge(lambda value: to_text(value).upper(), ""),
+}
 
-TESTS: Final[Mapping[str, Callable[..., bool]]] = MappingProxyType(
-    {
-        "boolean": lambda value: isinstance(value, bool),
-        "defined": lambda value: value is not None,
-        "mapping": lambda value: isinstance(value, dict),
-        "none": lambda value: value is None,
-        "number": lambda value: isinstance(value, int | float) and not isinstance(value, bool),
-        "sequence": lambda value: isinstance(value, list),
-        "string": lambda value: isinstance(value, str),
-        "undefined": lambda value: value is None,
-    }
-)
+TESTS: Final[Mapping[str, Callable[..., bool]]] = {
+    "boolean": lambda value: isinstance(value, bool),
+    "defined": lambda value: value is not None,
+    "mapping": lambda value: isinstance(value, dict),
+    "none": lambda value: value is None,
+    "number": lambda value: isinstance(value, int | float) and not isinstance(value, bool),
+    "sequence": lambda value: isinstance(value, list),
+    "string": lambda value: isinstance(value, str),
+    "undefined": lambda value: value is None,
+}
 
 # Named as Jinja's syntax tree names them.
-OPERATORS: Final[Mapping[str, Callable[[object, object], bool]]] = MappingProxyType(
-    {
-        "eq": _charge(lambda left, right: left == right, nothing=False),
-        "ne": _charge(lambda left, right: left != right, nothing=False),
-        "lt": _charge(lambda left, right: _compare(left, right) == -1, nothing=False),
-        "lteq": _charge(lambda left, right: _compare(left, right) in {-1, 0}, nothing=False),
-        "gt": _charge(lambda left, right: _compare(left, right) == 1, nothing=False),
-        "gteq": _charge(lambda left, right: _compare(left, right) in {0, 1}, nothing=False),
-        "in": _charge(_is_in, nothing=False),
-        "notin": _charge(lambda value, container: not _is_in(value, container), nothing=False),
-    }
-)
+OPERATORS: Final[Mapping[str, Callable[[object, object], bool]]] = {
+    "eq": _charge(lambda left, right: left == right, nothing=False),
+    "ne": _charge(lambda left, right: left != right, nothing=False),
+    "lt": _charge(lambda left, right: _compare(left, right) == -1, nothing=False),
+    "lteq": _charge(lambda left, right: _compare(left, right) in {-1, 0}, nothing=False),
+    "gt": _charge(lambda left, right: _compare(left, right) == 1, nothing=False),
+    "gteq": _charge(lambda left, right: _compare(left, right) in {0, 1}, nothing=False),
+    "in": _charge(_is_in, nothing=False),
+    "notin": _charge(lambda value, container: not _is_in(value, container), nothing=False),
+}

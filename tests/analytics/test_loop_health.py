@@ -27,7 +27,7 @@ CHANCE = ("explored_share", "propensity_calibration")
 
 def test_correct_log(db: Engine, database_url: str) -> None:
     """All checks are green for a correct log, counted by upkeep or not."""
-    live(db, 400)
+    simulate(db, 400)
     for _ in range(2):
         found = read_health(db)
         assert set(found.values()) == {"green"}
@@ -39,7 +39,7 @@ def test_correct_log(db: Engine, database_url: str) -> None:
 def test_few_decisions(db: Engine, seed: int) -> None:
     """A few decisions raise no alarm."""
     for decisions in (1, 2, 3, 5):
-        live(db, decisions, seed=100 * seed + decisions)
+        simulate(db, decisions, seed=100 * seed + decisions)
         found = read_health(db)
         assert {found[check, policy] for check in CHANCE for policy in DIMENSIONS if (check, policy) in found} == {
             "green"
@@ -49,7 +49,7 @@ def test_few_decisions(db: Engine, seed: int) -> None:
 @pytest.mark.parametrize("flag", ["true", "false"])
 def test_wrong_flags(db: Engine, flag: str) -> None:
     """As more decisions of a policy get a wrong flag, its check turns amber, then red; the other stays green."""
-    live(db, 600)
+    simulate(db, 600)
     statuses = list(tamper_stepwise(db, f"exploring = {flag}", f"policy = '{LINUCB}' AND exploring <> {flag}", 8))
     assert is_rising([found["explored_share", LINUCB] for found in statuses])
     assert {found["explored_share", EPSILON_GREEDY] for found in statuses} == {"green"}
@@ -59,7 +59,7 @@ def test_wrong_flags(db: Engine, flag: str) -> None:
 @pytest.mark.parametrize("factor", [0.3, 2.5])
 def test_wrong_propensities(db: Engine, factor: float) -> None:
     """As more propensities are too low or too high, the check turns amber, then red."""
-    live(db, 1200)
+    simulate(db, 1200)
     change = f"propensity = least(propensity * {factor}, 1)"
     statuses = list(tamper_stepwise(db, change, f"policy = '{LINUCB}' AND propensity < 0.9 AND exploration < 1", 15))
     assert is_rising([found["propensity_calibration", LINUCB] for found in statuses])
@@ -77,7 +77,7 @@ def test_wrong_propensities(db: Engine, factor: float) -> None:
 )
 def test_impossible_flag(db: Engine, parameters: Parameters, change: str, check: str) -> None:
     """If no decision, or every decision, is drawn at random, a single contrary flag is red."""
-    live(db, 20, parameters=parameters)
+    simulate(db, 20, parameters=parameters)
     assert {status for (name, _), status in read_health(db).items() if name in CHANCE} == {"green"}
     tamper(db, change, f"policy = '{LINUCB}'", 1)
     assert read_health(db)[check, LINUCB] == "red"
@@ -88,7 +88,7 @@ def test_changed_exploration(db: Engine, database_url: str) -> None:
     """A change of the exploration setting, between days or within one, raises no alarm."""
     shares = (0.5, 0.02, 0.3, 1e-200, 0.0)
     for seed, share in enumerate(shares):
-        live(db, 150, seed=seed, parameters=Parameters(1.0, share, share), days=1)
+        simulate(db, 150, seed=seed, parameters=Parameters(1.0, share, share), days=1)
     for _ in range(2):
         assert {status for (name, _), status in read_health(db).items() if name in CHANCE} == {"green"}
         count_all(db, database_url)
@@ -127,7 +127,7 @@ def test_p_values_of_short_logs(db: Engine) -> None:
 )
 def test_late_rewards(db: Engine, late: float, checks: set[str]) -> None:
     """Rewards after a week are amber, after two weeks red, by the median and the 95th percentile."""
-    live(db, 100)
+    simulate(db, 100)
     for days, status in ((6, "green"), (8, "amber"), (13, "amber"), (15, "red")):
         run(
             db,
@@ -147,11 +147,11 @@ def test_late_rewards(db: Engine, late: float, checks: set[str]) -> None:
 
 def test_missing_rewards(db: Engine) -> None:
     """Of the decisions before today, half without a reward is amber and nearly all is red."""
-    live(db, 100, rewarded=60)
+    simulate(db, 100, rewarded=60)
     assert read_health(db)["never_rewarded", None] == "green"
-    live(db, 40, seed=1, rewarded=0)
+    simulate(db, 40, seed=1, rewarded=0)
     assert read_health(db)["never_rewarded", None] == "amber"
-    live(db, 600, seed=2, rewarded=0)
+    simulate(db, 600, seed=2, rewarded=0)
     assert read_health(db)["never_rewarded", None] == "red"
     run(db, "DELETE FROM oo_ml.reward_ledger")
     run(db, "UPDATE oo_ml.feature_history SET decided_at = now()")
@@ -174,7 +174,7 @@ def test_missing_months(db: Engine) -> None:
 @pytest.mark.parametrize(("column", "place", "number"), [("a", "[2][1]", "NaN"), ("b", "[3]", "-Infinity")])
 def test_invalid_numbers_in_models(db: Engine, column: str, place: str, number: str) -> None:
     """NaN or infinity in a state is red, even if the table's checks were dropped."""
-    live(db, 10)
+    simulate(db, 10)
     run(db, f"ALTER TABLE oo_ml.policy_state DROP CONSTRAINT ck_policy_state_{column}_finite")
     assert read_health(db)["states_not_finite", None] == "green"
     run(db, f"UPDATE oo_ml.policy_state SET {column}{place} = '{number}' WHERE policy = '{LINUCB}'")  # noqa: S608 - ours
@@ -184,7 +184,7 @@ def test_invalid_numbers_in_models(db: Engine, column: str, place: str, number: 
 
 def test_upkeep_behind(db: Engine, database_url: str) -> None:
     """Uncounted positions turn the check amber, then red, and counting turns it green."""
-    live(db, 20)
+    simulate(db, 20)
     assert read_value(db, "uncounted") == 30
     count_all(db, database_url)
     assert read_value(db, "uncounted") == 0
@@ -198,7 +198,7 @@ def test_upkeep_behind(db: Engine, database_url: str) -> None:
     assert read_health(db)["uncounted", None] == "red"
 
 
-def live(
+def simulate(
     db: Engine,
     decisions: int,
     seed: int = 0,

@@ -11,7 +11,7 @@ from oo_ml.api.decisions.schemas import CorrectionRequest, RewardRequest, ScoreR
 from oo_ml.api.prompts.schemas import GenerateRequest, PublishRequest
 from oo_ml.api.schemas import Body
 from tests import calls
-from tests.api.decisions.test_decisions import new_id
+from tests.api.decisions.decisions import new_id
 from tests.serving import Service
 
 Place = tuple[str | int, ...]
@@ -78,7 +78,7 @@ def places(model: type[Body], value: Any, place: Place = ()) -> Iterator[tuple[t
                     yield from places(part, one, (*place, name) if index is None else (*place, name, index))
 
 
-def changed(body: dict[str, Any], place: Place, name: str | None, value: object = ...) -> dict[str, Any]:
+def change_field(body: dict[str, Any], place: Place, name: str | None, value: object = ...) -> dict[str, Any]:
     """Return a body with the field at a place under another name, or with one more field beside it."""
     whole: dict[str, Any] = json.loads(json.dumps(body))
     inner: Any = whole

@@ -31,7 +31,7 @@ def show(service: Service, version: str | None, reward: float | None, user_id: s
 
 
 @pytest.fixture
-def told(service: Service) -> Service:
+def active_service(service: Service) -> Service:
     """A service that has decided for tips of two versions, by two policies."""
     for reward in REWARDS:
         show(service, "v1", reward)
@@ -47,9 +47,9 @@ def get(service: Service, report: str, **filters: Any) -> dict[str, Any]:  # noq
     return dict(answer.json())
 
 
-def test_reaction_rates(told: Service) -> None:
+def test_reaction_rates(active_service: Service) -> None:
     """A version has its counts, its rates with Wilson's interval, and its means; the most shown version comes first."""
-    answer = get(told, "reaction-rates")
+    answer = get(active_service, "reaction-rates")
     assert [item["prompt_version"] for item in answer["items"]] == ["v1", "v2-mentor", None]
     v1 = answer["items"][0]
     counts = ("shown", "reacted", "done", "helpful", "snooze", "not_helpful", "dismiss", "other", "rewarded")
@@ -64,48 +64,50 @@ def test_reaction_rates(told: Service) -> None:
     assert v1["effective_sample_size"] == pytest.approx(8)
 
 
-def test_filters(told: Service) -> None:
+def test_filters(active_service: Service) -> None:
     """Reports are filtered by policy, prompt version and day."""
-    by_policy = get(told, "reaction-rates", by="policy")["items"]
+    by_policy = get(active_service, "reaction-rates", by="policy")["items"]
     assert [(item["policy"], item["shown"]) for item in by_policy] == [("linucb-v1", 9), ("egreedy-v1", 1)]
-    of_version = get(told, "reaction-rates", by="policy", prompt_version="v1")["items"]
+    of_version = get(active_service, "reaction-rates", by="policy", prompt_version="v1")["items"]
     assert [(item["policy"], item["prompt_version"], item["shown"]) for item in of_version] == [("linucb-v1", "v1", 8)]
-    of_policy = get(told, "reaction-rates", policy="egreedy-v1")["items"]
+    of_policy = get(active_service, "reaction-rates", policy="egreedy-v1")["items"]
     assert [(item["prompt_version"], item["shown"]) for item in of_policy] == [("v2-mentor", 1)]
-    assert get(told, "reaction-rates", until="2001-01-01")["items"] == []
-    [day] = get(told, "rewards-by-day", prompt_version="v1", policy="")["items"]
+    assert get(active_service, "reaction-rates", until="2001-01-01")["items"] == []
+    [day] = get(active_service, "rewards-by-day", prompt_version="v1", policy="")["items"]
     assert (day["shown"], day["exploring"], day["rewarded"]) == (8, False, 7)
-    assert [point["decisions"] for point in get(told, "learning-curve", policy="linucb-v1")["items"]] == [1] * 9
-    checks = {(item["check"], item["policy"]): item for item in get(told, "loop-health")["items"]}
+    assert [point["decisions"] for point in get(active_service, "learning-curve", policy="linucb-v1")["items"]] == [
+        1
+    ] * 9
+    checks = {(item["check"], item["policy"]): item for item in get(active_service, "loop-health")["items"]}
     assert len(checks) == 10
     assert {item["status"] for item in checks.values()} <= {"green", "unknown"}
 
 
-def test_values_of_filters(told: Service) -> None:
+def test_values_of_filters(active_service: Service) -> None:
     """/analytics/filters lists each policy and prompt version once, and the first and last day."""
-    choices = told.client.get("/analytics/filters").json()
+    choices = active_service.client.get("/analytics/filters").json()
     assert choices["policies"] == ["egreedy-v1", "linucb-v1"]
     assert choices["prompt_versions"] == ["v1", "v2-mentor"]
     assert choices["first_day"] == choices["last_day"]
 
 
-def test_pages(told: Service) -> None:
+def test_pages(active_service: Service) -> None:
     """The pages of a report give each item once and none is empty; a cursor past the end gives an empty page."""
-    whole = get(told, "learning-curve")
-    pages = [get(told, "learning-curve", limit=5)]
+    whole = get(active_service, "learning-curve")
+    pages = [get(active_service, "learning-curve", limit=5)]
     while cursor := pages[-1]["next_cursor"]:
-        pages.append(get(told, "learning-curve", limit=5, cursor=cursor))
+        pages.append(get(active_service, "learning-curve", limit=5, cursor=cursor))
     assert [len(page["items"]) for page in pages] == [5, 5]
     assert [item for page in pages for item in page["items"]] == whole["items"]
     assert whole["next_cursor"] is None
-    assert get(told, "learning-curve", cursor=12) == {"items": [], "next_cursor": None}
+    assert get(active_service, "learning-curve", cursor=12) == {"items": [], "next_cursor": None}
 
 
 @pytest.mark.parametrize("report", REPORTS)
-def test_csv(told: Service, report: str) -> None:
+def test_csv(active_service: Service, report: str) -> None:
     """A report as CSV has the rows and columns of the JSON, with an empty cell for null."""
-    items = get(told, report)["items"]
-    answer = told.client.get(f"/analytics/{report}.csv")
+    items = get(active_service, report)["items"]
+    answer = active_service.client.get(f"/analytics/{report}.csv")
     assert (answer.status_code, answer.headers["content-type"]) == (200, "text/csv; charset=utf-8")
     rows = list(csv.DictReader(io.StringIO(answer.text)))
     assert rows == [{name: "" if value is None else str(value) for name, value in item.items()} for item in items]
@@ -148,19 +150,19 @@ def test_invalid_filters(service: Service, report: str, filters: dict[str, Any])
     assert answer.json()["detail"][0]["loc"][-1] == next(iter(filters))
 
 
-def test_decisions_of_a_user(told: Service) -> None:
+def test_decisions_of_a_user(active_service: Service) -> None:
     """A user's decisions are listed page by page, the latest first, those before a reset too."""
-    told.client.post("/reset/ada")
-    last = show(told, "v1", 0.5)
-    first = told.client.get("/users/ada/decisions", params={"limit": 6}).json()
-    rest = told.client.get("/users/ada/decisions", params={"limit": 6, "cursor": first["next_cursor"]}).json()
+    active_service.client.post("/reset/ada")
+    last = show(active_service, "v1", 0.5)
+    first = active_service.client.get("/users/ada/decisions", params={"limit": 6}).json()
+    rest = active_service.client.get("/users/ada/decisions", params={"limit": 6, "cursor": first["next_cursor"]}).json()
     decisions = first["items"] + rest["items"]
     assert decisions[0]["decision_id"] == last
     assert [decision["reaction"] for decision in decisions] == [
         "helpful", "dismiss", "done", "none", "other", "dismiss", "not_helpful", "snooze", "helpful", "done", "done",
     ]  # fmt: skip
     assert rest["next_cursor"] is None
-    assert told.client.get("/users/zoe/decisions").json() == {"items": [], "next_cursor": None}
+    assert active_service.client.get("/users/zoe/decisions").json() == {"items": [], "next_cursor": None}
 
 
 def test_default_rewards(serve: Serve) -> None:

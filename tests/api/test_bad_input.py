@@ -17,7 +17,7 @@ from tests.superuser import tamper
 ECHO = "do-not-echo-me"
 
 
-def _scored(**features: object) -> dict[str, Any]:
+def _score_call(**features: object) -> dict[str, Any]:
     return calls.score(candidates=[{"id": "t1", "content": "x", "source": "s", "features": features}])
 
 
@@ -40,16 +40,16 @@ BAD_SCORES: dict[str, dict[str, Any]] = {
     "hour a fraction": calls.score(context={"hour_of_day": 9.5}),
     "hour as text": calls.score(context={"hour_of_day": "9"}),
     "weekday out of range": calls.score(context={"day_of_week": 7}),
-    "overdue as number": _scored(is_overdue=1),
-    "overdue as text": _scored(is_overdue="true"),
-    "age as truth": _scored(task_age_days=True),
-    "age as text": _scored(task_age_days=ECHO),
-    "age not a number": _scored(task_age_days=float("nan")),
-    "age infinite": _scored(task_age_days=float("inf")),
-    "age beyond bigint": _scored(task_age_days=2**63),
-    "priority zero": _scored(priority=0),
-    "priority five": _scored(priority=5),
-    "priority beyond bigint": _scored(priority=10**400),
+    "overdue as number": _score_call(is_overdue=1),
+    "overdue as text": _score_call(is_overdue="true"),
+    "age as truth": _score_call(task_age_days=True),
+    "age as text": _score_call(task_age_days=ECHO),
+    "age not a number": _score_call(task_age_days=float("nan")),
+    "age infinite": _score_call(task_age_days=float("inf")),
+    "age beyond bigint": _score_call(task_age_days=2**63),
+    "priority zero": _score_call(priority=0),
+    "priority five": _score_call(priority=5),
+    "priority beyond bigint": _score_call(priority=10**400),
 }
 
 

@@ -11,8 +11,8 @@ from oo_ml.api.decisions.batch_schemas import Batch
 from oo_ml.api.schemas import Body, ContractBody
 from tests import calls
 from tests import gateway as behave
-from tests.api.decisions.test_decisions import new_id
-from tests.api.full_bodies import BODIES, CANDIDATE, DECISION, REWARD, Place, changed, places, send
+from tests.api.decisions.decisions import new_id
+from tests.api.full_bodies import BODIES, CANDIDATE, DECISION, REWARD, Place, change_field, places, send
 from tests.api.prompts.test_generate import GOOD
 from tests.conftest import Serve
 from tests.gateway import Gateway
@@ -68,7 +68,7 @@ def test_misspelled_fields(service: Service, db: Engine, path: str, subtests: py
             if wrong == right:
                 continue
             with subtests.test(f"{place}, {kind}"):
-                answer = send(service, path, changed(body, place, wrong))
+                answer = send(service, path, change_field(body, place, wrong))
                 problem, location = answer.json(), list(place[:-1])
                 if "batch" in path and location:
                     assert answer.status_code == 200
@@ -101,10 +101,10 @@ def test_misspelled_field_beside_the_right_one(service: Service, path: str) -> N
     assert answer.json()["detail"][0]["loc"] == ["body", wrong]
 
 
-def beside(model: type[Body], body: dict[str, Any]) -> Iterator[tuple[Place, dict[str, Any]]]:
+def add_unknown_fields(model: type[Body], body: dict[str, Any]) -> Iterator[tuple[Place, dict[str, Any]]]:
     """Yield a body with an unknown field for each of its objects, and where that is."""
     for place in {place[:-1]: place for _, place in places(model, body)}.values():
-        yield (*place[:-1], "colour"), changed(body, place, "colour", {"user-id": "x"})
+        yield (*place[:-1], "colour"), change_field(body, place, "colour", {"user-id": "x"})
 
 
 @pytest.mark.parametrize("path", CONTRACT)
@@ -115,7 +115,7 @@ def test_unknown_fields_of_the_contract(service: Service, path: str) -> None:
         body = REWARD | {"decision_id": service.client.post("/score", json=calls.score()).json()["decision_id"]}
     plain = send(service, path, body)
     assert plain.status_code == 200
-    for _, other in beside(model, body):
+    for _, other in add_unknown_fields(model, body):
         answer = send(service, path, other)
         assert answer.status_code == 200, answer.text
         if path.startswith("/score"):
@@ -137,7 +137,7 @@ def test_unknown_fields_of_other_calls(service: Service, db: Engine, path: str, 
     """Other calls refuse unknown fields at every level; in a batch only the item is refused."""
     model, body = BODIES[path]
     before = everything(db)
-    for place, other in beside(model, body):
+    for place, other in add_unknown_fields(model, body):
         with subtests.test(str(place)):
             answer = send(service, path, other)
             problem, location = answer.json(), list(place)

@@ -17,7 +17,7 @@ GOOD = {path: calls.score() if "score" in path else calls.reward() for path in H
 BAD: list[Any] = [{}, [], {"user_id": "a\0b"}, {"user_id": 7, "candidates": 1, "tip_id": ""}]
 
 
-def through(service: Service, path: str, content: bytes, **headers: str) -> httpx.Response:
+def call_without_length(service: Service, path: str, content: bytes, **headers: str) -> httpx.Response:
     """A call whose length is not announced, which is what the shortcut leaves to FastAPI."""
 
     def chunks() -> Iterator[bytes]:
@@ -26,8 +26,8 @@ def through(service: Service, path: str, content: bytes, **headers: str) -> http
     return service.client.post(path, content=chunks(), headers={"Content-Type": "application/json", **headers})
 
 
-def past(service: Service, path: str, content: bytes, **headers: str) -> httpx.Response:
-    """The same as every client sends it."""
+def call_with_length(service: Service, path: str, content: bytes, **headers: str) -> httpx.Response:
+    """Send the call with its length, as every client does."""
     return service.client.post(path, content=content, headers={"Content-Type": "application/json", **headers})
 
 
@@ -55,7 +55,7 @@ def test_shortcut(method: str, content: bytes, status: int) -> None:
 def test_invalid_bodies(service: Service, path: str, body: Any) -> None:  # noqa: ANN401
     """The shortcut refuses an invalid body with the status, type and bytes of FastAPI's answer."""
     content = httpx.Request("POST", "http://x", json=body).content
-    answers = [way(service, path, content) for way in (through, past)]
+    answers = [way(service, path, content) for way in (call_without_length, call_with_length)]
     assert answers[0].status_code == answers[1].status_code == 422
     assert answers[0].content == answers[1].content
     assert answers[0].headers["content-type"] == answers[1].headers["content-type"]
@@ -65,7 +65,7 @@ def test_invalid_bodies(service: Service, path: str, body: Any) -> None:  # noqa
 def test_valid_bodies(service: Service, path: str) -> None:
     """The shortcut answers like FastAPI, except for the ids of decisions."""
     content = httpx.Request("POST", "http://x", json=GOOD[path]).content
-    answers = [way(service, path, content) for way in (through, past)]
+    answers = [way(service, path, content) for way in (call_without_length, call_with_length)]
     assert [answer.status_code for answer in answers] == [200, 200]
     first, second = ({**answer.json(), "decision_id": None} for answer in answers)
     assert first == second
@@ -75,9 +75,11 @@ def test_valid_bodies(service: Service, path: str) -> None:
 def test_idempotency_keys(service: Service, path: str) -> None:
     """A reward sent both ways with one key counts once, and an invalid key is refused alike."""
     content = httpx.Request("POST", "http://x", json=GOOD[path]).content
-    assert through(service, path, content, **{"Idempotency-Key": "k"}).json()["applied"] is True
-    assert past(service, path, content, **{"Idempotency-Key": "k"}).json()["applied"] is False
-    refused = [way(service, path, content, **{"Idempotency-Key": "k" * 201}) for way in (through, past)]
+    assert call_without_length(service, path, content, **{"Idempotency-Key": "k"}).json()["applied"] is True
+    assert call_with_length(service, path, content, **{"Idempotency-Key": "k"}).json()["applied"] is False
+    refused = [
+        way(service, path, content, **{"Idempotency-Key": "k" * 201}) for way in (call_without_length, call_with_length)
+    ]
     assert refused[0].status_code == refused[1].status_code == 422
     assert refused[0].content == refused[1].content
 
@@ -86,14 +88,14 @@ def test_idempotency_keys(service: Service, path: str) -> None:
 def test_other_methods_and_paths(service: Service, path: str) -> None:
     """Only a POST to the exact path takes the shortcut."""
     assert service.client.get(path).status_code == 405
-    assert past(service, f"{path}/", b"{}").status_code == 404
-    assert past(service, path.replace("s", "%73", 1).replace("r", "%72", 1), b"{}").status_code == 404
+    assert call_with_length(service, f"{path}/", b"{}").status_code == 404
+    assert call_with_length(service, path.replace("s", "%73", 1).replace("r", "%72", 1), b"{}").status_code == 404
 
 
 @pytest.mark.parametrize("path", [*HOT, "/prompts"])
 def test_body_over_the_limit(service: Service, path: str) -> None:
     """A body over the limit is the same 413 by Content-Length and by the bytes received."""
-    answers = [way(service, path, b" " * 3_000_000) for way in (through, past)]
+    answers = [way(service, path, b" " * 3_000_000) for way in (call_without_length, call_with_length)]
     assert [(answer.status_code, answer.json()["code"]) for answer in answers] == [(413, "content_too_large")] * 2
     assert answers[0].content == answers[1].content
 

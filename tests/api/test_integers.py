@@ -9,8 +9,8 @@ from sqlalchemy import Engine
 from oo_ml.api.schemas import Body
 from tests import calls
 from tests import gateway as behave
-from tests.api.decisions.test_decisions import new_id
-from tests.api.full_bodies import BODIES, REWARD, Place, changed, places
+from tests.api.decisions.decisions import new_id
+from tests.api.full_bodies import BODIES, REWARD, Place, change_field, places
 from tests.api.prompts.test_generate import GOOD
 from tests.conftest import Serve
 from tests.gates import scalar
@@ -33,13 +33,13 @@ def service(serve: Serve, gateway: Gateway) -> Service:
     return serve(epsilon=0, litellm_url=gateway.url)
 
 
-def written(body: dict[str, Any], place: Place, number: str) -> str:
-    """Return a body as JSON with a number written just so."""
-    return json.dumps(changed(body, place, str(place[-1]), "the number")).replace('"the number"', number)
+def write_number(body: dict[str, Any], place: Place, number: str) -> str:
+    """Return a body as JSON with a number in exactly this notation."""
+    return json.dumps(change_field(body, place, str(place[-1]), "the number")).replace('"the number"', number)
 
 
 def problem_of(service: Service, path: str, place: Place, content: str) -> dict[str, Any] | None:
-    """Send a body; return what is wrong with the one field, None if nothing is."""
+    """Send a body; return the problem of the field, None if there is no problem."""
     answer = service.client.post(path, content=content)
     told, location = answer.json(), list(place)
     if "batch" in path and "outcomes" in told:
@@ -63,13 +63,13 @@ def test_fields_of_this_module() -> None:
 def test_spellings_of_integers(service: Service, path: str, body: dict[str, Any], place: Place) -> None:
     """Any spelling of an integer is accepted, such as 4.0 and 4e0; other values are refused."""
     for number in ("2", "2.0", "2e0", "0.2e1", "2.00000000000000000000"):
-        assert problem_of(service, path, place, written(body, place, number)) is None, number
+        assert problem_of(service, path, place, write_number(body, place, number)) is None, number
     for number in NO_INTEGERS:
-        problem = problem_of(service, path, place, written(body, place, number))
+        problem = problem_of(service, path, place, write_number(body, place, number))
         assert problem is not None, number
         assert problem["type"] in {"int_type", "int_from_float"}, number
     for number in ("99", "99.0", "1" + "0" * 400, "-1", "-1.0"):
-        problem = problem_of(service, path, place, written(body, place, number))
+        problem = problem_of(service, path, place, write_number(body, place, number))
         assert problem is not None, number
         assert problem["type"] in {"less_than_equal", "greater_than_equal"}, number
 
@@ -78,13 +78,13 @@ def test_repetition_in_another_spelling(service: Service, db: Engine) -> None:
     """A request repeated with 9.0 in place of 9 is the same request, and 9 is stored."""
     body = calls.score(decision_id=new_id())
     first, again = (
-        service.client.post("/score", content=written(body, ("context", "hour_of_day"), number))
+        service.client.post("/score", content=write_number(body, ("context", "hour_of_day"), number))
         for number in ("9.0", "9")
     )
     assert (first.status_code, first.content) == (200, again.content)
     assert scalar(db, "SELECT context::text FROM oo_ml.feature_history") == '{"day_of_week": 2, "hour_of_day": 9}'
     for number, applied in (("4", True), ("4.0", False)):
-        content = written(REWARD, ("features", "priority"), number)
+        content = write_number(REWARD, ("features", "priority"), number)
         answer = service.client.post("/reward", content=content, headers={"Idempotency-Key": "k"})
         assert (answer.status_code, answer.json()["applied"]) == (200, applied)
 

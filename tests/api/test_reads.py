@@ -18,13 +18,13 @@ def test_statements_of_a_read(service: Service, path: str, user_id: str) -> None
         for _ in range(3):
             service.client.post(f"/score{policy}", json=calls.score())
             service.client.post(f"/reward{policy}", json=calls.reward())
-    with counted() as statements:
+    with collect_statements() as statements:
         assert service.client.get(f"{path}/{user_id}").status_code == 200
     assert [statement.split()[0] for statement in statements] == ["SELECT"]
 
 
 @contextmanager
-def counted() -> Iterator[list[str]]:
+def collect_statements() -> Iterator[list[str]]:
     """Collect the statements of every engine of this process: the service has several."""
     statements: list[str] = []
 

@@ -30,12 +30,12 @@ def test_upkeep(service_url: str, db: Engine) -> None:
     with serving(make_settings(upkeep_interval=0.1, reward_wait=0.1), service_url) as service:
         for user_id in ("ada", "ben"):
             service.client.post("/score", json=calls.score(user_id))
-        until(lambda: counted(db) == [("default", 2)])
+        until(lambda: read_counted_reactions(db) == [("default", 2)])
         assert service.client.delete("/users/ada").status_code == 200
-        until(lambda: counted(db) == [("default", 1)])
+        until(lambda: read_counted_reactions(db) == [("default", 1)])
 
 
-def counted(db: Engine) -> list[tuple[str, int]]:
+def read_counted_reactions(db: Engine) -> list[tuple[str, int]]:
     """Return which reactions are added up already, and how many."""
     with writing(db) as connection:
         statement = "SELECT reaction, CAST(sum(decisions) AS integer) FROM oo_ml.daily_reactions GROUP BY reaction"

@@ -5,10 +5,10 @@ from typing import Any
 
 import psycopg
 
-from oo_ml.storage.schema import migrate
+from oo_ml.storage.schema import revisions
 from tests.commands import Done, oo_ml
 
-HEAD = migrate.head()
+HEAD = revisions.head()
 AT_HEAD = f"{HEAD} (this release: {HEAD})\n"
 EMPTY = f"empty (this release: {HEAD})\n"
 

@@ -36,7 +36,7 @@ def evaluate(database_url: str, *words: str) -> Done:
 
 @pytest.fixture
 def simulated(db: Engine) -> SimulatedUsers:
-    """Forty decisions by each policy, of which the second half was drawn at random a day later; two wait."""
+    """Forty decisions by each policy. The second half was drawn at random, a day later; two are open."""
     users = SimulatedUsers(db, 1)
     for policy in DIMENSIONS:
         for number in range(40):

@@ -9,7 +9,7 @@ from psycopg.errors import InsufficientPrivilege
 from psycopg.sql import SQL, Identifier
 from sqlalchemy import Engine
 
-from oo_ml.storage.schema import migrate
+from oo_ml.storage.schema import revisions
 from tests.analytics.test_contract import VIEWS
 from tests.commands import Done, oo_ml
 from tests.conftest import MIGRATOR, SERVICE, as_role, make_settings, url_of
@@ -72,7 +72,7 @@ def test_rights_of_an_analyst(db: Engine, analyst_url: str) -> None:
 def test_rights_of_the_service(service_url: str) -> None:
     """The service makes months through a function of the owner, and may not change tables or the revision."""
     with psycopg.connect(service_url, autocommit=True) as service:
-        assert service.execute("SELECT version_num FROM oo_ml.alembic_version").fetchone() == (migrate.head(),)
+        assert service.execute("SELECT version_num FROM oo_ml.alembic_version").fetchone() == (revisions.head(),)
         made = service.execute("SELECT oo_ml.create_feature_history_months('2031-05-01Z', 1)").fetchall()
         assert made == [("feature_history_2031_05",)]
         for statement in NOT_THE_SERVICES:

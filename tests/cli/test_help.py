@@ -8,32 +8,60 @@ import pytest
 from oo_ml.cli.main import COMMANDS, LazyCommand
 from tests.commands import Done, environment, oo_ml
 
-SLOW = {"alembic", "fastapi", "httpx", "numpy", "psycopg", "sqlalchemy"}
+DATABASE = {"numpy", "psycopg", "sqlalchemy"}
+SERVICE = {"fastapi", "httpx", "oo_ml.api.schemas", "starlette", "uvicorn"}
+TEMPLATES = {"jinja2"}
+MIGRATIONS = {"alembic"}
+TABLES = {"rich"}
+EVERYTHING = DATABASE | SERVICE | TEMPLATES | MIGRATIONS
 
 
 @pytest.mark.parametrize(
     ("words", "unused"),
     [
-        (["--help"], SLOW),
-        (["version"], SLOW | {"rich"}),
-        (["nonsense"], SLOW),
-        (["settings"], SLOW),
-        (["verify", "--help"], {"alembic", "fastapi", "httpx"}),
+        ("--help", EVERYTHING | {"pydantic"}),
+        ("version", EVERYTHING | TABLES),
+        ("nonsense", EVERYTHING),
+        ("settings", EVERYTHING),
+        ("db current", SERVICE | TEMPLATES | MIGRATIONS | TABLES | {"numpy"}),
+        ("db grant-service ada", SERVICE | TEMPLATES | MIGRATIONS | TABLES | {"numpy"}),
+        ("prompts show v1", SERVICE | MIGRATIONS | TABLES),
+        ("verify", SERVICE | TEMPLATES | MIGRATIONS),
+        ("export --user ada", SERVICE | TEMPLATES | MIGRATIONS | TABLES),
+        ("upkeep", SERVICE | TEMPLATES | MIGRATIONS | TABLES),
     ],
 )
-def test_imports_of_a_command(words: list[str], unused: set[str]) -> None:
-    """A command imports only what it needs: SQLAlchemy, alembic and FastAPI alone take most of a second."""
+def test_imports_of_a_command(words: str, unused: set[str]) -> None:
+    """Up to its first connection, which fails here, a command imports only what it needs."""
+    imported = list_imports("-m", "oo_ml", *words.split(), OO_ML_DATABASE_URL="postgresql://u@/d?host=/nonexistent")
+    assert "oo_ml.cli.main" in imported
+    assert imported & unused == set()
+
+
+def test_imports_of_a_supervisor() -> None:
+    """`oo-ml serve` begins with the database: the endpoints are imported later, by the processes that serve."""
+    unused = (SERVICE | TEMPLATES | MIGRATIONS | TABLES) - {"uvicorn"}
+    assert list_imports("-m", "oo_ml", "serve", OO_ML_DATABASE_URL="mysql://h/d") & unused == set()
+
+
+def test_imports_of_a_service() -> None:
+    """A process that serves doesn't import alembic: it reads revisions, and migrates nothing."""
+    imported = list_imports("-c", "import oo_ml.cli.application")
+    assert "oo_ml.storage.schema.revisions" in imported
+    assert imported & MIGRATIONS == set()
+
+
+def list_imports(*words: str, **variables: object) -> set[str]:
+    """Return the modules that Python imports for a command line."""
     done = subprocess.run(  # noqa: S603 - our own program
-        [sys.executable, "-X", "importtime", "-m", "oo_ml", *words],
-        env=environment(),
+        [sys.executable, "-X", "importtime", *words],
+        env=environment(**variables),
         cwd="/",
         capture_output=True,
         text=True,
         check=False,
     )
-    imported = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines() if line.startswith("import time:")}
-    assert "oo_ml.cli.main" in imported
-    assert imported & unused == set()
+    return {line.rpartition("|")[2].strip() for line in done.stderr.splitlines() if line.startswith("import time:")}
 
 
 def test_help_lists_every_command() -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 from oo_ml.domain.policies import EPSILON_GREEDY
 from tests.commands import Done, oo_ml
 from tests.conftest import Serve
-from tests.file_service import write
+from tests.file_service import write_state_file
 
 
 def import_state(database_url: str, *arguments: object) -> Done:
@@ -25,8 +25,8 @@ def test_import(database_url: str, serve: Serve, tmp_path: Path) -> None:
     users = tmp_path / "users.txt"
     users.write_text("ada\r\nme@home.org\r\n", "utf-8")
     for name in ("ada", "me_home_org"):
-        write(tmp_path, name)
-        write(tmp_path, name, EPSILON_GREEDY)
+        write_state_file(tmp_path, name)
+        write_state_file(tmp_path, name, EPSILON_GREEDY)
     imported = "imported 4, unchanged 0, kept newer 0, bad 0, ambiguous 0, unknown 0, ignored 1\n"
     progress = "Importing: 2 of 4\nImporting: 4 of 4\n"
     rehearsed = Done(0, f"{imported}A dry run: nothing was written\n", progress)
@@ -42,7 +42,7 @@ def test_refused_files(database_url: str, tmp_path: Path) -> None:
     users = tmp_path / "users.txt"
     users.write_text("ada\na.b\na b\neve\n", "utf-8")
     for name in ("ada", "a_b", "stranger"):
-        write(tmp_path, name)
+        write_state_file(tmp_path, name)
     (tmp_path / "eve.json").write_text("{", "utf-8")
     (tmp_path / "\x1b[31m.json").touch()
     done = import_state(database_url, tmp_path, "--users", users)
@@ -59,7 +59,7 @@ def test_refused_files(database_url: str, tmp_path: Path) -> None:
 def test_newer_state(database_url: str, serve: Serve, tmp_path: Path) -> None:
     """A newer state is kept and reported, with exit code 0."""
     serve().client.post("/reward", json={"user_id": "ada", "tip_id": "t", "reward": 1, "features": {}})
-    write(tmp_path, "ada")
+    write_state_file(tmp_path, "ada")
     done = import_state(database_url, tmp_path)
     assert done.code == 0
     assert done.out.splitlines()[0] == "kept newer: ada.json: linucb-v1 of 'ada' has gone on here"
@@ -73,7 +73,7 @@ def test_empty_directory(database_url: str, tmp_path: Path) -> None:
 
 def test_database_without_migrations(empty_database_url: str, tmp_path: Path) -> None:
     """The error says what to do, after a report of the imports so far."""
-    write(tmp_path, "ada")
+    write_state_file(tmp_path, "ada")
     done = import_state(empty_database_url, tmp_path)
     assert done.code == 1
     assert done.out.startswith("Stopped before the end; the same command goes on from there. So far:\nimported 0,")

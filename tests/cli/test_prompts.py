@@ -36,7 +36,7 @@ def test_life_of_a_version(database_url: str, system: Path, user: Path) -> None:
     assert prompts(database_url, "retire", "v9") == Done(0, "Retired v9\n", "")
     assert prompts(database_url, "retire", "v9") == Done(0, "Retired v9\n", "")
     assert prompts(database_url, "show", "v9").out == shown.replace("(active,", "(retired,")
-    rows = listed(database_url)
+    rows = list_cells(database_url)
     assert [(name, status) for name, status, *_ in rows] == [
         ("v1", "active"),
         ("v2-mentor", "active"),
@@ -46,7 +46,7 @@ def test_life_of_a_version(database_url: str, system: Path, user: Path) -> None:
     assert rows[-1][-1] == "Terse"
 
 
-def listed(url: str, **settings: str) -> list[list[str]]:
+def list_cells(url: str, **settings: str) -> list[list[str]]:
     """Return the cells of the list's rows."""
     done = oo_ml("prompts", "list", OO_ML_DATABASE_URL=url, **settings)
     assert (done.code, done.err) == (0, "")
@@ -55,7 +55,7 @@ def listed(url: str, **settings: str) -> list[list[str]]:
 
 def shares(url: str, **settings: str) -> list[tuple[str, str]]:
     """Return weight and share of v1, v2-mentor and v3-few-shot."""
-    return [(weight, share) for _, _, weight, share, *_ in listed(url, **settings)]
+    return [(weight, share) for _, _, weight, share, *_ in list_cells(url, **settings)]
 
 
 def test_weights(database_url: str, db: Engine) -> None:

@@ -12,23 +12,22 @@ import psycopg
 import pytest
 
 from tests import calls
-from tests.commands import oo_ml, oo_ml_process, processes_in, served, start
+from tests.commands import oo_ml, oo_ml_process, processes_in, run_serve, start
 from tests.embedded_postgres.processes import kill_server, pid
 from tests.waiting import PATIENCE, until
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP], ids=lambda number: number.name)
-def test_private_database(home: Path, tmp_path: Path, number: signal.Signals) -> None:
+def test_private_database(home: Path, tmp_path: Path) -> None:
     """Without settings, a private PostgreSQL in the home is started, migrated, and stopped on a signal."""
     data = home / ".local/share/oo-ml"
-    with served(tmp_path / "log", HOME=home) as service:
+    with run_serve(tmp_path / "log", HOME=home) as service:
         assert service.client.get("/health").json() == {"ok": True}
         assert service.client.get("/readyz").json() == {"ok": True}
         assert service.client.post("/score", json=calls.score()).json()["tip_id"] == "t1"
         lines = service.log.read_text("utf-8").splitlines()
         assert sum(f"PostgreSQL keeps its data in {data}/postgres" in line for line in lines) == 1
         assert processes_in(data) >= {pid(data)}
-        assert service.stop(number) == 0
+        assert service.stop(signal.SIGTERM) == 0
         assert "Application shutdown complete" in service.log.read_text("utf-8")
     assert not (data / "postgres/postmaster.pid").exists()
     assert processes_in(data) == set()
@@ -38,28 +37,31 @@ def test_commands_beside_a_service(home: Path, tmp_path: Path) -> None:
     """Commands use the running server and leave it running; without a service they start one and stop it again."""
     assert oo_ml_process("db", "current", OO_ML_DATA_DIR=home).out.startswith("empty (")
     assert processes_in(home) == set()
-    with served(tmp_path / "log", OO_ML_DATA_DIR=home) as service:
+    with run_serve(tmp_path / "log", OO_ML_DATA_DIR=home) as service:
         server = pid(home)
         listing = oo_ml_process("prompts", "list", OO_ML_DATA_DIR=home)
         assert (listing.code, listing.err) == (0, "")
         assert "v2-mentor" in listing.out
         assert pid(home) == server
         assert service.client.post("/score", json=calls.score()).status_code == 200
+        # A closed terminal stops the service too.
+        assert service.stop(signal.SIGHUP) == 0
+    assert processes_in(home) == set()
 
 
 def test_sigkill(home: Path, tmp_path: Path) -> None:
     """After SIGKILL the next service uses the server that was left, or recovers its data if it was killed too."""
-    with served(tmp_path / "first", OO_ML_DATA_DIR=home) as service:
+    with run_serve(tmp_path / "first", OO_ML_DATA_DIR=home) as service:
         service.client.post("/score", json=calls.score())
         service.stop(signal.SIGKILL)
     orphan = pid(home)
     assert orphan is not None
-    with served(tmp_path / "second", OO_ML_DATA_DIR=home) as service:
+    with run_serve(tmp_path / "second", OO_ML_DATA_DIR=home) as service:
         assert pid(home) == orphan
         service.client.post("/score", json=calls.score())
         service.stop(signal.SIGKILL)
         kill_server(home)
-    with served(tmp_path / "third", OO_ML_DATA_DIR=home) as service:
+    with run_serve(tmp_path / "third", OO_ML_DATA_DIR=home) as service:
         history = service.client.get("/features/ada").json()["history"]
         assert [entry["tip_id"] for entry in history] == ["t1", "t1"]
         assert service.stop(signal.SIGINT) == 0
@@ -101,7 +103,7 @@ def test_named_database_without_migrations(
     empty_postgresql: psycopg.Connection[Any], empty_database_url: str, tmp_path: Path
 ) -> None:
     """A database that is named is never migrated: calls are a 503, and the log says what to do."""
-    with served(tmp_path / "log", OO_ML_DATABASE_URL=empty_database_url) as service:
+    with run_serve(tmp_path / "log", OO_ML_DATABASE_URL=empty_database_url) as service:
         answer = service.client.post("/score", json=calls.score())
         assert (answer.status_code, answer.json()["code"]) == (503, "schema_not_ready")
         assert service.client.get("/readyz").status_code == 503
@@ -113,7 +115,7 @@ def test_named_database_without_migrations(
 
 def test_unreachable_database(tmp_path: Path) -> None:
     """Without its database the service starts and answers 503."""
-    with served(tmp_path / "log", OO_ML_DATABASE_URL=f"postgresql://u@/d?host={tmp_path}") as service:
+    with run_serve(tmp_path / "log", OO_ML_DATABASE_URL=f"postgresql://u@/d?host={tmp_path}") as service:
         answer = service.client.post("/score", json=calls.score())
         assert (answer.status_code, answer.json()["code"]) == (503, "database_unavailable")
         assert service.client.get("/livez").status_code == 200
@@ -131,7 +133,7 @@ def test_signal_during_start(home: Path, number: signal.Signals) -> None:
 
 def test_several_processes(home: Path, tmp_path: Path) -> None:
     """Processes share one address; a killed process is replaced and costs no later call; a signal ends all of them."""
-    with served(tmp_path / "log", OO_ML_DATA_DIR=home, OO_ML_PROCESSES=2) as service:
+    with run_serve(tmp_path / "log", OO_ML_DATA_DIR=home, OO_ML_PROCESSES=2) as service:
         until(lambda: service.log.read_text("utf-8").count("Application startup complete") == 2)
         [first, second] = workers(service.process.pid)
         os.kill(first, signal.SIGKILL)

@@ -24,7 +24,7 @@ ALARM = "run `oo-ml db grant-service` for this role, or `oo-ml upkeep` as the ow
 
 
 @pytest.fixture
-def decided(db: Engine) -> None:
+def decisions(db: Engine) -> None:
     """Make 1,200 decisions for thirty users."""
     candidate = Candidate("t1", "todoist", Task(is_overdue=False, task_age_days=0, priority=4))
     commands = [
@@ -69,7 +69,7 @@ def test_nothing_to_do(database_url: str) -> None:
     assert upkeep(database_url) == Done(0, "", "")
 
 
-@pytest.mark.usefixtures("decided")
+@pytest.mark.usefixtures("decisions")
 def test_output(database_url: str, db: Engine) -> None:
     """Each partition made or detached and the number of default rewards are printed; a second run finds none left."""
     run(db, f"DROP TABLE oo_ml.{month(3)}")
@@ -82,7 +82,7 @@ def test_output(database_url: str, db: Engine) -> None:
     ]
 
 
-@pytest.mark.usefixtures("decided")
+@pytest.mark.usefixtures("decisions")
 def test_two_processes(database_url: str, db: Engine) -> None:
     """Two processes at once give each default reward once, and both succeed."""
     processes = [start("upkeep", OO_ML_DATABASE_URL=database_url, OO_ML_REWARD_WAIT=0.001) for _ in range(2)]
@@ -102,7 +102,7 @@ def test_default_rewards_by_another_process(database_url: str, db: Engine) -> No
     assert done == Done(0, "default rewards given: 0\nanother process is giving default rewards\n", "")
 
 
-@pytest.mark.usefixtures("decided")
+@pytest.mark.usefixtures("decisions")
 def test_role_without_the_right_to_partitions(service_url: str, database_url: str, db: Engine) -> None:
     """Without the right to make partitions it fails only if one is missing, and names the command that helps."""
     run(db, "REVOKE EXECUTE ON ALL FUNCTIONS IN SCHEMA oo_ml FROM service")
@@ -172,7 +172,7 @@ def test_crowded_default_partition(database_url: str, db: Engine) -> None:
     assert upkeep(database_url) == Done(0, "", "")
 
 
-@pytest.mark.usefixtures("decided")
+@pytest.mark.usefixtures("decisions")
 def test_failed_default_reward(database_url: str, db: Engine) -> None:
     """A decision that can't be given its default reward is an error; all others get theirs."""
     broken = scalar(db, "SELECT decision_id::text FROM oo_ml.feature_history ORDER BY decision_id OFFSET 700 LIMIT 1")

@@ -27,7 +27,7 @@ def verify(database_url: str, *words: str) -> Done:
 
 
 @pytest.fixture
-def known(service: Service) -> Service:
+def known_users(service: Service) -> Service:
     """A service that knows ada, who decided and reacted, ben, who decided, and one whose id a terminal would obey."""
     for user in ("ada", "ben", "\u202ecleo"):
         service.client.post("/score", json=calls.score(user))
@@ -36,7 +36,7 @@ def known(service: Service) -> Service:
     return service
 
 
-@pytest.mark.usefixtures("known")
+@pytest.mark.usefixtures("known_users")
 def test_no_difference(database_url: str) -> None:
     """All users are verified by default, and the totals are printed; progress goes to standard error."""
     all_users = Done(0, "No difference: users 3, states 4, ledger entries 2, decisions 3\n", "Verifying: 4 of 4\n")
@@ -50,7 +50,7 @@ def test_no_difference(database_url: str) -> None:
     assert verify(database_url, "--sample", "1").out.startswith("No difference: users 1, ")
 
 
-@pytest.mark.usefixtures("known")
+@pytest.mark.usefixtures("known_users")
 def test_difference(database_url: str, db: Engine) -> None:
     """The first difference ends the command with exit code 1; the user's id is printed without control characters."""
     with writing(db) as connection:
@@ -101,7 +101,7 @@ def test_database_without_migrations(empty_database_url: str) -> None:
     assert done.err.startswith("error: The database has not been migrated")
 
 
-@pytest.mark.usefixtures("known")
+@pytest.mark.usefixtures("known_users")
 def test_sigint(database_url: str, db: Engine) -> None:
     """SIGINT ends the command at once, with the totals so far and without a traceback."""
     with writing(db) as connection:

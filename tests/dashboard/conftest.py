@@ -61,7 +61,7 @@ class Visits:
         """Open a page in a new window, and wait until it has loaded its data."""
         page = self.window(service, **context)
         page.goto(service.url + path)
-        settled(page)
+        wait_until_settled(page)
         return page
 
     def window(self, service: Service, **context: Any) -> Page:  # noqa: ANN401
@@ -106,7 +106,7 @@ def visit(visits: Visits) -> Visit:
     return visits.open
 
 
-def settled(page: Page) -> None:
+def wait_until_settled(page: Page) -> None:
     """Wait until the page has loaded everything."""
     expect(page.locator("#status")).not_to_have_text("")
     expect(page.locator("[aria-busy=true]")).to_have_count(0)

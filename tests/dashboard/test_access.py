@@ -8,7 +8,7 @@ from playwright.sync_api import Page, expect
 from sqlalchemy import Engine
 
 from tests.dashboard.conftest import Visit, Visits
-from tests.dashboard.weeks import live
+from tests.dashboard.weeks import simulate
 from tests.serving import Service
 from tests.waiting import until
 
@@ -20,9 +20,9 @@ SMALL_PHONE = {"viewport": {"width": 360, "height": 640}}
 
 
 @pytest.fixture
-def lived(service: Service, db: Engine) -> Service:
+def simulated(service: Service, db: Engine) -> Service:
     """Return a service with data, and with a prompt version that has a long name."""
-    live(db, days=30, versions=[None, "v1", "v2-a-version-with-a-rather-long-name-that-has-to-go-somewhere"])
+    simulate(db, days=30, versions=[None, "v1", "v2-a-version-with-a-rather-long-name-that-has-to-go-somewhere"])
     return service
 
 
@@ -38,9 +38,9 @@ def unfold(page: Page) -> None:
 
 @pytest.mark.parametrize("path", PAGES)
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_axe(lived: Service, visit: Visit, path: str, scheme: str) -> None:
+def test_axe(simulated: Service, visit: Visit, path: str, scheme: str) -> None:
     """axe-core finds no violation of its rules and best practices, with everything unfolded."""
-    page = visit(lived, path, color_scheme=scheme)
+    page = visit(simulated, path, color_scheme=scheme)
     unfold(page)
     if "user" in path:
         page.get_by_role("button", name="Verify").click()
@@ -60,9 +60,9 @@ def test_axe_without_data(service: Service, visits: Visits) -> None:
 
 
 @pytest.mark.parametrize("path", PAGES)
-def test_tab_key(lived: Service, visit: Visit, path: str) -> None:
+def test_tab_key(simulated: Service, visit: Visit, path: str) -> None:
     """The Tab key reaches each control once, in the order of the page; each has a name and a visible focus."""
-    page = visit(lived, path)
+    page = visit(simulated, path)
     unfold(page)
     controls = page.evaluate(
         """() => [...document.querySelectorAll("a[href], button, input, select, summary, [tabindex='0']")]
@@ -80,21 +80,21 @@ def test_tab_key(lived: Service, visit: Visit, path: str) -> None:
         if number == reached[-1]:
             continue
         reached.append(number)
-        assert number is None or named(inspector), page.evaluate("document.activeElement.outerHTML")
+        assert number is None or read_accessible_name(inspector), page.evaluate("document.activeElement.outerHTML")
         assert number is None or page.evaluate("getComputedStyle(document.activeElement).outlineStyle") != "none"
     assert reached[:-1] == [str(number) for number in controls]
 
 
-def named(inspector: Any) -> str:  # noqa: ANN401 - a session of the developer tools has no type of its own
+def read_accessible_name(inspector: Any) -> str:  # noqa: ANN401 - a session of the developer tools has no type of its own
     """Return the accessible name of the focused element."""
     focused = inspector.send("Runtime.evaluate", {"expression": "document.activeElement"})["result"]["objectId"]
     tree = inspector.send("Accessibility.getPartialAXTree", {"objectId": focused, "fetchRelatives": False})
     return str(tree["nodes"][0]["name"]["value"])
 
 
-def test_keyboard(lived: Service, visit: Visit) -> None:
+def test_keyboard(simulated: Service, visit: Visit) -> None:
     """With the keyboard a user can skip to the numbers, unfold a table and sort it."""
-    page = visit(lived)
+    page = visit(simulated)
     page.keyboard.press("Tab")
     page.keyboard.press("Enter")
     assert page.evaluate("document.activeElement.id") == "main"
@@ -107,9 +107,9 @@ def test_keyboard(lived: Service, visit: Visit) -> None:
 
 @pytest.mark.parametrize("path", PAGES)
 @pytest.mark.parametrize("context", [PHONE, SMALL_PHONE], ids=["390", "360"])
-def test_phone(lived: Service, visit: Visit, path: str, context: dict[str, Any]) -> None:
+def test_phone(simulated: Service, visit: Visit, path: str, context: dict[str, Any]) -> None:
     """On a phone no content is wider than the window, and charts are as wide as their panels."""
-    page = visit(lived, path, **context)
+    page = visit(simulated, path, **context)
     unfold(page)
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
     for chart in page.locator(".intervals, .plot, .bars").all():
@@ -121,9 +121,9 @@ def test_phone(lived: Service, visit: Visit, path: str, context: dict[str, Any])
     assert min(control.bounding_box()["height"] for control in controls.all() if control.is_visible()) >= 32  # type: ignore[index]
 
 
-def test_colours_and_width_of_charts(lived: Service, visit: Visit) -> None:
+def test_colours_and_width_of_charts(simulated: Service, visit: Visit) -> None:
     """Charts follow changes of the colour scheme and of the window's width."""
-    page = visit(lived)
+    page = visit(simulated)
     chart = page.locator("#rewards canvas")
     light, wide = chart.evaluate("one => one.toDataURL()"), chart.evaluate("one => one.clientWidth")
     page.emulate_media(color_scheme="dark")

@@ -18,8 +18,8 @@ from sqlalchemy import Engine
 
 from tests import calls
 from tests.conftest import Serve
-from tests.dashboard.conftest import Visit, Visits, settled
-from tests.dashboard.weeks import live
+from tests.dashboard.conftest import Visit, Visits, wait_until_settled
+from tests.dashboard.weeks import simulate
 from tests.gateway import Gateway, completion
 from tests.serving import Service
 
@@ -29,17 +29,17 @@ UNKNOWN, MINUS = "\N{EN DASH}", "\N{MINUS SIGN}"
 
 
 @pytest.fixture
-def lived(service: Service, db: Engine) -> Service:
+def simulated(service: Service, db: Engine) -> Service:
     """Return a service with the decisions of three users over forty days."""
-    live(db, days=40)
+    simulate(db, days=40)
     return service
 
 
-def test_overview(lived: Service, visit: Visit) -> None:
+def test_overview(simulated: Service, visit: Visit) -> None:
     """The page shows the last 28 days; each part has a heading, a chart or a table, and its CSV."""
-    page = visit(lived)
+    page = visit(simulated)
     expect(page.locator("#period")).to_have_text("27 Oct 2026 to 23 Nov 2026")
-    shown = lived.client.get("/analytics/reaction-rates", params={"since": "2026-10-27"}).json()["items"]
+    shown = simulated.client.get("/analytics/reaction-rates", params={"since": "2026-10-27"}).json()["items"]
     assert tile(page, "Tips shown") == f"{sum(item['shown'] for item in shown):,}"
     expect(page.locator("#health .verdict")).to_contain_text("checks")
     expect(page.locator("#rates .intervals .row")).to_have_count(4)
@@ -53,19 +53,19 @@ def test_overview(lived: Service, visit: Visit) -> None:
     ]
 
 
-def test_filters_in_the_address(lived: Service, visit: Visit) -> None:
+def test_filters_in_the_address(simulated: Service, visit: Visit) -> None:
     """Filters change the address and the numbers; back, reload and links restore them."""
-    page = visit(lived)
+    page = visit(simulated)
     everything = tile(page, "Tips shown")
     page.get_by_label("Policy", exact=True).first.select_option("linucb-v1")
-    settled(page)
+    wait_until_settled(page)
     page.get_by_label("Prompt version", exact=True).first.select_option("v2-mentor")
-    settled(page)
+    wait_until_settled(page)
     page.get_by_label("Period").select_option("7")
     expect(page.locator("#period")).to_have_text("17 Nov 2026 to 23 Nov 2026")
-    settled(page)
+    wait_until_settled(page)
     assert query(page) == "?period=7&policy=linucb-v1&prompt_version=v2-mentor"
-    expected = lived.client.get(
+    expected = simulated.client.get(
         "/analytics/reaction-rates",
         params={"since": "2026-11-17", "until": "2026-11-23", "policy": "linucb-v1", "prompt_version": "v2-mentor"},
     ).json()["items"]
@@ -74,23 +74,23 @@ def test_filters_in_the_address(lived: Service, visit: Visit) -> None:
     expect(page.locator("#learning")).to_contain_text("that filter does not apply here")
 
     page.reload()
-    settled(page)
+    wait_until_settled(page)
     assert tile(page, "Tips shown") == filtered
-    assert tile(visit(lived, f"/dashboard{query(page)}"), "Tips shown") == filtered
+    assert tile(visit(simulated, f"/dashboard{query(page)}"), "Tips shown") == filtered
 
     for left in ("?policy=linucb-v1&prompt_version=v2-mentor", "?policy=linucb-v1", ""):
         page.go_back()
         page.wait_for_url(f"**/dashboard{left}")
-        settled(page)
+        wait_until_settled(page)
     assert tile(page, "Tips shown") == everything
     expect(page.get_by_label("Policy", exact=True).first).to_have_value("")
     page.go_forward()
     expect(page.get_by_label("Policy", exact=True).first).to_have_value("linucb-v1")
 
 
-def test_selected_days(lived: Service, visit: Visit) -> None:
+def test_selected_days(simulated: Service, visit: Visit) -> None:
     """Both days are included, an empty field means no bound, and days in the wrong order are refused in the form."""
-    page = visit(lived)
+    page = visit(simulated)
     page.get_by_label("Period").select_option("days")
     since, until = page.get_by_label("From"), page.get_by_label("To", exact=True)
     assert (since.input_value(), until.input_value()) == ("2026-10-27", "2026-11-23")
@@ -98,7 +98,7 @@ def test_selected_days(lived: Service, visit: Visit) -> None:
     until.fill("2026-11-20")
     until.press("Enter")
     expect(page.locator("#period")).to_have_text("20 Nov 2026")
-    settled(page)
+    wait_until_settled(page)
     assert tile(page, "Tips shown") == "18"
     assert query(page) == "?since=2026-11-20&until=2026-11-20"
     until.fill("2026-11-19")
@@ -108,41 +108,41 @@ def test_selected_days(lived: Service, visit: Visit) -> None:
     until.fill("")
     page.get_by_role("button", name="Show").click()
     expect(page.locator("#period")).to_have_text("Since 20 Nov 2026")
-    settled(page)
+    wait_until_settled(page)
     assert tile(page, "Tips shown") == "72"
     page.get_by_role("button", name="Reset filters").click()
-    settled(page)
+    wait_until_settled(page)
     assert query(page) == ""
 
 
-def test_measures(lived: Service, visit: Visit) -> None:
+def test_measures(simulated: Service, visit: Visit) -> None:
     """The choices above the chart are in the address, and only that part is loaded again."""
-    page = visit(lived)
+    page = visit(simulated)
     asked: list[str] = []
     page.on("request", lambda request: asked.append(request.url))
     page.get_by_label("Reaction", exact=True).select_option("mean_reward")
     expect(page.locator("#rates .intervals")).to_have_attribute("aria-label", re.compile("^Mean reward"))
     page.get_by_label("Policy", exact=True).last.check()
     expect(page.locator("#rates .intervals .row")).to_have_count(2)
-    settled(page)
+    wait_until_settled(page)
     assert query(page) == "?measure=mean_reward&by=policy"
-    assert {url.split("?")[0] for url in asked if "/analytics/" in url} == {f"{lived.url}/analytics/reaction-rates"}
+    assert {url.split("?")[0] for url in asked if "/analytics/" in url} == {f"{simulated.url}/analytics/reaction-rates"}
     page.go_back()
     expect(page.locator("#rates .intervals .row")).to_have_count(4)
 
 
-def test_days_without_data(lived: Service, visit: Visit) -> None:
+def test_days_without_data(simulated: Service, visit: Visit) -> None:
     """Each part says that there is no data, and the filters stay usable."""
-    page = visit(lived, "/dashboard?since=2001-01-01&until=2001-01-31")
+    page = visit(simulated, "/dashboard?since=2001-01-01&until=2001-01-31")
     for part in ("totals", "rates", "rewards", "learning", "costs"):
         expect(page.locator(f"#{part} .nothing")).to_be_visible()
     assert_plain(page)
 
 
-def test_invalid_filter(lived: Service, visits: Visits) -> None:
+def test_invalid_filter(simulated: Service, visits: Visits) -> None:
     """The service refuses an invalid filter in the address, and the page shows its message."""
     visits.expected = "422"
-    page = visits.open(lived, "/dashboard?since=yesterday")
+    page = visits.open(simulated, "/dashboard?since=yesterday")
     expect(page.locator("#rates .failure")).to_contain_text("since: Input should be a valid date")
     page.get_by_role("button", name="Reset filters").click()
     expect(page.locator(".failure")).to_have_count(0)
@@ -156,7 +156,7 @@ def test_empty_database(service: Service, visit: Visit) -> None:
     assert_plain(page)
     service.client.post("/score", json=calls.score())
     page.get_by_role("button", name="Reload").click()
-    settled(page)
+    wait_until_settled(page)
     assert tile(page, "Tips shown") == "1"
     assert tile(page, "Mean reward") == UNKNOWN
     for unfolded in page.locator("summary").all():
@@ -166,19 +166,19 @@ def test_empty_database(service: Service, visit: Visit) -> None:
 
 def test_database_failure(serve: Serve, db: Engine, database_url: str, visits: Visits) -> None:
     """If the database fails, the page shows an error, keeps the old numbers, and can try again."""
-    live(db, days=3)
+    simulate(db, days=3)
     service = serve(database_connect_timeout=2)
     visits.expected = "503"
     page = visits.open(service)
     assert tile(page, "Tips shown") == "54"
-    with away(database_url):
+    with refuse_connections(database_url):
         page.get_by_label("Policy", exact=True).first.select_option("linucb-v1")
-        settled(page)
+        wait_until_settled(page)
         for part in ("totals", "health", "rates", "rewards", "learning", "costs"):
             expect(page.locator(f"#{part} .failure")).to_contain_text("The database can't be reached.")
         expect(page.locator("#status")).to_contain_text("could not be loaded")
         page.locator("#rates").get_by_role("button", name="Try again").click()
-        settled(page)
+        wait_until_settled(page)
         expect(page.locator("#rates .failure")).to_be_visible()
         stranger = visits.open(service)
         expect(stranger.locator("#start .failure")).to_contain_text("The database can't be reached.")
@@ -206,28 +206,28 @@ def test_timeout(service: Service, visits: Visits) -> None:
     expect(page.locator("#start")).to_contain_text("No tip has been shown yet.")
 
 
-def test_prefix(lived: Service, visits: Visits) -> None:
+def test_prefix(simulated: Service, visits: Visits) -> None:
     """Behind a proxy that adds a prefix to paths, all links and calls have the prefix."""
-    page = visits.window(lived)
-    prefix = f"{lived.url}/behind/a/proxy"
+    page = visits.window(simulated)
+    prefix = f"{simulated.url}/behind/a/proxy"
     asked: list[str] = []
     page.on("request", lambda request: asked.append(request.url))
     page.route(f"{prefix}/**", lambda route: through_proxy(route, prefix))
     page.goto(f"{prefix}/dashboard")
-    settled(page)
-    shown = lived.client.get("/analytics/reaction-rates", params={"since": "2026-10-27"}).json()["items"]
+    wait_until_settled(page)
+    shown = simulated.client.get("/analytics/reaction-rates", params={"since": "2026-10-27"}).json()["items"]
     assert tile(page, "Tips shown") == f"{sum(item['shown'] for item in shown):,}"
     for part in ("health", "rates", "rewards", "learning", "costs"):
         assert page.locator(f"#{part} a.csv").evaluate("link => link.href").startswith(f"{prefix}/analytics/")
     page.get_by_role("textbox", name="User").fill("ada")
     page.get_by_role("button", name="Open").click()
     expect(page.locator("#decisions tbody tr").first).to_be_visible()
-    settled(page)
+    wait_until_settled(page)
     page.get_by_role("button", name="Verify").click()
     expect(page.locator("#verify .verdict")).to_contain_text("Verified")
     page.get_by_role("link", name="Dashboard").click()
     expect(page).to_have_url(f"{prefix}/dashboard")
-    settled(page)
+    wait_until_settled(page)
     assert [url for url in asked if not url.startswith(prefix)] == []
 
 
@@ -264,9 +264,9 @@ def test_two_hundred_prompt_versions(service: Service, visit: Visit) -> None:
     assert len(page.get_by_label("Prompt version", exact=True).first.locator("option").all()) == 201
 
 
-def test_csv(lived: Service, visit: Visit) -> None:
+def test_csv(simulated: Service, visit: Visit) -> None:
     """The CSV of each part has the rows of its table, with the same filters."""
-    page = visit(lived, "/dashboard?period=7&measure=helpful")
+    page = visit(simulated, "/dashboard?period=7&measure=helpful")
     for unfolded in page.locator("summary").all():
         unfolded.click()
     assert cells(page.locator("#rates")) == [
@@ -278,22 +278,28 @@ def test_csv(lived: Service, visit: Visit) -> None:
             f"{percent(row['helpful_low'])} to {percent(row['helpful_high'])}",
             percent(row["helpful_weighted_rate"]),
             f"{percent(row['helpful_weighted_low'])} to {percent(row['helpful_weighted_high'])}",
-            str(rounded(row["effective_sample_size"], "1")),
+            str(round_as_browser(row["effective_sample_size"], "1")),
         ]
-        for row in rows_of(lived, page, "rates")
+        for row in rows_of(simulated, page, "rates")
     ]
     chosen = {"true": "Explored", "false": "Exploited"}
-    rewards = rows_of(lived, page, "rewards")
+    rewards = rows_of(simulated, page, "rewards")
     assert len(rewards) > 7
     assert [[row[0], row[1], *row[2:5]] for row in cells(page.locator("#rewards"))] == [
-        [day(row["day"]), chosen[row["exploring"].lower()], row["shown"], row["rewarded"], signed(row["mean_reward"])]
+        [
+            day(row["day"]),
+            chosen[row["exploring"].lower()],
+            row["shown"],
+            row["rewarded"],
+            format_reward(row["mean_reward"]),
+        ]
         for row in rewards
     ]
-    learning = rows_of(lived, page, "learning")
+    learning = rows_of(simulated, page, "learning")
     assert [[row[1], *row[2:5]] for row in cells(page.locator("#learning"))] == [
-        [row["policy"], row["decisions"], row["rewarded"], signed(row["mean_reward"])] for row in learning
+        [row["policy"], row["decisions"], row["rewarded"], format_reward(row["mean_reward"])] for row in learning
     ]
-    health = rows_of(lived, page, "health")
+    health = rows_of(simulated, page, "health")
     found = [[row[1], row[2]] for row in cells(page.locator("#health"))]
     assert sorted(found) == sorted([row["policy"] or "all", row["status"].capitalize()] for row in health)
 
@@ -316,17 +322,17 @@ def test_prompt_costs(serve: Serve, gateway: Gateway, visit: Visit) -> None:
 def test_special_characters_in_a_version(service: Service, db: Engine, visit: Visit) -> None:
     """A version with special characters is shown unchanged, and can be filtered by."""
     strange = "<img src=x onerror=alert(1)>\"'&/../%00é😀"
-    live(db, days=1, versions=[strange, "v1"])
+    simulate(db, days=1, versions=[strange, "v1"])
     page = visit(service, "/dashboard?period=all")
     rates = page.locator("#rates")
     assert strange in rates.locator(".intervals .label").all_inner_texts()
     rates.get_by_text("Table, 2 rows").click()
     assert strange in rates.locator("tbody th").all_inner_texts()
     page.get_by_label("Prompt version", exact=True).first.select_option(strange)
-    settled(page)
+    wait_until_settled(page)
     assert rates.locator(".intervals .label").all_inner_texts() == [strange]
     page.reload()
-    settled(page)
+    wait_until_settled(page)
     assert rates.locator(".intervals .label").all_inner_texts() == [strange]
     assert page.locator("img").count() == 0
 
@@ -358,21 +364,21 @@ def rows_of(service: Service, page: Page, part: str) -> list[dict[str, Any]]:
     return list(csv.DictReader(io.StringIO(service.client.get(link).text)))
 
 
-def rounded(number: str, to: str) -> Decimal:
+def round_as_browser(number: str, to: str) -> Decimal:
     """Round a decimal number as a browser does: halves away from zero."""
     return Decimal(number).quantize(Decimal(to), ROUND_HALF_UP)
 
 
 def percent(share: str) -> str:
     """Return a share as the page formats it."""
-    return f"{rounded(str(Decimal(share) * 100), '0.1')}%"
+    return f"{round_as_browser(str(Decimal(share) * 100), '0.1')}%"
 
 
-def signed(reward: str) -> str:
+def format_reward(reward: str) -> str:
     """Return a reward as the page formats it."""
     if reward == "":
         return UNKNOWN
-    value = rounded(reward, "0.01")
+    value = round_as_browser(reward, "0.01")
     return f"{value:+}".replace("-", MINUS) if value else "0.00"
 
 
@@ -382,7 +388,7 @@ def day(iso: str) -> str:
 
 
 @contextmanager
-def away(database_url: str) -> Iterator[None]:
+def refuse_connections(database_url: str) -> Iterator[None]:
     """Make the server end all connections to a database and refuse new ones."""
     name = psycopg.conninfo.conninfo_to_dict(database_url)["dbname"]
     allow = sql.SQL("ALTER DATABASE {} ALLOW_CONNECTIONS {}")

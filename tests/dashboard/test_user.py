@@ -8,8 +8,8 @@ from playwright.sync_api import expect
 from sqlalchemy import Engine, text
 
 from tests import calls
-from tests.dashboard.conftest import Visit, Visits, settled
-from tests.dashboard.weeks import live
+from tests.dashboard.conftest import Visit, Visits, wait_until_settled
+from tests.dashboard.weeks import simulate
 from tests.serving import Service
 from tests.sessions import writing
 
@@ -21,7 +21,7 @@ STRANGE = "<img src=x onerror=alert(1)>\"'&/../%00é😀"
 
 def test_state(service: Service, db: Engine, visit: Visit) -> None:
     """The page shows the counters and theta of both policies as /stats does; the CSV has all digits."""
-    live(db, days=5, users=["ada"])
+    simulate(db, days=5, users=["ada"])
     page = visit(service, "/dashboard/user?id=ada")
     expect(page.get_by_role("heading", level=1)).to_have_text("ada")
     stats = service.client.get("/stats/ada").json()
@@ -51,7 +51,7 @@ def test_content_of_tips(service: Service, visit: Visit) -> None:
 
 def test_decisions_and_receipts(service: Service, db: Engine, visits: Visits) -> None:
     """The page shows a hundred decisions and then older ones; each links to its receipt."""
-    live(db, days=21, users=["ada"])
+    simulate(db, days=21, users=["ada"])
     # A receipt is JSON, which has no icon, and Chromium then looks for one at /favicon.ico.
     visits.expected = "404"
     page = visits.open(service, "/dashboard/user?id=ada")
@@ -73,7 +73,7 @@ def test_decisions_and_receipts(service: Service, db: Engine, visits: Visits) ->
 
 def test_verify(service: Service, db: Engine, visit: Visit) -> None:
     """The button shows the result of /verify, with and without a difference."""
-    live(db, days=2, users=["ada"])
+    simulate(db, days=2, users=["ada"])
     page = visit(service, "/dashboard/user?id=ada")
     page.get_by_role("button", name="Verify").click()
     expect(page.locator("#verify .green")).to_contain_text("Verified")
@@ -103,7 +103,7 @@ def test_special_characters_in_a_user_id(service: Service, visit: Visit, user_id
     page.get_by_label("User", exact=True).fill(user_id)
     page.get_by_role("button", name="Open").click()
     page.wait_for_url("**/dashboard/user?id=*")
-    settled(page)
+    wait_until_settled(page)
     assert page.locator("h1").evaluate("heading => heading.textContent") == user_id
     assert page.get_by_label("User", exact=True).input_value() == user_id
     expect(page.get_by_label("linucb-v1", exact=True).locator("dd").first).to_have_text("1")

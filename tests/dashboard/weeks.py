@@ -25,7 +25,7 @@ _PARAMETERS: Final = Parameters(alpha=0.4, epsilon=0.12, exploration=0.05)
 Versions = Sequence[str | None]
 
 
-def live(
+def simulate(
     db: Engine,
     *,
     days: int,
@@ -44,7 +44,7 @@ def live(
             at = LAST - timedelta(days=days - 1 - day) + timedelta(hours=7 + turn * 14 // a_day)
             policy = _POLICIES[(day + turn) % len(_POLICIES)]
             rounds.append([_draw_look(user_id, policy, at, versions, random) for user_id in users])
-    simulated_weeks.live(db, rounds, _PARAMETERS)
+    simulated_weeks.simulate(db, rounds, _PARAMETERS)
 
 
 def _draw_look(user_id: str, policy: str, at: datetime, versions: Versions, random: Random) -> Look:

@@ -23,7 +23,7 @@ from oo_ml.embedded_postgres import binaries
 from oo_ml.services.database import single_worker
 from oo_ml.services.upkeep.daily_sums import count_days
 from oo_ml.storage.postgres import engine
-from tests.conftest import ANALYST, MIGRATOR, as_role, cloned, make_settings
+from tests.conftest import ANALYST, MIGRATOR, as_role, clone_database, make_settings
 from tests.docs.analytics_world import weeks
 from tests.sessions import writing
 from tests.waiting import until
@@ -46,27 +46,29 @@ class Lived:
 
 
 @pytest.fixture(scope="module")
-def lived(postgresql_noproc: Any, worker_id: str) -> Iterator[Lived]:  # noqa: ANN401 - of pytest-postgresql
+def simulated(postgresql_noproc: Any, worker_id: str) -> Iterator[Lived]:  # noqa: ANN401 - of pytest-postgresql
     """Live the weeks, and count their decisions."""
     server, name = postgresql_noproc, f"docs_{worker_id}"
-    with cloned(server, name):
+    with clone_database(server, name):
         address = f"{name}?host={server.host}&port={server.port}"
         url = f"postgresql://{server.user}@/{address}"
         db = engine.create(url, make_settings(), threads=2)
         try:
             with writing(db) as connection:
                 connection.execute(text(ANA))
-            weeks.live(db)
+            weeks.simulate(db)
             until(partial(_is_counted, db, url))
             yield Lived(url, f"postgresql://{ANALYST}@/{address}")
         finally:
             db.dispose()
 
 
-def test_output_of_blocks(lived: Lived) -> None:
+def test_output_of_blocks(simulated: Lived) -> None:
     """Each block prints the output below it, but for spaces at the ends of lines; SQL runs as an analyst."""
     written = DOCS.read_text("utf-8")
-    found = BLOCK.sub(lambda block: f"{block[1]}\n{block[2]}```\n\n```text\n{_run(lived, block[1], block[2])}", written)
+    found = BLOCK.sub(
+        lambda block: f"{block[1]}\n{block[2]}```\n\n```text\n{_run(simulated, block[1], block[2])}", written
+    )
     if os.environ.get("REWRITE_DOCS"):
         DOCS.write_text(found, "utf-8")
     else:
@@ -79,9 +81,9 @@ def test_blocks_without_output() -> None:
     assert len(BLOCK.findall(written)) == len(re.findall(r"^```(?:sql|sh)$", written, re.MULTILINE)) > 12
 
 
-def test_weighted_rates_against_raw_rates(lived: Lived) -> None:
+def test_weighted_rates_against_raw_rates(simulated: Lived) -> None:
     """Raw rates favour the worse version, weighted rates the better; intervals of weighted rates contain the truth."""
-    db = engine.create(lived.owner_url, make_settings(), threads=1)
+    db = engine.create(simulated.owner_url, make_settings(), threads=1)
     with writing(db) as connection:
         asked = text("SELECT * FROM analytics.reaction_rates WHERE grouped_by = 'prompt_version'")
         rates = {row.prompt_version: row for row in connection.execute(asked)}
@@ -95,10 +97,10 @@ def test_weighted_rates_against_raw_rates(lived: Lived) -> None:
         assert rates[version].done_weighted_low < rate < rates[version].done_weighted_high
 
 
-def _run(lived: Lived, language: str, block: str) -> str:
+def _run(simulated: Lived, language: str, block: str) -> str:
     """Run a block; return its output without spaces at the ends of lines, and without empty lines at the ends."""
-    command = [*PSQL, lived.analyst_url] if language == "sql" else ["sh", "-e"]
-    block = block.replace("postgresql://owner:...@db/oo_ml", shlex.quote(as_role(lived.owner_url, MIGRATOR)))
+    command = [*PSQL, simulated.analyst_url] if language == "sql" else ["sh", "-e"]
+    block = block.replace("postgresql://owner:...@db/oo_ml", shlex.quote(as_role(simulated.owner_url, MIGRATOR)))
     directories = [sysconfig.get_path("scripts"), str(binaries.find(None)), os.environ["PATH"]]
     patience = {f"OO_ML_{name}_TIMEOUT": "60" for name in ("DATABASE_CONNECT", "REQUEST", "STATEMENT")}
     environment = {
@@ -107,7 +109,7 @@ def _run(lived: Lived, language: str, block: str) -> str:
         "LC_ALL": "C.UTF-8",
         "COLUMNS": "120",
         "PGTZ": "UTC",
-        "OO_ML_DATABASE_URL": lived.owner_url,
+        "OO_ML_DATABASE_URL": simulated.owner_url,
     }
     done = subprocess.run(  # noqa: S603 - what stands in our own docs
         command, input=block, env=environment | patience, capture_output=True, text=True, check=False

@@ -21,7 +21,7 @@ from oo_ml.cli.main import LazyCommand, app
 from oo_ml.domain.policies import EPSILON_GREEDY
 from oo_ml.embedded_postgres import binaries
 from tests import file_service
-from tests.commands import PATIENT, environment, served
+from tests.commands import PATIENT, environment, run_serve
 from tests.conftest import MIGRATOR, SERVICE, Serve
 from tests.docs.pages import PAGES, ROOT, Block, find_blocks, remove_blocks
 
@@ -136,7 +136,7 @@ def test_services(
     command = _substitute(started.replace("--port 8000", "--port 0"), real)
     assert "--port 0" in command, f"{page}: {line}"
     script = f"cd {checkout} && . .venv/bin/activate && exec env {command}"
-    with served(tmp_path / "log", ["bash", "-euc", script], **own) as service:
+    with run_serve(tmp_path / "log", ["bash", "-euc", script], **own) as service:
         assert service.client.get("/readyz").json() == {"ok": True}
 
 
@@ -248,9 +248,9 @@ def _write_old_states(postgresql: psycopg.Connection[Any], models: Path) -> None
     postgresql.execute("INSERT INTO public.users VALUES ('ada'), ('ben@example.org')")
     postgresql.commit()
     models.mkdir()
-    file_service.write(models, "ada")
-    file_service.write(models, "ada", EPSILON_GREEDY)
-    file_service.write(models, "ben_example_org")
+    file_service.write_state_file(models, "ada")
+    file_service.write_state_file(models, "ada", EPSILON_GREEDY)
+    file_service.write_state_file(models, "ben_example_org")
 
 
 # Preparations that a page assumes.

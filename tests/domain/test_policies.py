@@ -7,27 +7,27 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from oo_ml.domain.policies import Choice, Rule, choose, draw
+from oo_ml.domain.policies import PolicyChoice, PolicyParameters, choose, draw
 from oo_ml.domain.ridge import Ridge, observe, stack
 
 LIKES_FIRST_FEATURE = observe(Ridge.fresh(2), np.array([1.0, 0.0]), 1.0)
 X = np.array([[0.0, 1.0], [1.0, 0.0], [0.5, 0.5]])
 
 
-def choose_one(X: np.ndarray, rule: Rule, seed: int = 0) -> Choice:
+def choose_one(X: np.ndarray, parameters: PolicyParameters, seed: int = 0) -> PolicyChoice:
     """Make one decision, for a user who likes the first feature."""
-    [choice] = choose(rule, stack([LIKES_FIRST_FEATURE]), [0], X, [len(X)], [seed])
+    [choice] = choose(parameters, stack([LIKES_FIRST_FEATURE]), [0], X, [len(X)], [seed])
     return choice
 
 
-def linucb(X: np.ndarray, alpha: float, exploration: float = 0.0, seed: int = 0) -> Choice:
+def linucb(X: np.ndarray, alpha: float, exploration: float = 0.0, seed: int = 0) -> PolicyChoice:
     """Make the decision with LinUCB."""
-    return choose_one(X, Rule(exploration, alpha), seed)
+    return choose_one(X, PolicyParameters(exploration, alpha), seed)
 
 
-def epsilon_greedy(X: np.ndarray, epsilon: float, seed: int) -> Choice:
+def epsilon_greedy(X: np.ndarray, epsilon: float, seed: int) -> PolicyChoice:
     """Make the decision with epsilon-greedy."""
-    return choose_one(X, Rule(epsilon), seed)
+    return choose_one(X, PolicyParameters(epsilon), seed)
 
 
 def test_alpha_of_linucb() -> None:
@@ -106,8 +106,11 @@ def test_frequencies_equal_propensities(policy: str) -> None:
     assert sum(choice.exploring for choice in choices) / decisions == pytest.approx(exploration, abs=0.01)
 
 
-@given(st.integers(0, 2**32), st.sampled_from([Rule(0.0, 1.0), Rule(0.5, 0.3), Rule(0.3)]))
-def test_independence_of_decisions_in_a_batch(seed: int, rule: Rule) -> None:
+@given(
+    st.integers(0, 2**32),
+    st.sampled_from([PolicyParameters(0.0, 1.0), PolicyParameters(0.5, 0.3), PolicyParameters(0.3)]),
+)
+def test_independence_of_decisions_in_a_batch(seed: int, parameters: PolicyParameters) -> None:
     """Ten decisions at once, from the models of four users, equal the same decisions made alone, bit for bit."""
     rng = np.random.default_rng(seed)
     models = [Ridge.fresh(5) for _ in range(4)]
@@ -118,9 +121,9 @@ def test_independence_of_decisions_in_a_batch(seed: int, rule: Rule) -> None:
     counts = rng.integers(1, 30, size=10).tolist()
     rows = rng.normal(size=(sum(counts), 5))
     seeds = rng.integers(0, 2**63, size=10).tolist()
-    together = choose(rule, stack(models), which, rows, counts, seeds)
+    together = choose(parameters, stack(models), which, rows, counts, seeds)
     for choice, model, n, end, decision in zip(together, which, counts, np.cumsum(counts), seeds, strict=True):
-        [alone] = choose(rule, stack([models[model]]), [0], rows[end - n : end], [n], [decision])
+        [alone] = choose(parameters, stack([models[model]]), [0], rows[end - n : end], [n], [decision])
         assert (choice.index, choice.exploring) == (alone.index, alone.exploring)
         for mine, own in zip(
             (choice.exploit, choice.explore, choice.propensities),

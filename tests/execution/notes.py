@@ -59,7 +59,7 @@ def prepare(db: Engine) -> None:
         connection.execute(text("GRANT ALL ON notes TO PUBLIC"))
 
 
-def written(db: Engine) -> list[list[Note]]:
+def read_written(db: Engine) -> list[list[Note]]:
     """Return the committed notes of each transaction, in the order in which they were written."""
     rows: dict[int, list[Note]] = {}
     with writing(db) as connection:
@@ -147,7 +147,7 @@ async def busy(lanes: Lanes, user_id: str = "-") -> AsyncIterator[Gate]:
     """Keep the lane of a user busy until the block ends, or the gate is opened."""
     gate = Gate()
     held = asyncio.create_task(lanes.run(gate, user_id, None))
-    await passed(gate.began)
+    await wait_for(gate.began)
     try:
         yield gate
     finally:
@@ -157,7 +157,7 @@ async def busy(lanes: Lanes, user_id: str = "-") -> AsyncIterator[Gate]:
             await held
 
 
-async def passed(event: threading.Event) -> None:
+async def wait_for(event: threading.Event) -> None:
     """Return as soon as a thread has set the event."""
     assert await asyncio.to_thread(event.wait, PATIENCE)
 
@@ -175,14 +175,14 @@ async def outcomes(handlers: Sequence[asyncio.Task[Any]]) -> list[Any]:
     return list(await asyncio.gather(*handlers, return_exceptions=True))
 
 
-async def together(lanes: Lanes, service: Scribe, commands: Sequence[Note]) -> list[Any]:
+async def send_together(lanes: Lanes, service: Scribe, commands: Sequence[Note]) -> list[Any]:
     """Send notes to a busy lane, so that its next transaction finds all of them; return their outcomes."""
     async with busy(lanes):
         handlers = await send(lanes, service, commands)
     return await outcomes(handlers)
 
 
-async def recovered(lanes: Lanes, service: Scribe, note: Note) -> Any:  # noqa: ANN401
+async def send_until_done(lanes: Lanes, service: Scribe, note: Note) -> Any:  # noqa: ANN401
     """Return the outcome of a note, sent again until it succeeds: on a busy machine the first tries may time out."""
     async with asyncio.timeout(PATIENCE):
         while True:

@@ -21,13 +21,13 @@ from tests.execution.notes import (
     busy,
     notes,
     outcomes,
-    passed,
-    recovered,
+    read_written,
     running,
     send,
-    written,
+    send_until_done,
+    wait_for,
 )
-from tests.faults.proxy import Proxy, proxied
+from tests.faults.proxy import Proxy, run_proxy
 from tests.gates import scalar
 from tests.waiting import PATIENCE, until
 
@@ -77,7 +77,7 @@ def test_cancelled_handlers(database_url: str, db: Engine) -> None:
         async with busy(lanes):
             handlers = await send(lanes, scribe, notes("ada ben cyd"))
             handlers[0].cancel()
-        await passed(pause.began)
+        await wait_for(pause.began)
         handlers[1].cancel()
         pause.ended.set()
         return await outcomes(handlers)
@@ -88,7 +88,7 @@ def test_cancelled_handlers(database_url: str, db: Engine) -> None:
     assert isinstance(first, asyncio.CancelledError)
     assert isinstance(second, asyncio.CancelledError)
     assert third == 3
-    assert written(db) == scribe.calls == [notes("ada ben cyd")]
+    assert read_written(db) == scribe.calls == [notes("ada ben cyd")]
 
 
 def test_deadline_of_a_cancelled_handler(database_url: str, db: Engine) -> None:
@@ -96,18 +96,18 @@ def test_deadline_of_a_cancelled_handler(database_url: str, db: Engine) -> None:
 
     async def abandon(lanes: Lanes) -> int:
         handlers = await send(lanes, scribe, notes("ada"))
-        await passed(mute.began)
+        await wait_for(mute.began)
         handlers[0].cancel()
         await outcomes(handlers)
         began = time.monotonic()
-        number: int = await recovered(lanes, scribe, Note("ben", 2))
+        number: int = await send_until_done(lanes, scribe, Note("ben", 2))
         assert time.monotonic() - began < PATIENCE / 2
         return number
 
-    with proxied(database_url) as (proxy, url), running(url, **HURRIED) as (lanes, _):
+    with run_proxy(database_url) as (proxy, url), running(url, **HURRIED) as (lanes, _):
         scribe = Scribe(before=(mute := Mute(proxy)))
         assert asyncio.run(abandon(lanes)) == 2
-    assert {note for transaction in written(db) for note in transaction} == {Note("ben", 2)}
+    assert {note for transaction in read_written(db) for note in transaction} == {Note("ben", 2)}
 
 
 # Deadlines
@@ -129,7 +129,7 @@ def test_commands_past_their_deadline_never_begin(database_url: str, db: Engine)
         told = asyncio.run(both(lanes))
     assert [type(one) for one in told[:2]] == [DatabaseTimeoutError, DatabaseTimeoutError]
     assert told[2:] == [3, 4]
-    assert written(db) == scribe.calls == [[Note("ada", 3), Note("ben", 4)]]
+    assert read_written(db) == scribe.calls == [[Note("ada", 3), Note("ben", 4)]]
 
 
 def test_deadline_of_each_command(database_url: str, db: Engine) -> None:
@@ -140,7 +140,7 @@ def test_deadline_of_each_command(database_url: str, db: Engine) -> None:
             old = await send(lanes, scribe, notes("ada"))
             await asyncio.sleep(HALF)
             young = await send(lanes, scribe, [Note("ben", 2)])
-        await passed(pause.began)
+        await wait_for(pause.began)
         await asyncio.wait(old)
         assert not young[0].done()
         pause.ended.set()
@@ -151,7 +151,7 @@ def test_deadline_of_each_command(database_url: str, db: Engine) -> None:
         old, young = asyncio.run(both(lanes))
     assert type(old) is DatabaseTimeoutError
     assert young == 2
-    assert written(db) == [[Note("ada", 1), Note("ben", 2)]]
+    assert read_written(db) == [[Note("ada", 1), Note("ben", 2)]]
 
 
 def test_silent_server(database_url: str, db: Engine) -> None:
@@ -169,18 +169,18 @@ def test_silent_server(database_url: str, db: Engine) -> None:
                 await handler
             # A lost connection would have been reported sooner.
             assert HURRIED["request_timeout"] - 0.01 < time.monotonic() - begin < 10
-        assert await recovered(lanes, scribe, Note("cyd", 3)) == 3
+        assert await send_until_done(lanes, scribe, Note("cyd", 3)) == 3
 
-    with proxied(database_url) as (proxy, url), running(url, **HURRIED) as (lanes, _):
+    with run_proxy(database_url) as (proxy, url), running(url, **HURRIED) as (lanes, _):
         scribe = Scribe(before=Mute(proxy))
         asyncio.run(both(lanes))
     assert scribe.calls[0] == [Note("ada", 1), Note("ben", 2)]
-    assert {note for transaction in written(db) for note in transaction} == {Note("cyd", 3)}
+    assert {note for transaction in read_written(db) for note in transaction} == {Note("cyd", 3)}
 
 
 @pytest.mark.usefixtures("db")
 def test_timeout_is_not_early(database_url: str) -> None:
-    """No caller is told before its deadline, whichever event loop counts the time: until then its command may begin."""
+    """No caller gets a timeout before its deadline, in any event loop, because its command may begin until then."""
 
     async def hurry(lanes: Lanes) -> list[float]:
         async def turn() -> None:
@@ -202,7 +202,7 @@ def test_timeout_is_not_early(database_url: str) -> None:
         return told
 
     with running(database_url, lock_timeout=0.2, statement_timeout=0.2, request_timeout=0.2) as (lanes, _):
-        asyncio.run(recovered(lanes, Scribe(), Note("ada", 1)))
+        asyncio.run(send_until_done(lanes, Scribe(), Note("ada", 1)))
         assert max(uvloop.run(hurry(lanes))) <= 0
 
 
@@ -226,11 +226,11 @@ def test_deadline_between_commit_and_answer(database_url: str, db: Engine, monke
 
         monkeypatch.setattr(own.dialect, "do_commit", slowly)
         asyncio.run(both(lanes))
-    assert written(db) == [[Note("ada", 1)], [Note("ben", 2)]]
+    assert read_written(db) == [[Note("ada", 1)], [Note("ben", 2)]]
 
 
 def test_answered_commands_are_freed(database_url: str) -> None:
-    """A lane keeps no reference to the commands it has answered, however far away their deadlines are."""
+    """A lane keeps no reference to commands that it has answered, even if their deadlines are far away."""
 
     class Command:
         pass
@@ -260,7 +260,7 @@ def test_closed_event_loop(database_url: str, db: Engine) -> None:
 
     async def leave(lanes: Lanes) -> None:
         await send(lanes, scribe, notes("ada"))
-        await passed(pause.began)
+        await wait_for(pause.began)
 
     async def stay(lanes: Lanes) -> list[Any]:
         handlers = await send(lanes, scribe, [Note("ada", 2), Note("ben", 3)])
@@ -271,7 +271,7 @@ def test_closed_event_loop(database_url: str, db: Engine) -> None:
     with running(database_url) as (lanes, _):
         asyncio.run(leave(lanes))
         assert asyncio.run(stay(lanes)) == [2, 3]
-    assert written(db) == [[Note("ada", 1)], [Note("ada", 2), Note("ben", 3)]]
+    assert read_written(db) == [[Note("ada", 1)], [Note("ada", 2), Note("ben", 3)]]
 
 
 # Closing
@@ -310,7 +310,7 @@ def test_close_finishes_accepted_commands(database_url: str, db: Engine) -> None
     with running(database_url, batch=2) as (lanes, _):
         told = asyncio.run(close(lanes))
     assert told == list(range(1, len(told) + 1))
-    assert [note.number for transaction in written(db) for note in transaction] == told
+    assert [note.number for transaction in read_written(db) for note in transaction] == told
     until(lambda: scalar(db, "SELECT count(*) FROM pg_stat_activity WHERE pid = ANY(:pids)", pids=list(backends)) == 0)
 
 
@@ -320,7 +320,7 @@ def test_close_within_a_limit(database_url: str, db: Engine) -> None:
 
     async def close(lanes: Lanes) -> list[Any]:
         handlers = await send(lanes, scribe, notes("ada"))
-        await passed(mute.began)
+        await wait_for(mute.began)
         handlers += await send(lanes, other, [Note("ben", 2)])
         began = time.monotonic()
         await asyncio.to_thread(lanes.close, 0.2)
@@ -328,12 +328,12 @@ def test_close_within_a_limit(database_url: str, db: Engine) -> None:
         return await outcomes(handlers)
 
     other = Scribe("other")
-    with proxied(database_url) as (proxy, url), running(url) as (lanes, _):
+    with run_proxy(database_url) as (proxy, url), running(url) as (lanes, _):
         scribe = Scribe(before=(mute := Mute(proxy)))
         told = asyncio.run(close(lanes))
     assert [isinstance(one, UnavailableError) for one in told] == [True, True]
     assert other.calls == []
-    assert written(db) == []
+    assert read_written(db) == []
 
 
 @pytest.mark.usefixtures("nothing_left")
@@ -342,9 +342,9 @@ def test_close_without_a_limit(database_url: str) -> None:
 
     async def abandon(lanes: Lanes) -> None:
         await send(lanes, scribe, notes("ada"))
-        await passed(mute.began)
+        await wait_for(mute.began)
 
-    with proxied(database_url) as (proxy, url), running(url, **HURRIED) as (lanes, _):
+    with run_proxy(database_url) as (proxy, url), running(url, **HURRIED) as (lanes, _):
         scribe = Scribe(before=(mute := Mute(proxy)))
         asyncio.run(abandon(lanes))
         began = time.monotonic()

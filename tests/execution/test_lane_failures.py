@@ -1,4 +1,4 @@
-"""Failures in a lane, each of which affects its own command only: exceptions, locked rows, lost connections, aborts."""
+"""Failures in a lane: an exception, a locked row, a lost connection or an abort affects its own command only."""
 
 import asyncio
 import threading
@@ -26,14 +26,14 @@ from tests.execution.notes import (
     busy,
     notes,
     outcomes,
+    read_written,
     running,
     send,
-    together,
-    written,
+    send_together,
 )
 from tests.faults import aborts
-from tests.faults.aborts import aborted, commits_lost
-from tests.faults.proxy import Proxy, proxied
+from tests.faults.aborts import abort_steps, lose_commits
+from tests.faults.proxy import Proxy, run_proxy
 from tests.gates import holding_state
 from tests.sessions import open_session, writing
 from tests.waiting import until
@@ -70,10 +70,10 @@ def test_exception_of_a_service(database_url: str, db: Engine) -> None:
 
     scribe = Scribe(before=choke)
     with running(database_url) as (lanes, _):
-        told = asyncio.run(together(lanes, scribe, FIVE))
+        told = asyncio.run(send_together(lanes, scribe, FIVE))
     assert isinstance(told[2], ValueError)
     assert [one for one in told if one is not told[2]] == [1, 2, 4, 5]
-    assert written(db) == [[FIVE[0]], [FIVE[1]], [FIVE[3]], [FIVE[4]]]
+    assert read_written(db) == [[FIVE[0]], [FIVE[1]], [FIVE[3]], [FIVE[4]]]
     assert scribe.calls == [FIVE, *([note] for note in FIVE)]
 
 
@@ -81,10 +81,10 @@ def test_row_refused_by_the_database(database_url: str, db: Engine) -> None:
     """A command whose row violates a constraint fails alone."""
     five = [*FIVE[:2], Note("cyd", FORBIDDEN), *FIVE[3:]]
     with running(database_url) as (lanes, _):
-        told = asyncio.run(together(lanes, Scribe(), five))
+        told = asyncio.run(send_together(lanes, Scribe(), five))
     assert isinstance(told[2], UnexpectedError)
     assert [one for one in told if one is not told[2]] == [1, 2, 4, 5]
-    assert written(db) == [[note] for note in five if note.number != FORBIDDEN]
+    assert read_written(db) == [[note] for note in five if note.number != FORBIDDEN]
 
 
 @pytest.mark.parametrize("error", [ValueError("a bug"), KeyError("another"), ArithmeticError()])
@@ -104,7 +104,7 @@ def test_lane_survives_an_exception(database_url: str, db: Engine, error: Except
     scribe = Scribe(before=choke)
     with running(database_url) as (lanes, _):
         asyncio.run(both(lanes))
-    assert written(db) == [[Note("ben", 2)]]
+    assert read_written(db) == [[Note("ben", 2)]]
 
 
 def test_exception_is_a_500(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -151,7 +151,7 @@ def test_missing_outcome(database_url: str, db: Engine) -> None:
     scribe = Scribe()
     with running(database_url) as (lanes, _):
         asyncio.run(both(lanes))
-    assert written(db) == [[Note("ada", 2)]]
+    assert read_written(db) == [[Note("ada", 2)]]
 
 
 # Locked rows
@@ -177,7 +177,7 @@ def test_locked_row_delays_only_its_user(database_url: str, db: Engine) -> None:
     scribe, other = Scribe(before=lock_rows), Scribe("other", before=lock_rows)
     with running(database_url, **SHORT) as (lanes, _), holding_state(db, "ada", LINUCB) as holder:
         asyncio.run(crowd(lanes, holder))
-    done = written(db)
+    done = read_written(db)
     assert sorted(note.number for transaction in done for note in transaction) == list(range(1, 17))
     ada = [[note.number for note in transaction] for transaction in done if transaction[0].user_id == "ada"]
     # Commands that were set aside together share a transaction.
@@ -190,7 +190,7 @@ def test_lock_timeout(database_url: str, db: Engine) -> None:
 
     async def both(lanes: Lanes, holder: Connection) -> None:
         began = time.monotonic()
-        told = await together(lanes, scribe, [Note("ada", 1), Note("ben", 2), Note("ada", 3)])
+        told = await send_together(lanes, scribe, [Note("ada", 1), Note("ben", 2), Note("ada", 3)])
         took = time.monotonic() - began
         assert [type(told[0]), told[1], type(told[2])] == [RowLockedError, 2, RowLockedError]
         assert 0.4 <= took < 10
@@ -203,7 +203,7 @@ def test_lock_timeout(database_url: str, db: Engine) -> None:
         holding_state(db, "ada", LINUCB) as holder,
     ):
         asyncio.run(both(lanes, holder))
-    assert written(db) == [[Note("ben", 2)], [Note("ada", 4)]]
+    assert read_written(db) == [[Note("ben", 2)], [Note("ada", 4)]]
 
 
 @pytest.mark.usefixtures("ada_and_ben")
@@ -241,7 +241,7 @@ def test_lock_wait_of_held_users(database_url: str, db: Engine) -> None:
         lock_rows(connection, commands)
 
     async def both(lanes: Lanes, holder: Connection, other: Connection) -> None:
-        told = asyncio.create_task(together(lanes, scribe, notes("ada ben")))
+        told = asyncio.create_task(send_together(lanes, scribe, notes("ada ben")))
         await asyncio.to_thread(until, lambda: len(looks) >= 7)
         holder.commit()
         await asyncio.to_thread(until, lambda: ("ben", "50ms") in looks)
@@ -281,7 +281,7 @@ def test_locked_row_beside_a_failing_command(database_url: str, db: Engine) -> N
         broken, ada = asyncio.run(both(lanes, holder))
     assert isinstance(broken, ValueError)
     assert ada == 2
-    assert written(db) == [[Note("ben", 3)], [Note("ada", 2)]]
+    assert read_written(db) == [[Note("ben", 3)], [Note("ada", 2)]]
 
 
 @pytest.mark.usefixtures("ada_and_ben")
@@ -322,16 +322,16 @@ def test_lost_connection(database_url: str, db: Engine) -> None:
     """If the connection is lost, every command of the transaction fails and none is retried; the lane reconnects."""
     scribe = Scribe(before=terminate)
     with running(database_url) as (lanes, _):
-        told = asyncio.run(together(lanes, scribe, FIVE))
+        told = asyncio.run(send_together(lanes, scribe, FIVE))
         assert [type(one) for one in told] == [DatabaseUnavailableError] * 5
         assert scribe.calls == [FIVE]
         # And the lane has a new connection.
-        assert asyncio.run(together(lanes, Scribe(), FIVE)) == [1, 2, 3, 4, 5]
-    assert written(db) == [FIVE]
+        assert asyncio.run(send_together(lanes, Scribe(), FIVE)) == [1, 2, 3, 4, 5]
+    assert read_written(db) == [FIVE]
 
 
 @contextmanager
-def dropped_at_commit(own: Engine, proxy: Proxy) -> Iterator[None]:
+def drop_at_commit(own: Engine, proxy: Proxy) -> Iterator[None]:
     """Drop the connections just before COMMIT is sent."""
 
     def drop(_: Connection) -> None:
@@ -348,13 +348,13 @@ def dropped_at_commit(own: Engine, proxy: Proxy) -> Iterator[None]:
 def test_connection_lost_at_commit(database_url: str, db: Engine, goes_through: bool) -> None:
     """If the connection is lost at COMMIT, whether it went through or not, all commands fail and none is retried."""
     scribe = Scribe()
-    with proxied(database_url) as (proxy, url), running(url) as (lanes, own):
-        with commits_lost(own) if goes_through else dropped_at_commit(own, proxy):
-            told = asyncio.run(together(lanes, scribe, FIVE))
+    with run_proxy(database_url) as (proxy, url), running(url) as (lanes, own):
+        with lose_commits(own) if goes_through else drop_at_commit(own, proxy):
+            told = asyncio.run(send_together(lanes, scribe, FIVE))
         assert [type(one) for one in told] == [DatabaseUnavailableError] * 5
         assert scribe.calls == [FIVE]
-        assert asyncio.run(together(lanes, scribe, notes("ada"))) == [1]
-    assert written(db) == [*([FIVE] if goes_through else []), notes("ada")]
+        assert asyncio.run(send_together(lanes, scribe, notes("ada"))) == [1]
+    assert read_written(db) == [*([FIVE] if goes_through else []), notes("ada")]
 
 
 # Aborts
@@ -371,14 +371,14 @@ def test_retry_of_an_aborted_batch(database_url: str, db: Engine, sqlstate: str,
         async with busy(lanes) as gate:
             handlers = await send(lanes, scribe, FIVE)
             # The gate's transaction has begun already and does not count as a try.
-            with aborted(own, sqlstate, lambda step: 1 <= step.tries <= 3 and step.of_try == place):
+            with abort_steps(own, sqlstate, lambda step: 1 <= step.tries <= 3 and step.of_try == place):
                 gate.opened.set()
                 return await outcomes(handlers)
 
     with running(database_url) as (lanes, own):
         assert asyncio.run(five(lanes, own)) == [1, 2, 3, 4, 5]
     assert scribe.calls == [FIVE] * 4
-    assert written(db) == [FIVE]
+    assert read_written(db) == [FIVE]
 
 
 def test_batch_that_is_always_aborted(database_url: str, db: Engine) -> None:
@@ -390,7 +390,7 @@ def test_batch_that_is_always_aborted(database_url: str, db: Engine) -> None:
 
     scribe = Scribe(before=abort)
     with running(database_url) as (lanes, _):
-        told = asyncio.run(together(lanes, scribe, FIVE))
+        told = asyncio.run(send_together(lanes, scribe, FIVE))
     assert type(told[2]) is DatabaseTimeoutError
     assert [one for one in told if one is not told[2]] == [1, 2, 4, 5]
-    assert written(db) == [[FIVE[0]], [FIVE[1]], [FIVE[3]], [FIVE[4]]]
+    assert read_written(db) == [[FIVE[0]], [FIVE[1]], [FIVE[3]], [FIVE[4]]]

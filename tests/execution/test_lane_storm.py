@@ -38,7 +38,7 @@ from tests.candidates import Candidate
 from tests.conftest import make_settings
 from tests.execution.notes import running
 from tests.faults import aborts
-from tests.faults.aborts import aborted
+from tests.faults.aborts import abort_steps
 from tests.migrations.rows import uuid7
 from tests.rows import assert_folded
 from tests.sessions import open_session, writing
@@ -92,7 +92,7 @@ class Client:
         self.own: list[UUID] = []
         self.tips: dict[UUID, str] = {}
 
-    async def live(self) -> None:
+    async def make_all_calls(self) -> None:
         """Make all calls."""
         for _ in range(CALLS):
             kinds = [self.decide, self.react, self.correct, self.teach, self.reset, self.hurry]
@@ -187,16 +187,16 @@ def backends(own: Engine) -> Iterator[list[int]]:
     """Yield a list that collects the server processes of an engine's connections."""
     seen: list[int] = []
 
-    def connected(connection: psycopg.Connection[Any], _: object) -> None:
+    def note_backend(connection: psycopg.Connection[Any], _: object) -> None:
         seen.append(connection.info.backend_pid)
 
-    event.listen(own, "connect", connected)
+    event.listen(own, "connect", note_backend)
     yield seen
-    event.remove(own, "connect", connected)
+    event.remove(own, "connect", note_backend)
 
 
 @contextmanager
-def commits_lost(own: Engine) -> Iterator[None]:
+def lose_commits(own: Engine) -> Iterator[None]:
     """Lose the connection after every 25th COMMIT that went through, before its answer is read."""
     commit = own.dialect.do_commit
     numbers = count(1)
@@ -228,7 +228,7 @@ async def storm(lanes: Lanes, db: Engine, seen: list[int]) -> Tally:
     """Run all clients at once, disturbed."""
     tally = Tally()
     disturbing = asyncio.create_task(disturb(db, seen))
-    await asyncio.gather(*(Client(lanes, tally, seed).live() for seed in range(1, CLIENTS + 1)))
+    await asyncio.gather(*(Client(lanes, tally, seed).make_all_calls() for seed in range(1, CLIENTS + 1)))
     disturbing.cancel()
     await asyncio.wait([disturbing])
     return tally
@@ -240,8 +240,8 @@ def test_storm(database_url: str, db: Engine) -> None:
     with (
         running(database_url, lanes=2, batch=32, lane_lock_timeout=0.05) as (lanes, own),
         backends(own) as seen,
-        aborted(own, "40001", lambda step: step.of_all % 29 == 0),
-        commits_lost(own),
+        abort_steps(own, "40001", lambda step: step.of_all % 29 == 0),
+        lose_commits(own),
     ):
         tally = asyncio.run(storm(lanes, db, seen))
     assert 0 < tally.unanswered < CLIENTS * CALLS / 4

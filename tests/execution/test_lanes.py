@@ -27,14 +27,14 @@ from tests.execution.notes import (
     busy,
     notes,
     outcomes,
+    read_written,
     running,
     send,
-    together,
-    written,
+    send_together,
 )
 from tests.gates import holding_state, scalar, wait_until_blocked
 from tests.rows import assert_folded, everything
-from tests.services.decisions.test_batches import corrections, reactions_by_id, rewards, score, scores, told
+from tests.services.decisions.batches import corrections, make_comparable, reactions_by_id, rewards, score, scores
 from tests.sessions import writing
 
 pytestmark = pytest.mark.usefixtures("paper")
@@ -72,7 +72,7 @@ def test_single_command(database_url: str, db: Engine) -> None:
     scribe = Scribe()
     with running(database_url) as (lanes, _):
         assert asyncio.run(one_by_one(lanes)) == [1, 2, 3]
-    assert written(db) == scribe.calls == [[Note("ada", 1)], [Note("ben", 2)], [Note("ada", 3)]]
+    assert read_written(db) == scribe.calls == [[Note("ada", 1)], [Note("ben", 2)], [Note("ada", 3)]]
 
 
 def test_group_commit(database_url: str, db: Engine) -> None:
@@ -90,7 +90,7 @@ def test_group_commit(database_url: str, db: Engine) -> None:
     scribe = Scribe(before=lambda connection, _: touch(connection, ["ada"]))
     with running(database_url) as (lanes, _), holding_state(db, "ada", LINUCB) as holder:
         assert asyncio.run(crowd(lanes, holder)) == [1, 1, 2, 3, 4, 5]
-    assert written(db) == scribe.calls == [notes("ada"), notes("ben ada cyd ben ada")]
+    assert read_written(db) == scribe.calls == [notes("ada"), notes("ben ada cyd ben ada")]
 
 
 def test_batch_size(database_url: str, db: Engine) -> None:
@@ -98,8 +98,8 @@ def test_batch_size(database_url: str, db: Engine) -> None:
     scribe = Scribe()
     seven = notes("ada ben ada cyd ben ada ben")
     with running(database_url, batch=3) as (lanes, _):
-        assert asyncio.run(together(lanes, scribe, seven)) == [1, 2, 3, 4, 5, 6, 7]
-    assert written(db) == scribe.calls == [seven[:3], seven[3:6], seven[6:]]
+        assert asyncio.run(send_together(lanes, scribe, seven)) == [1, 2, 3, 4, 5, 6, 7]
+    assert read_written(db) == scribe.calls == [seven[:3], seven[3:6], seven[6:]]
 
 
 def test_refused_command(database_url: str, db: Engine) -> None:
@@ -119,13 +119,13 @@ def test_refused_command(database_url: str, db: Engine) -> None:
         first, refused, third = asyncio.run(three(lanes))
     assert (first, third) == (1, 3)
     assert isinstance(refused, OtherTipError)
-    assert written(db) == scribe.calls == [notes("ada ben cyd")]
+    assert read_written(db) == scribe.calls == [notes("ada ben cyd")]
 
 
 # Order
 
 
-async def mixed(lanes: Lanes, sent: Sequence[tuple[Scribe, Note]]) -> None:
+async def send_mixed(lanes: Lanes, sent: Sequence[tuple[Scribe, Note]]) -> None:
     """Send notes to several scribes while the lane is busy; check their outcomes."""
     async with busy(lanes):
         handlers = [handler for service, note in sent for handler in await send(lanes, service, [note])]
@@ -137,9 +137,9 @@ def test_one_service_a_transaction(database_url: str, db: Engine) -> None:
     a, b = Scribe("a"), Scribe("b")
     sent = list(zip([a, b, a, a, b, a, b], notes("ada ada ada ben ben cyd cyd"), strict=True))
     with running(database_url) as (lanes, _):
-        asyncio.run(mixed(lanes, sent))
+        asyncio.run(send_mixed(lanes, sent))
     in_order = [[1, 4, 6], [2, 5, 7], [3]]
-    assert [[note.number for note in transaction] for transaction in written(db)] == in_order
+    assert [[note.number for note in transaction] for transaction in read_written(db)] == in_order
     assert (len(a.calls), len(b.calls)) == (2, 1)
 
 
@@ -148,9 +148,9 @@ def test_order_after_a_full_batch(database_url: str, db: Engine) -> None:
     a, b = Scribe("a"), Scribe("b")
     sent = list(zip([a, a, b, a, a], notes("ada ben ada ada cyd"), strict=True))
     with running(database_url, batch=2) as (lanes, _):
-        asyncio.run(mixed(lanes, sent))
+        asyncio.run(send_mixed(lanes, sent))
     in_order = [[1, 2], [3], [4, 5]]
-    assert [[note.number for note in transaction] for transaction in written(db)] == in_order
+    assert [[note.number for note in transaction] for transaction in read_written(db)] == in_order
 
 
 @pytest.mark.parametrize("one_user", [False, True])
@@ -162,8 +162,8 @@ def test_order_of_each_user(database_url: str, db: Engine, seed: int, one_user: 
     scribes = [Scribe(name) for name in "abc"]
     sent = [(rng.choice(scribes), note) for note in notes(" ".join(users))]
     with running(database_url, batch=5, one_user=one_user) as (lanes, _):
-        asyncio.run(mixed(lanes, sent))
-    transactions = written(db)
+        asyncio.run(send_mixed(lanes, sent))
+    transactions = read_written(db)
     service_of = {note: service for service, note in sent}
     done = [note for transaction in transactions for note in transaction]
     for user_id in set(users):
@@ -184,9 +184,9 @@ def test_one_user_a_transaction(database_url: str, db: Engine) -> None:
     """With `one_user`, a user's commands share a transaction with each other, and with no other user's."""
     scribe = Scribe()
     with running(database_url, one_user=True) as (lanes, _):
-        asyncio.run(together(lanes, scribe, notes("ada ben ada cyd ben")))
+        asyncio.run(send_together(lanes, scribe, notes("ada ben ada cyd ben")))
     by_user = [[Note("ada", 1), Note("ada", 3)], [Note("ben", 2), Note("ben", 5)], [Note("cyd", 4)]]
-    assert written(db) == scribe.calls == by_user
+    assert read_written(db) == scribe.calls == by_user
 
 
 @pytest.mark.parametrize("one_user", [False, True])
@@ -209,7 +209,7 @@ def test_batched_services_equal_single_calls(database_url: str, db: Engine, one_
         return await outcomes(handlers)
 
     with running(database_url, batch=16, one_user=one_user) as (lanes, _):
-        in_lanes = list(map(told, asyncio.run(at_once(lanes))))
+        in_lanes = list(map(make_comparable, asyncio.run(at_once(lanes))))
     rows = sorted(everything(db), key=repr)
     assert_folded(db)
     with writing(db) as connection:
@@ -217,7 +217,7 @@ def test_batched_services_equal_single_calls(database_url: str, db: Engine, one_
             connection.execute(text(f"DELETE FROM oo_ml.{table}"))  # noqa: S608
     for (service, _, command), outcome in zip(queue, in_lanes, strict=True):
         with writing(db) as connection:
-            assert told(service(connection, [command])[0]) == outcome
+            assert make_comparable(service(connection, [command])[0]) == outcome
     assert sorted(everything(db), key=repr) == rows
 
 
@@ -272,16 +272,16 @@ def test_queue_is_bounded(database_url: str, db: Engine) -> None:
                     await lanes.run(scribe, user, Note(user, number))
             assert await lanes.run(scribe, other, Note(other, 5)) == 5
             assert not any(handler.done() for handler in accepted)
-        told = await outcomes(accepted)
+        make_comparable = await outcomes(accepted)
         # And the queue has room again.
-        return [*told, await lanes.run(scribe, user, Note(user, 6))]
+        return [*make_comparable, await lanes.run(scribe, user, Note(user, 6))]
 
     scribe = Scribe()
     with running(database_url, lanes=2, queue=40) as (lanes, _):
         [[user, *_], [other, *_]] = users_of(lanes, 2)
     with running(database_url, lanes=2, queue=2) as (lanes, _):
         assert asyncio.run(crowd(lanes, user, other)) == [1, 2, 6]
-    assert sorted(note.number for transaction in written(db) for note in transaction) == [1, 2, 5, 6]
+    assert sorted(note.number for transaction in read_written(db) for note in transaction) == [1, 2, 5, 6]
 
 
 def test_full_lane_is_a_503(serve: Serve, db: Engine) -> None:

@@ -19,7 +19,7 @@ from oo_ml.storage.policy_state import StateKey
 from oo_ml.storage.postgres import engine
 from oo_ml.storage.postgres.sessions import Writing
 from tests.conftest import make_settings
-from tests.faults.proxy import proxied
+from tests.faults.proxy import run_proxy
 from tests.gates import holding_state, scalar, wait_until_blocked
 from tests.sessions import open_session, writing
 from tests.waiting import PATIENCE, until
@@ -117,7 +117,7 @@ def test_connection_lost_after_the_deadline(database_url: str) -> None:
         connection.execute(text("SELECT 1"))
         raise AssertionError("the connection is lost")
 
-    with proxied(database_url) as (proxy, url):
+    with run_proxy(database_url) as (proxy, url):
         # Without a pool that limits its waits: the connection itself is lost.
         own = engine.create(url, make_settings(), threads=1)
         own.connect().close()
@@ -169,7 +169,7 @@ def test_cancelled_handler_of_a_silent_server(database_url: str, db: Engine) -> 
         await asyncio.wait([handler])
         await recover(one)
 
-    with proxied(database_url) as (proxy, url), pool(url, **HURRIED) as (one, own):
+    with run_proxy(database_url) as (proxy, url), pool(url, **HURRIED) as (one, own):
         asyncio.run(one.run(touch, ["ada"]))
         proxy.mute()
         # BEGIN is about to be sent, and will not be answered.
@@ -232,7 +232,7 @@ def test_close_within_a_limit(database_url: str) -> None:
         handler.cancel()
         await asyncio.wait([handler])
 
-    with proxied(database_url) as (proxy, url), pool(url, request_timeout=PATIENCE) as (one, _):
+    with run_proxy(database_url) as (proxy, url), pool(url, request_timeout=PATIENCE) as (one, _):
         asyncio.run(abandon(one, proxy.mute))
         began = time.monotonic()
         one.close(0.2)
@@ -241,7 +241,7 @@ def test_close_within_a_limit(database_url: str) -> None:
 
 def test_silent_server_after_login(database_url: str) -> None:
     """The deadline also ends SQLAlchemy's own questions to a new connection."""
-    with proxied(database_url) as (proxy, url), pool(url, **HURRIED) as (one, _):
+    with run_proxy(database_url) as (proxy, url), pool(url, **HURRIED) as (one, _):
         proxy.mute_after_login(1)
         with pytest.raises(DatabaseTimeoutError):
             asyncio.run(one.run(touch, ["ada"]))
@@ -256,7 +256,7 @@ def test_other_connections_are_kept(database_url: str) -> None:
         return list(await asyncio.gather(one.run(backend, [None]), one.run(backend, [None]), return_exceptions=True))
 
     settings = {**HURRIED, "statement_timeout": 2, "request_timeout": 2}
-    with proxied(database_url) as (proxy, url), pool(url, threads=2, **settings) as (one, own):
+    with run_proxy(database_url) as (proxy, url), pool(url, threads=2, **settings) as (one, own):
         # Each has a connection before either sends BEGIN.
         event.listen(own, "begin", lambda _: together.wait(PATIENCE))
         before = asyncio.run(two(one))

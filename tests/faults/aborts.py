@@ -45,7 +45,7 @@ def prepare(db: Engine) -> None:
 
 
 @contextmanager
-def aborted(db: Engine, sqlstate: str, strikes: Callable[[Step], bool]) -> Iterator[Step]:
+def abort_steps(db: Engine, sqlstate: str, strikes: Callable[[Step], bool]) -> Iterator[Step]:
     """Abort the transaction at each step for which `strikes` returns True; yield the counters."""
     now = Step()
 
@@ -75,7 +75,7 @@ def aborted(db: Engine, sqlstate: str, strikes: Callable[[Step], bool]) -> Itera
 
 
 @contextmanager
-def commits_lost(db: Engine) -> Iterator[None]:
+def lose_commits(db: Engine) -> Iterator[None]:
     """Let every COMMIT go through, and close the connection before its answer is read."""
 
     def commit(connection: Connection) -> None:

@@ -83,7 +83,7 @@ class Proxy:
 
 
 @contextmanager
-def proxied(database_url: str) -> Iterator[tuple[Proxy, str]]:
+def run_proxy(database_url: str) -> Iterator[tuple[Proxy, str]]:
     """Yield a proxy and the address of the database behind it."""
     info = psycopg.conninfo.conninfo_to_dict(database_url)
     with socket.create_server(("127.0.0.1", 0)) as listener:

@@ -10,7 +10,7 @@ from sqlalchemy import Engine, text
 from oo_ml.domain.policies import LINUCB
 from tests import calls
 from tests.conftest import Serve, make_settings
-from tests.faults.proxy import proxied
+from tests.faults.proxy import run_proxy
 from tests.gates import holding_state, scalar, wait_until_blocked
 from tests.serving import Service, serving
 from tests.superuser import superuser
@@ -21,7 +21,7 @@ HURRIED = {"lock_timeout": 0.3, "statement_timeout": 0.5, "request_timeout": 1.0
 def test_silent_database(database_url: str, db: Engine) -> None:
     """More calls than there are threads are all answered 503 at their deadlines, and then the service works again."""
     with (
-        proxied(database_url) as (proxy, url),
+        run_proxy(database_url) as (proxy, url),
         serving(make_settings(**HURRIED, lanes=2, database_workers=2), url) as service,
         ThreadPoolExecutor(12) as clients,
     ):
@@ -51,7 +51,7 @@ def _score_batch(service: Service, user_id: str = "ada") -> httpx.Response:
 
 def test_dropped_connection(database_url: str) -> None:
     """A call whose connection is dropped is answered 503, and the next call gets a new connection."""
-    with proxied(database_url) as (proxy, url), serving(make_settings(), url) as service:
+    with run_proxy(database_url) as (proxy, url), serving(make_settings(), url) as service:
         assert service.client.post("/score", json=calls.score()).status_code == 200
         proxy.drop()
         answer = service.client.post("/score", json=calls.score())
@@ -70,7 +70,7 @@ def test_unreachable_database() -> None:
 
 @pytest.mark.parametrize("lane_lock_timeout", [HURRIED["lock_timeout"], 0.05])
 def test_lock_timeout(serve: Serve, db: Engine, lane_lock_timeout: float) -> None:
-    """OO_ML_LOCK_TIMEOUT ends the wait for a lock, however often the lane tries meanwhile; no reward is stored."""
+    """OO_ML_LOCK_TIMEOUT ends the wait for a lock, although the lane tries several times; no reward is stored."""
     service = serve(**HURRIED, lane_lock_timeout=lane_lock_timeout)
     service.client.post("/score", json=calls.score())
     with holding_state(db, "ada", LINUCB):

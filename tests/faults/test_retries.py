@@ -1,7 +1,7 @@
 """Transactions that PostgreSQL aborts: a retry leaves what an undisturbed transaction would have left.
 
-A scenario with every kind of call, aborted at every step, is compared with the same scenario undisturbed: every row of
-every table, and every outcome.
+A scenario with every kind of call is aborted at every step. Every row of every table and every outcome must equal
+those of the same scenario without aborts.
 """
 
 import random
@@ -26,17 +26,17 @@ from oo_ml.services.decisions.reset import reset
 from oo_ml.services.upkeep.default_rewards import GiveCommand, LookCommand, give, look
 from oo_ml.storage.reward_ledger import IdempotencyKey
 from oo_ml.storage.upkeep import Position
-from tests.faults.aborts import Step, aborted, commits_lost, prepare
+from tests.faults.aborts import Step, abort_steps, lose_commits, prepare
 from tests.rows import assert_folded, everything
-from tests.services.decisions.test_batches import (
+from tests.services.decisions.batches import (
     NOON,
     corrections,
+    make_comparable,
     reaction,
     reactions_by_id,
     rewards,
     score,
     scores,
-    told,
 )
 from tests.sessions import writing
 from tests.waiting import PATIENCE
@@ -93,7 +93,7 @@ class Left(NamedTuple):
 
 
 @pytest.fixture
-def undisturbed(db: Engine) -> Left:
+def undisturbed_result(db: Engine) -> Left:
     """Run the scenario and return its result; empty the tables again."""
     prepare(db)
     outcomes = [run(db, call) for call in SCENARIO]
@@ -101,21 +101,21 @@ def undisturbed(db: Engine) -> Left:
     assert {row["kind"] for row in left.rows if "kind" in row} == {"reward", "amend", "retract", "default"}
     assert sum(outcome.applied for call in outcomes for outcome in call if isinstance(outcome, Rewarded)) > 40
     assert_folded(db)
-    empty(db)
+    empty_tables(db)
     return left
 
 
 def run(db: Engine, call: Call) -> list[object]:
     """Run a call as a pool does; return its outcomes, comparable."""
-    return [told(outcome) for outcome in retry.run(db, *call, time.monotonic() + PATIENCE)]
+    return [make_comparable(outcome) for outcome in retry.run(db, *call, time.monotonic() + PATIENCE)]
 
 
-def at(place: int, times: int = MAX_TRIES) -> Callable[[Step], bool]:
+def is_step(place: int, times: int = MAX_TRIES) -> Callable[[Step], bool]:
     """Return whether a step is number `place` of one of the first `times` tries."""
     return lambda step: step.of_try == place and step.tries <= times
 
 
-def empty(db: Engine) -> None:
+def empty_tables(db: Engine) -> None:
     """Empty the tables."""
     with writing(db) as connection:
         for table in ("policy_state", "feature_history", "reward_ledger"):
@@ -125,7 +125,7 @@ def empty(db: Engine) -> None:
 
 @CODES
 @pytest.mark.parametrize("times", [1, pytest.param(MAX_TRIES - 1, marks=pytest.mark.slow)])
-def test_abort_at_every_step(db: Engine, undisturbed: Left, sqlstate: str, times: int) -> None:
+def test_abort_at_every_step(db: Engine, undisturbed_result: Left, sqlstate: str, times: int) -> None:
     """Each call is aborted, once or three times, at its first step, then at its second, and so on up to COMMIT.
 
     The rows and the outcomes are those of the undisturbed scenario.
@@ -134,11 +134,11 @@ def test_abort_at_every_step(db: Engine, undisturbed: Left, sqlstate: str, times
         outcomes = []
         tries = 0
         for call in SCENARIO:
-            with aborted(db, sqlstate, at(place, times)) as step:
+            with abort_steps(db, sqlstate, is_step(place, times)) as step:
                 outcomes.append(run(db, call))
             tries += step.tries
-        assert (outcomes, everything(db)) == undisturbed, place
-        empty(db)
+        assert (outcomes, everything(db)) == undisturbed_result, place
+        empty_tables(db)
         if tries == len(SCENARIO):
             break
     # There were several steps to abort.
@@ -147,13 +147,13 @@ def test_abort_at_every_step(db: Engine, undisturbed: Left, sqlstate: str, times
 
 @pytest.mark.slow
 @CODES
-def test_four_tries_are_the_limit(db: Engine, undisturbed: Left, sqlstate: str) -> None:
-    """A call that is aborted at the same step of all four tries is refused and leaves nothing, whichever step it is."""
+def test_four_tries_are_the_limit(db: Engine, undisturbed_result: Left, sqlstate: str) -> None:
+    """A call that is aborted at the same step in all four tries is refused and leaves nothing, for each step."""
     outcomes = []
     for call in SCENARIO:
         before = everything(db)
         for place in count(1):
-            with aborted(db, sqlstate, at(place)) as step:
+            with abort_steps(db, sqlstate, is_step(place)) as step:
                 outcome = None
                 with suppress(DatabaseTimeoutError):
                     outcome = run(db, call)
@@ -164,7 +164,7 @@ def test_four_tries_are_the_limit(db: Engine, undisturbed: Left, sqlstate: str) 
         # The call has no such step.
         assert (step.tries, step.of_try) == (1, place - 1)
         outcomes.append(outcome)
-    assert (outcomes, everything(db)) == undisturbed
+    assert (outcomes, everything(db)) == undisturbed_result
 
 
 def test_no_retry_after_a_cut(db: Engine) -> None:
@@ -185,7 +185,7 @@ def test_no_retry_after_a_cut(db: Engine) -> None:
 
 @CODES
 @pytest.mark.parametrize("period", [2, 3, 5, 7, 17])
-def test_periodic_aborts(db: Engine, undisturbed: Left, sqlstate: str, period: int) -> None:
+def test_periodic_aborts(db: Engine, undisturbed_result: Left, sqlstate: str, period: int) -> None:
     """With an abort at every n-th step each call succeeds, or is refused without effect and succeeds undisturbed.
 
     At every second step all of them are refused; at every seventeenth none is.
@@ -195,38 +195,38 @@ def test_periodic_aborts(db: Engine, undisturbed: Left, sqlstate: str, period: i
     for call in SCENARIO:
         before = everything(db)
         try:
-            with aborted(db, sqlstate, lambda step: step.of_all % period == 0):
+            with abort_steps(db, sqlstate, lambda step: step.of_all % period == 0):
                 outcomes.append(run(db, call))
         except DatabaseTimeoutError:
             refused += 1
             assert everything(db) == before
             outcomes.append(run(db, call))
-    assert (outcomes, everything(db)) == undisturbed
+    assert (outcomes, everything(db)) == undisturbed_result
     assert refused == {2: len(SCENARIO), 17: 0}.get(period, refused)
 
 
-def test_lost_commit_is_not_retried(db: Engine, undisturbed: Left) -> None:
+def test_lost_commit_is_not_retried(db: Engine, undisturbed_result: Left) -> None:
     """A call whose COMMIT goes through without an answer is refused after one try, and its effect is there once."""
     for call in SCENARIO:
-        with pytest.raises(DatabaseUnavailableError), commits_lost(db), aborted(db, "", lambda _: False) as step:
+        with pytest.raises(DatabaseUnavailableError), lose_commits(db), abort_steps(db, "", lambda _: False) as step:
             run(db, call)
         assert step.tries == 1
-    assert everything(db) == undisturbed.rows
+    assert everything(db) == undisturbed_result.rows
 
 
 @pytest.mark.parametrize("place", NAMED)
-def test_client_retries_after_a_lost_commit(db: Engine, undisturbed: Left, place: int) -> None:
+def test_client_retries_after_a_lost_commit(db: Engine, undisturbed_result: Left, place: int) -> None:
     """A client that repeats a call with the same ids gets the stored outcome and changes nothing."""
     for call in SCENARIO[:place]:
         run(db, call)
-    with commits_lost(db), pytest.raises(DatabaseUnavailableError):
+    with lose_commits(db), pytest.raises(DatabaseUnavailableError):
         run(db, SCENARIO[place])
     rows = everything(db)
     again = run(db, SCENARIO[place])
     assert everything(db) == rows
-    assert again == [repeated(outcome) for outcome in undisturbed.outcomes[place]]
+    assert again == [send_again(outcome) for outcome in undisturbed_result.outcomes[place]]
 
 
-def repeated(outcome: object) -> object:
+def send_again(outcome: object) -> object:
     """Return the outcome of the same command, sent again."""
     return replace(outcome, applied=False) if isinstance(outcome, Rewarded) else outcome

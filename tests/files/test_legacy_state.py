@@ -14,7 +14,7 @@ from oo_ml.domain.policies import EPSILON_GREEDY, LINUCB
 from oo_ml.errors import ImportSourceError
 from oo_ml.files import legacy_state
 from oo_ml.files.legacy_state import StateFileError
-from tests.file_service import content, write
+from tests.file_service import content, write_state_file
 
 Content = dict[str, Any]
 
@@ -38,9 +38,9 @@ def test_exactness(tmp_path: Path) -> None:
 
 def test_policy_of_a_file(tmp_path: Path) -> None:
     """The size of the matrix decides whether x_egreedy.json is egreedy-v1 of x or linucb-v1 of "x egreedy"."""
-    write(tmp_path, "x", EPSILON_GREEDY)
-    write(tmp_path, "y_egreedy", LINUCB)
-    write(tmp_path, "z_egreedy", EPSILON_GREEDY)
+    write_state_file(tmp_path, "x", EPSILON_GREEDY)
+    write_state_file(tmp_path, "y_egreedy", LINUCB)
+    write_state_file(tmp_path, "z_egreedy", EPSILON_GREEDY)
     read = [legacy_state.read(tmp_path, file) for file in legacy_state.list_files(tmp_path).files]
     assert [(state.name, state.policy) for state in read] == [
         ("x", EPSILON_GREEDY),
@@ -62,7 +62,7 @@ def test_policy_of_a_file(tmp_path: Path) -> None:
 )
 def test_times(tmp_path: Path, last_updated: object, expected: datetime | None) -> None:
     """A time is ISO 8601, in UTC if it has no offset, or seconds since 1970, or null."""
-    write(tmp_path, "ada", last_updated=last_updated)
+    write_state_file(tmp_path, "ada", last_updated=last_updated)
     assert legacy_state.read(tmp_path, "ada.json").last_updated == expected
 
 
@@ -204,7 +204,7 @@ def _refusal(directory: Path, file: str = "ada.json") -> str:
 def test_listing(tmp_path: Path) -> None:
     """Entries that could hide a state are refused by name; other entries are only counted."""
     for name in ("b", "a_1", "zoë"):
-        write(tmp_path, name)
+        write_state_file(tmp_path, name)
     (tmp_path / "link.json").symlink_to("b.json")
     (tmp_path / "copies.json").mkdir()
     (tmp_path / "a copy.json").touch()

@@ -11,7 +11,7 @@ from psycopg.sql import SQL, Identifier
 from sqlalchemy import Engine, create_engine
 from sqlalchemy.pool import NullPool
 
-from oo_ml.storage.postgres import engine
+from oo_ml.storage.postgres.address import parse_url
 from tests.conftest import url_of
 
 CHECKOUT = Path(__file__).parents[2]
@@ -37,6 +37,6 @@ def alembic_config() -> Config:
 @pytest.fixture
 def alembic_engine(empty_database_url: str) -> Iterator[Engine]:
     """Return an engine for an empty database."""
-    created = create_engine(engine.parse_url(empty_database_url), poolclass=NullPool)
+    created = create_engine(parse_url(empty_database_url), poolclass=NullPool)
     yield created
     created.dispose()

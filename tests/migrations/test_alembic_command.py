@@ -2,16 +2,18 @@
 
 import shutil
 import subprocess
+import sys
 import sysconfig
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import psycopg
+from alembic.config import CommandLine, Config
 
-from oo_ml.storage.schema import migrate
+from oo_ml.storage.schema import migration_session, revisions
 from oo_ml.storage.schema.partitions import MONTHS_AHEAD, month_of
-from tests.commands import Done, environment, oo_ml
+from tests.commands import Done, environment, oo_ml, run
 from tests.conftest import make_settings
 from tests.migrations.conftest import CHECKOUT
 from tests.migrations.programs import dump
@@ -25,13 +27,13 @@ def test_alembic_and_oo_ml_db(empty_database_url: str, second_database_url: str)
     assert alembic("upgrade", "head", **its) == Done(0, "", "")
     assert dump(second_database_url) == dump(empty_database_url)
     assert alembic("check", **its) == Done(0, "No new upgrade operations detected.\n", "")
-    assert alembic("current", **its) == Done(0, f"{migrate.head()} (head)\n", "")
+    assert alembic("current", **its) == Done(0, f"{revisions.head()} (head)\n", "")
     assert oo_ml("db", "history") == alembic("history", **its)
     for url, done in (
         (empty_database_url, oo_ml("db", "downgrade", "base", "--yes", **ours)),
         (second_database_url, alembic("downgrade", "base", **its)),
     ):
-        assert (done.code, migrate.current(url, make_settings())) == (0, None)
+        assert (done.code, migration_session.current(url, make_settings())) == (0, None)
     assert dump(second_database_url) == dump(empty_database_url)
 
 
@@ -58,7 +60,7 @@ def test_template_of_migrations(tmp_path: Path) -> None:
     """`alembic revision` makes a file that compiles and contains the rules for migrations."""
     scripts = shutil.copytree(CHECKOUT / "alembic", tmp_path / "alembic")
     shutil.copy(CHECKOUT / "alembic.ini", tmp_path)
-    done = alembic("revision", "--message", "a new thing", "--rev-id", "0002", cwd=tmp_path)
+    done = alembic_process("revision", "--message", "a new thing", "--rev-id", "0002", cwd=tmp_path)
     assert (done.code, done.err) == (0, "")
     [made] = (scripts / "versions").glob("*_0002_a_new_thing.py")
     written = made.read_text("utf-8")
@@ -70,13 +72,25 @@ def test_template_of_migrations(tmp_path: Path) -> None:
 
 def test_missing_database_url() -> None:
     """Without an address `alembic` prints one line that names the setting."""
-    done = alembic("upgrade", "head")
+    done = alembic_process("upgrade", "head")
     assert (done.code, done.err) == (255, "")
     assert done.out == "FAILED: Set OO_ML_DATABASE_URL, or use `oo-ml db` for the private PostgreSQL\n"
 
 
-def alembic(*words: str, cwd: Path = CHECKOUT, **variables: object) -> Done:
-    """Run `alembic` in a checkout."""
+def alembic(*words: str, **variables: object) -> Done:
+    """Run `alembic` in this process, as its own main function does."""
+
+    def program() -> None:
+        line = CommandLine("alembic")
+        options = line.parser.parse_args(words)
+        # The default is the stream that was standard output when alembic was imported.
+        line.run_cmd(Config(CHECKOUT / "alembic.ini", cmd_opts=options, stdout=sys.stdout), options)
+
+    return run(program, **variables)
+
+
+def alembic_process(*words: str, cwd: Path = CHECKOUT, **variables: object) -> Done:
+    """Run `alembic` in a checkout, in a process of its own."""
     done = subprocess.run(  # noqa: S603 - our own tool
         [f"{sysconfig.get_path('scripts')}/alembic", *words],
         cwd=cwd,

@@ -7,7 +7,7 @@ import pytest
 from psycopg.sql import SQL, Identifier
 
 from oo_ml.services import grants
-from oo_ml.storage.schema import migrate
+from oo_ml.storage.schema import migrate, revisions
 from tests import calls
 from tests.commands import Done, oo_ml
 from tests.conftest import MIGRATOR, SERVICE, allow_migrations, as_role, make_settings
@@ -37,7 +37,7 @@ VARIABLES = {f"OO_ML_{name.upper()}": value for name, value in ELSEWHERE.items()
 
 
 @pytest.fixture
-def theirs(empty_postgresql: psycopg.Connection[Any]) -> psycopg.Connection[Any]:
+def other_application(empty_postgresql: psycopg.Connection[Any]) -> psycopg.Connection[Any]:
     """Return a superuser's connection to another application's database, where oO ML may create schemas."""
     empty_postgresql.execute(THEIRS)
     # With these rights, a statement on the wrong schema would succeed and change the data.
@@ -48,7 +48,7 @@ def theirs(empty_postgresql: psycopg.Connection[Any]) -> psycopg.Connection[Any]
     return empty_postgresql
 
 
-def test_taken_reports_schema(theirs: psycopg.Connection[Any], empty_database_url: str) -> None:
+def test_taken_reports_schema(other_application: psycopg.Connection[Any], empty_database_url: str) -> None:
     """If schema analytics is taken, `db upgrade` names the setting and changes nothing; the service is not ready."""
     before = dump(empty_database_url)
     done = oo_ml("db", "upgrade", OO_ML_DATABASE_URL=as_role(empty_database_url, MIGRATOR))
@@ -61,7 +61,7 @@ def test_taken_reports_schema(theirs: psycopg.Connection[Any], empty_database_ur
         answer = service.client.get("/readyz")
     assert (answer.status_code, answer.json()["code"]) == (503, "schema_not_ready")
     assert dump(empty_database_url) == before
-    assert theirs.execute("SELECT to_regnamespace('oo_ml')").fetchone() == (None,)
+    assert other_application.execute("SELECT to_regnamespace('oo_ml')").fetchone() == (None,)
 
 
 @pytest.mark.parametrize("taken", ["rollup", "oo_ml"])
@@ -76,13 +76,13 @@ def test_other_taken_schemas(empty_postgresql: psycopg.Connection[Any], empty_da
     assert done == Done(1, "", f"error: Schema {taken} holds objects of another application: {way_out}\n")
 
 
-def test_life_in_a_shared_database(theirs: psycopg.Connection[Any], empty_database_url: str) -> None:
+def test_life_in_a_shared_database(other_application: psycopg.Connection[Any], empty_database_url: str) -> None:
     """With other names for the reports' schemas everything works, and no row of the other application changes."""
     tables = ("--table=public.*", "--table=analytics.*")
     before = dump(empty_database_url, *tables)
     owner = as_role(empty_database_url, MIGRATOR)
     variables: dict[str, Any] = {"OO_ML_DATABASE_URL": owner, **VARIABLES}
-    at_head = f"{migrate.head()} (this release: {migrate.head()})\n"
+    at_head = f"{revisions.head()} (this release: {revisions.head()})\n"
     assert oo_ml("db", "upgrade", **variables) == Done(0, at_head, "")
     assert oo_ml("db", "check", **variables).code == 0
     settings = make_settings(**ELSEWHERE, upkeep_interval=0.1, reward_wait=0.01)
@@ -103,12 +103,12 @@ def test_life_in_a_shared_database(theirs: psycopg.Connection[Any], empty_databa
     assert oo_ml("db", "downgrade", "base", "--yes", **variables).code == 0
     assert dump(empty_database_url, *tables) == before
     schemas = "SELECT array_agg(nspname::text ORDER BY 1) FROM pg_namespace WHERE nspname ~ 'oo_ml|analytics'"
-    assert theirs.execute(schemas).fetchone() == (["analytics", "oo_ml"],)
+    assert other_application.execute(schemas).fetchone() == (["analytics", "oo_ml"],)
 
 
-def test_schema_names_of_the_service(theirs: psycopg.Connection[Any], empty_database_url: str) -> None:
+def test_schema_names_of_the_service(other_application: psycopg.Connection[Any], empty_database_url: str) -> None:
     """If the service has other schema names than the migration, /readyz names the settings to change."""
-    assert theirs.info.dbname
+    assert other_application.info.dbname
     migrate.upgrade(as_role(empty_database_url, MIGRATOR), make_settings(**ELSEWHERE))
     with serving(make_settings(), empty_database_url) as service:
         answer = service.client.get("/readyz")

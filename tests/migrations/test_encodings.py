@@ -11,7 +11,7 @@ from psycopg.sql import SQL, Identifier, Literal
 
 from oo_ml.storage.schema import migrate
 from tests import calls
-from tests.commands import Done, oo_ml, oo_ml_process, served
+from tests.commands import Done, oo_ml, oo_ml_process, run_serve
 from tests.conftest import make_settings, url_of
 from tests.migrations.programs import dump
 from tests.serving import serving
@@ -54,7 +54,7 @@ def test_client_encoding(postgresql: psycopg.Connection[Any], service_url: str, 
         postgresql.execute(SQL("ALTER ROLE service IN DATABASE {} SET client_encoding = 'LATIN1'").format(name))
         postgresql.commit()
     variables = {"PGCLIENTENCODING": "LATIN1"} if by == "environment" else {}
-    with served(tmp_path / "log", OO_ML_DATABASE_URL=service_url, **variables) as service:
+    with run_serve(tmp_path / "log", OO_ML_DATABASE_URL=service_url, **variables) as service:
         for word in WORDS:
             score = calls.score(word) | {"candidates": [calls.score()["candidates"][0] | {"id": word}]}
             assert service.client.post("/score", json=score).status_code == 200

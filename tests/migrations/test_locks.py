@@ -13,7 +13,7 @@ import psycopg
 import pytest
 from psycopg.sql import SQL, Identifier
 
-from oo_ml.storage.schema import migrate
+from oo_ml.storage.schema import migrate, migration_session, revisions
 from oo_ml.storage.schema.partitions import MONTHS_AHEAD
 from tests.commands import Done, environment, oo_ml, start
 from tests.conftest import make_settings
@@ -21,7 +21,7 @@ from tests.migrations.conftest import CHECKOUT
 from tests.migrations.rows import INSERT_DECISION, insert_decision, uuid7
 from tests.waiting import PATIENCE, until
 
-HEAD = migrate.head()
+HEAD = revisions.head()
 AT_HEAD = f"{HEAD} (this release: {HEAD})\n"
 
 
@@ -73,7 +73,7 @@ def test_concurrent_index_during_a_wait(empty_postgresql: psycopg.Connection[Any
 def test_current_during_a_migration(postgresql: psycopg.Connection[Any], database_url: str) -> None:
     """`oo-ml db current` answers while another process migrates."""
     with migrating(postgresql):
-        assert migrate.current(database_url, make_settings(migration_wait=0.1)) == HEAD
+        assert migration_session.current(database_url, make_settings(migration_wait=0.1)) == HEAD
 
 
 def test_table_in_use(postgresql: psycopg.Connection[Any], database_url: str) -> None:
@@ -205,7 +205,7 @@ def is_waiting(connection: psycopg.Connection[Any]) -> bool:
 @contextmanager
 def migrating(connection: psycopg.Connection[Any]) -> Iterator[None]:
     """Hold the advisory lock of migrations."""
-    lock = {"key": migrate.ADVISORY_LOCK}
+    lock = {"key": migration_session.ADVISORY_LOCK}
     connection.execute("SELECT pg_advisory_lock(%(key)s)", lock)
     connection.commit()
     try:

@@ -15,7 +15,7 @@ from pytest_alembic.tests import (
     test_upgrade,
 )
 
-from oo_ml.storage.schema import migrate
+from oo_ml.storage.schema import migrate, revisions
 from tests.conftest import make_settings
 from tests.migrations.conftest import CHECKOUT
 from tests.migrations.programs import dump
@@ -58,6 +58,13 @@ def test_file_names(alembic_config: Config) -> None:
     for script, name in zip(scripts, names, strict=True):
         assert re.fullmatch(rf"\d{{4}}_\d\d_\d\d_{script.revision}_(pre|post)_\w+\.py", name)
         assert "\nLocks: " in script.longdoc
+
+
+def test_revisions_in_file_names(alembic_config: Config) -> None:
+    """The revisions that the service reads from the names of the files are those of alembic."""
+    scripts = ScriptDirectory.from_config(alembic_config)
+    assert revisions.known() == {script.revision for script in scripts.walk_revisions()}
+    assert revisions.head() == scripts.get_current_head()
 
 
 def test_imports_of_migrations() -> None:

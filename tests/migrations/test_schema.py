@@ -5,8 +5,8 @@ from datetime import UTC, datetime
 import pytest
 from sqlalchemy import create_engine, text
 
-from oo_ml.storage.postgres import engine
-from oo_ml.storage.schema import migrate
+from oo_ml.storage.postgres.address import parse_url
+from oo_ml.storage.schema import migrate, migration_session, revisions
 from oo_ml.storage.schema.all_tables import metadata
 from oo_ml.storage.schema.partitions import MONTHS_AHEAD, month_of
 from tests.conftest import make_settings
@@ -26,7 +26,7 @@ NOT_DECLARED = """
 def test_migrated_schema_equals_declared_schema(empty_database_url: str, second_database_url: str) -> None:
     """A dump of `upgrade head` equals a dump of `create_all`: tables, constraints, indexes, sequences, comments."""
     migrate.upgrade(empty_database_url, make_settings())
-    declared = create_engine(engine.parse_url(second_database_url))
+    declared = create_engine(parse_url(second_database_url))
     with writing(declared) as connection:
         connection.execute(text("CREATE SCHEMA oo_ml"))
         metadata.create_all(connection)
@@ -68,7 +68,7 @@ def test_printed_script(empty_database_url: str, second_database_url: str) -> No
     migrated = dump(empty_database_url)
     assert "v3-few-shot" in migrated
     assert dump(second_database_url) == migrated
-    assert migrate.current(second_database_url, make_settings()) == migrate.head()
+    assert migration_session.current(second_database_url, make_settings()) == revisions.head()
     migrate.check(second_database_url, make_settings())
 
 

@@ -12,7 +12,7 @@ from oo_ml.domain.policies import EPSILON_GREEDY, LINUCB, draw
 
 ALPHA: Final = 0.7
 EXPLORATIONS: Final = {LINUCB: 0.3, EPSILON_GREEDY: 0.4}
-DOORS: Final = {LINUCB: "", EPSILON_GREEDY: "/egreedy"}
+PATH_SUFFIXES: Final = {LINUCB: "", EPSILON_GREEDY: "/egreedy"}
 LABELS: Final = ["hour_sin", "hour_cos", "is_overdue", "task_age", "priority", "dow_sin", "dow_cos"]
 TINY: Final = 1e-9
 
@@ -22,13 +22,13 @@ Json = dict[str, Any]
 _RAW: Final = ("is_overdue", "task_age_days", "priority")
 
 
-def alike(found: object, expected: object) -> bool:
+def are_close(found: object, expected: object) -> bool:
     """Return whether two answers are equal, but for the last bits of their floating point numbers."""
     match found, expected:
         case dict(), dict():
-            return found.keys() == expected.keys() and all(alike(found[name], expected[name]) for name in expected)
+            return found.keys() == expected.keys() and all(are_close(found[name], expected[name]) for name in expected)
         case ((list() | tuple()), (list() | tuple())):
-            return len(found) == len(expected) and all(map(alike, found, expected))
+            return len(found) == len(expected) and all(map(are_close, found, expected))
         case float(), float():
             return math.isclose(found, expected, rel_tol=TINY, abs_tol=TINY)
     return found == expected

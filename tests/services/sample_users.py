@@ -20,7 +20,7 @@ from oo_ml.services.users.import_state import ImportCommand, import_states
 from oo_ml.services.users.replay import Replayed, replay
 from oo_ml.storage import generations, prompt_versions
 from oo_ml.storage.generations import GenerationRow, TipRow
-from tests.services.scenario import NOON, tell
+from tests.services.scenario import NOON, create_ada_and_ben
 from tests.sessions import writing
 
 TABLES: Final = ("feature_history", "generations", "policy_state", "prompt_assignments", "reward_ledger", "tips")
@@ -28,7 +28,7 @@ LEAST: Final = 5e-324
 _D: Final = 7
 
 
-# Rows of ada in each table after `live`.
+# Rows of ada in each table after `create_users`.
 ADA = {
     "feature_history": 7,
     "generations": 2,
@@ -39,12 +39,12 @@ ADA = {
 }
 
 
-def live(db: Engine) -> None:
+def create_users(db: Engine) -> None:
     """Create ada and ben as the scenario does, and zoë from an import with extreme numbers.
 
     Each user has generated tips, and keeps a prompt version.
     """
-    tell(db)
+    create_ada_and_ben(db)
     A = np.eye(_D)
     A[0, 1] = A[1, 0] = LEAST
     A[2, 3] = A[3, 2] = -0.0
@@ -61,12 +61,12 @@ def live(db: Engine) -> None:
     with writing(db) as connection:
         import_states(connection, [ImportCommand("zoë", state)], imported_at=NOON)
     for number, user_id in enumerate(("ada", "ben", "zoë")):
-        write(db, user_id, number)
+        insert_generations(db, user_id, number)
         with writing(db) as connection:
             prompt_versions.assign(connection, user_id, "v2-mentor", 0.3, NOON)
 
 
-def write(db: Engine, user_id: str, number: int) -> None:
+def insert_generations(db: Engine, user_id: str, number: int) -> None:
     """Store a generation of two tips for a user, and a failed one."""
     one, other = (UUID(int=2 * number + n + 1000) for n in range(2))
     rows = [

@@ -32,7 +32,7 @@ def decision(number: int) -> UUID:
     return UUID(int=number)
 
 
-def tell(db: Engine) -> None:
+def create_ada_and_ben(db: Engine) -> None:
     """Create ada with two epochs, and ben with an import.
 
     Ledger entries by version:

@@ -1,4 +1,4 @@
-"""A LiteLLM provider that gives the replies in replies.json in turn, again and again. Runs inside the gateway."""
+"""A LiteLLM provider that repeats the replies of replies.json in order. Runs inside the gateway."""
 
 import itertools
 import json

@@ -9,7 +9,7 @@ from pathlib import Path
 from oo_ml.embedded_postgres import running
 from oo_ml.settings import Settings
 from oo_ml.storage.schema import migrate
-from tests.commands import Served, processes_in, served
+from tests.commands import Served, processes_in, run_serve
 from tests.conftest import make_settings
 from tests.embedded_postgres.processes import pid
 from tests.waiting import PATIENCE, until
@@ -63,7 +63,7 @@ class Machine:
         log = self._directory / f"service-{self._starts}.log"
         # The lanes' own patience: what a killed service leaves behind holds rows for a moment.
         patience = Settings.model_fields["lane_lock_timeout"].get_default()
-        return self._held.enter_context(served(log, OO_ML_DATABASE_URL=self.url, OO_ML_LANE_LOCK_TIMEOUT=patience))
+        return self._held.enter_context(run_serve(log, OO_ML_DATABASE_URL=self.url, OO_ML_LANE_LOCK_TIMEOUT=patience))
 
 
 @contextmanager

@@ -122,7 +122,7 @@ class _Client:
         user_id = self._user()
         decision_id = str(uuid7(datetime.now(UTC), self._number << 32 | place))
         body = calls.score(user_id, decision_id=decision_id)
-        call = Call((user_id, decision_id), self._door("/score"), body)
+        call = Call((user_id, decision_id), self._choose_path("/score"), body)
         self._remember(self._load.scores, call)
         self._send(call, {200})
         return call
@@ -140,7 +140,7 @@ class _Client:
         name = f"{self._number}-{turn}"
         user_id = self._user()
         body = calls.reward(user_id, value=self._value(), tip_id=name)
-        call = Call((user_id, name), self._door("/reward"), body, name if self._is_patient else None)
+        call = Call((user_id, name), self._choose_path("/reward"), body, name if self._is_patient else None)
         self._remember(self._load.rewards, call)
         self._send(call, {200})
 
@@ -190,7 +190,7 @@ class _Client:
     def _user(self) -> str:
         return f"user {self._random.randrange(_USERS)}"
 
-    def _door(self, path: str) -> str:
+    def _choose_path(self, path: str) -> str:
         return self._random.choice((path, f"{path}/egreedy"))
 
     def _value(self) -> float:

@@ -47,7 +47,7 @@ class Bouncer:
 
     directory: Path
 
-    def in_front_of(self, url: str) -> str:
+    def url_through(self, url: str) -> str:
         """Return the address by which the same role gets to the same database through it."""
         query = {"host": str(self.directory), "port": str(_PORT)}
         return make_url(url).set(query=query).render_as_string()
@@ -82,9 +82,7 @@ def running_bouncer(host: str, port: int) -> Iterator[Bouncer]:
         os.chown(directory, account.uid, account.gid)
         with subprocess.Popen(  # noqa: S603 - Debian's program
             [*account.prefix, program, str(configuration)],
-            user=account.user,
-            group=account.group,
-            extra_groups=account.extra_groups,
+            **account.identity,
             stdin=subprocess.DEVNULL,
         ) as process:
             try:
@@ -105,9 +103,9 @@ def _listens(directory: Path) -> bool:
 def all_sessions(url: str) -> Iterator[list[psycopg.Connection[Any]]]:
     """Yield connections through PgBouncer, each in a transaction on a session of its own: all those of the pool."""
     with ExitStack() as held:
-        yield [_begun(held.enter_context(psycopg.connect(url, autocommit=True))) for _ in range(POOL_SIZE)]
+        yield [_begin(held.enter_context(psycopg.connect(url, autocommit=True))) for _ in range(POOL_SIZE)]
 
 
-def _begun(connection: psycopg.Connection[Any]) -> psycopg.Connection[Any]:
+def _begin(connection: psycopg.Connection[Any]) -> psycopg.Connection[Any]:
     connection.execute("BEGIN")
     return connection

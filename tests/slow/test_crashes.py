@@ -28,7 +28,7 @@ KILLS = 10
 
 @pytest.fixture
 def running(tmp_path: Path) -> Iterator[Machine]:
-    """PostgreSQL and a service, of which nothing is left afterwards."""
+    """PostgreSQL and a service; both are removed afterwards."""
     with machine(tmp_path) as one:
         yield one
     assert processes_in(tmp_path) == set()

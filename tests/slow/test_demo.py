@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.commands import served
+from tests.commands import run_serve
 from tests.slow.environments import install_offline_model
 
 pytestmark = pytest.mark.slow
@@ -35,7 +35,7 @@ def test_week(command: list[str], tmp_path: Path) -> None:
         assert f"OO_ML_DATA_DIR={tmp_path} " in demo.stdout
         assert "http://127.0.0.1:8000/dashboard\n" in demo.stdout
         assert is_stopped(tmp_path)
-    with served(tmp_path / "service.log", OO_ML_DATA_DIR=tmp_path) as service:
+    with run_serve(tmp_path / "service.log", OO_ML_DATA_DIR=tmp_path) as service:
         assert service.client.get("/dashboard").status_code == 200
         known = service.client.get("/analytics/filters").json()
         lived = date.fromisoformat(known["last_day"]) - date.fromisoformat(known["first_day"])

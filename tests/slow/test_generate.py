@@ -25,7 +25,7 @@ BODY: dict[str, Any] = {
 }
 
 
-def behind(serve: Serve, gateway: Gateway, **settings: Any) -> Service:  # noqa: ANN401 - settings have many types
+def start_behind(serve: Serve, gateway: Gateway, **settings: Any) -> Service:  # noqa: ANN401 - settings have many types
     """Start the service behind `gateway`."""
     key = SecretStr(gateway.key)
     return serve(
@@ -51,7 +51,7 @@ def stored(db: Engine) -> list[Any]:
 
 def test_retry_after_prose(serve: Serve, alternating_gateway: Gateway, db: Engine) -> None:
     """A reply in prose is followed by a second attempt; the answer counts the tokens of both."""
-    answer = generate(behind(serve, alternating_gateway))
+    answer = generate(start_behind(serve, alternating_gateway))
     assert answer.status_code == 200
     assert [tip["content"] for tip in answer.json()["candidates"]] == [tip["content"] for tip in TIPS]
     tokens = (2 * USAGE["prompt_tokens"], 2 * USAGE["completion_tokens"])
@@ -61,7 +61,7 @@ def test_retry_after_prose(serve: Serve, alternating_gateway: Gateway, db: Engin
 
 def test_wrong_key(serve: Serve, alternating_gateway: Gateway, db: Engine) -> None:
     """A gateway's refusal of the key is a 502 with the gateway's words, and is stored."""
-    answer = generate(behind(serve, alternating_gateway, litellm_master_key=SecretStr("sk-wrong")))
+    answer = generate(start_behind(serve, alternating_gateway, litellm_master_key=SecretStr("sk-wrong")))
     assert answer.status_code == 502
     assert "No connected db." in answer.json()["detail"]
     assert stored(db) == [("gateway_error", 1, 0, 0, 0)]
@@ -70,7 +70,7 @@ def test_wrong_key(serve: Serve, alternating_gateway: Gateway, db: Engine) -> No
 @pytest.mark.parametrize("version", ["v1", "v2-mentor", "v3-few-shot"])
 def test_small_model_with_schema(serve: Serve, smollm2_gateway: Gateway, db: Engine, version: str) -> None:
     """With json_schema even the smallest model gives the tips asked for."""
-    answer = generate(behind(serve, smollm2_gateway, llm_response_format="json_schema"), prompt_version=version)
+    answer = generate(start_behind(serve, smollm2_gateway, llm_response_format="json_schema"), prompt_version=version)
     assert answer.status_code == 200, answer.text
     tips = answer.json()["candidates"]
     assert len(tips) == 3
@@ -85,7 +85,7 @@ def test_small_model_with_schema(serve: Serve, smollm2_gateway: Gateway, db: Eng
 
 def test_small_model_without_schema(serve: Serve, smollm2_gateway: Gateway, db: Engine) -> None:
     """Without a schema a reply is either valid or refused, and the rows tell which."""
-    service = behind(serve, smollm2_gateway)
+    service = start_behind(serve, smollm2_gateway)
     answers = [generate(service) for _ in range(2)]
     assert {answer.status_code for answer in answers} <= {200, 502}
     outcomes = ["ok" if answer.status_code == 200 else answer.json()["code"] for answer in answers]
@@ -95,6 +95,6 @@ def test_small_model_without_schema(serve: Serve, smollm2_gateway: Gateway, db: 
 
 def test_small_model_without_gateway(serve: Serve, smollm2: Gateway) -> None:
     """llama.cpp's own server works as a gateway."""
-    answer = generate(behind(serve, smollm2, llm_response_format="json_schema"))
+    answer = generate(start_behind(serve, smollm2, llm_response_format="json_schema"))
     assert answer.status_code == 200, answer.text
     assert answer.json()["model"] == "tip-generator"

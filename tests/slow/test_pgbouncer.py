@@ -66,17 +66,17 @@ def bouncer(postgresql: psycopg.Connection[Any]) -> Iterator[Bouncer]:
 def url(postgresql: psycopg.Connection[Any], service_url: str, bouncer: Bouncer) -> Iterator[str]:
     """The address for the service's role; all sessions there are in disorder, from before the test until after it."""
     make_decoys(postgresql)
-    through = bouncer.in_front_of(service_url)
+    through = bouncer.url_through(service_url)
     with all_sessions(through) as sessions:
         for session in sessions:
             for name, value in LEFT_BEHIND.items():
                 session.execute("SELECT set_config(%s, %s, false)", [name, value])
-        disorder = [disorder_of(session) for session in sessions]
+        disorder = [read_session_state(session) for session in sessions]
         for session in sessions:
             session.execute("COMMIT")
     yield through
     with all_sessions(through) as sessions:
-        assert sorted(map(disorder_of, sessions)) == sorted(disorder)
+        assert sorted(map(read_session_state, sessions)) == sorted(disorder)
 
 
 def make_decoys(superuser: psycopg.Connection[Any]) -> None:
@@ -95,7 +95,7 @@ def make_decoys(superuser: psycopg.Connection[Any]) -> None:
     superuser.commit()
 
 
-def disorder_of(session: psycopg.Connection[Any]) -> tuple[int, str, str]:
+def read_session_state(session: psycopg.Connection[Any]) -> tuple[int, str, str]:
     """Return which session of PostgreSQL this is, its search path and its limit of waits for locks."""
     [(pid, search_path, lock_timeout)] = session.execute(
         "SELECT pg_backend_pid(), current_setting('search_path'), current_setting('lock_timeout')"
@@ -224,7 +224,7 @@ def test_commands(url: str) -> None:
 )
 def test_migrations_refuse_a_pooler(database_url: str, bouncer: Bouncer, words: tuple[str, ...]) -> None:
     """Migrations refuse a pooler, because their settings and locks would stay in a session of other clients."""
-    through = bouncer.in_front_of(as_role(database_url, MIGRATOR))
+    through = bouncer.url_through(as_role(database_url, MIGRATOR))
     done = command(through, "db", *words)
     assert (done.code, done.err.count("\n")) == (1, 1), done.err
     assert "OO_ML_DATABASE_URL leads to a connection pooler" in done.err

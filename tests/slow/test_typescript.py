@@ -44,7 +44,7 @@ def test_generated_client(serve: Serve, project: Path) -> None:
 
 
 def run(directory: Path, *command: str) -> str:
-    """Run a program, which has to succeed, and return what it prints."""
+    """Run a program that must succeed; return its output."""
     done = subprocess.run(  # noqa: S603 - programs of the lock
         command, cwd=directory, check=False, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
     )

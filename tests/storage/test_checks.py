@@ -8,7 +8,7 @@ from sqlalchemy import Engine
 
 from oo_ml.storage.schema.all_tables import metadata
 from oo_ml.storage.schema.column_types import Float8Array
-from tests.services.sample_users import live
+from tests.services.sample_users import create_users
 
 COLUMNS = [
     (table.name, column.name)
@@ -22,7 +22,7 @@ MATRICES = {"a", "start_a"}
 @pytest.mark.parametrize(("table", "column"), COLUMNS)
 def test_checks_of_arrays(db: Engine, postgresql: psycopg.Connection[object], table: str, column: str) -> None:
     """Each array refuses NULL elements, NaN and infinities, the empty array, and another number of dimensions."""
-    live(db)
+    create_users(db)
     names = {"table": Identifier(table), "column": Identifier(column)}
     found = postgresql.execute(SQL("SELECT count({column}) FROM oo_ml.{table}").format(**names)).fetchone()
     assert found != (0,), "no row has this array"

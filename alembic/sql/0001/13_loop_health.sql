@@ -83,7 +83,7 @@ BEGIN ATOMIC
             CASE WHEN q.value IS NULL THEN 'no reaction in this period'
                 WHEN q.value > 1209600 THEN 'rewards come more than two weeks after their decision: policies learn late'
                 WHEN q.value > 604800 THEN 'rewards come more than a week after their decision: policies learn late'
-                ELSE 'rewards come soon enough to be learned from' END AS reason
+                ELSE 'rewards come soon enough for learning' END AS reason
         FROM quantiles AS q
         UNION ALL
         SELECT 'never_rewarded', NULL, w.value, NULL, NULL,
@@ -103,7 +103,7 @@ BEGIN ATOMIC
                 THEN CASE WHEN c.explored > c.expected THEN 'more' ELSE 'fewer' END
                     || ' tips were drawn at random than expected: propensities can''t be trusted'
                 WHEN c.expected = 0 THEN 'nothing is drawn at random: no other policy can be judged from this log'
-                ELSE 'as many tips were drawn at random as were to be' END
+                ELSE 'as many tips were drawn at random as expected' END
         FROM chances AS c
         UNION ALL
         SELECT 'propensity_calibration', c.policy, c.shares / c.n, 1, analytics.two_sided_p(c.shares_z),
@@ -122,8 +122,8 @@ BEGIN ATOMIC
         UNION ALL
         SELECT 'partitions_ahead', NULL, m.value, 3, NULL,
             CASE WHEN m.value < 1 THEN 'red' WHEN m.value < 2 THEN 'amber' ELSE 'green' END,
-            CASE WHEN m.value < 2 THEN 'months to come have no partition: run oo-ml upkeep as the owner of the tables'
-                ELSE 'months to come have their partitions' END
+            CASE WHEN m.value < 2 THEN 'coming months have no partition: run oo-ml upkeep as the owner of the tables'
+                ELSE 'the coming months have partitions' END
         FROM (
             SELECT CAST(count(*) AS float8) AS value
             FROM pg_inherits AS i
@@ -136,7 +136,7 @@ BEGIN ATOMIC
         SELECT 'uncounted', NULL, u.value, NULL, NULL,
             CASE WHEN u.value > 1000000 THEN 'red' WHEN u.value > 100000 THEN 'amber' ELSE 'green' END,
             CASE WHEN u.value > 100000 THEN 'upkeep is behind: reports are correct but slow'
-                ELSE 'upkeep has added up nearly all there is' END
+                ELSE 'upkeep has counted nearly all rows' END
         FROM (
             -- The difference of positions, because counting rows takes long exactly when upkeep is behind.
             SELECT CAST(sum(greatest(o.last_position - greatest(coalesce(c.counted_until, 0), 0), 0)) AS float8) AS value

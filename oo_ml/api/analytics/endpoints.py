@@ -9,31 +9,13 @@ from typing import Annotated, Any, Final
 from fastapi import APIRouter, Query, Request, Response
 
 from oo_ml.api.access.scopes import needs
-from oo_ml.api.analytics.schemas import (
-    ChoicesAnswer,
-    DecisionsPage,
-    Grouping,
-    LearningCurve,
-    LearningCurvePage,
-    LoopHealth,
-    LoopHealthPage,
-    PagedRatesSelection,
-    PagedSelection,
-    PromptCosts,
-    PromptCostsPage,
-    RatesSelection,
-    ReactionRates,
-    ReactionRatesPage,
-    RewardsByDay,
-    RewardsByDayPage,
-    Selection,
-)
+from oo_ml.api.analytics import schemas
 from oo_ml.api.bodies import answer, page_of
 from oo_ml.api.dependencies import KNOWN_PARAMETERS_ONLY, services
 from oo_ml.api.error_statuses import DATABASE
 from oo_ml.api.openapi import documented
-from oo_ml.api.paging import DecisionPaging
-from oo_ml.api.paths import REFUSALS, EncodedUserId, decode_user_id
+from oo_ml.api.paging import DecisionPaging, Paging
+from oo_ml.api.paths import REFUSALS, UserIdInPath
 from oo_ml.api.schemas import Answer, Page
 from oo_ml.domain.access import Scope
 from oo_ml.errors import InvalidRequestError
@@ -58,7 +40,6 @@ _FORMULA: Final = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\u
 class _Shape:
     """Entry of a report in the OpenAPI document."""
 
-    name: str
     summary: str
     row: type[Answer]
     page: type[Page[Any]]
@@ -66,17 +47,17 @@ class _Shape:
 
 _SHAPES: Final = {
     Report.REACTION_RATES: _Shape(
-        "getReactionRates", "Get reaction rates by prompt version or policy", ReactionRates, ReactionRatesPage
+        "Get reaction rates by prompt version or policy", schemas.ReactionRates, schemas.ReactionRatesPage
     ),
     Report.REWARDS_BY_DAY: _Shape(
-        "getRewardsByDay", "Get the mean reward by day, explored and not", RewardsByDay, RewardsByDayPage
+        "Get the mean reward by day, explored and not", schemas.RewardsByDay, schemas.RewardsByDayPage
     ),
     Report.LEARNING_CURVE: _Shape(
-        "getLearningCurve", "Get the mean reward of users' nth decision", LearningCurve, LearningCurvePage
+        "Get the mean reward of users' nth decision", schemas.LearningCurve, schemas.LearningCurvePage
     ),
-    Report.PROMPT_COSTS: _Shape("getPromptCosts", "Get the costs of prompt versions", PromptCosts, PromptCostsPage),
+    Report.PROMPT_COSTS: _Shape("Get the costs of prompt versions", schemas.PromptCosts, schemas.PromptCostsPage),
     Report.LOOP_HEALTH: _Shape(
-        "getLoopHealth", "Get the health of the loop of decision and reward", LoopHealth, LoopHealthPage
+        "Get the health of the loop of decision and reward", schemas.LoopHealth, schemas.LoopHealthPage
     ),
 }
 
@@ -84,35 +65,29 @@ _SHAPES: Final = {
 def _add_routes(which: Report) -> None:
     """Add a report: a page of it as JSON, and the whole of it as CSV."""
     path, shape = f"/analytics/{which}", _SHAPES[which]
-    paged = PagedRatesSelection if which is Report.REACTION_RATES else PagedSelection
-    whole = RatesSelection if which is Report.REACTION_RATES else Selection
+    paged = schemas.PagedRatesSelection if which is Report.REACTION_RATES else schemas.PagedSelection
+    whole = schemas.RatesSelection if which is Report.REACTION_RATES else schemas.Selection
 
-    async def page(request: Request, selection: PagedSelection) -> Response:
+    async def page(request: Request, selection: schemas.PagedSelection) -> Response:
         found = await _found(request, which, selection, PageCommand(selection.limit, selection.cursor or 0))
         return answer(page_of(shape.page, found))
 
-    async def table(request: Request, selection: Selection) -> Response:
+    async def table(request: Request, selection: schemas.Selection) -> Response:
         found = await _found(request, which, selection)
         return _csv(which, [shape.row.model_validate(row).model_dump(mode="json") for row in found.rows])
 
     page.__annotations__["selection"] = Annotated[paged, Query()]
     table.__annotations__["selection"] = Annotated[whole, Query()]
     said = f"{shape.row.__doc__} The same path with `.csv` at its end returns every row as CSV."
-    told = documented(shape.name, Scope.READ, gives=shape.page, raises=(InvalidRequestError, *DATABASE))
+    told = documented(f"get{shape.row.__name__}", Scope.READ, gives=shape.page, raises=(InvalidRequestError, *DATABASE))
     router.get(path, summary=shape.summary, description=said, **told)(page)
     router.get(f"{path}.csv", include_in_schema=False, dependencies=[needs(Scope.READ)])(table)
 
 
 async def _found(
-    request: Request, which: Report, selection: Selection, page: PageCommand | None = None
+    request: Request, which: Report, selection: schemas.Selection, page: PageCommand | None = None
 ) -> Found[Mapping[str, Any], int]:
-    filters = Filters(
-        since=selection.since,
-        until=selection.until,
-        policy=selection.policy,
-        prompt_version=selection.prompt_version,
-        by=selection.by if isinstance(selection, Grouping) else "prompt_version",
-    )
+    filters = Filters(**selection.model_dump(exclude=set(Paging.model_fields)))
     [found] = await services(request).readers.run(read_reports, [ReportCommand(which, filters, page)])
     return found
 
@@ -141,24 +116,22 @@ for _report in Report:
 @router.get(
     "/analytics/filters",
     summary="Get the values of the filters",
-    **documented("getFilters", Scope.READ, gives=ChoicesAnswer, raises=(InvalidRequestError, *DATABASE)),
+    **documented("getFilters", Scope.READ, gives=schemas.ChoicesAnswer, raises=(InvalidRequestError, *DATABASE)),
 )
 async def filters_of(request: Request) -> Response:
     """Return the policies, prompt versions and days of the decisions so far."""
     [found] = await services(request).readers.run(read_choices, [None])
-    return answer(ChoicesAnswer.model_validate(found, from_attributes=True))
+    return answer(schemas.ChoicesAnswer.model_validate(found, from_attributes=True))
 
 
 @router.get(
     "/users/{user_id}/decisions",
     tags=["users"],
     summary="List a user's decisions",
-    **documented("listDecisions", Scope.READ, gives=DecisionsPage, raises=REFUSALS),
+    **documented("listDecisions", Scope.READ, gives=schemas.DecisionsPage, raises=REFUSALS),
 )
-async def decisions_of(
-    request: Request, user_id: EncodedUserId, paging: Annotated[DecisionPaging, Query()]
-) -> Response:
+async def decisions_of(request: Request, user_id: UserIdInPath, paging: Annotated[DecisionPaging, Query()]) -> Response:
     """Return a user's decisions, the latest first, including those before a reset."""
-    command = DecisionsCommand(decode_user_id(user_id), paging.cursor, paging.limit)
+    command = DecisionsCommand(user_id, paging.cursor, paging.limit)
     [found] = await services(request).readers.run(list_decisions, [command])
-    return answer(page_of(DecisionsPage, found))
+    return answer(page_of(schemas.DecisionsPage, found))

@@ -5,8 +5,9 @@ fields, which the single calls ignore, are refused here.
 """
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime
+from functools import partial
 from typing import Final, TypeVar
 
 from fastapi import APIRouter, Request, Response
@@ -74,10 +75,9 @@ async def score_batch(request: Request) -> Response:
     """
     items = _items(await request.body(), ScoreBatch, ScoreItem)
     app, now = services(request), datetime.now(UTC)
-    commands = _each(items, lambda item: decide_command(item, item.policy, now))
-    accepted = [command for command in commands if not isinstance(command, Refusal)]
-    made = await app.together(app.decide, accepted)
-    return answer(ScoreBatchAnswer(outcomes=_in_place(commands, made, lambda one: ScoreDone(body=score_answer(one)))))
+    commands = [_command(item, lambda item: decide_command(item, item.policy, now)) for item in items]
+    outcomes = await _run(partial(app.together, app.decide), commands, lambda made: ScoreDone(body=score_answer(made)))
+    return answer(ScoreBatchAnswer(outcomes=outcomes))
 
 
 @router.post(
@@ -99,13 +99,12 @@ async def reward_batch(request: Request) -> Response:
     with more than 1,000, is a 422 as a whole. A body larger than OO_ML_MAX_BODY_BYTES is a 413: send several.
     """
     items = _items(await request.body(), RewardBatch, RewardItem)
-    now = datetime.now(UTC)
-    commands = _each(items, lambda item: reward_command(item, item.policy, item.idempotency_key, now))
-    accepted = [command for command in commands if not isinstance(command, Refusal)]
-    made = await services(request).together(learn, accepted)
-    return answer(
-        RewardBatchAnswer(outcomes=_in_place(commands, made, lambda one: RewardDone(body=reward_answer(one))))
-    )
+    app, now = services(request), datetime.now(UTC)
+    commands = [
+        _command(item, lambda item: reward_command(item, item.policy, item.idempotency_key, now)) for item in items
+    ]
+    outcomes = await _run(partial(app.together, learn), commands, lambda made: RewardDone(body=reward_answer(made)))
+    return answer(RewardBatchAnswer(outcomes=outcomes))
 
 
 def _items(body: bytes, batch: type[Batch[Item]], item: type[Item]) -> Sequence[Item | Refusal]:
@@ -117,7 +116,7 @@ def _items(body: bytes, batch: type[Batch[Item]], item: type[Item]) -> Sequence[
     try:
         return batch.model_validate_json(body, extra="forbid").items
     except ValidationError:
-        texts = _apart(body)
+        texts = _split_items(body)
     if texts is not None:
         return [_item(text, item) for text in texts]
     try:
@@ -128,7 +127,7 @@ def _items(body: bytes, batch: type[Batch[Item]], item: type[Item]) -> Sequence[
         raise RequestValidationError(own) from None
 
 
-def _apart(body: bytes) -> list[str] | None:
+def _split_items(body: bytes) -> list[str] | None:
     """Return each item of a batch as JSON; None if the body is no batch.
 
     Pydantic's parser refuses the whole body for one lone surrogate, and Python's accepts it. Parsing apart refuses only
@@ -150,13 +149,9 @@ def _item(text: str, item: type[Item]) -> Item | Refusal:
         return Refusal(status=422, error=problem_of_fields(error))
 
 
-def _each(items: Sequence[Item | Refusal], command: Callable[[Item], Command]) -> list[Command | Refusal]:
-    return [item if isinstance(item, Refusal) else _command(item, command) for item in items]
-
-
-def _command(item: Item, command: Callable[[Item], Command]) -> Command | Refusal:
+def _command(item: Item | Refusal, command: Callable[[Item], Command]) -> Command | Refusal:
     try:
-        return command(item)
+        return item if isinstance(item, Refusal) else command(item)
     except OoMlError as error:
         return _refusal(error)
 
@@ -165,9 +160,12 @@ def _refusal(error: OoMlError) -> Refusal:
     return Refusal(status=STATUSES[type(error)], error=problem_of(error))
 
 
-def _in_place(
-    commands: Sequence[object], made: Sequence[Result | OoMlError], done: Callable[[Result], Done]
+async def _run(
+    together: Callable[[Sequence[Command]], Awaitable[Sequence[Result | OoMlError]]],
+    commands: Sequence[Command | Refusal],
+    done: Callable[[Result], Done],
 ) -> list[Done | Refusal]:
-    """Return the outcome of each command, in order; `made` lacks the commands that were refused before."""
+    """Run the commands that were not refused before; return the outcome of each, in order."""
+    made = await together([command for command in commands if not isinstance(command, Refusal)])
     outcomes = iter([_refusal(one) if isinstance(one, OoMlError) else done(one) for one in made])
     return [command if isinstance(command, Refusal) else next(outcomes) for command in commands]

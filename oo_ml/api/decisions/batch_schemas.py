@@ -6,7 +6,7 @@ from pydantic import ConfigDict, Field
 
 from oo_ml.api.decisions.schemas import RewardAnswer, RewardRequest, ScoreAnswer, ScoreRequest
 from oo_ml.api.fields import Identifier, Policy
-from oo_ml.api.schemas import Answer, Body, Problem
+from oo_ml.api.schemas import Answer, Body, Problem, example
 
 MAX_ITEMS: Final = 1000
 
@@ -34,28 +34,22 @@ class ScoreItem(ScoreRequest):
 class ScoreBatch(Batch[ScoreItem]):
     """Decisions to make."""
 
-    model_config = ConfigDict(
-        json_schema_extra={
-            "examples": [
-                {
-                    "items": [
-                        {
-                            "user_id": "ada",
-                            "candidates": [
-                                {"id": "t1", "content": "Call the dentist", "source": "todoist"},
-                                {"id": "t2", "content": "Water the plants", "source": "todoist"},
-                            ],
-                            "context": {"hour_of_day": 9, "day_of_week": 0},
-                        },
-                        {
-                            "user_id": "ben",
-                            "policy": "egreedy-v1",
-                            "candidates": [{"id": "t7", "content": "Stretch for a minute", "source": "llm"}],
-                        },
-                    ]
-                }
-            ]
-        }
+    model_config = example(
+        items=[
+            {
+                "user_id": "ada",
+                "candidates": [
+                    {"id": "t1", "content": "Call the dentist", "source": "todoist"},
+                    {"id": "t2", "content": "Water the plants", "source": "todoist"},
+                ],
+                "context": {"hour_of_day": 9, "day_of_week": 0},
+            },
+            {
+                "user_id": "ben",
+                "policy": "egreedy-v1",
+                "candidates": [{"id": "t7", "content": "Stretch for a minute", "source": "llm"}],
+            },
+        ]
     )
 
 
@@ -76,30 +70,18 @@ class RewardItem(RewardRequest):
 class RewardBatch(Batch[RewardItem]):
     """Reactions to learn from."""
 
-    model_config = ConfigDict(
-        json_schema_extra={
-            "examples": [
-                {
-                    "items": [
-                        {
-                            "user_id": "ada",
-                            "tip_id": "t1",
-                            "reward": 1,
-                            "features": {"hour_of_day": 9, "is_overdue": True, "task_age_days": 3, "priority": 4},
-                            "day_of_week": 0,
-                            "idempotency_key": "9f0c7a1e-reaction-17",
-                        },
-                        {
-                            "user_id": "ben",
-                            "policy": "egreedy-v1",
-                            "tip_id": "t7",
-                            "reward": -0.5,
-                            "features": {"hour_of_day": 21},
-                        },
-                    ]
-                }
-            ]
-        }
+    model_config = example(
+        items=[
+            {
+                "user_id": "ada",
+                "tip_id": "t1",
+                "reward": 1,
+                "features": {"hour_of_day": 9, "is_overdue": True, "task_age_days": 3, "priority": 4},
+                "day_of_week": 0,
+                "idempotency_key": "9f0c7a1e-reaction-17",
+            },
+            {"user_id": "ben", "policy": "egreedy-v1", "tip_id": "t7", "reward": -0.5, "features": {"hour_of_day": 21}},
+        ]
     )
 
 
@@ -122,31 +104,21 @@ class ScoreDone(Answer):
 class ScoreBatchAnswer(Answer):
     """The outcome of each item, in order."""
 
-    model_config = ConfigDict(
-        json_schema_extra={
-            "examples": [
-                {
-                    "outcomes": [
-                        {
-                            "kind": "done",
-                            "status": 200,
-                            "body": {
-                                "tip_id": "t1",
-                                "score": 1.4142135623730951,
-                                "policy": "linucb-v1",
-                                "decision_id": "01a207ac-5779-7446-ab27-aa4ca4d9dd7a",
-                                "propensity": 1.0,
-                            },
-                        },
-                        {
-                            "kind": "refused",
-                            "status": 422,
-                            "error": {"detail": "No candidates", "code": "no_candidates"},
-                        },
-                    ]
-                }
-            ]
-        }
+    model_config = example(
+        outcomes=[
+            {
+                "kind": "done",
+                "status": 200,
+                "body": {
+                    "tip_id": "t1",
+                    "score": 1.4142135623730951,
+                    "policy": "linucb-v1",
+                    "decision_id": "01a207ac-5779-7446-ab27-aa4ca4d9dd7a",
+                    "propensity": 1.0,
+                },
+            },
+            {"kind": "refused", "status": 422, "error": {"detail": "No candidates", "code": "no_candidates"}},
+        ]
     )
 
     outcomes: list[Annotated[ScoreDone | Refusal, Field(discriminator="kind")]]
@@ -163,25 +135,15 @@ class RewardDone(Answer):
 class RewardBatchAnswer(Answer):
     """The outcome of each item, in order."""
 
-    model_config = ConfigDict(
-        json_schema_extra={
-            "examples": [
-                {
-                    "outcomes": [
-                        {
-                            "kind": "done",
-                            "status": 200,
-                            "body": {"ok": True, "applied": True, "reward": 1.0, "decision_id": None},
-                        },
-                        {
-                            "kind": "refused",
-                            "status": 404,
-                            "error": {"detail": "This user has no such decision", "code": "unknown_decision"},
-                        },
-                    ]
-                }
-            ]
-        }
+    model_config = example(
+        outcomes=[
+            {"kind": "done", "status": 200, "body": {"ok": True, "applied": True, "reward": 1.0, "decision_id": None}},
+            {
+                "kind": "refused",
+                "status": 404,
+                "error": {"detail": "This user has no such decision", "code": "unknown_decision"},
+            },
+        ]
     )
 
     outcomes: list[Annotated[RewardDone | Refusal, Field(discriminator="kind")]]

@@ -9,36 +9,18 @@ import uuid_utils.compat as uuid_utils
 from fastapi import APIRouter, Header, Path, Request, Response
 from fastapi.exceptions import RequestValidationError
 
+from oo_ml import errors
 from oo_ml.api.bodies import answer, digest, parse
-from oo_ml.api.decisions.schemas import (
-    CorrectionRequest,
-    ReceiptAnswer,
-    ReceiptCandidate,
-    RewardAnswer,
-    RewardChange,
-    RewardRequest,
-    ScoreAnswer,
-    ScoreRequest,
-)
+from oo_ml.api.decisions import schemas
 from oo_ml.api.dependencies import KNOWN_PARAMETERS_ONLY, services
 from oo_ml.api.error_statuses import DATABASE
 from oo_ml.api.fields import DecisionId
 from oo_ml.api.openapi import documented
-from oo_ml.api.paths import REFUSALS, EncodedUserId, decode_user_id
+from oo_ml.api.paths import REFUSALS, UserIdInPath
 from oo_ml.domain.access import Scope
 from oo_ml.domain.features import Moment, Task
 from oo_ml.domain.identifiers import MAX_IDENTIFIER_BYTES, is_identifier
 from oo_ml.domain.policies import EPSILON_GREEDY, LINUCB
-from oo_ml.errors import (
-    DecisionExistsError,
-    DecisionTooOldError,
-    IdempotencyKeyReusedError,
-    InvalidRequestError,
-    NoCandidatesError,
-    OoMlError,
-    OtherTipError,
-    UnknownDecisionError,
-)
 from oo_ml.execution.outcomes import only
 from oo_ml.services.decisions.decide import Answer, DecideCommand
 from oo_ml.services.decisions.learn import (
@@ -50,7 +32,7 @@ from oo_ml.services.decisions.learn import (
     correct,
     learn,
 )
-from oo_ml.services.users.stats import Receipt, ReceiptCommand, read_receipts
+from oo_ml.services.users.stats import DecisionKey, Receipt, read_receipts
 
 router = APIRouter(tags=["decisions"])
 # The calls about one decision of a user; unlike the contract's calls they refuse unknown parameters.
@@ -58,9 +40,19 @@ receipt_router = APIRouter(
     prefix="/users/{user_id}/decisions/{decision_id}", tags=["users"], dependencies=[KNOWN_PARAMETERS_ONLY]
 )
 
-SCORE_REFUSALS: Final = (InvalidRequestError, NoCandidatesError, DecisionExistsError, DecisionTooOldError)
-REWARD_REFUSALS: Final = (InvalidRequestError, UnknownDecisionError, OtherTipError, IdempotencyKeyReusedError)
-_RECEIPT_REFUSALS: Final[Sequence[type[OoMlError]]] = (UnknownDecisionError, *REFUSALS)
+SCORE_REFUSALS: Final = (
+    errors.InvalidRequestError,
+    errors.NoCandidatesError,
+    errors.DecisionExistsError,
+    errors.DecisionTooOldError,
+)
+REWARD_REFUSALS: Final = (
+    errors.InvalidRequestError,
+    errors.UnknownDecisionError,
+    errors.OtherTipError,
+    errors.IdempotencyKeyReusedError,
+)
+_RECEIPT_REFUSALS: Final[Sequence[type[errors.OoMlError]]] = (errors.UnknownDecisionError, *REFUSALS)
 
 IdempotencyKeyHeader = Annotated[
     str | None,
@@ -77,22 +69,30 @@ DecisionIdInPath = Annotated[
 
 
 def _score_documented(name: str) -> dict[str, Any]:
-    return documented(name, Scope.DECIDE, takes=ScoreRequest, gives=ScoreAnswer, raises=(*SCORE_REFUSALS, *DATABASE))
+    return documented(
+        name, Scope.DECIDE, takes=schemas.ScoreRequest, gives=schemas.ScoreAnswer, raises=(*SCORE_REFUSALS, *DATABASE)
+    )
 
 
 def _reward_documented(name: str) -> dict[str, Any]:
-    return documented(name, Scope.DECIDE, takes=RewardRequest, gives=RewardAnswer, raises=(*REWARD_REFUSALS, *DATABASE))
+    return documented(
+        name,
+        Scope.DECIDE,
+        takes=schemas.RewardRequest,
+        gives=schemas.RewardAnswer,
+        raises=(*REWARD_REFUSALS, *DATABASE),
+    )
 
 
 @router.post("/score", summary="Choose by LinUCB", **_score_documented("score"))
 async def score(request: Request) -> Response:
-    """Choose the candidate with the highest theta.x + alpha sqrt(x^T A^-1 x), the first among equals."""
+    """Choose the candidate with the highest theta.x + alpha sqrt(x^T A^-1 x); of equal ones the first."""
     return await _score(request, LINUCB)
 
 
 @router.post("/score/egreedy", summary="Choose by epsilon-greedy", **_score_documented("scoreEgreedy"))
 async def score_egreedy(request: Request) -> Response:
-    """Choose any candidate with probability epsilon, else the one with the highest theta.x, the first among equals."""
+    """With probability epsilon choose at random, else the highest theta.x; of equal candidates the first."""
     return await _score(request, EPSILON_GREEDY)
 
 
@@ -117,50 +117,56 @@ async def reward_egreedy(request: Request, idempotency_key: IdempotencyKeyHeader
 @receipt_router.get(
     "",
     summary="Get the receipt of a decision",
-    **documented("getDecision", Scope.READ, gives=ReceiptAnswer, raises=_RECEIPT_REFUSALS),
+    **documented("getDecision", Scope.READ, gives=schemas.ReceiptAnswer, raises=_RECEIPT_REFUSALS),
 )
-async def decision(request: Request, user_id: EncodedUserId, decision_id: DecisionIdInPath) -> Response:
+async def decision(request: Request, user_id: UserIdInPath, decision_id: DecisionIdInPath) -> Response:
     """Return the input of a decision, the propensity of each candidate, and every change of its reward."""
-    command = ReceiptCommand(decode_user_id(user_id), decision_id)
-    receipt = only(await services(request).readers.run(read_receipts, [command]))
+    key = DecisionKey(user_id, decision_id)
+    receipt = only(await services(request).readers.run(read_receipts, [key]))
     return answer(_receipt_answer(receipt))
 
 
 @receipt_router.put(
     "/reward",
     summary="Amend the reward of a decision",
-    **documented("amendReward", Scope.DECIDE, takes=CorrectionRequest, gives=RewardAnswer, raises=_RECEIPT_REFUSALS),
+    **documented(
+        "amendReward",
+        Scope.DECIDE,
+        takes=schemas.CorrectionRequest,
+        gives=schemas.RewardAnswer,
+        raises=_RECEIPT_REFUSALS,
+    ),
 )
-async def amend(request: Request, user_id: EncodedUserId, decision_id: DecisionIdInPath) -> Response:
-    """Set the reward that counts: b becomes what it would be if this reward had come first.
+async def amend(request: Request, user_id: UserIdInPath, decision_id: DecisionIdInPath) -> Response:
+    """Set the reward that counts for a decision. b changes as if this reward had come first.
 
     A decision without a reward gets this one. Sent again, the call changes nothing. The ledger keeps earlier rewards.
     """
-    body = await parse(request, CorrectionRequest)
+    body = await parse(request, schemas.CorrectionRequest)
     return await _correct(request, user_id, decision_id, body.reward)
 
 
 @receipt_router.delete(
     "/reward",
     summary="Retract the reward of a decision",
-    **documented("retractReward", Scope.DECIDE, gives=RewardAnswer, raises=_RECEIPT_REFUSALS),
+    **documented("retractReward", Scope.DECIDE, gives=schemas.RewardAnswer, raises=_RECEIPT_REFUSALS),
 )
-async def retract(request: Request, user_id: EncodedUserId, decision_id: DecisionIdInPath) -> Response:
-    """Retract the reward: A and b become what they would be without it.
+async def retract(request: Request, user_id: UserIdInPath, decision_id: DecisionIdInPath) -> Response:
+    """Take the reward out of the state: A and b change as if it had never come.
 
     After that only PUT gives the decision a reward; a late repetition of the retracted reward does not.
     """
     return await _correct(request, user_id, decision_id, None)
 
 
-def decide_command(body: ScoreRequest, policy: str, decided_at: datetime) -> DecideCommand:
+def decide_command(body: schemas.ScoreRequest, policy: str, decided_at: datetime) -> DecideCommand:
     """Return the command of a body for a policy.
 
     Raises:
         NoCandidatesError: the body has no candidates.
     """
     if not body.candidates:
-        raise NoCandidatesError
+        raise errors.NoCandidatesError
     return DecideCommand(
         user_id=body.user_id,
         policy=policy,
@@ -172,13 +178,13 @@ def decide_command(body: ScoreRequest, policy: str, decided_at: datetime) -> Dec
     )
 
 
-def score_answer(made: Answer) -> ScoreAnswer:
+def score_answer(made: Answer) -> schemas.ScoreAnswer:
     """Return the answer that is stored with a decision."""
-    return ScoreAnswer.model_validate(made.content)
+    return schemas.ScoreAnswer.model_validate(made.content)
 
 
 def reward_command(
-    body: RewardRequest, policy: str, idempotency_key: str | None, received_at: datetime
+    body: schemas.RewardRequest, policy: str, idempotency_key: str | None, received_at: datetime
 ) -> RewardCommand | DecisionRewardCommand:
     """Return the command of a body for a policy."""
     key = None if idempotency_key is None else IdempotencyKey(idempotency_key, digest(body, policy))
@@ -197,26 +203,26 @@ def reward_command(
     )
 
 
-def reward_answer(outcome: Rewarded) -> RewardAnswer:
+def reward_answer(outcome: Rewarded) -> schemas.RewardAnswer:
     """Return the answer to a reward or a correction."""
-    return RewardAnswer(applied=outcome.applied, reward=outcome.reward, decision_id=outcome.decision_id)
+    return schemas.RewardAnswer(applied=outcome.applied, reward=outcome.reward, decision_id=outcome.decision_id)
 
 
 async def _score(request: Request, policy: str) -> Response:
-    command = decide_command(await parse(request, ScoreRequest), policy, datetime.now(UTC))
+    command = decide_command(await parse(request, schemas.ScoreRequest), policy, datetime.now(UTC))
     app = services(request)
     return answer(score_answer(await app.lanes.run(app.decide, command.user_id, command)))
 
 
 async def _reward(request: Request, policy: str, idempotency_key: str | None) -> Response:
-    body = await parse(request, RewardRequest)
+    body = await parse(request, schemas.RewardRequest)
     _check(idempotency_key)
     command = reward_command(body, policy, idempotency_key, datetime.now(UTC))
     return answer(reward_answer(await services(request).lanes.run(learn, command.user_id, command)))
 
 
 async def _correct(request: Request, user_id: str, decision_id: UUID, reward: float | None) -> Response:
-    command = CorrectCommand(decode_user_id(user_id), decision_id, reward, datetime.now(UTC))
+    command = CorrectCommand(user_id, decision_id, reward, datetime.now(UTC))
     return answer(reward_answer(await services(request).lanes.run(correct, command.user_id, command)))
 
 
@@ -229,7 +235,7 @@ def _check(idempotency_key: str | None) -> None:
         raise RequestValidationError([{**problem, "loc": ("header", "idempotency-key")}])
 
 
-def _receipt_answer(receipt: Receipt) -> ReceiptAnswer:
+def _receipt_answer(receipt: Receipt) -> schemas.ReceiptAnswer:
     stored = receipt.decision
     columns = [stored.exploit, stored.explore, stored.propensities]
     numbers = [[None] * len(stored.candidates) if column is None else column.tolist() for column in columns]
@@ -237,10 +243,10 @@ def _receipt_answer(receipt: Receipt) -> ReceiptAnswer:
         "draw": receipt.draw,
         "x": stored.x.tolist(),
         "candidates": [
-            ReceiptCandidate(**candidate, exploit=exploit, explore=explore, propensity=propensity)
+            schemas.ReceiptCandidate(**candidate, exploit=exploit, explore=explore, propensity=propensity)
             for candidate, exploit, explore, propensity in zip(stored.candidates, *numbers, strict=True)
         ],
-        "rewards": [RewardChange.model_validate(entry) for entry in receipt.rewards],
+        "rewards": [schemas.RewardChange.model_validate(entry) for entry in receipt.rewards],
     }
-    rest = {name: getattr(stored, name) for name in ReceiptAnswer.model_fields.keys() - made.keys()}
-    return ReceiptAnswer(**made, **rest)
+    rest = {name: getattr(stored, name) for name in schemas.ReceiptAnswer.model_fields.keys() - made.keys()}
+    return schemas.ReceiptAnswer(**made, **rest)

@@ -21,7 +21,7 @@ from oo_ml.api.fields import (
     Weekday,
 )
 from oo_ml.api.raw_features import Moment, ShownFeatures, TaskDescription
-from oo_ml.api.schemas import Answer, Body, ContractBody
+from oo_ml.api.schemas import Answer, Body, ContractBody, example
 
 MAX_CANDIDATES = 1000
 
@@ -41,14 +41,15 @@ class Candidate(ContractBody):
     id: TipId
     content: Text | None = Field(
         None,
-        description="What the user reads; of the chosen candidate's, 2,000 characters are stored with the decision",
+        description="The text that the user reads; that of the chosen candidate is stored, up to 2,000 characters",
     )
     source: Text = Field(examples=["todoist", "llm"])
     source_id: str | None = None
     features: TaskFeatures = TaskFeatures()
     prompt_version: Identifier | None = Field(
         None,
-        description="The prompt version that wrote it; default: that of the user's latest generated tip with this id",
+        description="The prompt version that wrote the tip; default: that of the user's latest generated tip"
+        " with this id",
     )
 
 
@@ -62,24 +63,18 @@ class Context(ContractBody):
 class ScoreRequest(ContractBody):
     """The candidates to choose from."""
 
-    model_config = ConfigDict(
-        json_schema_extra={
-            "examples": [
-                {
-                    "user_id": "ada",
-                    "candidates": [
-                        {
-                            "id": "t1",
-                            "content": "Call the dentist",
-                            "source": "todoist",
-                            "features": {"is_overdue": True, "task_age_days": 3, "priority": 4},
-                        },
-                        {"id": "tip-0", "content": "Clear one small thing before lunch.", "source": "llm"},
-                    ],
-                    "context": {"hour_of_day": 9, "day_of_week": 0},
-                }
-            ]
-        }
+    model_config = example(
+        user_id="ada",
+        candidates=[
+            {
+                "id": "t1",
+                "content": "Call the dentist",
+                "source": "todoist",
+                "features": {"is_overdue": True, "task_age_days": 3, "priority": 4},
+            },
+            {"id": "tip-0", "content": "Clear one small thing before lunch.", "source": "llm"},
+        ],
+        context={"hour_of_day": 9, "day_of_week": 0},
     )
 
     user_id: UserId
@@ -107,21 +102,15 @@ class ScoreAnswer(Answer):
 class RewardRequest(ContractBody):
     """A reaction: +1 done, +0.5 helpful, 0 snooze, -0.5 not helpful, -1 dismiss.
 
-    With decision_id it counts once, and is learned with the features that the decision was made with.
+    With decision_id the reaction counts once, and the service learns it with the features of the decision.
     """
 
-    model_config = ConfigDict(
-        json_schema_extra={
-            "examples": [
-                {
-                    "user_id": "ada",
-                    "tip_id": "t1",
-                    "reward": 1,
-                    "features": {"hour_of_day": 9, "is_overdue": True, "task_age_days": 3, "priority": 4},
-                    "day_of_week": 0,
-                }
-            ]
-        }
+    model_config = example(
+        user_id="ada",
+        tip_id="t1",
+        reward=1,
+        features={"hour_of_day": 9, "is_overdue": True, "task_age_days": 3, "priority": 4},
+        day_of_week=0,
     )
 
     user_id: UserId
@@ -129,7 +118,7 @@ class RewardRequest(ContractBody):
     reward: Reward
     decision_id: DecisionId | None = Field(
         None,
-        description="The decision that the reward is for, as answered by /score",
+        description="The decision that gets the reward, as answered by /score",
         examples=["01a207ac-5779-7446-ab27-aa4ca4d9dd7a"],
     )
     features: TaskFeatures | None = Field(
@@ -149,7 +138,7 @@ class RewardRequest(ContractBody):
 class CorrectionRequest(Body):
     """The reward that counts for a decision from now on."""
 
-    model_config = ConfigDict(json_schema_extra={"examples": [{"reward": 0.5}]})
+    model_config = example(reward=0.5)
 
     reward: Reward
 
@@ -157,13 +146,7 @@ class CorrectionRequest(Body):
 class RewardAnswer(Answer):
     """Done, and on disk."""
 
-    model_config = ConfigDict(
-        json_schema_extra={
-            "examples": [
-                {"ok": True, "applied": True, "reward": 1.0, "decision_id": "01a207ac-5779-7446-ab27-aa4ca4d9dd7a"}
-            ]
-        }
-    )
+    model_config = example(ok=True, applied=True, reward=1.0, decision_id="01a207ac-5779-7446-ab27-aa4ca4d9dd7a")
 
     ok: Literal[True] = True
     applied: bool = Field(description="False if the call changed nothing because it had come before")
@@ -180,7 +163,7 @@ class ReceiptCandidate(Answer):
     features: TaskDescription
     exploit: float | None = Field(description="theta.x; null if the release that decided did not store it")
     explore: float | None = Field(description="alpha sqrt(x^T A^-1 x); 0 for egreedy-v1")
-    propensity: float | None = Field(description="The probability with which the policy chooses it")
+    propensity: float | None = Field(description="The probability with which the policy chooses this candidate")
 
 
 class RewardChange(Answer):
@@ -199,74 +182,68 @@ class RewardChange(Answer):
 class ReceiptAnswer(Answer):
     """A decision with everything that explains it."""
 
-    model_config = ConfigDict(
-        json_schema_extra={
-            "examples": [
-                {
-                    "user_id": "ada",
-                    "decision_id": "01a207ac-5779-7446-ab27-aa4ca4d9dd7a",
-                    "policy": "linucb-v1",
-                    "decided_at": "2026-11-23T09:11:04.943518Z",
-                    "epoch": 0,
-                    "version": 0,
-                    "tip_id": "t1",
-                    "score": 1.7349351572897471,
-                    "propensity": 1.0,
-                    "exploring": False,
-                    "exploration": 0.0,
-                    "alpha": 1.0,
-                    "draw": [0.643503973413226, 0.29773946117556893],
-                    "prompt_version": None,
-                    "prompt_probability": None,
-                    "generation_id": None,
-                    "content": "Call the dentist",
-                    "context": {"hour_of_day": 9, "day_of_week": 0},
-                    "features": {"hour_of_day": 9, "is_overdue": True, "task_age_days": 3.0, "priority": 4},
-                    "x": [0.7071067811865476, -0.7071067811865475, 1.0, 0.1, 1.0],
-                    "candidates": [
-                        {
-                            "id": "t1",
-                            "source": "todoist",
-                            "prompt_version": None,
-                            "features": {"is_overdue": True, "task_age_days": 3.0, "priority": 4},
-                            "exploit": 0.0,
-                            "explore": 1.7349351572897471,
-                            "propensity": 1.0,
-                        },
-                        {
-                            "id": "t2",
-                            "source": "todoist",
-                            "prompt_version": None,
-                            "features": {"is_overdue": False, "task_age_days": 0.0, "priority": 1},
-                            "exploit": 0.0,
-                            "explore": 1.0,
-                            "propensity": 0.0,
-                        },
-                    ],
-                    "reward": 0.5,
-                    "rewarded_at": "2026-11-23T10:00:00.000000Z",
-                    "reward_kind": "amend",
-                    "rewards": [
-                        {
-                            "version": 1,
-                            "kind": "reward",
-                            "reward": 1.0,
-                            "previous_reward": None,
-                            "recorded_at": "2026-11-23T09:12:00.000000Z",
-                            "idempotency_key": None,
-                        },
-                        {
-                            "version": 2,
-                            "kind": "amend",
-                            "reward": 0.5,
-                            "previous_reward": 1.0,
-                            "recorded_at": "2026-11-23T10:00:00.000000Z",
-                            "idempotency_key": None,
-                        },
-                    ],
-                }
-            ]
-        }
+    model_config = example(
+        user_id="ada",
+        decision_id="01a207ac-5779-7446-ab27-aa4ca4d9dd7a",
+        policy="linucb-v1",
+        decided_at="2026-11-23T09:11:04.943518Z",
+        epoch=0,
+        version=0,
+        tip_id="t1",
+        score=1.7349351572897471,
+        propensity=1.0,
+        exploring=False,
+        exploration=0.0,
+        alpha=1.0,
+        draw=[0.643503973413226, 0.29773946117556893],
+        prompt_version=None,
+        prompt_probability=None,
+        generation_id=None,
+        content="Call the dentist",
+        context={"hour_of_day": 9, "day_of_week": 0},
+        features={"hour_of_day": 9, "is_overdue": True, "task_age_days": 3.0, "priority": 4},
+        x=[0.7071067811865476, -0.7071067811865475, 1.0, 0.1, 1.0],
+        candidates=[
+            {
+                "id": "t1",
+                "source": "todoist",
+                "prompt_version": None,
+                "features": {"is_overdue": True, "task_age_days": 3.0, "priority": 4},
+                "exploit": 0.0,
+                "explore": 1.7349351572897471,
+                "propensity": 1.0,
+            },
+            {
+                "id": "t2",
+                "source": "todoist",
+                "prompt_version": None,
+                "features": {"is_overdue": False, "task_age_days": 0.0, "priority": 1},
+                "exploit": 0.0,
+                "explore": 1.0,
+                "propensity": 0.0,
+            },
+        ],
+        reward=0.5,
+        rewarded_at="2026-11-23T10:00:00.000000Z",
+        reward_kind="amend",
+        rewards=[
+            {
+                "version": 1,
+                "kind": "reward",
+                "reward": 1.0,
+                "previous_reward": None,
+                "recorded_at": "2026-11-23T09:12:00.000000Z",
+                "idempotency_key": None,
+            },
+            {
+                "version": 2,
+                "kind": "amend",
+                "reward": 0.5,
+                "previous_reward": 1.0,
+                "recorded_at": "2026-11-23T10:00:00.000000Z",
+                "idempotency_key": None,
+            },
+        ],
     )
 
     user_id: str
@@ -276,10 +253,12 @@ class ReceiptAnswer(Answer):
     epoch: int = Field(description="Epoch of the state that the decision was made from")
     version: int = Field(description="Version of that state: number of earlier ledger entries in the epoch")
     tip_id: str = Field(description="The candidate chosen")
-    content: str | None = Field(description="Its text, as sent or as generated, if known; at most 2,000 characters")
+    content: str | None = Field(
+        description="Text of the tip, as sent or as generated, if known; at most 2,000 characters"
+    )
     score: float = Field(description="exploit + explore of the candidate chosen")
     propensity: float = Field(description="The probability with which this tip was chosen, summed over its places")
-    exploring: bool = Field(description="Whether it was drawn at random")
+    exploring: bool = Field(description="True if the tip was drawn at random")
     exploration: float | None = Field(description="Probability of a random draw at that time")
     alpha: float | None = Field(description="Width of the confidence bound; null for egreedy-v1")
     draw: tuple[float, float] = Field(
@@ -298,4 +277,4 @@ class ReceiptAnswer(Answer):
     reward_kind: Literal["default", "amend", "retract"] | None = Field(
         description="null: as first received, or no reward yet"
     )
-    rewards: list[RewardChange] = Field(description="Ledger entries about its reward, oldest first")
+    rewards: list[RewardChange] = Field(description="Ledger entries about the decision's reward, the oldest first")

@@ -7,33 +7,15 @@ from typing import Annotated
 import uuid_utils.compat as uuid_utils
 from fastapi import APIRouter, Query, Request, Response
 
+from oo_ml import errors
 from oo_ml.api.access.scopes import action_of
 from oo_ml.api.bodies import answer, page_of, parse
 from oo_ml.api.dependencies import KNOWN_PARAMETERS_ONLY, services
 from oo_ml.api.error_statuses import DATABASE
 from oo_ml.api.openapi import documented
 from oo_ml.api.paging import Paging
-from oo_ml.api.prompts.schemas import (
-    GenerateAnswer,
-    GeneratedCandidate,
-    GenerateRequest,
-    PromptAnswer,
-    PromptsPage,
-    PublishRequest,
-)
+from oo_ml.api.prompts import schemas
 from oo_ml.domain.access import Scope
-from oo_ml.errors import (
-    GatewayError,
-    GatewayUnreachableError,
-    InvalidReplyError,
-    InvalidRequestError,
-    InvalidTemplateError,
-    PromptVersionExistsError,
-    PromptVersionNotFoundError,
-    ReservedPromptVersionError,
-    RetiredPromptVersionError,
-    UnknownPromptVersionError,
-)
 from oo_ml.execution.outcomes import only
 from oo_ml.services.access.audit_log import audited
 from oo_ml.services.paging import PageCommand
@@ -48,31 +30,34 @@ generate_router = APIRouter(tags=["generation"])
 @router.get(
     "",
     summary="List the prompt versions",
-    **documented("listPrompts", Scope.READ, gives=PromptsPage, raises=(InvalidRequestError, *DATABASE)),
+    **documented("listPrompts", Scope.READ, gives=schemas.PromptsPage, raises=(errors.InvalidRequestError, *DATABASE)),
 )
 async def list_prompts(request: Request, paging: Annotated[Paging, Query()]) -> Response:
     """Return versions without their text, retired ones included, the oldest first."""
     [found] = await services(request).readers.run(
         registry.list_versions, [PageCommand(paging.limit, paging.cursor or 0)]
     )
-    return answer(page_of(PromptsPage, found))
+    return answer(page_of(schemas.PromptsPage, found))
 
 
 @router.get(
     "/{version}",
     summary="Get a prompt version",
     **documented(
-        "getPrompt", Scope.READ, gives=PromptAnswer, raises=(InvalidRequestError, PromptVersionNotFoundError, *DATABASE)
+        "getPrompt",
+        Scope.READ,
+        gives=schemas.PromptAnswer,
+        raises=(errors.InvalidRequestError, errors.PromptVersionNotFoundError, *DATABASE),
     ),
 )
 async def show_prompt(request: Request, version: str) -> Response:
     """Return a version with its templates."""
     try:
         shown = only(await services(request).readers.run(registry.show, [version]))
-    except UnknownPromptVersionError as error:
+    except errors.UnknownPromptVersionError as error:
         # In a body an unknown version is an invalid field (422); in a path it is a 404.
-        raise PromptVersionNotFoundError(error.message) from None
-    return answer(PromptAnswer.model_validate(shown))
+        raise errors.PromptVersionNotFoundError(error.message) from None
+    return answer(schemas.PromptAnswer.model_validate(shown))
 
 
 @router.post(
@@ -81,13 +66,13 @@ async def show_prompt(request: Request, version: str) -> Response:
     **documented(
         "publishPrompt",
         Scope.REGISTRY,
-        takes=PublishRequest,
-        gives=PromptAnswer,
+        takes=schemas.PublishRequest,
+        gives=schemas.PromptAnswer,
         raises=(
-            InvalidRequestError,
-            InvalidTemplateError,
-            PromptVersionExistsError,
-            ReservedPromptVersionError,
+            errors.InvalidRequestError,
+            errors.InvalidTemplateError,
+            errors.PromptVersionExistsError,
+            errors.ReservedPromptVersionError,
             *DATABASE,
         ),
         status=201,
@@ -95,17 +80,11 @@ async def show_prompt(request: Request, version: str) -> Response:
 )
 async def publish_prompt(request: Request) -> Response:
     """Publish a new version. It never changes afterwards, so a template that cannot be rendered is refused here."""
-    body = await parse(request, PublishRequest)
-    draft = registry.draft(
-        version=body.version,
-        description=body.description,
-        system_template=body.system_template,
-        user_template=body.user_template,
-        published_at=datetime.now(UTC),
-    )
+    body = await parse(request, schemas.PublishRequest)
+    draft = registry.draft(**body.model_dump(), published_at=datetime.now(UTC))
     publish = audited(registry.publish, action_of(request, "prompt.published"), attrgetter("version"))
     published = only(await services(request).writers.run(publish, [draft]))
-    return answer(PromptAnswer.model_validate(published), 201)
+    return answer(schemas.PromptAnswer.model_validate(published), 201)
 
 
 @generate_router.post(
@@ -114,22 +93,22 @@ async def publish_prompt(request: Request) -> Response:
     **documented(
         "generate",
         Scope.DECIDE,
-        takes=GenerateRequest,
-        gives=GenerateAnswer,
+        takes=schemas.GenerateRequest,
+        gives=schemas.GenerateAnswer,
         raises=(
-            InvalidRequestError,
-            UnknownPromptVersionError,
-            RetiredPromptVersionError,
-            GatewayError,
-            InvalidReplyError,
-            GatewayUnreachableError,
+            errors.InvalidRequestError,
+            errors.UnknownPromptVersionError,
+            errors.RetiredPromptVersionError,
+            errors.GatewayError,
+            errors.InvalidReplyError,
+            errors.GatewayUnreachableError,
             *DATABASE,
         ),
     ),
 )
 async def generate_tips(request: Request) -> Response:
     """Ask the language model for `n` tips with a prompt version of the registry, and store its reply or its failure."""
-    body = await parse(request, GenerateRequest)
+    body = await parse(request, schemas.GenerateRequest)
     generated = await services(request).generate(
         GenerateCommand(
             user_id=body.user_id,
@@ -140,16 +119,4 @@ async def generate_tips(request: Request) -> Response:
             prompt_version=body.prompt_version,
         ),
     )
-    return answer(
-        GenerateAnswer(
-            candidates=[
-                GeneratedCandidate(id=tip.id, content=tip.content, rationale=tip.rationale) for tip in generated.tips
-            ],
-            model=generated.model,
-            prompt_version=generated.prompt_version,
-            prompt_probability=generated.prompt_probability,
-            prompt_tokens=generated.prompt_tokens,
-            completion_tokens=generated.completion_tokens,
-            generation_id=generated.generation_id,
-        )
-    )
+    return answer(schemas.GenerateAnswer.model_validate(generated))

@@ -8,7 +8,7 @@ from pydantic.json_schema import SkipJsonSchema
 
 from oo_ml.api.decisions.schemas import Context
 from oo_ml.api.fields import INTEGER, Identifier, JsonObject, Template, Text, UserId, UtcTime, Version
-from oo_ml.api.schemas import Answer, Body, ContractBody, Page
+from oo_ml.api.schemas import Answer, Body, ContractBody, Page, example
 
 MAX_TIPS = 20
 MAX_TASKS = 1000
@@ -59,20 +59,14 @@ class GenerateContext(Context):
 class GenerateRequest(ContractBody):
     """Ask the language model for tips."""
 
-    model_config = ConfigDict(
-        json_schema_extra={
-            "examples": [
-                {
-                    "user_id": "ada",
-                    "context": {
-                        "tasks": [{"content": "Call the dentist", "priority": 4, "is_overdue": True}],
-                        "hour_of_day": 9,
-                        "day_of_week": 0,
-                    },
-                    "n": 2,
-                }
-            ]
-        }
+    model_config = example(
+        user_id="ada",
+        context={
+            "tasks": [{"content": "Call the dentist", "priority": 4, "is_overdue": True}],
+            "hour_of_day": 9,
+            "day_of_week": 0,
+        },
+        n=2,
     )
 
     user_id: UserId
@@ -86,6 +80,8 @@ class GenerateRequest(ContractBody):
 class GeneratedCandidate(Answer):
     """A tip, ready to be a candidate of /score."""
 
+    model_config = ConfigDict(from_attributes=True)
+
     id: str
     content: str
     source: Literal["llm"] = "llm"
@@ -97,7 +93,9 @@ class GeneratedCandidate(Answer):
 class GenerateAnswer(Answer):
     """The tips, and their cost in tokens."""
 
-    candidates: list[GeneratedCandidate]
+    model_config = ConfigDict(from_attributes=True)
+
+    candidates: list[GeneratedCandidate] = Field(validation_alias="tips")
     model: str
     prompt_version: str = Field(description="The version that was used")
     prompt_probability: float = Field(description="The probability with which the version was drawn; 1 if it was named")

@@ -15,18 +15,10 @@ from oo_ml.api.access.scopes import action_of
 from oo_ml.api.bodies import answer
 from oo_ml.api.dependencies import KNOWN_PARAMETERS_ONLY, services
 from oo_ml.api.openapi import documented
-from oo_ml.api.paths import REFUSALS, EncodedUserId, decode_user_id
+from oo_ml.api.paths import REFUSALS, UserIdInPath
 from oo_ml.api.schemas import Ok
-from oo_ml.api.users.schemas import (
-    EgreedyStatsAnswer,
-    EraseAnswer,
-    FeaturesAnswer,
-    HistoryEntry,
-    StatsAnswer,
-    VerifyAnswer,
-)
+from oo_ml.api.users import schemas
 from oo_ml.domain.access import Scope
-from oo_ml.domain.features import LABELS
 from oo_ml.domain.policies import EPSILON_GREEDY, LINUCB
 from oo_ml.errors import ExportFileError
 from oo_ml.files.export_document import FORMAT, FORMAT_VERSION
@@ -35,7 +27,7 @@ from oo_ml.services.audit.verify import verify_users
 from oo_ml.services.decisions.reset import reset
 from oo_ml.services.users.erase import erase
 from oo_ml.services.users.export import export
-from oo_ml.services.users.stats import Stats, StatsCommand, read_features, read_stats
+from oo_ml.services.users.stats import StateKey, read_features, read_stats
 
 router = APIRouter(tags=["users"])
 # The calls that are not the contract's refuse unknown parameters.
@@ -83,10 +75,9 @@ Timestamps are ISO 8601 in UTC, uuid is text, bytea lowercase hexadecimal, float
     summary="Reset a user",
     **documented("reset", Scope.USERS, gives=Ok, raises=REFUSALS),
 )
-async def reset_user(request: Request, user_id: EncodedUserId) -> Response:
+async def reset_user(request: Request, user_id: UserIdInPath) -> Response:
     """Begin a new epoch of both policies, with empty state and no latest decisions. An unknown user is no error."""
-    name = decode_user_id(user_id)
-    await services(request).lanes.run(audited(reset, action_of(request, "user.reset")), name, name)
+    await services(request).lanes.run(audited(reset, action_of(request, "user.reset")), user_id, user_id)
     return answer(Ok())
 
 
@@ -94,74 +85,48 @@ async def reset_user(request: Request, user_id: EncodedUserId) -> Response:
 @router.get(
     "/stats/egreedy/{user_id:path}",
     summary="Get the stats of egreedy-v1",
-    **documented("getStatsEgreedy", Scope.READ, gives=EgreedyStatsAnswer, raises=REFUSALS),
+    **documented("getStatsEgreedy", Scope.READ, gives=schemas.EgreedyStatsAnswer, raises=REFUSALS),
 )
-async def stats_egreedy(request: Request, user_id: EncodedUserId) -> Response:
+async def stats_egreedy(request: Request, user_id: UserIdInPath) -> Response:
     """Return counters, exploration rate and theta (7 numbers) of a user; zeros for an unknown user."""
-    name = decode_user_id(user_id)
-    known = await _stats(request, name, EPSILON_GREEDY)
-    return answer(
-        EgreedyStatsAnswer(
-            **_counters(name, known),
-            policy=EPSILON_GREEDY,
-            exploration_rate=known.exploration_rate,
-            feature_labels=list(LABELS),
-        )
-    )
+    return await _stats(request, user_id, EPSILON_GREEDY, schemas.EgreedyStatsAnswer)
 
 
 @router.get(
     "/stats/{user_id:path}",
     summary="Get the stats of linucb-v1",
-    **documented("getStats", Scope.READ, gives=StatsAnswer, raises=REFUSALS),
+    **documented("getStats", Scope.READ, gives=schemas.StatsAnswer, raises=REFUSALS),
 )
-async def stats_linucb(request: Request, user_id: EncodedUserId) -> Response:
+async def stats_linucb(request: Request, user_id: UserIdInPath) -> Response:
     """Return counters and theta (5 numbers) of a user; zeros for an unknown user."""
-    name = decode_user_id(user_id)
-    return answer(StatsAnswer(**_counters(name, await _stats(request, name, LINUCB))))
+    return await _stats(request, user_id, LINUCB, schemas.StatsAnswer)
 
 
 @router.get(
     "/features/{user_id:path}",
     summary="Get the latest decisions",
-    **documented("getFeatures", Scope.READ, gives=FeaturesAnswer, raises=REFUSALS),
+    **documented("getFeatures", Scope.READ, gives=schemas.FeaturesAnswer, raises=REFUSALS),
 )
-async def features_of(request: Request, user_id: EncodedUserId) -> Response:
+async def features_of(request: Request, user_id: UserIdInPath) -> Response:
     """Return the last 100 decisions of both policies since the last reset, the oldest first."""
-    name = decode_user_id(user_id)
-    [history] = await services(request).readers.run(read_features, [name])
-    return answer(
-        FeaturesAnswer(
-            user_id=name,
-            history=[
-                HistoryEntry(
-                    ts=entry.decided_at,
-                    features=entry.features,
-                    score=entry.score,
-                    tip_id=entry.tip_id,
-                    policy=entry.policy,
-                )
-                for entry in history
-            ],
-        )
-    )
+    [history] = await services(request).readers.run(read_features, [user_id])
+    return answer(schemas.FeaturesAnswer.model_validate({"user_id": user_id, "history": history}))
 
 
 @strict_router.get(
     "/verify",
     summary="Verify a user's state",
-    **documented("verifyUser", Scope.READ, gives=VerifyAnswer, raises=REFUSALS),
+    **documented("verifyUser", Scope.READ, gives=schemas.VerifyAnswer, raises=REFUSALS),
 )
-async def verify_user(request: Request, user_id: EncodedUserId) -> Response:
-    """Fold the ledger and compare with A, b and the counters bit for bit, and the ledger with the decisions.
+async def verify_user(request: Request, user_id: UserIdInPath) -> Response:
+    """Fold the ledger and compare the result with A, b and the counters, bit for bit; compare ledger and decisions.
 
     The call locks and writes nothing. An unknown user has no states and is verified.
     """
-    name = decode_user_id(user_id)
-    [report] = await services(request).long.run(verify_users, [name])
+    [report] = await services(request).long.run(verify_users, [user_id])
     return answer(
-        VerifyAnswer(
-            user_id=name,
+        schemas.VerifyAnswer(
+            user_id=user_id,
             verified=report.difference is None,
             states=report.states,
             changes=report.entries,
@@ -180,16 +145,15 @@ async def _until_answered() -> AsyncIterator[ExitStack]:
 @strict_router.delete(
     "",
     summary="Erase a user",
-    **documented("eraseUser", Scope.USERS, gives=EraseAnswer, raises=REFUSALS),
+    **documented("eraseUser", Scope.USERS, gives=schemas.EraseAnswer, raises=REFUSALS),
 )
-async def erase_user(request: Request, user_id: EncodedUserId) -> Response:
+async def erase_user(request: Request, user_id: UserIdInPath) -> Response:
     """Delete every row about a user from every table, in one transaction. An unknown user is no error.
 
     A later call with this id starts a new user.
     """
-    name = decode_user_id(user_id)
-    [erased] = await services(request).long.run(audited(erase, action_of(request, "user.erased")), [name])
-    return answer(EraseAnswer(user_id=name, erased=erased, total=sum(erased.values())))
+    [erased] = await services(request).long.run(audited(erase, action_of(request, "user.erased")), [user_id])
+    return answer(schemas.EraseAnswer(user_id=user_id, erased=erased, total=sum(erased.values())))
 
 
 @strict_router.get(
@@ -199,16 +163,15 @@ async def erase_user(request: Request, user_id: EncodedUserId) -> Response:
     **documented("exportUser", Scope.USERS, gives=_EXPORT, raises=(*REFUSALS, ExportFileError)),
 )
 async def export_user(
-    request: Request, user_id: EncodedUserId, files: Annotated[ExitStack, Depends(_until_answered)]
+    request: Request, user_id: UserIdInPath, files: Annotated[ExitStack, Depends(_until_answered)]
 ) -> Response:
     """Return every row about a user from every table, of one moment, in the format that `oo-ml replay` reads.
 
     An unknown user has no rows.
     """
-    name = decode_user_id(user_id)
     await services(request).writers.run(record, [action_of(request, "user.exported")])
     service = partial(export, exported_at=datetime.now(UTC))
-    [file] = await services(request).long.run(service, [name])
+    [file] = await services(request).long.run(service, [user_id])
     files.enter_context(file)
     headers = {
         "Content-Disposition": 'attachment; filename="oo-ml-export.jsonl"',
@@ -219,21 +182,10 @@ async def export_user(
     return StreamingResponse(iter(partial(file.read, _CHUNK), b""), headers=headers, media_type=_JSON_LINES)
 
 
-async def _stats(request: Request, user_id: str, policy: str) -> Stats:
-    [known] = await services(request).readers.run(read_stats, [StatsCommand(user_id, policy)])
-    return known
-
-
-def _counters(user_id: str, known: Stats) -> dict[str, Any]:
-    return {
-        "user_id": user_id,
-        "pulls": known.pulls,
-        "reward_count": known.reward_count,
-        "cumulative_reward": known.cumulative_reward,
-        "estimated_mean_reward": known.estimated_mean_reward,
-        "theta": known.theta,
-        "last_updated": known.last_updated,
-    }
+async def _stats(request: Request, user_id: str, policy: str, model: type[schemas.StatsAnswer]) -> Response:
+    key = StateKey(user_id, policy)
+    [found] = await services(request).readers.run(read_stats, [key])
+    return answer(model.model_validate(found))
 
 
 def _length(file: IO[bytes]) -> int:

@@ -4,11 +4,14 @@ from pydantic import ConfigDict, Field
 
 from oo_ml.api.fields import Policy, UtcTime
 from oo_ml.api.raw_features import ShownFeatures
-from oo_ml.api.schemas import Answer, Ok
+from oo_ml.api.schemas import Answer, Ok, example
+from oo_ml.domain.features import LABELS
 
 
 class StatsAnswer(Answer):
     """Counters and model of a user and linucb-v1."""
+
+    model_config = ConfigDict(from_attributes=True)
 
     user_id: str
     pulls: int
@@ -24,13 +27,15 @@ class EgreedyStatsAnswer(StatsAnswer):
 
     policy: Policy
     exploration_rate: float
-    feature_labels: list[str]
+    feature_labels: list[str] = Field(list(LABELS))
 
 
 class HistoryEntry(Answer):
     """A decision."""
 
-    ts: UtcTime
+    model_config = ConfigDict(from_attributes=True)
+
+    ts: UtcTime = Field(validation_alias="decided_at")
     features: ShownFeatures
     score: float
     tip_id: str
@@ -50,14 +55,7 @@ class VerifyAnswer(Answer):
     model_config = ConfigDict(
         json_schema_extra={
             "examples": [
-                {
-                    "user_id": "ada",
-                    "verified": True,
-                    "states": 2,
-                    "changes": 41,
-                    "decisions": 60,
-                    "difference": None,
-                },
+                {"user_id": "ada", "verified": True, "states": 2, "changes": 41, "decisions": 60, "difference": None},
                 {
                     "user_id": "ada",
                     "verified": False,
@@ -81,23 +79,11 @@ class VerifyAnswer(Answer):
 class EraseAnswer(Ok):
     """Erased, and on disk."""
 
-    model_config = ConfigDict(
-        json_schema_extra={
-            "examples": [
-                {
-                    "ok": True,
-                    "user_id": "ada",
-                    "erased": {
-                        "feature_history": 2,
-                        "generations": 0,
-                        "policy_state": 1,
-                        "reward_ledger": 1,
-                        "tips": 0,
-                    },
-                    "total": 4,
-                }
-            ]
-        }
+    model_config = example(
+        ok=True,
+        user_id="ada",
+        erased={"feature_history": 2, "generations": 0, "policy_state": 1, "reward_ledger": 1, "tips": 0},
+        total=4,
     )
 
     user_id: str

@@ -1,8 +1,8 @@
 """Estimators of the mean reward of a target policy from the log of another: IPS, SNIPS and DR with their intervals.
 
-A log of any length is summed up in blocks, and the sums are merged (Chan, Golub, LeVeque 1983, "Algorithms for
-Computing the Sample Variance", equation 2.1). Instead of sums of squares their root is kept, so that differences of
-large numbers lose no precision. Decisions are assumed to be independent.
+A log of any length is summed in blocks, and the sums are merged: Chan, Golub, LeVeque (1983), "Algorithms for
+Computing the Sample Variance", equation 2.1. A summary keeps the root of the sums of squares, so differences of large
+numbers lose no precision. Decisions are assumed to be independent.
 """
 
 import math
@@ -144,15 +144,14 @@ def snips(summary: Summary) -> Estimate | None:
     if not summary.mean_weight:
         return None
     estimate = float(summary.mean[_WEIGHTED]) / summary.mean_weight
-    return _of_columns(summary, estimate, _linearised(summary, estimate), ddof=0)
+    return _of_columns(summary, estimate, _linearise(summary, estimate), ddof=0)
 
 
 def dr(summary: Summary) -> Estimate | None:
     """Return the doubly robust estimate, the mean of d; None without a model of the reward.
 
-    Unbiased with any model that was not trained on the rewards it is compared with; its variance is s^2 / n, s^2 the
-    variance of d as of a sample (n - 1). Dudik, Langford, Li (2011), "Doubly Robust Policy Evaluation and
-    Learning".
+    It is unbiased with any model that was not trained on these rewards. Its variance is s^2 / n, where s^2 is the
+    sample variance of d (n - 1). Dudik, Langford, Li (2011), "Doubly Robust Policy Evaluation and Learning".
     """
     return _of_columns(summary, float(summary.mean[_ROBUST]), {_ROBUST: 1.0}) if summary.has_model else None
 
@@ -168,7 +167,7 @@ def gain(summary: Summary) -> Estimate | None:
     target = snips(summary)
     if target is None:
         return None
-    columns = {**_linearised(summary, target.estimate), _REWARD: -1.0}
+    columns = {**_linearise(summary, target.estimate), _REWARD: -1.0}
     return _of_columns(summary, target.estimate - own, columns)
 
 
@@ -185,7 +184,7 @@ def weight_off(summary: Summary) -> float | None:
     return away / math.sqrt(variance) if variance else math.inf
 
 
-def _linearised(summary: Summary, ratio: float) -> dict[int, float]:
+def _linearise(summary: Summary, ratio: float) -> dict[int, float]:
     """Return the columns whose sum varies like `ratio` = sum of w r / sum of w, to first order (the delta method)."""
     share = 1 / summary.mean_weight
     return {_WEIGHT: -ratio * share, _WEIGHTED: share}

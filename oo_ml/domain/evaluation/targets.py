@@ -1,7 +1,7 @@
 """Target policies: the policies to evaluate, and the probability with which each would choose a candidate."""
 
-import math
-from collections.abc import Callable, Mapping
+import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import accumulate
 from typing import Final
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from oo_ml.domain import policies
 from oo_ml.domain.evaluation.logged_decisions import DecisionBlock
-from oo_ml.domain.policies import Rule
+from oo_ml.domain.policies import PolicyParameters
 
 _PROMPT: Final = "prompt:"
 POSSIBLE: Final = (
@@ -34,14 +34,14 @@ class AlwaysFirst:
 class OwnPolicy:
     """One of the service's policies with other parameters, applied to the model that the log's policy had learned."""
 
-    rule: Rule
+    parameters: PolicyParameters
 
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
     """The log's own policy, if `version` had written every tip.
 
-    If the version of the chosen tip was drawn with a known probability q, this is exact: the policy depends on the task
+    This is exact if the version of the chosen tip was drawn with a known probability q. The policy depends on the task
     and not on the words, so w is 1/q if `version` wrote the tip, else 0. Otherwise the policy is restricted to the
     candidates that `version` wrote, and a decision without such a candidate is left out.
     """
@@ -86,15 +86,15 @@ def parse(text: str) -> Target:
         case "always-first" if not words:
             return AlwaysFirst()
         case "greedy" if not words:
-            return OwnPolicy(Rule(0.0))
+            return OwnPolicy(PolicyParameters(0.0))
         case "linucb":
-            numbers = _parse_numbers(words, {"alpha": _is_width, "exploration": _is_share})
+            numbers = _parse_numbers(words, {"alpha": sys.float_info.max, "exploration": 1})
             if "alpha" in numbers:
-                return OwnPolicy(Rule(numbers.get("exploration", 0.0), numbers["alpha"]))
+                return OwnPolicy(PolicyParameters(numbers.get("exploration", 0.0), numbers["alpha"]))
         case "egreedy":
-            numbers = _parse_numbers(words, {"epsilon": _is_share})
+            numbers = _parse_numbers(words, {"epsilon": 1})
             if "epsilon" in numbers:
-                return OwnPolicy(Rule(numbers["epsilon"]))
+                return OwnPolicy(PolicyParameters(numbers["epsilon"]))
     raise ValueError(f"unknown target {text!r}; use {POSSIBLE}")
 
 
@@ -107,9 +107,9 @@ def describe(target: Target) -> str:
             return "always-first"
         case Prompt(version):
             return f"{_PROMPT}{version}"
-        case OwnPolicy(Rule(exploration, None)):
+        case OwnPolicy(PolicyParameters(exploration, None)):
             return f"egreedy epsilon={exploration!r}" if exploration else "greedy"
-        case OwnPolicy(Rule(exploration, alpha)):
+        case OwnPolicy(PolicyParameters(exploration, alpha)):
             return f"linucb alpha={alpha!r}" + (f" exploration={exploration!r}" if exploration else "")
 
 
@@ -122,10 +122,10 @@ def weigh(target: Target, block: DecisionBlock) -> Weighed:
     logged = np.minimum(block.sum_chosen(block.propensities), 1.0)
     if not (logged > 0).all():
         raise ValueError("a chosen tip has propensity 0")
-    rule = target.rule if isinstance(target, OwnPolicy) else Rule(0.0)
+    parameters = target.parameters if isinstance(target, OwnPolicy) else PolicyParameters(0.0)
     # The draws are not used.
     seeds = [0] * len(block.counts)
-    choices = policies.choose(rule, block.models, block.which, block.X, block.counts, seeds)
+    choices = policies.choose(parameters, block.models, block.which, block.X, block.counts, seeds)
     exploit = np.concatenate([choice.exploit for choice in choices])
     match target:
         case Uniform():
@@ -173,8 +173,8 @@ def _weigh_versions(version: str, block: DecisionBlock) -> NDArray[np.float64]:
     return np.where(np.isnan(q), 1.0, (block.sum_by_decision(is_own.astype(np.float64)) > 0) / q)
 
 
-def _parse_numbers(words: list[str], known: Mapping[str, Callable[[float], bool]]) -> dict[str, float]:
-    """Return the numbers of name=number words; nothing if any word is invalid."""
+def _parse_numbers(words: list[str], largest: Mapping[str, float]) -> dict[str, float]:
+    """Return the numbers of name=number words, from 0 to the `largest` of each; nothing if any word is invalid."""
     numbers: dict[str, float] = {}
     for word in words:
         name, _, text = word.partition("=")
@@ -182,15 +182,7 @@ def _parse_numbers(words: list[str], known: Mapping[str, Callable[[float], bool]
             number = float(text)
         except ValueError:
             return {}
-        if name in numbers or name not in known or not known[name](number):
+        if name in numbers or not 0 <= number <= largest.get(name, -1):
             return {}
         numbers[name] = number
     return numbers
-
-
-def _is_width(number: float) -> bool:
-    return 0 <= number < math.inf
-
-
-def _is_share(number: float) -> bool:
-    return 0 <= number <= 1

@@ -1,10 +1,11 @@
 """Reports of schema analytics, and the list of a user's decisions."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
+from oo_ml.services.each import each
 from oo_ml.services.paging import Found, PageCommand, by_offset
 from oo_ml.storage import reports
 from oo_ml.storage.postgres.sessions import Reading
@@ -40,31 +41,27 @@ class DecisionsCommand:
     limit: int
 
 
-def read_reports(connection: Reading, commands: Sequence[ReportCommand]) -> list[Found[Mapping[str, Any], int]]:
-    """Return a page of each report."""
-    return [_read_report(connection, command) for command in commands]
-
-
-def read_choices(connection: Reading, commands: Sequence[None]) -> list[Choices]:
-    """Return the values that filters can take."""
-    return [reports.read_choices(connection) for _ in commands]
-
-
-def list_decisions(connection: Reading, commands: Sequence[DecisionsCommand]) -> list[Found[Mapping[str, Any], UUID]]:
-    """Return decisions of each user, latest first; the cursor is the id of the last decision of the page."""
-    return [_list_decisions(connection, command) for command in commands]
-
-
-def _read_report(connection: Reading, command: ReportCommand) -> Found[Mapping[str, Any], int]:
+@each
+def read_reports(connection: Reading, command: ReportCommand) -> Found[Mapping[str, Any], int]:
+    """Return a page of a report."""
     page = command.page
     if page is None:
         return Found(reports.read_report(connection, command.report, command.filters))
     # One row more than the page has tells whether another page follows.
-    rows = reports.read_report(connection, command.report, command.filters, page.limit + 1, page.offset)
-    return by_offset(rows, page.limit, page.offset)
+    return by_offset(
+        reports.read_report(connection, command.report, command.filters, page.limit + 1, page.offset), page
+    )
 
 
-def _list_decisions(connection: Reading, command: DecisionsCommand) -> Found[Mapping[str, Any], UUID]:
+@each
+def read_choices(connection: Reading, _: None) -> Choices:
+    """Return the values that filters can take."""
+    return reports.read_choices(connection)
+
+
+@each
+def list_decisions(connection: Reading, command: DecisionsCommand) -> Found[Mapping[str, Any], UUID]:
+    """Return decisions of a user, latest first; the cursor is the id of the last decision of the page."""
     rows = reports.read_decisions(connection, command.user_id, command.before, command.limit + 1)
     shown = rows[: command.limit]
     return Found(shown, shown[-1]["decision_id"] if len(rows) > len(shown) else None)

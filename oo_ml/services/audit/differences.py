@@ -1,7 +1,7 @@
 """Differences between states, decisions and the ledger, each as a sentence: the place, the expected and the found."""
 
 import heapq
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import groupby
 from operator import itemgetter
@@ -12,11 +12,10 @@ from numpy.typing import NDArray
 
 from oo_ml.domain.learning import Kind, Replayed, StoredEntry, describe_shape, fold_entry
 from oo_ml.domain.policies import DIMENSIONS
-from oo_ml.storage.audit import DecisionConflict, DecisionCounts, EntryConflict, StateRow
+from oo_ml.storage.audit import DecisionConflict, DecisionCounts, EntryConflict
+from oo_ml.storage.policy_state import PolicyState, StateKey
 
 _EXPECTED_KINDS: Final[dict[str | None, str]] = {None: "reward or default", Kind.RETRACT: "reward"}
-# User id and policy.
-_Key = tuple[str, str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +28,7 @@ class Difference:
 
 
 def find_difference(
-    states: Iterable[StateRow],
+    stored: Mapping[StateKey, PolicyState],
     counts: Iterable[DecisionCounts],
     ledger: Iterator[StoredEntry],
     *,
@@ -37,14 +36,10 @@ def find_difference(
 ) -> Difference | None:
     """Return the first difference between states, numbers of decisions and the ledger, by user and policy.
 
-    Args:
-        states: in any order.
-        counts: in any order.
-        ledger: in the order of its primary key; read up to the first difference.
-        may_miss_decisions: whether retention may have removed decisions that the counters of a state include.
+    The ledger is in the order of its primary key, and is read up to the first difference. With `may_miss_decisions`,
+    retention may have removed decisions that the counters of a state include.
     """
-    stored = {state[:2]: state for state in states}
-    counted = {count[:2]: count for count in counts}
+    counted = {StateKey(*count[:2]): count for count in counts}
     for key, entries in _group_by_key(sorted({*stored, *counted}), ledger):
         found = _compare(stored.get(key), counted.get(key), entries, may_miss_decisions=may_miss_decisions)
         if found is not None:
@@ -52,23 +47,27 @@ def find_difference(
     return None
 
 
-def _group_by_key(keys: Iterable[_Key], ledger: Iterator[StoredEntry]) -> Iterator[tuple[_Key, Iterator[StoredEntry]]]:
+def _group_by_key(
+    keys: Iterable[StateKey], ledger: Iterator[StoredEntry]
+) -> Iterator[tuple[StateKey, Iterator[StoredEntry]]]:
     """Yield each of `keys` and each key of the ledger, both of which are sorted, with its ledger entries."""
-    merged = heapq.merge(((key, None) for key in keys), ((entry[:2], entry) for entry in ledger), key=itemgetter(0))
+    merged = heapq.merge(
+        ((key, None) for key in keys), ((StateKey(*entry[:2]), entry) for entry in ledger), key=itemgetter(0)
+    )
     for key, pairs in groupby(merged, itemgetter(0)):
         yield key, (entry for _, entry in pairs if entry is not None)
 
 
 def _compare(
-    state: StateRow | None, count: DecisionCounts | None, entries: Iterator[StoredEntry], *, may_miss_decisions: bool
+    state: PolicyState | None, count: DecisionCounts | None, entries: Iterator[StoredEntry], *, may_miss_decisions: bool
 ) -> str | None:
     """Return the first difference of a user and policy."""
     if state is None:
         table = "reward_ledger" if count is None else "feature_history"
         return f": expected a row in policy_state, because {table} has rows, found none"
-    if state.policy not in DIMENSIONS:
+    if state.key.policy not in DIMENSIONS:
         return f": expected a policy of this release ({', '.join(DIMENSIONS)}), found another"
-    replayed = Replayed.fresh(state.policy, state.epoch)
+    replayed = Replayed.fresh(state.key.policy, state.epoch)
     for entry in entries:
         place = f", epoch {entry.epoch}, version {entry.version}"
         if entry.epoch > state.epoch:
@@ -78,31 +77,31 @@ def _compare(
         except ValueError as error:
             return f"{place}: {error}"
     if replayed.epoch != state.epoch:
-        replayed = Replayed.fresh(state.policy, state.epoch)
+        replayed = Replayed.fresh(state.key.policy, state.epoch)
     found = _compare_state(state, replayed) or _compare_counters(
         state, replayed, count, may_miss_decisions=may_miss_decisions
     )
     return found and f", epoch {state.epoch}, version {state.version}: {found}"
 
 
-def _compare_state(state: StateRow, replayed: Replayed) -> str | None:
+def _compare_state(state: PolicyState, replayed: Replayed) -> str | None:
     """Return the first difference between a state and the fold of its ledger."""
     learned = replayed.learned
     if state.version != replayed.version:
         return f"expected version = {replayed.version}, the number of ledger entries, found {state.version}"
     return (
-        _compare_arrays("A", learned.model.A, state.a)
-        or _compare_arrays("b", learned.model.b, state.b)
+        _compare_arrays("A", learned.model.A, state.model.A)
+        or _compare_arrays("b", learned.model.b, state.model.b)
         or _compare_numbers("reward_count", learned.reward_count, state.reward_count)
         or _compare_arrays("cumulative_reward", np.array(learned.cumulative_reward), np.array(state.cumulative_reward))
     )
 
 
 def _compare_counters(
-    state: StateRow, replayed: Replayed, count: DecisionCounts | None, *, may_miss_decisions: bool
+    state: PolicyState, replayed: Replayed, count: DecisionCounts | None, *, may_miss_decisions: bool
 ) -> str | None:
     """Return the first difference between the counters of a state and its decisions."""
-    made = count or DecisionCounts(state.user_id, state.policy, last_epoch=0, in_all=0, pulls=0, explored=0)
+    made = count or DecisionCounts(*state.key, last_epoch=0, in_all=0, pulls=0, explored=0)
     if made.last_epoch > state.epoch:
         return f"expected no decision after this epoch, found one of epoch {made.last_epoch}"
     pulls, explored = replayed.start_pulls + made.pulls, replayed.start_explore_count + made.explored

@@ -15,7 +15,7 @@ from oo_ml.services.audit.differences import (
     describe_entry_conflict,
     find_difference,
 )
-from oo_ml.storage import audit, upkeep
+from oo_ml.storage import audit, policy_state, upkeep
 from oo_ml.storage.postgres.sessions import Reading
 from oo_ml.storage.user_ranges import UserRange
 
@@ -25,13 +25,9 @@ PAGE_SIZE: Final = 1000
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """The numbers of compared rows, and the first difference if there is one.
+    """The numbers of users with a state, of their states, and of ledger entries and decisions of all epochs.
 
-    Attributes:
-        users: users with a state.
-        states: their states.
-        entries: ledger entries, of all epochs.
-        decisions: decisions in feature_history, of all epochs.
+    `difference` is the first difference, if there is one.
     """
 
     users: int
@@ -56,15 +52,12 @@ def verify_users(connection: Reading, user_ids: Sequence[str]) -> list[Report]:
 def verify_range(
     connection: Reading, users: UserRange, history_from: datetime | None, *, page_size: int = PAGE_SIZE
 ) -> Report:
-    """Compare the states of `users` with their decisions and ledger.
+    """Compare the states of `users` with their decisions and ledger; at most `page_size` entries are in memory.
 
-    Args:
-        connection: in a transaction that reads a snapshot, or that wrote the rows itself.
-        users: the users to verify.
-        history_from: decisions before it may be missing, removed by retention; None: no decision may.
-        page_size: ledger entries in memory at once.
+    The transaction reads a snapshot, or wrote the rows itself. Decisions before `history_from` may be missing, removed
+    by retention; None: no decision may.
     """
-    states = audit.read_states(connection, users)
+    states = policy_state.read_range(connection, users)
     # One row more than there are states belongs to a user without a state, which is a difference.
     counts = audit.count_decisions(connection, users, len(states) + 1)
     entries = 0
@@ -84,7 +77,7 @@ def verify_range(
     decision = audit.find_decision_conflict(connection, users, history_from)
     found = (first, entry and describe_entry_conflict(entry), decision and describe_decision_conflict(decision))
     return Report(
-        users=len({state.user_id for state in states}),
+        users=len({key.user_id for key in states}),
         states=len(states),
         entries=entries,
         decisions=sum(count.in_all for count in counts),

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from oo_ml.domain import policies
 from oo_ml.domain.features import Moment, TaskFeatures, encode
 from oo_ml.domain.identifiers import time_of
-from oo_ml.domain.policies import DIMENSIONS, EPSILON_GREEDY, Choice, Rule
+from oo_ml.domain.policies import DIMENSIONS, EPSILON_GREEDY, PolicyChoice, PolicyParameters
 from oo_ml.domain.ridge import stack
 from oo_ml.errors import DecisionExistsError, DecisionTooOldError, OoMlError
 from oo_ml.storage import upkeep
@@ -87,27 +87,25 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class Parameters:
-    """Parameters of the policies.
-
-    Attributes:
-        alpha: of LinUCB, >= 0.
-        epsilon: of epsilon-greedy, in [0, 1].
-        exploration: probability that LinUCB draws at random, in [0, 1].
-    """
+    """Parameters of the policies; see the settings of the same names."""
 
     alpha: float
     epsilon: float
     exploration: float = 0.0
 
-    def rule(self, policy: str) -> Rule:
-        """Return the rule by which a policy chooses."""
-        return Rule(self.epsilon) if policy == EPSILON_GREEDY else Rule(self.exploration, self.alpha)
+    def of_policy(self, policy: str) -> PolicyParameters:
+        """Return the parameters by which a policy chooses."""
+        return (
+            PolicyParameters(self.epsilon)
+            if policy == EPSILON_GREEDY
+            else PolicyParameters(self.exploration, self.alpha)
+        )
 
 
 def decide(
     connection: Writing, commands: Sequence[DecideCommand], *, parameters: Parameters
 ) -> list[Answer | OoMlError]:
-    """Make one decision a command, in the order given, and store them; a decision that was made before stays as it is.
+    """Make and store one decision a command, in the order given; a decision that was made before stays unchanged.
 
     If several commands name the same decision, the first one makes it, and the others get its answer too.
     """
@@ -164,17 +162,20 @@ def _decide(
     for policy in DIMENSIONS:
         own = [(place, command) for place, command in enumerate(commands) if command.policy == policy]
         if own:
-            rule = parameters.rule(policy)
-            X, choices = _choose(states, [command for _, command in own], policy, rule)
+            policy_parameters = parameters.of_policy(policy)
+            X, choices = _choose(states, [command for _, command in own], policy, policy_parameters)
             for (place, command), x, choice in zip(own, X, choices, strict=True):
                 key = command.state_key
-                rows[place] = _row(states[key], next(pulls[key]), command, rule, x, choice)
+                rows[place] = _row(states[key], next(pulls[key]), command, policy_parameters, x, choice)
     return [rows[place] for place in range(len(commands))]
 
 
 def _choose(
-    states: Mapping[StateKey, PolicyState], commands: Sequence[DecideCommand], policy: str, rule: Rule
-) -> tuple[NDArray[np.float64], list[Choice]]:
+    states: Mapping[StateKey, PolicyState],
+    commands: Sequence[DecideCommand],
+    policy: str,
+    policy_parameters: PolicyParameters,
+) -> tuple[NDArray[np.float64], list[PolicyChoice]]:
     """Return the features of the chosen tips, one row a command, and the choices."""
     places = {key: place for place, key in enumerate(dict.fromkeys(command.state_key for command in commands))}
     counts = [len(command.candidates) for command in commands]
@@ -184,7 +185,7 @@ def _choose(
         DIMENSIONS[policy],
     )
     choices = policies.choose(
-        rule,
+        policy_parameters,
         stack([states[key].model for key in places]),
         [places[command.state_key] for command in commands],
         X,
@@ -210,7 +211,12 @@ def _count(states: Mapping[StateKey, PolicyState], rows: Sequence[DecisionRow]) 
 
 
 def _row(  # noqa: PLR0913, PLR0917 - a decision is made from these
-    state: PolicyState, pull: int, command: DecideCommand, rule: Rule, x: NDArray[np.float64], choice: Choice
+    state: PolicyState,
+    pull: int,
+    command: DecideCommand,
+    policy_parameters: PolicyParameters,
+    x: NDArray[np.float64],
+    choice: PolicyChoice,
 ) -> DecisionRow:
     chosen = command.candidates[choice.index]
     propensity = _propensity(command, choice)
@@ -239,15 +245,15 @@ def _row(  # noqa: PLR0913, PLR0917 - a decision is made from these
             "propensity": propensity,
         },
         request_digest=command.request_digest,
-        exploration=rule.exploration,
-        alpha=rule.alpha,
+        exploration=policy_parameters.exploration,
+        alpha=policy_parameters.alpha,
         exploit=choice.exploit,
         explore=choice.explore,
         propensities=choice.propensities,
     )
 
 
-def _propensity(command: DecideCommand, choice: Choice) -> float:
+def _propensity(command: DecideCommand, choice: PolicyChoice) -> float:
     """Return the probability with which the tip was chosen: the sum over its places, as a client may send it twice."""
     chosen = command.candidates[choice.index].id
     same = [place for place, candidate in enumerate(command.candidates) if candidate.id == chosen]
@@ -263,7 +269,7 @@ def _raw(task: TaskFeatures) -> dict[str, Any]:
     }
 
 
-def _shown_features(command: DecideCommand, chosen: Candidate, choice: Choice) -> dict[str, Any]:
+def _shown_features(command: DecideCommand, chosen: Candidate, choice: PolicyChoice) -> dict[str, Any]:
     shown = {"hour_of_day": command.moment.hour_of_day, **_raw(chosen.features)}
     if command.policy == EPSILON_GREEDY:
         shown |= {"day_of_week": command.moment.day_of_week, "exploring": choice.exploring}

@@ -22,13 +22,7 @@ __all__ = ["CorrectCommand", "DecisionRewardCommand", "IdempotencyKey", "RewardC
 
 @dataclass(frozen=True, slots=True)
 class RewardCommand:
-    """Learn a reward for a tip.
-
-    Attributes:
-        reward: in [-1, 1].
-        moment, task: the features to learn with.
-        idempotency_key: of the call, if it had one: the same call counts once.
-    """
+    """Learn a reward, in [-1, 1], for a tip, from these features. With an idempotency key the call counts once."""
 
     user_id: str
     policy: str
@@ -47,12 +41,7 @@ class RewardCommand:
 
 @dataclass(frozen=True, slots=True)
 class DecisionRewardCommand:
-    """Learn a reward for a decision, with the features and the policy of that decision. It counts once.
-
-    Attributes:
-        reward: in [-1, 1].
-        idempotency_key: of the call, if it had one.
-    """
+    """Learn a reward, in [-1, 1], for a decision, with the features and the policy of that decision. It counts once."""
 
     user_id: str
     decision_id: UUID
@@ -69,7 +58,7 @@ class DecisionRewardCommand:
 
 @dataclass(frozen=True, slots=True)
 class CorrectCommand:
-    """Make `reward` the one that counts for a decision; None retracts the reward."""
+    """Set the reward that counts for a decision; None retracts it."""
 
     user_id: str
     decision_id: UUID
@@ -84,12 +73,9 @@ class CorrectCommand:
 
 @dataclass(frozen=True, slots=True)
 class Rewarded:
-    """Result of a command.
+    """Result of a command: the reward that counts now (None: retracted), and its decision, if any.
 
-    Attributes:
-        applied: whether the command changed anything.
-        reward: the reward that counts now; None after a retraction.
-        decision_id: the decision that the reward is for, if there is one.
+    `applied`: the command changed something.
     """
 
     applied: bool
@@ -108,7 +94,7 @@ def learn(connection: Writing, commands: Sequence[RewardCommand | DecisionReward
     def needed() -> set[StateKey]:
         """Return the states of new calls: a repeated call creates no row."""
         before.update(_read_before(connection, commands))
-        return {command.state_key for command in for_tips if _repeated(before, command) is None}
+        return {command.state_key for command in for_tips if _find_first_reward(before, command) is None}
 
     unit = UnitOfWork.lock(
         connection,
@@ -119,10 +105,10 @@ def learn(connection: Writing, commands: Sequence[RewardCommand | DecisionReward
     before.update(_read_before(connection, commands))
     if decisions := [DecisionKey(call.user_id, one.decision_id) for call, one in before.items() if one.decision_id]:
         unit.load_decisions(connection, decisions)
-    waiting = _read_waiting(connection, unit, [one for one in for_tips if _repeated(before, one) is None])
+    waiting = _read_waiting(connection, unit, [one for one in for_tips if _find_first_reward(before, one) is None])
     outcomes: list[Rewarded | OoMlError] = []
     for command in commands:
-        first = _repeated(before, command)
+        first = _find_first_reward(before, command)
         outcome = _learn(unit, command, waiting) if first is None else _replay(unit, command, first)
         if (key := command.idempotency_key) and isinstance(outcome, Rewarded) and outcome.applied:
             before[CallKey(command.user_id, key.value)] = NamedReward(key.digest, command.reward, outcome.decision_id)
@@ -132,7 +118,7 @@ def learn(connection: Writing, commands: Sequence[RewardCommand | DecisionReward
 
 
 def correct(connection: Writing, commands: Sequence[CorrectCommand]) -> list[Rewarded | OoMlError]:
-    """Make the reward of each decision the one of its command. If it is that already, nothing changes."""
+    """Set the reward of each decision to that of its command. An equal reward changes nothing."""
     unit = UnitOfWork.lock(connection, decisions=[command.key for command in commands])
     outcomes = [_correct(unit, command) for command in commands]
     unit.write(connection)
@@ -147,7 +133,7 @@ def _read_before(
     return read_named_rewards(connection, calls) if calls else {}
 
 
-def _repeated(
+def _find_first_reward(
     before: Mapping[CallKey, NamedReward], command: RewardCommand | DecisionRewardCommand
 ) -> NamedReward | None:
     """Return the first reward with the command's Idempotency-Key, if there is one."""

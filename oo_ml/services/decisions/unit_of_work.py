@@ -96,7 +96,7 @@ class UnitOfWork:
         x: NDArray[np.float64] | None = None,
         idempotency_key: IdempotencyKey | None = None,
     ) -> LedgerEntry:
-        """Return the entry that makes `reward` the one that counts for a decision.
+        """Return the entry with which `reward` counts for a decision.
 
         Args:
             decision: as it is in `decisions`.

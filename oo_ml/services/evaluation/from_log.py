@@ -27,12 +27,7 @@ _LEAST_PARTS: Final = 50
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """The target policy to evaluate, and the decisions to evaluate it on.
-
-    Attributes:
-        since: the time of the first decision; None: no limit.
-        policy: the policy that made the decisions; None: any.
-    """
+    """The target policy to evaluate, and the decisions to evaluate it on: those of `policy` from `since` on."""
 
     target: Target
     since: datetime | None = None

@@ -6,6 +6,7 @@ The call to the model runs between two short transactions. No transaction is ope
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 from uuid import UUID
 
 import httpx
@@ -14,6 +15,7 @@ from oo_ml import llm, templates
 from oo_ml.domain.prompts import GeneratedTip
 from oo_ml.execution.pool import Pool
 from oo_ml.llm import Generation, Message
+from oo_ml.services.each import each
 from oo_ml.services.prompts.pick_version import PickCommand, VersionProbability, pick_version
 from oo_ml.settings import Settings
 from oo_ml.storage.generations import GenerationRow, TipRow, insert_generation
@@ -92,37 +94,30 @@ class _Record:
     generation: Generation
 
 
-def _record(connection: Writing, records: Sequence[_Record]) -> list[None]:
-    for record in records:
-        command, generation = record.command, record.generation
-        row = GenerationRow(
-            user_id=command.user_id,
-            generation_id=command.generation_id,
-            prompt_version=record.picked.prompt.version,
-            prompt_probability=record.picked.probability,
-            created_at=command.created_at,
-            latency_ms=generation.latency_ms,
-            prompt_tokens=generation.prompt_tokens,
-            completion_tokens=generation.completion_tokens,
-            requested=command.n,
-            attempts=generation.attempts,
-            outcome=generation.error.code if generation.error else "ok",
-            model=generation.model,
-            error=generation.error.message if generation.error else None,
-        )
-        written = [
-            TipRow(
-                user_id=command.user_id,
-                tip_id=tip.id,
-                generation_id=command.generation_id,
-                prompt_version=record.picked.prompt.version,
-                prompt_probability=record.picked.probability,
-                created_at=command.created_at,
-                place=place,
-                content=tip.content,
-                rationale=tip.rationale,
-            )
-            for place, tip in enumerate(generation.tips)
-        ]
-        insert_generation(connection, row, written)
-    return [None] * len(records)
+@each
+def _record(connection: Writing, record: _Record) -> None:
+    command, generation = record.command, record.generation
+    # The columns that a generation and its tips share.
+    shared: dict[str, Any] = {
+        "user_id": command.user_id,
+        "generation_id": command.generation_id,
+        "prompt_version": record.picked.prompt.version,
+        "prompt_probability": record.picked.probability,
+        "created_at": command.created_at,
+    }
+    row = GenerationRow(
+        **shared,
+        latency_ms=generation.latency_ms,
+        prompt_tokens=generation.prompt_tokens,
+        completion_tokens=generation.completion_tokens,
+        requested=command.n,
+        attempts=generation.attempts,
+        outcome=generation.error.code if generation.error else "ok",
+        model=generation.model,
+        error=generation.error.message if generation.error else None,
+    )
+    written = [
+        TipRow(**shared, tip_id=tip.id, place=place, content=tip.content, rationale=tip.rationale)
+        for place, tip in enumerate(generation.tips)
+    ]
+    insert_generation(connection, row, written)

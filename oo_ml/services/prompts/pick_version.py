@@ -17,6 +17,7 @@ from oo_ml.domain.version_probabilities import Evidence
 from oo_ml.errors import OoMlError
 from oo_ml.execution.outcomes import only
 from oo_ml.execution.pool import Pool
+from oo_ml.services.each import each
 from oo_ml.services.prompts.registry import WeighCommand, refuse_retired, show, weigh
 from oo_ml.settings import AUTO, Settings
 from oo_ml.storage import prompt_versions
@@ -60,11 +61,21 @@ async def pick_version(
     return only(await workers.run(partial(pick, settings=settings), [command]))
 
 
-def pick(
-    connection: Writing, commands: Sequence[PickCommand], *, settings: Settings
-) -> list[VersionProbability | OoMlError]:
-    """Return a version for each generation."""
-    return [_pick(connection, command, settings) for command in commands]
+@each
+def pick(connection: Writing, command: PickCommand, *, settings: Settings) -> VersionProbability | OoMlError:
+    """Return the version for a generation."""
+    seed = command.generation_id.int
+    if command.prompt_version is not None:
+        options = _find_uniform(connection, [command.prompt_version])
+    else:
+        options = find_options(connection, settings, seed)
+    if isinstance(options, OoMlError):
+        return options
+    picked = options[version_probabilities.pick([one.probability for one in options], policies.draw(seed)[0])]
+    # A version without a weight is the default. It was picked because no version has a weight, and is not kept.
+    if _may_be_kept(settings, command) and picked.prompt.weight > 0:
+        return _keep(connection, command, picked)
+    return picked
 
 
 def find_options(connection: Reading, settings: Settings, seed: int) -> list[VersionProbability] | OoMlError:
@@ -99,23 +110,8 @@ def set_weights(
     return [one if isinstance(one, OoMlError) else found[one.version] for one in outcomes]
 
 
-def _pick(connection: Writing, command: PickCommand, settings: Settings) -> VersionProbability | OoMlError:
-    seed = command.generation_id.int
-    if command.prompt_version is not None:
-        options = _find_uniform(connection, [command.prompt_version])
-    else:
-        options = find_options(connection, settings, seed)
-    if isinstance(options, OoMlError):
-        return options
-    picked = options[version_probabilities.pick([one.probability for one in options], policies.draw(seed)[0])]
-    # A version without a weight is the default. It was picked because no version has a weight, and is not kept.
-    if _may_be_kept(settings, command) and picked.prompt.weight > 0:
-        return _keep(connection, command, picked)
-    return picked
-
-
 def _find_uniform(connection: Reading, names: Sequence[str]) -> list[VersionProbability] | OoMlError:
-    """Return the named versions in use, each as probable as it is often named; if none is in use, the first error."""
+    """Return the named versions in use, each with its share of the names; if none is in use, the first error."""
     shown = show(connection, names)
     in_use = [prompt for prompt in shown if isinstance(prompt, PromptVersion) and prompt.status == "active"]
     if in_use:

@@ -16,6 +16,7 @@ from oo_ml.errors import (
     RetiredPromptVersionError,
     UnknownPromptVersionError,
 )
+from oo_ml.services.each import each
 from oo_ml.services.paging import Found, PageCommand, by_offset
 from oo_ml.settings import AUTO
 from oo_ml.storage import prompt_versions
@@ -31,12 +32,10 @@ class WeighCommand:
     weight: float
 
 
-def list_versions(connection: Reading, commands: Sequence[PageCommand]) -> list[Found[PromptVersion, int]]:
-    """Return a page of the versions for each command, retired ones included, the oldest first."""
-    return [
-        by_offset(prompt_versions.list_all(connection, page.limit + 1, page.offset), page.limit, page.offset)
-        for page in commands
-    ]
+@each
+def list_versions(connection: Reading, page: PageCommand) -> Found[PromptVersion, int]:
+    """Return a page of the versions, retired ones included, the oldest first."""
+    return by_offset(prompt_versions.list_all(connection, page.limit + 1, page.offset), page)
 
 
 def show(connection: Reading, versions: Sequence[str]) -> list[PromptVersion | OoMlError]:
@@ -61,24 +60,9 @@ def draft(
     )
 
 
-def publish(connection: Writing, drafts: Sequence[PromptVersion]) -> list[PromptVersion | OoMlError]:
-    """Store new versions. Refuse a name that is taken, and a template that can't be rendered."""
-    return [_publish(connection, draft) for draft in drafts]
-
-
-def weigh(connection: Writing, commands: Sequence[WeighCommand]) -> list[PromptVersion | OoMlError]:
-    """Set the weights of versions in use; refuse retired versions."""
-    return [_weigh(connection, command) for command in commands]
-
-
-def retire(connection: Writing, versions: Sequence[str], *, retired_at: datetime) -> list[PromptVersion | OoMlError]:
-    """Retire versions: new generations can't use them. Retiring again changes nothing."""
-    for version in versions:
-        prompt_versions.retire(connection, version, retired_at)
-    return show(connection, versions)
-
-
-def _publish(connection: Writing, draft: PromptVersion) -> PromptVersion | OoMlError:
+@each
+def publish(connection: Writing, draft: PromptVersion) -> PromptVersion | OoMlError:
+    """Store a new version. Refuse a name that is taken, and a template that can't be rendered."""
     if draft.version == AUTO:
         return ReservedPromptVersionError()
     for name, source in (("system_template", draft.system_template), ("user_template", draft.user_template)):
@@ -93,10 +77,19 @@ def _publish(connection: Writing, draft: PromptVersion) -> PromptVersion | OoMlE
     return draft
 
 
-def _weigh(connection: Writing, command: WeighCommand) -> PromptVersion | OoMlError:
+@each
+def weigh(connection: Writing, command: WeighCommand) -> PromptVersion | OoMlError:
+    """Set the weight of a version in use; refuse a retired version."""
     is_in_use = prompt_versions.set_weight(connection, command.version, command.weight)
     [shown] = show(connection, [command.version])
     return shown if is_in_use or isinstance(shown, OoMlError) else refuse_retired(command.version)
+
+
+def retire(connection: Writing, versions: Sequence[str], *, retired_at: datetime) -> list[PromptVersion | OoMlError]:
+    """Retire versions: new generations can't use them. Retiring again changes nothing."""
+    for version in versions:
+        prompt_versions.retire(connection, version, retired_at)
+    return show(connection, versions)
 
 
 def refuse_retired(version: str) -> RetiredPromptVersionError:

@@ -5,12 +5,12 @@ the next transaction id. Once all transactions below that id have ended, positio
 A step locks only the task's own row.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Final
 
 from oo_ml.execution.pool import Pool
+from oo_ml.services.each import each
 from oo_ml.storage import daily_sums, upkeep
 from oo_ml.storage.daily_sums import Progress, Range
 from oo_ml.storage.postgres.sessions import Writing
@@ -45,12 +45,7 @@ class Step:
 
 
 async def count_days(workers: Pool[Writing], now: datetime, *, limit: int = LIMIT) -> Days:
-    """Count all settled positions, in steps.
-
-    Args:
-        workers: run the steps.
-        now: the current time.
-        limit: positions of a source that one step counts, at most.
+    """Count all settled positions, in steps of at most `limit` positions of each source.
 
     Raises:
         UnavailableError: the database is unavailable; the steps so far are committed.
@@ -67,12 +62,9 @@ async def count_days(workers: Pool[Writing], now: datetime, *, limit: int = LIMI
     return Days(passed)
 
 
-def count(connection: Writing, commands: Sequence[CountCommand]) -> list[Step]:
-    """Take one step for each command."""
-    return [_take_step(connection, command) for command in commands]
-
-
-def _take_step(connection: Writing, command: CountCommand) -> Step:
+@each
+def count(connection: Writing, command: CountCommand) -> Step:
+    """Take one step."""
     claim = upkeep.claim(connection, upkeep.DAYS)
     if claim is None:
         return Step(is_busy=True)

@@ -17,6 +17,7 @@ from oo_ml.domain.learning import Kind
 from oo_ml.errors import UnavailableError
 from oo_ml.execution.pool import Pool
 from oo_ml.services.decisions.unit_of_work import UnitOfWork
+from oo_ml.services.each import each
 from oo_ml.settings import Settings
 from oo_ml.storage import upkeep
 from oo_ml.storage.decision_types import DecisionKey
@@ -35,12 +36,9 @@ LIMIT: Final = 500
 
 @dataclass(frozen=True, slots=True)
 class Defaults:
-    """The outcome of a run.
+    """Number of decisions that got the default reward, and those that `failed` to get it and were logged and skipped.
 
-    Attributes:
-        given: how many decisions got the default reward.
-        is_busy: whether the run stopped because another process is running the task.
-        failed: decisions that could not get it. They are logged and skipped.
+    `is_busy`: the run stopped because another process is running the task.
     """
 
     given: int = 0
@@ -96,11 +94,7 @@ async def give_default_rewards(
 ) -> Defaults:
     """Give the default reward, if OO_ML_REWARD_WAIT is set, to every overdue decision; one transaction a user.
 
-    Args:
-        workers: run the transactions.
-        settings: the wait and the reward.
-        now: the current time.
-        limit: decisions that one look returns, at most.
+    One look returns at most `limit` decisions.
 
     Raises:
         UnavailableError: the database is unavailable; the transactions so far are committed.
@@ -128,14 +122,38 @@ async def give_default_rewards(
         command = replace(command, after=found.after, done_until=found.done_until, tried=tried)
 
 
-def look(connection: Writing, commands: Sequence[LookCommand]) -> list[Look | None]:
-    """Take one look a command; None: another process is running the task."""
-    return [_look(connection, command) for command in commands]
+@each
+def look(connection: Writing, command: LookCommand) -> Look | None:
+    """Take one look; None: another process is running the task."""
+    claim = upkeep.claim(connection, DEFAULT_REWARDS)
+    if claim is None:
+        return None
+    end = command.now - command.wait
+    after = _find_start(connection, command, claim.done_until, end)
+    until = min(after.decided_at + _WINDOW, end)
+    found = upkeep.find_overdue(connection, after, until, command.limit + len(command.tried))
+    overdue = {key: position for key, position in found.items() if key not in command.tried}
+    # Start the next look at the first of them, because a replay may add decisions to this time meanwhile.
+    reached = _begin_at(min(overdue.values()).decided_at) if overdue else max(after, _begin_at(until))
+    done_until = min(reached.decided_at, end - _MARGIN)
+    # Never go back: after OO_ML_REWARD_WAIT grows, decisions before the stored time have still been tried.
+    done_until = max(done_until, claim.done_until or done_until)
+    upkeep.save(connection, DEFAULT_REWARDS, done_until, command.now)
+    return Look(overdue, reached if overdue or until < end else None, done_until)
 
 
-def give(connection: Writing, commands: Sequence[GiveCommand]) -> list[list[DecisionKey] | None]:
-    """Return, for each command, the decisions that got the reward; None: another process is running the task."""
-    return [_give(connection, command) for command in commands]
+@each
+def give(connection: Writing, command: GiveCommand) -> list[DecisionKey] | None:
+    """Return the decisions that got the reward; None: another process is running the task."""
+    if upkeep.claim(connection, DEFAULT_REWARDS) is None:
+        return None
+    # Read the decisions again under the locks of their states: a reward that came meanwhile counts instead.
+    unit = UnitOfWork.lock(connection, decisions=command.decisions)
+    still_open = [key for key in command.decisions if key in unit.decisions and unit.decisions[key].is_open]
+    for key in still_open:
+        unit.apply(unit.entry_for(unit.decisions[key], command.reward, command.now, kind=Kind.DEFAULT))
+    unit.write(connection)
+    return still_open
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,42 +191,12 @@ def _report(key: DecisionKey, error: Exception) -> None:
     logger.error("decision %s can't be given the default reward and is stepped over", key.decision_id)
 
 
-def _look(connection: Writing, command: LookCommand) -> Look | None:
-    claim = upkeep.claim(connection, DEFAULT_REWARDS)
-    if claim is None:
-        return None
-    end = command.now - command.wait
-    after = _find_start(connection, command, claim.done_until, end)
-    until = min(after.decided_at + _WINDOW, end)
-    found = upkeep.find_overdue(connection, after, until, command.limit + len(command.tried))
-    overdue = {key: position for key, position in found.items() if key not in command.tried}
-    # Start the next look at the first of them, because a replay may add decisions to this time meanwhile.
-    reached = _begin_at(min(overdue.values()).decided_at) if overdue else max(after, _begin_at(until))
-    done_until = min(reached.decided_at, end - _MARGIN)
-    # Never go back: after OO_ML_REWARD_WAIT grows, decisions before the stored time have still been tried.
-    done_until = max(done_until, claim.done_until or done_until)
-    upkeep.save(connection, DEFAULT_REWARDS, done_until, command.now)
-    return Look(overdue, reached if overdue or until < end else None, done_until)
-
-
 def _find_start(connection: Reading, command: LookCommand, done_until: datetime | None, end: datetime) -> Position:
     # A replay of a user with older open decisions sets the stored time back.
     went_back = command.done_until is not None and (done_until is None or done_until < command.done_until)
     if command.after is None or went_back:
         return _begin_at(done_until or upkeep.find_first_decision(connection) or end)
     return command.after
-
-
-def _give(connection: Writing, command: GiveCommand) -> list[DecisionKey] | None:
-    if upkeep.claim(connection, DEFAULT_REWARDS) is None:
-        return None
-    # Read the decisions again under the locks of their states: a reward that came meanwhile counts instead.
-    unit = UnitOfWork.lock(connection, decisions=command.decisions)
-    still_open = [key for key in command.decisions if key in unit.decisions and unit.decisions[key].is_open]
-    for key in still_open:
-        unit.apply(unit.entry_for(unit.decisions[key], command.reward, command.now, kind=Kind.DEFAULT))
-    unit.write(connection)
-    return still_open
 
 
 def _group_by_user(decisions: Mapping[DecisionKey, Position]) -> list[list[DecisionKey]]:

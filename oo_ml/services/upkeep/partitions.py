@@ -13,6 +13,7 @@ from typing import Final
 from oo_ml.errors import DatabaseRefusedError, OoMlError
 from oo_ml.execution.pool import Pool
 from oo_ml.execution.retry import Service
+from oo_ml.services.each import each
 from oo_ml.settings import Settings
 from oo_ml.storage.postgres.sessions import Reading, Writing
 from oo_ml.storage.schema import partitions
@@ -23,13 +24,7 @@ _OWNER: Final = "run `oo-ml db grant-service` for this role, or `oo-ml upkeep` a
 
 @dataclass(frozen=True, slots=True)
 class Months:
-    """The result of `keep_months`.
-
-    Attributes:
-        made, detached: names of partitions.
-        problems: errors that the next run may not meet.
-        alarms: messages that need an operator.
-    """
+    """Partitions made and detached, problems that the next run may not meet, and alarms that need an operator."""
 
     made: list[str]
     detached: list[str]
@@ -47,18 +42,14 @@ async def keep_months(
 ) -> Months:
     """Make the missing monthly partitions and detach those after retention, each in a transaction of its own.
 
-    Args:
-        workers: run the transactions, with their time limits.
-        settings: the number of months to keep.
-        now: the moment.
-        movable: the most decisions that a new partition may take out of the default partition.
-        is_patient: whether to wait for the table as long as for a row, instead of briefly.
+    A new partition may take at most `movable` decisions out of the default partition. With `is_patient` each
+    transaction waits for the table as long as for a row, instead of briefly.
 
     Raises:
         UnavailableError: the partitions can't be read now.
     """
     [(layout, _)] = await workers.run(_look, [now])
-    missing = partitions.missing(layout.months, now)
+    missing = partitions.find_missing(layout.months, now)
     crowded = await _find_crowded(workers, layout, missing, movable)
     attempt = partial(_attempt, workers, layout)
     made, problems = await attempt(
@@ -72,12 +63,12 @@ async def keep_months(
         _find_due(layout, settings, now),
     )
     [(layout, stray)] = await workers.run(_look, [now])
-    missing = partitions.missing(layout.months, now, ahead=2)
+    missing = partitions.find_missing(layout.months, now, ahead=2)
     return Months(made, detached, problems + others, list(_describe_alarms(missing, stray, crowded)))
 
 
 def _find_due(layout: Layout, settings: Settings, now: datetime) -> list[datetime]:
-    """Return the time before which months are to be detached, if there are such months."""
+    """Return [the time before which retention detaches months], or [] if no month is that old."""
     if settings.history_retention is None:
         return []
     before = month_of(now, -settings.history_retention)
@@ -134,22 +125,24 @@ async def _attempt(
     return names, []
 
 
-def _look(connection: Reading, moments: Sequence[datetime]) -> list[tuple[Layout, datetime | None]]:
-    layout = partitions.layout(connection)
-    return [(layout, partitions.find_stray(connection, layout.months, now)) for now in moments]
+@each
+def _look(connection: Reading, now: datetime) -> tuple[Layout, datetime | None]:
+    layout = partitions.read_layout(connection)
+    return layout, partitions.find_stray(connection, layout.months, now)
 
 
-def _are_crowded(connection: Reading, months: Sequence[datetime], *, movable: int) -> list[bool]:
-    return [partitions.is_crowded(connection, month, movable) for month in months]
+_are_crowded = each(partitions.is_crowded)
 
 
-def _make(connection: Writing, moments: Sequence[datetime], *, is_patient: bool) -> list[list[str]]:
+@each
+def _make(connection: Writing, month: datetime, *, is_patient: bool) -> list[str]:
     if not is_patient:
         partitions.shorten_lock_timeout(connection)
-    return [partitions.make(connection, month) for month in moments]
+    return partitions.make(connection, month)
 
 
-def _detach(connection: Writing, moments: Sequence[datetime], *, is_patient: bool, now: datetime) -> list[list[str]]:
+@each
+def _detach(connection: Writing, before: datetime, *, is_patient: bool, now: datetime) -> list[str]:
     if not is_patient:
         partitions.shorten_lock_timeout(connection)
-    return [partitions.detach(connection, before, now) for before in moments]
+    return partitions.detach(connection, before, now)

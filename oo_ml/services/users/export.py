@@ -15,7 +15,7 @@ from oo_ml.files.export_document import FORMAT, FORMAT_VERSION
 from oo_ml.storage import audit, personal_data, upkeep
 from oo_ml.storage.postgres import json_rows
 from oo_ml.storage.postgres.sessions import Reading
-from oo_ml.storage.schema import migrate
+from oo_ml.storage.schema import revisions
 
 # Bytes. Most exports are smaller and never written to disk.
 _IN_MEMORY: Final = 262_144
@@ -55,7 +55,7 @@ def _generate_lines(connection: Reading, user_id: str, exported_at: datetime) ->
         "format": FORMAT,
         "format_version": FORMAT_VERSION,
         "release": version("oo-ml"),
-        "schema": migrate.revision(connection),
+        "schema": revisions.read(connection),
         "exported_at": exported_at,
         "user_id": user_id,
         # With it, replay can tell removed decisions (retention) from lost ones.

@@ -3,39 +3,27 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from uuid import UUID
 
 from oo_ml.domain.policies import draw
 from oo_ml.domain.ridge import theta
 from oo_ml.errors import OoMlError, UnknownDecisionError
-from oo_ml.storage.decision_types import DecisionKey, RecentDecision, StoredDecision
+from oo_ml.services.each import each
+from oo_ml.storage.decision_types import DecisionKey, StoredDecision
 from oo_ml.storage.feature_history import read_recent_decisions, read_stored_decision
 from oo_ml.storage.policy_state import PolicyState, StateKey, read_states
 from oo_ml.storage.postgres.engine import snapshot
 from oo_ml.storage.postgres.sessions import Reading
 from oo_ml.storage.reward_ledger import ReceiptEntry, read_entries_of_decision
 
-
-@dataclass(frozen=True, slots=True)
-class StatsCommand:
-    """Ask for the stats of a user and a policy."""
-
-    user_id: str
-    policy: str
-
-
-@dataclass(frozen=True, slots=True)
-class ReceiptCommand:
-    """Ask for the receipt of a decision."""
-
-    user_id: str
-    decision_id: UUID
+__all__ = ["DecisionKey", "Receipt", "StateKey", "Stats", "read_features", "read_receipts", "read_stats"]
 
 
 @dataclass(frozen=True, slots=True)
 class Stats:
     """Counters and model of a user and a policy; `theta` has d numbers, all zero for an unknown user."""
 
+    user_id: str
+    policy: str
     pulls: int
     explore_count: int
     reward_count: int
@@ -54,14 +42,13 @@ class Stats:
         return self.explore_count / self.pulls if self.pulls else 0.0
 
 
-def read_stats(connection: Reading, commands: Sequence[StatsCommand]) -> list[Stats]:
-    """Return the stats of each user and policy."""
-    return [_read_stats(connection, StateKey(command.user_id, command.policy)) for command in commands]
-
-
-def _read_stats(connection: Reading, key: StateKey) -> Stats:
+@each
+def read_stats(connection: Reading, key: StateKey) -> Stats:
+    """Return the stats of a user and a policy."""
     state = read_states(connection, key.user_id).get(key.policy) or PolicyState.fresh(key)
     return Stats(
+        user_id=key.user_id,
+        policy=key.policy,
         pulls=state.pulls,
         explore_count=state.explore_count,
         reward_count=state.reward_count,
@@ -71,20 +58,16 @@ def _read_stats(connection: Reading, key: StateKey) -> Stats:
     )
 
 
-def read_features(connection: Reading, user_ids: Sequence[str]) -> list[list[RecentDecision]]:
-    """Return the last 100 decisions of each user, oldest first."""
-    return [read_recent_decisions(connection, user_id) for user_id in user_ids]
+# The last 100 decisions of each user, oldest first.
+read_features = each(read_recent_decisions)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Receipt:
-    """A decision with everything that explains it.
+    """A decision with everything that explains it; `rewards` are the ledger entries about it, oldest first.
 
-    Attributes:
-        decision: the stored decision, with the reward that counts now.
-        draw: two uniform numbers computed from its id. The first decides whether to explore; the second then picks the
-            candidate.
-        rewards: the ledger entries about its reward, oldest first.
+    `draw` has two uniform numbers computed from its id. The first decides whether to explore; the second then picks the
+    candidate.
     """
 
     decision: StoredDecision
@@ -92,10 +75,10 @@ class Receipt:
     rewards: list[ReceiptEntry]
 
 
-def read_receipts(connection: Reading, commands: Sequence[ReceiptCommand]) -> list[Receipt | OoMlError]:
+def read_receipts(connection: Reading, keys: Sequence[DecisionKey]) -> list[Receipt | OoMlError]:
     """Return the receipt of each decision."""
     snapshot(connection)
-    return [_read_receipt(connection, DecisionKey(command.user_id, command.decision_id)) for command in commands]
+    return [_read_receipt(connection, key) for key in keys]
 
 
 def _read_receipt(connection: Reading, key: DecisionKey) -> Receipt | OoMlError:

@@ -8,12 +8,13 @@ import struct
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 from itertools import chain, repeat
-from typing import ClassVar, Final, Self
+from typing import Any, ClassVar, Final, Self
 from uuid import UUID
 
 from psycopg import Connection
 from psycopg.abc import Buffer
 from psycopg.adapt import Dumper
+from psycopg.postgres import types
 from psycopg.pq import Format
 
 from oo_ml.storage.postgres import float_arrays
@@ -33,6 +34,11 @@ class Column(bytes):
     element_oid: ClassVar[int]
     array_oid: ClassVar[int]
 
+    def __init_subclass__(cls, *, name: str | None = None) -> None:
+        """Take the oids of the PostgreSQL type `name`; a class without one is a base of others."""
+        if name is not None:
+            cls.element_oid, cls.array_oid = types[name].oid, types[name].array_oid
+
     @classmethod
     def _of(cls, elements: Sequence[bytes | None]) -> Self:
         if not elements:
@@ -44,28 +50,8 @@ class Column(bytes):
         )
 
 
-class _Numeric(Column):
-    """An array of values of one size, which `code`, of the module struct, gives."""
-
-    code: ClassVar[str]
-
-    @classmethod
-    def _of_numbers(cls, values: Sequence[float | None]) -> Self:
-        if None in values:
-            pack = struct.Struct(f">{cls.code}").pack
-            return cls._of([None if value is None else pack(value) for value in values])
-        if not values:
-            return cls._of([])
-        size = struct.calcsize(f">{cls.code}")
-        elements = struct.pack(f">{f'i{cls.code}' * len(values)}", *chain.from_iterable(zip(repeat(size), values)))
-        return cls(_HEADER.pack(1, 0, cls.element_oid, len(values), 1) + elements)
-
-
-class Texts(Column):
+class Texts(Column, name="text"):
     """text[]."""
-
-    element_oid = 25
-    array_oid = 1009
 
     @classmethod
     def of(cls, values: Iterable[str | None]) -> Self:
@@ -73,11 +59,8 @@ class Texts(Column):
         return cls._of([None if value is None else value.encode() for value in values])
 
 
-class Uuids(Column):
+class Uuids(Column, name="uuid"):
     """uuid[]."""
-
-    element_oid = 2950
-    array_oid = 2951
 
     @classmethod
     def of(cls, values: Iterable[UUID | None]) -> Self:
@@ -85,26 +68,8 @@ class Uuids(Column):
         return cls._of([None if value is None else value.bytes for value in values])
 
 
-class Times(_Numeric):
-    """timestamptz[]."""
-
-    element_oid = 1184
-    array_oid = 1185
-    code = "q"
-
-    @classmethod
-    def of(cls, values: Iterable[datetime | None]) -> Self:
-        """Encode `values`, each with a time zone."""
-        return cls._of_numbers(
-            [None if value is None else (value - _POSTGRES_EPOCH) // _MICROSECOND for value in values]
-        )
-
-
-class Jsons(Column):
+class Jsons(Column, name="jsonb"):
     """jsonb[]."""
-
-    element_oid = 3802
-    array_oid = 3807
 
     @classmethod
     def of(cls, values: Iterable[bytes]) -> Self:
@@ -112,11 +77,8 @@ class Jsons(Column):
         return cls._of([_JSONB_VERSION + value for value in values])
 
 
-class Digests(Column):
+class Digests(Column, name="bytea"):
     """bytea[]."""
-
-    element_oid = 17
-    array_oid = 1001
 
     @classmethod
     def of(cls, values: Iterable[bytes | None]) -> Self:
@@ -124,56 +86,53 @@ class Digests(Column):
         return cls._of(list(values))
 
 
-class Integers(_Numeric):
+class _Numeric(Column):
+    """An array of values of one size, which `code`, of the module struct, gives."""
+
+    code: ClassVar[str]
+
+    def __init_subclass__(cls, *, name: str, code: str) -> None:
+        """Take the oids of the PostgreSQL type `name`."""
+        super().__init_subclass__(name=name)
+        cls.code = code
+
+    @classmethod
+    def of(cls, values: Iterable[Any]) -> Self:
+        """Encode `values`, each of them a number that the type can hold, or None."""
+        numbers = list(values)
+        if None in numbers:
+            pack = struct.Struct(f">{cls.code}").pack
+            return cls._of([None if number is None else pack(number) for number in numbers])
+        if not numbers:
+            return cls._of([])
+        size = struct.calcsize(f">{cls.code}")
+        elements = struct.pack(f">{f'i{cls.code}' * len(numbers)}", *chain.from_iterable(zip(repeat(size), numbers)))
+        return cls(_HEADER.pack(1, 0, cls.element_oid, len(numbers), 1) + elements)
+
+
+class Integers(_Numeric, name="int4", code="i"):
     """integer[]."""
 
-    element_oid = 23
-    array_oid = 1007
-    code = "i"
 
-    @classmethod
-    def of(cls, values: Iterable[int]) -> Self:
-        """Encode `values`, each of 32 bits."""
-        return cls._of_numbers(list(values))
-
-
-class BigIntegers(_Numeric):
+class BigIntegers(_Numeric, name="int8", code="q"):
     """bigint[]."""
 
-    element_oid = 20
-    array_oid = 1016
-    code = "q"
 
-    @classmethod
-    def of(cls, values: Iterable[int | None]) -> Self:
-        """Encode `values`."""
-        return cls._of_numbers(list(values))
+class Numbers(_Numeric, name="float8", code="d"):
+    """float8[]."""
 
 
-class Numbers(_Numeric):
-    """float8[] from numbers or None."""
-
-    element_oid = float_arrays.FLOAT8_OID
-    array_oid = float_arrays.FLOAT8_ARRAY_OID
-    code = "d"
-
-    @classmethod
-    def of(cls, values: Iterable[float | None]) -> Self:
-        """Encode `values`."""
-        return cls._of_numbers(list(values))
-
-
-class Booleans(_Numeric):
+class Booleans(_Numeric, name="bool", code="?"):
     """boolean[]."""
 
-    element_oid = 16
-    array_oid = 1000
-    code = "?"
+
+class Times(BigIntegers, name="timestamptz", code="q"):
+    """timestamptz[]."""
 
     @classmethod
-    def of(cls, values: Iterable[bool]) -> Self:
-        """Encode `values`."""
-        return cls._of_numbers(list(values))
+    def of(cls, values: Iterable[datetime | None]) -> Self:
+        """Encode `values`, each with a time zone."""
+        return super().of([None if value is None else (value - _POSTGRES_EPOCH) // _MICROSECOND for value in values])
 
 
 class _ColumnDumper(Dumper):

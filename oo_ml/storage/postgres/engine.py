@@ -1,6 +1,5 @@
 """Connections to PostgreSQL: every wait has a limit, results are binary, and a broken connection leaves the pool."""
 
-import math
 from typing import Any, Final
 
 import psycopg
@@ -8,13 +7,12 @@ from psycopg.pq import Format
 from sqlalchemy import Connection, Engine, create_engine, event, text
 from sqlalchemy.dialects import registry
 from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg
-from sqlalchemy.engine import URL, make_url
 from sqlalchemy.engine.interfaces import DBAPIConnection
-from sqlalchemy.exc import ArgumentError
 
-from oo_ml.errors import ConfigurationError
 from oo_ml.settings import Settings
 from oo_ml.storage.postgres import binary_columns, float_arrays
+from oo_ml.storage.postgres.address import parse_url
+from oo_ml.storage.postgres.limits import milliseconds
 from oo_ml.storage.schema import schema_names
 
 
@@ -54,27 +52,6 @@ registry.register("postgresql.oo_ml", __name__, "Dialect")
 
 _SNAPSHOT: Final = text("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
 _LOCK_WAIT: Final = text("SELECT set_config('lock_timeout', :limit, true)")
-
-
-def parse_url(url: str) -> URL:
-    """Return `url` for SQLAlchemy. It may start with postgres:// or postgresql://, with or without a driver.
-
-    Raises:
-        ConfigurationError: `url` is not the address of a PostgreSQL server.
-    """
-    try:
-        parsed = make_url(url)
-    except (ArgumentError, ValueError):
-        # The messages of these errors contain the address with its password.
-        raise ConfigurationError("OO_ML_DATABASE_URL is not a database address") from None
-    if parsed.get_backend_name() not in {"postgresql", "postgres"}:
-        raise ConfigurationError(f"OO_ML_DATABASE_URL must name PostgreSQL, not {parsed.get_backend_name()}")
-    return parsed.set(drivername="postgresql+psycopg")
-
-
-def milliseconds(seconds: float) -> int:
-    """Return a limit in whole milliseconds; at least 1, because 0 means no limit to PostgreSQL."""
-    return max(1, math.ceil(seconds * 1000))
 
 
 def create(  # noqa: PLR0913 - the database, and the ways in which the engines differ

@@ -31,10 +31,13 @@ def load(value: Any, type_: str) -> Any:  # noqa: ANN401 - JSON in, a column's v
     """
     if value is None:
         return None
-    reader = _READERS.get(type_)
-    if reader is None:
+    if type_ not in _READERS:
         raise ValueError(f"cannot read a column of type {type_} from JSON")
-    return reader(value)
+    read, expected = _READERS[type_]
+    try:
+        return read(value)
+    except (TypeError, ValueError, OverflowError):
+        raise ValueError(f"must {expected}") from None
 
 
 def _to_json(value: object) -> Any:  # noqa: ANN401 - JSON
@@ -52,41 +55,37 @@ def _to_json(value: object) -> Any:  # noqa: ANN401 - JSON
     raise TypeError(f"cannot write a value of type {type(value).__name__} as JSON")
 
 
+# Each of these raises TypeError, ValueError or OverflowError if a column of its type can't hold the value.
+
+
 def _text(value: object) -> str:
     if not (isinstance(value, str) and is_storable(value)):
-        raise ValueError("must be text without NUL and unpaired surrogates")
+        raise ValueError
     return value
 
 
 def _boolean(value: object) -> bool:
     if not isinstance(value, bool):
-        raise ValueError("must be true or false")  # noqa: TRY004 - the value is at fault, not the caller
+        raise TypeError
     return value
 
 
 def _integer(value: object, *, bits: int) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or not -(2 ** (bits - 1)) <= value < 2 ** (bits - 1):
-        raise ValueError(f"must be an integer of {bits} bits")
+        raise ValueError
     return value
 
 
 def _number(value: object) -> float:
-    # The comparison comes first: an integer may be too large for a float.
-    if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) < math.inf:
-        raise ValueError("must be a finite number")
-    try:
-        return float(value)
-    except OverflowError:
-        raise ValueError("must be a finite number") from None
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        raise ValueError
+    return float(value)
 
 
 def _numbers(value: object) -> NDArray[np.float64]:
     if not isinstance(value, list):
-        raise ValueError("must be a list of numbers")  # noqa: TRY004 - the value is at fault, not the caller
-    try:
-        return np.array(_nested(value), np.float64)
-    except ValueError:
-        raise ValueError("must be a list of finite numbers, or of such lists of one length") from None
+        raise TypeError
+    return np.array(_nested(value), np.float64)
 
 
 def _nested(value: object) -> Any:  # noqa: ANN401 - lists of lists of ... numbers
@@ -94,52 +93,33 @@ def _nested(value: object) -> Any:  # noqa: ANN401 - lists of lists of ... numbe
 
 
 def _time(value: object) -> datetime:
-    try:
-        time = datetime.fromisoformat(_text(value))
-        # PostgreSQL could store a time that lies beyond the year 9999 in UTC, but Python could not read it again.
-        in_utc = None if time.tzinfo is None else time.astimezone(UTC)
-    except (ValueError, OverflowError):
-        in_utc = None
-    if in_utc is None:
-        raise ValueError("must be a time in ISO 8601 with its offset")
-    return in_utc
-
-
-def _uuid(value: object) -> UUID:
-    try:
-        return UUID(_text(value))
-    except ValueError:
-        raise ValueError("must be a UUID") from None
-
-
-def _bytes(value: object) -> bytes:
-    try:
-        return bytes.fromhex(_text(value))
-    except ValueError:
-        raise ValueError("must be bytes in hexadecimal") from None
+    time = datetime.fromisoformat(_text(value))
+    if time.tzinfo is None:
+        raise ValueError
+    # PostgreSQL could store a time that lies beyond the year 9999 in UTC, but Python could not read it again.
+    return time.astimezone(UTC)
 
 
 def _json(value: object) -> Jsonb:
-    try:
-        json.dumps(value, ensure_ascii=False, allow_nan=False).encode()
-    except ValueError:
-        raise ValueError("must hold finite numbers and no unpaired surrogates") from None
+    json.dumps(value, ensure_ascii=False, allow_nan=False).encode()
     return Jsonb(value)
 
 
-_READERS: Final[Mapping[str, Callable[[object], Any]]] = {
-    "text": _text,
-    "character varying": _text,
-    "boolean": _boolean,
-    "smallint": partial(_integer, bits=16),
-    "integer": partial(_integer, bits=32),
-    "bigint": partial(_integer, bits=64),
-    "double precision": _number,
-    "double precision[]": _numbers,
-    "timestamp with time zone": _time,
-    "uuid": _uuid,
-    "bytea": _bytes,
-    "jsonb": _json,
+# By the type of a column: the function that reads a value from JSON, and what the value must be.
+_READERS: Final[Mapping[str, tuple[Callable[[object], Any], str]]] = {
+    "text": (_text, "be text without NUL and unpaired surrogates"),
+    "character varying": (_text, "be text without NUL and unpaired surrogates"),
+    "boolean": (_boolean, "be true or false"),
+    **{
+        name: (partial(_integer, bits=bits), f"be an integer of {bits} bits")
+        for name, bits in (("smallint", 16), ("integer", 32), ("bigint", 64))
+    },
+    "double precision": (_number, "be a finite number"),
+    "double precision[]": (_numbers, "be a list of finite numbers, or of such lists of one length"),
+    "timestamp with time zone": (_time, "be a time in ISO 8601 with its offset"),
+    "uuid": (lambda value: UUID(_text(value)), "be a UUID"),
+    "bytea": (lambda value: bytes.fromhex(_text(value)), "be bytes in hexadecimal"),
+    "jsonb": (_json, "hold finite numbers and no unpaired surrogates"),
 }
 
 # The types that `load` reads.

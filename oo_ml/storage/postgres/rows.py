@@ -4,6 +4,7 @@ The table's declaration gives the types. A statement's own part is a list of col
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from operator import attrgetter
 from typing import Any, Final, Generic, TypeVar
 
 from pydantic_core import to_json
@@ -35,6 +36,11 @@ _TYPES: Final[Mapping[type, tuple[str, Callable[[Iterable[Any]], binary_columns.
 }
 
 
+def attributes(*paths: str) -> dict[str, Callable[[Any], Any]]:
+    """Return columns for `Rows`: the attribute at each dotted path, by its last name, which is also the column's."""
+    return {path.rpartition(".")[2].lower(): attrgetter(path) for path in paths}
+
+
 class Rows(Generic[Row]):
     """Rows that a statement reads from `source`, where they have the alias `name`, and the number `place` from 1.
 
@@ -44,12 +50,9 @@ class Rows(Generic[Row]):
     """
 
     def __init__(self, name: str, table: Table, columns: Mapping[str, Callable[[Row], Any]]) -> None:
-        """Derive the SQL.
+        """Derive the SQL. `name` is unique in the statement: it begins the names of the parameters.
 
-        Args:
-            name: unique in the statement: it begins the names of the parameters.
-            table: declares the columns.
-            columns: by column, the function that takes its value from a row. An array must not be None.
+        `columns` has the function that takes a column's value from a row. An array must not be None.
         """
         self._name, self._table = name, table
         self._scalars: list[tuple[str, Callable[[Row], Any], Callable[[Iterable[Any]], binary_columns.Column]]] = []

@@ -9,31 +9,23 @@ from typing import Final
 import psycopg
 from sqlalchemy.exc import DBAPIError
 
-from oo_ml.errors import (
-    DatabaseReadOnlyError,
-    DatabaseRefusedError,
-    DatabaseTimeoutError,
-    DatabaseUnavailableError,
-    RowLockedError,
-    SchemaNotReadyError,
-    UnavailableError,
-)
+from oo_ml import errors
 
 SERIALIZATION_FAILURES: Final = frozenset({"40001", "40P01"})
 UNIQUE_VIOLATION: Final = "23505"
 _MISSING_RIGHT: Final = "42501"
-_MEANINGS: Final[dict[str, type[UnavailableError]]] = {
-    "40001": DatabaseTimeoutError,
-    "40P01": DatabaseTimeoutError,
-    "55P03": RowLockedError,
-    "57014": DatabaseTimeoutError,
-    "25P03": DatabaseTimeoutError,
-    "25006": DatabaseReadOnlyError,
+_MEANINGS: Final[dict[str, type[errors.UnavailableError]]] = {
+    "40001": errors.DatabaseTimeoutError,
+    "40P01": errors.DatabaseTimeoutError,
+    "55P03": errors.RowLockedError,
+    "57014": errors.DatabaseTimeoutError,
+    "25P03": errors.DatabaseTimeoutError,
+    "25006": errors.DatabaseReadOnlyError,
     # A schema, table, column or function of this release is missing.
-    "3F000": SchemaNotReadyError,
-    "42P01": SchemaNotReadyError,
-    "42703": SchemaNotReadyError,
-    "42883": SchemaNotReadyError,
+    "3F000": errors.SchemaNotReadyError,
+    "42P01": errors.SchemaNotReadyError,
+    "42703": errors.SchemaNotReadyError,
+    "42883": errors.SchemaNotReadyError,
 }
 # No connection, no resources, shutting down, no such role, no such database.
 _UNAVAILABLE: Final = ("08", "53", "57P", "28", "3D")
@@ -53,13 +45,13 @@ def description(error: DBAPIError) -> str:
     return f"{error.orig.sqlstate} {diagnosis.message_primary}{where}"
 
 
-def outcome(error: DBAPIError) -> UnavailableError | None:
+def outcome(error: DBAPIError) -> errors.UnavailableError | None:
     """Return the error of the service for `error`; None if only a bug can cause it."""
     code = sqlstate(error)
     if code is None:
-        return DatabaseUnavailableError() if isinstance(error.orig, psycopg.OperationalError) else None
+        return errors.DatabaseUnavailableError() if isinstance(error.orig, psycopg.OperationalError) else None
     if code == _MISSING_RIGHT:
-        return DatabaseRefusedError(f"PostgreSQL refused: {description(error).removeprefix(code).strip()}")
+        return errors.DatabaseRefusedError(f"PostgreSQL refused: {description(error).removeprefix(code).strip()}")
     if code.startswith(_UNAVAILABLE):
-        return DatabaseUnavailableError()
+        return errors.DatabaseUnavailableError()
     return _MEANINGS[code]() if code in _MEANINGS else None

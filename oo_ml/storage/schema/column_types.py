@@ -2,7 +2,7 @@
 
 from typing import Any, Final
 
-from sqlalchemy import CheckConstraint, Column, Index, MetaData, Text
+from sqlalchemy import BigInteger, CheckConstraint, Column, ForeignKey, Index, MetaData, Sequence, Text
 from sqlalchemy.dialects.postgresql import DOUBLE_PRECISION, TIMESTAMP
 from sqlalchemy.types import UserDefinedType
 
@@ -42,10 +42,18 @@ class Float8Array(UserDefinedType[Any]):
         return "double precision[]"
 
 
-def name(name: str, comment: str, *, primary_key: bool = False, nullable: bool = False) -> Column[str]:
+def name(
+    name: str, comment: str, *, primary_key: bool = False, nullable: bool = False, refers_to: Column[Any] | None = None
+) -> Column[str]:
     """Return a column of names: ids, versions, policies."""
+    keys = [] if refers_to is None else [ForeignKey(refers_to)]
     # "C" compares bytes, so sessions lock rows in the same order on every server.
-    return Column(name, Text(collation="C"), primary_key=primary_key, nullable=nullable, comment=comment)
+    return Column(name, Text(collation="C"), *keys, primary_key=primary_key, nullable=nullable, comment=comment)
+
+
+def position(order: Sequence, comment: str) -> Column[int]:
+    """Return the column that numbers the rows of a table in the order in which they were written."""
+    return Column("position", BigInteger, order, server_default=order.next_value(), nullable=False, comment=comment)
 
 
 def moment(name: str, comment: str, *, nullable: bool = False) -> Column[Any]:
@@ -66,6 +74,15 @@ def probability(name: str, comment: str) -> Column[Any]:
 def is_probability(column: str) -> CheckConstraint:
     """Return the CHECK that a number is a probability above 0."""
     return CheckConstraint(f"{column} > 0 AND {column} <= 1", name=f"{column}_range")
+
+
+def same_dimension(matrix: str, vector: str) -> str:
+    """Return the condition that a matrix is square, and as large as a vector."""
+    return (
+        f"(array_ndims({vector}) = 1 AND array_ndims({matrix}) = 2"
+        f" AND array_length({matrix}, 1) = array_length({vector}, 1)"
+        f" AND array_length({matrix}, 2) = array_length({vector}, 1)) IS TRUE"
+    )
 
 
 def by_position(table: str) -> Index:

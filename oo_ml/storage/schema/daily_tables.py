@@ -17,8 +17,27 @@ from sqlalchemy import (
     Table,
     UniqueConstraint,
 )
+from sqlalchemy.types import TypeEngine
 
 from oo_ml.storage.schema.column_types import LOCAL, REFERENCE, metadata, moment, name
+
+
+def _count(name: str, comment: str) -> Column[Any]:
+    return Column(name, BigInteger, nullable=False, comment=comment)
+
+
+def _sum(name: str, comment: str) -> Column[Any]:
+    # numeric is exact: the order of additions does not matter, and a sum can be subtracted again.
+    return Column(name, Numeric, nullable=False, comment=comment)
+
+
+def _day(rows: str) -> Column[Any]:
+    return Column("day", Date, primary_key=True, comment=f"Day of the {rows}, UTC")
+
+
+def _group(name: str, comment: str, type_: type[TypeEngine[int]] = SmallInteger) -> Column[Any]:
+    return Column(name, type_, primary_key=True, autoincrement=False, comment=comment)
+
 
 upkeep = Table(
     "upkeep",
@@ -34,30 +53,14 @@ counted = Table(
     "counted",
     metadata,
     name("source", "feature_history, reward_ledger or generations", primary_key=True),
-    Column(
-        "counted_until", BigInteger, nullable=False, comment="The daily tables include all rows up to this position"
-    ),
-    Column(
-        "settled_until",
-        BigInteger,
-        nullable=False,
-        comment="All transactions with a row up to this position have ended",
-    ),
+    _count("counted_until", "The daily tables include all rows up to this position"),
+    _count("settled_until", "All transactions with a row up to this position have ended"),
     Column("next_until", BigInteger, comment="The next settled_until, once all transactions below next_xid have ended"),
     Column("next_xid", BigInteger, comment="No transaction from this number on has a row up to next_until"),
     CheckConstraint("counted_until <= settled_until", name="counted_range"),
     comment="Progress of the daily tables, one row for each source. If it is empty, upkeep counts everything again",
     info=REFERENCE,
 )
-
-
-def _count(name: str, comment: str) -> Column[Any]:
-    return Column(name, BigInteger, nullable=False, comment=comment)
-
-
-def _sum(name: str, comment: str) -> Column[Any]:
-    # numeric is exact: the order of additions does not matter, and a sum can be subtracted again.
-    return Column(name, Numeric, nullable=False, comment=comment)
 
 
 daily_reactions = Table(
@@ -95,11 +98,9 @@ daily_reactions = Table(
 daily_learning = Table(
     "daily_learning",
     metadata,
-    Column("day", Date, primary_key=True, comment="Day of the decisions, UTC"),
+    _day("decisions"),
     name("policy", "The policy that decided", primary_key=True),
-    Column(
-        "first_pull", BigInteger, primary_key=True, autoincrement=False, comment="First decision number of the group"
-    ),
+    _group("first_pull", "First decision number of the group", BigInteger),
     _count("decisions", "Number of decisions"),
     _count("rewarded", "Number of decisions with a reward that counts"),
     _sum("rewards", "Sum of the rewards r"),
@@ -111,15 +112,9 @@ daily_learning = Table(
 daily_delays = Table(
     "daily_delays",
     metadata,
-    Column("day", Date, primary_key=True, comment="Day of the decisions, UTC"),
+    _day("decisions"),
     name("policy", "The policy that decided", primary_key=True),
-    Column(
-        "delay_step",
-        SmallInteger,
-        primary_key=True,
-        autoincrement=False,
-        comment="ceil(20 log2(1 + seconds)) from the decision to the reaction",
-    ),
+    _group("delay_step", "ceil(20 log2(1 + seconds)) from the decision to the reaction"),
     _count("decisions", "Number of decisions"),
     comment="Decisions with a reaction, by day and by the delay of the reaction. A step is 3.5 % longer than the last",
     info=REFERENCE,
@@ -128,7 +123,7 @@ daily_delays = Table(
 daily_exploration = Table(
     "daily_exploration",
     metadata,
-    Column("day", Date, primary_key=True, comment="Day of the decisions, UTC"),
+    _day("decisions"),
     name("policy", "The policy that decided", primary_key=True),
     _count("decisions", "Number of decisions whose exploration is known"),
     _count("explored", "Number of decisions drawn at random"),
@@ -143,7 +138,7 @@ daily_exploration = Table(
 daily_costs = Table(
     "daily_costs",
     metadata,
-    Column("day", Date, primary_key=True, comment="Day of the calls, UTC"),
+    _day("calls"),
     name("prompt_version", "The prompt version used", primary_key=True),
     _count("calls", "Number of calls"),
     _count("failed", "Number of calls that gave no tips"),
@@ -157,15 +152,9 @@ daily_costs = Table(
 daily_latencies = Table(
     "daily_latencies",
     metadata,
-    Column("day", Date, primary_key=True, comment="Day of the calls, UTC"),
+    _day("calls"),
     name("prompt_version", "The prompt version used", primary_key=True),
-    Column(
-        "latency_step",
-        SmallInteger,
-        primary_key=True,
-        autoincrement=False,
-        comment="round(20 log2(1 + milliseconds)) spent waiting",
-    ),
+    _group("latency_step", "round(20 log2(1 + milliseconds)) spent waiting"),
     _count("calls", "Number of calls"),
     comment="Calls of the language model by day and by latency. A step is 3.5 % longer than the last",
     info=REFERENCE,

@@ -26,7 +26,9 @@ from oo_ml.storage.schema.column_types import (
     metadata,
     moment,
     name,
+    position,
     probability,
+    same_dimension,
     vector,
 )
 
@@ -52,11 +54,7 @@ policy_state = Table(
     CheckConstraint("explore_count BETWEEN 0 AND pulls", name="explore_count_range"),
     CheckConstraint("reward_count >= 0", name="reward_count_range"),
     finite("cumulative_reward"),
-    CheckConstraint(
-        "(array_ndims(b) = 1 AND array_ndims(a) = 2"
-        " AND array_length(a, 1) = array_length(b, 1) AND array_length(a, 2) = array_length(b, 1)) IS TRUE",
-        name="dimensions",
-    ),
+    CheckConstraint(same_dimension("a", "b"), name="dimensions"),
     finite_elements("a"),
     finite_elements("b"),
     comment="State: one row for each user and policy, with A, b and counters. The only row that is locked",
@@ -77,20 +75,11 @@ feature_history = Table(
     Column("epoch", Integer, nullable=False, comment="policy_state.epoch at the decision"),
     Column("version", BigInteger, nullable=False, comment="policy_state.version at the decision"),
     Column("pull", BigInteger, comment="Number of the decision in its epoch, from 1"),
-    Column(
-        "position",
-        BigInteger,
-        history_order,
-        server_default=history_order.next_value(),
-        nullable=False,
-        comment="Order in which decisions were made, independent of ids and clocks",
-    ),
+    position(history_order, "Order in which decisions were made, independent of ids and clocks"),
     moment("decided_at", "Time of the decision"),
     name("tip_id", "The tip that was chosen"),
     Column(
-        "content",
-        Text,
-        comment="Text of the chosen tip, as sent or as generated, if known; at most 2,000 characters",
+        "content", Text, comment="Text of the chosen tip, as sent or as generated, if known; at most 2,000 characters"
     ),
     name("prompt_version", "Prompt version that wrote the tip, if a model did", nullable=True),
     probability("prompt_probability", "Probability with which the prompt version was drawn, if known"),
@@ -111,10 +100,10 @@ feature_history = Table(
     Column("request_digest", BYTEA, comment="SHA-256 of the request, if the client named the decision"),
     Column("reward", DOUBLE_PRECISION, comment="The reward that counts; null before the first and after a retraction"),
     moment("rewarded_at", "Time of the reward that counts", nullable=True),
-    Column(
+    name(
         "reward_kind",
-        Text(collation="C"),
-        comment="default (assumed), amend (corrected) or retract (taken back); null: as first received, or none yet",
+        "default (assumed), amend (corrected) or retract (taken back); null: as first received, or none yet",
+        nullable=True,
     ),
     length("user_id", 200),
     length("policy", 100),
@@ -170,14 +159,7 @@ reward_ledger = Table(
     name("policy", "The policy that learned", primary_key=True),
     Column("epoch", Integer, primary_key=True, autoincrement=False, comment="policy_state.epoch of the entry"),
     Column("version", BigInteger, primary_key=True, autoincrement=False, comment="1, 2, 3, ... within the epoch"),
-    Column(
-        "position",
-        BigInteger,
-        ledger_order,
-        server_default=ledger_order.next_value(),
-        nullable=False,
-        comment="Order in which entries were written",
-    ),
+    position(ledger_order, "Order in which entries were written"),
     moment("recorded_at", "Time at which the entry was applied"),
     name(
         "kind",
@@ -215,12 +197,7 @@ reward_ledger = Table(
         " = CASE kind WHEN 'import' THEN 6 ELSE 0 END",
         name="start_present",
     ),
-    CheckConstraint(
-        "start_b IS NULL OR (array_ndims(start_b) = 1 AND array_ndims(start_a) = 2"
-        " AND array_length(start_a, 1) = array_length(start_b, 1)"
-        " AND array_length(start_a, 2) = array_length(start_b, 1)) IS TRUE",
-        name="start_dimensions",
-    ),
+    CheckConstraint(f"start_b IS NULL OR {same_dimension('start_a', 'start_b')}", name="start_dimensions"),
     finite_elements("start_a", nullable=True),
     finite_elements("start_b", nullable=True),
     CheckConstraint("previous_reward BETWEEN -1 AND 1", name="previous_reward_range"),

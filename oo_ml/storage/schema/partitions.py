@@ -62,12 +62,7 @@ _STRAY = text("""
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """The partitions of feature_history.
-
-    Attributes:
-        months: the months that have a partition, in order.
-        is_changeable: True if the current role may create and detach months.
-    """
+    """The months that have a partition, in order, and whether the current role may create and detach months."""
 
     months: Sequence[datetime]
     is_changeable: bool
@@ -80,14 +75,14 @@ def month_of(moment: datetime, later: int = 0) -> datetime:
     return datetime(moment.year + years, month + 1, 1, tzinfo=UTC)
 
 
-def layout(connection: Reading) -> Layout:
+def read_layout(connection: Reading) -> Layout:
     """Return the layout. Partitions with other names belong to the administrator and are ignored."""
     row = connection.execute(_LAYOUT).one()
     names = filter(None, map(_NAME.fullmatch, row.partitions))
     return Layout([datetime(int(name[1]), int(name[2]), 1, tzinfo=UTC) for name in names], row.is_changeable)
 
 
-def missing(months: Sequence[datetime], now: datetime, ahead: int = MONTHS_AHEAD) -> list[datetime]:
+def find_missing(months: Sequence[datetime], now: datetime, ahead: int = MONTHS_AHEAD) -> list[datetime]:
     """Return those of the `ahead` months, from the month of `now` on, that are not in `months`."""
     return [month for month in (month_of(now, later) for later in range(ahead)) if month not in months]
 

@@ -30,7 +30,7 @@ def translate_statements(engine: Engine, settings: Settings) -> None:
     if translate is not str:
 
         @event.listens_for(engine, "before_cursor_execute", retval=True)
-        def _translated(
+        def _translate(
             _connection: object, _cursor: object, statement: str, parameters: object, _context: object, _many: object
         ) -> tuple[str, object]:
             return translate(statement), parameters

@@ -51,14 +51,14 @@ def test_token_is_shown_once_and_not_stored(create_key: Create, postgresql: psyc
 )
 def test_bad_key(guarded: Service, headers: dict[str, str] | None) -> None:
     """Without a valid key each call is 401, for a hot call, another call and a path that does not exist alike."""
-    sent = {name: value.encode("latin-1") for name, value in (headers or {}).items()}
+    sent = [(name.encode(), value.encode("latin-1")) for name, value in (headers or {}).items()]
     answers = [
-        guarded.client.post("/score", json=calls.score(), headers=sent),  # type: ignore[arg-type] - bytes are sent as they are
-        guarded.client.get("/stats/ada", headers=sent),  # type: ignore[arg-type]
-        guarded.client.get("/stats/nobody-knows", headers=sent),  # type: ignore[arg-type]
-        guarded.client.get("/no-such-path", headers=sent),  # type: ignore[arg-type]
-        guarded.client.get("/dashboard", headers=sent),  # type: ignore[arg-type]
-        guarded.client.get("/openapi.json", headers=sent),  # type: ignore[arg-type]
+        guarded.client.post("/score", json=calls.score(), headers=sent),
+        guarded.client.get("/stats/ada", headers=sent),
+        guarded.client.get("/stats/nobody-knows", headers=sent),
+        guarded.client.get("/no-such-path", headers=sent),
+        guarded.client.get("/dashboard", headers=sent),
+        guarded.client.get("/openapi.json", headers=sent),
     ]
     assert {answer.status_code for answer in answers} == {401}
     assert {answer.headers["WWW-Authenticate"] for answer in answers} == {"Bearer"}

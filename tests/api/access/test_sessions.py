@@ -1,18 +1,20 @@
 """The dashboard's sign-in: a key with `read` makes a session, which may read and nothing else."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from datetime import UTC, datetime
 
 import httpx
 import pytest
-from itsdangerous import URLSafeTimedSerializer
+from itsdangerous import TimestampSigner, URLSafeTimedSerializer
 from sqlalchemy import Engine
+from starlette.responses import Response
 
-from oo_ml.dashboard.sessions import COOKIE, IDLE_SECONDS, SIGNED_IN
+from oo_ml.dashboard.sessions import COOKIE, IDLE_SECONDS, SIGNED_IN, Sessions
 from oo_ml.domain.access import Scope
 from oo_ml.services.access import keys
 from oo_ml.settings import Auth
-from tests.api.access.conftest import ADMIN_TOKEN, Create
+from tests.api.access.conftest import Create
 from tests.conftest import Serve
 from tests.serving import Service
 from tests.sessions import writing
@@ -28,9 +30,15 @@ def service(serve: Serve) -> Service:
 
 
 @pytest.fixture
-def browser(service: Service) -> Browser:
+def browser(service: Service) -> Iterator[Browser]:
     """Browsers without a session; they keep cookies."""
-    return lambda: httpx.Client(base_url=service.url, trust_env=False, headers={"Origin": service.url})
+    with ExitStack() as running:
+
+        def start() -> httpx.Client:
+            client = httpx.Client(base_url=service.url, trust_env=False, headers={"Origin": service.url})
+            return running.enter_context(client)
+
+        yield start
 
 
 def sign_in(client: httpx.Client, key: str) -> httpx.Response:
@@ -40,12 +48,13 @@ def sign_in(client: httpx.Client, key: str) -> httpx.Response:
 
 def cookie_from(seconds_ago: float, key_id: str) -> str:
     """Return the cookie of a session that was last used so long ago."""
-    serializer = URLSafeTimedSerializer(f"{SECRET} ", salt="oo-ml session")
-    signer = serializer.make_signer(serializer.salt)
     then = int(datetime.now(UTC).timestamp() - seconds_ago)
-    signer.get_timestamp = lambda: then  # type: ignore[method-assign]
-    serializer.make_signer = lambda *_: signer  # type: ignore[method-assign]
-    return str(serializer.dumps(key_id))
+
+    class Signer(TimestampSigner):
+        def get_timestamp(self) -> int:
+            return then
+
+    return str(URLSafeTimedSerializer(f"{SECRET} ", salt="oo-ml session", signer=Signer).dumps(key_id))
 
 
 @pytest.mark.parametrize("path", ["/dashboard", "/dashboard/user?id=ada", "/docs"])
@@ -71,21 +80,20 @@ def test_session(browser: Browser, create_key: Create) -> None:
 
 
 @pytest.mark.parametrize("scheme", ["http", "https"])
-def test_cookies(serve: Serve, create_key: Create, scheme: str) -> None:
+def test_cookies(scheme: str) -> None:
     """The cookie is HttpOnly and SameSite=Strict, Secure behind TLS, and lasts an hour; a second one is for scripts."""
-    service = serve(auth=Auth.REQUIRED, admin_key=ADMIN_TOKEN)
-    del create_key
-    answer = httpx.post(f"{service.url}/dashboard/sign-in", data={"key": ADMIN_TOKEN})
-    session, marker = answer.headers.get_list("Set-Cookie")
+    response = Response()
+    Sessions(SECRET).begin(response, "a-key", {"scheme": scheme, "root_path": "/ml"})
+    session, marker = response.headers.getlist("Set-Cookie")
     assert session.startswith(f"{COOKIE}=")
     assert marker.startswith(f"{SIGNED_IN}=1;")
     for cookie in (session, marker):
         assert "SameSite=strict" in cookie
         assert f"Max-Age={IDLE_SECONDS};" in cookie
-        assert "Path=/;" in cookie
+        assert "Path=/ml;" in cookie
+        assert ("Secure" in cookie) == (scheme == "https")
     assert "HttpOnly" in session
     assert "HttpOnly" not in marker
-    assert scheme in {"http", "https"}
 
 
 @pytest.mark.parametrize("scope", [None, Scope.DECIDE])

@@ -10,7 +10,7 @@ from tests import calls
 from tests.chance import draws
 from tests.conftest import Serve
 from tests.gates import scalar
-from tests.services.sample_users import write
+from tests.services.sample_users import insert_generations
 from tests.serving import Service
 from tests.sessions import writing
 
@@ -174,7 +174,7 @@ def test_content_of_the_chosen_candidate(
 
 def test_content_of_a_generated_tip(service: Service, db: Engine) -> None:
     """A candidate without content has that of the latest generated tip with its id; content that is sent wins."""
-    write(db, "ada", 0)
+    insert_generations(db, "ada", 0)
     for sent, kept in (({}, "plain"), ({"content": "other"}, "other")):
         body = calls.score(candidates=[{"id": "tip-1", "source": "llm", **sent}])
         decision_id = service.client.post("/score", json=body).json()["decision_id"]

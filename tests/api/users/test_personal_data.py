@@ -13,7 +13,7 @@ from tests import calls, openapi
 from tests.api.users.test_users import AWKWARD
 from tests.conftest import Serve
 from tests.gates import scalar
-from tests.services.decisions.test_batches import score, scores
+from tests.services.decisions.batches import score, scores
 from tests.services.sample_users import TABLES, parse_export, parse_without_positions, replay_bytes, rows_of
 from tests.serving import Service
 from tests.sessions import writing

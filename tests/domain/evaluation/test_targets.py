@@ -10,17 +10,17 @@ from hypothesis import strategies as st
 
 from oo_ml.domain.evaluation.logged_decisions import DecisionBlock, find_first_rows, find_mismatches
 from oo_ml.domain.evaluation.targets import AlwaysFirst, OwnPolicy, Prompt, Target, Uniform, describe, parse, weigh
-from oo_ml.domain.policies import Rule, choose
+from oo_ml.domain.policies import PolicyParameters, choose
 from oo_ml.domain.ridge import Ridge, observe, stack
 
-GREEDY = OwnPolicy(Rule(0.0))
+GREEDY = OwnPolicy(PolicyParameters(0.0))
 # Theta is (1/2, 0), so that the candidates below are worth 0, 1/2 and 1/4.
 LIKES_FIRST_FEATURE = observe(Ridge.fresh(2), np.array([1.0, 0.0]), 1.0)
 X = np.array([[0.0, 1.0], [1.0, 0.0], [0.5, 0.5]])
 LOGGED = (0.5, 0.3, 0.2)
 
 
-def offered(
+def build_block(
     ids: str = "abc",
     chosen: str = "a",
     logged: Sequence[float] = LOGGED,
@@ -41,7 +41,7 @@ def offered(
     )
 
 
-def together(*decisions: DecisionBlock) -> DecisionBlock:
+def join_blocks(*decisions: DecisionBlock) -> DecisionBlock:
     """Several decisions in one block, each from a model of its own."""
     ends = np.cumsum([one.counts[0] for one in decisions])
     return DecisionBlock(
@@ -63,10 +63,10 @@ def together(*decisions: DecisionBlock) -> DecisionBlock:
         ("uniform", Uniform()),
         ("always-first", AlwaysFirst()),
         ("greedy", GREEDY),
-        ("linucb alpha=0.5", OwnPolicy(Rule(0.0, 0.5))),
-        ("linucb alpha=0.5 exploration=0.1", OwnPolicy(Rule(0.1, 0.5))),
-        ("  linucb  exploration=.1  alpha=5e-1 ", OwnPolicy(Rule(0.1, 0.5))),
-        ("egreedy epsilon=1", OwnPolicy(Rule(1.0))),
+        ("linucb alpha=0.5", OwnPolicy(PolicyParameters(0.0, 0.5))),
+        ("linucb alpha=0.5 exploration=0.1", OwnPolicy(PolicyParameters(0.1, 0.5))),
+        ("  linucb  exploration=.1  alpha=5e-1 ", OwnPolicy(PolicyParameters(0.1, 0.5))),
+        ("egreedy epsilon=1", OwnPolicy(PolicyParameters(1.0))),
         ("egreedy epsilon=0", GREEDY),
         ("prompt:v2-mentor", Prompt("v2-mentor")),
         ("prompt:a b: c", Prompt("a b: c")),
@@ -121,14 +121,14 @@ def test_unknown_names(name: str) -> None:
         (AlwaysFirst(), (1, 0, 0)),
         (GREEDY, (0, 1, 0)),
         # By their bounds 2 x (1, 0.71, 0.61) + (0, 0.5, 0.25), the first wins.
-        (OwnPolicy(Rule(0.3, 2.0)), (0.8, 0.1, 0.1)),
-        (OwnPolicy(Rule(0.3)), (0.1, 0.8, 0.1)),
+        (OwnPolicy(PolicyParameters(0.3, 2.0)), (0.8, 0.1, 0.1)),
+        (OwnPolicy(PolicyParameters(0.3)), (0.1, 0.8, 0.1)),
     ],
 )
 def test_weights_of_targets(target: Target, probabilities: tuple[float, ...]) -> None:
     """The weight is the target's probability of the chosen tip divided by the logged one; q is theta.x."""
-    decisions = [offered(chosen=chosen) for chosen in "abc"]
-    weighed = weigh(target, together(*decisions))
+    decisions = [build_block(chosen=chosen) for chosen in "abc"]
+    weighed = weigh(target, join_blocks(*decisions))
     assert weighed.weights == pytest.approx(np.array(probabilities) / LOGGED)
     assert weighed.exploit == pytest.approx([0, 0.5, 0.25] * 3)
     assert weighed.q_logged == pytest.approx([0, 0.5, 0.25])
@@ -140,16 +140,21 @@ def test_weights_of_targets(target: Target, probabilities: tuple[float, ...]) ->
 
 def test_support() -> None:
     """`without_support` is the target's probability of tips with propensity 0."""
-    decision = offered(chosen="b", logged=(0.0, 1.0, 0.0))
+    decision = build_block(chosen="b", logged=(0.0, 1.0, 0.0))
     shares = [
         weigh(target, decision).without_support.item()
-        for target in (Uniform(), AlwaysFirst(), GREEDY, OwnPolicy(Rule(0.3)))
+        for target in (Uniform(), AlwaysFirst(), GREEDY, OwnPolicy(PolicyParameters(0.3)))
     ]
     assert shares == pytest.approx([2 / 3, 1, 0, 0.2])
 
 
-@given(st.integers(0, 2**32), st.sampled_from([Rule(0.3, 0.7), Rule(0.1), Rule(0.0, 1.0), Rule(1.0)]))
-def test_policy_of_the_log(seed: int, rule: Rule) -> None:
+@given(
+    st.integers(0, 2**32),
+    st.sampled_from(
+        [PolicyParameters(0.3, 0.7), PolicyParameters(0.1), PolicyParameters(0.0, 1.0), PolicyParameters(1.0)]
+    ),
+)
+def test_policy_of_the_log(seed: int, parameters: PolicyParameters) -> None:
     """The policy that made the log has weight 1, to the last bit, even with tips listed several times."""
     rng = np.random.default_rng(seed)
     models = [Ridge.fresh(5) for _ in range(3)]
@@ -164,7 +169,7 @@ def test_policy_of_the_log(seed: int, rule: Rule) -> None:
     starts = np.cumsum([0, *counts[:-1]]).tolist()
     seeds = rng.integers(0, 2**63, size=9).tolist()
     choices = [
-        choose(rule, stack(models), [model], features[start : start + count], [count], [one])[0]
+        choose(parameters, stack(models), [model], features[start : start + count], [count], [one])[0]
         for model, start, count, one in zip(which, starts, counts, seeds, strict=True)
     ]
     offers = DecisionBlock(
@@ -180,7 +185,7 @@ def test_policy_of_the_log(seed: int, rule: Rule) -> None:
         versions=[],
         version_probabilities=np.full(9, np.nan),
     )
-    weighed = weigh(OwnPolicy(rule), offers)
+    weighed = weigh(OwnPolicy(parameters), offers)
     assert weighed.weights.tolist() == [1.0] * 9
     assert weighed.without_support.tolist() == [0.0] * 9
     assert weighed.exploit.tobytes() == np.concatenate([choice.exploit for choice in choices]).tobytes()
@@ -188,7 +193,7 @@ def test_policy_of_the_log(seed: int, rule: Rule) -> None:
 
 def test_tip_listed_twice() -> None:
     """The probabilities of a tip listed twice add up, and its expected reward is the mean over its rows."""
-    decision = offered("aba", "a", (0.0, 0.5, 0.5))
+    decision = build_block("aba", "a", (0.0, 0.5, 0.5))
     weighed = weigh(Uniform(), decision)
     assert weighed.weights == pytest.approx([2 / 3 / 0.5])
     # The first row alone had no chance, but the tip had.
@@ -203,10 +208,10 @@ def test_prompt_version_with_unknown_probability() -> None:
     """If q is unknown, the target is the log's policy restricted to the version's tips."""
     weighed = weigh(
         Prompt("v2"),
-        together(
-            offered(chosen="a", versions=("v2", "v1", "v2")),
-            offered(chosen="b", versions=("v2", "v1", "v2")),
-            offered(chosen="b", versions=(None, "v2", "v1")),
+        join_blocks(
+            build_block(chosen="a", versions=("v2", "v1", "v2")),
+            build_block(chosen="b", versions=("v2", "v1", "v2")),
+            build_block(chosen="b", versions=(None, "v2", "v1")),
         ),
     )
     assert weighed.weights == pytest.approx([1 / 0.7, 0, 1 / 0.3])
@@ -216,7 +221,7 @@ def test_prompt_version_with_unknown_probability() -> None:
 
 def test_prompt_version_without_support() -> None:
     """A version whose tips all had propensity 0 has no support."""
-    weighed = weigh(Prompt("v2"), offered(chosen="b", logged=(0, 1, 0), versions=("v2", "v1", "v2")))
+    weighed = weigh(Prompt("v2"), build_block(chosen="b", logged=(0, 1, 0), versions=("v2", "v1", "v2")))
     assert (weighed.weights.tolist(), weighed.without_support.tolist()) == ([0], [1])
 
 
@@ -224,12 +229,12 @@ def test_prompt_version_with_known_probability() -> None:
     """If q is known, w is 1/q for a tip of the version and 0 for another's."""
     weighed = weigh(
         Prompt("v2"),
-        together(
-            offered(chosen="a", versions=("v2", "v2", "v2"), version_probability=0.25),
-            offered(chosen="a", versions=("v2", "v1", None), version_probability=0.25),
-            offered(chosen="a", versions=("v1", "v1", "v1"), version_probability=0.75),
-            offered(chosen="a", versions=("v1", "v2", "v2"), version_probability=0.75),
-            offered(chosen="c", versions=("v1", "v2", "v2")),
+        join_blocks(
+            build_block(chosen="a", versions=("v2", "v2", "v2"), version_probability=0.25),
+            build_block(chosen="a", versions=("v2", "v1", None), version_probability=0.25),
+            build_block(chosen="a", versions=("v1", "v1", "v1"), version_probability=0.75),
+            build_block(chosen="a", versions=("v1", "v2", "v2"), version_probability=0.75),
+            build_block(chosen="c", versions=("v1", "v2", "v2")),
         ),
     )
     assert weighed.weights == pytest.approx([4, 4, 0, 0, 1 / 0.5])
@@ -245,18 +250,18 @@ def test_mean_weight_of_a_prompt_version() -> None:
         versions = ["v2" if own else "v1" for own in rng.random(3) < 0.3]
         place = rng.choice(3, p=LOGGED)
         q = 0.3 if versions[place] == "v2" else 0.7
-        decisions.append(offered(chosen="abc"[place], versions=versions, version_probability=q))
-    assert weigh(Prompt("v2"), together(*decisions)).weights.mean() == pytest.approx(1, abs=0.1)
+        decisions.append(build_block(chosen="abc"[place], versions=versions, version_probability=q))
+    assert weigh(Prompt("v2"), join_blocks(*decisions)).weights.mean() == pytest.approx(1, abs=0.1)
 
 
 def test_mismatches() -> None:
     """A wrong x, propensity or exploit in the log is found."""
-    offers = together(offered(chosen="b"), offered(chosen="b"))
+    offers = join_blocks(build_block(chosen="b"), build_block(chosen="b"))
     exploit = weigh(Uniform(), offers).exploit
     x, propensities = np.array([X[1], X[1]]), np.array([0.3, 0.3])
     rounded = 1 + 1e-12
 
-    def found(
+    def find_wrong(
         offers: DecisionBlock = offers,
         x: np.ndarray = x,
         propensities: np.ndarray = propensities,
@@ -265,11 +270,11 @@ def test_mismatches() -> None:
         wrong: list[bool] = find_mismatches(offers, exploit, x, propensities, logged).tolist()
         return wrong
 
-    assert found() == found(propensities=propensities * rounded, logged=exploit * rounded) == [False, False]
-    assert found(x=np.array([X[1], X[2]])) == [False, True]
-    assert found(propensities=np.array([0.31, 0.3])) == [True, False]
-    assert found(logged=exploit + np.array([0, 0, 0, 0, 0, 1e-3])) == [False, True]
-    assert found(offers=replace(offers, is_chosen=np.array([True, *[False] * 4, True]))) == [True, True]
+    assert find_wrong() == find_wrong(propensities=propensities * rounded, logged=exploit * rounded) == [False, False]
+    assert find_wrong(x=np.array([X[1], X[2]])) == [False, True]
+    assert find_wrong(propensities=np.array([0.31, 0.3])) == [True, False]
+    assert find_wrong(logged=exploit + np.array([0, 0, 0, 0, 0, 1e-3])) == [False, True]
+    assert find_wrong(offers=replace(offers, is_chosen=np.array([True, *[False] * 4, True]))) == [True, True]
 
 
 def test_first_rows() -> None:

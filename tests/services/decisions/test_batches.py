@@ -1,117 +1,43 @@
 """Batches: the same effect as their commands one by one, in a fixed number of statements."""
 
 import random
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any
 from uuid import UUID
 
 import pytest
-from sqlalchemy import Engine, event, text
+from sqlalchemy import Engine, text
 
 from oo_ml.domain.features import Moment, Task
 from oo_ml.domain.policies import DIMENSIONS, EPSILON_GREEDY, LINUCB
 from oo_ml.domain.ridge import Ridge, observe
-from oo_ml.errors import OoMlError
 from oo_ml.services.decisions.decide import DecideCommand, Parameters, decide
 from oo_ml.services.decisions.learn import (
-    CorrectCommand,
-    DecisionRewardCommand,
-    RewardCommand,
     Rewarded,
     correct,
     learn,
 )
 from oo_ml.services.decisions.reset import reset
 from oo_ml.storage import policy_state
-from oo_ml.storage.reward_ledger import IdempotencyKey
 from tests.candidates import Candidate
 from tests.gates import scalar
 from tests.rows import everything
 from tests.services import scenario
+from tests.services.decisions.batches import (
+    NOON,
+    USERS,
+    collect_statements,
+    corrections,
+    make_comparable,
+    reaction,
+    reactions_by_id,
+    rewards,
+    score,
+    scores,
+)
 from tests.sessions import writing
-
-NOON = datetime(2026, 11, 23, 12, tzinfo=UTC)
-PARAMETERS = Parameters(alpha=1.0, epsilon=0.3)
-USERS = ("ada", "ben", "cleo")
-
-score = partial(decide, parameters=PARAMETERS)
-
-
-def scores(seed: int, count: int, users: Sequence[str] = USERS) -> list[DecideCommand]:
-    """Return decisions of several users by both policies, with each user and some tips several times."""
-    rng = random.Random(seed)  # noqa: S311
-    return [
-        DecideCommand(
-            user_id=rng.choice(users),
-            policy=rng.choice((LINUCB, EPSILON_GREEDY)),
-            decision_id=UUID(int=int(NOON.timestamp() * 1000) << 80 | rng.getrandbits(80)),
-            decided_at=NOON + timedelta(seconds=place),
-            moment=Moment(rng.randrange(24), rng.randrange(7)),
-            candidates=[Candidate(f"t{tip}", "s", task(rng)) for tip in range(rng.randint(1, 4))],
-        )
-        for place in range(count)
-    ]
-
-
-def rewards(seed: int, count: int) -> list[RewardCommand]:
-    """Return rewards for few tips, so that many go to one, and some to a tip without a decision."""
-    rng = random.Random(seed)  # noqa: S311
-    return [
-        RewardCommand(
-            user_id=rng.choice(USERS),
-            policy=rng.choice((LINUCB, EPSILON_GREEDY)),
-            tip_id=f"t{rng.randrange(5)}",
-            reward=rng.uniform(-1, 1),
-            received_at=NOON + timedelta(hours=1, seconds=place),
-            moment=Moment(rng.randrange(24), rng.randrange(7)),
-            task=task(rng),
-        )
-        for place in range(count)
-    ]
-
-
-def reactions_by_id(seed: int, decisions: Sequence[DecideCommand], count: int) -> list[DecisionRewardCommand]:
-    """Return rewards for decisions by id, some of them twice, some for another tip or an unknown decision."""
-    rng = random.Random(seed)  # noqa: S311
-    return [
-        DecisionRewardCommand(
-            user_id=decision.user_id,
-            decision_id=decision.decision_id if rng.random() < 0.9 else UUID(int=place),
-            tip_id=rng.choice(decision.candidates).id,
-            reward=rng.uniform(-1, 1),
-            received_at=NOON + timedelta(hours=2, seconds=place),
-            idempotency_key=some_key(rng),
-        )
-        for place, decision in enumerate(rng.choices(decisions, k=count))
-    ]
-
-
-def corrections(seed: int, decisions: Sequence[DecideCommand], count: int) -> list[CorrectCommand]:
-    """Return corrections and retractions of few decisions, so that each is corrected several times."""
-    rng = random.Random(seed)  # noqa: S311
-    return [
-        CorrectCommand(
-            decision.user_id,
-            decision.decision_id,
-            rng.choice([None, rng.uniform(-1, 1), 0.0]),
-            NOON + timedelta(hours=3, seconds=place),
-        )
-        for place, decision in enumerate(rng.choices(decisions[:20], k=count))
-    ]
-
-
-def some_key(rng: random.Random) -> IdempotencyKey | None:
-    """Return, for three of ten calls, one of a few keys with one of two digests."""
-    return IdempotencyKey(f"key {rng.randrange(8)}", bytes([rng.randrange(2)] * 32)) if rng.random() < 0.3 else None
-
-
-def task(rng: random.Random) -> Task:
-    """Return a random task."""
-    return Task(rng.random() < 0.5, rng.uniform(-5, 40), rng.randint(1, 4))
 
 
 def test_batch_equals_single_calls(db: Engine) -> None:
@@ -132,13 +58,13 @@ def test_batch_equals_single_calls(db: Engine) -> None:
         (correct, corrections(8, early, 60)),
     ]
     with writing(db) as connection:
-        batched = [list(map(told, service(connection, commands))) for service, commands in run]
+        batched = [list(map(make_comparable, service(connection, commands))) for service, commands in run]
     in_a_batch = everything(db)
     with writing(db) as connection:
         for table in ("policy_state", "feature_history", "reward_ledger"):
             connection.execute(text(f"DELETE FROM oo_ml.{table}"))  # noqa: S608
         one_by_one = [
-            [told(outcome) for command in commands for outcome in service(connection, [command])]
+            [make_comparable(outcome) for command in commands for outcome in service(connection, [command])]
             for service, commands in run
         ]
     assert batched == one_by_one
@@ -149,14 +75,9 @@ def test_batch_equals_single_calls(db: Engine) -> None:
     assert len({row["kind"] for row in in_a_batch if "kind" in row}) == 3
 
 
-def told(outcome: object) -> object:
-    """Return an outcome in a form that can be compared: of a refusal, its code."""
-    return outcome.code if isinstance(outcome, OoMlError) else outcome
-
-
 def test_pull_numbers(db: Engine) -> None:
     """Decisions are numbered 1, 2, 3, ... in the order in which they were made; after an import from its pulls on."""
-    scenario.tell(db)
+    scenario.create_ada_and_ben(db)
     for seed in (1, 2):
         with writing(db) as connection:
             score(connection, scores(seed, 60))
@@ -206,7 +127,7 @@ def test_statement_budget(db: Engine, size: int) -> None:
     """For known users a decision takes two statements and a reward three, whatever the size of the batch."""
     with writing(db) as connection:
         score(connection, scores(1, 100))
-    with writing(db) as connection, counted(db) as statements:
+    with writing(db) as connection, collect_statements(db) as statements:
         score(connection, scores(2, size))
         assert [statement.split()[0] for statement in statements] == ["SELECT", "WITH"]
         statements.clear()
@@ -222,7 +143,7 @@ def test_statement_budget_of_named_decisions(db: Engine, size: int) -> None:
     ]
     with writing(db) as connection:
         score(connection, scores(1, 100))
-    with writing(db) as connection, counted(db) as statements:
+    with writing(db) as connection, collect_statements(db) as statements:
         score(connection, commands)
         assert [statement.split()[0] for statement in statements] == ["SELECT", "SELECT", "WITH"]
         statements.clear()
@@ -231,11 +152,6 @@ def test_statement_budget_of_named_decisions(db: Engine, size: int) -> None:
         statements.clear()
         learn(connection, [reaction(command) for command in commands])
         assert [statement.split()[0] for statement in statements] == ["SELECT", "SELECT", "WITH"]
-
-
-def reaction(command: DecideCommand) -> DecisionRewardCommand:
-    """Return a reward for a decision that had one candidate."""
-    return DecisionRewardCommand(command.user_id, command.decision_id, command.candidates[0].id, 1.0, NOON)
 
 
 @pytest.mark.parametrize("policy", [LINUCB, EPSILON_GREEDY])
@@ -267,19 +183,6 @@ def test_propensity_is_frequency(db: Engine, policy: str) -> None:
     assert stated["c"] == pytest.approx(0.3 / 4)
     chi_square = sum((count - decisions * stated[tip]) ** 2 / (decisions * stated[tip]) for tip, count, _, _ in found)
     assert chi_square < 13.8  # two degrees of freedom, the 99.9th percentile
-
-
-@contextmanager
-def counted(db: Engine) -> Iterator[list[str]]:
-    """Collect the statements that the engine sends."""
-    statements: list[str] = []
-
-    def collect(_connection: object, _cursor: object, statement: str, *_: object) -> None:
-        statements.append(statement)
-
-    event.listen(db, "before_cursor_execute", collect)
-    yield statements
-    event.remove(db, "before_cursor_execute", collect)
 
 
 def test_empty_batch(db: Engine) -> None:

@@ -5,8 +5,6 @@ At one service the calls of a user wait for each other in their lane; from two s
 
 import socket
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from contextlib import ExitStack
-from pathlib import Path
 
 import numpy as np
 import psycopg
@@ -18,7 +16,6 @@ from oo_ml.services.decisions.reset import reset
 from oo_ml.storage import policy_state
 from oo_ml.storage.policy_state import StateKey
 from tests import calls
-from tests.commands import served
 from tests.conftest import Serve
 from tests.gates import holding_state, scalar, wait_until_blocked
 from tests.serving import Service
@@ -108,19 +105,14 @@ def test_calls_of_a_user_share_a_lane(serve: Serve, db: Engine) -> None:
 
 
 @pytest.mark.parametrize(("path", "at_once"), [("/score", 2), ("/score/batch", 50)])
-def test_concurrent_first_calls(database_url: str, db: Engine, tmp_path: Path, path: str, at_once: int) -> None:
-    """Fifty first calls at two processes, held while the row is created, all count, and leave one row.
+def test_concurrent_first_calls(serve: Serve, db: Engine, path: str, at_once: int) -> None:
+    """Fifty first calls at two services, held while the row is created, all count, and leave one row.
 
     Calls of a lane wait behind the first one, and then share transactions; each batch call has its own transaction.
     """
     body = calls.score() if path == "/score" else {"items": [calls.score()]}
-    with ExitStack() as running, ThreadPoolExecutor(50) as clients:
-        services = [
-            running.enter_context(
-                served(tmp_path / str(i), OO_ML_DATABASE_URL=database_url, OO_ML_DATABASE_WORKERS=25)
-            ).client
-            for i in range(2)
-        ]
+    services = [serve(database_workers=25).client for _ in range(2)]
+    with ThreadPoolExecutor(50) as clients:
         with open_session(db) as creator:
             # An uncommitted row of the same key: every call finds none, inserts, and waits for this transaction.
             policy_state.lock_or_create_states(creator, [ADA])
@@ -133,12 +125,10 @@ def test_concurrent_first_calls(database_url: str, db: Engine, tmp_path: Path, p
     assert scalar(db, "SELECT count(DISTINCT decision_id) FROM oo_ml.feature_history") == 50
 
 
-def test_rewards_from_several_processes(database_url: str, db: Engine, tmp_path: Path) -> None:
-    """With three processes and one user the sum is exact and the ledger has no gap."""
-    with ExitStack() as running, ThreadPoolExecutor(12) as clients:
-        services = [
-            running.enter_context(served(tmp_path / str(i), OO_ML_DATABASE_URL=database_url)).client for i in range(3)
-        ]
+def test_rewards_at_several_services(serve: Serve, db: Engine) -> None:
+    """With three services and one user the sum is exact and the ledger has no gap."""
+    services = [serve().client for _ in range(3)]
+    with ThreadPoolExecutor(12) as clients:
         body = calls.reward(value=0.25)
         answers = [clients.submit(services[i % 3].post, "/reward/egreedy", json=body) for i in range(60)]
         assert {answer.result().status_code for answer in answers} == {200}

@@ -1,7 +1,7 @@
 """Many equal calls at once: they count once, and every caller gets that answer; different calls all count.
 
-They go to several services, whose lanes meet in the database, and to two endpoints of each: a call for a batch of one
-has a transaction and a thread of its own.
+The calls go to several services, so their lanes meet in the database. They go to two endpoints of each service: a batch
+of one has a transaction and a thread of its own.
 """
 
 from collections.abc import Iterator
@@ -21,12 +21,12 @@ from oo_ml.domain.policies import EPSILON_GREEDY, LINUCB
 from oo_ml.storage import policy_state
 from oo_ml.storage.policy_state import StateKey
 from tests import calls
-from tests.commands import served
+from tests.commands import run_serve
 from tests.conftest import Serve
 from tests.gates import holding_state, scalar, wait_until_blocked
 from tests.migrations.rows import uuid7
 from tests.rows import assert_folded
-from tests.services.reference_policies import DOORS
+from tests.services.reference_policies import PATH_SUFFIXES
 from tests.sessions import open_session, writing
 
 ADA = StateKey("ada", LINUCB)
@@ -43,7 +43,7 @@ def processes(database_url: str, tmp_path: Path) -> Iterator[list[httpx.Client]]
 
     def start(number: int) -> httpx.Client:
         variables = {"OO_ML_DATABASE_URL": database_url, "OO_ML_DATABASE_WORKERS": WORKERS}
-        return running.enter_context(served(tmp_path / str(number), **variables)).client
+        return running.enter_context(run_serve(tmp_path / str(number), **variables)).client
 
     with ExitStack() as running, ThreadPoolExecutor(SERVICES) as starting:
         yield list(starting.map(start, range(SERVICES)))
@@ -172,7 +172,9 @@ def in_a_batch(client: httpx.Client, path: str, body: dict[str, Any]) -> dict[st
 
 def with_key(client: httpx.Client, policy: str, value: float) -> tuple[int, dict[str, Any]]:
     """Send a reward whose key is always the same; return the status and the answer."""
-    answer = client.post(f"/reward{DOORS[policy]}", json=calls.reward(value=value), headers={"Idempotency-Key": "a"})
+    answer = client.post(
+        f"/reward{PATH_SUFFIXES[policy]}", json=calls.reward(value=value), headers={"Idempotency-Key": "a"}
+    )
     return answer.status_code, answer.json()
 
 

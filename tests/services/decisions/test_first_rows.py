@@ -38,7 +38,7 @@ from tests.candidates import Candidate
 from tests.conftest import make_settings
 from tests.gates import count_blocked, scalar, wait_until_blocked
 from tests.services.lives.state_machine import parse_answer
-from tests.services.reference_policies import DOORS
+from tests.services.reference_policies import PATH_SUFFIXES
 from tests.serving import Service
 from tests.sessions import open_session, writing
 from tests.waiting import until
@@ -46,7 +46,7 @@ from tests.waiting import until
 D: Final = "01936f3e-0000-7000-8000-000000000001"
 ADA: Final = StateKey("ada", LINUCB)
 NOW: Final = datetime.now(UTC)
-BOTH: Final = pytest.mark.parametrize("policy", DOORS)
+BOTH: Final = pytest.mark.parametrize("policy", PATH_SUFFIXES)
 
 
 # A decision that is not committed yet
@@ -77,7 +77,7 @@ def test_reaction_while_its_decision_is_committed(db: Engine, command: str, stat
         "amend": partial(correct, commands=[CorrectCommand("ada", UUID(D), 1.0, NOW)]),
     }
     with open_session(db) as reacting, reacting.begin():
-        after(reacting, statement, lambda: decided(db))
+        call_after(reacting, statement, lambda: decide_and_commit(db))
         [outcome] = command_of[command](reacting)
     with writing(db) as connection:
         [again] = command_of[command](connection)
@@ -97,7 +97,7 @@ def test_batch_while_a_named_decision_is_committed(db: Engine) -> None:
     with writing(db) as connection:
         policy_state.lock_or_create_states(connection, [StateKey("ada", EPSILON_GREEDY)])
     with open_session(db) as reacting, reacting.begin():
-        after(reacting, 1, lambda: decided(db))
+        call_after(reacting, 1, lambda: decide_and_commit(db))
         tied, named = learn(reacting, commands)
     assert not isinstance(tied, Exception)
     assert (tied.applied, tied.decision_id) == (True, None)
@@ -116,11 +116,13 @@ def test_decision_id_in_use_by_an_open_transaction(
     service: Service, db: Engine, policy: str, *, goes_through: bool
 ) -> None:
     """The second request waits; it is a conflict if the first commits, and makes the decision if not."""
-    [other] = DOORS.keys() - {policy}
+    [other] = PATH_SUFFIXES.keys() - {policy}
     with ThreadPoolExecutor() as clients:
         with open_session(db) as deciding:
             decide_uncommitted(deciding, other)
-            waiting = clients.submit(service.client.post, f"/score{DOORS[policy]}", json=calls.score(decision_id=D))
+            waiting = clients.submit(
+                service.client.post, f"/score{PATH_SUFFIXES[policy]}", json=calls.score(decision_id=D)
+            )
             wait_until_blocked(db, 1)
             deciding.commit() if goes_through else deciding.rollback()
         answer = parse_answer(waiting.result())
@@ -135,16 +137,16 @@ def test_decision_id_in_use_by_an_open_transaction(
 
 def test_decision_id_at_two_endpoints(service: Service, second_service: Service, db: Engine) -> None:
     """Of two requests about to write the same decision one succeeds; the other is a conflict and counts no pull."""
-    for door in DOORS.values():
+    for door in PATH_SUFFIXES.values():
         assert service.client.post(f"/score{door}", json=calls.score()).status_code == 200
     with ThreadPoolExecutor() as clients:
         with holding_name(db, "feature_history", {"decision_id": D}):
             answers = [
                 clients.submit(at.client.post, f"/score{door}", json=calls.score(decision_id=D))
-                for at, door in zip((service, second_service), DOORS.values(), strict=True)
+                for at, door in zip((service, second_service), PATH_SUFFIXES.values(), strict=True)
             ]
             wait_until_blocked(db, 2)
-        statuses = {policy: answer.result().status_code for policy, answer in zip(DOORS, answers, strict=True)}
+        statuses = {policy: answer.result().status_code for policy, answer in zip(PATH_SUFFIXES, answers, strict=True)}
     assert sorted(statuses.values()) == [200, 409]
     assert pulls(db) == {policy: 2 if status == 200 else 1 for policy, status in statuses.items()}
     assert scalar(db, "SELECT count(*) FROM oo_ml.feature_history") == 3
@@ -157,7 +159,7 @@ def test_idempotency_key_in_use_by_an_open_transaction(
     service: Service, db: Engine, policy: str, *, goes_through: bool
 ) -> None:
     """The second call waits; it is a conflict if the first commits, and counts if not."""
-    [other] = DOORS.keys() - {policy}
+    [other] = PATH_SUFFIXES.keys() - {policy}
     command = RewardCommand(
         "ada", other, "t1", 1.0, NOW, Moment(9, 2), Task(False, 0.0, 1), IdempotencyKey("a", bytes(32))
     )
@@ -179,19 +181,19 @@ def test_idempotency_key_in_use_by_an_open_transaction(
 
 def test_idempotency_key_at_two_endpoints(service: Service, second_service: Service, db: Engine) -> None:
     """Of two calls about to write the same key one reward counts; the other is a conflict and teaches nothing."""
-    for door in DOORS.values():
+    for door in PATH_SUFFIXES.values():
         assert service.client.post(f"/reward{door}", json=calls.reward()).status_code == 200
     with ThreadPoolExecutor() as clients:
         with holding_name(db, "reward_ledger", {"idempotency_key": "a", "version": 99}):
             answers = [
                 clients.submit(post_with_key, at, policy)
-                for at, policy in zip((service, second_service), DOORS, strict=True)
+                for at, policy in zip((service, second_service), PATH_SUFFIXES, strict=True)
             ]
             wait_until_blocked(db, 2)
-        statuses = {policy: answer.result().status_code for policy, answer in zip(DOORS, answers, strict=True)}
+        statuses = {policy: answer.result().status_code for policy, answer in zip(PATH_SUFFIXES, answers, strict=True)}
     assert sorted(statuses.values()) == [200, 409]
     for policy, status in statuses.items():
-        stats = service.client.get(f"/stats{DOORS[policy]}/ada").json()
+        stats = service.client.get(f"/stats{PATH_SUFFIXES[policy]}/ada").json()
         assert (stats["reward_count"], stats["cumulative_reward"]) == ((2, 2.0) if status == 200 else (1, 1.0))
     assert scalar(db, "SELECT count(*) FROM oo_ml.reward_ledger") == 3
     assert differences(db) == []
@@ -205,7 +207,7 @@ def test_idempotency_key_at_two_endpoints(service: Service, second_service: Serv
 def test_first_calls_of_two_kinds(
     service: Service, second_service: Service, db: Engine, second: str, *, goes_through: bool
 ) -> None:
-    """Both calls find the same row, whichever created it: a decision is made once, and a reward counts."""
+    """Both calls find the row that one of them created: a decision is made once, and a reward counts."""
     post = second_service.client.post
     started = {
         "score": partial(post, "/score", json=calls.score()),
@@ -278,7 +280,7 @@ def decide_uncommitted(connection: Writing, policy: str) -> None:
     decide(connection, [command], parameters=Parameters(alpha=1.0, epsilon=0.0))
 
 
-def decided(db: Engine) -> None:
+def decide_and_commit(db: Engine) -> None:
     """Make the same decision, and commit it."""
     with writing(db) as connection:
         decide_uncommitted(connection, LINUCB)
@@ -293,7 +295,7 @@ def react(service: Service, reaction: str) -> Any:  # noqa: ANN401 - a response
 
 def post_with_key(service: Service, policy: str) -> Any:  # noqa: ANN401 - a response
     """Reward t1 by the key a."""
-    return service.client.post(f"/reward{DOORS[policy]}", json=calls.reward(), headers={"Idempotency-Key": "a"})
+    return service.client.post(f"/reward{PATH_SUFFIXES[policy]}", json=calls.reward(), headers={"Idempotency-Key": "a"})
 
 
 def pulls(db: Engine) -> dict[str, int]:
@@ -308,17 +310,17 @@ def differences(db: Engine) -> list[str]:
     return [report.difference.sentence for report in reports if report.difference is not None]
 
 
-def after(connection: Connection, place: int, disturb: Callable[[], None]) -> None:
+def call_after(connection: Connection, place: int, disturb: Callable[[], None]) -> None:
     """Call `disturb` right after the statement of that number in a transaction."""
     count = 0
 
-    def counted(*_: object) -> None:
+    def count_statement(*_: object) -> None:
         nonlocal count
         count += 1
         if count == place:
             disturb()
 
-    event.listen(connection, "after_cursor_execute", counted)
+    event.listen(connection, "after_cursor_execute", count_statement)
 
 
 @contextmanager

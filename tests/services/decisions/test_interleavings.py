@@ -20,7 +20,7 @@ from tests import calls
 from tests.gates import count_blocked, holding_state, scalar
 from tests.services.lives.reference_user import Answer, ReferenceUser
 from tests.services.lives.state_machine import Life, parse_answer
-from tests.services.reference_policies import DOORS, alike
+from tests.services.reference_policies import PATH_SUFFIXES, are_close
 from tests.serving import Service
 from tests.waiting import until
 
@@ -56,11 +56,11 @@ def build_moves(life: Life, service: Service) -> dict[str, Move]:
     def reward(body: dict[str, Any], key: str | None = None, policy: str = LINUCB) -> Move:
         headers = {} if key is None else {"Idempotency-Key": key}
         return Move(
-            lambda: parse_answer(client.post(f"/reward{DOORS[policy]}", json=body, headers=headers)),
+            lambda: parse_answer(client.post(f"/reward{PATH_SUFFIXES[policy]}", json=body, headers=headers)),
             lambda user: user.reward(policy, body, key),
         )
 
-    def corrected(value: float | None) -> Move:
+    def correct_move(value: float | None) -> Move:
         path = f"/users/{encoded}/decisions/{D}/reward"
         return Move(
             lambda: parse_answer(client.delete(path) if value is None else client.put(path, json={"reward": value})),
@@ -80,8 +80,8 @@ def build_moves(life: Life, service: Service) -> dict[str, Move]:
         "reward the tip": reward(by_tip),
         "reward the tip by key": reward(by_tip, "a"),
         "reward by the same key": reward(by_id | {"reward": 0.5}, "a"),
-        "amend": corrected(0.5),
-        "retract": corrected(None),
+        "amend": correct_move(0.5),
+        "retract": correct_move(None),
         # Decisions made during this call are too young: whether it sees them would depend on luck.
         "assume": Move(
             lambda: (200, life.stage.give_defaults(0.5, timedelta(0))), lambda user: (200, user.default(0.5))
@@ -148,10 +148,10 @@ def play(life: type[Life], other: Service, past: list[str], first: str, second: 
     can, can_elsewhere = build_moves(one, one.stage.service), build_moves(one, other)
     one.ask("score", "ada", LINUCB, {**build_request(user.user_id), "decision_id": D})
     for name in past:
-        assert alike(can[name].call(), can[name].apply(user))
+        assert are_close(can[name].call(), can[name].apply(user))
     found = call_in_order(one.stage.db, StateKey(user.user_id, LINUCB), can[first].call, can_elsewhere[second].call)
     expected = [can[name].apply(user) for name in (first, second)]
-    assert alike(found, expected), (first, second, found, expected)
+    assert are_close(found, expected), (first, second, found, expected)
     one.recent += [(user, D), (user, NEW)]
     one.verify_all()
     one.compare_rows()

@@ -15,11 +15,11 @@ from tests.superuser import superuser
 
 def look(db: Engine, target: Target, **options: Any) -> Evaluation:  # noqa: ANN401 - as Question has them
     """Evaluate the whole log."""
-    return conclude(describe(target), found(db, target, **options))
+    return conclude(describe(target), evaluate_log(db, target, **options))
 
 
-def found(db: Engine, target: Target, **options: Any) -> Part:  # noqa: ANN401 - as Question has them
-    """Return the sum of all parts of the log."""
+def evaluate_log(db: Engine, target: Target, **options: Any) -> Part:  # noqa: ANN401 - as Question has them
+    """Return the sum of the parts of the whole log."""
     return sum(walk_log(db, make_settings(), Question(target, **options)).parts, Part())
 
 
@@ -35,7 +35,7 @@ def run(db: Engine, statement: str, **parameters: object) -> None:
         assert connection.execute(text(statement), parameters).rowcount, statement
 
 
-def found_of(db: Engine, target: Target, *users: UserRange, **options: Any) -> list[Part]:  # noqa: ANN401
+def evaluate_ranges(db: Engine, target: Target, *users: UserRange, **options: Any) -> list[Part]:  # noqa: ANN401
     """Evaluate the decisions of ranges of users."""
     with writing(db) as connection:
         return evaluate(connection, users, question=Question(target), **options)

@@ -17,7 +17,7 @@ HEADER = "action,reward,propensity,p_target"
 MODELLED = f"{HEADER},q_logged,q_target"
 
 
-def evaluated(text: str | bytes) -> Evaluation:
+def evaluate_content(text: str | bytes) -> Evaluation:
     """Evaluate a file with this content."""
     return evaluate_file(io.BytesIO(text if isinstance(text, bytes) else text.encode()))
 
@@ -38,7 +38,7 @@ def test_estimates_against_numpy(seed: int, n: int, modelled: bool) -> None:
     text = io.StringIO()
     writer = csv.writer(text)
     writer.writerows([columns, *zip(*(column.tolist() for column in columns.values()), strict=True)])
-    evaluation = evaluated(text.getvalue())
+    evaluation = evaluate_content(text.getvalue())
     r = columns["reward"]
     w = columns["p_target"] / columns["propensity"]
     s = (w * r).sum() / w.sum()
@@ -70,7 +70,7 @@ def test_estimates_against_numpy(seed: int, n: int, modelled: bool) -> None:
 )
 def test_accepted_csv_dialects(text: str) -> None:
     """A byte order mark, CRLF, empty lines, quotes and spaces around numbers are accepted."""
-    evaluation = evaluated(text)
+    evaluation = evaluate_content(text)
     assert (evaluation.n, evaluation.ips.estimate, evaluation.snips.estimate, evaluation.ess) == (2, 1.0, 1.0, 1.0)
 
 
@@ -111,7 +111,7 @@ def test_accepted_csv_dialects(text: str) -> None:
 def test_invalid_csv(text: str | bytes, sentence: str) -> None:
     """An invalid file is refused with the line and column of the error."""
     with pytest.raises(LogFileError) as refused:
-        evaluated(text)
+        evaluate_content(text)
     assert refused.value.message == sentence
 
 
@@ -130,17 +130,17 @@ def test_file_without_rows() -> None:
     """A header alone, or followed by empty lines, leaves nothing to evaluate."""
     for text in (HEADER, f"{MODELLED}\n\n\n"):
         with pytest.raises(NothingToEvaluateError, match="it has no rows after the header"):
-            evaluated(text)
+            evaluate_content(text)
 
 
 def test_deterministic_log() -> None:
     """If every propensity is 1, only a target that makes the same choices can be evaluated."""
-    same = evaluated(f"{HEADER}\na,1,1,1\nb,0,1,1\n")
+    same = evaluate_content(f"{HEADER}\na,1,1,1\nb,0,1,1\n")
     assert (same.ips.estimate, same.snips.estimate, same.max_weight) == (0.5, 0.5, 1)
     for p_target in ("0.5", "0"):
         with pytest.raises(EvaluationRefusedError, match="every propensity in the log is 1"):
-            evaluated(f"{HEADER}\nb,0,1,{p_target}\n" + "a,1,1,1\n" * 5000)
-    assert evaluated(f"{HEADER}\na,1,1,0\nb,0,0.5,1\n").n == 2
+            evaluate_content(f"{HEADER}\nb,0,1,{p_target}\n" + "a,1,1,1\n" * 5000)
+    assert evaluate_content(f"{HEADER}\na,1,1,0\nb,0,0.5,1\n").n == 2
 
 
 def test_target_without_logged_choices() -> None:
@@ -148,13 +148,13 @@ def test_target_without_logged_choices() -> None:
     with pytest.raises(
         EvaluationRefusedError, match=r"it would choose none of the tips that the log's policy chose \(decisions 2\)"
     ):
-        evaluated(f"{HEADER}\na,1,0.5,0\nb,0,0.5,0\n")
+        evaluate_content(f"{HEADER}\na,1,0.5,0\nb,0,0.5,0\n")
 
 
 def test_wrong_propensities() -> None:
     """A mean weight far from 1 marks the result as doubtful."""
-    assert not evaluated(f"{HEADER}\n" + "a,1,0.5,1\nb,0,0.5,0\n" * 100).is_off
-    assert evaluated(f"{HEADER}\n" + "a,1,0.9,1\nb,0,0.9,0\n" * 100).is_off
+    assert not evaluate_content(f"{HEADER}\n" + "a,1,0.5,1\nb,0,0.5,0\n" * 100).is_off
+    assert evaluate_content(f"{HEADER}\n" + "a,1,0.9,1\nb,0,0.9,0\n" * 100).is_off
 
 
 def test_source_stays_open(tmp_path: Path) -> None:

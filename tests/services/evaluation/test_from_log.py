@@ -9,14 +9,14 @@ import pytest
 from sqlalchemy import Engine, text
 
 from oo_ml.domain.evaluation.targets import AlwaysFirst, OwnPolicy, Prompt, Target, Uniform, describe
-from oo_ml.domain.policies import EPSILON_GREEDY, LINUCB, Rule
+from oo_ml.domain.policies import EPSILON_GREEDY, LINUCB, PolicyParameters
 from oo_ml.services.decisions.decide import Parameters
 from oo_ml.services.evaluation.from_log import Question, walk_log
 from oo_ml.services.evaluation.results import Part
 from oo_ml.services.users.erase import erase
 from oo_ml.storage.user_ranges import ALL_USERS, UserRange
 from tests.conftest import make_settings
-from tests.services.evaluation.evaluating import found_of, look, rows, run
+from tests.services.evaluation.evaluating import evaluate_ranges, look, rows, run
 from tests.sessions import writing
 from tests.simulated_users import CERTAIN, NOON, SimulatedUsers
 
@@ -24,15 +24,17 @@ REWARDED: Final = "SELECT reward FROM oo_ml.feature_history WHERE policy = '{}' 
 
 
 @pytest.mark.parametrize(
-    ("policy", "rule"), [(LINUCB, Rule(0.3, 0.7)), (EPSILON_GREEDY, Rule(0.2))], ids=["linucb", "egreedy"]
+    ("policy", "parameters"),
+    [(LINUCB, PolicyParameters(0.3, 0.7)), (EPSILON_GREEDY, PolicyParameters(0.2))],
+    ids=["linucb", "egreedy"],
 )
-def test_policy_of_the_log(db: Engine, policy: str, rule: Rule) -> None:
+def test_policy_of_the_log(db: Engine, policy: str, parameters: PolicyParameters) -> None:
     """For the log's own policy every weight is 1 and every estimate is the observed mean, exactly."""
     simulated = SimulatedUsers(db, 1)
     simulated.import_state("ben")
     simulated.act(900)
     rewards = [reward for (reward,) in rows(db, REWARDED.format(policy))]
-    evaluation = look(db, OwnPolicy(rule), policy=policy)
+    evaluation = look(db, OwnPolicy(parameters), policy=policy)
     assert (evaluation.n, evaluation.left_out) == (len(rewards), 0)
     assert evaluation.n > 50
     assert (evaluation.max_weight, evaluation.mean_weight, evaluation.ess) == (1.0, 1.0, evaluation.n)
@@ -48,7 +50,10 @@ def test_policy_of_the_log(db: Engine, policy: str, rule: Rule) -> None:
         "amend",
     }
     # With another parameter it is another policy.
-    assert look(db, OwnPolicy(Rule(rule.exploration / 2, rule.alpha)), policy=policy).max_weight > 1
+    assert (
+        look(db, OwnPolicy(PolicyParameters(parameters.exploration / 2, parameters.alpha)), policy=policy).max_weight
+        > 1
+    )
 
 
 @pytest.mark.parametrize("target", [Uniform(), AlwaysFirst()], ids=describe)
@@ -100,7 +105,7 @@ def test_model_before_the_reward(db: Engine) -> None:
             decision_id=decision_id,
         )
         expected.append(exploit.mean() + 0.5 / propensity * (reward - exploit["ab".index(chosen)]))
-    [part] = found_of(db, Uniform(), UserRange.of("ben"))
+    [part] = evaluate_ranges(db, Uniform(), UserRange.of("ben"))
     assert part.summary.mean[3] == pytest.approx(np.mean(expected), rel=1e-9)
 
 
@@ -116,7 +121,7 @@ def test_decisions_without_propensities(db: Engine) -> None:
         WHERE version < 4
         """,
     )
-    evaluation = look(db, OwnPolicy(Rule(0.3, 0.7)))
+    evaluation = look(db, OwnPolicy(PolicyParameters(0.3, 0.7)))
     assert (evaluation.n, evaluation.left_out, evaluation.unrewarded, evaluation.max_weight) == (6, 4, 0, 1.0)
 
 
@@ -129,7 +134,7 @@ def test_erased_user(db: Engine) -> None:
     with writing(db) as connection:
         erase(connection, ["ben"])
     simulated.react(simulated.decide("ben"))
-    evaluation = look(db, OwnPolicy(Rule(0.3, 0.7)))
+    evaluation = look(db, OwnPolicy(PolicyParameters(0.3, 0.7)))
     assert (evaluation.n, evaluation.max_weight, evaluation.mean_weight) == (11, 1.0, 1.0)
 
 
@@ -144,9 +149,9 @@ def test_prompt_version_of_candidates(db: Engine) -> None:
             VALUES (:version, 'active', now(), '', 's', 'u')
         """
         run(db, publish, version=version)
-    write(db, "b", "w2", NOON)
-    write(db, "c", "w1", NOON - timedelta(days=1))
-    write(db, "c", "w2", NOON - timedelta(hours=1))
+    write_tip(db, "b", "w2", NOON)
+    write_tip(db, "c", "w1", NOON - timedelta(days=1))
+    write_tip(db, "c", "w2", NOON - timedelta(hours=1))
     expected = []
     for _ in range(60):
         decision_id = simulated.decide(ids=["a", "b", "c", "d"], versions=["w2", "w1", None, None])
@@ -161,15 +166,15 @@ def test_prompt_version_of_candidates(db: Engine) -> None:
         assert version == {"a": "w2", "b": "w1", "c": "w2", "d": None}[chosen]
         expected.append((1 / (p[0] + p[2] + p[3]) if chosen in "ac" else 0.0) * reward)
         simulated.react(simulated.decide(ids=["b", "e"], versions=["w1", None]))
-    write(db, "c", "w1", NOON + timedelta(days=1))
+    write_tip(db, "c", "w1", NOON + timedelta(days=1))
     # Committed late: a decision that chose d holds that its version was unknown.
-    write(db, "d", "w2", NOON - timedelta(hours=2))
+    write_tip(db, "d", "w2", NOON - timedelta(hours=2))
     evaluation = look(db, Prompt("w2"))
     assert (evaluation.n, evaluation.left_out) == (60, 60)
     assert evaluation.ips.estimate == pytest.approx(np.mean(expected), rel=1e-9)
 
 
-def write(db: Engine, tip_id: str, version: str, at: datetime) -> None:
+def write_tip(db: Engine, tip_id: str, version: str, at: datetime) -> None:
     """Let a model write ada a tip."""
     generation = UUID(int=int(at.timestamp() * 1000) << 80)
     with writing(db) as connection:
@@ -233,10 +238,10 @@ def test_pages_blocks_and_parts(db: Engine, monkeypatch: pytest.MonkeyPatch, can
     """The result does not depend on pages of the ledger, blocks of decisions or parts of users."""
     simulated = SimulatedUsers(db, 14)
     simulated.act(200, ("ada", "adam", "zoe", "Ödön"))
-    [whole] = found_of(db, Uniform(), ALL_USERS)
+    [whole] = evaluate_ranges(db, Uniform(), ALL_USERS)
     monkeypatch.setattr("oo_ml.services.evaluation.blocks._CANDIDATES", candidates)
     users = ("ada", "adam", "zoe", "Ödön")
-    parts = found_of(db, Uniform(), *(UserRange.of(one) for one in users), page_size=page)
+    parts = evaluate_ranges(db, Uniform(), *(UserRange.of(one) for one in users), page_size=page)
     together = sum(parts, Part())
     assert together.summary.n == whole.summary.n
     assert together.summary.max_weight == whole.summary.max_weight

@@ -11,7 +11,7 @@ from typing import Any, Final
 import numpy as np
 
 from oo_ml.domain.policies import EPSILON_GREEDY
-from tests.services.reference_policies import LABELS, Json, Numbers, alike, encode, explain_choices
+from tests.services.reference_policies import LABELS, Json, Numbers, are_close, encode, explain_choices
 
 # A status, and the body of a 200 or the code of a refusal.
 Answer = tuple[int, Any]
@@ -98,7 +98,7 @@ class ReferenceUser:
         self.epochs.setdefault(policy, 0)
         decision_id = shown["decision_id"]
         possible = list(self._choose(policy, body, decision_id))
-        decision = next((one for one in possible if alike(shown, shown | one.receipt)), possible[0])
+        decision = next((one for one in possible if are_close(shown, shown | one.receipt)), possible[0])
         self.decisions[decision_id] = decision
         return (200, decision.answer)
 
@@ -210,7 +210,7 @@ class ReferenceUser:
         kind = None if decision.kind == "reward" else decision.kind
         return decision.receipt | {"reward": decision.reward, "reward_kind": kind, "rewards": decision.changes}
 
-    def verified(self) -> Json:
+    def read_verification(self) -> Json:
         """Return the answer of /users/{user_id}/verify."""
         return {
             "user_id": self.user_id,

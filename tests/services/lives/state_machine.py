@@ -24,7 +24,7 @@ from oo_ml.storage import policy_state
 from oo_ml.storage.postgres.sessions import Writing
 from tests.conftest import make_settings
 from tests.services.lives.reference_user import Answer, ReferenceUser
-from tests.services.reference_policies import ALPHA, DOORS, EXPLORATIONS, Json, alike
+from tests.services.reference_policies import ALPHA, EXPLORATIONS, PATH_SUFFIXES, Json, are_close
 from tests.serving import Service, serving
 from tests.sessions import writing
 
@@ -269,7 +269,7 @@ class Life(RuleBasedStateMachine):
     def verify_all(self) -> None:
         """Verify each user, and all users."""
         for user in self.users.values():
-            self._same(self._get(user, "/users/{}/verify"), user.verified())
+            self._same(self._get(user, "/users/{}/verify"), user.read_verification())
         reports = list(walk_all(self.stage.db, SETTINGS, verify).parts)
         self._same([report.difference for report in reports], [None] * len(reports))
 
@@ -285,7 +285,7 @@ class Life(RuleBasedStateMachine):
                 model = {"a": state.model.A.tolist(), "b": state.model.b.tolist()}
                 known = columns | model | {"touched": state.last_updated is not None}
                 self._same(known, user.state(policy))
-            for policy, door in DOORS.items():
+            for policy, door in PATH_SUFFIXES.items():
                 stats = self._get(user, f"/stats{door}/{{}}")
                 self._same(stats.pop("last_updated") is not None, user.state(policy)["touched"])
                 self._same(stats, user.stats(policy))
@@ -313,12 +313,12 @@ class Life(RuleBasedStateMachine):
         """Erase the users."""
         for user in self.users.values():
             self.stage.service.client.delete(f"/users/{quote(user.user_id, safe='')}")
-            self._same(self._get(user, "/users/{}/verify"), ReferenceUser(user.user_id).verified())
+            self._same(self._get(user, "/users/{}/verify"), ReferenceUser(user.user_id).read_verification())
 
     def ask(self, what: str, name: str, policy: str, body: Json) -> Asked:
         """Ask for a decision."""
         user = self.users[name]
-        response = self.stage.service.client.post(f"/score{DOORS[policy]}", json=body)
+        response = self.stage.service.client.post(f"/score{PATH_SUFFIXES[policy]}", json=body)
         decision_id = body.get("decision_id") or response.json()["decision_id"]
         shown = self._get(user, f"/users/{{}}/decisions/{decision_id}")
         self._compare(what, response, user.score(policy, body, shown))
@@ -330,7 +330,9 @@ class Life(RuleBasedStateMachine):
         user = self.users[reacted.name]
         headers = {} if reacted.key is None else {"Idempotency-Key": reacted.key}
         expected = user.reward(reacted.policy, reacted.body, reacted.key)
-        self._call(what, "POST", f"/reward{DOORS[reacted.policy]}", expected, json=reacted.body, headers=headers)
+        self._call(
+            what, "POST", f"/reward{PATH_SUFFIXES[reacted.policy]}", expected, json=reacted.body, headers=headers
+        )
         self._note(user, what, expected)
         return reacted
 
@@ -362,4 +364,4 @@ class Life(RuleBasedStateMachine):
         self.stage.seen[f"{what}: {status} {detail}".strip()] += 1
 
     def _same(self, found: object, expected: object) -> None:
-        assert alike(found, expected), f"expected {expected}, found {found}"
+        assert are_close(found, expected), f"expected {expected}, found {found}"

@@ -53,7 +53,7 @@ Step = TypeVar("Step")
 
 
 def test_fixed_life(life: type[Life]) -> None:  # noqa: PLR0915 - as long as a life is
-    """The same holds for a fixed life, which has every outcome, also those that a random life may lack."""
+    """The same holds for a fixed life. It has every outcome, also those that a random life may lack."""
     one = life()
 
     def check(result: Step) -> Step:

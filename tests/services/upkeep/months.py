@@ -23,7 +23,7 @@ CROWDED = (
 )
 
 
-def keep(
+def run_keep_months(
     url: str, *, now: datetime = NOW, retention: int | None = None, movable: int = MOVABLE, is_patient: bool = False
 ) -> Months:
     """Run `keep_months` as upkeep does."""
@@ -32,20 +32,20 @@ def keep(
         return asyncio.run(keep_months(worker, settings, now, movable=movable, is_patient=is_patient))
 
 
-def messages(months: Months) -> list[tuple[type[Exception], str]]:
+def describe_problems(months: Months) -> list[tuple[type[Exception], str]]:
     """Return the problems."""
     return [(type(problem), problem.message) for problem in months.problems]
 
 
-def name(month: datetime) -> str:
+def partition_name(month: datetime) -> str:
     """Return the partition of a month."""
     return f"feature_history_{month:%Y_%m}"
 
 
-def attached(db: Engine) -> list[str]:
+def list_partitions(db: Engine) -> list[str]:
     """Return the attached partitions."""
     with writing(db) as connection:
-        return [name(month) for month in partitions.layout(connection).months]
+        return [partition_name(month) for month in partitions.read_layout(connection).months]
 
 
 def run(db: Engine, statement: str) -> None:
@@ -54,7 +54,7 @@ def run(db: Engine, statement: str) -> None:
 
 
 @contextmanager
-def clerk(db: Engine) -> Iterator[str]:
+def limited_service(db: Engine) -> Iterator[str]:
     """Yield the address of the service's role, without rights to make months or to read the default partition."""
     rights = (
         "{} EXECUTE ON ALL FUNCTIONS IN SCHEMA oo_ml {} service",

@@ -21,7 +21,7 @@ from tests import calls
 from tests.conftest import Serve, make_settings
 from tests.faults.proxy import Proxy
 from tests.gates import holding_state, scalar, wait_until_blocked
-from tests.services.upkeep.months import NOW, OWNER, attached, clerk, name, run
+from tests.services.upkeep.months import NOW, OWNER, limited_service, list_partitions, partition_name, run
 from tests.serving import serving
 from tests.sessions import writing
 from tests.waiting import until
@@ -51,12 +51,12 @@ def test_upkeep_disabled_in_a_service(serve: Serve, db: Engine) -> None:
 
 def test_months_in_a_service(serve: Serve, db: Engine, caplog: pytest.LogCaptureFixture) -> None:
     """A running service makes months and logs an alarm in every run while it lasts."""
-    missing = name(month_of(NOW, 3))
+    missing = partition_name(month_of(NOW, 3))
     run(db, f"DROP TABLE oo_ml.{missing}")
     with caplog.at_level(logging.INFO, "oo_ml.services.upkeep.scheduler"):
         serve(**QUICK)
-        until(lambda: missing in attached(db))
-        run(db, f"ALTER TABLE oo_ml.feature_history DETACH PARTITION oo_ml.{name(month_of(NOW, 1))}")
+        until(lambda: missing in list_partitions(db))
+        run(db, f"ALTER TABLE oo_ml.feature_history DETACH PARTITION oo_ml.{partition_name(month_of(NOW, 1))}")
         until(lambda: len([one for one in caplog.records if one.levelno == logging.ERROR]) > 2)
     said = [record.message for record in caplog.records]
     assert f"made partitions {missing}" in said
@@ -77,16 +77,16 @@ def test_tasks_run_concurrently(database_url: str, db: Engine, monkeypatch: pyte
     monkeypatch.setattr(scheduler, "give_default_rewards", endless)
     with serving(make_settings(**QUICK), database_url):
         until(lambda: came_and_went == ["came"])
-        run(db, f"DROP TABLE oo_ml.{name(month_of(NOW, 3))}")
-        until(lambda: name(month_of(NOW, 3)) in attached(db))
+        run(db, f"DROP TABLE oo_ml.{partition_name(month_of(NOW, 3))}")
+        until(lambda: partition_name(month_of(NOW, 3)) in list_partitions(db))
         assert came_and_went == ["came"]
     assert came_and_went == ["came", "went"]
 
 
 def test_service_without_rights(db: Engine, caplog: pytest.LogCaptureFixture) -> None:
     """A service without rights to make months logs the problem once and still gives default rewards."""
-    run(db, f"DROP TABLE oo_ml.{name(month_of(NOW, 3))}")
-    with clerk(db) as url, serving(make_settings(**QUICK), url) as service:
+    run(db, f"DROP TABLE oo_ml.{partition_name(month_of(NOW, 3))}")
+    with limited_service(db) as url, serving(make_settings(**QUICK), url) as service:
         for user in ("ada", "ben"):
             service.client.post("/score", json=calls.score(user))
             until(lambda: scalar(db, "SELECT count(*) FROM oo_ml.feature_history WHERE reward IS NULL") == 0)

@@ -21,8 +21,8 @@ from oo_ml.storage.user_ranges import ALL_USERS
 from tests import calls
 from tests.conftest import Serve
 from tests.gates import has_blocked, holding_state, scalar, wait_until_blocked
-from tests.services.decisions.test_batches import score, scores
-from tests.services.sample_users import ADA, detach_the_past, live, rows_of, rows_of_others, write
+from tests.services.decisions.batches import score, scores
+from tests.services.sample_users import ADA, create_users, detach_the_past, insert_generations, rows_of, rows_of_others
 from tests.services.scenario import teach
 from tests.services.upkeep.daily_sums.counting import count
 from tests.serving import Service
@@ -40,9 +40,9 @@ def erase_users(db: Engine, *user_ids: str) -> list[dict[str, int]]:
 
 def test_erasure(db: Engine) -> None:
     """No column of any table names an erased user, and no other user loses a row; a second erasure deletes nothing."""
-    live(db)
+    create_users(db)
     teach(db, "adalbert")
-    write(db, "adalbert", 9)
+    insert_generations(db, "adalbert", 9)
     with writing(db) as connection:
         score(connection, scores(1, 5, ["adalbert"]))
     before = rows_of_others(db, "ada")
@@ -59,7 +59,7 @@ def test_erasure(db: Engine) -> None:
 
 def test_several_users(db: Engine) -> None:
     """The result has the counts of each user; the second of two erasures of a user counts 0."""
-    live(db)
+    create_users(db)
     zoe = {**NO_ROWS, "generations": 2, "policy_state": 1, "prompt_assignments": 1, "reward_ledger": 1, "tips": 2}
     assert erase_users(db, "zoë", "ada", "unknown", "ada") == [zoe, ADA, NO_ROWS, NO_ROWS]
     assert rows_of(db, "ben") != {}
@@ -67,7 +67,7 @@ def test_several_users(db: Engine) -> None:
 
 def test_detached_months(db: Engine) -> None:
     """Rows in detached months are erased too."""
-    live(db)
+    create_users(db)
     detach_the_past(db)
     before = rows_of_others(db, "ada")
     assert erase_users(db, "ada") == [{**ADA, "feature_history": 0, "feature_history_1970_01": 7}]
@@ -77,7 +77,7 @@ def test_detached_months(db: Engine) -> None:
 
 def test_tables_of_other_applications(db: Engine, postgresql: psycopg.Connection[Any]) -> None:
     """Only declared tables are erased, whatever other tables in public or oo_ml have a user_id."""
-    live(db)
+    create_users(db)
     for table in ("public.orders", "oo_ml.orders", "oo_ml.feature_history_of_mine"):
         postgresql.execute(f"CREATE TABLE {table} (user_id text, amount numeric)".encode())
         postgresql.execute(f"INSERT INTO {table} VALUES ('ada', 12.50)".encode())  # noqa: S608
@@ -93,7 +93,7 @@ def test_tables_of_other_applications(db: Engine, postgresql: psycopg.Connection
 
 def test_order_of_tables(db: Engine) -> None:
     """A table comes before the tables that it refers to: a distributed database checks foreign keys after each part."""
-    live(db)
+    create_users(db)
     statements: list[str] = []
     event.listen(db, "before_cursor_execute", lambda *arguments: statements.append(arguments[2]))
     erase_users(db, "ada")
@@ -103,7 +103,7 @@ def test_order_of_tables(db: Engine) -> None:
 
 def test_rows_inserted_during_an_erasure(db: Engine) -> None:
     """Tips that are inserted without a lock before the last pass are erased and counted."""
-    write(db, "ada", 0)
+    insert_generations(db, "ada", 0)
     looks = 0
 
     def write_more(_connection: object, _cursor: object, statement: str, *_: object) -> None:
@@ -111,7 +111,7 @@ def test_rows_inserted_during_an_erasure(db: Engine) -> None:
         if "DELETE FROM" in statement:
             looks += 1
             if looks < 3:
-                write(db, "ada", looks)
+                insert_generations(db, "ada", looks)
 
     event.listen(db, "after_cursor_execute", write_more)
     assert erase_users(db, "ada") == [{**NO_ROWS, "generations": 6, "tips": 6}]

@@ -7,11 +7,10 @@ import tracemalloc
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
-from sqlalchemy import Engine, event, text
+from sqlalchemy import Engine, event
 
 from oo_ml.errors import ExportFileError
 from oo_ml.execution import retry
@@ -19,47 +18,38 @@ from oo_ml.services.users.export import export
 from oo_ml.storage import personal_data
 from oo_ml.storage.postgres import json_rows
 from oo_ml.storage.schema import all_tables as declared
-from oo_ml.storage.schema import migrate
+from oo_ml.storage.schema import revisions
 from tests.api.users.test_users import AWKWARD
-from tests.services.decisions.test_batches import score, scores
-from tests.services.sample_users import LEAST, TABLES, detach_the_past, export_user, live, parse_export, write
+from tests.services.decisions.batches import score, scores
+from tests.services.sample_users import (
+    LEAST,
+    TABLES,
+    create_users,
+    detach_the_past,
+    export_user,
+    insert_generations,
+    parse_export,
+)
 from tests.services.scenario import NOON, decision, teach
+from tests.services.users.stored_rows import ORDER, read_rows
 from tests.sessions import writing
 from tests.superuser import tamper
 
 HEAD = ["format", "format_version", "release", "schema", "exported_at", "user_id", "history_from"]
-ORDER = {
-    "feature_history": "position",
-    "generations": "generation_id",
-    "policy_state": "policy",
-    "prompt_assignments": "user_id",
-    "reward_ledger": "position",
-    "tips": "tip_id, generation_id",
-}
-
-
-def stored(db: Engine, table: str, user_id: str) -> list[dict[str, Any]]:
-    """Return a user's rows as PostgreSQL writes them, in the order of the export."""
-    with writing(db) as connection:
-        rows = connection.scalars(
-            text(f"SELECT to_jsonb(t)::text FROM oo_ml.{table} AS t WHERE user_id = :user ORDER BY {ORDER[table]}"),  # noqa: S608
-            {"user": user_id},
-        )
-        return [json.loads(row) for row in rows]
 
 
 @pytest.mark.parametrize("user_id", ["ada", "ben", "zoë"])
 def test_rows_and_columns(db: Engine, user_id: str) -> None:
     """Every row has every column, as PostgreSQL itself writes JSON, except for the notation of times and bytes."""
-    live(db)
+    create_users(db)
     document = parse_export(export_user(db, user_id))
     assert list(document)[:7] == HEAD
     assert (document["format"], document["format_version"]) == ("oo-ml export", 2)
-    assert (document["release"], document["schema"]) == (version("oo-ml"), migrate.head())
+    assert (document["release"], document["schema"]) == (version("oo-ml"), revisions.head())
     assert (document["exported_at"], document["user_id"]) == ("2026-11-23T12:00:00.000000Z", user_id)
     assert list(document)[7:] == list(ORDER) == list(TABLES)
     for table in ORDER:
-        expected = stored(db, table, user_id)
+        expected = read_rows(db, table, user_id)
         for row in expected:
             for name, value in row.items():
                 if isinstance(value, str) and name.endswith(("_at", "_updated")):
@@ -81,7 +71,7 @@ def test_types_of_columns(db: Engine) -> None:
 
 def test_exactness(db: Engine) -> None:
     """Numbers keep every bit, the sign of a zero too, and text keeps every character."""
-    live(db)
+    create_users(db)
     content = export_user(db, "zoë")
     document = parse_export(content)
     [state] = document["policy_state"]
@@ -98,7 +88,7 @@ def test_exactness(db: Engine) -> None:
 
 def test_detached_months(db: Engine) -> None:
     """Decisions of detached months are exported with the others, in the order in which they were made."""
-    live(db)
+    create_users(db)
     before = parse_export(export_user(db, "ada"))
     detach_the_past(db)
     # Detached before the release that brought this column.
@@ -115,7 +105,7 @@ def test_detached_months(db: Engine) -> None:
 
 def test_snapshot(db: Engine) -> None:
     """A reward and tips that are committed during the export are in none of its tables."""
-    live(db)
+    create_users(db)
     before = export_user(db, "ada")
 
     interfered = False
@@ -125,7 +115,7 @@ def test_snapshot(db: Engine) -> None:
         if "feature_history" in statement and "SELECT" in statement and not interfered:
             interfered = True
             teach(db, "ada")
-            write(db, "ada", 5)
+            insert_generations(db, "ada", 5)
 
     event.listen(db, "after_cursor_execute", interfere)
     assert export_user(db, "ada") == before
@@ -142,7 +132,7 @@ def test_unknown_users(db: Engine) -> None:
 
 def test_several_users(db: Engine) -> None:
     """Each user has an export of their own, in the order asked for."""
-    live(db)
+    create_users(db)
     files = retry.run(db, partial(export, exported_at=NOON), ["ada", "ben"], time.monotonic() + 20)
     for file, user_id in zip(files, ("ada", "ben"), strict=True):
         with file:

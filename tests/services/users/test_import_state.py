@@ -13,7 +13,7 @@ import pytest
 from sqlalchemy import Engine
 
 from oo_ml.domain.features import Moment, Task, encode
-from oo_ml.domain.policies import EPSILON_GREEDY, LINUCB, Rule, choose
+from oo_ml.domain.policies import EPSILON_GREEDY, LINUCB, PolicyParameters, choose
 from oo_ml.domain.ridge import Ridge, observe, stack, theta
 from oo_ml.errors import DatabaseTimeoutError
 from oo_ml.execution import retry
@@ -22,7 +22,7 @@ from oo_ml.services.users import import_state
 from oo_ml.services.users.import_state import ImportCommand, Outcome, Verdict, import_files
 from oo_ml.storage.postgres import engine as engines
 from tests.conftest import make_settings
-from tests.file_service import write
+from tests.file_service import write_state_file
 from tests.serving import Service
 
 NOW = datetime(2026, 6, 1, tzinfo=UTC)
@@ -53,7 +53,7 @@ def run(
     return outcomes
 
 
-def verdicts(outcomes: dict[str, Outcome]) -> dict[str, str]:
+def drop_reasons(outcomes: dict[str, Outcome]) -> dict[str, str]:
     """Leave the reasons out."""
     return {file: outcome.verdict.value for file, outcome in outcomes.items()}
 
@@ -69,9 +69,9 @@ def everything(connection: psycopg.Connection[Any]) -> list[Any]:
 
 def test_decisions_after_an_import(db: Engine, service: Service, tmp_path: Path) -> None:
     """The stats are the file's, the next scores come from its matrices, and the next reward continues from them."""
-    linucb = write(tmp_path, "ada", LINUCB, seed=1)
-    egreedy = write(tmp_path, "ada", EPSILON_GREEDY, seed=2)
-    assert verdicts(run(db, tmp_path)) == {"ada.json": "imported", "ada_egreedy.json": "imported"}
+    linucb = write_state_file(tmp_path, "ada", LINUCB, seed=1)
+    egreedy = write_state_file(tmp_path, "ada", EPSILON_GREEDY, seed=2)
+    assert drop_reasons(run(db, tmp_path)) == {"ada.json": "imported", "ada_egreedy.json": "imported"}
     for path, state in (("/stats/ada", linucb), ("/stats/egreedy/ada", egreedy)):
         stats = service.client.get(path).json()
         meta = state["meta"]
@@ -83,7 +83,7 @@ def test_decisions_after_an_import(db: Engine, service: Service, tmp_path: Path)
     assert service.client.get("/stats/egreedy/ada").json()["exploration_rate"] == 2 / 12
     body = {"user_id": "ada", "candidates": CANDIDATES, "context": {"hour_of_day": 9, "day_of_week": 3}}
     model = Ridge(np.array(linucb["A"]), np.array(linucb["b"]))
-    [expected] = choose(Rule(0.0, 1.0), stack([model]), [0], X[:, :5], [2], [0])
+    [expected] = choose(PolicyParameters(0.0, 1.0), stack([model]), [0], X[:, :5], [2], [0])
     answer = service.client.post("/score", json=body).json()
     assert (answer["tip_id"], answer["score"]) == (f"t{1 + expected.index}", expected.score)
     greedy = Ridge(np.array(egreedy["A"]), np.array(egreedy["b"]))
@@ -98,7 +98,7 @@ def test_decisions_after_an_import(db: Engine, service: Service, tmp_path: Path)
 
 def test_ledger_entry_of_an_import(db: Engine, postgresql: psycopg.Connection[Any], tmp_path: Path) -> None:
     """Version 1 of the epoch has one ledger entry, and the state computed from it is exactly the stored state."""
-    meta = write(tmp_path, "ada", EPSILON_GREEDY)["meta"]
+    meta = write_state_file(tmp_path, "ada", EPSILON_GREEDY)["meta"]
     run(db, tmp_path)
     [row] = postgresql.execute("""
         SELECT l.kind, l.epoch, l.version, l.recorded_at, l.start_pulls, l.start_explore_count, l.start_reward_count,
@@ -113,22 +113,22 @@ def test_ledger_entry_of_an_import(db: Engine, postgresql: psycopg.Connection[An
 def test_second_import(db: Engine, postgresql: psycopg.Connection[Any], tmp_path: Path) -> None:
     """A second import of the same files writes no row."""
     for name in ("ada", "bob"):
-        write(tmp_path, name, LINUCB)
-        write(tmp_path, name, EPSILON_GREEDY, last_updated=None)
-    assert set(verdicts(run(db, tmp_path)).values()) == {"imported"}
+        write_state_file(tmp_path, name, LINUCB)
+        write_state_file(tmp_path, name, EPSILON_GREEDY, last_updated=None)
+    assert set(drop_reasons(run(db, tmp_path)).values()) == {"imported"}
     before = everything(postgresql)
     assert len(before) == 8
-    assert set(verdicts(run(db, tmp_path)).values()) == {"unchanged"}
+    assert set(drop_reasons(run(db, tmp_path)).values()) == {"unchanged"}
     assert everything(postgresql) == before
 
 
 def test_dry_run(database_url: str, postgresql: psycopg.Connection[Any], tmp_path: Path) -> None:
     """A dry run reports what an import would do, on a read-only connection."""
-    write(tmp_path, "ada")
-    write(tmp_path, "a_b")
+    write_state_file(tmp_path, "ada")
+    write_state_file(tmp_path, "a_b")
     expected = {"ada.json": "imported", "a_b.json": "unknown"}
     read_only = engines.create(database_url, make_settings(), threads=1, read_only=True)
-    assert verdicts(run(read_only, tmp_path, dry_run=True)) == expected
+    assert drop_reasons(run(read_only, tmp_path, dry_run=True)) == expected
     read_only.dispose()
     assert everything(postgresql) == []
 
@@ -137,24 +137,24 @@ def test_import_after_a_rehearsal(
     db: Engine, service: Service, postgresql: psycopg.Connection[Any], tmp_path: Path
 ) -> None:
     """Newer files begin a new epoch, older files are not imported, and the rehearsal stays in the ledger."""
-    write(tmp_path, "ada", last_updated=EARLY, seed=1)
-    write(tmp_path, "bob", last_updated=LATE, seed=1)
-    write(tmp_path, "eve", last_updated=None, seed=1)
+    write_state_file(tmp_path, "ada", last_updated=EARLY, seed=1)
+    write_state_file(tmp_path, "bob", last_updated=LATE, seed=1)
+    write_state_file(tmp_path, "eve", last_updated=None, seed=1)
     run(db, tmp_path)
-    later = write(tmp_path, "ada", last_updated=LATE, seed=2)
-    write(tmp_path, "bob", last_updated=EARLY, seed=2)
-    write(tmp_path, "eve", last_updated=EARLY, seed=2)
+    later = write_state_file(tmp_path, "ada", last_updated=LATE, seed=2)
+    write_state_file(tmp_path, "bob", last_updated=EARLY, seed=2)
+    write_state_file(tmp_path, "eve", last_updated=EARLY, seed=2)
     expected = {"ada.json": "imported", "bob.json": "kept newer", "eve.json": "imported"}
-    assert verdicts(run(db, tmp_path, dry_run=True)) == expected
+    assert drop_reasons(run(db, tmp_path, dry_run=True)) == expected
     outcomes = run(db, tmp_path)
-    assert verdicts(outcomes) == expected
+    assert drop_reasons(outcomes) == expected
     assert outcomes["bob.json"].reason == "linucb-v1 of 'bob' was imported from a file that is no older"
     assert service.client.get("/stats/ada").json()["theta"] == np.linalg.solve(later["A"], later["b"]).tolist()
     epochs = postgresql.execute("SELECT user_id, epoch, version FROM oo_ml.reward_ledger ORDER BY 1, 2").fetchall()
     assert epochs == [("ada", 0, 1), ("ada", 1, 1), ("bob", 0, 1), ("eve", 0, 1), ("eve", 1, 1)]
     postgresql.rollback()
     before = everything(postgresql)
-    assert verdicts(run(db, tmp_path)) == expected | {"ada.json": "unchanged", "eve.json": "unchanged"}
+    assert drop_reasons(run(db, tmp_path)) == expected | {"ada.json": "unchanged", "eve.json": "unchanged"}
     assert everything(postgresql) == before
 
 
@@ -163,12 +163,12 @@ def test_other_content_of_the_same_age(
     db: Engine, service: Service, tmp_path: Path, part: str, place: int | str, value: object
 ) -> None:
     """A file that differs from the imported one but is not newer is reported as not imported."""
-    state = write(tmp_path, "ada", rewards=0)
+    state = write_state_file(tmp_path, "ada", rewards=0)
     run(db, tmp_path)
     before = service.client.get("/stats/ada").json()
     state[part][place] = value
     (tmp_path / "ada.json").write_text(json.dumps(state), "utf-8")
-    assert verdicts(run(db, tmp_path)) == {"ada.json": "kept newer"}
+    assert drop_reasons(run(db, tmp_path)) == {"ada.json": "kept newer"}
     assert service.client.get("/stats/ada").json() == before
 
 
@@ -184,7 +184,7 @@ def test_newer_state(
 ) -> None:
     """A state with a decision, a reward or a reset is never overwritten, whatever time the file has."""
     if imported_first:
-        write(tmp_path, "ada", last_updated=EARLY)
+        write_state_file(tmp_path, "ada", last_updated=EARLY)
         run(db, tmp_path)
     else:
         service.client.post("/score", json={"user_id": "ada", "candidates": CANDIDATES})
@@ -195,7 +195,7 @@ def test_newer_state(
         service.client.post("/reward", json=body | {"tip_id": "t1", "reward": 0, "features": {}})
     else:
         service.client.post("/reset/ada")
-    write(tmp_path, "ada", last_updated="2999-01-01T00:00:00Z")
+    write_state_file(tmp_path, "ada", last_updated="2999-01-01T00:00:00Z")
     before = everything(postgresql)
     assert run(db, tmp_path) == {"ada.json": Outcome(Verdict.KEPT, "linucb-v1 of 'ada' has gone on here")}
     assert everything(postgresql) == before
@@ -205,7 +205,7 @@ def test_one_user_twice_in_a_batch(db: Engine, tmp_path: Path) -> None:
     """Commands of one user are applied in order, as in every other service."""
     states: list[FileState] = []
     for last_updated in (EARLY, LATE, EARLY):
-        write(tmp_path, "ada", last_updated=last_updated, seed=len(states))
+        write_state_file(tmp_path, "ada", last_updated=last_updated, seed=len(states))
         states.append(read(tmp_path, "ada.json"))
     commands = [ImportCommand("ada", state) for state in states]
 
@@ -219,9 +219,9 @@ def test_one_user_twice_in_a_batch(db: Engine, tmp_path: Path) -> None:
 def test_owners_of_files(db: Engine, postgresql: psycopg.Connection[Any], tmp_path: Path) -> None:
     """A file is imported only if exactly one listed id that the service accepts belongs to its name."""
     for name in ("a_b", "c_d", "me_home_org", "tab_bed", "gone"):
-        write(tmp_path, name)
-    write(tmp_path, "x", EPSILON_GREEDY, seed=1)
-    write(tmp_path, "y_egreedy", LINUCB, seed=2)
+        write_state_file(tmp_path, name)
+    write_state_file(tmp_path, "x", EPSILON_GREEDY, seed=1)
+    write_state_file(tmp_path, "y_egreedy", LINUCB, seed=2)
     listed = ["a.b", "a b", "me@home.org", "tab\tbed", "x", "x egreedy", "y", "y egreedy"]
     outcomes = run(db, tmp_path, listed)
     assert outcomes == {
@@ -241,10 +241,10 @@ def test_owners_of_files(db: Engine, postgresql: psycopg.Connection[Any], tmp_pa
 def test_names_without_a_list(db: Engine, tmp_path: Path) -> None:
     """Without a list of ids, only files with names of letters and digits are imported."""
     for policy in (LINUCB, EPSILON_GREEDY):
-        write(tmp_path, "ada", policy)
-        write(tmp_path, "a_b", policy)
+        write_state_file(tmp_path, "ada", policy)
+        write_state_file(tmp_path, "a_b", policy)
     outcomes = run(db, tmp_path)
-    assert verdicts(outcomes) == {
+    assert drop_reasons(outcomes) == {
         "ada.json": "imported",
         "ada_egreedy.json": "imported",
         "a_b.json": "unknown",
@@ -269,14 +269,14 @@ def writers(connection: psycopg.Connection[Any]) -> list[Any]:
 
 
 def test_transaction_per_user(db: Engine, postgresql: psycopg.Connection[Any], tmp_path: Path) -> None:
-    """A user's two files go in together, whatever files lie between them; no two users share a transaction."""
+    """A user's two files share one transaction, even with files between them; no two users share a transaction."""
     names = ["ada", "ada1", "x", "x_egreedy"]
     for name in names:
-        write(tmp_path, name, LINUCB)
+        write_state_file(tmp_path, name, LINUCB)
     for name in ("ada", "ada1", "x_egreedy"):
-        write(tmp_path, name, EPSILON_GREEDY)
+        write_state_file(tmp_path, name, EPSILON_GREEDY)
     users = ["ada", "ada1", "x", "x egreedy"]
-    assert set(verdicts(run(db, tmp_path, users)).values()) == {"imported"}
+    assert set(drop_reasons(run(db, tmp_path, users)).values()) == {"imported"}
     assert writers(postgresql) == [(["ada"], 4), (["ada1"], 4), (["x"], 2), (["x egreedy"], 4)]
 
 
@@ -285,8 +285,8 @@ def test_failure_in_the_middle(
 ) -> None:
     """If another session locks a row of the third user, none of its files is imported; a second run does the rest."""
     for name in ("ada", "ben", "cy", "dora"):
-        write(tmp_path, name, LINUCB, last_updated=EARLY)
-        write(tmp_path, name, EPSILON_GREEDY, last_updated=EARLY)
+        write_state_file(tmp_path, name, LINUCB, last_updated=EARLY)
+        write_state_file(tmp_path, name, EPSILON_GREEDY, last_updated=EARLY)
     postgresql.execute(
         "INSERT INTO oo_ml.policy_state VALUES ('cy', 'linucb-v1', 0, 0, 1, 0, 0, 0, now(), '{{1}}', '{0}')"
     )
@@ -303,7 +303,7 @@ def test_failure_in_the_middle(
     postgresql.rollback()
     before = everything(postgresql)
     assert writers(postgresql) == [(["ada"], 4), (["ben"], 4)]
-    found = list(verdicts(run(db, tmp_path)).values())
+    found = list(drop_reasons(run(db, tmp_path)).values())
     assert (found.count("unchanged"), found.count("imported")) == (4, 4)
     assert [row for row in everything(postgresql) if row in before] == before
     assert len(writers(postgresql)) == 4

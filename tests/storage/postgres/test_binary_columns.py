@@ -53,14 +53,14 @@ def column(kind: type[Column], values: Iterable[Any]) -> Column:
     return of(values)
 
 
-def shown(db: Engine, sent: Column) -> object:
+def read_as_text(db: Engine, sent: Column) -> object:
     """Return the array as PostgreSQL writes it."""
     with writing(db) as connection:
         statement = text(f"SELECT CAST(CAST(:sent AS {TYPES[type(sent)]}[]) AS text)")
         return connection.scalars(statement, {"sent": sent}).one()
 
 
-def returned(db: Engine, sent: Column) -> list[Any]:
+def read_back(db: Engine, sent: Column) -> list[Any]:
     """Return the elements as they come back, in their order."""
     statement = text(f"""
         SELECT element
@@ -127,7 +127,7 @@ def test_encoding_equals_literal(db: Engine, kind: type[Column], values: Sequenc
         expected = connection.scalars(
             text(f"SELECT CAST(CAST(:literal AS {TYPES[kind]}[]) AS text)"), {"literal": literal}
         ).one()
-    assert shown(db, column(kind, values)) == expected
+    assert read_as_text(db, column(kind, values)) == expected
     # Any iterable of the values will do.
     assert column(kind, iter(values)) == column(kind, values)
 
@@ -148,8 +148,8 @@ def test_empty_column(db: Engine, kind: type[Column]) -> None:
 @pytest.mark.parametrize("kind", NULLABLE)
 def test_none_is_null(db: Engine, kind: type[Column]) -> None:
     """None becomes NULL, also if there is nothing else."""
-    assert shown(db, column(kind, [None])) == "{NULL}"
-    assert shown(db, column(kind, [None, None, None])) == "{NULL,NULL,NULL}"
+    assert read_as_text(db, column(kind, [None])) == "{NULL}"
+    assert read_as_text(db, column(kind, [None, None, None])) == "{NULL,NULL,NULL}"
 
 
 def same(one: object, other: object) -> bool:
@@ -183,7 +183,7 @@ ANY_VALUES: Final[list[tuple[type[Column], st.SearchStrategy[Any]]]] = [
 def test_round_trip(db: Engine, kind: type[Column], values: st.SearchStrategy[Any], data: st.DataObject) -> None:
     """Values come back in their order, bit for bit."""
     sent = data.draw(st.lists(values, max_size=20))
-    back = returned(db, column(kind, sent))
+    back = read_back(db, column(kind, sent))
     assert len(back) == len(sent)
     assert all(map(same, back, sent)), (back, sent)
 
@@ -218,7 +218,7 @@ def test_two_thousand_elements(db: Engine, kind: type[Column], value: Callable[[
 def test_long_text(db: Engine) -> None:
     """A text of a megabyte among short ones comes back whole."""
     long = "ż" * 500_000
-    assert returned(db, Texts.of(["a", long, None, long + "b", ""])) == ["a", long, None, long + "b", ""]
+    assert read_back(db, Texts.of(["a", long, None, long + "b", ""])) == ["a", long, None, long + "b", ""]
 
 
 # Values that cannot be held
@@ -242,8 +242,8 @@ def test_values_that_the_database_refuses(db: Engine, kind: type[Column], value:
     good = {Texts: "x", Jsons: b"1"}[kind]
     for values in ([value], [good, value], [value, good]):
         with pytest.raises(DataError):
-            shown(db, column(kind, values))
-    assert shown(db, column(kind, [good])) is not None
+            read_as_text(db, column(kind, values))
+    assert read_as_text(db, column(kind, [good])) is not None
 
 
 @pytest.mark.parametrize(
@@ -269,6 +269,6 @@ def test_times_around_the_epoch(db: Engine) -> None:
     """Times a microsecond apart around PostgreSQL's epoch come back exactly."""
     epoch = datetime(2000, 1, 1, tzinfo=UTC)
     sent = [epoch + timedelta(microseconds=n) for n in range(-3, 4)]
-    back = returned(db, Times.of(sent))
+    back = read_back(db, Times.of(sent))
     assert back == sent
     assert all(later - earlier == timedelta(microseconds=1) for earlier, later in pairwise(back))

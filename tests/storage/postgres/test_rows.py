@@ -1,4 +1,4 @@
-"""Multi-row writes that are derived from a table's declaration: every column of every row arrives as it was taken."""
+"""Multi-row writes derived from a table's declaration: every column of every row arrives unchanged."""
 
 from dataclasses import dataclass
 from datetime import UTC, datetime

@@ -104,7 +104,7 @@ def read_rows(db: Engine, table: str, source: str) -> list[tuple[Any, ...]]:
 
 
 def assert_right(db: Engine, prefix: str = "rollup.") -> None:
-    """Compare every table, or every view that adds what is not counted yet, with the decisions, to the last digit."""
+    """Compare every table, or every view that adds uncounted rows, with the decisions, to the last digit."""
     for table in SCRATCH:
         assert normalize(read_rows(db, table, prefix + table)) == normalize(compute_rows(db, table)), table
 

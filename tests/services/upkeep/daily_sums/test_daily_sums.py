@@ -38,7 +38,7 @@ def test_daily_sums(db: Engine, database_url: str, seed: int) -> None:
 
 def test_every_kind_of_entry(db: Engine, database_url: str) -> None:
     """Two epochs, an import and late corrections are counted once, and never again."""
-    scenario.tell(db)
+    scenario.create_ada_and_ben(db)
     assert_right(db)
     count_all(db, database_url)
     assert_right(db, "oo_ml.daily_")
