@@ -18,8 +18,10 @@ from typer.cli import get_docs_for_click
 from typer.core import TyperGroup
 
 from oo_ml.api.app import create_api
-from oo_ml.api.error_statuses import DATABASE, STATUSES
+from oo_ml.api.error_statuses import STATUSES
+from oo_ml.api.openapi import OF_CALLS_WITH_KEY, OF_EVERY_CALL
 from oo_ml.cli.main import COMMANDS, LazyCommand, app
+from oo_ml.domain.access import PURPOSES
 from oo_ml.errors import OoMlError
 from oo_ml.settings import Settings
 from oo_ml.storage.schema.all_tables import metadata
@@ -30,7 +32,7 @@ MARK: Final = "<!-- `make docs` writes everything below from the code. -->\n"
 Json = dict[str, Any]
 
 # Every call can be answered with these; docs/reference/http.md says so in its head.
-_OF_EVERY_CALL: Final = {"content_too_large", "invalid", "unexpected"} | {error.code for error in DATABASE}
+_OF_EVERY_CALL: Final = {"invalid"} | {error.code for error in (*OF_EVERY_CALL, *OF_CALLS_WITH_KEY)}
 _SCHEMA: Final = "#/components/schemas/"
 _TYPES: Final[dict[object, str]] = {
     bool: "`true` or `false`",
@@ -92,6 +94,20 @@ def http() -> str:
     calls = [f"## Calls: {subject}\n\n" + "\n".join(sections) for subject, sections in by_subject.items()]
     schemas = [_describe_schema(name, schema) for name, schema in document["components"]["schemas"].items()]
     return "\n".join([*calls, "## Schemas\n", *schemas])
+
+
+def access() -> str:
+    """Return the scopes, and the calls that need each."""
+    by_scope: dict[str, list[str]] = {scope: [] for scope in PURPOSES}
+    for path, methods in create_api(Settings()).openapi()["paths"].items():
+        for method, call in methods.items():
+            for requirement in call["security"]:
+                [[scope]] = requirement.values()
+                by_scope[scope].append(f"`{method.upper()} {path}`")
+    by_scope["read"] += ["`/dashboard`", "`/docs`", "`/openapi.json`"]
+    by_scope["admin"] = ["all calls"]
+    rows = [(f"`{scope}`", purpose, ", ".join(by_scope[scope])) for scope, purpose in PURPOSES.items()]
+    return _table(("scope", "purpose", "calls"), rows)
 
 
 def _describe_call(title: str, call: Json) -> str:
@@ -215,6 +231,7 @@ def _one_line(sentences: str) -> str:
 
 
 BODIES: Final[dict[str, Callable[[], str]]] = {
+    "access.md": access,
     "cli.md": command_line,
     "errors.md": error_codes,
     "http.md": http,

@@ -4,7 +4,10 @@ Names have the prefix OO_ML_, except for the four that the HTTP contract names.
 Durations are in seconds and sizes in bytes unless the name says otherwise.
 """
 
+import difflib
+import os
 import re
+from collections.abc import Iterable, Mapping
 from enum import StrEnum
 from functools import partial
 from pathlib import Path
@@ -31,6 +34,11 @@ _YEARS = 100
 _DAY = 86_400.0
 # As text, 96 random bits have this length.
 _SHORTEST_KEY: Final = 16
+_PREFIX: Final = "OO_ML_"
+# After the name of a secret: a file that contains it.
+_FILE: Final = "_FILE"
+# Kubernetes sets these for a Service called oo-ml.
+_SERVICE_LINK: Final = re.compile(r"OO_ML_(SERVICE_(HOST|PORT(_\w+)?)|PORT(_\d+_(TCP|UDP)(_\w+)?)?)")
 # Names that SQL need not quote.
 _SCHEMA_NAME: Final = re.compile(r"(?!pg_)[a-z_][a-z0-9_]{0,62}")
 # The value of TIP_PROMPT_VERSION that draws versions by their rewards; no version can have this name.
@@ -76,7 +84,7 @@ class Settings(BaseSettings):
     """The settings of one process. An invalid value stops the process at its start."""
 
     model_config = SettingsConfigDict(
-        env_prefix="OO_ML_",
+        env_prefix=_PREFIX,
         env_ignore_empty=True,
         frozen=True,
         extra="ignore",
@@ -262,16 +270,40 @@ class Settings(BaseSettings):
         """Read the environment; `values` take precedence.
 
         Raises:
-            ConfigurationError: settings are invalid. It names each with the reason; a value may be a secret.
+            ConfigurationError: settings are invalid or unknown. It names each with the reason; a value may be a secret.
         """
+        _refuse_unknown(os.environ)
         try:
-            super().__init__(**values)
+            super().__init__(**self._read_files(os.environ), **values)
         except ValidationError as error:
             problems = [
                 ": ".join([*map(self._describe, problem["loc"]), problem["msg"].removeprefix("Value error, ")])
                 for problem in error.errors(include_input=False)
             ]
             raise ConfigurationError("\n".join(problems)) from None
+
+    @classmethod
+    def secrets(cls) -> list[str]:
+        """Return the names of the settings that are secrets, which a file may contain: OO_ML_DATABASE_URL_FILE."""
+        secret = (SecretStr, SecretStr | None)
+        return [name for name, field in cls.model_fields.items() if field.annotation in secret]
+
+    @classmethod
+    def _read_files(cls, environment: Mapping[str, str]) -> dict[str, Any]:
+        found: dict[str, Any] = {}
+        for name in cls.secrets():
+            variable = cls.variable(name)
+            path = environment.get(f"{variable}{_FILE}")
+            if not path:
+                continue
+            if environment.get(variable):
+                raise ConfigurationError(f"Set {variable} or {variable}{_FILE}, not both")
+            try:
+                found[name] = Path(path).read_text("utf-8").strip()
+            except (OSError, UnicodeDecodeError) as error:
+                reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
+                raise ConfigurationError(f"{variable}{_FILE}: the file can't be read: {reason}") from None
+        return found
 
     @classmethod
     def _describe(cls, location: str | int) -> str:
@@ -290,6 +322,11 @@ class Settings(BaseSettings):
         if isinstance(value, tuple):
             return ",".join(value)
         return "" if value is None else str(value)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _strip(cls, configured: object) -> object:
+        return configured.strip() if isinstance(configured, str) else configured
 
     @field_validator("tip_prompt_version")
     @classmethod
@@ -312,6 +349,8 @@ class Settings(BaseSettings):
         try:
             parts = urlsplit(url)
             usable = parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
+            # urlsplit removes line breaks.
+            usable = usable and url.isascii() and url.isprintable() and " " not in url
         except ValueError:
             usable = False
         if not usable:
@@ -363,3 +402,20 @@ class Settings(BaseSettings):
                 " must hold"
             )
         return self
+
+
+def _refuse_unknown(environment: Iterable[str]) -> None:
+    accepted = {
+        *(Settings.variable(name) for name in Settings.model_fields),
+        *(f"{Settings.variable(name)}{_FILE}" for name in Settings.secrets()),
+    }
+    # The prefix would make every name similar.
+    rests = [name.removeprefix(_PREFIX) for name in accepted if name.startswith(_PREFIX)]
+    problems = []
+    for name in sorted(environment):
+        if name.startswith(_PREFIX) and name not in accepted and not _SERVICE_LINK.fullmatch(name):
+            near = difflib.get_close_matches(name.removeprefix(_PREFIX), rests, n=1)
+            said = f"; did you mean {_PREFIX}{near[0]}?" if near else ""
+            problems.append(f"{name}: there is no such setting{said}")
+    if problems:
+        raise ConfigurationError("\n".join(problems))

@@ -29,7 +29,7 @@ PATIENT = {
     "OO_ML_LOCK_TIMEOUT": 20,
     "OO_ML_LANE_LOCK_TIMEOUT": 20,
 }
-_ADDRESS = re.compile(r"Listening on (http://\S+)")
+_ADDRESS = re.compile(r"Listening on (\S+)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +116,7 @@ def _put_back() -> Iterator[None]:
 def start(*words: str, **variables: object) -> subprocess.Popen[str]:
     """Start `oo-ml`, to be waited for with communicate()."""
     return subprocess.Popen(  # noqa: S603 - our own program
-        _command(*words),
+        command_line(*words),
         env=environment(**variables),
         cwd="/",
         stdin=subprocess.PIPE,
@@ -151,7 +151,7 @@ def run_serve(log: Path, command: Sequence[str] | None = None, /, **variables: o
     """Run `oo-ml serve`, or a command that does, on a free port; killed at the end if it still runs."""
     with log.open("wb") as output:
         process = subprocess.Popen(  # noqa: S603 - our own program
-            command or _command("serve", "--port", "0"),
+            command or command_line("serve", "--port", "0"),
             env=environment(**PATIENT | variables),
             cwd="/",
             stdout=output,
@@ -183,5 +183,6 @@ def processes_in(directory: Path) -> set[int]:
     return found
 
 
-def _command(*words: str) -> list[str]:
+def command_line(*words: str) -> list[str]:
+    """Return the words of a process that runs `oo-ml` with `words`."""
     return [sys.executable, "-m", "oo_ml", *words]

@@ -19,7 +19,7 @@ _MEMORY: Final = Path("/dev/shm")  # noqa: S108 - what is made there has a name 
 _ROOM: Final = 2**30
 _PREFIX: Final = "oo-ml-tests-"
 # The variable by which the first process of a run tells the others.
-_VARIABLE: Final = "OO_ML_TESTS_DIRECTORY"
+_VARIABLE: Final = "TESTS_DIRECTORY"
 
 
 def run_directory() -> Path:

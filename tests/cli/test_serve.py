@@ -74,7 +74,10 @@ def test_port_in_use(home: Path) -> None:
         port = str(taken.getsockname()[1])
         done = oo_ml_process("serve", "--port", port, OO_ML_DATA_DIR=home)
     assert done.code == 1
-    assert done.err.splitlines()[-1] == f"error: The service can't listen on 127.0.0.1, port {port}; see the log"
+    assert (
+        done.err.splitlines()[-1]
+        == f"error: The service can't listen on 127.0.0.1, port {port}: address already in use"
+    )
     assert "address already in use" in done.err
     assert "Traceback" not in done.err
     assert processes_in(home) == set()

@@ -23,7 +23,7 @@ PROBES: Final = frozenset({"/health", "/livez", "/readyz"})
 # Paths of routes that can't declare a scope: files, and the pages that FastAPI makes.
 _PAGES: Final = ("/dashboard", "/docs", "/openapi.json", "/static-offline-docs")
 # Instead of these, a browser without a session gets the page that asks for a key.
-_FOR_PEOPLE: Final = frozenset({"/dashboard", "/dashboard/", "/dashboard/user", SIGN_OUT, "/docs"})
+_SIGN_IN_FIRST: Final = frozenset({"/dashboard", "/dashboard/", "/dashboard/user", SIGN_OUT, "/docs"})
 
 _Headers = list[tuple[bytes, bytes]]
 
@@ -80,7 +80,7 @@ class Guard:
                 require(scope, access.Scope.READ)
             app = self._app
         except UnauthenticatedError as error:
-            app = sign_in_page(scope.get("root_path", "")) if head.path in _FOR_PEOPLE else answer_to(error)
+            app = sign_in_page(scope.get("root_path", "")) if head.path in _SIGN_IN_FIRST else answer_to(error)
         except OoMlError as error:
             app = answer_to(error)
         await app(scope, receive, send_with_headers)

@@ -47,5 +47,5 @@ class Head:
 
     @property
     def has_body(self) -> bool:
-        """Whether a body follows."""
+        """True if a body follows."""
         return self.headers.get(b"content-length", b"0") != b"0" or b"transfer-encoding" in self.headers

@@ -55,7 +55,7 @@ def test_bad_key(guarded: Service, headers: dict[str, str] | None) -> None:
     answers = [
         guarded.client.post("/score", json=calls.score(), headers=sent),
         guarded.client.get("/stats/ada", headers=sent),
-        guarded.client.get("/stats/nobody-knows", headers=sent),
+        guarded.client.get("/stats/unknown", headers=sent),
         guarded.client.get("/no-such-path", headers=sent),
         guarded.client.get("/dashboard", headers=sent),
         guarded.client.get("/openapi.json", headers=sent),
