@@ -19,8 +19,8 @@ _HEADERS: Final = {
     "Content-Security-Policy": "default-src 'self'; base-uri 'none'; object-src 'none'; form-action 'self';"
     " frame-ancestors 'none'; require-trusted-types-for 'script'",
     "X-Content-Type-Options": "nosniff",
-    # The address of a user's page contains the user's id.
-    "Referrer-Policy": "no-referrer",
+    # The address of a user's page contains the user's id. With `no-referrer` a form would have the Origin `null`.
+    "Referrer-Policy": "same-origin",
     # The browser keeps files but checks the ETag each time, so it sees a new release at once.
     "Cache-Control": "no-cache",
 }

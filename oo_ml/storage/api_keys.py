@@ -33,8 +33,8 @@ _INSERT = upsert(api_keys).on_conflict_do_nothing().returning(api_keys.c.key_id)
 
 # To the hour, so that a key in use changes its row once an hour.
 _TOUCH = text("""
-    UPDATE oo_ml.api_keys SET last_used_at = date_trunc('hour', now())
-    WHERE key_id = :key_id AND (last_used_at IS NULL OR last_used_at < date_trunc('hour', now()))
+    UPDATE oo_ml.api_keys SET last_used_at = :hour
+    WHERE key_id = :key_id AND (last_used_at IS NULL OR last_used_at < :hour)
 """)
 
 
@@ -65,6 +65,6 @@ def revoke(connection: Writing, name_or_id: str, revoked_at: datetime) -> list[s
     return list(connection.scalars(statement))
 
 
-def touch(connection: Writing, key_id: str) -> None:
-    """Record that a key was used in this hour."""
-    connection.execute(_TOUCH, {"key_id": key_id})
+def touch(connection: Writing, key_id: str, hour: datetime) -> None:
+    """Record that a key was used in the hour that begins at `hour`."""
+    connection.execute(_TOUCH, {"key_id": key_id, "hour": hour})

@@ -8,7 +8,10 @@ import httpx
 import pytest
 from fastapi import FastAPI, Request, Response
 
+from oo_ml.api.access.browsers import BrowserChecks
+from oo_ml.api.access.guard import Guard
 from oo_ml.api.hot_routes import HotRoutes
+from oo_ml.dashboard.sessions import Sessions
 from tests import calls
 from tests.serving import Service
 
@@ -41,7 +44,8 @@ def test_shortcut(method: str, content: bytes, status: int) -> None:
         return Response(await request.body())
 
     async def call() -> httpx.Response:
-        transport = httpx.ASGITransport(HotRoutes(FastAPI(), {"/hot": endpoint}, max_body=10))
+        hot = HotRoutes(FastAPI(), {"/hot": endpoint}, max_body=10)
+        transport = httpx.ASGITransport(Guard(hot, BrowserChecks((), ()), keys=None, sessions=Sessions("secret")))
         async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
             return await client.request(method, "/hot", content=content)
 

@@ -23,7 +23,7 @@ from tests.serving import Service, serving
 from tests.sessions import writing
 
 # Services that only the command line calls: modules, and the room of evaluation.
-NOT_OVER_HTTP = {"grants", "migrations", "import_state", "replay", "evaluation"}
+NOT_OVER_HTTP = {"grants", "keys", "migrations", "import_state", "replay", "evaluation"}
 
 
 def call(service: Service, operation: str) -> tuple[int, dict[str, Any]]:

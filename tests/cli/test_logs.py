@@ -16,9 +16,13 @@ WARNING = "WARNING oo_ml.execution.retry: database_unavailable: "
 LINE = "error: The database can't be reached"
 # Those that run a transaction of their own; each warns of a database that is away.
 COMMANDS: dict[str, list[str]] = {
+    "audit list": [],
     "evaluate": ["--target", "uniform"],
     "export": ["--user", "ada"],
     "import-state": ["states"],
+    "keys create": ["web", "--scope", "read"],
+    "keys list": [],
+    "keys revoke": ["web"],
     "prompts list": [],
     "prompts publish": ["v9", "--system", "template", "--user", "template"],
     "prompts retire": ["v1"],

@@ -129,7 +129,8 @@ def test_services(
     page: str, line: str, checkout: Path, variables: dict[str, str], real: dict[str, str], tmp_path: Path
 ) -> None:
     """`make run` starts with its private PostgreSQL in an empty home, `oo-ml serve` with the database that it names."""
-    started, own = line, dict(variables)
+    # The page creates a key first.
+    started, own = line, dict(variables) | {"OO_ML_ADMIN_KEY": "a-key-of-the-test-run"}
     if line.startswith("make "):
         started = _dry_run_make(line, checkout, variables).splitlines()[-1]
         del own["OO_ML_DATABASE_URL"]

@@ -17,6 +17,8 @@ from oo_ml.errors import CrossSiteError, HostNotAllowedError, UnsupportedMediaTy
 from oo_ml.settings import Settings
 
 _SAFE_METHODS: Final = frozenset({"GET", "HEAD", "OPTIONS"})
+# A page of the service itself, or a user who typed the address.
+_OWN_SITES: Final = frozenset({"same-origin", "none"})
 ANY_HOST: Final = "*"
 
 
@@ -55,12 +57,11 @@ class BrowserChecks:
         """
         if head.method in _SAFE_METHODS:
             return
-        origin = head.get(b"origin")
-        if origin is None:
-            # A browser that sends no Origin tells the site at least.
-            if head.headers.get(b"sec-fetch-site") == b"cross-site":
-                raise CrossSiteError
-        elif origin not in self.origins and _authority(origin) != (head.get(b"host") or "").lower():
+        site, origin = head.get(b"sec-fetch-site"), head.get(b"origin")
+        # No page can set Sec-Fetch-Site. Older browsers don't send it, and no browser does over HTTP to another machine.
+        if site in _OWN_SITES or (origin is not None and origin in self.origins):
+            return
+        if site is not None or (origin is not None and _authority(origin) != (head.get(b"host") or "").lower()):
             raise CrossSiteError
 
     @staticmethod

@@ -12,6 +12,7 @@ from oo_ml.domain.access import ADMIN_KEY, Caller, Scope, digest_of, new_key_id,
 from oo_ml.errors import KeyExistsError, KeyNotFoundError, OoMlError
 from oo_ml.execution.outcomes import only
 from oo_ml.execution.pool import Pool
+from oo_ml.services.each import each
 from oo_ml.storage import api_keys
 from oo_ml.storage.api_keys import ApiKey
 from oo_ml.storage.postgres.sessions import Reading, Writing
@@ -37,33 +38,29 @@ class CreatedKey:
     token: str
 
 
-def create(connection: Writing, commands: Sequence[CreateKeyCommand]) -> list[CreatedKey | OoMlError]:
-    """Create keys; refuse a name that a key in use has."""
-    return [_create(connection, command) for command in commands]
+@each
+def revoke(connection: Writing, name: str, *, revoked_at: datetime) -> str | OoMlError:
+    """Revoke the key in use with this id or name; return its id, or the error that there is none."""
+    revoked = api_keys.revoke(connection, name, revoked_at)
+    return revoked[0] if revoked else KeyNotFoundError(f"There is no key in use with the name {name}")
 
 
-def revoke(connection: Writing, names: Sequence[str], *, revoked_at: datetime) -> list[str | OoMlError]:
-    """Revoke the key in use with each id or name; return its id, or the error that there is none."""
-    outcomes: list[str | OoMlError] = []
-    for name in names:
-        revoked = api_keys.revoke(connection, name, revoked_at)
-        outcomes.append(revoked[0] if revoked else KeyNotFoundError(f"There is no key in use with the name {name}"))
-    return outcomes
-
-
-def list_keys(connection: Reading, commands: Sequence[None]) -> list[list[ApiKey]]:
+@each
+def list_keys(connection: Reading, _: None) -> list[ApiKey]:
     """Return every key, revoked and expired ones included, the oldest first."""
-    return [api_keys.list_all(connection) for _ in commands]
+    return api_keys.list_all(connection)
 
 
-def exists(connection: Reading, commands: Sequence[None]) -> list[bool]:
+@each
+def exists(connection: Reading, _: None) -> bool:
     """Return whether there is a key that is neither revoked nor expired."""
     now = datetime.now(UTC)
-    keys = api_keys.list_in_use(connection)
-    return [any(key.expires_at is None or key.expires_at > now for key in keys)] * len(commands)
+    return any(key.expires_at is None or key.expires_at > now for key in api_keys.list_in_use(connection))
 
 
-def _create(connection: Writing, command: CreateKeyCommand) -> CreatedKey | OoMlError:
+@each
+def create(connection: Writing, command: CreateKeyCommand) -> CreatedKey | OoMlError:
+    """Create a key; refuse a name that a key in use has."""
     token = new_token()
     key = ApiKey(
         key_id=new_key_id(),
@@ -80,14 +77,20 @@ def _create(connection: Writing, command: CreateKeyCommand) -> CreatedKey | OoMl
     return CreatedKey(key, token)
 
 
-def _list_in_use(connection: Reading, commands: Sequence[None]) -> list[list[ApiKey]]:
-    return [api_keys.list_in_use(connection) for _ in commands]
+@each
+def _list_in_use(connection: Reading, _: None) -> list[ApiKey]:
+    return api_keys.list_in_use(connection)
 
 
-def _touch(connection: Writing, key_ids: Sequence[str]) -> list[None]:
-    for key_id in key_ids:
-        api_keys.touch(connection, key_id)
-    return [None] * len(key_ids)
+@dataclass(frozen=True, slots=True)
+class _Use:
+    key_id: str
+    hour: datetime
+
+
+@each
+def _touch(connection: Writing, use: _Use) -> None:
+    api_keys.touch(connection, use.key_id, use.hour)
 
 
 class KeyRing:
@@ -187,14 +190,14 @@ class KeyRing:
         if self._touched.get(key.key_id) == hour or (key.last_used_at is not None and key.last_used_at >= hour):
             return
         self._touched[key.key_id] = hour
-        touch = asyncio.create_task(self._touch(key.key_id))
+        touch = asyncio.create_task(self._touch(_Use(key.key_id, hour)))
         self._touches.add(touch)
         touch.add_done_callback(self._touches.discard)
 
-    async def _touch(self, key_id: str) -> None:
+    async def _touch(self, use: _Use) -> None:
         try:
-            only(await self._writers.run(_touch, [key_id]))
+            only(await self._writers.run(_touch, [use]))
         except OoMlError as error:
             # The next call records it.
-            self._touched.pop(key_id, None)
-            logger.warning("the use of key %s was not recorded: %s", key_id, error.message)
+            self._touched.pop(use.key_id, None)
+            logger.warning("the use of key %s was not recorded: %s", use.key_id, error.message)

@@ -27,6 +27,8 @@ def status(service: Service, method: str, path: str, headers: Mapping[str, str],
 
 CROSS_SITE = [
     {"Sec-Fetch-Site": "cross-site"},
+    {"Sec-Fetch-Site": "same-site"},
+    {"Sec-Fetch-Site": "cross-site", "Origin": f"https://{HOST}"},
     {"Origin": ELSEWHERE},
     {"Origin": "null"},
     {"Origin": f"https://{HOST}.elsewhere.example"},
@@ -41,6 +43,7 @@ SAME_SITE = [
     {"Origin": f"https://{HOST}"},  # a proxy adds TLS
     {"Origin": "https://app.example", "Sec-Fetch-Site": "cross-site"},
     {"Sec-Fetch-Site": "none"},
+    {"Sec-Fetch-Site": "same-origin", "Origin": "null"},  # a form, from a page with the policy no-referrer
 ]
 
 
