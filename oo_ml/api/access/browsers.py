@@ -58,7 +58,7 @@ class BrowserChecks:
         if head.method in _SAFE_METHODS:
             return
         site, origin = head.get(b"sec-fetch-site"), head.get(b"origin")
-        # No page can set Sec-Fetch-Site. Older browsers don't send it, and no browser does over HTTP to another machine.
+        # No page can set Sec-Fetch-Site. Old browsers don't send it, and no browser does over HTTP to another machine.
         if site in _OWN_SITES or (origin is not None and origin in self.origins):
             return
         if site is not None or (origin is not None and _authority(origin) != (head.get(b"host") or "").lower()):
