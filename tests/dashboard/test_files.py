@@ -16,7 +16,7 @@ OWN = [path for kind in ("html", "js", "css") for path in sorted(ROOT.rglob(f"*.
 
 @pytest.mark.parametrize(("path", "file"), PAGES.items())
 def test_headers_of_pages(service: Service, path: str, file: str) -> None:
-    """A page is a file whose headers forbid other origins, inline code, markup from text, framing and foreign referrers."""
+    """A page is a file whose headers forbid other origins, inline code, markup from text, and framing."""
     answer = service.client.get(path)
     assert answer.status_code == 200
     assert answer.headers["content-type"] == "text/html; charset=utf-8"
