@@ -56,6 +56,10 @@ class SlowRequestError(OoMlError, code="slow_request", status=408):
     """The request did not arrive in time."""
 
 
+class HeadTooLargeError(OoMlError, code="head_too_large", status=431):
+    """The head of the request is larger than OO_ML_MAX_HEAD_BYTES."""
+
+
 class UnsupportedMediaTypeError(OoMlError, code="unsupported_media_type", status=415):
     """The body must be JSON: send `Content-Type: application/json`, and no Content-Encoding."""
 

@@ -245,6 +245,7 @@ class Settings(BaseSettings):
     max_connections: PositiveInt = Field(
         4096, description="Open connections of each process; further ones are answered 503"
     )
+    max_head_bytes: PositiveInt = Field(65_536, description="Largest head of a request that arrives in pieces")
     head_timeout: PositiveFloat = Field(20.0, description="Longest time for the head of a request to arrive")
     body_timeout: PositiveFloat = Field(60.0, description="Longest time for the body of a request to arrive")
     drain: float = Field(

@@ -25,6 +25,18 @@ def exchange(service: Service, *parts: bytes) -> bytes:
         return b"".join(iter(lambda: connection.recv(65536), b""))
 
 
+def ask_livez(connection: socket.socket) -> None:
+    """Make a call on a connection that stays open, and assert that it is answered."""
+    connection.sendall(b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n")
+    answer = b""
+    # Head and body may come in two pieces.
+    while not answer.endswith(b'{"ok":true}'):
+        piece = connection.recv(65536)
+        assert piece, "the service has closed the connection"
+        answer += piece
+    assert statuses(answer) == [200]
+
+
 def statuses(answers: bytes) -> list[int]:
     """Return the status of each answer."""
     return [int(status) for status in re.findall(rb"HTTP/1\.1 (\d{3}) ", answers)]

@@ -17,6 +17,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from oo_ml.api.error_statuses import RETRY_AFTER_SECONDS, STATUSES
 from oo_ml.api.errors import problem_of
 from oo_ml.errors import (
+    HeadTooLargeError,
     MalformedRequestError,
     MethodNotAllowedError,
     OoMlError,
@@ -34,11 +35,13 @@ class ConnectionLimits:
 
     Attributes:
         connections: open connections, at most; a further one is answered 503 and closed.
+        head_bytes: largest head that arrives in pieces.
         head_timeout: longest time from a connection, or the first byte of a request, to the end of its head, seconds.
         body_timeout: longest time from there to the end of the body, seconds.
     """
 
     connections: int
+    head_bytes: int
     head_timeout: float
     body_timeout: float
 
@@ -48,6 +51,7 @@ class _Part:
     """A head or a body that has seconds left to arrive."""
 
     seconds: float
+    is_head: bool = False
 
 
 class LimitedProtocol(HttpToolsProtocol):
@@ -61,6 +65,8 @@ class LimitedProtocol(HttpToolsProtocol):
         # The part of a request that is still to come, None between requests; and the one that the timer is for.
         self._allowed: _Part | None = None
         self._timed: _Part | None = None
+        # Bytes of a head that is still to come; more than it has if the end of an earlier request came with it.
+        self._head_bytes = 0
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Accept the connection, unless there are too many."""
@@ -68,7 +74,7 @@ class LimitedProtocol(HttpToolsProtocol):
         if len(self.connections) > self._limits.connections:
             self._refuse(TooManyConnectionsError())
             return
-        self._allowed = _Part(self._limits.head_timeout)
+        self._allowed = _Part(self._limits.head_timeout, is_head=True)
         self._restart_timer()
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -93,13 +99,20 @@ class LimitedProtocol(HttpToolsProtocol):
             except httptools.HttpParserError:
                 self._refuse(MalformedRequestError())
                 return
+        if self._allowed is not None and self._allowed.is_head:
+            self._head_bytes += len(data)
+            if self._head_bytes > self._limits.head_bytes:
+                self._refuse(HeadTooLargeError())
+                return
+        else:
+            self._head_bytes = 0
         # A request that came as one piece needs no timer.
         self._restart_timer()
 
     def on_message_begin(self) -> None:
         """Wait for the head."""
         super().on_message_begin()
-        self._allowed = _Part(self._limits.head_timeout)
+        self._allowed = _Part(self._limits.head_timeout, is_head=True)
 
     def on_headers_complete(self) -> None:
         """Begin the request, and wait for the body."""
@@ -155,7 +168,12 @@ class LimitedProtocol(HttpToolsProtocol):
 
 def limited_protocol(settings: Settings) -> Any:  # noqa: ANN401 - uvicorn types a protocol as a class, and calls it
     """Return the protocol for uvicorn, with the limits of the settings."""
-    limits = ConnectionLimits(settings.max_connections, settings.head_timeout, settings.body_timeout)
+    limits = ConnectionLimits(
+        connections=settings.max_connections,
+        head_bytes=settings.max_head_bytes,
+        head_timeout=settings.head_timeout,
+        body_timeout=settings.body_timeout,
+    )
     return partial(LimitedProtocol, limits=limits)
 
 

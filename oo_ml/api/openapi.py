@@ -20,6 +20,7 @@ from oo_ml.domain.access import Scope
 from oo_ml.errors import (
     ContentTooLargeError,
     CrossSiteError,
+    HeadTooLargeError,
     HostNotAllowedError,
     InvalidRequestError,
     MalformedRequestError,
@@ -44,6 +45,7 @@ OF_EVERY_CALL: Final[Errors] = (
     SlowRequestError,
     ContentTooLargeError,
     UnsupportedMediaTypeError,
+    HeadTooLargeError,
     UnexpectedError,
     TooManyConnectionsError,
 )

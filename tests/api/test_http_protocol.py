@@ -6,7 +6,7 @@ import pytest
 
 from tests import calls
 from tests.conftest import Serve
-from tests.raw_http import connect, exchange, statuses
+from tests.raw_http import ask_livez, connect, exchange, statuses
 from tests.serving import Service
 
 UPGRADES = {
@@ -72,6 +72,16 @@ def test_slow_head(serve: Serve, sent: bytes) -> None:
     assert b"slow_request" in answer
 
 
+def test_large_head(serve: Serve) -> None:
+    """A head that does not end is refused once it is too large; a smaller one in many pieces is not."""
+    service = serve(max_head_bytes=1000)
+    first, rest = b"GET /livez HTTP/1.1\r\nHost: x\r\nConnection: close\r\n", b"X-A: " + b"a" * 95 + b"\r\n"
+    assert statuses(exchange(service, first, *[rest] * 5, b"\r\n")) == [200]
+    answer = exchange(service, first, *[rest] * 10)
+    assert statuses(answer) == [431]
+    assert b"head_too_large" in answer
+
+
 def test_slow_body(serve: Serve) -> None:
     """A body that does not arrive in time is a 408; the call has no effect."""
     service = serve(body_timeout=0.2)
@@ -85,8 +95,7 @@ def test_timers_end_with_the_request(serve: Serve) -> None:
     service = serve(head_timeout=0.2, body_timeout=0.2)
     with connect(service) as connection:
         for _ in range(2):
-            connection.sendall(b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n")
-            assert statuses(connection.recv(65536)) == [200]
+            ask_livez(connection)
             time.sleep(0.5)
 
 
@@ -95,10 +104,8 @@ def test_too_many_connections(serve: Serve) -> None:
     service = serve(max_connections=2)
     with connect(service) as first, connect(service) as second:
         for connection in (first, second):
-            connection.sendall(b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n")
-            assert statuses(connection.recv(65536)) == [200]
+            ask_livez(connection)
         refused = exchange(service)
         assert statuses(refused) == [503]
         assert b"retry-after: 1" in refused
-        first.sendall(b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n")
-        assert statuses(first.recv(65536)) == [200]
+        ask_livez(first)

@@ -53,6 +53,6 @@ def test_ended_session(serve: Serve, visits: Visits) -> None:
 
 
 def test_without_keys(serve: Serve, visits: Visits) -> None:
-    """Where calls need no key there is nothing to sign out of."""
+    """Without keys there is no session, and no button that ends one."""
     page = visits.open(serve())
     expect(page.get_by_role("button", name="Sign out")).to_be_hidden()

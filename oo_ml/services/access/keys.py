@@ -93,6 +93,16 @@ def _touch(connection: Writing, use: _Use) -> None:
     api_keys.touch(connection, use.key_id, use.hour)
 
 
+@dataclass(frozen=True, slots=True)
+class _Held:
+    key: ApiKey
+    caller: Caller
+
+
+def _caller_of(key: ApiKey) -> Caller:
+    return Caller(key.key_id, frozenset(map(Scope, key.scopes)))
+
+
 class KeyRing:
     """The keys in use, read again after some seconds, and when a token is unknown.
 
@@ -114,7 +124,7 @@ class KeyRing:
         self._writers = writers
         self._admin = None if admin_token is None else digest_of(admin_token)
         self._max_age = max_age
-        self._keys: Mapping[bytes, ApiKey] = {}
+        self._keys: Mapping[bytes, _Held] = {}
         self._read_at = -float("inf")
         self._reading: asyncio.Task[None] | None = None
         # The hour for which the use of each key has been recorded.
@@ -135,11 +145,11 @@ class KeyRing:
         if digest not in self._keys:
             # It may have been created a moment ago.
             await self._read(asked_at)
-        key = self._keys.get(digest)
+        held = self._keys.get(digest)
         # The dictionary compares digests of tokens, which an attacker can't choose; this compares in constant time.
-        if key is None or not hmac.compare_digest(digest, key.token_sha256):
+        if held is None or not hmac.compare_digest(digest, held.key.token_sha256):
             return None
-        return self._admit(key)
+        return self._admit(held)
 
     async def find_by_id(self, key_id: str) -> Caller | None:
         """Return the caller with the key of this id, None if it is not in use.
@@ -150,15 +160,15 @@ class KeyRing:
         if self._admin is not None and key_id == ADMIN_KEY.key_id:
             return ADMIN_KEY
         await self._read_if_old(time.monotonic())
-        key = next((key for key in self._keys.values() if key.key_id == key_id), None)
-        return None if key is None else self._admit(key)
+        held = next((held for held in self._keys.values() if held.key.key_id == key_id), None)
+        return None if held is None else self._admit(held)
 
-    def _admit(self, key: ApiKey) -> Caller | None:
+    def _admit(self, held: _Held) -> Caller | None:
         now = datetime.now(UTC)
-        if key.expires_at is not None and key.expires_at <= now:
+        if held.key.expires_at is not None and held.key.expires_at <= now:
             return None
-        self._record_use(key, now)
-        return Caller(key.key_id, frozenset(map(Scope, key.scopes)))
+        self._record_use(held.key, now)
+        return held.caller
 
     async def _read_if_old(self, asked_at: float) -> None:
         if self._read_at < asked_at - self._max_age:
@@ -176,7 +186,7 @@ class KeyRing:
     async def _read_now(self) -> None:
         began = time.monotonic()
         [keys] = await self._readers.run(_list_in_use, [None])
-        self._keys = {key.token_sha256: key for key in keys}
+        self._keys = {key.token_sha256: _Held(key, _caller_of(key)) for key in keys}
         self._read_at = began
 
     def _forget_reading(self, reading: asyncio.Task[None]) -> None:
