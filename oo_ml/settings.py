@@ -7,7 +7,7 @@ Durations are in seconds and sizes in bytes unless the name says otherwise.
 import difflib
 import os
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from enum import StrEnum
 from functools import partial
 from pathlib import Path
@@ -38,7 +38,7 @@ _PREFIX: Final = "OO_ML_"
 # After the name of a secret: a file that contains it.
 _FILE: Final = "_FILE"
 # Kubernetes sets these for a Service called oo-ml.
-_SERVICE_LINK: Final = re.compile(r"OO_ML_(SERVICE_(HOST|PORT(_\w+)?)|PORT(_\d+_(TCP|UDP)(_\w+)?)?)")
+_SERVICE_LINK: Final = re.compile(r"OO_ML_(SERVICE_(HOST|PORT(_\w+)?)|PORT_\d+_(TCP|UDP)(_\w+)?)")
 # Names that SQL need not quote.
 _SCHEMA_NAME: Final = re.compile(r"(?!pg_)[a-z_][a-z0-9_]{0,62}")
 # The value of TIP_PROMPT_VERSION that draws versions by their rewards; no version can have this name.
@@ -248,6 +248,7 @@ class Settings(BaseSettings):
     max_head_bytes: PositiveInt = Field(65_536, description="Largest head of a request that arrives in pieces")
     head_timeout: PositiveFloat = Field(20.0, description="Longest time for the head of a request to arrive")
     body_timeout: PositiveFloat = Field(60.0, description="Longest time for the body of a request to arrive")
+    send_timeout: PositiveFloat = Field(60.0, description="Longest time for which a client takes nothing of an answer")
     drain: float = Field(
         0.0, ge=0, le=3600, description="Time after SIGTERM in which calls are still accepted and /readyz answers 503"
     )
@@ -369,14 +370,20 @@ class Settings(BaseSettings):
     @field_validator("admin_key", "session_key")
     @classmethod
     def _is_long(cls, key: SecretStr | None) -> SecretStr | None:
-        if key is not None and len(key.get_secret_value()) < _SHORTEST_KEY:
-            raise ValueError(f"must have at least {_SHORTEST_KEY} characters, such as `openssl rand -hex 32` prints")
+        value = "" if key is None else key.get_secret_value()
+        if key is not None and not (len(value) >= _SHORTEST_KEY and value.isascii() and value.isprintable()):
+            raise ValueError(
+                f"must be at least {_SHORTEST_KEY} printable characters of ASCII, such as `openssl rand -hex 32` prints"
+            )
         return key
 
     @field_validator("allowed_hosts")
     @classmethod
     def _are_names(cls, hosts: tuple[str, ...]) -> tuple[str, ...]:
-        return tuple(host.lower().removeprefix("[").removesuffix("]") for host in hosts)
+        names = tuple(host.lower().removeprefix("[").removesuffix("]") for host in hosts)
+        if any("/" in name or name.count(":") == 1 for name in names):
+            raise ValueError("must be names or addresses without scheme and port, such as ml.example.com")
+        return names
 
     @field_validator("cors_origins")
     @classmethod
@@ -405,7 +412,7 @@ class Settings(BaseSettings):
         return self
 
 
-def _refuse_unknown(environment: Iterable[str]) -> None:
+def _refuse_unknown(environment: Mapping[str, str]) -> None:
     accepted = {
         *(Settings.variable(name) for name in Settings.model_fields),
         *(f"{Settings.variable(name)}{_FILE}" for name in Settings.secrets()),
@@ -413,8 +420,10 @@ def _refuse_unknown(environment: Iterable[str]) -> None:
     # The prefix would make every name similar.
     rests = [name.removeprefix(_PREFIX) for name in accepted if name.startswith(_PREFIX)]
     problems = []
-    for name in sorted(environment):
-        if name.startswith(_PREFIX) and name not in accepted and not _SERVICE_LINK.fullmatch(name):
+    # pydantic-settings reads names in any case.
+    for name, value in sorted((name.upper(), value) for name, value in environment.items()):
+        is_link = _SERVICE_LINK.fullmatch(name) or (name == "OO_ML_PORT" and "://" in value)
+        if name.startswith(_PREFIX) and name not in accepted and not is_link:
             near = difflib.get_close_matches(name.removeprefix(_PREFIX), rests, n=1)
             said = f"; did you mean {_PREFIX}{near[0]}?" if near else ""
             problems.append(f"{name}: there is no such setting{said}")

@@ -3,6 +3,7 @@
 import logging
 from http import HTTPStatus
 from typing import Final
+from urllib.parse import quote
 
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
@@ -97,5 +98,5 @@ class UnexpectedErrors:
             if scope["type"] != "http" or started:
                 raise
             # Not the whole path: it may name a user.
-            logger.exception("%s /%s failed", scope["method"], scope["path"].split("/")[1])
+            logger.exception("%s /%s failed", scope["method"], quote(scope["path"].split("/")[1]))
             await answer_to(UnexpectedError())(scope, receive, send)

@@ -12,7 +12,7 @@ from http import HTTPStatus
 from typing import Any, Final
 
 import httptools
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from oo_ml.api.error_statuses import RETRY_AFTER_SECONDS, STATUSES
 from oo_ml.api.errors import problem_of
@@ -29,6 +29,10 @@ from oo_ml.settings import Settings
 _UPGRADE: Final = b"upgrade"
 
 
+# Requests of one connection that may wait for their turn. Browsers and HTTP libraries send none ahead.
+_MOST_PIPELINED: Final = 100
+
+
 @dataclass(frozen=True, slots=True)
 class ConnectionLimits:
     """Limits of each connection to a process.
@@ -36,22 +40,23 @@ class ConnectionLimits:
     Attributes:
         connections: open connections, at most; a further one is answered 503 and closed.
         head_bytes: largest head that arrives in pieces.
-        head_timeout: longest time from a connection, or the first byte of a request, to the end of its head, seconds.
+        head_timeout: longest time from the first byte of a request to the end of its head, seconds.
         body_timeout: longest time from there to the end of the body, seconds.
+        send_timeout: longest time for which a client takes nothing of an answer, seconds.
     """
 
     connections: int
     head_bytes: int
     head_timeout: float
     body_timeout: float
+    send_timeout: float
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class _Part:
-    """A head or a body that has seconds left to arrive."""
+class _Wait:
+    """A wait for a first byte, a head or a body, that may take so many seconds."""
 
     seconds: float
-    is_head: bool = False
 
 
 class LimitedProtocol(HttpToolsProtocol):
@@ -61,12 +66,17 @@ class LimitedProtocol(HttpToolsProtocol):
         """Take uvicorn's arguments, and the limits."""
         super().__init__(*arguments, **options)
         self._limits = limits
+        # What the client is waited for, None between requests; and the wait that the timer is for.
+        self._wait: _Wait | None = None
+        self._timed: _Wait | None = None
         self._timer: TimerHandle | None = None
-        # The part of a request that is still to come, None between requests; and the one that the timer is for.
-        self._allowed: _Part | None = None
-        self._timed: _Part | None = None
-        # Bytes of a head that is still to come; more than it has if the end of an earlier request came with it.
+        self._send_timer: TimerHandle | None = None
+        # True from the first byte of a request to the end of its head.
+        self._in_head = False
+        # Bytes of such a head; more than it has if the end of an earlier request came with it.
         self._head_bytes = 0
+        # The request that is being answered; `cycle` is the latest one, which may have to wait for its turn.
+        self._running: RequestResponseCycle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Accept the connection, unless there are too many."""
@@ -74,18 +84,24 @@ class LimitedProtocol(HttpToolsProtocol):
         if len(self.connections) > self._limits.connections:
             self._refuse(TooManyConnectionsError())
             return
-        self._allowed = _Part(self._limits.head_timeout, is_head=True)
+        # A balancer opens connections ahead.
+        self._wait = _Wait(self.timeout_keep_alive)
         self._restart_timer()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Forget the timer too."""
-        self._allowed = None
+        """Forget the timers too."""
+        self._wait = None
         self._restart_timer()
+        self._stop_send_timer()
+        if self._running is not None:
+            # uvicorn tells only the latest request, which may be another one.
+            self._running.disconnected = True
+            self._running.message_event.set()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
         """Parse what arrived; read a request that offers an upgrade again, without the offer."""
-        self._unset_keepalive_if_required()
+        received = len(data)
         while data:
             try:
                 self.parser.feed_data(data)
@@ -99,8 +115,8 @@ class LimitedProtocol(HttpToolsProtocol):
             except httptools.HttpParserError:
                 self._refuse(MalformedRequestError())
                 return
-        if self._allowed is not None and self._allowed.is_head:
-            self._head_bytes += len(data)
+        if self._in_head:
+            self._head_bytes += received
             if self._head_bytes > self._limits.head_bytes:
                 self._refuse(HeadTooLargeError())
                 return
@@ -111,20 +127,52 @@ class LimitedProtocol(HttpToolsProtocol):
 
     def on_message_begin(self) -> None:
         """Wait for the head."""
+        # Here, not for every byte: the parser skips line breaks before a request.
+        self._unset_keepalive_if_required()
         super().on_message_begin()
-        self._allowed = _Part(self._limits.head_timeout, is_head=True)
+        self._in_head = True
+        self._wait = _Wait(self._limits.head_timeout)
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Note a header. A trailer, after the body, is none: what has been checked must not change."""
+        if self._in_head:
+            super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
         """Begin the request, and wait for the body."""
-        if not self.parser.should_upgrade():
-            self._allowed = _Part(self._limits.body_timeout)
-            super().on_headers_complete()
+        self._in_head = False
+        if self.parser.should_upgrade():
+            return
+        self._wait = None
+        super().on_headers_complete()
+        if self.cycle is self._running:
+            self._wait = _Wait(self._limits.body_timeout)
+        elif len(self.pipeline) > _MOST_PIPELINED:
+            self.transport.abort()
 
     def on_message_complete(self) -> None:
         """Wait for nothing."""
         if not self.parser.should_upgrade():
-            self._allowed = None
+            self._wait = None
             super().on_message_complete()
+
+    def pause_writing(self) -> None:
+        """Wait for a client that does not take its answer."""
+        super().pause_writing()
+        self._send_timer = self.loop.call_later(self._limits.send_timeout, self.transport.abort)
+
+    def resume_writing(self) -> None:
+        """Go on with the answer."""
+        self._stop_send_timer()
+        super().resume_writing()
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:  # noqa: ANN401 - an ASGI application
+        self._running = cycle
+        if cycle is self.cycle and cycle.more_body and self._wait is None:
+            # It had to wait for its turn, and its body was not read meanwhile.
+            self._wait = _Wait(self._limits.body_timeout)
+            self._restart_timer()
+        super()._start_asgi_task(cycle, app)
 
     def _new_parser(self) -> httptools.HttpRequestParser:
         parser = httptools.HttpRequestParser(self)
@@ -139,29 +187,40 @@ class LimitedProtocol(HttpToolsProtocol):
         return b"".join([*head, b"\r\n"])
 
     def _restart_timer(self) -> None:
-        if self._allowed is self._timed:
+        if self._wait is self._timed:
             return
         if self._timer is not None:
             self._timer.cancel()
-        self._timed = self._allowed
-        self._timer = None if self._allowed is None else self.loop.call_later(self._allowed.seconds, self._time_out)
+        self._timed = self._wait
+        self._timer = None if self._wait is None else self.loop.call_later(self._wait.seconds, self._time_out)
+
+    def _stop_send_timer(self) -> None:
+        if self._send_timer is not None:
+            self._send_timer.cancel()
+            self._send_timer = None
 
     def _time_out(self) -> None:
         self._timer = None
-        if not self.transport.is_closing():
+        if self.transport.is_closing():
+            return
+        if self._in_head or (self._running is not None and not self._running.response_complete):
             self._refuse(SlowRequestError())
+        else:
+            # No byte of a request has come, or it has its answer: a client would take a 408 for the next one's.
+            self.transport.close()
 
     def _refuse(self, error: OoMlError) -> None:
-        cycle = self.cycle
-        if cycle is not None and not cycle.response_complete:
-            if not cycle.more_body:
-                # An earlier request is still being answered; the connection ends with that answer.
-                cycle.keep_alive = False
+        running = self._running
+        if running is not None and not running.response_complete:
+            if running is not self.cycle or not running.more_body:
+                # An earlier request is being answered; the connection ends with that answer.
+                self.pipeline.clear()
+                running.keep_alive = False
                 return
             # The endpoint waits for the rest of the body: to it, the client has disconnected.
-            cycle.disconnected = True
-            cycle.message_event.set()
-        if cycle is None or cycle.response_complete or not cycle.response_started:
+            running.disconnected = True
+            running.message_event.set()
+        if running is None or running.response_complete or not running.response_started:
             self.transport.write(_answer(error))
         self.transport.close()
 
@@ -173,6 +232,7 @@ def limited_protocol(settings: Settings) -> Any:  # noqa: ANN401 - uvicorn types
         head_bytes=settings.max_head_bytes,
         head_timeout=settings.head_timeout,
         body_timeout=settings.body_timeout,
+        send_timeout=settings.send_timeout,
     )
     return partial(LimitedProtocol, limits=limits)
 

@@ -20,6 +20,7 @@ def application() -> ASGIApp:
     configure_logging(settings.log_level)
     assert settings.database_url is not None  # noqa: S101 - `serve` has set it
     app = create_app(settings, settings.database_url.get_secret_value())
+    _limited()
     _freeze_imports()
     return app
 

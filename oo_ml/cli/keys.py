@@ -25,6 +25,7 @@ app = typer.Typer(
 )
 
 _PERIOD: Final = re.compile(r"([1-9]\d{0,4})([dh])")
+_KEY_ID: Final = re.compile("[0-9a-f]{12}")
 _UNITS: Final = {"d": "days", "h": "hours"}
 _LONGEST_NAME: Final = 100
 _PURPOSES: Final = "; ".join(f"{scope}: {purpose}" for scope, purpose in PURPOSES.items())
@@ -43,7 +44,13 @@ def _name(text: str) -> str:
     return text
 
 
-Name = Annotated[str, typer.Argument(help="Name of the client that uses the key", callback=_name)]
+def _new_name(text: str) -> str:
+    if _KEY_ID.fullmatch(text):
+        raise typer.BadParameter("looks like the id of a key")
+    return _name(text)
+
+
+Name = Annotated[str, typer.Argument(help="Name of the client that uses the key", callback=_new_name)]
 
 
 @app.command()

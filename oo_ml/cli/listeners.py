@@ -45,11 +45,20 @@ def bind_unix(path: Path) -> socket.socket:
             _remove_stale(path)
         bound = _bind(socket.AF_UNIX, str(path))
         path.chmod(_SOCKET_MODE)
+        # Another service that starts now must not take it for one that was left.
+        bound.listen()
     except OSError as error:
         raise ConfigurationError(
             f"The service can't listen on {path}: {(error.strerror or str(error)).lower()}"
         ) from None
     return bound
+
+
+def remove(path: Path, inode: int) -> None:
+    """Remove the socket at `path`, unless another service has bound one there since."""
+    with suppress(FileNotFoundError):
+        if path.stat().st_ino == inode:
+            path.unlink()
 
 
 def are_loopback(sockets: Sequence[socket.socket]) -> bool:

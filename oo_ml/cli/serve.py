@@ -2,6 +2,7 @@
 
 import logging
 import os
+import re
 import signal
 from contextlib import ExitStack, suppress
 from functools import partial
@@ -11,10 +12,9 @@ from secrets import token_hex
 from typing import Annotated, Final, NoReturn
 
 import typer
-import uvicorn
 
-from oo_ml.cli.listeners import LOOPBACK_NAMES, are_loopback, bind, bind_unix
-from oo_ml.cli.servers import DrainingServer, Supervisor
+from oo_ml.cli.listeners import LOOPBACK_NAMES, are_loopback, bind, bind_unix, remove
+from oo_ml.cli.servers import DrainingConfig, DrainingServer, Supervisor
 from oo_ml.errors import ConfigurationError, UnavailableError
 from oo_ml.logs import configure_logging
 from oo_ml.services.access import keys
@@ -26,6 +26,13 @@ logger = logging.getLogger(__name__)
 
 # Imported by each process that serves. FastAPI and the endpoints take a second.
 _APPLICATION: Final = "oo_ml.cli.application"
+_PREFIX: Final = re.compile(r"(/[A-Za-z0-9._~-]+)+")
+
+
+def _prefix(path: str) -> str:
+    if path and not _PREFIX.fullmatch(path):
+        raise typer.BadParameter("must begin with /, not end with /, and have letters, digits and - . _ ~ only")
+    return path
 
 
 def serve(  # noqa: PLR0913, PLR0917 - the options of the command
@@ -41,7 +48,10 @@ def serve(  # noqa: PLR0913, PLR0917 - the options of the command
         Path | None, typer.Option(metavar="FILE", exists=True, dir_okay=False, help="Private key of the certificate")
     ] = None,
     root_path: Annotated[
-        str, typer.Option(metavar="PATH", help="Prefix that a proxy removes from each path, such as /oo-ml")
+        str,
+        typer.Option(
+            metavar="PATH", callback=_prefix, help="Prefix that a proxy removes from each path, such as /oo-ml"
+        ),
     ] = "",
     trusted_proxy: Annotated[
         list[str] | None,
@@ -50,7 +60,7 @@ def serve(  # noqa: PLR0913, PLR0917 - the options of the command
 ) -> None:
     """Serve HTTP until SIGINT or SIGTERM.
 
-    Calls need an API key, unless the service listens on a loopback address (OO_ML_AUTH). Finishes accepted calls before
+    Calls need an API key, unless only this machine reaches the address (OO_ML_AUTH). Finishes accepted calls before
     it stops. Without OO_ML_DATABASE_URL it starts and migrates a private PostgreSQL. It never migrates the database at
     OO_ML_DATABASE_URL. Exit code 1 if the service can't start.
     """
@@ -65,21 +75,20 @@ def serve(  # noqa: PLR0913, PLR0917 - the options of the command
         for one in sockets:
             stack.enter_context(one)
         if uds:
-            stack.callback(uds.unlink, missing_ok=True)
+            stack.callback(remove, uds, uds.stat().st_ino)
         # The only process that serves imports while PostgreSQL starts; several processes import by themselves.
         meanwhile = partial(import_module, _APPLICATION) if settings.processes == 1 else None
         url = stack.enter_context(database(settings, meanwhile=meanwhile))
         refuse_encoding(settings, url)
+        is_local = are_loopback(sockets) and not (trusted_proxy or root_path)
         # The processes read these from the environment.
-        os.environ[Settings.variable("database_url")] = url
-        is_local = are_loopback(sockets)
-        auth = _decide_auth(settings, url, is_local=is_local)
-        os.environ[Settings.variable("auth")] = auth
+        _set("database_url", url)
+        _set("auth", _decide_auth(settings, url, is_local=is_local))
         if settings.session_key is None:
-            os.environ[Settings.variable("session_key")] = token_hex(32)
+            _set("session_key", token_hex(32))
         if is_local and not settings.allowed_hosts:
-            os.environ[Settings.variable("allowed_hosts")] = ",".join(LOOPBACK_NAMES)
-        config = uvicorn.Config(
+            _set("allowed_hosts", ",".join(LOOPBACK_NAMES))
+        config = DrainingConfig(
             f"{_APPLICATION}:application",
             factory=True,
             http=f"{_APPLICATION}:protocol",
@@ -96,6 +105,7 @@ def serve(  # noqa: PLR0913, PLR0917 - the options of the command
             lifespan="on",
             timeout_keep_alive=settings.keep_alive,
             timeout_graceful_shutdown=settings.shutdown_timeout,
+            drain=settings.drain,
         )
         server = DrainingServer(config)
         has_started = False
@@ -111,6 +121,13 @@ def serve(  # noqa: PLR0913, PLR0917 - the options of the command
             raise ConfigurationError("The service could not start; see the log")
 
 
+def _set(name: str, value: str) -> None:
+    """Give a setting to the processes of the service; a file that contained it is read no more."""
+    variable = Settings.variable(name)
+    os.environ[variable] = value
+    os.environ.pop(f"{variable}_FILE", None)
+
+
 def _decide_auth(settings: Settings, url: str, *, is_local: bool) -> Auth:
     """Return whether calls need a key: `required` or `off`.
 
@@ -121,6 +138,7 @@ def _decide_auth(settings: Settings, url: str, *, is_local: bool) -> Auth:
         logger.warning("OO_ML_AUTH=off: every client that reaches this address can read, change and erase all data")
         return Auth.OFF
     if settings.auth is Auth.AUTO and is_local:
+        logger.info("Calls need no key, because only this machine can reach the address (OO_ML_AUTH)")
         return Auth.OFF
     if settings.admin_key is None:
         try:

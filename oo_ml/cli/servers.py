@@ -4,20 +4,40 @@ import logging
 import socket
 import time
 from collections.abc import Sequence
+from types import FrameType
+from typing import Any, cast
 
 import uvicorn
 from uvicorn.supervisors import Multiprocess, multiprocess
 
 from oo_ml.api.server_state import DRAINING
-from oo_ml.settings import Settings
 
 logger = logging.getLogger(__name__)
 
 
-class DrainingServer(uvicorn.Server):
-    """Server that goes on for OO_ML_DRAIN after a signal; /readyz answers 503 meanwhile, so balancers look away."""
+class DrainingConfig(uvicorn.Config):
+    """Configuration of a server that goes on for `drain` seconds after a signal."""
 
+    def __init__(self, *arguments: Any, drain: float, **options: Any) -> None:  # noqa: ANN401 - uvicorn's
+        """Take uvicorn's arguments, and the seconds."""
+        super().__init__(*arguments, **options)
+        self.drain = drain
+
+
+class DrainingServer(uvicorn.Server):
+    """Server that goes on for OO_ML_DRAIN after a signal; /readyz answers 503 meanwhile, so balancers look away.
+
+    A second signal ends the drain.
+    """
+
+    config: DrainingConfig
     _stops_at: float | None = None
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Note a signal."""
+        if self.should_exit:
+            self._stops_at = time.monotonic()
+        super().handle_exit(sig, frame)
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Start, and log the addresses; uvicorn logs only those of sockets that it made itself."""
@@ -29,12 +49,11 @@ class DrainingServer(uvicorn.Server):
         if not await super().on_tick(counter):
             return False
         if self._stops_at is None:
-            drain = Settings().drain
-            self._stops_at = time.monotonic() + drain
+            self._stops_at = time.monotonic() + self.config.drain
             # Each request of a connection sees this state.
             self.lifespan.state[DRAINING] = True
-            if drain:
-                logger.info("draining for %g s", drain)
+            if self.config.drain:
+                logger.info("draining for %g s", self.config.drain)
         return self.force_exit or time.monotonic() >= self._stops_at
 
 
@@ -45,7 +64,7 @@ class _Worker(multiprocess.Process):
     def server(self) -> uvicorn.Server:
         """The server of the process, made once."""
         if self._server is None:
-            self._server = DrainingServer(config=self.config)
+            self._server = DrainingServer(config=cast("DrainingConfig", self.config))
         return self._server
 
 

@@ -1,11 +1,14 @@
-"""Sessions of the dashboard: a signed cookie that names an API key, and ends an hour after its last use."""
+"""Sessions of the dashboard: a signed cookie that names an API key.
+
+It ends an hour after its last use, and twelve hours after the sign-in.
+"""
 
 import time
 from dataclasses import dataclass
-from http.cookies import CookieError, SimpleCookie
 from typing import Final
 
 from itsdangerous import BadSignature, URLSafeTimedSerializer
+from starlette.requests import cookie_parser
 from starlette.responses import Response
 from starlette.types import Scope
 
@@ -13,16 +16,19 @@ COOKIE: Final = "oo_ml_session"
 # Scripts can't read the cookie above. This one tells them that there is a session to sign out of.
 SIGNED_IN: Final = "oo_ml_signed_in"
 IDLE_SECONDS: Final = 3600
+LONGEST_SECONDS: Final = 12 * 3600
+_LONGEST_VALUE: Final = 512
 # A cookie that is older is renewed, so that not every answer sets it.
 _RENEWED_AFTER: Final = 60
 
 
 @dataclass(frozen=True, slots=True)
 class Session:
-    """A session: the id of its API key, and whether its cookie should be renewed."""
+    """A session: the id of its API key, its beginning (seconds since 1970), whether its cookie should be renewed."""
 
     key_id: str
-    is_old: bool
+    began_at: float
+    is_old: bool = True
 
 
 class Sessions:
@@ -33,18 +39,26 @@ class Sessions:
 
     def read(self, cookies: str | None) -> Session | None:
         """Return the session of a Cookie header; None if there is none, or if it is forged or has ended."""
-        try:
-            morsel = SimpleCookie(cookies or "").get(COOKIE)
-            if morsel is None:
-                return None
-            key_id, signed_at = self._serializer.loads(morsel.value, max_age=IDLE_SECONDS, return_timestamp=True)
-        except (BadSignature, CookieError):
+        # http.cookies takes seconds for some headers of a few kilobytes, and refuses all cookies if one is odd.
+        value = cookie_parser(cookies or "").get(COOKIE, "")
+        if not 0 < len(value) <= _LONGEST_VALUE:
             return None
-        return Session(str(key_id), time.time() - signed_at.timestamp() > _RENEWED_AFTER)
+        try:
+            (key_id, began_at), used_at = self._serializer.loads(value, max_age=IDLE_SECONDS, return_timestamp=True)
+        except BadSignature:
+            return None
+        now = time.time()
+        if now - began_at > LONGEST_SECONDS:
+            return None
+        return Session(key_id, began_at, is_old=now - used_at.timestamp() > _RENEWED_AFTER)
 
     def begin(self, response: Response, key_id: str, request: Scope) -> None:
-        """Set the cookies of a session that `request` begins or goes on with; over TLS they are sent over TLS only."""
-        signed = str(self._serializer.dumps(key_id))
+        """Set the cookies of a session that `request` begins; over TLS they are sent over TLS only."""
+        self.go_on(response, Session(key_id, time.time()), request)
+
+    def go_on(self, response: Response, session: Session, request: Scope) -> None:
+        """Set the cookies of a session that `request` goes on with."""
+        signed = str(self._serializer.dumps([session.key_id, session.began_at]))
         for name, value in ((COOKIE, signed), (SIGNED_IN, "1")):
             response.set_cookie(
                 name,

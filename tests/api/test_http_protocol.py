@@ -1,20 +1,33 @@
 """The HTTP protocol of a connection: upgrades are ignored, and slow, malformed and too many requests are refused."""
 
+import socket
 import time
+from contextlib import suppress
 
 import pytest
 
+from oo_ml.settings import Auth
 from tests import calls
+from tests.api.access.conftest import ADMIN_TOKEN
 from tests.conftest import Serve
 from tests.raw_http import ask_livez, connect, exchange, statuses
 from tests.serving import Service
+from tests.waiting import until
 
 UPGRADES = {
     "h2c": "Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABkAAQCAAAAAAIAAAAA\r\n",
     "websocket": "Connection: keep-alive, Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n",
     "tls": "Upgrade: TLS/1.0\r\nConnection: Upgrade\r\n",
 }
+LIVEZ = b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n"
+READYZ = b"GET /readyz HTTP/1.1\r\nHost: x\r\n\r\n"
 INNER = b"DELETE /users/ada HTTP/1.1\r\nHost: x\r\n\r\n"
+
+
+@pytest.fixture
+def guarded(serve: Serve) -> Service:
+    """A service whose calls need a key."""
+    return serve(auth=Auth.REQUIRED, admin_key=ADMIN_TOKEN)
 
 
 def score(service: Service) -> bytes:
@@ -63,11 +76,11 @@ def test_malformed_body(service: Service) -> None:
     assert statuses(exchange(service, b"POST /score HTTP/1.1" + head[20:] + b"zz\r\n"))[-1:] == [400]
 
 
-@pytest.mark.parametrize("sent", [b"", b"POST /score HTT", b"POST /score HTTP/1.1\r\nHost: x\r\n"], ids=len)
+@pytest.mark.parametrize("sent", [b"POST /score HTT", b"POST /score HTTP/1.1\r\nHost: x\r\n"], ids=len)
 def test_slow_head(serve: Serve, sent: bytes) -> None:
-    """A head that does not arrive in time is a 408, from the connection or the first byte on."""
+    """A head that does not arrive in time is a 408, from its first byte on."""
     service = serve(head_timeout=0.2)
-    answer = exchange(service, sent) if sent else exchange(service)
+    answer = exchange(service, sent)
     assert statuses(answer) == [408]
     assert b"slow_request" in answer
 
@@ -109,3 +122,51 @@ def test_too_many_connections(serve: Serve) -> None:
         assert statuses(refused) == [503]
         assert b"retry-after: 1" in refused
         ask_livez(first)
+
+
+@pytest.mark.parametrize("sent", [[], [b"\r\n"], [LIVEZ, b"\r\n"], [LIVEZ]], ids=str)
+def test_idle_connections(serve: Serve, sent: list[bytes]) -> None:
+    """A connection without a request is closed after OO_ML_KEEP_ALIVE, without an answer; line breaks are none."""
+    assert statuses(exchange(serve(keep_alive=1), *sent)) == [200] * sent.count(LIVEZ)
+
+
+def test_trailers(guarded: Service) -> None:
+    """A key in a trailer, after the body, is no key: a proxy may have checked the head."""
+    head = b"POST /score HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\nConnection: close\r\n\r\n"
+    body = b"2\r\n{}\r\n0\r\nAuthorization: Bearer " + ADMIN_TOKEN.encode() + b"\r\n\r\n"
+    assert statuses(exchange(guarded, head + body)) == [401]
+
+
+def test_malformed_request_behind_another(service: Service) -> None:
+    """The answer to a request is not disturbed by a malformed one behind it; the connection ends after it."""
+    bad = b"POST /score HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nZZ\r\n"
+    answer = exchange(service, READYZ + bad)
+    assert statuses(answer) == [200]
+    assert answer.endswith(b'{"ok":true}')
+
+
+def test_pipelined_requests(service: Service) -> None:
+    """Requests that are sent ahead are answered in their order; a client that sends too many is cut off."""
+    last = b"GET /no-such-path HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
+    assert statuses(exchange(service, LIVEZ * 50 + last)) == [200] * 50 + [404]
+    with connect(service) as connection, suppress(ConnectionResetError):
+        connection.sendall(READYZ * 1000)
+        answers = b"".join(iter(lambda: connection.recv(65536), b""))
+        assert len(statuses(answers)) < 1000
+
+
+def test_client_that_does_not_read(serve: Serve) -> None:
+    """A client that takes nothing of its answers is cut off after OO_ML_SEND_TIMEOUT, and makes room for another."""
+    service = serve(send_timeout=0.5, max_connections=1)
+    with connect(service) as connection:
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        script = b"GET /static-offline-docs/swagger-ui-bundle.js HTTP/1.1\r\nHost: x\r\n\r\n"
+        connection.sendall(script * 8)
+        until(lambda: is_admitted(service))
+
+
+def is_admitted(service: Service) -> bool:
+    """Return whether a new connection is answered."""
+    with suppress(ConnectionResetError):
+        return statuses(exchange(service, b"GET /livez HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")) == [200]
+    return False

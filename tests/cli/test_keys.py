@@ -56,6 +56,7 @@ def test_refusals(database_url: str, words: list[str], message: str) -> None:
         ["create", "a\nb", "--scope", "read"],
         ["create", "", "--scope", "read"],
         ["create", "x" * 101, "--scope", "read"],
+        ["create", "0123456789ab", "--scope", "read"],
     ],
     ids=str,
 )

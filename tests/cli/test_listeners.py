@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from oo_ml.cli.listeners import are_loopback, bind, bind_unix
+from oo_ml.cli.listeners import are_loopback, bind, bind_unix, remove
 from oo_ml.errors import ConfigurationError
 
 
@@ -56,10 +56,22 @@ def test_unix_socket(opened: ExitStack, tmp_path: Path) -> None:
     assert not are_loopback([again])
 
 
+def test_removal_of_a_unix_socket(tmp_path: Path) -> None:
+    """At its end a service removes its own socket, and leaves that of its successor."""
+    path = tmp_path / "socket"
+    bind_unix(path).close()
+    inode = path.stat().st_ino
+    remove(path, inode + 1)
+    assert path.is_socket()
+    remove(path, inode)
+    assert not path.exists()
+    remove(path, inode)
+
+
 def test_taken_unix_socket(opened: ExitStack, tmp_path: Path) -> None:
     """A socket that a process listens on, and a file that is no socket, are not replaced."""
     path = tmp_path / "socket"
-    opened.enter_context(bind_unix(path)).listen()
+    opened.enter_context(bind_unix(path))
     with pytest.raises(ConfigurationError, match="another process listens there"):
         bind_unix(path)
     file = tmp_path / "file"

@@ -58,6 +58,14 @@ def test_keys_that_are_required_on_loopback(service_url: str, tmp_path: Path) ->
     with run_serve(tmp_path / "required", **variables) as service:
         assert service.client.get("/stats/ada").status_code == 401
         assert service.client.get("/stats/ada", headers=BEARER).status_code == 200
+    # A proxy on this machine reaches the same address for all its clients.
+    file = tmp_path / "url"
+    file.write_text(service_url, "utf-8")
+    proxied = {"OO_ML_DATABASE_URL_FILE": file, "OO_ML_ADMIN_KEY": ADMIN_KEY}
+    words = ("serve", "--port", "0", "--trusted-proxy", "127.0.0.1")
+    with run_serve(tmp_path / "proxied", command_line(*words), **proxied) as service:
+        assert service.client.get("/stats/ada").status_code == 401
+        assert service.client.get("/stats/ada", headers=BEARER).status_code == 200
     off = {"OO_ML_DATABASE_URL": service_url, "OO_ML_AUTH": "off"}
     with run_serve(tmp_path / "off", command_line(*FOR_ALL), **off) as service:
         assert "OO_ML_AUTH=off: every client" in service.log.read_text("utf-8")

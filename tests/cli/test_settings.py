@@ -40,6 +40,18 @@ def test_printed_settings() -> None:
         ({"OO_ML_EPSILON": "1.5"}, "OO_ML_EPSILON: Input should be less than or equal to 1"),
         ({"OO_ML_STATEMENT_TIMEOUT": "7"}, NESTING),
         ({"OO_ML_LANE_LOCK_TIMEOUT": "1.2"}, NESTING),
+        (
+            {"OO_ML_ADMIN_KEY": "sésame-sésame-sésame"},
+            "OO_ML_ADMIN_KEY: must be at least 16 printable characters of ASCII, such as `openssl rand -hex 32` prints",
+        ),
+        (
+            {"OO_ML_ALLOWED_HOSTS": "ml.example.com:8000"},
+            "OO_ML_ALLOWED_HOSTS: must be names or addresses without scheme and port, such as ml.example.com",
+        ),
+        (
+            {"OO_ML_CORS_ORIGINS": "https://app.example.com/"},
+            "OO_ML_CORS_ORIGINS: must be a comma list of origins like https://app.example.com",
+        ),
     ],
 )
 def test_invalid_settings(variables: dict[str, str], line: str) -> None:
@@ -69,6 +81,8 @@ def test_invalid_settings_of_serve(variable: str) -> None:
     [
         ("OO_ML_EPSILONN", "OO_ML_EPSILONN: there is no such setting; did you mean OO_ML_EPSILON?"),
         ("OO_ML_REDIS", "OO_ML_REDIS: there is no such setting"),
+        ("oo_ml_epsilonn", "OO_ML_EPSILONN: there is no such setting; did you mean OO_ML_EPSILON?"),
+        ("OO_ML_PORT", "OO_ML_PORT: there is no such setting"),
         ("OO_ML_ALPHA_FILE", "OO_ML_ALPHA_FILE: there is no such setting; did you mean OO_ML_ALPHA?"),
     ],
 )

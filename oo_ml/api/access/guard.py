@@ -121,6 +121,6 @@ class Guard:
             raise UnauthenticatedError
         renewal = Response()
         if session.is_old and head.path != SIGN_OUT:
-            self._sessions.begin(renewal, session.key_id, scope)
+            self._sessions.go_on(renewal, session, scope)
         cookies = [(name, value) for name, value in renewal.raw_headers if name == b"set-cookie"]
         return _Admission(Caller(caller.key_id, frozenset({access.Scope.READ})), cookies)

@@ -100,7 +100,8 @@ class _Held:
 
 
 def _caller_of(key: ApiKey) -> Caller:
-    return Caller(key.key_id, frozenset(map(Scope, key.scopes)))
+    # A later release may have scopes that this one does not know.
+    return Caller(key.key_id, frozenset(scope for scope in Scope if scope in key.scopes))
 
 
 class KeyRing:
@@ -177,7 +178,8 @@ class KeyRing:
     async def _read(self, since: float) -> None:
         """Read the keys, unless a reading has begun since the time.monotonic() `since`."""
         while self._read_at < since:
-            if self._reading is None:
+            # A finished reading that is not forgotten yet would be waited for without ever letting the loop go on.
+            if self._reading is None or self._reading.done():
                 self._reading = asyncio.create_task(self._read_now())
                 self._reading.add_done_callback(self._forget_reading)
             # Shielded: other calls may wait for it as well.
@@ -190,7 +192,8 @@ class KeyRing:
         self._read_at = began
 
     def _forget_reading(self, reading: asyncio.Task[None]) -> None:
-        self._reading = None
+        if self._reading is reading:
+            self._reading = None
         if not reading.cancelled():
             # Each call that waited has raised it.
             reading.exception()
@@ -208,6 +211,5 @@ class KeyRing:
         try:
             only(await self._writers.run(_touch, [use]))
         except OoMlError as error:
-            # The next call records it.
-            self._touched.pop(use.key_id, None)
+            # The next hour has its own try: with a database that accepts no writes, each call would try.
             logger.warning("the use of key %s was not recorded: %s", use.key_id, error.message)

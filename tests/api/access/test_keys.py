@@ -19,7 +19,7 @@ from tests.api.access.conftest import ADMIN_TOKEN, Create, bearer
 from tests.conftest import Serve
 from tests.serving import Service
 from tests.sessions import writing
-from tests.waiting import until
+from tests.waiting import PATIENCE, until
 
 
 def score(service: Service, headers: dict[str, str] | None = None) -> httpx.Response:
@@ -184,3 +184,34 @@ def test_failed_reading() -> None:
     failed, found = asyncio.run(run())
     assert [type(one) for one in failed] == [DatabaseUnavailableError] * 3
     assert found is None
+
+
+def test_calls_around_the_end_of_a_reading() -> None:
+    """A call that comes between the end of a reading and its callbacks reads again; it does not stop the loop."""
+
+    async def run() -> int:
+        readers = _Readers([], [])
+        ring = KeyRing(readers, readers, admin_token=None, max_age=3600)  # type: ignore[arg-type]
+        first = asyncio.create_task(ring.find(new_token()))
+        while ring._reading is None:  # noqa: ASYNC110, SLF001 - it counts turns of the loop
+            await asyncio.sleep(0)
+        reading = ring._reading  # noqa: SLF001
+        readers.go.set()
+        while not reading.done():  # noqa: ASYNC110
+            await asyncio.sleep(0)
+        # The reading has ended and is not forgotten yet: not a task, which would begin a turn later.
+        assert await ring.find(new_token()) is None
+        assert await first is None
+        return readers.begun
+
+    assert asyncio.run(asyncio.wait_for(run(), PATIENCE)) == 2
+
+
+def test_scopes_of_a_later_release(guarded: Service, create_key: Create, admin: Engine) -> None:
+    """A scope that this release does not know gives no right, and disturbs no other key."""
+    other, later = create_key(Scope.DECIDE, name="other"), create_key(Scope.DECIDE, name="later")
+    with admin.begin() as session:
+        session.exec_driver_sql("ALTER TABLE oo_ml.api_keys DROP CONSTRAINT ck_api_keys_scopes_known")
+        session.exec_driver_sql("UPDATE oo_ml.api_keys SET scopes = '{paint}' WHERE name = 'later'")
+    assert score(guarded, bearer(other.token)).status_code == 200
+    assert score(guarded, bearer(later.token)).status_code == 403

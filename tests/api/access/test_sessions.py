@@ -10,7 +10,7 @@ from itsdangerous import TimestampSigner, URLSafeTimedSerializer
 from sqlalchemy import Engine
 from starlette.responses import Response
 
-from oo_ml.dashboard.sessions import COOKIE, IDLE_SECONDS, SIGNED_IN, Sessions
+from oo_ml.dashboard.sessions import COOKIE, IDLE_SECONDS, LONGEST_SECONDS, SIGNED_IN, Sessions
 from oo_ml.domain.access import Scope
 from oo_ml.services.access import keys
 from oo_ml.settings import Auth
@@ -46,15 +46,17 @@ def sign_in(client: httpx.Client, key: str) -> httpx.Response:
     return client.post("/dashboard/sign-in", data={"key": key})
 
 
-def cookie_from(seconds_ago: float, key_id: str) -> str:
-    """Return the cookie of a session that was last used so long ago."""
-    then = int(datetime.now(UTC).timestamp() - seconds_ago)
+def cookie_from(seconds_ago: float, key_id: str, began_ago: float | None = None) -> str:
+    """Return the cookie of a session that was last used, and begun, so many seconds ago."""
+    now = datetime.now(UTC).timestamp()
+    then = int(now - seconds_ago)
+    began = now - (seconds_ago if began_ago is None else began_ago)
 
     class Signer(TimestampSigner):
         def get_timestamp(self) -> int:
             return then
 
-    return str(URLSafeTimedSerializer(f"{SECRET} ", salt="oo-ml session", signer=Signer).dumps(key_id))
+    return str(URLSafeTimedSerializer(f"{SECRET} ", salt="oo-ml session", signer=Signer).dumps([key_id, began]))
 
 
 @pytest.mark.parametrize("path", ["/dashboard", "/dashboard/user?id=ada", "/docs"])
@@ -144,7 +146,23 @@ def test_idle_session(browser: Browser, create_key: Create) -> None:
         assert ("Set-Cookie" in answer.headers) == is_renewed, age
 
 
-@pytest.mark.parametrize("value", ["", "x", "a.b.c", '"', "WyIiXQ.aGk.c2ln"])
+def test_longest_session(browser: Browser, create_key: Create) -> None:
+    """A session ends twelve hours after the sign-in, however often it is used."""
+    key_id = create_key(Scope.READ).key.key_id
+    for began_ago, status in ((LONGEST_SECONDS - 60, 200), (LONGEST_SECONDS + 5, 401)):
+        cookie = cookie_from(1, key_id, began_ago)
+        assert browser().get("/dashboard", headers={"Cookie": f"{COOKIE}={cookie}"}).status_code == status
+
+
+def test_odd_cookies(browser: Browser, create_key: Create) -> None:
+    """Cookies of other applications on the same host don't matter, however odd they are."""
+    cookie = cookie_from(1, create_key(Scope.READ).key.key_id)
+    for others in ("flag", "path=1", 'a={"b": 1}', "\u00e9=1".encode().decode("latin-1"), 'a="' + '\\"' * 1000 + '"'):
+        sent = f"{others}; {COOKIE}={cookie}".encode("latin-1")
+        assert browser().get("/dashboard", headers=[(b"Cookie", sent)]).status_code == 200, others
+
+
+@pytest.mark.parametrize("value", ["", "x", "a.b.c", '"', "WyIiXQ.aGk.c2ln", "x" * 10_000])
 def test_forged_cookies(browser: Browser, value: str) -> None:
     """A cookie that the service has not signed is no session."""
     assert browser().get("/stats/ada", headers={"Cookie": f"{COOKIE}={value}"}).status_code == 401
