@@ -24,6 +24,8 @@ function uuid7(): string {
 function reactionTo(problem: Problem): "retry" | "give up" | "mend" {
   switch (problem.code) {
     case "unavailable":
+    case "draining":
+    case "slow_request":
     case "overloaded":
     case "database_unavailable":
     case "database_timeout":
@@ -40,10 +42,17 @@ function reactionTo(problem: Problem): "retry" | "give up" | "mend" {
     case "invalid_reply":
     case "not_found":
     case "method_not_allowed":
+    case "unauthenticated":
+    case "missing_scope":
+    case "host_not_allowed":
+    case "cross_site":
       return "give up";
     case "invalid":
     case "no_candidates":
     case "content_too_large":
+    case "head_too_large":
+    case "malformed_request":
+    case "unsupported_media_type":
     case "decision_exists":
     case "decision_too_old":
     case "other_tip":
