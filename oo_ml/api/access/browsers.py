@@ -9,6 +9,7 @@ page of another site may change nothing, and the name of the host must be known.
 from collections.abc import Collection
 from dataclasses import dataclass
 from email.message import Message
+from functools import lru_cache
 from typing import Final, Self
 from urllib.parse import urlsplit
 
@@ -17,6 +18,7 @@ from oo_ml.errors import CrossSiteError, HostNotAllowedError, UnsupportedMediaTy
 from oo_ml.settings import Settings
 
 _SAFE_METHODS: Final = frozenset({"GET", "HEAD", "OPTIONS"})
+_OF_BROWSERS: Final = frozenset({b"sec-fetch-site", b"origin"})
 # A page of the service itself, or a user who typed the address.
 _OWN_SITES: Final = frozenset({"same-origin", "none"})
 ANY_HOST: Final = "*"
@@ -55,7 +57,7 @@ class BrowserChecks:
         Raises:
             CrossSiteError: the request may change something, and a page of another site sent it.
         """
-        if head.method in _SAFE_METHODS:
+        if head.method in _SAFE_METHODS or _OF_BROWSERS.isdisjoint(head.headers):
             return
         site, origin = head.get(b"sec-fetch-site"), head.get(b"origin")
         # No page can set Sec-Fetch-Site. Old browsers don't send it, and no browser does over HTTP to another machine.
@@ -87,6 +89,7 @@ def _media_type(content_type: bytes) -> str:
     return message.get_content_type()
 
 
+@lru_cache
 def _hostname(host: str) -> str | None:
     try:
         return urlsplit(f"//{host}").hostname

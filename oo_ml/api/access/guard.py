@@ -28,7 +28,7 @@ _SIGN_IN_FIRST: Final = frozenset({"/dashboard", "/dashboard/", "/dashboard/user
 _Headers = list[tuple[bytes, bytes]]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Admission:
     """The caller of a request, and headers for the answer: the cookie of a session that goes on."""
 

@@ -12,7 +12,7 @@ from oo_ml.errors import MalformedRequestError
 _SINGLE: Final = (b"host", b"authorization", b"content-type", b"content-encoding", b"origin", b"sec-fetch-site")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Head:
     """Method, path and headers of a request.
 
@@ -37,7 +37,9 @@ class Head:
             names = [name for name, _ in pairs]
             if any(names.count(name) > 1 for name in _SINGLE):
                 raise MalformedRequestError
-        path = scope["raw_path"].decode("latin-1").removeprefix(scope.get("root_path", ""))
+        path = scope["raw_path"].decode("latin-1")
+        if prefix := scope.get("root_path"):
+            path = path.removeprefix(prefix)
         return cls(scope["method"], path, headers)
 
     def get(self, name: bytes) -> str | None:

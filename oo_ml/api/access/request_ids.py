@@ -1,8 +1,8 @@
 """The id of a request: the client's or proxy's, else a new one. It goes back in the answer, and into the audit log."""
 
 import re
+from secrets import token_hex
 from typing import Final
-from uuid import uuid4
 
 from oo_ml.api.access.heads import Head
 
@@ -19,4 +19,4 @@ def request_id(head: Head) -> str:
         return name
     if b"traceparent" in head.headers and (trace := _TRACE.match(head.get(b"traceparent") or "")):
         return trace[1]
-    return uuid4().hex
+    return token_hex(16)
