@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from fastapi import FastAPI, Request, Response
 from starlette.types import Receive, Scope, Send
 
+from oo_ml.api.access.heads import path_of
 from oo_ml.api.access.scopes import require
 from oo_ml.api.errors import EXPECTED, answer_to
 from oo_ml.domain import access
@@ -23,7 +24,7 @@ class HotRoutes:
     def __init__(self, app: FastAPI, endpoints: Mapping[str, Endpoint], max_body: int) -> None:
         """Wrap `app`, which has the hot routes too; `endpoints` are called by POST, by path; `max_body` is in bytes."""
         self._app = app
-        self._endpoints = {path.encode(): endpoint for path, endpoint in endpoints.items()}
+        self._endpoints = endpoints
         self._max_body = max_body
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -37,10 +38,7 @@ class HotRoutes:
             # FastAPI would refuse it in plain text.
             await answer_to(ContentTooLargeError())(scope, receive, send)
             return
-        path = scope.get("raw_path") or b""
-        if prefix := scope.get("root_path"):
-            path = path.removeprefix(prefix.encode())
-        endpoint = self._endpoints.get(path)
+        endpoint = self._endpoints.get(path_of(scope))
         if endpoint is None or scope["method"] != "POST":
             await self._app(scope, receive, send)
             return

@@ -3,7 +3,6 @@
 import logging
 import socket
 import time
-from collections.abc import Sequence
 from types import FrameType
 from typing import Any, cast
 
@@ -42,7 +41,8 @@ class DrainingServer(uvicorn.Server):
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Start, and log the addresses; uvicorn logs only those of sockets that it made itself."""
         await super().startup(sockets)
-        logger.info("Listening on %s", " and ".join(_addresses(sockets or [], "https" if self.config.ssl else "http")))
+        scheme = "https" if self.config.ssl else "http"
+        logger.info("Listening on %s", " and ".join(_address(one.getsockname(), scheme) for one in sockets or ()))
 
     async def on_tick(self, counter: int) -> bool:
         """Do what is regular, and return whether the server stops now."""
@@ -78,10 +78,6 @@ class Supervisor(Multiprocess):
     def handle_hup(self) -> None:
         """Stop, as for other signals; uvicorn would restart the processes when a terminal is closed."""
         self.handle_term()
-
-
-def _addresses(sockets: Sequence[socket.socket], scheme: str) -> list[str]:
-    return [_address(one.getsockname(), scheme) for one in sockets]
 
 
 def _address(name: str | tuple[str, int], scheme: str) -> str:

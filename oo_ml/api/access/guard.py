@@ -119,8 +119,9 @@ class Guard:
         caller = None if session is None else await keys.find_by_id(session.key_id)
         if session is None or caller is None or not caller.may(access.Scope.READ):
             raise UnauthenticatedError
+        reader = Caller(caller.key_id, frozenset({access.Scope.READ}))
+        if not session.is_old or head.path == SIGN_OUT:
+            return _Admission(reader, [])
         renewal = Response()
-        if session.is_old and head.path != SIGN_OUT:
-            self._sessions.go_on(renewal, session, scope)
-        cookies = [(name, value) for name, value in renewal.raw_headers if name == b"set-cookie"]
-        return _Admission(Caller(caller.key_id, frozenset({access.Scope.READ})), cookies)
+        self._sessions.go_on(renewal, session, scope)
+        return _Admission(reader, [header for header in renewal.raw_headers if header[0] == b"set-cookie"])

@@ -12,13 +12,16 @@ from oo_ml.errors import MalformedRequestError
 _SINGLE: Final = (b"host", b"authorization", b"content-type", b"content-encoding", b"origin", b"sec-fetch-site")
 
 
+def path_of(scope: Scope) -> str:
+    """Return the path as sent, still percent-encoded, without the prefix of a proxy: as routes see it (ADR 3)."""
+    path: str = (scope.get("raw_path") or b"").decode("latin-1")
+    prefix = scope.get("root_path")
+    return path.removeprefix(prefix) if prefix else path
+
+
 @dataclass(slots=True)
 class Head:
-    """Method, path and headers of a request.
-
-    The path is as it was sent, still percent-encoded, without the prefix of a proxy: routes see the same (ADR 3). Of a
-    header that is repeated, this has the last value.
-    """
+    """Method, path and headers of a request; of a header that is repeated, the last value."""
 
     method: str
     path: str
@@ -37,10 +40,7 @@ class Head:
             names = [name for name, _ in pairs]
             if any(names.count(name) > 1 for name in _SINGLE):
                 raise MalformedRequestError
-        path = scope["raw_path"].decode("latin-1")
-        if prefix := scope.get("root_path"):
-            path = path.removeprefix(prefix)
-        return cls(scope["method"], path, headers)
+        return cls(scope["method"], path_of(scope), headers)
 
     def get(self, name: bytes) -> str | None:
         """Return the value of a header, None if there is none."""
