@@ -18,6 +18,7 @@ from oo_ml.api.access.guard import Guard
 from oo_ml.api.analytics import endpoints as analytics
 from oo_ml.api.decisions import batch_endpoints as batches
 from oo_ml.api.decisions import endpoints as decisions
+from oo_ml.api.exchanges import Observed
 from oo_ml.api.hot_routes import HotRoutes
 from oo_ml.api.paths import EncodedPath
 from oo_ml.api.prompts import endpoints as prompts
@@ -68,7 +69,7 @@ def create_app(settings: Settings, database_url: str) -> ASGIApp:
     guarded: ASGIApp = Guard(hot, BrowserChecks.of(settings), keys, sessions)
     if settings.cors_origins:
         guarded = _allow_origins(guarded, settings.cors_origins)
-    return errors.UnexpectedErrors(guarded)
+    return Observed(errors.UnexpectedErrors(guarded), [])
 
 
 def _session_secret(settings: Settings) -> str:

@@ -12,6 +12,7 @@ from starlette.types import Receive, Scope, Send
 from oo_ml.api.access.heads import path_of
 from oo_ml.api.access.scopes import require
 from oo_ml.api.errors import EXPECTED, answer_to
+from oo_ml.api.exchanges import exchange_of
 from oo_ml.domain import access
 from oo_ml.errors import ContentTooLargeError
 
@@ -38,10 +39,12 @@ class HotRoutes:
             # FastAPI would refuse it in plain text.
             await answer_to(ContentTooLargeError())(scope, receive, send)
             return
-        endpoint = self._endpoints.get(path_of(scope))
+        path = path_of(scope)
+        endpoint = self._endpoints.get(path)
         if endpoint is None or scope["method"] != "POST":
             await self._app(scope, receive, send)
             return
+        exchange_of(scope).route = path
         scope["app"] = self._app
         try:
             require(scope, access.Scope.DECIDE)

@@ -14,6 +14,7 @@ from pydantic_core import PydanticCustomError
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from oo_ml.api.error_statuses import DATABASE
+from oo_ml.api.exchanges import exchange_of
 from oo_ml.api.fields import UserId
 from oo_ml.errors import InvalidRequestError, OoMlError
 
@@ -43,7 +44,13 @@ class EncodedPath:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass the call on with its encoded path (ADR 3)."""
-        if scope["type"] == "http":
-            raw = scope.get("raw_path")
-            scope = {**scope, "path": raw.decode("latin-1") if raw else quote(scope["path"])}
-        await self.app(scope, receive, send)
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        raw = scope.get("raw_path")
+        routed = {**scope, "path": raw.decode("latin-1") if raw else quote(scope["path"])}
+        try:
+            await self.app(routed, receive, send)
+        finally:
+            if route := routed.get("route"):
+                exchange_of(scope).route = route.path

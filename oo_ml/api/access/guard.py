@@ -11,6 +11,7 @@ from oo_ml.api.access.heads import Head
 from oo_ml.api.access.request_ids import HEADER, request_id
 from oo_ml.api.access.scopes import remember, require
 from oo_ml.api.errors import answer_to
+from oo_ml.api.exchanges import exchange_of
 from oo_ml.dashboard.sessions import Sessions
 from oo_ml.dashboard.sign_in import SIGN_IN, SIGN_OUT, sign_in_page
 from oo_ml.domain import access
@@ -63,8 +64,9 @@ class Guard:
         except OoMlError as error:
             await answer_to(error)(scope, receive, send)
             return
-        identifier = request_id(head)
-        added: _Headers = [(HEADER, identifier.encode("ascii"))]
+        exchange = exchange_of(scope)
+        exchange.request_id = request_id(head)
+        added: _Headers = [(HEADER, exchange.request_id.encode("ascii"))]
 
         async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
@@ -75,7 +77,7 @@ class Guard:
         try:
             admission = await self._admit(head, scope)
             added += admission.headers
-            remember(scope, admission.caller, identifier)
+            remember(scope, admission.caller)
             if head.path.startswith(_PAGES) and head.path != SIGN_IN:
                 require(scope, access.Scope.READ)
             app = self._app

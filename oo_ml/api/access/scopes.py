@@ -8,12 +8,12 @@ from fastapi import Depends, Request
 from fastapi.routing import APIRoute
 from starlette.types import Scope as AsgiScope
 
+from oo_ml.api.exchanges import exchange_of
 from oo_ml.domain.access import Caller, Scope
 from oo_ml.errors import MissingScopeError
 from oo_ml.services.access.audit_log import Action
 
 _CALLER: Final = "caller"
-_REQUEST_ID: Final = "request_id"
 _NEEDED: Final = "_needed_scope"
 
 
@@ -45,9 +45,10 @@ def scope_of(route: APIRoute) -> Scope | None:
     )
 
 
-def remember(request: AsgiScope, caller: Caller, request_id: str) -> None:
-    """Attach the caller and the id to a request."""
-    request["state"] = {**request.get("state", {}), _CALLER: caller, _REQUEST_ID: request_id}
+def remember(request: AsgiScope, caller: Caller) -> None:
+    """Attach the caller to a request that the guard admits."""
+    request["state"][_CALLER] = caller
+    exchange_of(request).key_id = caller.key_id
 
 
 def caller_of(request: AsgiScope) -> Caller:
@@ -57,4 +58,4 @@ def caller_of(request: AsgiScope) -> Caller:
 
 def action_of(request: Request, name: str) -> Action:
     """Return the administrative action `name` of the caller, for the audit log."""
-    return Action(name, caller_of(request.scope), datetime.now(UTC), request.scope["state"][_REQUEST_ID])
+    return Action(name, caller_of(request.scope), datetime.now(UTC), exchange_of(request.scope).request_id)
