@@ -39,6 +39,7 @@ _PREFIX: Final = "OO_ML_"
 _FILE: Final = "_FILE"
 # Kubernetes sets these for a Service called oo-ml.
 _SERVICE_LINK: Final = re.compile(r"OO_ML_(SERVICE_(HOST|PORT(_\w+)?)|PORT_\d+_(TCP|UDP)(_\w+)?)")
+_RATE: Final = re.compile(r"[1-9][0-9]{0,8}/(second|minute|hour|day)")
 # Names that SQL need not quote.
 _SCHEMA_NAME: Final = re.compile(r"(?!pg_)[a-z_][a-z0-9_]{0,62}")
 # The value of TIP_PROMPT_VERSION that draws versions by their rewards; no version can have this name.
@@ -224,6 +225,11 @@ class Settings(BaseSettings):
     key_max_age: float = Field(
         5.0, gt=0, le=3600, description="Time for which API keys are kept in memory; a revocation works after it"
     )
+    rate_limit: str | None = Field(
+        None,
+        description="Calls that each key may make in each process, such as 100/second or 5000/minute; further calls are"
+        " answered 429; empty: any number",
+    )
     session_key: SecretStr | None = Field(
         None,
         description="Secret that signs the dashboard's sessions, the same for all services behind one address; empty:"
@@ -376,6 +382,13 @@ class Settings(BaseSettings):
                 f"must be at least {_SHORTEST_KEY} printable characters of ASCII, such as `openssl rand -hex 32` prints"
             )
         return key
+
+    @field_validator("rate_limit")
+    @classmethod
+    def _is_rate(cls, rate: str | None) -> str | None:
+        if rate is not None and not _RATE.fullmatch(rate):
+            raise ValueError("must be a number of calls and a time, such as 100/second, 5000/minute or 100000/hour")
+        return rate
 
     @field_validator("allowed_hosts")
     @classmethod

@@ -69,7 +69,8 @@ def check(response: httpx.Response) -> None:
     _validate(described["schema"]["$ref"].rpartition("/")[2], body, where)
     if not response.is_success:
         assert body["code"] in described["examples"], f"{where} {body['code']} is not promised"
-        assert response.headers.get("Retry-After") == ("1" if response.status_code == 503 else None), where
+        assert ("Retry-After" in response.headers) == (response.status_code in {429, 503}), where
+        assert int(response.headers.get("Retry-After", "1")) >= 1, where
     for outcome in body.get("outcomes", []):
         if outcome["kind"] == "refused":
             refusal = f"{outcome['status']} `{outcome['error']['code']}`"

@@ -15,6 +15,7 @@ from starlette.types import ASGIApp, Lifespan
 from oo_ml.api import errors, health, openapi
 from oo_ml.api.access.browsers import BrowserChecks
 from oo_ml.api.access.guard import Guard
+from oo_ml.api.access.rate_limits import RateLimit
 from oo_ml.api.analytics import endpoints as analytics
 from oo_ml.api.decisions import batch_endpoints as batches
 from oo_ml.api.decisions import endpoints as decisions
@@ -66,10 +67,14 @@ def create_app(settings: Settings, database_url: str) -> ASGIApp:
     keys = None if settings.auth is Auth.OFF else services.keys
     sessions = Sessions(_session_secret(settings))
     app.include_router(sign_in_router(sessions, services.keys.find))
-    guarded: ASGIApp = Guard(hot, BrowserChecks.of(settings), keys, sessions)
+    guarded: ASGIApp = Guard(hot, BrowserChecks.of(settings), keys, sessions, _rate_limit(settings))
     if settings.cors_origins:
         guarded = _allow_origins(guarded, settings.cors_origins)
     return Observed(errors.UnexpectedErrors(guarded), [])
+
+
+def _rate_limit(settings: Settings) -> RateLimit | None:
+    return None if settings.rate_limit is None else RateLimit(settings.rate_limit)
 
 
 def _session_secret(settings: Settings) -> str:

@@ -20,6 +20,7 @@ from oo_ml.errors import (
     MethodNotAllowedError,
     NotFoundError,
     OoMlError,
+    RateLimitedError,
     UnexpectedError,
 )
 
@@ -50,6 +51,8 @@ def answer_to(error: Exception) -> Response:
             response = answer(problem_of(error), status)
             if status == HTTPStatus.SERVICE_UNAVAILABLE:
                 response.headers["Retry-After"] = str(RETRY_AFTER_SECONDS)
+            if isinstance(error, RateLimitedError):
+                response.headers["Retry-After"] = str(error.retry_after)
             if status == HTTPStatus.UNAUTHORIZED:
                 response.headers["WWW-Authenticate"] = "Bearer"
             return response

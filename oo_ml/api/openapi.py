@@ -26,6 +26,7 @@ from oo_ml.errors import (
     MalformedRequestError,
     MissingScopeError,
     OoMlError,
+    RateLimitedError,
     SlowRequestError,
     TooManyConnectionsError,
     UnauthenticatedError,
@@ -55,6 +56,7 @@ OF_CALLS_WITH_KEY: Final[Errors] = (
     MissingScopeError,
     HostNotAllowedError,
     CrossSiteError,
+    RateLimitedError,
     *DATABASE,
 )
 _KEY: Final = "apiKey"
@@ -136,8 +138,9 @@ def _problem(status: int, by_code: dict[str, type[OoMlError]]) -> Json:
         for code, error in by_code.items()
     }
     response["description"] = "\n".join(f"- `{code}`: {_sentence(error)}" for code, error in by_code.items())
-    if status == 503:  # noqa: PLR2004
-        schema = {"type": "integer", "const": RETRY_AFTER_SECONDS}
+    if status in {429, 503}:
+        seconds: Json = {"minimum": 1} if status == 429 else {"const": RETRY_AFTER_SECONDS}  # noqa: PLR2004
+        schema = {"type": "integer", **seconds}
         said = "Seconds to wait before the next try"
         response["headers"] = {"Retry-After": {"description": said, "required": True, "schema": schema}}
     return response

@@ -8,6 +8,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from oo_ml.api.access.browsers import BrowserChecks
 from oo_ml.api.access.heads import Head
+from oo_ml.api.access.rate_limits import RateLimit
 from oo_ml.api.access.request_ids import HEADER, request_id
 from oo_ml.api.access.scopes import remember, require
 from oo_ml.api.errors import answer_to
@@ -40,7 +41,9 @@ class _Admission:
 class Guard:
     """ASGI middleware that lets a request through, with its caller and id attached, or answers with the refusal."""
 
-    def __init__(self, app: ASGIApp, checks: BrowserChecks, keys: KeyRing | None, sessions: Sessions) -> None:
+    def __init__(
+        self, app: ASGIApp, checks: BrowserChecks, keys: KeyRing | None, sessions: Sessions, limit: RateLimit | None
+    ) -> None:
         """Guard `app`.
 
         Args:
@@ -48,11 +51,13 @@ class Guard:
             checks: the checks of browsers' requests.
             keys: the API keys; None: calls need none.
             sessions: the sessions of the dashboard.
+            limit: the calls that each key may make; None: any number.
         """
         self._app = app
         self._checks = checks
         self._keys = keys
         self._sessions = sessions
+        self._limit = limit
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Check a request."""
@@ -101,7 +106,12 @@ class Guard:
             # A form, sent by a client that has no session yet.
             return _Admission(STRANGER, [])
         keys = None if is_probe else self._keys
-        admission = _Admission(OPEN, []) if keys is None else await self._authenticate(keys, head, scope)
+        if keys is None:
+            admission = _Admission(OPEN, [])
+        else:
+            admission = await self._authenticate(keys, head, scope)
+            if self._limit is not None:
+                self._limit.count(admission.caller)
         self._checks.check_body(head)
         return admission
 
