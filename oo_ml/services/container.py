@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -13,9 +14,9 @@ import httpx
 from oo_ml import llm
 from oo_ml.errors import OoMlError
 from oo_ml.execution.lanes import Lanes, Limits
-from oo_ml.execution.outcomes import only
 from oo_ml.execution.pool import Pool
 from oo_ml.execution.retry import Outcome, Service
+from oo_ml.execution.shared_reading import SharedReading
 from oo_ml.services.access.keys import KeyRing
 from oo_ml.services.decisions.decide import Answer, DecideCommand, Parameters, decide
 from oo_ml.services.prompts.generate import GenerateCommand, Generated, generate
@@ -47,6 +48,7 @@ class Services:
         readers: threads for services that only read.
         long: threads for services that may take OO_ML_LONG_TIMEOUT.
         keys: the API keys in use.
+        readiness: the reason why this release can't work on the database now; None if it can.
     """
 
     settings: Settings
@@ -57,7 +59,17 @@ class Services:
     readers: Pool[Reading]
     long: Pool[Writing]
     keys: KeyRing
+    readiness: SharedReading[OoMlError | None]
     llm: httpx.AsyncClient
+
+    async def check_readiness(self) -> None:
+        """Check that this release can work on the database now.
+
+        Raises:
+            OoMlError: it can't.
+        """
+        if reason := await self.readiness.since(time.monotonic()):
+            raise reason
 
     async def together(
         self, service: Service[UserCommand, Outcome | OoMlError], commands: Sequence[UserCommand]
@@ -126,6 +138,7 @@ def create_services(settings: Settings, database_url: str) -> Services:
             admin_token=None if settings.admin_key is None else settings.admin_key.get_secret_value(),
             max_age=settings.key_max_age,
         ),
+        readiness=SharedReading(partial(_read_readiness, readers)),
         llm=client,
     )
 
@@ -143,14 +156,14 @@ async def running(services: Services) -> AsyncIterator[None]:
             threads.close(services.settings.shutdown_timeout)
 
 
-def ready(connection: Reading, _: Sequence[None]) -> list[OoMlError | None]:
-    """Return the reason why this release can't work on the database; None if it can."""
-    return [readiness(connection)]
+async def _read_readiness(readers: Pool[Reading]) -> OoMlError | None:
+    [reason] = await readers.run(lambda connection, _: [readiness(connection)], [None])
+    return reason
 
 
 async def _report_readiness(services: Services) -> None:
     # ADR 5: the service starts without its database, and answers 503 until the database is there.
     try:
-        only(await services.readers.run(ready, [None]))
+        await services.check_readiness()
     except OoMlError as error:
         logger.error("not ready: %s", error.message)  # noqa: TRY400 - the message is enough
