@@ -107,6 +107,9 @@ def serve(  # noqa: PLR0913, PLR0917 - the options of the command
             timeout_graceful_shutdown=settings.shutdown_timeout,
             drain=settings.drain,
         )
+        if settings.processes == 1:
+            # A signal ends the command during the import, see DrainingServer.run.
+            config.load()
         server = DrainingServer(config)
         has_started = False
         # uvicorn raises these when a signal stopped it, or when it could not start.
