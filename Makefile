@@ -32,7 +32,7 @@ demo: setup .venv/.offline-model ## Live a few simulated weeks with a real offli
 test: setup ## Run the test suite (starts its own PostgreSQL)
 	$(BIN)/pytest -n auto --dist worksteal -m 'not slow'
 
-test-slow: setup .venv/.offline-model ## Run the tests that take minutes: the real gateway, the real model, the page (needs Chromium), a TypeScript client (needs npm), PgBouncer (needs pgbouncer)
+test-slow: setup .venv/.offline-model ## Run the tests that take minutes: the real gateway, the real model, the page (needs Chromium), a TypeScript client (needs npm), PgBouncer (needs pgbouncer), the alert rules (need promtool)
 	$(BIN)/pytest -m slow
 
 bench: setup ## Measure against pgbench, twenty minutes (needs wrk; BENCH=--quick: two minutes)

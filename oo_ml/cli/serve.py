@@ -134,6 +134,9 @@ def _run(config: DrainingConfig, sockets: list[socket.socket]) -> None:
     Raises:
         ConfigurationError: the service could not start.
     """
+    if config.workers == 1:
+        # A signal ends the command during the import, see DrainingServer.run.
+        config.load()
     server = DrainingServer(config)
     has_started = False
     # uvicorn raises these when a signal stopped it, or when it could not start.

@@ -32,6 +32,16 @@ class DrainingServer(uvicorn.Server):
     config: DrainingConfig
     _stops_at: float | None = None
 
+    def run(self, sockets: list[socket.socket] | None = None) -> None:
+        """Import the application, then serve.
+
+        uvicorn would import it with its handlers of signals set, which only note a signal: a process that is told to stop
+        meanwhile would first finish its start, which takes seconds on a busy machine.
+        """
+        if not self.config.loaded:
+            self.config.load()
+        super().run(sockets)
+
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Note a signal."""
         if self.should_exit:

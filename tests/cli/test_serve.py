@@ -1,9 +1,10 @@
 """`oo-ml serve`: start, signals, and the private PostgreSQL."""
 
+import errno
 import os
 import signal
 import socket
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
@@ -132,6 +133,46 @@ def test_signal_during_start(home: Path, number: signal.Signals) -> None:
     process.send_signal(number)
     process.communicate(timeout=PATIENCE)
     until(lambda: processes_in(home) == set())
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+def test_signal_during_import(processes: int, tmp_path: Path) -> None:
+    """A signal while a process imports the application ends it at once, not after its start."""
+    secret = tmp_path / "session-key"
+    os.mkfifo(secret)
+    process = start(
+        "serve",
+        "--port",
+        "0",
+        OO_ML_DATABASE_URL=f"postgresql://u@/d?host={tmp_path}",
+        OO_ML_SESSION_KEY_FILE=secret,
+        OO_ML_PROCESSES=processes,
+    )
+    log = process.stderr
+    assert log is not None
+    try:
+        # The command reads its settings once itself.
+        secret.write_text("a-session-key-of-the-tests", "utf-8")
+        until(lambda: "Calls need no key" in log.readline())
+        # The process that serves reads them again while it imports. It waits, because this end stays open.
+        with ExitStack() as stack:
+            until(lambda: _open_for_writing(secret, stack))
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(PATIENCE) == 0
+    finally:
+        process.kill()
+        _, rest = process.communicate()
+    assert "Started server process" not in rest
+
+
+def _open_for_writing(fifo: Path, stack: ExitStack) -> bool:
+    """Open a FIFO for the length of `stack`; return whether a process was reading it."""
+    try:
+        stack.callback(os.close, os.open(fifo, os.O_WRONLY | os.O_NONBLOCK))
+    except OSError as error:
+        assert error.errno == errno.ENXIO, error
+        return False
+    return True
 
 
 def test_several_processes(home: Path, tmp_path: Path) -> None:
