@@ -3,12 +3,14 @@
 Commands that migrate import alembic when they run: it takes 0.2 s, and the other commands don't need it.
 """
 
+from dataclasses import asdict
 from functools import partial
 from typing import Annotated
 
 import typer
 
 from oo_ml.cli.database import open_database
+from oo_ml.cli.results import AsJson, print_json
 from oo_ml.domain.identifiers import is_identifier
 from oo_ml.services import grants, revisions
 from oo_ml.services.grants import Granted
@@ -52,10 +54,13 @@ def downgrade(
 
 
 @app.command()
-def current() -> None:
+def current(as_json: AsJson = False) -> None:  # noqa: FBT002 - typer reads it as a flag
     """Print the revision of the database, and the revision that this release needs. Read-only."""
     with _open_as_it_is() as (url, settings):
-        typer.echo(revisions.describe_revision(url, settings))
+        if as_json:
+            print_json(asdict(revisions.find_revision(url, settings)))
+        else:
+            typer.echo(revisions.describe_revision(url, settings))
 
 
 @app.command()
