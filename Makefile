@@ -3,6 +3,9 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
+# Containers often set it. Without bytecode each process of pytest rewrites the assertions of every test module again.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: help setup run demo test test-slow bench docs lint format lock clean
 
 help: ## Print this list
