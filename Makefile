@@ -4,6 +4,9 @@ PYTHON ?= python3
 PORT ?= 8000
 BIN := .venv/bin
 
+# Containers often set it. Without bytecode each process of pytest rewrites the assertions of every test module again.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: help setup run demo test test-slow bench docs lint format lock clean
 
 CHECK_PYTHON = $(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "oO ML needs Python 3.11 or newer: make PYTHON=python3.11 ...")'

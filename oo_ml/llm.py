@@ -6,10 +6,12 @@ does. Never called inside a transaction.
 
 import asyncio
 import json
+import ssl
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
+from functools import cache
 from typing import Final
 
 import httpx
@@ -74,7 +76,14 @@ def create_client(settings: Settings) -> httpx.AsyncClient:
         # LITELLM_URL is the address of the gateway. A proxy or a .netrc meant for other programs would send prompts and
         # the key elsewhere, or replace the key.
         trust_env=False,
+        verify=_read_certificates(),
     )
+
+
+@cache
+def _read_certificates() -> ssl.SSLContext:
+    # Reading them takes 40 ms. Tests start hundreds of services in one process.
+    return httpx.create_ssl_context(trust_env=False)
 
 
 async def generate_tips(
