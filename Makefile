@@ -3,7 +3,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: help setup run demo test test-slow bench docs lint format lock clean
+.PHONY: help setup run demo test test-slow test-long bench docs lint format lock clean
 
 help: ## Print this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 12
@@ -30,10 +30,13 @@ demo: setup .venv/.offline-model ## Live a few simulated weeks with a real offli
 	@touch $@
 
 test: setup ## Run the test suite (starts its own PostgreSQL)
-	$(BIN)/pytest -n auto --dist worksteal -m 'not slow'
+	$(BIN)/pytest -n auto --dist worksteal -m 'not slow and not long'
 
 test-slow: setup .venv/.offline-model ## Run the tests that take minutes: the real gateway, the real model, the page (needs Chromium), a TypeScript client (needs npm), PgBouncer (needs pgbouncer)
 	$(BIN)/pytest -m slow
+
+test-long: setup ## Send 100,000 requests made from the OpenAPI document, about an hour (test-slow sends 5,000)
+	$(BIN)/pytest -n auto --dist worksteal -m long
 
 bench: setup ## Measure against pgbench, twenty minutes (needs wrk; BENCH=--quick: two minutes)
 	@$(BIN)/python -m bench $(BENCH)
