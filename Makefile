@@ -7,7 +7,7 @@ BIN := .venv/bin
 # Containers often set it. Without bytecode each process of pytest rewrites the assertions of every test module again.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help setup run demo test test-slow bench docs lint format lock clean
+.PHONY: help setup run demo test test-slow test-long bench docs lint format lock clean
 
 CHECK_PYTHON = $(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "oO ML needs Python 3.11 or newer: make PYTHON=python3.11 ...")'
 
@@ -45,10 +45,13 @@ demo: setup .venv/.offline-model ## Live a few simulated weeks with a real offli
 	@touch $@
 
 test: setup ## Run the test suite (starts its own PostgreSQL)
-	$(BIN)/pytest -n auto --dist worksteal -m 'not slow'
+	$(BIN)/pytest -n auto --dist worksteal -m 'not slow and not long'
 
 test-slow: setup .venv/.offline-model ## Run the tests that take minutes: the real gateway, the real model, the page (needs Chromium), a TypeScript client (needs npm), PgBouncer (needs pgbouncer), the alert rules (need promtool)
 	$(BIN)/pytest -m slow
+
+test-long: setup ## Send 100,000 requests made from the OpenAPI document, about an hour (test-slow sends 5,000)
+	$(BIN)/pytest -n auto --dist worksteal -m long
 
 bench: setup ## Measure against pgbench, twenty minutes (needs wrk; BENCH=--quick: two minutes)
 	@$(BIN)/python -m bench $(BENCH)

@@ -9,6 +9,7 @@ from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
+from starlette.routing import Match
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from oo_ml.api.bodies import answer
@@ -31,6 +32,9 @@ EXPECTED: Final = (OoMlError, RequestValidationError, HTTPException)
 # The framework refuses these by itself, with phrases that differ between releases of Python.
 _FRAMEWORK: Final = {STATUSES[error]: error for error in (NotFoundError, MethodNotAllowedError, ContentTooLargeError)}
 
+# Methods that a route can have.
+_METHODS: Final = ("DELETE", "GET", "HEAD", "POST", "PUT")
+
 
 def install(app: FastAPI) -> None:
     """Answer every error with a Problem."""
@@ -40,8 +44,20 @@ def install(app: FastAPI) -> None:
     app.add_middleware(UnexpectedErrors)
 
 
-async def _handle(_: Request, error: Exception) -> Response:
-    return answer_to(error)
+async def _handle(request: Request, error: Exception) -> Response:
+    response = answer_to(error)
+    # A path with files is routed by any method, and its header is right.
+    if "Allow" in response.headers and not _is_routed(request, request.method):
+        # The framework names only the methods of the first route with this path.
+        response.headers["Allow"] = ", ".join(method for method in _METHODS if _is_routed(request, method))
+    return response
+
+
+def _is_routed(request: Request, method: str) -> bool:
+    # A path with files has changed the root path.
+    root_path = request.scope.get("app_root_path", request.scope.get("root_path", ""))
+    scope = {**request.scope, "root_path": root_path, "method": method}
+    return any(route.matches(scope)[0] is Match.FULL for route in request.app.routes)
 
 
 def answer_to(error: Exception) -> Response:

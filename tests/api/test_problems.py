@@ -136,6 +136,21 @@ def test_other_errors(service: Service, method: str, path: str, expected: tuple[
     assert ("Allow" in answer.headers) == (answer.status_code == 405)
 
 
+@pytest.mark.parametrize(
+    ("method", "path", "allowed"),
+    [
+        ("DELETE", "/prompts", "GET, POST"),
+        ("PATCH", "/users/ada/decisions/01a207ac-5779-7446-ab27-aa4ca4d9dd7a/reward", "DELETE, PUT"),
+        ("POST", "/health", "GET, HEAD"),
+        ("GET", "/score", "POST"),
+        ("OPTIONS", "/dashboard/static/api.js", "GET, HEAD"),
+    ],
+)
+def test_allowed_methods(service: Service, method: str, path: str, allowed: str) -> None:
+    """A 405 names each method of its path, also those of other routes (RFC 9110, 15.5.6)."""
+    assert service.client.request(method, path).headers["Allow"] == allowed
+
+
 def test_errors_of_services() -> None:
     """Each error class that calls can meet has a status, and the document promises its code."""
     package = Path(oo_ml.__file__).parent
