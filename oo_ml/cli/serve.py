@@ -9,6 +9,7 @@ from functools import partial
 from importlib import import_module
 from pathlib import Path
 from secrets import token_hex
+from tempfile import TemporaryDirectory
 from typing import Annotated, Final, NoReturn
 
 import typer
@@ -26,6 +27,8 @@ logger = logging.getLogger(__name__)
 
 # Imported by each process that serves. FastAPI and the endpoints take a second.
 _APPLICATION: Final = "oo_ml.cli.application"
+# prometheus_client reads this variable.
+_METRICS_DIRECTORY: Final = "PROMETHEUS_MULTIPROC_DIR"
 _PREFIX: Final = re.compile(r"(/[A-Za-z0-9._~-]+)+")
 
 
@@ -107,6 +110,7 @@ def serve(  # noqa: PLR0913, PLR0917 - the options of the command
             timeout_graceful_shutdown=settings.shutdown_timeout,
             drain=settings.drain,
         )
+        _share_metrics(stack, settings.processes)
         server = DrainingServer(config)
         has_started = False
         # uvicorn raises these when a signal stopped it, or when it could not start.
@@ -119,6 +123,14 @@ def serve(  # noqa: PLR0913, PLR0917 - the options of the command
                 server.run(sockets)
         if not (has_started or server.started):
             raise ConfigurationError("The service could not start; see the log")
+
+
+def _share_metrics(stack: ExitStack, processes: int) -> None:
+    """Give several processes a directory, as long as they run, in which they add up their metrics."""
+    # A single process must not write to a directory that its environment happens to name.
+    os.environ.pop(_METRICS_DIRECTORY, None)
+    if processes > 1:
+        os.environ[_METRICS_DIRECTORY] = stack.enter_context(TemporaryDirectory(prefix="oo-ml-metrics-"))
 
 
 def _set(name: str, value: str) -> None:
