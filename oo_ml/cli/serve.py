@@ -110,7 +110,7 @@ def serve(  # noqa: PLR0913, PLR0917 - the options of the command
             timeout_graceful_shutdown=settings.shutdown_timeout,
             drain=settings.drain,
         )
-        _share_metrics(stack, settings.processes)
+        share_metrics(stack, settings.processes)
         server = DrainingServer(config)
         has_started = False
         # uvicorn raises these when a signal stopped it, or when it could not start.
@@ -125,12 +125,23 @@ def serve(  # noqa: PLR0913, PLR0917 - the options of the command
             raise ConfigurationError("The service could not start; see the log")
 
 
-def _share_metrics(stack: ExitStack, processes: int) -> None:
-    """Give several processes a directory, as long as they run, in which they add up their metrics."""
+def share_metrics(stack: ExitStack, processes: int) -> None:
+    """Give several processes a directory, as long as they run, in which they add up their metrics.
+
+    Raises:
+        ConfigurationError: there is no place for it.
+    """
     # A single process must not write to a directory that its environment happens to name.
     os.environ.pop(_METRICS_DIRECTORY, None)
-    if processes > 1:
-        os.environ[_METRICS_DIRECTORY] = stack.enter_context(TemporaryDirectory(prefix="oo-ml-metrics-"))
+    if processes == 1:
+        return
+    try:
+        directory = TemporaryDirectory(prefix="oo-ml-metrics-")
+    except OSError as error:
+        raise ConfigurationError(
+            f"Several processes need a directory for temporary files that can be written: set TMPDIR ({error.strerror})"
+        ) from None
+    os.environ[_METRICS_DIRECTORY] = stack.enter_context(directory)
 
 
 def _set(name: str, value: str) -> None:

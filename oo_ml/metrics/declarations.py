@@ -63,7 +63,7 @@ LANE_WAIT_SECONDS: Final = Declared(
     "oo_ml_lane_wait_seconds",
     Kind.HISTOGRAM,
     ("lanes",),
-    "Time for which a call waited in a queue until its last transaction began",
+    "Time for which a call waited until its transaction began",
     _CALL,
 )
 LANE_BATCH_SIZE: Final = Declared(

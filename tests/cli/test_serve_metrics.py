@@ -2,11 +2,16 @@
 
 import os
 import signal
+import tempfile
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 
 import httpx
+import pytest
 
+from oo_ml.cli import serve
+from oo_ml.errors import ConfigurationError
 from tests import calls
 from tests.cli.test_serve import workers
 from tests.commands import Served, run_serve
@@ -75,3 +80,10 @@ def test_one_process(service_url: str, tmp_path: Path) -> None:
         assert {path.name for path in tmp_path.iterdir()} == {"log", "shared"}
         assert list(shared.iterdir()) == []
         assert service.stop(signal.SIGTERM) == 0
+
+
+def test_no_directory_for_temporary_files(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Several processes without a place for their directory are an error that says what to set."""
+    monkeypatch.setattr(tempfile, "tempdir", "/nonexistent")
+    with ExitStack() as stack, pytest.raises(ConfigurationError, match="set TMPDIR"):
+        serve.share_metrics(stack, 2)

@@ -20,7 +20,7 @@ from tests.execution.notes import Gate, busy, wait_for
 
 @dataclass(slots=True)
 class Told:
-    """What a meter was told."""
+    """Record of the calls of a meter."""
 
     waited: list[float] = field(default_factory=list)
     shared: list[int] = field(default_factory=list)
@@ -38,7 +38,7 @@ class Told:
 
 @pytest.fixture
 def told() -> Told:
-    """A record of what a meter was told."""
+    """An empty record."""
     return Told()
 
 

@@ -68,6 +68,7 @@ class Exposition:
         finally:
             if task is not None:
                 task.cancel()
+                await asyncio.gather(task, return_exceptions=True)
 
     async def _sample_regularly(self) -> None:
         while True:
