@@ -133,10 +133,8 @@ def decide(
         insert_decisions(connection, rows, _count(states, rows))
     made = dict(zip(new, rows, strict=True))
     known |= {key: StoredAnswer(row.request_digest, row.answer) for key, row in made.items()}
-    return [
-        _outcome(known[command.key], command, made[command.key] if new.get(command.key) is command else None)
-        for command in commands
-    ]
+    # The first command of a decision has made it.
+    return [_outcome(known[command.key], command, made.pop(command.key, None)) for command in commands]
 
 
 def _read_known(connection: Reading, commands: Sequence[DecideCommand]) -> dict[DecisionKey, StoredAnswer | OoMlError]:
