@@ -246,6 +246,13 @@ class Settings(BaseSettings):
     max_body_bytes: PositiveInt = Field(2_097_152, description="Largest request body")
     shutdown_timeout: PositiveInt = Field(10, description="Time for accepted calls to finish when the service stops")
 
+    metrics_max_age: float = Field(
+        5.0,
+        gt=0,
+        le=3600,
+        description="Time for which /metrics keeps numbers that are read: of upkeep, queues and connections",
+    )
+
     log_level: LogLevel = Field(
         LogLevel.INFO, description="debug, info, warning or error; if it is not set, most commands log only errors"
     )

@@ -1,11 +1,11 @@
 """The ASGI application: its routers, middleware and lifespan."""
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 from importlib.metadata import version
 from secrets import token_hex
-from typing import Final
+from typing import Any, Final
 
 from fastapi import FastAPI, Request, Response
 from fastapi_offline import FastAPIOffline
@@ -21,12 +21,16 @@ from oo_ml.api.decisions import batch_endpoints as batches
 from oo_ml.api.decisions import endpoints as decisions
 from oo_ml.api.exchanges import Observed
 from oo_ml.api.hot_routes import HotRoutes
+from oo_ml.api.metrics import endpoints as metrics
+from oo_ml.api.metrics.observers import create_observer
 from oo_ml.api.paths import EncodedPath
 from oo_ml.api.prompts import endpoints as prompts
+from oo_ml.api.server_state import REFUSED
 from oo_ml.api.users import endpoints as users
 from oo_ml.dashboard import pages
 from oo_ml.dashboard.sessions import Sessions
 from oo_ml.dashboard.sign_in import sign_in_router
+from oo_ml.metrics.declarations import CONNECTIONS_REFUSED
 from oo_ml.services.container import create_services, running
 from oo_ml.settings import Auth, Settings
 
@@ -48,9 +52,9 @@ def create_app(settings: Settings, database_url: str) -> ASGIApp:
     services = create_services(settings, database_url)
 
     @asynccontextmanager
-    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+    async def lifespan(_: FastAPI) -> AsyncIterator[Mapping[str, Any]]:
         async with running(services):
-            yield
+            yield {REFUSED: partial(services.metrics.increase, CONNECTIONS_REFUSED)}
 
     app = create_api(settings, lifespan)
     app.state.services = services
@@ -70,7 +74,7 @@ def create_app(settings: Settings, database_url: str) -> ASGIApp:
     guarded: ASGIApp = Guard(hot, BrowserChecks.of(settings), keys, sessions, _rate_limit(settings))
     if settings.cors_origins:
         guarded = _allow_origins(guarded, settings.cors_origins)
-    return Observed(errors.UnexpectedErrors(guarded), [])
+    return Observed(errors.UnexpectedErrors(guarded), [create_observer(services.metrics)])
 
 
 def _rate_limit(settings: Settings) -> RateLimit | None:
@@ -119,6 +123,7 @@ def create_api(settings: Settings, lifespan: Lifespan[FastAPI] | None = None) ->
         analytics.router,
         prompts.router,
         health.router,
+        metrics.router,
     ):
         app.include_router(router)
     pages.install(app)

@@ -12,8 +12,8 @@ from starlette.requests import ClientDisconnect
 from starlette.routing import Match
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from oo_ml.api.bodies import answer
 from oo_ml.api.error_statuses import RETRY_AFTER_SECONDS, STATUSES
+from oo_ml.api.exchanges import exchange_of
 from oo_ml.api.schemas import FieldProblem, Problem
 from oo_ml.errors import (
     ContentTooLargeError,
@@ -60,11 +60,26 @@ def _is_routed(request: Request, method: str) -> bool:
     return any(route.matches(scope)[0] is Match.FULL for route in request.app.routes)
 
 
+class _ProblemResponse(Response):
+    """Answer to an error. It notes the code for those who observe the request."""
+
+    media_type = "application/json"
+
+    def __init__(self, problem: Problem, status: int) -> None:
+        super().__init__(problem.model_dump_json(), status)
+        self._code = problem.code
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send the answer."""
+        exchange_of(scope).error_code = self._code
+        await super().__call__(scope, receive, send)
+
+
 def answer_to(error: Exception) -> Response:
     """Return the answer to the request that caused one of EXPECTED; raise any other error, for UnexpectedErrors."""
     match error:
         case OoMlError() if status := STATUSES.get(type(error)):
-            response = answer(problem_of(error), status)
+            response: Response = _ProblemResponse(problem_of(error), status)
             if status == HTTPStatus.SERVICE_UNAVAILABLE:
                 response.headers["Retry-After"] = str(RETRY_AFTER_SECONDS)
             if isinstance(error, RateLimitedError):
@@ -73,7 +88,7 @@ def answer_to(error: Exception) -> Response:
                 response.headers["WWW-Authenticate"] = "Bearer"
             return response
         case RequestValidationError():
-            return answer(problem_of_fields(error), 422)
+            return _ProblemResponse(problem_of_fields(error), 422)
         case HTTPException(status_code=status) if status in _FRAMEWORK:
             response = answer_to(_FRAMEWORK[status]())
             response.headers.update(error.headers or {})

@@ -20,6 +20,7 @@ class Exchange:
         request_id: the id of the request; empty if the head was refused before it was read.
         key_id: the id of the API key; None without one.
         status: the status of the answer; None if the client left before it began.
+        error_code: the code of the error that it was answered with; None without one.
         started: when the request arrived, by time.perf_counter(), in seconds.
         seconds: the time until the whole answer was sent.
     """
@@ -29,6 +30,7 @@ class Exchange:
     request_id: str = ""
     key_id: str | None = None
     status: int | None = None
+    error_code: str | None = None
     started: float = field(default_factory=time.perf_counter)
     seconds: float = 0.0
 

@@ -16,6 +16,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResp
 
 from oo_ml.api.error_statuses import RETRY_AFTER_SECONDS, STATUSES
 from oo_ml.api.errors import problem_of
+from oo_ml.api.server_state import REFUSED
 from oo_ml.errors import (
     HeadTooLargeError,
     MalformedRequestError,
@@ -210,6 +211,7 @@ class LimitedProtocol(HttpToolsProtocol):
             self.transport.close()
 
     def _refuse(self, error: OoMlError) -> None:
+        self.app_state[REFUSED](error.code)()
         running = self._running
         if running is not None and not running.response_complete:
             if running is not self.cycle or not running.more_body:

@@ -53,4 +53,4 @@ class EncodedPath:
             await self.app(routed, receive, send)
         finally:
             if route := routed.get("route"):
-                exchange_of(scope).route = route.path
+                exchange_of(scope).route = route.path_format

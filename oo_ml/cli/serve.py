@@ -10,6 +10,7 @@ from functools import partial
 from importlib import import_module
 from pathlib import Path
 from secrets import token_hex
+from tempfile import TemporaryDirectory
 from typing import Annotated, Any, Final, NoReturn
 
 import typer
@@ -27,6 +28,8 @@ logger = logging.getLogger(__name__)
 
 # Imported by each process that serves. FastAPI and the endpoints take a second.
 _APPLICATION: Final = "oo_ml.cli.application"
+# prometheus_client reads this variable.
+_METRICS_DIRECTORY: Final = "PROMETHEUS_MULTIPROC_DIR"
 _PREFIX: Final = re.compile(r"(/[A-Za-z0-9._~-]+)+")
 
 
@@ -86,6 +89,7 @@ def serve(  # noqa: PLR0913, PLR0917 - the options of the command
             proxy_headers=bool(trusted_proxy),
             forwarded_allow_ips=trusted_proxy or [],
         )
+        share_metrics(stack, settings.processes)
         _run(config, sockets)
 
 
@@ -149,6 +153,25 @@ def _run(config: DrainingConfig, sockets: list[socket.socket]) -> None:
             server.run(sockets)
     if not (has_started or server.started):
         raise ConfigurationError("The service could not start; see the log")
+
+
+def share_metrics(stack: ExitStack, processes: int) -> None:
+    """Give several processes a directory, as long as they run, in which they add up their metrics.
+
+    Raises:
+        ConfigurationError: there is no place for it.
+    """
+    # A single process must not write to a directory that its environment happens to name.
+    os.environ.pop(_METRICS_DIRECTORY, None)
+    if processes == 1:
+        return
+    try:
+        directory = TemporaryDirectory(prefix="oo-ml-metrics-")
+    except OSError as error:
+        raise ConfigurationError(
+            f"Several processes need a directory for temporary files that can be written: set TMPDIR ({error.strerror})"
+        ) from None
+    os.environ[_METRICS_DIRECTORY] = stack.enter_context(directory)
 
 
 def _set(name: str, value: str) -> None:

@@ -137,6 +137,9 @@ class Queue:
         with self._changed:
             self._waiting.extendleft(reversed(commands))
 
+    def __len__(self) -> int:
+        return len(self._waiting)
+
     def is_empty(self) -> bool:
         """Return whether no command waits."""
         return not self._waiting

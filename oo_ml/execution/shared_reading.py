@@ -22,6 +22,11 @@ class SharedReading(Generic[Result]):
         self._began = -math.inf
         self._reading: asyncio.Task[None] | None = None
 
+    @property
+    def last(self) -> Result | None:
+        """The result of the last reading that succeeded; None before the first."""
+        return self._result
+
     async def since(self, asked_at: float) -> Result:
         """Return the result of a reading that began at the time.monotonic() `asked_at` or later.
 

@@ -17,8 +17,12 @@ from oo_ml.execution.lanes import Lanes, Limits
 from oo_ml.execution.pool import Pool
 from oo_ml.execution.retry import Outcome, Service
 from oo_ml.execution.shared_reading import SharedReading
+from oo_ml.metrics.declarations import UPKEEP_FAILURES
+from oo_ml.metrics.registry import Metrics
 from oo_ml.services.access.keys import KeyRing
 from oo_ml.services.decisions.decide import Answer, DecideCommand, Parameters, decide
+from oo_ml.services.metrics.exposition import Exposition
+from oo_ml.services.metrics.meters import count_generations, create_meter
 from oo_ml.services.prompts.generate import GenerateCommand, Generated, generate
 from oo_ml.services.upkeep import scheduler
 from oo_ml.settings import Settings
@@ -49,6 +53,7 @@ class Services:
         long: threads for services that may take OO_ML_LONG_TIMEOUT.
         keys: the API keys in use.
         readiness: the reason why this release can't work on the database now; None if it can.
+        metrics, exposition: the metrics of this process, and the text for Prometheus.
     """
 
     settings: Settings
@@ -61,6 +66,8 @@ class Services:
     keys: KeyRing
     readiness: SharedReading[OoMlError | None]
     llm: httpx.AsyncClient
+    metrics: Metrics
+    exposition: Exposition
 
     async def check_readiness(self) -> None:
         """Check that this release can work on the database now.
@@ -105,33 +112,46 @@ def create_services(settings: Settings, database_url: str) -> Services:
     Raises:
         ConfigurationError: a setting is invalid.
     """
+    metrics = Metrics()
 
     def pool(name: str, threads: int, timeout: float, *, read_only: bool = False, long: bool = False) -> Pool[Any]:
         source = engine.create(database_url, settings, threads=threads, read_only=read_only, long=long)
-        return Pool(source, name=name, threads=threads, queue=settings.database_queue, timeout=timeout)
+        meter = create_meter(metrics, name)
+        return Pool(source, name=name, threads=threads, queue=settings.database_queue, timeout=timeout, meter=meter)
 
     writers: Pool[Writing] = pool("writer", settings.database_workers, settings.request_timeout)
     readers: Pool[Reading] = pool("reader", settings.database_readers, settings.request_timeout, read_only=True)
+    long: Pool[Writing] = pool("long", settings.long_workers, settings.long_timeout, long=True)
+    lanes = Lanes(
+        engine.create(database_url, settings, threads=settings.lanes, lanes=True),
+        settings.lanes,
+        Limits(
+            batch=settings.lane_batch,
+            queue=settings.lane_queue,
+            timeout=settings.request_timeout,
+            lock_timeout=settings.lock_timeout,
+            lane_lock_timeout=settings.lane_lock_timeout,
+            one_user=settings.lane_one_user,
+        ),
+        create_meter(metrics, "lanes"),
+    )
+    usages = {"lanes": lanes.usage, "writer": writers.usage, "reader": readers.usage, "long": long.usage}
     client = llm.create_client(settings)
     return Services(
         settings=settings,
         decide=partial(decide, parameters=Parameters(settings.alpha, settings.epsilon, settings.exploration)),
-        generate=partial(generate, settings=settings, client=client, readers=readers, writers=writers),
-        lanes=Lanes(
-            engine.create(database_url, settings, threads=settings.lanes, lanes=True),
-            settings.lanes,
-            Limits(
-                batch=settings.lane_batch,
-                queue=settings.lane_queue,
-                timeout=settings.request_timeout,
-                lock_timeout=settings.lock_timeout,
-                lane_lock_timeout=settings.lane_lock_timeout,
-                one_user=settings.lane_one_user,
-            ),
+        generate=partial(
+            generate,
+            settings=settings,
+            client=client,
+            readers=readers,
+            writers=writers,
+            generated=count_generations(metrics),
         ),
+        lanes=lanes,
         writers=writers,
         readers=readers,
-        long=pool("long", settings.long_workers, settings.long_timeout, long=True),
+        long=long,
         keys=KeyRing(
             readers,
             writers,
@@ -140,6 +160,8 @@ def create_services(settings: Settings, database_url: str) -> Services:
         ),
         readiness=SharedReading(partial(_read_readiness, readers)),
         llm=client,
+        metrics=metrics,
+        exposition=Exposition(metrics, settings, readers, usages),
     )
 
 
@@ -149,7 +171,11 @@ async def running(services: Services) -> AsyncIterator[None]:
     try:
         async with services.llm:
             await _report_readiness(services)
-            async with scheduler.run_in_background(services.settings, services.writers, services.long):
+            failed = services.metrics.increase(UPKEEP_FAILURES)
+            async with (
+                scheduler.run_in_background(services.settings, services.writers, services.long, failed=failed),
+                services.exposition.sampled(),
+            ):
                 yield
     finally:
         for threads in (services.lanes, services.writers, services.readers, services.long):

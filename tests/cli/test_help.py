@@ -9,7 +9,7 @@ from oo_ml.cli.main import COMMANDS, LazyCommand
 from tests.commands import Done, environment, oo_ml
 
 DATABASE = {"numpy", "psycopg", "sqlalchemy"}
-SERVICE = {"fastapi", "httpx", "oo_ml.api.schemas", "starlette", "uvicorn"}
+SERVICE = {"fastapi", "httpx", "prometheus_client", "oo_ml.api.schemas", "starlette", "uvicorn"}
 TEMPLATES = {"jinja2"}
 MIGRATIONS = {"alembic"}
 TABLES = {"rich"}

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from oo_ml.domain.access import ADMIN_KEY, Caller, Scope, digest_of, new_key_id, new_token
-from oo_ml.errors import KeyExistsError, KeyNotFoundError, OoMlError
+from oo_ml.errors import KeyExistsError, KeyNotFoundError, OoMlError, UnavailableError
 from oo_ml.execution.outcomes import only
 from oo_ml.execution.pool import Pool
 from oo_ml.execution.shared_reading import SharedReading
@@ -128,8 +128,12 @@ class KeyRing:
         self._touched: dict[str, datetime] = {}
         self._touches: set[asyncio.Task[None]] = set()
 
-    async def find(self, token: str) -> Caller | None:
+    async def find(self, token: str, *, or_last_read: bool = False) -> Caller | None:
         """Return the caller with this token, None if no key in use has it.
+
+        Args:
+            token: as the client sent it.
+            or_last_read: accept a key that was in use when the keys were last read, if they can't be read now.
 
         Raises:
             UnavailableError: the keys can't be read now.
@@ -138,7 +142,13 @@ class KeyRing:
         if self._admin is not None and hmac.compare_digest(digest, self._admin):
             return ADMIN_KEY
         asked_at = time.monotonic()
-        held = (await self._keys.since(asked_at - self._max_age)).get(digest)
+        try:
+            keys = await self._keys.since(asked_at - self._max_age)
+        except UnavailableError:
+            if not or_last_read or self._keys.last is None or digest not in self._keys.last:
+                raise
+            keys = self._keys.last
+        held = keys.get(digest)
         if held is None:
             # It may have been created a moment ago.
             held = (await self._keys.since(asked_at)).get(digest)

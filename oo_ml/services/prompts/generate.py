@@ -3,7 +3,7 @@
 The call to the model runs between two short transactions. No transaction is open during it.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -48,15 +48,18 @@ class Generated:
     completion_tokens: int
 
 
-async def generate(
+async def generate(  # noqa: PLR0913 - the gateway, the database, and who is told
     command: GenerateCommand,
     *,
     settings: Settings,
     client: httpx.AsyncClient,
     readers: Pool[Reading],
     writers: Pool[Writing],
+    generated: Callable[[str, Generation], None],
 ) -> Generated:
     """Generate tips and store them; a failure is stored too.
+
+    `generated` is told the prompt version and the result of the model.
 
     Raises:
         UnknownPromptVersionError, RetiredPromptVersionError: the version does not exist, or is retired.
@@ -66,6 +69,7 @@ async def generate(
     pick = PickCommand(command.user_id, command.generation_id, command.created_at, command.prompt_version)
     picked = await pick_version(pick, settings=settings, readers=readers, writers=writers)
     generation = await llm.generate_tips(client, settings, _render_messages(picked.prompt, command), command.n)
+    generated(picked.prompt.version, generation)
     await writers.run(_record, [_Record(command, picked, generation)])
     if generation.error is not None:
         raise generation.error
