@@ -12,9 +12,11 @@ from fastapi_offline import FastAPIOffline
 from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp, Lifespan
 
+from oo_ml import tracing
 from oo_ml.api import errors, health, openapi
 from oo_ml.api.access.browsers import BrowserChecks
 from oo_ml.api.access.guard import Guard
+from oo_ml.api.access_log import log_exchange
 from oo_ml.api.analytics import endpoints as analytics
 from oo_ml.api.decisions import batch_endpoints as batches
 from oo_ml.api.decisions import endpoints as decisions
@@ -22,6 +24,7 @@ from oo_ml.api.exchanges import Observed
 from oo_ml.api.hot_routes import HotRoutes
 from oo_ml.api.paths import EncodedPath
 from oo_ml.api.prompts import endpoints as prompts
+from oo_ml.api.traced import Traced
 from oo_ml.api.users import endpoints as users
 from oo_ml.dashboard import pages
 from oo_ml.dashboard.sessions import Sessions
@@ -46,10 +49,14 @@ def create_app(settings: Settings, database_url: str) -> ASGIApp:
     """
     services = create_services(settings, database_url)
 
+    spans = tracing.spans()
+
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         async with running(services):
             yield
+        if spans is not None:
+            spans.close(settings.shutdown_timeout)
 
     app = create_api(settings, lifespan)
     app.state.services = services
@@ -69,7 +76,8 @@ def create_app(settings: Settings, database_url: str) -> ASGIApp:
     guarded: ASGIApp = Guard(hot, BrowserChecks.of(settings), keys, sessions)
     if settings.cors_origins:
         guarded = _allow_origins(guarded, settings.cors_origins)
-    return Observed(errors.UnexpectedErrors(guarded), [])
+    guarded = errors.UnexpectedErrors(guarded)
+    return Observed(guarded if spans is None else Traced(guarded, spans), [log_exchange] if settings.access_log else [])
 
 
 def _session_secret(settings: Settings) -> str:
@@ -101,6 +109,8 @@ def create_api(settings: Settings, lifespan: Lifespan[FastAPI] | None = None) ->
         lifespan=lifespan,
         max_body_size=settings.max_body_bytes,
         redirect_slashes=False,
+        # FastAPI's own would name users: validation failures with their input, messages of exceptions.
+        telemetry={"tracing": False, "metrics": False, "logs": False, "auto_configure": False},
     )
     app.add_middleware(EncodedPath)
     errors.install(app)

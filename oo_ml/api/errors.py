@@ -3,7 +3,6 @@
 import logging
 from http import HTTPStatus
 from typing import Final
-from urllib.parse import quote
 
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
@@ -13,6 +12,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from oo_ml.api.bodies import answer
 from oo_ml.api.error_statuses import RETRY_AFTER_SECONDS, STATUSES
+from oo_ml.api.exchanges import exchange_of
 from oo_ml.api.schemas import FieldProblem, Problem
 from oo_ml.errors import (
     ContentTooLargeError,
@@ -22,6 +22,7 @@ from oo_ml.errors import (
     OoMlError,
     UnexpectedError,
 )
+from oo_ml.logs import REQUEST_ID
 
 logger = logging.getLogger(__name__)
 
@@ -64,14 +65,14 @@ def answer_to(error: Exception) -> Response:
 
 def problem_of(error: OoMlError) -> Problem:
     """Return the body for `error`."""
-    return Problem(detail=error.message, code=error.code)
+    return Problem(detail=error.message, code=error.code, request_id=REQUEST_ID.get())
 
 
 def problem_of_fields(error: RequestValidationError) -> Problem:
     """Return the body of a 422, which names the invalid fields."""
     # Place and reason, never the value: a NaN or a lone surrogate could not be sent as JSON.
     fields = [FieldProblem(loc=list(wrong["loc"]), msg=wrong["msg"], type=wrong["type"]) for wrong in error.errors()]
-    return Problem(detail=fields, code=InvalidRequestError.code)
+    return Problem(detail=fields, code=InvalidRequestError.code, request_id=REQUEST_ID.get())
 
 
 class UnexpectedErrors:
@@ -97,6 +98,6 @@ class UnexpectedErrors:
         except Exception:
             if scope["type"] != "http" or started:
                 raise
-            # Not the whole path: it may name a user.
-            logger.exception("%s /%s failed", scope["method"], quote(scope["path"].split("/")[1]))
+            # Not the path: it may name a user.
+            logger.exception("%s %s failed", scope["method"], exchange_of(scope).route or "(no route)")
             await answer_to(UnexpectedError())(scope, receive, send)

@@ -127,6 +127,6 @@ def _tell_of_new_role(granted: Granted) -> None:
 @contextmanager
 def _database() -> Iterator[tuple[str, Settings]]:
     settings = Settings()
-    configure_logging(settings.log_level)
+    configure_logging(settings.log_level, settings.log_format)
     with database(settings, migrate=False) as url:
         yield url, settings

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent import futures
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextvars import copy_context
 from functools import partial
 from typing import Any, Generic
 
@@ -51,7 +52,9 @@ class Pool(Generic[Session]):
             raise OverloadedError
         answer: asyncio.Future[list[Outcome]] = asyncio.get_running_loop().create_future()
         deadline = time.monotonic() + self._timeout
-        call = self._executor.submit(retry.run, self._engine, service, commands, deadline, self._cut)
+        # Lines of the transaction's log have the id of the request.
+        run = copy_context().run
+        call = self._executor.submit(run, retry.run, self._engine, service, commands, deadline, self._cut)
         self._calls[call] = deadline
         call.add_done_callback(partial(self._end, answer=answer))
         return await receive(answer, self._timeout)
