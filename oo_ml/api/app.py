@@ -49,7 +49,7 @@ def create_app(settings: Settings, database_url: str) -> ASGIApp:
     """
     services = create_services(settings, database_url)
 
-    spans = tracing.spans()
+    spans = tracing.source()
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:

@@ -26,7 +26,7 @@ Describe = Callable[[Mapping[str, str | int]], None]
 
 
 @cache
-def spans() -> "Spans | None":
+def source() -> "Spans | None":
     """Return the source of spans of this process, None if it sends none; the first call starts the exporter.
 
     Raises:
@@ -54,20 +54,20 @@ def check() -> None:
 
 def transaction(contexts: Iterable[Context]) -> AbstractContextManager[object]:
     """Return the context of a transaction; its span is linked to the requests that have these context variables."""
-    source = spans()
-    return nullcontext() if source is None else source.transaction(contexts)
+    found = source()
+    return nullcontext() if found is None else found.transaction(contexts)
 
 
 def gateway_call(version: str) -> AbstractContextManager[Describe]:
     """Return the context of a generation with a prompt version; it gives a function that adds attributes."""
-    source = spans()
-    return nullcontext(_ignore) if source is None else source.gateway_call(version)
+    found = source()
+    return nullcontext(_ignore) if found is None else found.gateway_call(version)
 
 
 def headers() -> dict[str, str]:
     """Return the headers that continue the trace in another service."""
-    source = spans()
-    return {} if source is None else source.headers()
+    found = source()
+    return {} if found is None else found.headers()
 
 
 def _ignore(_: Mapping[str, str | int]) -> None:

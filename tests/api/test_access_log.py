@@ -10,12 +10,10 @@ from oo_ml.settings import Auth
 from tests import calls
 from tests.api.access.conftest import Create, bearer, create_key
 from tests.conftest import Serve
-from tests.raw_http import exchange, statuses
+from tests.raw_http import ask_livez, connect, exchange, statuses
 from tests.waiting import until
 
 __all__ = ["create_key"]
-
-LIVEZ = b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n"
 
 
 def records(caplog: pytest.LogCaptureFixture) -> list[logging.LogRecord]:
@@ -73,6 +71,7 @@ def test_too_many_connections(serve: Serve, caplog: pytest.LogCaptureFixture) ->
     """A connection that is refused has a line."""
     caplog.set_level(logging.INFO)
     service = serve(access_log=True, max_connections=1)
-    service.client.get("/livez")
-    assert statuses(exchange(service, LIVEZ)) == [503]
-    until(lambda: any("too_many_connections" in record.getMessage() for record in records(caplog)))
+    with connect(service) as first:
+        ask_livez(first)
+        assert statuses(exchange(service)) == [503]
+        until(lambda: any("refused: 503 overloaded" in record.getMessage() for record in records(caplog)))
