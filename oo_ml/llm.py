@@ -16,6 +16,7 @@ from typing import Final
 
 import httpx
 
+from oo_ml import tracing
 from oo_ml.domain.identifiers import is_identifier, make_storable
 from oo_ml.domain.prompts import GeneratedTip, ReplyError, parse_reply, tips_schema, write_correction
 from oo_ml.errors import GatewayError, GatewayUnreachableError, InvalidReplyError, OoMlError
@@ -140,7 +141,7 @@ async def complete(
         # httpx bounds each read; only this timeout bounds a gateway that sends a byte now and then.
         async with (
             asyncio.timeout(settings.llm_timeout),
-            client.stream("POST", "chat/completions", json=question) as response,
+            client.stream("POST", "chat/completions", json=question, headers=tracing.headers()) as response,
         ):
             body = await _read(response, limit)
     except (TimeoutError, httpx.TransportError) as failure:

@@ -49,6 +49,13 @@ class LogLevel(StrEnum):
     ERROR = "error"
 
 
+class LogFormat(StrEnum):
+    """Form of a line of the log."""
+
+    TEXT = "text"
+    JSON = "json"
+
+
 class Auth(StrEnum):
     """Calls that need an API key."""
 
@@ -255,6 +262,10 @@ class Settings(BaseSettings):
 
     log_level: LogLevel = Field(
         LogLevel.INFO, description="debug, info, warning or error; if it is not set, most commands log only errors"
+    )
+    log_format: LogFormat = Field(LogFormat.TEXT, description="text, or json: one JSON object a line")
+    access_log: bool = Field(
+        default=False, description="Log a line for each request, at level info: route, status, time, request id, key id"
     )
 
     def __init__(self, **values: Any) -> None:  # noqa: ANN401 - checked by the fields

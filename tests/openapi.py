@@ -59,6 +59,8 @@ def check(response: httpx.Response) -> None:
         assert response.headers["Content-Type"] in content, where
         return
     body = _json(response)
+    if response.is_error:
+        assert body["request_id"] == response.headers["X-Request-ID"], where
     if call is None:
         _validate("Problem", body, where)
         assert _OF_NO_CALL.get(response.status_code, body["code"]) == body["code"], where
@@ -73,6 +75,7 @@ def check(response: httpx.Response) -> None:
         assert int(response.headers.get("Retry-After", "1")) >= 1, where
     for outcome in body.get("outcomes", []):
         if outcome["kind"] == "refused":
+            assert outcome["error"]["request_id"] == response.headers["X-Request-ID"], where
             refusal = f"{outcome['status']} `{outcome['error']['code']}`"
             assert refusal in promised["description"], f"{where} {refusal} is not promised"
 

@@ -12,10 +12,12 @@ from fastapi_offline import FastAPIOffline
 from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp, Lifespan
 
+from oo_ml import tracing
 from oo_ml.api import errors, health, openapi
 from oo_ml.api.access.browsers import BrowserChecks
 from oo_ml.api.access.guard import Guard
 from oo_ml.api.access.rate_limits import RateLimit
+from oo_ml.api.access_log import log_exchange
 from oo_ml.api.analytics import endpoints as analytics
 from oo_ml.api.decisions import batch_endpoints as batches
 from oo_ml.api.decisions import endpoints as decisions
@@ -26,6 +28,7 @@ from oo_ml.api.metrics.observers import create_observer
 from oo_ml.api.paths import EncodedPath
 from oo_ml.api.prompts import endpoints as prompts
 from oo_ml.api.server_state import REFUSED
+from oo_ml.api.traced import Traced
 from oo_ml.api.users import endpoints as users
 from oo_ml.dashboard import pages
 from oo_ml.dashboard.sessions import Sessions
@@ -51,10 +54,14 @@ def create_app(settings: Settings, database_url: str) -> ASGIApp:
     """
     services = create_services(settings, database_url)
 
+    spans = tracing.source()
+
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[Mapping[str, Any]]:
         async with running(services):
             yield {REFUSED: partial(services.metrics.increase, CONNECTIONS_REFUSED)}
+        if spans is not None:
+            spans.close(settings.shutdown_timeout)
 
     app = create_api(settings, lifespan)
     app.state.services = services
@@ -74,7 +81,9 @@ def create_app(settings: Settings, database_url: str) -> ASGIApp:
     guarded: ASGIApp = Guard(hot, BrowserChecks.of(settings), keys, sessions, _rate_limit(settings))
     if settings.cors_origins:
         guarded = _allow_origins(guarded, settings.cors_origins)
-    return Observed(errors.UnexpectedErrors(guarded), [create_observer(services.metrics)])
+    guarded = errors.UnexpectedErrors(guarded)
+    observers = [create_observer(services.metrics), *([log_exchange] if settings.access_log else [])]
+    return Observed(guarded if spans is None else Traced(guarded, spans), observers)
 
 
 def _rate_limit(settings: Settings) -> RateLimit | None:
@@ -110,6 +119,8 @@ def create_api(settings: Settings, lifespan: Lifespan[FastAPI] | None = None) ->
         lifespan=lifespan,
         max_body_size=settings.max_body_bytes,
         redirect_slashes=False,
+        # FastAPI's own would name users: validation failures with their input, messages of exceptions.
+        telemetry={"tracing": False, "metrics": False, "logs": False, "auto_configure": False},
     )
     app.add_middleware(EncodedPath)
     errors.install(app)

@@ -3,7 +3,6 @@
 import logging
 from http import HTTPStatus
 from typing import Final
-from urllib.parse import quote
 
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
@@ -24,6 +23,7 @@ from oo_ml.errors import (
     RateLimitedError,
     UnexpectedError,
 )
+from oo_ml.logs import REQUEST_ID
 
 logger = logging.getLogger(__name__)
 
@@ -98,14 +98,14 @@ def answer_to(error: Exception) -> Response:
 
 def problem_of(error: OoMlError) -> Problem:
     """Return the body for `error`."""
-    return Problem(detail=error.message, code=error.code)
+    return Problem(detail=error.message, code=error.code, request_id=REQUEST_ID.get())
 
 
 def problem_of_fields(error: RequestValidationError) -> Problem:
     """Return the body of a 422, which names the invalid fields."""
     # Place and reason, never the value: a NaN or a lone surrogate could not be sent as JSON.
     fields = [FieldProblem(loc=list(wrong["loc"]), msg=wrong["msg"], type=wrong["type"]) for wrong in error.errors()]
-    return Problem(detail=fields, code=InvalidRequestError.code)
+    return Problem(detail=fields, code=InvalidRequestError.code, request_id=REQUEST_ID.get())
 
 
 class UnexpectedErrors:
@@ -131,6 +131,6 @@ class UnexpectedErrors:
         except Exception:
             if scope["type"] != "http" or started:
                 raise
-            # Not the whole path: it may name a user.
-            logger.exception("%s /%s failed", scope["method"], quote(scope["path"].split("/")[1]))
+            # Not the path: it may name a user.
+            logger.exception("%s %s failed", scope["method"], exchange_of(scope).route or "(no route)")
             await answer_to(UnexpectedError())(scope, receive, send)

@@ -15,6 +15,7 @@ from typing import Annotated, Any, Final, NoReturn
 
 import typer
 
+from oo_ml import tracing
 from oo_ml.cli.listeners import LOOPBACK_NAMES, are_loopback, bind, bind_unix, remove
 from oo_ml.cli.servers import DrainingConfig, DrainingServer, Supervisor
 from oo_ml.errors import ConfigurationError, UnavailableError
@@ -69,7 +70,8 @@ def serve(  # noqa: PLR0913, PLR0917 - the options of the command
     OO_ML_DATABASE_URL. Exit code 1 if the service can't start.
     """
     settings = Settings()
-    configure_logging(settings.log_level)
+    configure_logging(settings.log_level, settings.log_format)
+    tracing.check()
     # uvicorn raises a signal again after it has stopped. The default handler would then end the process before
     # PostgreSQL is stopped. SIGHUP, which a closed terminal sends, is not handled by uvicorn.
     signal.signal(signal.SIGTERM, _leave)

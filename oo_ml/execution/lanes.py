@@ -13,10 +13,12 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, TypeVar
 
 from sqlalchemy import Engine
 
+from oo_ml import tracing
 from oo_ml.errors import DatabaseTimeoutError, OoMlError, RowLockedError, UnexpectedError
 from oo_ml.execution import retry
 from oo_ml.execution.lane_queue import AnyService, Queue, QueuedCommand
@@ -122,13 +124,11 @@ class _Lane:
     def _run(self, batch: Sequence[QueuedCommand], lock_wait: float | None) -> Sequence[QueuedCommand]:
         """Run a batch as one transaction and answer its callers; return the commands whose rows are locked instead."""
         service = batch[0].service if lock_wait is None else _hurried(batch[0].service, lock_wait)
-        commands = [one.command for one in batch]
         deadline = max(one.deadline for one in batch)
         began = time.monotonic()
+        outcomes: Sequence[object]
         try:
-            outcomes: Sequence[object] = retry.run(
-                self._engine, service, commands, deadline, self._cut, meter=self._meter
-            )
+            outcomes = self._transact(batch, service, deadline)
         except RowLockedError:
             return batch if len({one.user_id for one in batch}) == 1 else self._run_one_by_one(batch)
         except Exception as error:  # noqa: BLE001 - its callers are told
@@ -142,6 +142,13 @@ class _Lane:
             self._meter.waited(began - one.accepted)
         send([one.answer for one in batch], outcomes)
         return []
+
+    def _transact(self, batch: Sequence[QueuedCommand], service: AnyService, deadline: float) -> Sequence[object]:
+        """Run a batch as one transaction; return its outcomes. A batch of one logs as a part of its request."""
+        commands = [one.command for one in batch]
+        run = partial(retry.run, self._engine, service, commands, deadline, self._cut, meter=self._meter)
+        with tracing.transaction(one.context for one in batch):
+            return batch[0].context.run(run) if len(batch) == 1 else run()
 
     def _run_one_by_one(self, batch: Sequence[QueuedCommand]) -> Sequence[QueuedCommand]:
         """Run the commands of a batch that was rolled back, so that only those to blame fail or wait."""

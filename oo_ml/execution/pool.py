@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent import futures
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextvars import copy_context
 from functools import partial
 from typing import Any, Generic
 
@@ -58,7 +59,9 @@ class Pool(Generic[Session]):
         answer: asyncio.Future[list[Outcome]] = asyncio.get_running_loop().create_future()
         accepted = time.monotonic()
         deadline = accepted + self._timeout
-        call = self._executor.submit(self._work, service, commands, accepted, deadline)
+        # Lines of the transaction's log have the id of the request.
+        run = copy_context().run
+        call = self._executor.submit(run, self._work, service, commands, accepted, deadline)
         self._calls[call] = deadline
         call.add_done_callback(partial(self._end, answer=answer))
         return await receive(answer, self._timeout)

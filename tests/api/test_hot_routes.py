@@ -18,6 +18,8 @@ from tests.serving import Service
 
 HOT = ["/score", "/score/egreedy", "/reward", "/reward/egreedy"]
 GOOD = {path: calls.score() if "score" in path else calls.reward() for path in HOT}
+# An error has the id of its request.
+HEADERS = {"Content-Type": "application/json", "X-Request-ID": "r-17"}
 BAD: list[Any] = [{}, [], {"user_id": "a\0b"}, {"user_id": 7, "candidates": 1, "tip_id": ""}]
 
 
@@ -27,12 +29,12 @@ def call_without_length(service: Service, path: str, content: bytes, **headers: 
     def chunks() -> Iterator[bytes]:
         yield content
 
-    return service.client.post(path, content=chunks(), headers={"Content-Type": "application/json", **headers})
+    return service.client.post(path, content=chunks(), headers={**HEADERS, **headers})
 
 
 def call_with_length(service: Service, path: str, content: bytes, **headers: str) -> httpx.Response:
     """Send the call with its length, as every client does."""
-    return service.client.post(path, content=content, headers={"Content-Type": "application/json", **headers})
+    return service.client.post(path, content=content, headers={**HEADERS, **headers})
 
 
 @pytest.mark.parametrize(

@@ -56,7 +56,11 @@ def test_unexpected_exceptions(
         answer = service.client.request(method, path, content=content if announced else iter([content]))
         assert (answer.status_code, answer.json()) == (
             500,
-            {"detail": "Internal error; the log of the service has the details", "code": "unexpected"},
+            {
+                "detail": "Internal error; the log of the service has the details",
+                "code": "unexpected",
+                "request_id": answer.headers["X-Request-ID"],
+            },
         )
         [record] = [one for one in caplog.records if one.levelno >= logging.ERROR]
         assert (record.name, record.exc_info is not None) == ("oo_ml.api.errors", True)
@@ -110,7 +114,11 @@ def test_body_over_the_limit(serve: Serve) -> None:
             answer = service.client.request(method, path, content=large if announced else iter([large]))
             assert (answer.status_code, answer.json()) == (
                 413,
-                {"detail": "The body is larger than OO_ML_MAX_BODY_BYTES", "code": "content_too_large"},
+                {
+                    "detail": "The body is larger than OO_ML_MAX_BODY_BYTES",
+                    "code": "content_too_large",
+                    "request_id": answer.headers["X-Request-ID"],
+                },
             )
 
 

@@ -1,4 +1,4 @@
-"""The guard in front of every call, the hot ones included: host, origin and type of the body, key, request id."""
+"""The guard in front of every call, the hot ones included: host, origin and type of the body, key."""
 
 from dataclasses import dataclass
 from typing import Final
@@ -9,10 +9,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from oo_ml.api.access.browsers import BrowserChecks
 from oo_ml.api.access.heads import Head
 from oo_ml.api.access.rate_limits import RateLimit
-from oo_ml.api.access.request_ids import HEADER, request_id
 from oo_ml.api.access.scopes import remember, require
 from oo_ml.api.errors import answer_to
-from oo_ml.api.exchanges import exchange_of
 from oo_ml.dashboard.sessions import Sessions
 from oo_ml.dashboard.sign_in import SIGN_IN, SIGN_OUT, sign_in_page
 from oo_ml.domain import access
@@ -41,7 +39,7 @@ class _Admission:
 
 
 class Guard:
-    """ASGI middleware that lets a request through, with its caller and id attached, or answers with the refusal."""
+    """ASGI middleware that lets a request through, with its caller attached, or answers with the refusal."""
 
     def __init__(
         self, app: ASGIApp, checks: BrowserChecks, keys: KeyRing | None, sessions: Sessions, limit: RateLimit | None
@@ -71,9 +69,7 @@ class Guard:
         except OoMlError as error:
             await answer_to(error)(scope, receive, send)
             return
-        exchange = exchange_of(scope)
-        exchange.request_id = request_id(head)
-        added: _Headers = [(HEADER, exchange.request_id.encode("ascii"))]
+        added: _Headers = []
 
         async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":

@@ -83,7 +83,11 @@ def test_every_route_with_too_little(guarded: Service, create_key: Create) -> No
         answer = send(guarded, method, path, tokens[needed])
         assert answer.status_code == 403, (method, path)
         if method != "HEAD":
-            assert answer.json() == {"detail": f"The API key lacks the scope {needed}", "code": "missing_scope"}
+            assert answer.json() == {
+                "detail": f"The API key lacks the scope {needed}",
+                "code": "missing_scope",
+                "request_id": answer.headers["X-Request-ID"],
+            }
         others = [token for missing, token in tokens.items() if missing is not needed]
         assert {send(guarded, method, path, token).status_code for token in others}.isdisjoint({401, 403}), path
 
