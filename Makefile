@@ -1,9 +1,15 @@
 # `make` prints this list. Each target sets up what it needs; nothing is installed outside this directory.
 .DEFAULT_GOAL := help
 PYTHON ?= python3
+PORT ?= 8000
 BIN := .venv/bin
 
-.PHONY: help setup run demo test test-slow bench docs lint format lock clean
+# Containers often set it. Without bytecode each process of pytest rewrites the assertions of every test module again.
+unexport PYTHONDONTWRITEBYTECODE
+
+.PHONY: help setup run demo test test-slow test-long bench docs lint format lock clean
+
+CHECK_PYTHON = $(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "oO ML needs Python 3.11 or newer: make PYTHON=python3.11 ...")'
 
 help: ## Print this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 12
@@ -11,15 +17,24 @@ help: ## Print this list
 setup: .venv/.installed ## Make .venv from the lock (does nothing the second time)
 
 .venv/.installed: requirements/development.txt pyproject.toml
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "oO ML needs Python 3.11 or newer: make PYTHON=python3.11 ...")'
+	@$(CHECK_PYTHON)
 	@echo 'Setting up .venv (once, about half a minute)'
 	@$(PYTHON) -m venv .venv
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes --only-binary :all: -r requirements/development.txt
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	@touch $@
 
-run: setup ## Serve on 127.0.0.1:8000 with a private PostgreSQL
-	$(BIN)/oo-ml serve --host 127.0.0.1 --port 8000
+run: .venv-run/.installed ## Serve on 127.0.0.1 with a private PostgreSQL (PORT=8000)
+	.venv-run/bin/oo-ml serve --host 127.0.0.1 --port $(PORT)
+
+# What a service needs, without the tools of development: half the size of .venv.
+.venv-run/.installed: requirements/runtime.txt requirements/build.txt pyproject.toml
+	@$(CHECK_PYTHON)
+	@echo 'Setting up .venv-run (once, about 20 seconds)'
+	@$(PYTHON) -m venv --clear .venv-run
+	@.venv-run/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes --only-binary :all: -r requirements/runtime.txt -r requirements/build.txt
+	@.venv-run/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@touch $@
 
 demo: setup .venv/.offline-model ## Live a few simulated weeks with a real offline model
 	$(BIN)/python -m demo
@@ -30,10 +45,13 @@ demo: setup .venv/.offline-model ## Live a few simulated weeks with a real offli
 	@touch $@
 
 test: setup ## Run the test suite (starts its own PostgreSQL)
-	$(BIN)/pytest -n auto --dist worksteal -m 'not slow'
+	$(BIN)/pytest -n auto --dist worksteal -m 'not slow and not long'
 
 test-slow: setup .venv/.offline-model ## Run the tests that take minutes: the real gateway, the real model, the page (needs Chromium), a TypeScript client (needs npm), PgBouncer (needs pgbouncer), the alert rules (need promtool)
 	$(BIN)/pytest -m slow
+
+test-long: setup ## Send 100,000 requests made from the OpenAPI document, about an hour (test-slow sends 5,000)
+	$(BIN)/pytest -n auto --dist worksteal -m long
 
 bench: setup ## Measure against pgbench, twenty minutes (needs wrk; BENCH=--quick: two minutes)
 	@$(BIN)/python -m bench $(BENCH)
@@ -71,5 +89,5 @@ lock: setup ## Renew requirements/ (needs uv)
 	$(COMPILE) requirements/litellm.in -o requirements/litellm.txt
 	$(COMPILE) requirements/docs.in -o requirements/docs.txt
 
-clean: ## Remove .venv and every cache
+clean: ## Remove every environment and cache
 	rm -rf .venv .venv-* build dist .hypothesis .mypy_cache .pytest_cache .ruff_cache .import_linter_cache

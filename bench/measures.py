@@ -128,7 +128,7 @@ def measure(stage: Stage, plan: Plan, console: Console) -> Results:
         (number, one) for number in range(plan.rounds) for one in ROUND if one.has_target or number % plan.every == 0
     ]
     warm_up = Stage(stage.small, stage.large, stage.reference, seconds=1)
-    with progress(console, "Measuring", len(rounds), lines=_LINES) as advance:
+    with progress(console.file, "Measuring", len(rounds), lines=_LINES) as advance:
         for one in (REFERENCE, SCORE, LARGE, REWARD):
             _measure(one, warm_up, Results(), 0, console)
         for number, one in rounds:

@@ -41,7 +41,7 @@ def measure(target: Target, plan: Plan, console: Console) -> Memory:
     """
     singles = int(plan.memory_from * _SINGLE_SHARE)
     with (
-        progress(console, "Deciding, for the memory", plan.memory_to, lines=_LINES) as advance,
+        progress(console.file, "Deciding, for the memory", plan.memory_to, lines=_LINES) as advance,
         target.database.connect() as connection,
     ):
         drive = _Drive(target, connection, advance, _positions(connection))

@@ -116,7 +116,10 @@ def _count(database: Database, console: Console) -> tuple[int, float]:
         total += one(connection, "SELECT count(*) FROM oo_ml.reward_ledger")
         total += one(connection, "SELECT count(*) FROM oo_ml.generations")
     started = time.monotonic()
-    with single_worker(Settings(), database.url) as worker, progress(console, "Counting", 1, lines=_LINES) as advance:
+    with (
+        single_worker(Settings(), database.url) as worker,
+        progress(console.file, "Counting", 1, lines=_LINES) as advance,
+    ):
         asyncio.run(count_days(worker, datetime.now(UTC)))
         advance(1)
     seconds = time.monotonic() - started

@@ -104,7 +104,7 @@ def _make_decisions(
     total = sum(part.count for parts in months.values() for part in parts)
     is_over = threading.Event()
     lock = threading.Lock()
-    with progress(console, f"Making decisions of {title}", total, lines=_LINES) as advance:
+    with progress(console.file, f"Making decisions of {title}", total, lines=_LINES) as advance:
 
         def report(done: int) -> None:
             with lock:

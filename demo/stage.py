@@ -42,7 +42,7 @@ class Stage:
 
 def track(console: Console, title: str, items: Sequence[T]) -> Iterator[T]:
     """Yield `items`, and show how many are done."""
-    with progress(console, title, len(items), lines=8) as advance:
+    with progress(console.file, title, len(items), lines=8) as advance:
         for item in items:
             yield item
             advance(1)

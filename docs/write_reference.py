@@ -23,6 +23,7 @@ from oo_ml.api.openapi import OF_CALLS_WITH_KEY, OF_EVERY_CALL
 from oo_ml.cli.main import COMMANDS, LazyCommand, app
 from oo_ml.domain.access import PURPOSES
 from oo_ml.errors import OoMlError
+from oo_ml.metrics.declarations import ALL
 from oo_ml.settings import Settings
 from oo_ml.storage.schema.all_tables import metadata
 
@@ -108,6 +109,14 @@ def access() -> str:
     by_scope["admin"] = ["all calls"]
     rows = [(f"`{scope}`", purpose, ", ".join(by_scope[scope])) for scope, purpose in PURPOSES.items()]
     return _table(("scope", "purpose", "calls"), rows)
+
+
+def metrics() -> str:
+    """Return the table of metrics."""
+    rows = [
+        (f"`{one.name}`", one.kind.value, ", ".join(f"`{label}`" for label in one.labels), one.meaning) for one in ALL
+    ]
+    return _table(("metric", "type", "labels", "meaning"), rows)
 
 
 def _describe_call(title: str, call: Json) -> str:
@@ -235,6 +244,7 @@ BODIES: Final[dict[str, Callable[[], str]]] = {
     "cli.md": command_line,
     "errors.md": error_codes,
     "http.md": http,
+    "metrics.md": metrics,
     "settings.md": settings,
     "tables.md": tables,
 }

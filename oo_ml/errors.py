@@ -80,6 +80,15 @@ class MissingScopeError(OoMlError, code="missing_scope", status=403):
     """The API key lacks the scope of this call."""
 
 
+class RateLimitedError(OoMlError, code="rate_limited", status=429):
+    """The key has made as many calls as OO_ML_RATE_LIMIT allows; send the call again after `Retry-After` seconds."""
+
+    def __init__(self, message: str | None = None, *, retry_after: int = 1) -> None:
+        """Keep the message and the seconds after which a call is allowed."""
+        super().__init__(message)
+        self.retry_after = retry_after
+
+
 class UnavailableError(OoMlError, code="unavailable", status=503):
     """The service cannot answer at the moment; retry."""
 

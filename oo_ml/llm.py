@@ -6,14 +6,17 @@ does. Never called inside a transaction.
 
 import asyncio
 import json
+import ssl
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
+from functools import cache
 from typing import Final
 
 import httpx
 
+from oo_ml import tracing
 from oo_ml.domain.identifiers import is_identifier, make_storable
 from oo_ml.domain.prompts import GeneratedTip, ReplyError, parse_reply, tips_schema, write_correction
 from oo_ml.errors import GatewayError, GatewayUnreachableError, InvalidReplyError, OoMlError
@@ -74,7 +77,14 @@ def create_client(settings: Settings) -> httpx.AsyncClient:
         # LITELLM_URL is the address of the gateway. A proxy or a .netrc meant for other programs would send prompts and
         # the key elsewhere, or replace the key.
         trust_env=False,
+        verify=_read_certificates(),
     )
+
+
+@cache
+def _read_certificates() -> ssl.SSLContext:
+    # Reading them takes 40 ms. Tests start hundreds of services in one process.
+    return httpx.create_ssl_context(trust_env=False)
 
 
 async def generate_tips(
@@ -131,7 +141,7 @@ async def complete(
         # httpx bounds each read; only this timeout bounds a gateway that sends a byte now and then.
         async with (
             asyncio.timeout(settings.llm_timeout),
-            client.stream("POST", "chat/completions", json=question) as response,
+            client.stream("POST", "chat/completions", json=question, headers=tracing.headers()) as response,
         ):
             body = await _read(response, limit)
     except (TimeoutError, httpx.TransportError) as failure:

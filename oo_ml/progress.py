@@ -3,20 +3,22 @@
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
-
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from typing import IO
 
 
 @contextmanager
-def progress(console: Console, what: str, total: int, *, lines: int = 10) -> Iterator[Callable[[int], None]]:
+def progress(stream: IO[str], what: str, total: int, *, lines: int = 10) -> Iterator[Callable[[int], None]]:
     """Yield a function to call with the size of each part that is done.
 
-    Without a terminal at most `lines` lines are printed.
+    If `stream` is not a terminal, at most `lines` lines are printed.
     """
-    if console.is_terminal:
+    if stream.isatty():
+        # Only a terminal needs rich, which takes 0.1 s to import.
+        from rich.console import Console  # noqa: PLC0415
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn  # noqa: PLC0415
+
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-        with Progress(*columns, console=console) as bar:
+        with Progress(*columns, console=Console(file=stream)) as bar:
             yield partial(bar.advance, bar.add_task(what, total=total))
         return
     done = 0
@@ -26,6 +28,6 @@ def progress(console: Console, what: str, total: int, *, lines: int = 10) -> Ite
         before, done = done, done + part
         # One line for each 1/lines of the total, the last part included.
         if total and done * lines // total > before * lines // total:
-            console.print(f"{what}: {done} of {total}", highlight=False)
+            print(f"{what}: {done} of {total}", file=stream, flush=True)
 
     yield advance

@@ -4,19 +4,14 @@ Names have the prefix OO_ML_, except for the four that the HTTP contract names.
 Durations are in seconds and sizes in bytes unless the name says otherwise.
 """
 
-import difflib
 import os
-import re
-from collections.abc import Mapping
 from enum import StrEnum
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Final, Self
-from urllib.parse import urlsplit
 
 import platformdirs
 from pydantic import (
-    BeforeValidator,
     Field,
     PositiveFloat,
     PositiveInt,
@@ -25,22 +20,15 @@ from pydantic import (
     field_validator,
     model_validator,
 )
-from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from oo_ml.environment import FILE, PREFIX, read_secret, refuse_unknown
 from oo_ml.errors import ConfigurationError
+from oo_ml.setting_formats import HeaderValue, HostNames, HttpAddress, LongSecret, Origins, Rate, SchemaName
 
 # More than any retention, and small enough for PostgreSQL and Python to subtract it from now.
 _YEARS = 100
 _DAY = 86_400.0
-# As text, 96 random bits have this length.
-_SHORTEST_KEY: Final = 16
-_PREFIX: Final = "OO_ML_"
-# After the name of a secret: a file that contains it.
-_FILE: Final = "_FILE"
-# Kubernetes sets these for a Service called oo-ml.
-_SERVICE_LINK: Final = re.compile(r"OO_ML_(SERVICE_(HOST|PORT(_\w+)?)|PORT_\d+_(TCP|UDP)(_\w+)?)")
-# Names that SQL need not quote.
-_SCHEMA_NAME: Final = re.compile(r"(?!pg_)[a-z_][a-z0-9_]{0,62}")
 # The value of TIP_PROMPT_VERSION that draws versions by their rewards; no version can have this name.
 AUTO: Final = "auto"
 
@@ -61,6 +49,13 @@ class LogLevel(StrEnum):
     ERROR = "error"
 
 
+class LogFormat(StrEnum):
+    """Form of a line of the log."""
+
+    TEXT = "text"
+    JSON = "json"
+
+
 class Auth(StrEnum):
     """Calls that need an API key."""
 
@@ -69,22 +64,11 @@ class Auth(StrEnum):
     OFF = "off"
 
 
-def _split(configured: object) -> object:
-    """Return the entries of a comma list."""
-    if not isinstance(configured, str):
-        return configured
-    return tuple(entry.strip() for entry in configured.split(",") if entry.strip())
-
-
-# pydantic-settings would read a list as JSON.
-Names = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split)]
-
-
 class Settings(BaseSettings):
     """The settings of one process. An invalid value stops the process at its start."""
 
     model_config = SettingsConfigDict(
-        env_prefix=_PREFIX,
+        env_prefix=PREFIX,
         env_ignore_empty=True,
         frozen=True,
         extra="ignore",
@@ -128,12 +112,12 @@ class Settings(BaseSettings):
     )
 
     # Language model gateway
-    litellm_url: str = Field(
+    litellm_url: HttpAddress = Field(
         "http://localhost:4000",
         validation_alias="LITELLM_URL",
         description="Base address of the chat-completions gateway",
     )
-    litellm_master_key: SecretStr = Field(
+    litellm_master_key: HeaderValue = Field(
         SecretStr("sk-oo-dev"), validation_alias="LITELLM_MASTER_KEY", description="Bearer key for the gateway"
     )
     llm_response_format: ResponseFormat = Field(
@@ -148,11 +132,11 @@ class Settings(BaseSettings):
     database_url: SecretStr | None = Field(
         None, description="postgresql://...; empty: a private PostgreSQL is started in OO_ML_DATA_DIR"
     )
-    analytics_schema: str = Field(
+    analytics_schema: SchemaName = Field(
         "analytics",
         description="PostgreSQL schema of the reports; change it if another application has a schema analytics",
     )
-    rollup_schema: str = Field(
+    rollup_schema: SchemaName = Field(
         "rollup", description="PostgreSQL schema of the views behind the reports; change it if rollup is taken"
     )
     data_dir: Path = Field(
@@ -218,23 +202,28 @@ class Settings(BaseSettings):
         Auth.AUTO,
         description="Calls that need an API key: required: all; off: none; auto: all, unless served on loopback",
     )
-    admin_key: SecretStr | None = Field(
+    admin_key: LongSecret = Field(
         None, description="A key with all scopes that is not in the database, for the first start of a pipeline"
     )
     key_max_age: float = Field(
         5.0, gt=0, le=3600, description="Time for which API keys are kept in memory; a revocation works after it"
     )
-    session_key: SecretStr | None = Field(
+    rate_limit: Rate | None = Field(
+        None,
+        description="Calls that each key may make in each process, such as 100/second or 5000/minute; further calls are"
+        " answered 429; empty: any number",
+    )
+    session_key: LongSecret = Field(
         None,
         description="Secret that signs the dashboard's sessions, the same for all services behind one address; empty:"
         " drawn at each start",
     )
-    allowed_hosts: Names = Field(
+    allowed_hosts: HostNames = Field(
         (),
         description="Names that the Host header may have, a comma list; *: any; empty: loopback names if `oo-ml serve`"
         " listens on loopback, else any",
     )
-    cors_origins: Names = Field(
+    cors_origins: Origins = Field(
         (), description="Origins of other sites whose pages may call, a comma list; empty: none"
     )
 
@@ -264,8 +253,19 @@ class Settings(BaseSettings):
     max_body_bytes: PositiveInt = Field(2_097_152, description="Largest request body")
     shutdown_timeout: PositiveInt = Field(10, description="Time for accepted calls to finish when the service stops")
 
+    metrics_max_age: float = Field(
+        5.0,
+        gt=0,
+        le=3600,
+        description="Time for which /metrics keeps numbers that are read: of upkeep, queues and connections",
+    )
+
     log_level: LogLevel = Field(
         LogLevel.INFO, description="debug, info, warning or error; if it is not set, most commands log only errors"
+    )
+    log_format: LogFormat = Field(LogFormat.TEXT, description="text, or json: one JSON object a line")
+    access_log: bool = Field(
+        default=False, description="Log a line for each request, at level info: route, status, time, request id, key id"
     )
 
     def __init__(self, **values: Any) -> None:  # noqa: ANN401 - checked by the fields
@@ -274,9 +274,12 @@ class Settings(BaseSettings):
         Raises:
             ConfigurationError: settings are invalid or unknown. It names each with the reason; a value may be a secret.
         """
-        _refuse_unknown(os.environ)
+        secrets = {name: self.variable(name) for name in self.secrets()}
+        files = {f"{variable}{FILE}" for variable in secrets.values()}
+        refuse_unknown(os.environ, files.union(map(self.variable, type(self).model_fields)))
+        read: dict[str, Any] = {name: read_secret(os.environ, variable) for name, variable in secrets.items()}
         try:
-            super().__init__(**self._read_files(os.environ), **values)
+            super().__init__(**{name: secret for name, secret in read.items() if secret is not None}, **values)
         except ValidationError as error:
             problems = [
                 ": ".join([*map(self._describe, problem["loc"]), problem["msg"].removeprefix("Value error, ")])
@@ -289,23 +292,6 @@ class Settings(BaseSettings):
         """Return the names of the settings that are secrets, which a file may contain: OO_ML_DATABASE_URL_FILE."""
         secret = (SecretStr, SecretStr | None)
         return [name for name, field in cls.model_fields.items() if field.annotation in secret]
-
-    @classmethod
-    def _read_files(cls, environment: Mapping[str, str]) -> dict[str, Any]:
-        found: dict[str, Any] = {}
-        for name in cls.secrets():
-            variable = cls.variable(name)
-            path = environment.get(f"{variable}{_FILE}")
-            if not path:
-                continue
-            if environment.get(variable):
-                raise ConfigurationError(f"Set {variable} or {variable}{_FILE}, not both")
-            try:
-                found[name] = Path(path).read_text("utf-8").strip()
-            except (OSError, UnicodeDecodeError) as error:
-                reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
-                raise ConfigurationError(f"{variable}{_FILE}: the file can't be read: {reason}") from None
-        return found
 
     @classmethod
     def _describe(cls, location: str | int) -> str:
@@ -338,63 +324,6 @@ class Settings(BaseSettings):
             raise ValueError(f"{AUTO} means every version in use, so the list can hold no other name")
         return configured
 
-    @field_validator("analytics_schema", "rollup_schema")
-    @classmethod
-    def _is_schema_name(cls, name: str) -> str:
-        if not _SCHEMA_NAME.fullmatch(name):
-            raise ValueError("must be 1 to 63 lower-case letters, digits and _, and not begin with a digit or pg_")
-        return name
-
-    @field_validator("litellm_url")
-    @classmethod
-    def _is_http_address(cls, url: str) -> str:
-        try:
-            parts = urlsplit(url)
-            usable = parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
-            # urlsplit removes line breaks.
-            usable = usable and url.isascii() and url.isprintable() and " " not in url
-        except ValueError:
-            usable = False
-        if not usable:
-            raise ValueError("must be an address like http://localhost:4000")
-        return url
-
-    @field_validator("litellm_master_key")
-    @classmethod
-    def _fits_a_header(cls, key: SecretStr) -> SecretStr:
-        value = key.get_secret_value()
-        if not (value and value.isascii() and value.isprintable()):
-            raise ValueError("must be printable ASCII, and not empty")
-        return key
-
-    @field_validator("admin_key", "session_key")
-    @classmethod
-    def _is_long(cls, key: SecretStr | None) -> SecretStr | None:
-        value = "" if key is None else key.get_secret_value()
-        if key is not None and not (len(value) >= _SHORTEST_KEY and value.isascii() and value.isprintable()):
-            raise ValueError(
-                f"must be at least {_SHORTEST_KEY} printable characters of ASCII, such as `openssl rand -hex 32` prints"
-            )
-        return key
-
-    @field_validator("allowed_hosts")
-    @classmethod
-    def _are_names(cls, hosts: tuple[str, ...]) -> tuple[str, ...]:
-        names = tuple(host.lower().removeprefix("[").removesuffix("]") for host in hosts)
-        if any("/" in name or name.count(":") == 1 for name in names):
-            raise ValueError("must be names or addresses without scheme and port, such as ml.example.com")
-        return names
-
-    @field_validator("cors_origins")
-    @classmethod
-    def _are_origins(cls, origins: tuple[str, ...]) -> tuple[str, ...]:
-        for origin in origins:
-            parts = urlsplit(origin)
-            is_origin = parts.scheme in {"http", "https"} and origin == f"{parts.scheme}://{parts.netloc}"
-            if not (is_origin and parts.hostname):
-                raise ValueError("must be a comma list of origins like https://app.example.com")
-        return origins
-
     @model_validator(mode="after")
     def _schemas_differ(self) -> Self:
         if len({"oo_ml", "public", "information_schema", self.analytics_schema, self.rollup_schema}) < 5:  # noqa: PLR2004
@@ -410,22 +339,3 @@ class Settings(BaseSettings):
                 " must hold"
             )
         return self
-
-
-def _refuse_unknown(environment: Mapping[str, str]) -> None:
-    accepted = {
-        *(Settings.variable(name) for name in Settings.model_fields),
-        *(f"{Settings.variable(name)}{_FILE}" for name in Settings.secrets()),
-    }
-    # The prefix would make every name similar.
-    rests = [name.removeprefix(_PREFIX) for name in accepted if name.startswith(_PREFIX)]
-    problems = []
-    # pydantic-settings reads names in any case.
-    for name, value in sorted((name.upper(), value) for name, value in environment.items()):
-        is_link = _SERVICE_LINK.fullmatch(name) or (name == "OO_ML_PORT" and "://" in value)
-        if name.startswith(_PREFIX) and name not in accepted and not is_link:
-            near = difflib.get_close_matches(name.removeprefix(_PREFIX), rests, n=1)
-            said = f"; did you mean {_PREFIX}{near[0]}?" if near else ""
-            problems.append(f"{name}: there is no such setting{said}")
-    if problems:
-        raise ConfigurationError("\n".join(problems))

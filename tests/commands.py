@@ -29,7 +29,7 @@ PATIENT = {
     "OO_ML_LOCK_TIMEOUT": 20,
     "OO_ML_LANE_LOCK_TIMEOUT": 20,
 }
-_ADDRESS = re.compile(r"Listening on (\S+)")
+_ADDRESS = re.compile(r'Listening on ([^\s"]+)')
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, closing, suppress
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -90,6 +91,9 @@ def pg_server() -> Iterator[_Server]:
             one.execute("ALTER SYSTEM SET max_wal_size = '128MB'")
             # A template in use can't be cloned, and plans must not depend on when statistics were last gathered.
             one.execute("ALTER SYSTEM SET autovacuum = off")
+            # No test reads this server's data after a crash of the machine.
+            one.execute("ALTER SYSTEM SET synchronous_commit = off")
+            one.execute("ALTER SYSTEM SET full_page_writes = off")
             one.execute("SELECT pg_reload_conf()")
             for role in ROLES:
                 # Another process of the run may have created it.
@@ -132,21 +136,31 @@ empty_postgresql = factories.postgresql("empty_postgresql_noproc")
 @pytest.fixture(scope="session")
 def reusable_database(postgresql_noproc: Any) -> Iterator[ReusableDatabase]:  # noqa: ANN401 - of pytest-postgresql
     """A migrated database for the tests of this process, one after the other."""
-    with clone_database(postgresql_noproc, postgresql_noproc.dbname) as janitor:
-        yield ReusableDatabase(janitor)
+    with (
+        clone_database(postgresql_noproc, postgresql_noproc.dbname) as janitor,
+        closing(ReusableDatabase(janitor)) as database,
+    ):
+        yield database
 
 
 @pytest.fixture
-def postgresql(reusable_database: ReusableDatabase) -> Iterator[psycopg.Connection[Any]]:
-    """A superuser's connection to a migrated database in which no test has left anything."""
-    with closing(reusable_database.connect()) as connection:
+def clean_database(reusable_database: ReusableDatabase) -> ReusableDatabase:
+    """A migrated database in which no test has left anything, and which no other test uses now."""
+    reusable_database.clean()
+    return reusable_database
+
+
+@pytest.fixture
+def postgresql(clean_database: ReusableDatabase) -> Iterator[psycopg.Connection[Any]]:
+    """A superuser's connection to the clean database."""
+    with closing(clean_database.connect()) as connection:
         yield connection
 
 
 @pytest.fixture
-def database_url(postgresql: psycopg.Connection[Any]) -> str:
-    """The address of a migrated database that no other test uses now, for a superuser."""
-    return url_of(postgresql)
+def database_url(clean_database: ReusableDatabase) -> str:
+    """The address of the clean database, for a superuser."""
+    return clean_database.url
 
 
 @pytest.fixture
@@ -244,6 +258,7 @@ def home() -> Iterator[Path]:
     shutil.rmtree(directory)
 
 
+@cache
 def _patient() -> Settings:
     # A test holds a transaction open while it starts commands, which takes long on a busy machine.
     return make_settings(request_timeout=600)

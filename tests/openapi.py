@@ -59,6 +59,8 @@ def check(response: httpx.Response) -> None:
         assert response.headers["Content-Type"] in content, where
         return
     body = _json(response)
+    if response.is_error:
+        assert body["request_id"] == response.headers["X-Request-ID"], where
     if call is None:
         _validate("Problem", body, where)
         assert _OF_NO_CALL.get(response.status_code, body["code"]) == body["code"], where
@@ -69,9 +71,11 @@ def check(response: httpx.Response) -> None:
     _validate(described["schema"]["$ref"].rpartition("/")[2], body, where)
     if not response.is_success:
         assert body["code"] in described["examples"], f"{where} {body['code']} is not promised"
-        assert response.headers.get("Retry-After") == ("1" if response.status_code == 503 else None), where
+        assert ("Retry-After" in response.headers) == (response.status_code in {429, 503}), where
+        assert int(response.headers.get("Retry-After", "1")) >= 1, where
     for outcome in body.get("outcomes", []):
         if outcome["kind"] == "refused":
+            assert outcome["error"]["request_id"] == response.headers["X-Request-ID"], where
             refusal = f"{outcome['status']} `{outcome['error']['code']}`"
             assert refusal in promised["description"], f"{where} {refusal} is not promised"
 

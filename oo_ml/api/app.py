@@ -1,31 +1,39 @@
 """The ASGI application: its routers, middleware and lifespan."""
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 from importlib.metadata import version
 from secrets import token_hex
-from typing import Final
+from typing import Any, Final
 
 from fastapi import FastAPI, Request, Response
 from fastapi_offline import FastAPIOffline
 from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp, Lifespan
 
+from oo_ml import tracing
 from oo_ml.api import errors, health, openapi
 from oo_ml.api.access.browsers import BrowserChecks
 from oo_ml.api.access.guard import Guard
+from oo_ml.api.access.rate_limits import RateLimit
+from oo_ml.api.access_log import log_exchange
 from oo_ml.api.analytics import endpoints as analytics
 from oo_ml.api.decisions import batch_endpoints as batches
 from oo_ml.api.decisions import endpoints as decisions
 from oo_ml.api.exchanges import Observed
 from oo_ml.api.hot_routes import HotRoutes
+from oo_ml.api.metrics import endpoints as metrics
+from oo_ml.api.metrics.observers import create_observer
 from oo_ml.api.paths import EncodedPath
 from oo_ml.api.prompts import endpoints as prompts
+from oo_ml.api.server_state import REFUSED
+from oo_ml.api.traced import Traced
 from oo_ml.api.users import endpoints as users
 from oo_ml.dashboard import pages
 from oo_ml.dashboard.sessions import Sessions
 from oo_ml.dashboard.sign_in import sign_in_router
+from oo_ml.metrics.declarations import CONNECTIONS_REFUSED
 from oo_ml.services.container import create_services, running
 from oo_ml.settings import Auth, Settings
 
@@ -46,10 +54,14 @@ def create_app(settings: Settings, database_url: str) -> ASGIApp:
     """
     services = create_services(settings, database_url)
 
+    spans = tracing.source()
+
     @asynccontextmanager
-    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+    async def lifespan(_: FastAPI) -> AsyncIterator[Mapping[str, Any]]:
         async with running(services):
-            yield
+            yield {REFUSED: partial(services.metrics.increase, CONNECTIONS_REFUSED)}
+        if spans is not None:
+            spans.close(settings.shutdown_timeout)
 
     app = create_api(settings, lifespan)
     app.state.services = services
@@ -66,10 +78,16 @@ def create_app(settings: Settings, database_url: str) -> ASGIApp:
     keys = None if settings.auth is Auth.OFF else services.keys
     sessions = Sessions(_session_secret(settings))
     app.include_router(sign_in_router(sessions, services.keys.find))
-    guarded: ASGIApp = Guard(hot, BrowserChecks.of(settings), keys, sessions)
+    guarded: ASGIApp = Guard(hot, BrowserChecks.of(settings), keys, sessions, _rate_limit(settings))
     if settings.cors_origins:
         guarded = _allow_origins(guarded, settings.cors_origins)
-    return Observed(errors.UnexpectedErrors(guarded), [])
+    guarded = errors.UnexpectedErrors(guarded)
+    observers = [create_observer(services.metrics), *([log_exchange] if settings.access_log else [])]
+    return Observed(guarded if spans is None else Traced(guarded, spans), observers)
+
+
+def _rate_limit(settings: Settings) -> RateLimit | None:
+    return None if settings.rate_limit is None else RateLimit(settings.rate_limit)
 
 
 def _session_secret(settings: Settings) -> str:
@@ -101,6 +119,8 @@ def create_api(settings: Settings, lifespan: Lifespan[FastAPI] | None = None) ->
         lifespan=lifespan,
         max_body_size=settings.max_body_bytes,
         redirect_slashes=False,
+        # FastAPI's own would name users: validation failures with their input, messages of exceptions.
+        telemetry={"tracing": False, "metrics": False, "logs": False, "auto_configure": False},
     )
     app.add_middleware(EncodedPath)
     errors.install(app)
@@ -114,6 +134,7 @@ def create_api(settings: Settings, lifespan: Lifespan[FastAPI] | None = None) ->
         analytics.router,
         prompts.router,
         health.router,
+        metrics.router,
     ):
         app.include_router(router)
     pages.install(app)

@@ -3,16 +3,16 @@
 import logging
 from http import HTTPStatus
 from typing import Final
-from urllib.parse import quote
 
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
+from starlette.routing import Match
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from oo_ml.api.bodies import answer
 from oo_ml.api.error_statuses import RETRY_AFTER_SECONDS, STATUSES
+from oo_ml.api.exchanges import exchange_of
 from oo_ml.api.schemas import FieldProblem, Problem
 from oo_ml.errors import (
     ContentTooLargeError,
@@ -20,8 +20,10 @@ from oo_ml.errors import (
     MethodNotAllowedError,
     NotFoundError,
     OoMlError,
+    RateLimitedError,
     UnexpectedError,
 )
+from oo_ml.logs import REQUEST_ID
 
 logger = logging.getLogger(__name__)
 
@@ -29,6 +31,9 @@ EXPECTED: Final = (OoMlError, RequestValidationError, HTTPException)
 
 # The framework refuses these by itself, with phrases that differ between releases of Python.
 _FRAMEWORK: Final = {STATUSES[error]: error for error in (NotFoundError, MethodNotAllowedError, ContentTooLargeError)}
+
+# Methods that a route can have.
+_METHODS: Final = ("DELETE", "GET", "HEAD", "POST", "PUT")
 
 
 def install(app: FastAPI) -> None:
@@ -39,22 +44,51 @@ def install(app: FastAPI) -> None:
     app.add_middleware(UnexpectedErrors)
 
 
-async def _handle(_: Request, error: Exception) -> Response:
-    return answer_to(error)
+async def _handle(request: Request, error: Exception) -> Response:
+    response = answer_to(error)
+    # A path with files is routed by any method, and its header is right.
+    if "Allow" in response.headers and not _is_routed(request, request.method):
+        # The framework names only the methods of the first route with this path.
+        response.headers["Allow"] = ", ".join(method for method in _METHODS if _is_routed(request, method))
+    return response
+
+
+def _is_routed(request: Request, method: str) -> bool:
+    # A path with files has changed the root path.
+    root_path = request.scope.get("app_root_path", request.scope.get("root_path", ""))
+    scope = {**request.scope, "root_path": root_path, "method": method}
+    return any(route.matches(scope)[0] is Match.FULL for route in request.app.routes)
+
+
+class _ProblemResponse(Response):
+    """Answer to an error. It notes the code for those who observe the request."""
+
+    media_type = "application/json"
+
+    def __init__(self, problem: Problem, status: int) -> None:
+        super().__init__(problem.model_dump_json(), status)
+        self._code = problem.code
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send the answer."""
+        exchange_of(scope).error_code = self._code
+        await super().__call__(scope, receive, send)
 
 
 def answer_to(error: Exception) -> Response:
     """Return the answer to the request that caused one of EXPECTED; raise any other error, for UnexpectedErrors."""
     match error:
         case OoMlError() if status := STATUSES.get(type(error)):
-            response = answer(problem_of(error), status)
+            response: Response = _ProblemResponse(problem_of(error), status)
             if status == HTTPStatus.SERVICE_UNAVAILABLE:
                 response.headers["Retry-After"] = str(RETRY_AFTER_SECONDS)
+            if isinstance(error, RateLimitedError):
+                response.headers["Retry-After"] = str(error.retry_after)
             if status == HTTPStatus.UNAUTHORIZED:
                 response.headers["WWW-Authenticate"] = "Bearer"
             return response
         case RequestValidationError():
-            return answer(problem_of_fields(error), 422)
+            return _ProblemResponse(problem_of_fields(error), 422)
         case HTTPException(status_code=status) if status in _FRAMEWORK:
             response = answer_to(_FRAMEWORK[status]())
             response.headers.update(error.headers or {})
@@ -64,14 +98,14 @@ def answer_to(error: Exception) -> Response:
 
 def problem_of(error: OoMlError) -> Problem:
     """Return the body for `error`."""
-    return Problem(detail=error.message, code=error.code)
+    return Problem(detail=error.message, code=error.code, request_id=REQUEST_ID.get())
 
 
 def problem_of_fields(error: RequestValidationError) -> Problem:
     """Return the body of a 422, which names the invalid fields."""
     # Place and reason, never the value: a NaN or a lone surrogate could not be sent as JSON.
     fields = [FieldProblem(loc=list(wrong["loc"]), msg=wrong["msg"], type=wrong["type"]) for wrong in error.errors()]
-    return Problem(detail=fields, code=InvalidRequestError.code)
+    return Problem(detail=fields, code=InvalidRequestError.code, request_id=REQUEST_ID.get())
 
 
 class UnexpectedErrors:
@@ -97,6 +131,6 @@ class UnexpectedErrors:
         except Exception:
             if scope["type"] != "http" or started:
                 raise
-            # Not the whole path: it may name a user.
-            logger.exception("%s /%s failed", scope["method"], quote(scope["path"].split("/")[1]))
+            # Not the path: it may name a user.
+            logger.exception("%s %s failed", scope["method"], exchange_of(scope).route or "(no route)")
             await answer_to(UnexpectedError())(scope, receive, send)

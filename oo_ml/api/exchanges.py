@@ -7,6 +7,9 @@ from typing import Final, cast
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from oo_ml.api.request_ids import HEADER, request_id
+from oo_ml.logs import REQUEST_ID
+
 _EXCHANGE: Final = "exchange"
 
 
@@ -16,19 +19,21 @@ class Exchange:
 
     Attributes:
         method: the HTTP method as sent; a client can send any.
+        request_id: the id of the request.
         route: the template of the path, such as `/stats/{user_id}`; None if no route was reached.
-        request_id: the id of the request; empty if the head was refused before it was read.
         key_id: the id of the API key; None without one.
         status: the status of the answer; None if the client left before it began.
+        error_code: the code of the error that it was answered with; None without one.
         started: when the request arrived, by time.perf_counter(), in seconds.
         seconds: the time until the whole answer was sent.
     """
 
     method: str
+    request_id: str
     route: str | None = None
-    request_id: str = ""
     key_id: str | None = None
     status: int | None = None
+    error_code: str | None = None
     started: float = field(default_factory=time.perf_counter)
     seconds: float = 0.0
 
@@ -37,7 +42,7 @@ Observer = Callable[[Exchange], None]
 
 
 class Observed:
-    """ASGI middleware, in front of all others, that tells observers of each request once it has been answered."""
+    """ASGI middleware, in front of all others, that names each request, and tells observers of it after the answer."""
 
     def __init__(self, app: ASGIApp, observers: Sequence[Observer]) -> None:
         self._app = app
@@ -48,12 +53,14 @@ class Observed:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        exchange = Exchange(scope["method"])
+        exchange = Exchange(scope["method"], request_id(scope["headers"]))
+        REQUEST_ID.set(exchange.request_id)
         scope["state"] = {**scope.get("state", {}), _EXCHANGE: exchange}
 
         async def noting(message: Message) -> None:
             if message["type"] == "http.response.start":
                 exchange.status = message["status"]
+                message["headers"] = [*message.get("headers", ()), (HEADER, exchange.request_id.encode("ascii"))]
             await send(message)
 
         try:

@@ -9,8 +9,6 @@ from oo_ml.api.openapi import documented
 from oo_ml.api.schemas import Ok
 from oo_ml.api.server_state import DRAINING
 from oo_ml.errors import DrainingError, UnsuitableDatabaseError
-from oo_ml.execution.outcomes import only
-from oo_ml.services.container import ready
 
 router = APIRouter(tags=["probes"])
 
@@ -37,5 +35,5 @@ async def readiness(request: Request) -> Response:
     """
     if request.scope["state"].get(DRAINING):
         raise DrainingError
-    only(await services(request).readers.run(ready, [None]))
+    await services(request).check_readiness()
     return answer(Ok())

@@ -6,6 +6,7 @@ header). The parser would stop reading there: it would drop the body, or read it
 
 import asyncio
 from asyncio.events import TimerHandle
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from http import HTTPStatus
@@ -14,8 +15,11 @@ from typing import Any, Final
 import httptools
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
+from oo_ml.api.access_log import log_refusal
 from oo_ml.api.error_statuses import RETRY_AFTER_SECONDS, STATUSES
-from oo_ml.api.errors import problem_of
+from oo_ml.api.request_ids import HEADER, new_request_id, request_id
+from oo_ml.api.schemas import Problem
+from oo_ml.api.server_state import REFUSED
 from oo_ml.errors import (
     HeadTooLargeError,
     MalformedRequestError,
@@ -52,6 +56,9 @@ class ConnectionLimits:
     send_timeout: float
 
 
+RefusalObserver = Callable[[OoMlError, str], None]
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class _Wait:
     """A wait for a first byte, a head or a body, that may take so many seconds."""
@@ -62,10 +69,17 @@ class _Wait:
 class LimitedProtocol(HttpToolsProtocol):
     """One connection. Each refusal by the protocol itself is a Problem, and closes the connection."""
 
-    def __init__(self, *arguments: Any, limits: ConnectionLimits, **options: Any) -> None:  # noqa: ANN401 - uvicorn's
-        """Take uvicorn's arguments, and the limits."""
+    def __init__(
+        self,
+        *arguments: Any,  # noqa: ANN401 - uvicorn's
+        limits: ConnectionLimits,
+        observers: Sequence[RefusalObserver],
+        **options: Any,  # noqa: ANN401 - uvicorn's
+    ) -> None:
+        """Take uvicorn's arguments, the limits, and observers of each refusal and its request id."""
         super().__init__(*arguments, **options)
         self._limits = limits
+        self._observers = observers
         # What the client is waited for, None between requests; and the wait that the timer is for.
         self._wait: _Wait | None = None
         self._timed: _Wait | None = None
@@ -210,18 +224,23 @@ class LimitedProtocol(HttpToolsProtocol):
             self.transport.close()
 
     def _refuse(self, error: OoMlError) -> None:
+        self.app_state[REFUSED](error.code)()
         running = self._running
+        name = new_request_id()
         if running is not None and not running.response_complete:
             if running is not self.cycle or not running.more_body:
                 # An earlier request is being answered; the connection ends with that answer.
                 self.pipeline.clear()
                 running.keep_alive = False
                 return
+            name = request_id(running.scope["headers"])
             # The endpoint waits for the rest of the body: to it, the client has disconnected.
             running.disconnected = True
             running.message_event.set()
         if running is None or running.response_complete or not running.response_started:
-            self.transport.write(_answer(error))
+            self.transport.write(_answer(error, name))
+            for observe in self._observers:
+                observe(error, name)
         self.transport.close()
 
 
@@ -234,16 +253,17 @@ def limited_protocol(settings: Settings) -> Any:  # noqa: ANN401 - uvicorn types
         body_timeout=settings.body_timeout,
         send_timeout=settings.send_timeout,
     )
-    return partial(LimitedProtocol, limits=limits)
+    return partial(LimitedProtocol, limits=limits, observers=[log_refusal] if settings.access_log else [])
 
 
-def _answer(error: OoMlError) -> bytes:
+def _answer(error: OoMlError, name: str) -> bytes:
     status = STATUSES[type(error)]
-    body = problem_of(error).model_dump_json().encode()
+    body = Problem(detail=error.message, code=error.code, request_id=name).model_dump_json().encode()
     head = [
         f"HTTP/1.1 {status} {HTTPStatus(status).phrase}",
         "content-type: application/json",
         f"content-length: {len(body)}",
+        f"{HEADER.decode()}: {name}",
         *([f"retry-after: {RETRY_AFTER_SECONDS}"] if status == HTTPStatus.SERVICE_UNAVAILABLE else []),
         "connection: close",
     ]

@@ -15,7 +15,7 @@ from pydantic.json_schema import JsonSchemaMode, models_json_schema
 
 from oo_ml.api.access.scopes import needs
 from oo_ml.api.error_statuses import DATABASE, RETRY_AFTER_SECONDS, STATUSES, and_subclasses
-from oo_ml.api.schemas import Answer, Body, Problem
+from oo_ml.api.schemas import EXAMPLE_REQUEST_ID, Answer, Body, Problem
 from oo_ml.domain.access import Scope
 from oo_ml.errors import (
     ContentTooLargeError,
@@ -26,6 +26,7 @@ from oo_ml.errors import (
     MalformedRequestError,
     MissingScopeError,
     OoMlError,
+    RateLimitedError,
     SlowRequestError,
     TooManyConnectionsError,
     UnauthenticatedError,
@@ -55,6 +56,7 @@ OF_CALLS_WITH_KEY: Final[Errors] = (
     MissingScopeError,
     HostNotAllowedError,
     CrossSiteError,
+    RateLimitedError,
     *DATABASE,
 )
 _KEY: Final = "apiKey"
@@ -132,12 +134,19 @@ def _problems(errors: Errors) -> dict[int, Json]:
 def _problem(status: int, by_code: dict[str, type[OoMlError]]) -> Json:
     response = _content(Problem)
     response["content"]["application/json"]["examples"] = {
-        code: {"value": {"detail": [_WRONG_FIELD] if error is InvalidRequestError else _sentence(error), "code": code}}
+        code: {
+            "value": {
+                "detail": [_WRONG_FIELD] if error is InvalidRequestError else _sentence(error),
+                "code": code,
+                "request_id": EXAMPLE_REQUEST_ID,
+            }
+        }
         for code, error in by_code.items()
     }
     response["description"] = "\n".join(f"- `{code}`: {_sentence(error)}" for code, error in by_code.items())
-    if status == 503:  # noqa: PLR2004
-        schema = {"type": "integer", "const": RETRY_AFTER_SECONDS}
+    if status in {429, 503}:
+        seconds: Json = {"minimum": 1} if status == 429 else {"const": RETRY_AFTER_SECONDS}  # noqa: PLR2004
+        schema = {"type": "integer", **seconds}
         said = "Seconds to wait before the next try"
         response["headers"] = {"Retry-After": {"description": said, "required": True, "schema": schema}}
     return response

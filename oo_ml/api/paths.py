@@ -53,4 +53,5 @@ class EncodedPath:
             await self.app(routed, receive, send)
         finally:
             if route := routed.get("route"):
-                exchange_of(scope).route = route.path
+                # Without the converter that the path has: {user_id:path}.
+                exchange_of(scope).route = route.path_format

@@ -1,6 +1,6 @@
 """Base classes of bodies and answers, and the answers of many calls."""
 
-from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Generic, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field
 from typing_extensions import TypeAliasType
@@ -8,6 +8,8 @@ from typing_extensions import TypeAliasType
 from oo_ml.api.error_statuses import CODES
 
 Item = TypeVar("Item", bound=BaseModel)
+
+EXAMPLE_REQUEST_ID: Final = "4bf92f3577b34da6a3ce929d0e0e4736"
 
 if TYPE_CHECKING:
     ProblemCode = str
@@ -64,3 +66,4 @@ class Problem(Answer):
 
     detail: str | list[FieldProblem] = Field(description="A list for the code `invalid`, else a sentence")
     code: ProblemCode
+    request_id: str = Field(description="Id of the request, as in the header X-Request-ID and in the service's log")

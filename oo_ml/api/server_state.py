@@ -2,5 +2,8 @@
 
 from typing import Final
 
+# The function that returns, for an error code, the function that counts a connection which the protocol refuses.
+REFUSED: Final = "refused"
+
 # True from the signal to stop until the service ends.
 DRAINING: Final = "draining"

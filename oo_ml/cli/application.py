@@ -17,7 +17,7 @@ from oo_ml.settings import Settings
 def application() -> ASGIApp:
     """Return the application of a process, on the database that the environment names."""
     settings = Settings()
-    configure_logging(settings.log_level)
+    configure_logging(settings.log_level, settings.log_format)
     assert settings.database_url is not None  # noqa: S101 - `serve` has set it
     app = create_app(settings, settings.database_url.get_secret_value())
     _limited()

@@ -1,12 +1,12 @@
 """`oo-ml audit`: the log of administrative actions."""
 
-from typing import Annotated
+from dataclasses import asdict
+from typing import Annotated, Final
 
 import typer
-from rich.console import Console
-from rich.table import Table
 
 from oo_ml.cli.database import open_database
+from oo_ml.cli.results import AsJson, Column, print_records
 from oo_ml.services.access import audit_log
 from oo_ml.services.database import run_once
 
@@ -14,6 +14,15 @@ app = typer.Typer(
     help="Show the log of administrative actions: keys, prompt versions, users exported, erased and reset.",
     no_args_is_help=True,
     add_completion=False,
+)
+
+
+_COLUMNS: Final = (
+    Column("time (UTC)", lambda entry: f"{entry['happened_at']:%Y-%m-%d %H:%M:%S}"),
+    Column("actor", lambda entry: entry["actor"]),
+    Column("action", lambda entry: entry["action"]),
+    Column("subject", lambda entry: entry["subject"] or ""),
+    Column("request", lambda entry: entry["request_id"] or ""),
 )
 
 
@@ -25,17 +34,10 @@ def _audit() -> None:
 @app.command("list")
 def list_(
     limit: Annotated[int, typer.Option(metavar="N", min=1, max=100_000, help="Entries to list, at most")] = 100,
+    as_json: AsJson = False,  # noqa: FBT002 - typer reads it as a flag
 ) -> None:
     """List the latest entries, the latest first. Read-only. The log contains no ids of users."""
     with open_database() as (url, settings):
         [entries] = run_once(settings, url, audit_log.list_latest, [limit], read_only=True)
-    table = Table("time (UTC)", "actor", "action", "subject", "request")
-    for entry in entries:
-        table.add_row(
-            f"{entry.happened_at:%Y-%m-%d %H:%M:%S}",
-            entry.actor,
-            entry.action,
-            entry.subject or "",
-            entry.request_id or "",
-        )
-    Console().print(table)
+    records = [asdict(entry) | {"entry_id": str(entry.entry_id)} for entry in entries]
+    print_records(records, _COLUMNS, as_json=as_json)

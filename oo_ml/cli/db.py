@@ -3,24 +3,27 @@
 Commands that migrate import alembic when they run: it takes 0.2 s, and the other commands don't need it.
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from dataclasses import asdict
+from functools import partial
 from typing import Annotated
 
 import typer
 
+from oo_ml.cli.database import open_database
+from oo_ml.cli.results import AsJson, print_json
 from oo_ml.domain.identifiers import is_identifier
-from oo_ml.logs import configure_logging
 from oo_ml.services import grants, revisions
-from oo_ml.services.database_address import database
 from oo_ml.services.grants import Granted
-from oo_ml.settings import Settings
+from oo_ml.settings import LogLevel
 
 app = typer.Typer(
     help="Migrate the database and grant rights on it. Several processes may migrate at once.",
     no_args_is_help=True,
     add_completion=False,
 )
+
+
+_open_as_it_is = partial(open_database, LogLevel.INFO, migrate=False)
 
 
 @app.command()
@@ -30,7 +33,7 @@ def upgrade(
     """Migrate up, and make the partitions of the coming months. At head, only partitions are made."""
     from oo_ml.services import migrations  # noqa: PLC0415 - see above
 
-    with _database() as (url, settings):
+    with _open_as_it_is() as (url, settings):
         migrations.upgrade(url, settings, revision)
         typer.echo(revisions.describe_revision(url, settings))
 
@@ -45,16 +48,19 @@ def downgrade(
 
     if not yes:
         typer.confirm(f"Downgrade to {revision}? Data that the older schema has no place for is lost", abort=True)
-    with _database() as (url, settings):
+    with _open_as_it_is() as (url, settings):
         migrations.downgrade(url, settings, revision)
         typer.echo(revisions.describe_revision(url, settings))
 
 
 @app.command()
-def current() -> None:
+def current(as_json: AsJson = False) -> None:  # noqa: FBT002 - typer reads it as a flag
     """Print the revision of the database, and the revision that this release needs. Read-only."""
-    with _database() as (url, settings):
-        typer.echo(revisions.describe_revision(url, settings))
+    with _open_as_it_is() as (url, settings):
+        if as_json:
+            print_json(asdict(revisions.find_revision(url, settings)))
+        else:
+            typer.echo(revisions.describe_revision(url, settings))
 
 
 @app.command()
@@ -65,7 +71,7 @@ def check() -> None:
     """
     from oo_ml.services import migrations  # noqa: PLC0415 - see above
 
-    with _database() as (url, settings):
+    with _open_as_it_is() as (url, settings):
         migrations.check(url, settings)
         typer.echo("Tables, columns, indexes and comments are as this release declares them")
 
@@ -103,7 +109,7 @@ def grant_service(name: Role) -> None:
 
     Run it once, as the owner of the tables. The tables of later migrations are granted too.
     """
-    with _database() as (url, settings):
+    with _open_as_it_is() as (url, settings):
         _tell_of_new_role(grants.grant_service(url, settings, name))
     typer.echo("The role may run the service")
 
@@ -114,7 +120,7 @@ def grant_analyst(name: Role) -> None:
 
     Run it once, as the owner of the tables. The views of later migrations are granted too.
     """
-    with _database() as (url, settings):
+    with _open_as_it_is() as (url, settings):
         _tell_of_new_role(grants.grant_analyst(url, settings, name))
     typer.echo("The role may read schema analytics")
 
@@ -122,11 +128,3 @@ def grant_analyst(name: Role) -> None:
 def _tell_of_new_role(granted: Granted) -> None:
     if granted.is_new:
         typer.echo(f"Created {granted.role}. It has no password yet: \\password {granted.role} in psql sets one")
-
-
-@contextmanager
-def _database() -> Iterator[tuple[str, Settings]]:
-    settings = Settings()
-    configure_logging(settings.log_level)
-    with database(settings, migrate=False) as url:
-        yield url, settings

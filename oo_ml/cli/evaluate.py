@@ -1,28 +1,29 @@
 """`oo-ml evaluate`: estimate the reward of another policy from the log."""
 
-import json
+import sys
 from collections.abc import Iterator
 from dataclasses import asdict
 from datetime import UTC, datetime
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Final, Literal
 
 import typer
-from rich import box
-from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
 
-from oo_ml.cli.logs import configure_logs
+from oo_ml.cli.database import open_database
+from oo_ml.cli.results import AsJson, Column, print_json, print_records, printable
 from oo_ml.domain.evaluation.estimators import Estimate
 from oo_ml.domain.evaluation.targets import POSSIBLE, describe, parse
 from oo_ml.errors import EvaluationRefusedError
 from oo_ml.progress import progress
 from oo_ml.services.database import single_connection
-from oo_ml.services.database_address import database
 from oo_ml.services.evaluation.from_file import TARGET, evaluate_file
 from oo_ml.services.evaluation.from_log import Question, walk_log
 from oo_ml.services.evaluation.results import Evaluation, Part, conclude
-from oo_ml.settings import Settings
+
+_COLUMNS: Final = (
+    Column("reward a decision", lambda row: row["label"], is_whole=True),
+    Column("estimate", lambda row: f"{row['estimate'].estimate:.4f}", is_number=True, is_whole=True),
+    Column("95 % interval", lambda row: _interval(row["estimate"]), is_number=True, is_whole=True),
+)
 
 
 def _target(text: str | None) -> str | None:
@@ -59,7 +60,7 @@ def evaluate(
             " q_logged and q_target if there is a model of the reward; - is standard input",
         ),
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print a JSON object")] = False,  # noqa: FBT002 - typer reads it as a flag
+    as_json: AsJson = False,  # noqa: FBT002 - typer reads it as a flag
 ) -> None:
     """Estimate from the log what another policy would have earned.
 
@@ -75,22 +76,20 @@ def evaluate(
             raise typer.BadParameter("either --target, with --since and --policy if needed, or --csv")
     except EvaluationRefusedError as error:
         if as_json:
-            typer.echo(json.dumps({"refused": error.message}))
+            print_json({"refused": error.message})
         raise
     if as_json:
-        typer.echo(json.dumps(_plain(evaluation), allow_nan=False))
+        print_json(_plain(evaluation))
     else:
         _show(target or TARGET, evaluation)
 
 
 def _of_service(question: Question, name: str) -> Evaluation:
-    settings = Settings()
-    configure_logs(settings)
-    with database(settings) as url, single_connection(settings, url, read_only=True, long=True) as engine:
+    with open_database() as (url, settings), single_connection(settings, url, read_only=True, long=True) as engine:
         walk = walk_log(engine, settings, question)
         found = Part()
         # On standard error, so that standard output has only the result.
-        with progress(Console(stderr=True), "Evaluating", walk.states) as advance:
+        with progress(sys.stderr, "Evaluating", walk.states) as advance:
             for part in walk.parts:
                 found += part
                 advance(part.states)
@@ -102,23 +101,17 @@ def _plain(evaluation: Evaluation) -> dict[str, Any]:
 
 
 def _show(name: str, evaluation: Evaluation) -> None:
-    console = Console(highlight=False)
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for heading in ("reward a decision", "estimate", "95 % interval"):
-        table.add_column(heading, justify="left" if heading == "reward a decision" else "right", no_wrap=True)
-    rows = {
+    estimates = {
         "observed, by the log's own policy": evaluation.observed,
         "IPS": evaluation.ips,
         "SNIPS": evaluation.snips,
         "DR": evaluation.dr,
         f"{'SNIPS' if evaluation.dr is None else 'DR'} less observed": evaluation.gain,
     }
-    for label, estimate in rows.items():
-        if estimate is not None:
-            table.add_row(label, f"{estimate.estimate:.4f}", _interval(estimate))
-    console.print(table)
-    for line in _lines(name if name.isprintable() else repr(name), evaluation):
-        console.print(escape(line), soft_wrap=True)
+    rows = [{"label": label, "estimate": estimate} for label, estimate in estimates.items() if estimate is not None]
+    print_records(rows, _COLUMNS, is_light=True)
+    for line in _lines(printable(name), evaluation):
+        typer.echo(line)
 
 
 def _interval(estimate: Estimate) -> str:

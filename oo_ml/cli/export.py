@@ -11,15 +11,13 @@ from typing import IO, Annotated
 
 import typer
 
-from oo_ml.cli.logs import configure_logs
+from oo_ml.cli.database import open_database
 from oo_ml.cli.options import user_id
 from oo_ml.domain.access import COMMAND_LINE
 from oo_ml.errors import ExportFileError
 from oo_ml.services.access.audit_log import Action, record
 from oo_ml.services.database import run_once
-from oo_ml.services.database_address import database
 from oo_ml.services.users.export import export
-from oo_ml.settings import Settings
 
 
 def export_user(
@@ -34,9 +32,7 @@ def export_user(
     JSON Lines: a header, one row a line, and a last line with the number of rows. Safe while the service is running.
     Adds an entry to the audit log, and writes nothing else.
     """
-    settings = Settings()
-    configure_logs(settings)
-    with database(settings) as url:
+    with open_database() as (url, settings):
         now = datetime.now(UTC)
         run_once(settings, url, record, [Action("user.exported", COMMAND_LINE, now)])
         [file] = run_once(settings, url, partial(export, exported_at=now), [user], read_only=True, long=True)

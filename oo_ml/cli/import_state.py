@@ -1,23 +1,23 @@
 """`oo-ml import-state`: import of the file-based service's states."""
 
+import sys
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
-from itertools import chain
 from pathlib import Path
 from typing import Annotated, Final
 
 import typer
-from rich.console import Console
 
-from oo_ml.cli.logs import configure_logs
+from oo_ml.cli.database import open_database
+from oo_ml.cli.exit_codes import ExitCode
+from oo_ml.cli.results import AsJson, print_json, printable
 from oo_ml.errors import ImportSourceError, OoMlError
 from oo_ml.progress import progress
 from oo_ml.services.database import single_connection
-from oo_ml.services.database_address import database
 from oo_ml.services.users.import_state import Outcome, Verdict, find_source, import_files, list_refused
-from oo_ml.settings import LogLevel, Settings
+from oo_ml.settings import LogLevel
 
 _FINE: Final = frozenset({Verdict.IMPORTED, Verdict.UNCHANGED, Verdict.KEPT})
 _LISTED: Final = (Verdict.KEPT, Verdict.BAD, Verdict.AMBIGUOUS, Verdict.UNKNOWN)
@@ -35,6 +35,7 @@ def import_state(
         typer.Option(metavar="FILE", exists=True, dir_okay=False, readable=True, help="Ids of users, one a line"),
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Report what would be imported; write nothing")] = False,  # noqa: FBT002 - typer reads it as a flag
+    as_json: AsJson = False,  # noqa: FBT002 - typer reads it as a flag
 ) -> None:
     """Import the state files of the file-based service.
 
@@ -44,50 +45,65 @@ def import_state(
     source = find_source(directory, users)
     if not source.listing.files and not source.listing.refused:
         raise ImportSourceError(f"{directory} holds no state files (NAME.json)")
-    settings = Settings()
-    configure_logs(settings, LogLevel.WARNING)
     report = _Report(source.listing.ignored, dry_run)
     _add(report, list_refused(source))
-    with database(settings) as url, single_connection(settings, url, read_only=dry_run) as engine:
+    with (
+        open_database(LogLevel.WARNING) as (url, settings),
+        single_connection(settings, url, read_only=dry_run) as engine,
+    ):
         batches = import_files(engine, settings, source, imported_at=datetime.now(UTC), dry_run=dry_run)
         try:
             # The report goes to stdout, so that it can be redirected to a file without the progress bar.
-            with progress(Console(stderr=True), "Importing", len(source.listing.files)) as advance:
+            with progress(sys.stderr, "Importing", len(source.listing.files)) as advance:
                 for batch in batches:
                     _add(report, batch)
                     advance(len(batch))
         except (OoMlError, KeyboardInterrupt):
-            typer.echo("Stopped before the end; the same command goes on from there. So far:")
-            _show(report)
+            _show(report, as_json=as_json, is_complete=False)
             raise
-    _show(report)
+    _show(report, as_json=as_json)
     if report.counts.keys() - _FINE:
-        raise typer.Exit(1)
+        raise typer.Exit(ExitCode.FAILED)
+
+
+@dataclass(frozen=True, slots=True)
+class _Listed:
+    """A file that was not simply imported."""
+
+    verdict: Verdict
+    file: str
+    reason: str | None
 
 
 @dataclass(frozen=True, slots=True)
 class _Report:
-    """Number of files for each verdict, and a line for each file that was not simply imported."""
+    """Number of files for each verdict, and the files that were not simply imported."""
 
     ignored: int
     dry_run: bool
     counts: Counter[Verdict] = field(default_factory=Counter)
-    lines: dict[Verdict, list[str]] = field(default_factory=lambda: {verdict: [] for verdict in _LISTED})
+    listed: list[_Listed] = field(default_factory=list)
 
 
 def _add(report: _Report, outcomes: Iterable[tuple[str, Outcome]]) -> None:
     for file, outcome in outcomes:
         report.counts[outcome.verdict] += 1
-        if outcome.verdict in report.lines:
-            # A file's name can hold any character, also escape sequences of terminals.
-            name = file if file.isprintable() else repr(file)
-            report.lines[outcome.verdict].append(f"{outcome.verdict}: {name}: {outcome.reason}")
+        if outcome.verdict in _LISTED:
+            report.listed.append(_Listed(outcome.verdict, file, outcome.reason))
 
 
-def _show(report: _Report) -> None:
-    for line in chain.from_iterable(report.lines.values()):
-        typer.echo(line)
-    verdicts = [f"{verdict} {report.counts[verdict]}" for verdict in Verdict]
-    typer.echo(", ".join([*verdicts, f"ignored {report.ignored}"]))
+def _show(report: _Report, *, as_json: bool, is_complete: bool = True) -> None:
+    listed = sorted(report.listed, key=lambda one: _LISTED.index(one.verdict))
+    counts = {str(verdict): report.counts[verdict] for verdict in Verdict} | {"ignored": report.ignored}
+    if as_json:
+        files = [asdict(one) for one in listed]
+        print_json({"complete": is_complete, "dry_run": report.dry_run, "counts": counts, "files": files})
+        return
+    if not is_complete:
+        typer.echo("Stopped before the end; the same command goes on from there. So far:")
+    for one in listed:
+        # A file's name can hold any character, also escape sequences of terminals.
+        typer.echo(f"{one.verdict}: {printable(one.file)}: {one.reason}")
+    typer.echo(", ".join(f"{verdict} {count}" for verdict, count in counts.items()))
     if report.dry_run:
         typer.echo("A dry run: nothing was written")

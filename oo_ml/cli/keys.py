@@ -1,16 +1,16 @@
 """`oo-ml keys`: API keys."""
 
 import re
+from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from operator import attrgetter
-from typing import Annotated, Final
+from typing import Annotated, Any, Final
 
 import typer
-from rich.console import Console
-from rich.table import Table
 
 from oo_ml.cli.database import open_database
+from oo_ml.cli.results import AsJson, Column, print_json, print_records
 from oo_ml.domain.access import PURPOSES, Scope
 from oo_ml.execution.outcomes import only
 from oo_ml.services.access import keys
@@ -29,6 +29,16 @@ _KEY_ID: Final = re.compile("[0-9a-f]{12}")
 _UNITS: Final = {"d": "days", "h": "hours"}
 _LONGEST_NAME: Final = 100
 _PURPOSES: Final = "; ".join(f"{scope}: {purpose}" for scope, purpose in PURPOSES.items())
+
+_COLUMNS: Final = (
+    Column("id", lambda key: key["key_id"]),
+    Column("name", lambda key: key["name"]),
+    Column("scopes", lambda key: " ".join(key["scopes"])),
+    Column("created", lambda key: f"{key['created_at']:%Y-%m-%d}"),
+    Column("expires", lambda key: f"{key['expires_at']:%Y-%m-%d}" if key["expires_at"] else "never"),
+    Column("last used", lambda key: f"{key['last_used_at']:%Y-%m-%d %H:00}" if key["last_used_at"] else "never"),
+    Column("state", lambda key: key["state"]),
+)
 
 
 def _period(text: str) -> timedelta:
@@ -60,6 +70,7 @@ def create(
     expires: Annotated[
         timedelta | None, typer.Option(parser=_period, metavar="PERIOD", help="Such as 90d or 12h; default: never")
     ] = None,
+    as_json: AsJson = False,  # noqa: FBT002 - typer reads it as a flag
 ) -> None:
     """Create a key and print its token, which is shown this once. Exit code 1 if a key in use has the name."""
     now = datetime.now(UTC)
@@ -67,6 +78,9 @@ def create(
     service = audited_command(keys.create, "key.created", attrgetter("name"))
     with open_database() as (url, settings):
         created = only(run_once(settings, url, service, [command]))
+    if as_json:
+        print_json(_describe(asdict(created.key), now) | {"token": created.token})
+        return
     typer.echo(created.token)
     until = "" if created.key.expires_at is None else f", until {created.key.expires_at:%Y-%m-%d %H:%M} UTC"
     typer.echo(
@@ -75,24 +89,12 @@ def create(
 
 
 @app.command("list")
-def list_() -> None:
+def list_(as_json: AsJson = False) -> None:  # noqa: FBT002 - typer reads it as a flag
     """List every key, revoked and expired ones included, the oldest first. Read-only."""
     with open_database() as (url, settings):
         [listing] = run_once(settings, url, keys.list_keys, [None], read_only=True)
-    table = Table("id", "name", "scopes", "created", "expires", "last used", "state")
     now = datetime.now(UTC)
-    for key in listing:
-        has_expired = key.expires_at is not None and key.expires_at <= now
-        table.add_row(
-            key.key_id,
-            key.name,
-            " ".join(key.scopes),
-            f"{key.created_at:%Y-%m-%d}",
-            "never" if key.expires_at is None else f"{key.expires_at:%Y-%m-%d}",
-            "never" if key.last_used_at is None else f"{key.last_used_at:%Y-%m-%d %H:00}",
-            "revoked" if key.revoked_at else "expired" if has_expired else "in use",
-        )
-    Console().print(table)
+    print_records([_describe(asdict(key), now) for key in listing], _COLUMNS, as_json=as_json)
 
 
 @app.command()
@@ -102,3 +104,10 @@ def revoke(name: Annotated[str, typer.Argument(help="Name or id of the key", cal
     with open_database() as (url, settings):
         key_id = only(run_once(settings, url, service, [name]))
     typer.echo(f"Revoked {key_id}")
+
+
+def _describe(key: dict[str, Any], now: datetime) -> dict[str, Any]:
+    """Return the columns of a key without the SHA-256 of its token, and its state."""
+    has_expired = key["expires_at"] is not None and key["expires_at"] <= now
+    state = "revoked" if key["revoked_at"] else "expired" if has_expired else "in use"
+    return {name: value for name, value in key.items() if name != "token_sha256"} | {"state": state}

@@ -9,4 +9,5 @@ def configure_logs(settings: Settings, default: LogLevel = LogLevel.ERROR) -> No
 
     By default a failure is only the line that main prints; the transaction's warning would repeat it.
     """
-    configure_logging(settings.log_level if "log_level" in settings.model_fields_set else default)
+    level = settings.log_level if "log_level" in settings.model_fields_set else default
+    configure_logging(level, settings.log_format)

@@ -7,12 +7,16 @@ SQLAlchemy, FastAPI, alembic and numpy. An error is one line on standard error a
 import sys
 from collections.abc import Sequence
 from importlib import import_module
-from typing import Any, Final
+from typing import Annotated, Any, Final, cast
 
 import typer
-from typer.core import TyperCommand, TyperGroup
+from typer.core import MarkupMode, TyperCommand, TyperGroup
 
+from oo_ml.cli.exit_codes import MEANINGS, ExitCode
 from oo_ml.errors import OoMlError
+
+# Of help in a pipe; the summary of each command fits.
+_WIDTH: Final = 120
 
 
 class LazyCommand(TyperCommand):
@@ -29,13 +33,14 @@ class LazyCommand(TyperCommand):
         super().__init__(name, help=summary)
         self._target = target
 
-    def load(self) -> TyperCommand | TyperGroup:
-        """Import the command."""
+    def load(self, markup: MarkupMode = "rich") -> TyperCommand | TyperGroup:
+        """Import the command; `markup` is that of its help: None is plain text."""
         module, _, attribute = self._target.partition(":")
         target = getattr(import_module(f"oo_ml.cli.{module}"), attribute)
         app = target if isinstance(target, typer.Typer) else typer.Typer(add_completion=False)
         if app is not target:
             app.command(self.name)(target)
+        app.rich_markup_mode = markup
         command = typer.main.get_command(app)
         assert isinstance(command, TyperCommand | TyperGroup)  # noqa: S101 - Typer makes no others
         command.name = self.name
@@ -43,17 +48,10 @@ class LazyCommand(TyperCommand):
 
     def make_context(self, *args: Any, **extra: Any) -> Any:  # noqa: ANN401 - as the command has it
         """Return the context in which the command itself is run."""
-        return self.load().make_context(*args, **extra)
+        return self.load(app.rich_markup_mode).make_context(*args, **extra)
 
 
-def _print_version() -> None:
-    # It imports the parser of e-mail, which no other command needs.
-    from importlib.metadata import version  # noqa: PLC0415
-
-    typer.echo(version("oo-ml"))
-
-
-COMMANDS: Final[Sequence[TyperCommand]] = (
+COMMANDS: Final[Sequence[LazyCommand]] = (
     LazyCommand("serve", "serve:serve", "Serve HTTP until SIGINT or SIGTERM."),
     LazyCommand("db", "db:app", "Migrate the database and grant rights on it."),
     LazyCommand("prompts", "prompts:app", "List, show, publish, weight and retire prompt versions."),
@@ -66,22 +64,47 @@ COMMANDS: Final[Sequence[TyperCommand]] = (
     LazyCommand("evaluate", "evaluate:evaluate", "Estimate from the log what another policy would have earned."),
     LazyCommand("upkeep", "upkeep:upkeep", "Run the regular upkeep once: partitions, default rewards, daily sums."),
     LazyCommand("settings", "settings:print_settings", "Print every setting; secrets are hidden."),
-    TyperCommand("version", callback=_print_version, help="Print the version."),
+    LazyCommand("version", "version:print_version", "Print the version."),
 )
 
-app: Final = TyperGroup(
-    name="oo-ml",
-    help="Choose the tip to show next for each user, learn from rewards, and keep all data in PostgreSQL.",
-    commands={str(command.name): command for command in COMMANDS},
-    no_args_is_help=True,
-)
+
+def _print_version(is_asked: bool) -> None:  # noqa: FBT001 - as Typer calls it
+    if is_asked:
+        # It imports the parser of e-mail, which no other command needs.
+        from oo_ml.cli.version import print_version  # noqa: PLC0415
+
+        print_version()
+        raise typer.Exit
+
+
+def _options(
+    *,
+    version: Annotated[
+        bool, typer.Option("--version", is_eager=True, callback=_print_version, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    """Choose the tip to show next for each user, learn from rewards, and keep all data in PostgreSQL."""
+
+
+def _create_app() -> TyperGroup:
+    """Return the group of all commands, with the options that stand before a command."""
+    codes = ", ".join(f"{code:d} ({meaning})" for code, meaning in MEANINGS.items())
+    root = typer.Typer(name="oo-ml", callback=_options, no_args_is_help=True, epilog=f"Exit codes: {codes}.")
+    group = cast("TyperGroup", typer.main.get_command(root))
+    group.commands.update((str(command.name), command) for command in COMMANDS)
+    return group
+
+
+app: Final = _create_app()
 
 
 def main() -> None:
-    """Run the command line."""
+    """Run the command line. Help and usage errors have colours and frames if both outputs are terminals."""
+    is_terminal = sys.stdout.isatty() and sys.stderr.isatty()
+    app.rich_markup_mode = "rich" if is_terminal else None
     try:
-        app()
+        app(prog_name="oo-ml", **({} if is_terminal else {"terminal_width": _WIDTH}))
     except OoMlError as error:
         for line in error.message.splitlines():
             typer.echo(f"error: {line}", err=True)
-        sys.exit(1)
+        sys.exit(ExitCode.FAILED)

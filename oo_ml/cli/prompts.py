@@ -1,16 +1,18 @@
 """`oo-ml prompts`: the prompt registry."""
 
 import math
+from dataclasses import asdict
 from datetime import UTC, datetime
 from functools import partial
 from operator import attrgetter
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Final
 
 import typer
 from pydantic import ValidationError
 
 from oo_ml.cli.database import open_database
+from oo_ml.cli.results import AsJson, Column, print_json, print_records
 from oo_ml.domain.identifiers import is_identifier
 from oo_ml.errors import InvalidTemplateError
 from oo_ml.execution.outcomes import only
@@ -26,6 +28,14 @@ app = typer.Typer(
 
 # The longest template has 16,000 characters of four bytes at most.
 _MAX_FILE_BYTES = 65_536
+_COLUMNS: Final = (
+    Column("version", lambda prompt: prompt["version"]),
+    Column("status", lambda prompt: prompt["status"]),
+    Column("weight", lambda prompt: f"{prompt['weight']:.15g}", is_number=True),
+    Column("share", lambda prompt: f"{prompt['share']:.1%}", is_number=True),
+    Column("published", lambda prompt: f"{prompt['published_at']:%Y-%m-%d}"),
+    Column("description", lambda prompt: prompt["description"]),
+)
 
 
 def _identifier(text: str) -> str:
@@ -46,43 +56,25 @@ Template = Annotated[Path, typer.Option(exists=True, dir_okay=False, readable=Tr
 
 
 @app.command("list")
-def list_() -> None:
+def list_(as_json: AsJson = False) -> None:  # noqa: FBT002 - typer reads it as a flag
     """List every version, the oldest first, with its share of the calls that name no version. Read-only.
 
     The share is that of a service with the settings of this command.
     """
-    # Only this command prints a table.
-    from rich.console import Console  # noqa: PLC0415
-    from rich.table import Column, Table  # noqa: PLC0415
-
     with open_database() as (url, settings):
         [listing] = run_once(settings, url, partial(pick_version.list_traffic, settings=settings), [None])
-    table = Table(
-        Column("version", overflow="fold"),
-        "status",
-        Column("weight", justify="right"),
-        Column("share", justify="right"),
-        "published",
-        "description",
-    )
-    for offer in listing:
-        prompt = offer.prompt
-        table.add_row(
-            prompt.version,
-            prompt.status,
-            f"{prompt.weight:.15g}",
-            f"{offer.probability:.1%}",
-            f"{prompt.published_at:%Y-%m-%d}",
-            prompt.description,
-        )
-    Console().print(table)
+    records = [asdict(offer.prompt) | {"share": offer.probability} for offer in listing]
+    print_records(records, _COLUMNS, as_json=as_json)
 
 
 @app.command()
-def show(version: Version) -> None:
+def show(version: Version, as_json: AsJson = False) -> None:  # noqa: FBT002 - typer reads it as a flag
     """Print the templates of a version. Read-only."""
     with open_database() as (url, settings):
         prompt = only(run_once(settings, url, registry.show, [version]))
+    if as_json:
+        print_json(asdict(prompt))
+        return
     typer.echo(
         f"# {prompt.version} ({prompt.status}, published {prompt.published_at:%Y-%m-%d})\n# {prompt.description}"
     )

@@ -4,15 +4,18 @@ import logging
 import os
 import re
 import signal
+import socket
 from contextlib import ExitStack, suppress
 from functools import partial
 from importlib import import_module
 from pathlib import Path
 from secrets import token_hex
-from typing import Annotated, Final, NoReturn
+from tempfile import TemporaryDirectory
+from typing import Annotated, Any, Final, NoReturn
 
 import typer
 
+from oo_ml import tracing
 from oo_ml.cli.listeners import LOOPBACK_NAMES, are_loopback, bind, bind_unix, remove
 from oo_ml.cli.servers import DrainingConfig, DrainingServer, Supervisor
 from oo_ml.errors import ConfigurationError, UnavailableError
@@ -26,6 +29,8 @@ logger = logging.getLogger(__name__)
 
 # Imported by each process that serves. FastAPI and the endpoints take a second.
 _APPLICATION: Final = "oo_ml.cli.application"
+# prometheus_client reads this variable.
+_METRICS_DIRECTORY: Final = "PROMETHEUS_MULTIPROC_DIR"
 _PREFIX: Final = re.compile(r"(/[A-Za-z0-9._~-]+)+")
 
 
@@ -65,63 +70,110 @@ def serve(  # noqa: PLR0913, PLR0917 - the options of the command
     OO_ML_DATABASE_URL. Exit code 1 if the service can't start.
     """
     settings = Settings()
-    configure_logging(settings.log_level)
+    configure_logging(settings.log_level, settings.log_format)
+    tracing.check()
     # uvicorn raises a signal again after it has stopped. The default handler would then end the process before
     # PostgreSQL is stopped. SIGHUP, which a closed terminal sends, is not handled by uvicorn.
     signal.signal(signal.SIGTERM, _leave)
     signal.signal(signal.SIGHUP, lambda *_: signal.raise_signal(signal.SIGTERM))
     with ExitStack() as stack:
-        sockets = [bind_unix(uds)] if uds else bind(host, port)
-        for one in sockets:
-            stack.enter_context(one)
-        if uds:
-            stack.callback(remove, uds, uds.stat().st_ino)
+        sockets = _listen(stack, uds, host, port)
         # The only process that serves imports while PostgreSQL starts; several processes import by themselves.
         meanwhile = partial(import_module, _APPLICATION) if settings.processes == 1 else None
         url = stack.enter_context(database(settings, meanwhile=meanwhile))
         refuse_encoding(settings, url)
-        is_local = are_loopback(sockets) and not (trusted_proxy or root_path)
-        # The processes read these from the environment.
-        _set("database_url", url)
-        _set("auth", _decide_auth(settings, url, is_local=is_local))
-        if settings.session_key is None:
-            _set("session_key", token_hex(32))
-        if is_local and not settings.allowed_hosts:
-            _set("allowed_hosts", ",".join(LOOPBACK_NAMES))
-        config = DrainingConfig(
-            f"{_APPLICATION}:application",
-            factory=True,
-            http=f"{_APPLICATION}:protocol",
-            ws="none",
-            workers=settings.processes,
-            log_config=None,
-            access_log=False,
-            server_header=False,
+        _give_to_processes(settings, url, is_local=are_loopback(sockets) and not (trusted_proxy or root_path))
+        config = _configure(
+            settings,
             ssl_certfile=ssl_certfile,
             ssl_keyfile=ssl_keyfile,
             root_path=root_path,
             proxy_headers=bool(trusted_proxy),
             forwarded_allow_ips=trusted_proxy or [],
-            lifespan="on",
-            timeout_keep_alive=settings.keep_alive,
-            timeout_graceful_shutdown=settings.shutdown_timeout,
-            drain=settings.drain,
         )
-        if settings.processes == 1:
-            # A signal ends the command during the import, see DrainingServer.run.
-            config.load()
-        server = DrainingServer(config)
-        has_started = False
-        # uvicorn raises these when a signal stopped it, or when it could not start.
-        with suppress(KeyboardInterrupt, SystemExit):
-            if settings.processes > 1:
-                supervisor = Supervisor(config, sockets)
-                has_started = True
-                supervisor.run()
-            else:
-                server.run(sockets)
-        if not (has_started or server.started):
-            raise ConfigurationError("The service could not start; see the log")
+        share_metrics(stack, settings.processes)
+        _run(config, sockets)
+
+
+def _listen(stack: ExitStack, uds: Path | None, host: str, port: int) -> list[socket.socket]:
+    """Return the sockets of the service; `stack` closes them, and removes that in the file system."""
+    sockets = [bind_unix(uds)] if uds else bind(host, port)
+    for one in sockets:
+        stack.enter_context(one)
+    if uds:
+        stack.callback(remove, uds, uds.stat().st_ino)
+    return sockets
+
+
+def _give_to_processes(settings: Settings, url: str, *, is_local: bool) -> None:
+    """Set the variables from which the processes of the service read these settings."""
+    _set("database_url", url)
+    _set("auth", _decide_auth(settings, url, is_local=is_local))
+    if settings.session_key is None:
+        _set("session_key", token_hex(32))
+    if is_local and not settings.allowed_hosts:
+        _set("allowed_hosts", ",".join(LOOPBACK_NAMES))
+
+
+def _configure(settings: Settings, **options: Any) -> DrainingConfig:  # noqa: ANN401 - uvicorn's
+    """Return the configuration of the server, with uvicorn's `options` for TLS and proxies."""
+    return DrainingConfig(
+        f"{_APPLICATION}:application",
+        factory=True,
+        http=f"{_APPLICATION}:protocol",
+        ws="none",
+        workers=settings.processes,
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        lifespan="on",
+        timeout_keep_alive=settings.keep_alive,
+        timeout_graceful_shutdown=settings.shutdown_timeout,
+        drain=settings.drain,
+        **options,
+    )
+
+
+def _run(config: DrainingConfig, sockets: list[socket.socket]) -> None:
+    """Serve until a signal.
+
+    Raises:
+        ConfigurationError: the service could not start.
+    """
+    if config.workers == 1:
+        # A signal ends the command during the import, see DrainingServer.run.
+        config.load()
+    server = DrainingServer(config)
+    has_started = False
+    # uvicorn raises these when a signal stopped it, or when it could not start.
+    with suppress(KeyboardInterrupt, SystemExit):
+        if config.workers > 1:
+            supervisor = Supervisor(config, sockets)
+            has_started = True
+            supervisor.run()
+        else:
+            server.run(sockets)
+    if not (has_started or server.started):
+        raise ConfigurationError("The service could not start; see the log")
+
+
+def share_metrics(stack: ExitStack, processes: int) -> None:
+    """Give several processes a directory, as long as they run, in which they add up their metrics.
+
+    Raises:
+        ConfigurationError: there is no place for it.
+    """
+    # A single process must not write to a directory that its environment happens to name.
+    os.environ.pop(_METRICS_DIRECTORY, None)
+    if processes == 1:
+        return
+    try:
+        directory = TemporaryDirectory(prefix="oo-ml-metrics-")
+    except OSError as error:
+        raise ConfigurationError(
+            f"Several processes need a directory for temporary files that can be written: set TMPDIR ({error.strerror})"
+        ) from None
+    os.environ[_METRICS_DIRECTORY] = stack.enter_context(directory)
 
 
 def _set(name: str, value: str) -> None:

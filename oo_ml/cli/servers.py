@@ -85,6 +85,15 @@ multiprocess.Process = _Worker  # type: ignore[misc]
 class Supervisor(Multiprocess):
     """Supervisor of several processes on the same sockets, which replaces a process that dies."""
 
+    def keep_subprocess_alive(self) -> None:
+        """Replace dead processes, and remove their part of the metrics: the gauges of queues and connections."""
+        before = {process.pid for process in self.processes}
+        super().keep_subprocess_alive()
+        for pid in before - {process.pid for process in self.processes}:
+            from prometheus_client.multiprocess import mark_process_dead  # noqa: PLC0415 - 110 ms, seldom needed
+
+            mark_process_dead(pid)  # type: ignore[no-untyped-call]
+
     def handle_hup(self) -> None:
         """Stop, as for other signals; uvicorn would restart the processes when a terminal is closed."""
         self.handle_term()

@@ -1,46 +1,70 @@
 """`oo-ml upkeep`: all regular work, once, for cron. Run it as the owner of the tables."""
 
 import asyncio
+from collections.abc import Sequence
 from datetime import UTC, datetime
 
 import typer
 
-from oo_ml.cli.logs import configure_logs
+from oo_ml.cli.database import open_database
+from oo_ml.cli.exit_codes import ExitCode
+from oo_ml.cli.results import AsJson, print_json
 from oo_ml.services.database import single_worker
-from oo_ml.services.database_address import database
 from oo_ml.services.upkeep.daily_sums import count_days
-from oo_ml.services.upkeep.default_rewards import give_default_rewards
-from oo_ml.services.upkeep.partitions import keep_months
-from oo_ml.settings import LogLevel, Settings
+from oo_ml.services.upkeep.default_rewards import Defaults, give_default_rewards
+from oo_ml.services.upkeep.partitions import Months, keep_months
+from oo_ml.settings import LogLevel
 
 
-def upkeep() -> None:
+def upkeep(as_json: AsJson = False) -> None:  # noqa: FBT002 - typer reads it as a flag
     """Run the regular upkeep once: partitions, default rewards, daily sums.
 
     Makes the partitions of coming months, detaches months past OO_ML_HISTORY_RETENTION, gives default rewards to
     decisions past OO_ML_REWARD_WAIT, and updates the daily sums. Safe while the service is running. Exit code 1 if a
     task fails.
     """
-    settings = Settings()
-    configure_logs(settings, LogLevel.WARNING)
-    with database(settings) as url, single_worker(settings, url) as worker:
+    with open_database(LogLevel.WARNING) as (url, settings), single_worker(settings, url) as worker:
         now = datetime.now(UTC)
         months = asyncio.run(keep_months(worker, settings, now, is_patient=True))
-        for name in months.made:
-            typer.echo(f"made {name}")
-        for name in months.detached:
-            typer.echo(f"detached {name}")
+        if not as_json:
+            _show_months(months)
         errors = [*(problem.message for problem in months.problems), *months.alarms]
-        for message in errors:
-            typer.echo(f"error: {message}", err=True)
+        _show_errors(errors)
         defaults = asyncio.run(give_default_rewards(worker, settings, now))
-        if settings.reward_wait is not None:
-            typer.echo(f"default rewards given: {defaults.given}")
+        if not as_json:
+            _show_defaults(defaults, is_on=settings.reward_wait is not None)
         asyncio.run(count_days(worker, now))
-        if defaults.is_busy:
-            typer.echo("another process is giving default rewards")
         if defaults.failed:
             errors.append(f"default rewards that could not be given, see above: {len(defaults.failed)}")
-            typer.echo(f"error: {errors[-1]}", err=True)
+            _show_errors(errors[-1:])
+    if as_json:
+        print_json(
+            {
+                "made": months.made,
+                "detached": months.detached,
+                "default_rewards_given": defaults.given,
+                "default_rewards_busy": defaults.is_busy,
+                "errors": errors,
+            }
+        )
     if errors:
-        raise typer.Exit(1)
+        raise typer.Exit(ExitCode.FAILED)
+
+
+def _show_months(months: Months) -> None:
+    for name in months.made:
+        typer.echo(f"made {name}")
+    for name in months.detached:
+        typer.echo(f"detached {name}")
+
+
+def _show_errors(errors: Sequence[str]) -> None:
+    for message in errors:
+        typer.echo(f"error: {message}", err=True)
+
+
+def _show_defaults(defaults: Defaults, *, is_on: bool) -> None:
+    if is_on:
+        typer.echo(f"default rewards given: {defaults.given}")
+    if defaults.is_busy:
+        typer.echo("another process is giving default rewards")

@@ -5,7 +5,8 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from contextvars import Context, copy_context
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 from oo_ml.errors import OverloadedError, UnavailableError
@@ -26,6 +27,7 @@ class QueuedCommand:
         accepted: time.monotonic() of its arrival.
         deadline: the time.monotonic() after which it may not begin, and its caller is told that it failed.
         answer: the future its caller waits for.
+        context: the context variables of its request, such as the request's id.
     """
 
     service: AnyService
@@ -34,6 +36,7 @@ class QueuedCommand:
     accepted: float
     deadline: float
     answer: asyncio.Future[Any]
+    context: Context = field(default_factory=copy_context)
 
 
 class Queue:
@@ -136,6 +139,9 @@ class Queue:
         """Return commands to the head of the queue; they were accepted once and are never refused."""
         with self._changed:
             self._waiting.extendleft(reversed(commands))
+
+    def __len__(self) -> int:
+        return len(self._waiting)
 
     def is_empty(self) -> bool:
         """Return whether no command waits."""

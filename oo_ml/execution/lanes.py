@@ -13,17 +13,20 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, TypeVar
 
 from sqlalchemy import Engine
 
+from oo_ml import tracing
 from oo_ml.errors import DatabaseTimeoutError, OoMlError, RowLockedError, UnexpectedError
 from oo_ml.execution import retry
 from oo_ml.execution.lane_queue import AnyService, Queue, QueuedCommand
+from oo_ml.execution.meter import UNMETERED, Meter, Usage
 from oo_ml.execution.outcomes import receive, send
 from oo_ml.execution.retry import Command
 from oo_ml.execution.transaction import limit_waits
-from oo_ml.storage.postgres.engine import limit_lock_wait
+from oo_ml.storage.postgres.engine import count_connections, limit_lock_wait
 from oo_ml.storage.postgres.sessions import Writing
 
 logger = logging.getLogger(__name__)
@@ -51,13 +54,13 @@ class Limits:
 class Lanes:
     """Lanes, each of which is a thread with one connection of `engine`."""
 
-    def __init__(self, engine: Engine, lanes: int, limits: Limits) -> None:
+    def __init__(self, engine: Engine, lanes: int, limits: Limits, meter: Meter = UNMETERED) -> None:
         """Start `lanes` threads."""
         limit_waits(engine)
         self._engine = engine
         self._timeout = limits.timeout
         self._cut = threading.Event()
-        self._lanes = [_Lane(engine, limits, self._cut, name=f"lane-{number}") for number in range(lanes)]
+        self._lanes = [_Lane(engine, limits, self._cut, meter, name=f"lane-{number}") for number in range(lanes)]
 
     async def run(
         self,
@@ -78,6 +81,10 @@ class Lanes:
         lane.queue.put(QueuedCommand(service, user_id, command, now, now + self._timeout, answer))
         return await receive(answer, self._timeout)
 
+    def usage(self) -> Usage:
+        """Return the use of all lanes together at this moment."""
+        return Usage(sum(len(lane.queue) for lane in self._lanes), *count_connections(self._engine))
+
     def close(self, within: float = math.inf) -> None:
         """Finish accepted commands while their callers wait, at most `within` seconds; then end them and disconnect."""
         until = time.monotonic() + min(self._timeout, within)
@@ -92,8 +99,9 @@ class Lanes:
 
 
 class _Lane:
-    def __init__(self, engine: Engine, limits: Limits, cut: threading.Event, *, name: str) -> None:
+    def __init__(self, engine: Engine, limits: Limits, cut: threading.Event, meter: Meter, *, name: str) -> None:
         self._engine = engine
+        self._meter = meter
         self._limits = limits
         self._short_wait = limits.lane_lock_timeout / 10
         self._cut = cut
@@ -116,10 +124,11 @@ class _Lane:
     def _run(self, batch: Sequence[QueuedCommand], lock_wait: float | None) -> Sequence[QueuedCommand]:
         """Run a batch as one transaction and answer its callers; return the commands whose rows are locked instead."""
         service = batch[0].service if lock_wait is None else _hurried(batch[0].service, lock_wait)
-        commands = [one.command for one in batch]
         deadline = max(one.deadline for one in batch)
+        began = time.monotonic()
+        outcomes: Sequence[object]
         try:
-            outcomes: Sequence[object] = retry.run(self._engine, service, commands, deadline, self._cut)
+            outcomes = self._transact(batch, service, deadline)
         except RowLockedError:
             return batch if len({one.user_id for one in batch}) == 1 else self._run_one_by_one(batch)
         except Exception as error:  # noqa: BLE001 - its callers are told
@@ -128,8 +137,18 @@ class _Lane:
             outcomes = [error] * len(batch)
         else:
             self.queue.release(one.user_id for one in batch)
+        self._meter.shared(len(batch))
+        for one in batch:
+            self._meter.waited(began - one.accepted)
         send([one.answer for one in batch], outcomes)
         return []
+
+    def _transact(self, batch: Sequence[QueuedCommand], service: AnyService, deadline: float) -> Sequence[object]:
+        """Run a batch as one transaction; return its outcomes. A batch of one logs as a part of its request."""
+        commands = [one.command for one in batch]
+        run = partial(retry.run, self._engine, service, commands, deadline, self._cut, meter=self._meter)
+        with tracing.transaction(one.context for one in batch):
+            return batch[0].context.run(run) if len(batch) == 1 else run()
 
     def _run_one_by_one(self, batch: Sequence[QueuedCommand]) -> Sequence[QueuedCommand]:
         """Run the commands of a batch that was rolled back, so that only those to blame fail or wait."""

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent import futures
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextvars import copy_context
 from functools import partial
 from typing import Any, Generic
 
@@ -18,19 +19,25 @@ from sqlalchemy import Engine
 
 from oo_ml.errors import OverloadedError
 from oo_ml.execution import retry
+from oo_ml.execution.meter import UNMETERED, Meter, Usage
 from oo_ml.execution.outcomes import receive, send
 from oo_ml.execution.retry import Command, Outcome
 from oo_ml.execution.transaction import limit_waits
+from oo_ml.storage.postgres.engine import count_connections
 from oo_ml.storage.postgres.sessions import Session
 
 
 class Pool(Generic[Session]):
     """A pool of threads, each of which uses one connection of `engine` at a time, as a Reading or a Writing."""
 
-    def __init__(self, engine: Engine, *, name: str, threads: int, queue: int, timeout: float) -> None:
+    def __init__(  # noqa: PLR0913 - a pool, its limits, and who is told
+        self, engine: Engine, *, name: str, threads: int, queue: int, timeout: float, meter: Meter = UNMETERED
+    ) -> None:
         limit_waits(engine)
         self._engine = engine
+        self._meter = meter
         self._executor = ThreadPoolExecutor(threads, thread_name_prefix=name)
+        self._threads = threads
         self._capacity = threads + queue
         self._timeout = timeout
         # Accepted calls that have not ended, and their deadlines.
@@ -50,11 +57,25 @@ class Pool(Generic[Session]):
         if len(self._calls) >= self._capacity and not self._make_room():
             raise OverloadedError
         answer: asyncio.Future[list[Outcome]] = asyncio.get_running_loop().create_future()
-        deadline = time.monotonic() + self._timeout
-        call = self._executor.submit(retry.run, self._engine, service, commands, deadline, self._cut)
+        accepted = time.monotonic()
+        deadline = accepted + self._timeout
+        # Lines of the transaction's log have the id of the request.
+        run = copy_context().run
+        call = self._executor.submit(run, self._work, service, commands, accepted, deadline)
         self._calls[call] = deadline
         call.add_done_callback(partial(self._end, answer=answer))
         return await receive(answer, self._timeout)
+
+    def _work(
+        self,
+        service: Callable[[Session, Sequence[Command]], Sequence[Outcome]],
+        commands: Sequence[Command],
+        accepted: float,
+        deadline: float,
+    ) -> list[Outcome]:
+        self._meter.waited(time.monotonic() - accepted)
+        self._meter.shared(len(commands))
+        return retry.run(self._engine, service, commands, deadline, self._cut, meter=self._meter)
 
     def _end(self, call: Future[list[Outcome]], answer: asyncio.Future[list[Outcome]]) -> None:
         # First: a caller that has its answer finds room for its next call.
@@ -67,6 +88,10 @@ class Pool(Generic[Session]):
         now = time.monotonic()
         # A call that has begun can't be cancelled: it keeps its place until its thread is free.
         return any(call.cancel() for call, deadline in list(self._calls.items()) if deadline <= now)
+
+    def usage(self) -> Usage:
+        """Return the use of the pool at this moment."""
+        return Usage(max(0, len(self._calls) - self._threads), *count_connections(self._engine))
 
     def close(self, within: float = math.inf) -> None:
         """Finish accepted calls while their callers wait, at most `within` seconds; then end them and disconnect."""

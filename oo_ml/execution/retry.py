@@ -19,6 +19,7 @@ from oo_ml.errors import (
     UnavailableError,
     UnexpectedError,
 )
+from oo_ml.execution.meter import UNMETERED, Meter
 from oo_ml.execution.transaction import begin
 from oo_ml.storage.postgres import sqlstates
 from oo_ml.storage.postgres.sessions import Session, Writing
@@ -35,12 +36,14 @@ _RETRIED: Final = sqlstates.SERIALIZATION_FAILURES | {sqlstates.UNIQUE_VIOLATION
 _NEVER: Final = threading.Event()
 
 
-def run(
+def run(  # noqa: PLR0913 - what to run, where, until when, and who is told
     engine: Engine,
     service: Callable[[Session, Sequence[Command]], Sequence[Outcome]],
     commands: Sequence[Command],
     deadline: float,
     cut: threading.Event = _NEVER,
+    *,
+    meter: Meter = UNMETERED,
 ) -> list[Outcome]:
     """Run `service` on `commands` in one transaction and return its outcomes, one a command, after COMMIT.
 
@@ -55,6 +58,7 @@ def run(
         commands: the batch.
         deadline: the time.monotonic() after which no try begins, and the last one ends.
         cut: is set to end it sooner.
+        meter: is told of each try.
 
     Raises:
         UnavailableError: the database can't do it now; see storage/postgres/sqlstates.py.
@@ -62,6 +66,7 @@ def run(
         ValueError: the service did not return an outcome for each command; rolled back.
     """
     for tries_left in reversed(range(MAX_TRIES)):
+        began = time.perf_counter()
         try:
             with begin(engine, deadline, cut) as connection:
                 outcomes = list(service(cast("Session", connection), commands))
@@ -71,7 +76,11 @@ def run(
             if not tries_left or sqlstates.sqlstate(error) not in _RETRIED:
                 raise _outcome(engine, error, deadline) from None
         else:
+            meter.committed(outcomes)
             return outcomes
+        finally:
+            meter.ended(time.perf_counter() - began)
+        meter.retried()
         # Jitter, so that two transactions that met don't meet again.
         time.sleep(random.uniform(0, _BACKOFF))  # noqa: S311
     raise AssertionError("unreachable")

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -13,11 +14,15 @@ import httpx
 from oo_ml import llm
 from oo_ml.errors import OoMlError
 from oo_ml.execution.lanes import Lanes, Limits
-from oo_ml.execution.outcomes import only
 from oo_ml.execution.pool import Pool
 from oo_ml.execution.retry import Outcome, Service
+from oo_ml.execution.shared_reading import SharedReading
+from oo_ml.metrics.declarations import UPKEEP_FAILURES
+from oo_ml.metrics.registry import Metrics
 from oo_ml.services.access.keys import KeyRing
 from oo_ml.services.decisions.decide import Answer, DecideCommand, Parameters, decide
+from oo_ml.services.metrics.exposition import Exposition
+from oo_ml.services.metrics.meters import count_generations, create_meter
 from oo_ml.services.prompts.generate import GenerateCommand, Generated, generate
 from oo_ml.services.upkeep import scheduler
 from oo_ml.settings import Settings
@@ -47,6 +52,8 @@ class Services:
         readers: threads for services that only read.
         long: threads for services that may take OO_ML_LONG_TIMEOUT.
         keys: the API keys in use.
+        readiness: the reason why this release can't work on the database now; None if it can.
+        metrics, exposition: the metrics of this process, and the text for Prometheus.
     """
 
     settings: Settings
@@ -57,7 +64,19 @@ class Services:
     readers: Pool[Reading]
     long: Pool[Writing]
     keys: KeyRing
+    readiness: SharedReading[OoMlError | None]
     llm: httpx.AsyncClient
+    metrics: Metrics
+    exposition: Exposition
+
+    async def check_readiness(self) -> None:
+        """Check that this release can work on the database now.
+
+        Raises:
+            OoMlError: it can't.
+        """
+        if reason := await self.readiness.since(time.monotonic()):
+            raise reason
 
     async def together(
         self, service: Service[UserCommand, Outcome | OoMlError], commands: Sequence[UserCommand]
@@ -93,40 +112,56 @@ def create_services(settings: Settings, database_url: str) -> Services:
     Raises:
         ConfigurationError: a setting is invalid.
     """
+    metrics = Metrics()
 
     def pool(name: str, threads: int, timeout: float, *, read_only: bool = False, long: bool = False) -> Pool[Any]:
         source = engine.create(database_url, settings, threads=threads, read_only=read_only, long=long)
-        return Pool(source, name=name, threads=threads, queue=settings.database_queue, timeout=timeout)
+        meter = create_meter(metrics, name)
+        return Pool(source, name=name, threads=threads, queue=settings.database_queue, timeout=timeout, meter=meter)
 
     writers: Pool[Writing] = pool("writer", settings.database_workers, settings.request_timeout)
     readers: Pool[Reading] = pool("reader", settings.database_readers, settings.request_timeout, read_only=True)
+    long: Pool[Writing] = pool("long", settings.long_workers, settings.long_timeout, long=True)
+    lanes = Lanes(
+        engine.create(database_url, settings, threads=settings.lanes, lanes=True),
+        settings.lanes,
+        Limits(
+            batch=settings.lane_batch,
+            queue=settings.lane_queue,
+            timeout=settings.request_timeout,
+            lock_timeout=settings.lock_timeout,
+            lane_lock_timeout=settings.lane_lock_timeout,
+            one_user=settings.lane_one_user,
+        ),
+        create_meter(metrics, "lanes"),
+    )
+    usages = {"lanes": lanes.usage, "writer": writers.usage, "reader": readers.usage, "long": long.usage}
     client = llm.create_client(settings)
     return Services(
         settings=settings,
         decide=partial(decide, parameters=Parameters(settings.alpha, settings.epsilon, settings.exploration)),
-        generate=partial(generate, settings=settings, client=client, readers=readers, writers=writers),
-        lanes=Lanes(
-            engine.create(database_url, settings, threads=settings.lanes, lanes=True),
-            settings.lanes,
-            Limits(
-                batch=settings.lane_batch,
-                queue=settings.lane_queue,
-                timeout=settings.request_timeout,
-                lock_timeout=settings.lock_timeout,
-                lane_lock_timeout=settings.lane_lock_timeout,
-                one_user=settings.lane_one_user,
-            ),
+        generate=partial(
+            generate,
+            settings=settings,
+            client=client,
+            readers=readers,
+            writers=writers,
+            generated=count_generations(metrics),
         ),
+        lanes=lanes,
         writers=writers,
         readers=readers,
-        long=pool("long", settings.long_workers, settings.long_timeout, long=True),
+        long=long,
         keys=KeyRing(
             readers,
             writers,
             admin_token=None if settings.admin_key is None else settings.admin_key.get_secret_value(),
             max_age=settings.key_max_age,
         ),
+        readiness=SharedReading(partial(_read_readiness, readers)),
         llm=client,
+        metrics=metrics,
+        exposition=Exposition(metrics, settings, readers, usages),
     )
 
 
@@ -136,21 +171,25 @@ async def running(services: Services) -> AsyncIterator[None]:
     try:
         async with services.llm:
             await _report_readiness(services)
-            async with scheduler.run_in_background(services.settings, services.writers, services.long):
+            failed = services.metrics.increase(UPKEEP_FAILURES)
+            async with (
+                scheduler.run_in_background(services.settings, services.writers, services.long, failed=failed),
+                services.exposition.sampled(),
+            ):
                 yield
     finally:
         for threads in (services.lanes, services.writers, services.readers, services.long):
             threads.close(services.settings.shutdown_timeout)
 
 
-def ready(connection: Reading, _: Sequence[None]) -> list[OoMlError | None]:
-    """Return the reason why this release can't work on the database; None if it can."""
-    return [readiness(connection)]
+async def _read_readiness(readers: Pool[Reading]) -> OoMlError | None:
+    [reason] = await readers.run(lambda connection, _: [readiness(connection)], [None])
+    return reason
 
 
 async def _report_readiness(services: Services) -> None:
     # ADR 5: the service starts without its database, and answers 503 until the database is there.
     try:
-        only(await services.readers.run(ready, [None]))
+        await services.check_readiness()
     except OoMlError as error:
         logger.error("not ready: %s", error.message)  # noqa: TRY400 - the message is enough

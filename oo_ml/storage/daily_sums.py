@@ -57,6 +57,8 @@ _SAVE = text("""
     WHERE source = :source
 """)
 
+_COUNTED = text("SELECT source, counted_until FROM oo_ml.counted")
+
 _LAST_POSITION = text("SELECT coalesce(pg_sequence_last_value(CAST(:sequence AS regclass)), 0)")
 
 # All transactions below the first number have ended; no transaction has the second number or a higher one yet.
@@ -196,6 +198,13 @@ def read_last_positions(connection: Reading) -> dict[str, int]:
         source: connection.scalar(_LAST_POSITION, {"sequence": f"{SCHEMA}.{order.name}"}) or 0
         for source, order in ORDERS.items()
     }
+
+
+def count_uncounted(connection: Reading) -> int:
+    """Return the number of positions of all sources that are not counted yet, whether a row took them or not."""
+    counted: dict[str, int] = {row.source: row.counted_until for row in connection.execute(_COUNTED)}
+    last = read_last_positions(connection)
+    return sum(max(0, last[source] - max(0, counted.get(source, 0))) for source in ORDERS)
 
 
 def read_transactions(connection: Reading) -> tuple[int, int]:

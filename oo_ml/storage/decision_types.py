@@ -88,6 +88,7 @@ class Decision:
     decision_id: UUID
     policy: str
     epoch: int
+    decided_at: datetime
     tip_id: str
     x: NDArray[np.float64]
     reward: float | None

@@ -1,5 +1,6 @@
 """The table `upkeep`, which records how far each upkeep task has come, and the queries that find a task's decisions."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final, NamedTuple
@@ -25,6 +26,14 @@ class Position(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
+class LastSuccess:
+    """Time of the last step, and the seconds since then by the database's clock."""
+
+    at: datetime
+    seconds_ago: float
+
+
+@dataclass(frozen=True, slots=True)
 class Claim:
     """A task whose row this transaction has locked, so that no other transaction runs it."""
 
@@ -45,6 +54,13 @@ _SET_LOCK_TIMEOUT = text("SELECT set_config('lock_timeout', :limit, true)")
 _CREATE = text("INSERT INTO oo_ml.upkeep (task) VALUES (:task) ON CONFLICT DO NOTHING RETURNING task")
 
 _SAVE = text("UPDATE oo_ml.upkeep SET done_until = :done_until, ran_at = :ran_at WHERE task = :task")
+
+_LAST_SUCCESS = text("""
+    SELECT min(ran_at) AS ran_at, CAST(extract(epoch FROM now() - min(ran_at)) AS float8) AS seconds_ago
+    FROM oo_ml.upkeep
+    WHERE task = ANY (CAST(:tasks AS text[]))
+    HAVING count(ran_at) = cardinality(CAST(:tasks AS text[]))
+""")
 
 # The index on decided_at serves both queries, see decision_tables.py.
 _FIRST_DECISION = text("SELECT min(decided_at) FROM oo_ml.feature_history")
@@ -112,6 +128,12 @@ def create(connection: Writing, task: str) -> bool:
 def save(connection: Writing, task: str, done_until: datetime | None, ran_at: datetime) -> None:
     """Record how far a claimed task has come."""
     connection.execute(_SAVE, {"task": task, "done_until": done_until, "ran_at": ran_at})
+
+
+def read_last_success(connection: Reading, tasks: Sequence[str]) -> LastSuccess | None:
+    """Return the last step of that task of `tasks` which has waited longest; None if one has never run."""
+    row = connection.execute(_LAST_SUCCESS, {"tasks": tasks}).one_or_none()
+    return None if row is None else LastSuccess(*row)
 
 
 def find_overdue(connection: Reading, after: Position, until: datetime, limit: int) -> dict[DecisionKey, Position]:

@@ -8,7 +8,7 @@ import pytest
 
 from oo_ml.api.analytics import endpoints as analytics
 from oo_ml.storage.reports import Report
-from tests import calls
+from tests import calls, openapi
 from tests.conftest import Serve
 from tests.serving import Service
 
@@ -83,6 +83,15 @@ def test_filters(active_service: Service) -> None:
     assert {item["status"] for item in checks.values()} <= {"green", "unknown"}
 
 
+@pytest.mark.parametrize("report", REPORTS)
+def test_empty_prompt_version(service: Service, report: str) -> None:
+    """An empty prompt_version, as forms send it, is valid for the document, and filters nothing."""
+    parameters = openapi.document()["paths"][f"/analytics/{report}"]["get"]["parameters"]
+    [schema] = [one["schema"] for one in parameters if one["name"] == "prompt_version"]
+    assert openapi.validator(schema).is_valid("")
+    assert get(service, report, prompt_version="") == get(service, report)
+
+
 def test_values_of_filters(active_service: Service) -> None:
     """/analytics/filters lists each policy and prompt version once, and the first and last day."""
     choices = active_service.client.get("/analytics/filters").json()
@@ -134,6 +143,8 @@ def test_empty_database(service: Service, report: str) -> None:
     ("report", "filters"),
     [
         ("reaction-rates", {"since": "yesterday"}),
+        ("reaction-rates", {"since": "0"}),
+        ("reaction-rates", {"until": "2026-11-01T00:00:00"}),
         ("reaction-rates", {"by": "user_id"}),
         ("learning-curve", {"limit": 0}),
         ("learning-curve", {"limit": 1001}),

@@ -47,6 +47,8 @@ BAD_SCORES: dict[str, dict[str, Any]] = {
     "age not a number": _score_call(task_age_days=float("nan")),
     "age infinite": _score_call(task_age_days=float("inf")),
     "age beyond bigint": _score_call(task_age_days=2**63),
+    # As a double it equals the limit.
+    "age below bigint": _score_call(task_age_days=-(2**63) - 1),
     "priority zero": _score_call(priority=0),
     "priority five": _score_call(priority=5),
     "priority beyond bigint": _score_call(priority=10**400),

@@ -228,6 +228,7 @@ def test_unknown_query_parameters(
             else {"loc": ["query", name], "msg": f"unknown parameter: use {right}", "type": "misspelled"}
             for name, right in query.items()
         ],
+        "request_id": answer.headers["X-Request-ID"],
     }
     assert everything(db) == before
 

@@ -56,7 +56,11 @@ def test_unexpected_exceptions(
         answer = service.client.request(method, path, content=content if announced else iter([content]))
         assert (answer.status_code, answer.json()) == (
             500,
-            {"detail": "Internal error; the log of the service has the details", "code": "unexpected"},
+            {
+                "detail": "Internal error; the log of the service has the details",
+                "code": "unexpected",
+                "request_id": answer.headers["X-Request-ID"],
+            },
         )
         [record] = [one for one in caplog.records if one.levelno >= logging.ERROR]
         assert (record.name, record.exc_info is not None) == ("oo_ml.api.errors", True)
@@ -110,7 +114,11 @@ def test_body_over_the_limit(serve: Serve) -> None:
             answer = service.client.request(method, path, content=large if announced else iter([large]))
             assert (answer.status_code, answer.json()) == (
                 413,
-                {"detail": "The body is larger than OO_ML_MAX_BODY_BYTES", "code": "content_too_large"},
+                {
+                    "detail": "The body is larger than OO_ML_MAX_BODY_BYTES",
+                    "code": "content_too_large",
+                    "request_id": answer.headers["X-Request-ID"],
+                },
             )
 
 
@@ -134,6 +142,21 @@ def test_other_errors(service: Service, method: str, path: str, expected: tuple[
     answer = service.client.request(method, path)
     assert (answer.status_code, answer.json()["code"]) == expected
     assert ("Allow" in answer.headers) == (answer.status_code == 405)
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "allowed"),
+    [
+        ("DELETE", "/prompts", "GET, POST"),
+        ("PATCH", "/users/ada/decisions/01a207ac-5779-7446-ab27-aa4ca4d9dd7a/reward", "DELETE, PUT"),
+        ("POST", "/health", "GET, HEAD"),
+        ("GET", "/score", "POST"),
+        ("OPTIONS", "/dashboard/static/api.js", "GET, HEAD"),
+    ],
+)
+def test_allowed_methods(service: Service, method: str, path: str, allowed: str) -> None:
+    """A 405 names each method of its path, also those of other routes (RFC 9110, 15.5.6)."""
+    assert service.client.request(method, path).headers["Allow"] == allowed
 
 
 def test_errors_of_services() -> None:

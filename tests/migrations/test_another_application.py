@@ -147,7 +147,10 @@ def test_other_tables_in_schema_oo_ml(empty_postgresql: psycopg.Connection[Any],
         assert oo_ml("db", *words, OO_ML_DATABASE_URL=empty_database_url) == Done(1, "", f"error: {sentence}\n")
     with serving(make_settings(), empty_database_url) as service:
         answer = service.client.get("/readyz")
-    assert (answer.status_code, answer.json()) == (503, {"detail": sentence, "code": "unsuitable_database"})
+    assert (answer.status_code, answer.json()) == (
+        503,
+        {"detail": sentence, "code": "unsuitable_database", "request_id": answer.headers["X-Request-ID"]},
+    )
 
 
 def test_missing_column(postgresql: psycopg.Connection[Any], database_url: str) -> None:

@@ -43,7 +43,10 @@ def test_database_encoding(other_encoding: tuple[str, str]) -> None:
     assert oo_ml_process("serve", "--port", "0", OO_ML_DATABASE_URL=url) == refused
     with serving(make_settings(), url) as service:
         answer = service.client.get("/readyz")
-    assert (answer.status_code, answer.json()) == (503, {"detail": sentence, "code": "unsuitable_database"})
+    assert (answer.status_code, answer.json()) == (
+        503,
+        {"detail": sentence, "code": "unsuitable_database", "request_id": answer.headers["X-Request-ID"]},
+    )
 
 
 @pytest.mark.parametrize("by", ["environment", "role"])

@@ -23,6 +23,7 @@ function uuid7(): string {
 /** Return whether to send a call again, to give up, or to mend the request. */
 function reactionTo(problem: Problem): "retry" | "give up" | "mend" {
   switch (problem.code) {
+    case "rate_limited":
     case "unavailable":
     case "draining":
     case "slow_request":

@@ -1,4 +1,4 @@
-"""The guard in front of every call, the hot ones included: host, origin and type of the body, key, request id."""
+"""The guard in front of every call, the hot ones included: host, origin and type of the body, key."""
 
 from dataclasses import dataclass
 from typing import Final
@@ -8,10 +8,9 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from oo_ml.api.access.browsers import BrowserChecks
 from oo_ml.api.access.heads import Head
-from oo_ml.api.access.request_ids import HEADER, request_id
+from oo_ml.api.access.rate_limits import RateLimit
 from oo_ml.api.access.scopes import remember, require
 from oo_ml.api.errors import answer_to
-from oo_ml.api.exchanges import exchange_of
 from oo_ml.dashboard.sessions import Sessions
 from oo_ml.dashboard.sign_in import SIGN_IN, SIGN_OUT, sign_in_page
 from oo_ml.domain import access
@@ -21,6 +20,8 @@ from oo_ml.services.access.keys import KeyRing
 
 # Balancers and orchestrators call them by address, without a key.
 PROBES: Final = frozenset({"/health", "/livez", "/readyz"})
+# While the database is away, metrics tell so: this call accepts the keys that were last read.
+METRICS: Final = "/metrics"
 # Paths of routes that can't declare a scope: files, and the pages that FastAPI makes.
 _PAGES: Final = ("/dashboard", "/docs", "/openapi.json", "/static-offline-docs")
 # Instead of these, a browser without a session gets the page that asks for a key.
@@ -38,9 +39,11 @@ class _Admission:
 
 
 class Guard:
-    """ASGI middleware that lets a request through, with its caller and id attached, or answers with the refusal."""
+    """ASGI middleware that lets a request through, with its caller attached, or answers with the refusal."""
 
-    def __init__(self, app: ASGIApp, checks: BrowserChecks, keys: KeyRing | None, sessions: Sessions) -> None:
+    def __init__(
+        self, app: ASGIApp, checks: BrowserChecks, keys: KeyRing | None, sessions: Sessions, limit: RateLimit | None
+    ) -> None:
         """Guard `app`.
 
         Args:
@@ -48,11 +51,13 @@ class Guard:
             checks: the checks of browsers' requests.
             keys: the API keys; None: calls need none.
             sessions: the sessions of the dashboard.
+            limit: the calls that each key may make; None: any number.
         """
         self._app = app
         self._checks = checks
         self._keys = keys
         self._sessions = sessions
+        self._limit = limit
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Check a request."""
@@ -64,9 +69,7 @@ class Guard:
         except OoMlError as error:
             await answer_to(error)(scope, receive, send)
             return
-        exchange = exchange_of(scope)
-        exchange.request_id = request_id(head)
-        added: _Headers = [(HEADER, exchange.request_id.encode("ascii"))]
+        added: _Headers = []
 
         async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
@@ -101,7 +104,12 @@ class Guard:
             # A form, sent by a client that has no session yet.
             return _Admission(STRANGER, [])
         keys = None if is_probe else self._keys
-        admission = _Admission(OPEN, []) if keys is None else await self._authenticate(keys, head, scope)
+        if keys is None:
+            admission = _Admission(OPEN, [])
+        else:
+            admission = await self._authenticate(keys, head, scope)
+            if self._limit is not None:
+                self._limit.count(admission.caller)
         self._checks.check_body(head)
         return admission
 
@@ -110,7 +118,9 @@ class Guard:
         if authorization is None:
             return await self._resume_session(keys, head, scope)
         scheme, _, token = authorization.partition(" ")
-        caller = await keys.find(token.strip()) if scheme.lower() == "bearer" and token else None
+        is_metrics = head.path == METRICS
+        is_token = scheme.lower() == "bearer" and bool(token)
+        caller = await keys.find(token.strip(), or_last_read=is_metrics) if is_token else None
         if caller is None:
             raise UnauthenticatedError
         return _Admission(caller, [])

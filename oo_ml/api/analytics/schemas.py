@@ -1,16 +1,20 @@
 """Parameters and answers of reports. A number is null if there are no rows to compute it from."""
 
+import re
 from datetime import date
 from typing import Annotated, Any, Final, Literal
 from uuid import UUID
 
-from pydantic import BaseModel, BeforeValidator, Field, create_model
+from pydantic import BaseModel, BeforeValidator, Field, WithJsonSchema, create_model
 
 from oo_ml.api.fields import Check, Identifier, Policy, Reaction, UtcTime
 from oo_ml.api.paging import Paging
 from oo_ml.api.schemas import Answer, Page
+from oo_ml.domain.identifiers import MAX_IDENTIFIER_BYTES
 
 Number = float | None
+
+_DAY: Final = re.compile(r"\d{4}-\d\d-\d\d")
 
 
 def _absent(value: object) -> object:
@@ -18,8 +22,21 @@ def _absent(value: object) -> object:
     return None if value == "" else value
 
 
-Day = Annotated[date | None, BeforeValidator(_absent)]
-Name = Annotated[Identifier | None, BeforeValidator(_absent)]
+def _day(value: object) -> object:
+    # Pydantic takes a number for the seconds since 1970.
+    if isinstance(value, str) and not _DAY.fullmatch(value):
+        raise ValueError("must be a day, as YYYY-MM-DD")
+    return value
+
+
+# The validator that stands last runs first.
+Day = Annotated[date | None, BeforeValidator(_day), BeforeValidator(_absent)]
+Name = Annotated[
+    Identifier | None,
+    BeforeValidator(_absent),
+    # The schema of Identifier forbids an empty value.
+    WithJsonSchema({"anyOf": [{"type": "string", "maxLength": MAX_IDENTIFIER_BYTES}, {"type": "null"}]}),
+]
 
 
 class Selection(BaseModel):

@@ -6,7 +6,7 @@ from pydantic import ConfigDict, Field
 
 from oo_ml.api.decisions.schemas import RewardAnswer, RewardRequest, ScoreAnswer, ScoreRequest
 from oo_ml.api.fields import Identifier, Policy
-from oo_ml.api.schemas import Answer, Body, Problem, example
+from oo_ml.api.schemas import EXAMPLE_REQUEST_ID, Answer, Body, Problem, example
 
 MAX_ITEMS: Final = 1000
 
@@ -117,7 +117,11 @@ class ScoreBatchAnswer(Answer):
                     "propensity": 1.0,
                 },
             },
-            {"kind": "refused", "status": 422, "error": {"detail": "No candidates", "code": "no_candidates"}},
+            {
+                "kind": "refused",
+                "status": 422,
+                "error": {"detail": "No candidates", "code": "no_candidates", "request_id": EXAMPLE_REQUEST_ID},
+            },
         ]
     )
 
@@ -141,7 +145,11 @@ class RewardBatchAnswer(Answer):
             {
                 "kind": "refused",
                 "status": 404,
-                "error": {"detail": "This user has no such decision", "code": "unknown_decision"},
+                "error": {
+                    "detail": "This user has no such decision",
+                    "code": "unknown_decision",
+                    "request_id": EXAMPLE_REQUEST_ID,
+                },
             },
         ]
     )

@@ -31,7 +31,7 @@ class TaskFeatures(ContractBody):
 
     hour_of_day: Hour = Field(12, description="Ignored by /score, which uses the context's hour")
     is_overdue: bool = False
-    task_age_days: float = Field(0.0, ge=-(2**63), lt=2**63, description="Days since due; counts from 0 to 30")
+    task_age_days: float = Field(0.0, gt=-(2**63), lt=2**63, description="Days since due; counts from 0 to 30")
     priority: Annotated[int, Field(ge=1, le=4), INTEGER] = 1
 
 

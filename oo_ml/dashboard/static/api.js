@@ -59,10 +59,12 @@ export async function items(path, parameters, signal) {
 }
 
 function sentence(problem, response) {
-  const { detail } = problem;
+  const { code, detail, request_id: id } = problem;
   const text = Array.isArray(detail)
     ? detail.map((field) => `${field.loc.at(-1)}: ${field.msg}`).join("; ")
     : detail ?? `The service answered ${response.status}`;
   const wait = response.headers.get("Retry-After");
-  return `${text.replace(/\.?$/, ".")}${wait === null ? "" : ` Retry in ${wait === "1" ? "a second" : `${wait} seconds`}.`}`;
+  // By its id an operator finds the request in the log.
+  const name = code === "unexpected" ? ` Request ${id}.` : "";
+  return `${text.replace(/\.?$/, ".")}${name}${wait === null ? "" : ` Retry in ${wait === "1" ? "a second" : `${wait} seconds`}.`}`;
 }

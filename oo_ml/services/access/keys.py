@@ -9,9 +9,10 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from oo_ml.domain.access import ADMIN_KEY, Caller, Scope, digest_of, new_key_id, new_token
-from oo_ml.errors import KeyExistsError, KeyNotFoundError, OoMlError
+from oo_ml.errors import KeyExistsError, KeyNotFoundError, OoMlError, UnavailableError
 from oo_ml.execution.outcomes import only
 from oo_ml.execution.pool import Pool
+from oo_ml.execution.shared_reading import SharedReading
 from oo_ml.services.each import each
 from oo_ml.storage import api_keys
 from oo_ml.storage.api_keys import ApiKey
@@ -105,10 +106,7 @@ def _caller_of(key: ApiKey) -> Caller:
 
 
 class KeyRing:
-    """The keys in use, read again after some seconds, and when a token is unknown.
-
-    However many calls come, at most one reading is under way. So unknown tokens can't keep the database busy.
-    """
+    """The keys in use, read again after some seconds, and when a token is unknown."""
 
     def __init__(
         self, readers: Pool[Reading], writers: Pool[Writing], *, admin_token: str | None, max_age: float
@@ -125,15 +123,17 @@ class KeyRing:
         self._writers = writers
         self._admin = None if admin_token is None else digest_of(admin_token)
         self._max_age = max_age
-        self._keys: Mapping[bytes, _Held] = {}
-        self._read_at = -float("inf")
-        self._reading: asyncio.Task[None] | None = None
+        self._keys = SharedReading(self._read)
         # The hour for which the use of each key has been recorded.
         self._touched: dict[str, datetime] = {}
         self._touches: set[asyncio.Task[None]] = set()
 
-    async def find(self, token: str) -> Caller | None:
+    async def find(self, token: str, *, or_last_read: bool = False) -> Caller | None:
         """Return the caller with this token, None if no key in use has it.
+
+        Args:
+            token: as the client sent it.
+            or_last_read: accept a key that was in use when the keys were last read, if they can't be read now.
 
         Raises:
             UnavailableError: the keys can't be read now.
@@ -142,11 +142,16 @@ class KeyRing:
         if self._admin is not None and hmac.compare_digest(digest, self._admin):
             return ADMIN_KEY
         asked_at = time.monotonic()
-        await self._read_if_old(asked_at)
-        if digest not in self._keys:
+        try:
+            keys = await self._keys.since(asked_at - self._max_age)
+        except UnavailableError:
+            if not or_last_read or self._keys.last is None or digest not in self._keys.last:
+                raise
+            keys = self._keys.last
+        held = keys.get(digest)
+        if held is None:
             # It may have been created a moment ago.
-            await self._read(asked_at)
-        held = self._keys.get(digest)
+            held = (await self._keys.since(asked_at)).get(digest)
         # The dictionary compares digests of tokens, which an attacker can't choose; this compares in constant time.
         if held is None or not hmac.compare_digest(digest, held.key.token_sha256):
             return None
@@ -160,8 +165,8 @@ class KeyRing:
         """
         if self._admin is not None and key_id == ADMIN_KEY.key_id:
             return ADMIN_KEY
-        await self._read_if_old(time.monotonic())
-        held = next((held for held in self._keys.values() if held.key.key_id == key_id), None)
+        keys = await self._keys.since(time.monotonic() - self._max_age)
+        held = next((held for held in keys.values() if held.key.key_id == key_id), None)
         return None if held is None else self._admit(held)
 
     def _admit(self, held: _Held) -> Caller | None:
@@ -171,32 +176,9 @@ class KeyRing:
         self._record_use(held.key, now)
         return held.caller
 
-    async def _read_if_old(self, asked_at: float) -> None:
-        if self._read_at < asked_at - self._max_age:
-            await self._read(asked_at)
-
-    async def _read(self, since: float) -> None:
-        """Read the keys, unless a reading has begun since the time.monotonic() `since`."""
-        while self._read_at < since:
-            # A finished reading that is not forgotten yet would be waited for without ever letting the loop go on.
-            if self._reading is None or self._reading.done():
-                self._reading = asyncio.create_task(self._read_now())
-                self._reading.add_done_callback(self._forget_reading)
-            # Shielded: other calls may wait for it as well.
-            await asyncio.shield(self._reading)
-
-    async def _read_now(self) -> None:
-        began = time.monotonic()
+    async def _read(self) -> Mapping[bytes, _Held]:
         [keys] = await self._readers.run(_list_in_use, [None])
-        self._keys = {key.token_sha256: _Held(key, _caller_of(key)) for key in keys}
-        self._read_at = began
-
-    def _forget_reading(self, reading: asyncio.Task[None]) -> None:
-        if self._reading is reading:
-            self._reading = None
-        if not reading.cancelled():
-            # Each call that waited has raised it.
-            reading.exception()
+        return {key.token_sha256: _Held(key, _caller_of(key)) for key in keys}
 
     def _record_use(self, key: ApiKey, now: datetime) -> None:
         hour = now.replace(minute=0, second=0, microsecond=0)

@@ -80,9 +80,15 @@ class DecideCommand:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """Answer to the client; the same for every request for the decision."""
+    """Answer to the client.
+
+    Attributes:
+        content: the same for every request for the decision.
+        explored: True if this command made the decision at random, False if it chose; None if it made none.
+    """
 
     content: dict[str, Any]
+    explored: bool | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,10 +131,10 @@ def decide(
     rows = _decide(states, list(new.values()), parameters)
     if rows:
         insert_decisions(connection, rows, _count(states, rows))
-    known |= {
-        DecisionKey(row.key.user_id, row.decision_id): StoredAnswer(row.request_digest, row.answer) for row in rows
-    }
-    return [_outcome(known[command.key], command) for command in commands]
+    made = dict(zip(new, rows, strict=True))
+    known |= {key: StoredAnswer(row.request_digest, row.answer) for key, row in made.items()}
+    # The first command of a decision has made it.
+    return [_outcome(known[command.key], command, made.pop(command.key, None)) for command in commands]
 
 
 def _read_known(connection: Reading, commands: Sequence[DecideCommand]) -> dict[DecisionKey, StoredAnswer | OoMlError]:
@@ -139,10 +145,12 @@ def _read_known(connection: Reading, commands: Sequence[DecideCommand]) -> dict[
     return {**answers, **dict.fromkeys(too_old, DecisionTooOldError())}
 
 
-def _outcome(known: StoredAnswer | OoMlError, command: DecideCommand) -> Answer | OoMlError:
+def _outcome(known: StoredAnswer | OoMlError, command: DecideCommand, made: DecisionRow | None) -> Answer | OoMlError:
     if isinstance(known, OoMlError):
         return known
-    return Answer(known.answer) if known.request_digest == command.request_digest else DecisionExistsError()
+    if known.request_digest != command.request_digest:
+        return DecisionExistsError()
+    return Answer(known.answer, None if made is None else made.exploring)
 
 
 def _find_too_old(connection: Reading, commands: Sequence[DecideCommand]) -> set[DecisionKey]:

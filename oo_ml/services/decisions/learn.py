@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from uuid import UUID
 
@@ -11,13 +11,22 @@ from oo_ml.domain.learning import Change, Kind
 from oo_ml.domain.policies import DIMENSIONS
 from oo_ml.errors import IdempotencyKeyReusedError, OoMlError, OtherTipError, UnknownDecisionError
 from oo_ml.services.decisions.unit_of_work import UnitOfWork
-from oo_ml.storage.decision_types import DecisionKey, TipKey
+from oo_ml.storage.decision_types import Decision, DecisionKey, TipKey
 from oo_ml.storage.feature_history import read_awaiting_decisions
 from oo_ml.storage.policy_state import StateKey
 from oo_ml.storage.postgres.sessions import Reading, Writing
 from oo_ml.storage.reward_ledger import CallKey, IdempotencyKey, LedgerEntry, NamedReward, read_named_rewards
 
-__all__ = ["CorrectCommand", "DecisionRewardCommand", "IdempotencyKey", "RewardCommand", "Rewarded", "correct", "learn"]
+__all__ = [
+    "CorrectCommand",
+    "DecisionRewardCommand",
+    "IdempotencyKey",
+    "Lesson",
+    "RewardCommand",
+    "Rewarded",
+    "correct",
+    "learn",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,15 +81,26 @@ class CorrectCommand:
 
 
 @dataclass(frozen=True, slots=True)
+class Lesson:
+    """A reward that a policy has learned, and the seconds since its decision; None: it belongs to no decision."""
+
+    policy: str
+    delay: float | None
+
+
+@dataclass(frozen=True, slots=True)
 class Rewarded:
     """Result of a command: the reward that counts now (None: retracted), and its decision, if any.
 
-    `applied`: the command changed something.
+    Attributes:
+        applied: the command changed something.
+        lesson: the reward that the command taught its policy; None if it taught none, or corrected one.
     """
 
     applied: bool
     reward: float | None
     decision_id: UUID | None
+    lesson: Lesson | None = field(default=None, compare=False)
 
 
 def learn(connection: Writing, commands: Sequence[RewardCommand | DecisionRewardCommand]) -> list[Rewarded | OoMlError]:
@@ -190,8 +210,10 @@ def _learn_for_tip(
     for decision in map(unit.decisions.__getitem__, waiting[tip]):
         if decision.awaits_reaction:
             entry = unit.entry_for(decision, command.reward, at, x=x, idempotency_key=idempotency_key)
+            lesson = _lesson(decision, at)
             break
     else:
+        lesson = Lesson(command.policy, None)
         entry = LedgerEntry(
             key=tip.state_key,
             epoch=tip.epoch,
@@ -202,7 +224,7 @@ def _learn_for_tip(
             idempotency_key=idempotency_key,
         )
     unit.apply(entry)
-    return Rewarded(applied=True, reward=command.reward, decision_id=entry.decision_id)
+    return Rewarded(applied=True, reward=command.reward, decision_id=entry.decision_id, lesson=lesson)
 
 
 def _learn_for_decision(unit: UnitOfWork, command: DecisionRewardCommand) -> Rewarded | OoMlError:
@@ -214,7 +236,13 @@ def _learn_for_decision(unit: UnitOfWork, command: DecisionRewardCommand) -> Rew
     if not decision.awaits_reaction:
         return Rewarded(applied=False, reward=decision.reward, decision_id=decision.decision_id)
     unit.apply(unit.entry_for(decision, command.reward, command.received_at, idempotency_key=command.idempotency_key))
-    return Rewarded(applied=True, reward=command.reward, decision_id=decision.decision_id)
+    lesson = _lesson(decision, command.received_at)
+    return Rewarded(applied=True, reward=command.reward, decision_id=decision.decision_id, lesson=lesson)
+
+
+def _lesson(decision: Decision, received_at: datetime) -> Lesson:
+    # The clocks of two services differ.
+    return Lesson(decision.policy, max(0.0, (received_at - decision.decided_at).total_seconds()))
 
 
 def _correct(unit: UnitOfWork, command: CorrectCommand) -> Rewarded | OoMlError:

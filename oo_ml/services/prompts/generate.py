@@ -3,7 +3,7 @@
 The call to the model runs between two short transactions. No transaction is open during it.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -11,7 +11,7 @@ from uuid import UUID
 
 import httpx
 
-from oo_ml import llm, templates
+from oo_ml import llm, templates, tracing
 from oo_ml.domain.prompts import GeneratedTip
 from oo_ml.execution.pool import Pool
 from oo_ml.llm import Generation, Message
@@ -48,15 +48,18 @@ class Generated:
     completion_tokens: int
 
 
-async def generate(
+async def generate(  # noqa: PLR0913 - the gateway, the database, and who is told
     command: GenerateCommand,
     *,
     settings: Settings,
     client: httpx.AsyncClient,
     readers: Pool[Reading],
     writers: Pool[Writing],
+    generated: Callable[[str, Generation], None],
 ) -> Generated:
     """Generate tips and store them; a failure is stored too.
+
+    `generated` is told the prompt version and the result of the model.
 
     Raises:
         UnknownPromptVersionError, RetiredPromptVersionError: the version does not exist, or is retired.
@@ -65,7 +68,10 @@ async def generate(
     """
     pick = PickCommand(command.user_id, command.generation_id, command.created_at, command.prompt_version)
     picked = await pick_version(pick, settings=settings, readers=readers, writers=writers)
-    generation = await llm.generate_tips(client, settings, _render_messages(picked.prompt, command), command.n)
+    with tracing.gateway_call(picked.prompt.version) as describe:
+        generation = await llm.generate_tips(client, settings, _render_messages(picked.prompt, command), command.n)
+        describe(_attributes(generation))
+    generated(picked.prompt.version, generation)
     await writers.run(_record, [_Record(command, picked, generation)])
     if generation.error is not None:
         raise generation.error
@@ -85,6 +91,19 @@ def _render_messages(prompt: PromptVersion, command: GenerateCommand) -> list[Me
         {"role": role, "content": templates.render(source, n=command.n, context=command.context)}
         for role, source in (("system", prompt.system_template), ("user", prompt.user_template))
     ]
+
+
+def _outcome(generation: Generation) -> str:
+    return generation.error.code if generation.error else "ok"
+
+
+def _attributes(generation: Generation) -> Mapping[str, str | int]:
+    return {
+        "oo_ml.outcome": _outcome(generation),
+        "oo_ml.attempts": generation.attempts,
+        "gen_ai.usage.input_tokens": generation.prompt_tokens,
+        "gen_ai.usage.output_tokens": generation.completion_tokens,
+    }
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +131,7 @@ def _record(connection: Writing, record: _Record) -> None:
         completion_tokens=generation.completion_tokens,
         requested=command.n,
         attempts=generation.attempts,
-        outcome=generation.error.code if generation.error else "ok",
+        outcome=_outcome(generation),
         model=generation.model,
         error=generation.error.message if generation.error else None,
     )

@@ -4,9 +4,10 @@ The service waits only briefly for the lock on the table, the command as long as
 in the default partition is left to the owner of the tables, because moving them would block all calls.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from enum import StrEnum
 from functools import partial
 from typing import Final
 
@@ -20,6 +21,26 @@ from oo_ml.storage.schema import partitions
 from oo_ml.storage.schema.partitions import Layout, month_of
 
 _OWNER: Final = "run `oo-ml db grant-service` for this role, or `oo-ml upkeep` as the owner of the tables"
+
+
+class Alarm(StrEnum):
+    """State of the months that needs an operator.
+
+    CROWDED: the default partition has too many decisions to make a month. MISSING: this month or the next has no
+    partition. STRAY: decisions of a month that has come lie in the default partition.
+    """
+
+    CROWDED = "crowded"
+    MISSING = "missing"
+    STRAY = "stray"
+
+
+@dataclass(frozen=True, slots=True)
+class MonthsAhead:
+    """Months after the current one that have a partition, and the alarms of this moment."""
+
+    count: int
+    alarms: Collection[Alarm]
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,8 +84,17 @@ async def keep_months(
         _find_due(layout, settings, now),
     )
     [(layout, stray)] = await workers.run(_look, [now])
-    missing = partitions.find_missing(layout.months, now, ahead=2)
-    return Months(made, detached, problems + others, list(_describe_alarms(missing, stray, crowded)))
+    return Months(made, detached, problems + others, list(_find_alarms(layout, stray, crowded, now).values()))
+
+
+@each
+def read_months_ahead(connection: Reading, now: datetime) -> MonthsAhead:
+    """Return the months ahead and the alarms, as upkeep would see them."""
+    layout, stray = _read_layout(connection, now)
+    missing = partitions.find_missing(layout.months, now) if layout.is_changeable else []
+    crowded = [month for month in missing if partitions.is_crowded(connection, month)]
+    ahead = [month for month in layout.months if month > month_of(now)]
+    return MonthsAhead(len(ahead), _find_alarms(layout, stray, crowded, now).keys())
 
 
 def _find_due(layout: Layout, settings: Settings, now: datetime) -> list[datetime]:
@@ -75,19 +105,25 @@ def _find_due(layout: Layout, settings: Settings, now: datetime) -> list[datetim
     return [before] if any(month < before for month in layout.months) else []
 
 
-def _describe_alarms(missing: Sequence[datetime], stray: datetime | None, crowded: Sequence[datetime]) -> Iterator[str]:
+def _find_alarms(
+    layout: Layout, stray: datetime | None, crowded: Sequence[datetime], now: datetime
+) -> dict[Alarm, str]:
+    """Return the alarms, each with a sentence that names the command which helps."""
+    found = {}
+    missing = partitions.find_missing(layout.months, now, ahead=2)
     if crowded:
-        yield (
+        found[Alarm.CROWDED] = (
             f"feature_history gets no partition for {_join(crowded)}, because moving its decisions out of"
             " feature_history_default would block calls: run `oo-ml db upgrade` as the owner at a quiet time"
         )
     if others := [month for month in missing if month not in crowded]:
-        yield f"feature_history has no partition for {_join(others)}: {_OWNER}"
+        found[Alarm.MISSING] = f"feature_history has no partition for {_join(others)}: {_OWNER}"
     if stray and stray not in crowded:
-        yield (
+        found[Alarm.STRAY] = (
             f"decisions of {stray:%Y-%m} lie in feature_history_default: as the owner of feature_history run"
             f" SELECT oo_ml.create_feature_history_months('{stray:%Y-%m-%d}Z', 1)"
         )
+    return found
 
 
 def _join(months: Sequence[datetime]) -> str:
@@ -125,10 +161,12 @@ async def _attempt(
     return names, []
 
 
-@each
-def _look(connection: Reading, now: datetime) -> tuple[Layout, datetime | None]:
+def _read_layout(connection: Reading, now: datetime) -> tuple[Layout, datetime | None]:
     layout = partitions.read_layout(connection)
     return layout, partitions.find_stray(connection, layout.months, now)
+
+
+_look = each(_read_layout)
 
 
 _are_crowded = each(partitions.is_crowded)

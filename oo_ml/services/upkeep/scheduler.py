@@ -24,10 +24,13 @@ _JITTER: Final = 0.1
 
 
 @asynccontextmanager
-async def run_in_background(settings: Settings, writers: Pool[Writing], long: Pool[Writing]) -> AsyncIterator[None]:
+async def run_in_background(
+    settings: Settings, writers: Pool[Writing], long: Pool[Writing], *, failed: Callable[[], None]
+) -> AsyncIterator[None]:
     """Run upkeep every OO_ML_UPKEEP_INTERVAL until the block ends. Workers finish the steps that have begun.
 
     The task that locks whole tables runs on `writers`, with the time limits of calls; the others run on `long`.
+    `failed` is called after each run of a task that has a problem.
     """
     # Separate asyncio tasks, so that a backlog of default rewards does not delay a partition.
     repeated = {
@@ -36,7 +39,7 @@ async def run_in_background(settings: Settings, writers: Pool[Writing], long: Po
         "days": partial(_run_days, long),
     }
     tasks = [
-        asyncio.create_task(_repeat(settings.upkeep_interval, name, task))
+        asyncio.create_task(_repeat(settings.upkeep_interval, name, task, failed))
         for name, task in repeated.items()
         if settings.upkeep_interval
     ]
@@ -48,7 +51,9 @@ async def run_in_background(settings: Settings, writers: Pool[Writing], long: Po
         await asyncio.gather(*tasks, return_exceptions=True)
 
 
-async def _repeat(interval: float, name: str, task: Callable[[], Awaitable[Sequence[OoMlError]]]) -> None:
+async def _repeat(
+    interval: float, name: str, task: Callable[[], Awaitable[Sequence[OoMlError]]], failed: Callable[[], None]
+) -> None:
     logged: set[str] = set()
     await asyncio.sleep(random.uniform(0, interval * _JITTER))  # noqa: S311
     while True:
@@ -59,6 +64,9 @@ async def _repeat(interval: float, name: str, task: Callable[[], Awaitable[Seque
             problems = [error]
         except Exception:
             logger.exception("upkeep (%s) failed", name)
+            failed()
+        if problems:
+            failed()
         # Log a problem once, and not in every run while it lasts.
         by_message = {problem.message: problem for problem in problems}
         for message in by_message.keys() - logged:

@@ -8,6 +8,7 @@ from sqlalchemy import Connection, Engine, create_engine, event, text
 from sqlalchemy.dialects import registry
 from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg
 from sqlalchemy.engine.interfaces import DBAPIConnection
+from sqlalchemy.pool import QueuePool
 
 from oo_ml.settings import Settings
 from oo_ml.storage.postgres import binary_columns, float_arrays
@@ -89,6 +90,13 @@ def create(  # noqa: PLR0913 - the database, and the ways in which the engines d
     event.listen(engine, "connect", _set_formats)
     schema_names.translate_statements(engine, settings)
     return engine
+
+
+def count_connections(engine: Engine) -> tuple[int, int, int]:
+    """Return the number of connections that are in use, those that are idle, and their limit."""
+    pool = engine.pool
+    assert isinstance(pool, QueuePool)  # noqa: S101 - `create` makes no other
+    return pool.checkedout(), pool.checkedin(), pool.size()
 
 
 def _begin_statements(settings: Settings, *, read_only: bool, long: bool, lanes: bool) -> str:

@@ -17,6 +17,8 @@ POLICIES = (LINUCB, EPSILON_GREEDY)
 NOW = datetime.now(UTC)
 # Both policies explore: what is drawn depends on a decision's name alone.
 EXPLORING = {"epsilon": 0.3, "exploration": 0.3}
+# An error has the id of its request, so all requests have the same.
+REQUEST = {"X-Request-ID": "r-17"}
 
 Item = dict[str, Any]
 
@@ -28,7 +30,7 @@ def id_of(number: int) -> str:
 
 def send(service: Service, path: str, items: Sequence[Item]) -> list[dict[str, Any]]:
     """Send a batch; return its outcomes."""
-    response = service.client.post(path, content=json.dumps({"items": items}))
+    response = service.client.post(path, content=json.dumps({"items": items}), headers=REQUEST)
     assert response.status_code == 200, response.text
     outcomes: list[dict[str, Any]] = response.json()["outcomes"]
     return outcomes
@@ -39,7 +41,7 @@ def send_alone(service: Service, path: str, item: Item) -> dict[str, Any]:
     body = {field: value for field, value in item.items() if field not in {"policy", "idempotency_key"}}
     single = path.removesuffix("/batch") + ("/egreedy" if item.get("policy") == EPSILON_GREEDY else "")
     headers = {"Idempotency-Key": item["idempotency_key"]} if "idempotency_key" in item else {}
-    response = service.client.post(single, content=json.dumps(body), headers=headers)
+    response = service.client.post(single, content=json.dumps(body), headers=REQUEST | headers)
     if response.status_code == 200:
         return {"kind": "done", "status": 200, "body": response.json()}
     return {"kind": "refused", "status": response.status_code, "error": response.json()}

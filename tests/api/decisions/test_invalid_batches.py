@@ -39,7 +39,8 @@ def test_invalid_items(service: Service, path: str, bad: dict[str, object], good
     outcomes = response.json()["outcomes"]
     assert read_codes(outcomes[1::2]) == [(200, "")] * len(kinds)
     for kind, item, outcome in zip(kinds, kinds.values(), outcomes[::2], strict=True):
-        alone = service.client.post(path.removesuffix("/batch"), content=json.dumps(item))
+        same_id = {"X-Request-ID": response.headers["X-Request-ID"]}
+        alone = service.client.post(path.removesuffix("/batch"), content=json.dumps(item), headers=same_id)
         assert alone.status_code == 422
         assert outcome == {"kind": "refused", "status": 422, "error": alone.json()}, kind
 

@@ -1,0 +1,182 @@
+"""Traces of `oo-ml serve`: spans of requests, transactions and generations, at a collector that the test runs."""
+
+import signal
+import socket
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import quote
+
+import psycopg
+import pytest
+from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
+
+from tests import calls
+from tests import gateway as behave
+from tests.collector import Collector, running_collector, values
+from tests.commands import oo_ml, run_serve
+from tests.gateway import Gateway
+
+TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
+PARENT = "00f067aa0ba902b7"
+SAMPLED = {"traceparent": f"00-{TRACE}-{PARENT}-01"}
+NOT_SAMPLED = {"traceparent": f"00-{TRACE}-{PARENT}-00"}
+USER = "peculiarada/ö"
+ENDPOINT = "OTEL_EXPORTER_OTLP_ENDPOINT"
+
+
+@pytest.fixture
+def collector() -> Iterator[Collector]:
+    """A collector for this test."""
+    with running_collector() as running:
+        yield running
+
+
+def test_spans_of_a_decision(service_url: str, collector: Collector, tmp_path: Path) -> None:
+    """A call is a span of the client's trace; its transaction is a trace of its own, linked to the call."""
+    with run_serve(tmp_path / "log", OO_ML_DATABASE_URL=service_url, **{ENDPOINT: collector.url}) as service:
+        service.client.post("/score", json=calls.score(), headers={**SAMPLED, "X-Request-ID": "r-17"})
+        # What is left is sent before the end.
+        assert service.stop(signal.SIGTERM) == 0
+    [request] = collector.named("POST /score")
+    assert (request.trace_id.hex(), request.parent_span_id.hex()) == (TRACE, PARENT)
+    assert request.kind == Span.SPAN_KIND_SERVER
+    assert values(request) == {
+        "http.request.method": "POST",
+        "http.route": "/score",
+        "http.response.status_code": 200,
+        "oo_ml.request_id": "r-17",
+    }
+    [transaction] = collector.named("lane transaction")
+    assert [(link.trace_id, link.span_id) for link in transaction.links] == [(request.trace_id, request.span_id)]
+    assert (transaction.parent_span_id, transaction.trace_id != request.trace_id) == (b"", True)
+    assert values(transaction) == {"db.system.name": "postgresql", "oo_ml.batch_size": 1}
+    assert request.start_time_unix_nano < transaction.start_time_unix_nano
+    assert transaction.end_time_unix_nano < request.end_time_unix_nano
+    assert collector.resources[0]["service.name"] == "oo-ml"
+    assert collector.resources[0]["service.version"] == "0.1.0"
+
+
+def test_spans_of_every_route_name_no_user(
+    service_url: str, postgresql: psycopg.Connection[tuple[object]], collector: Collector, tmp_path: Path
+) -> None:
+    """Each route has a span, through FastAPI and past it; no span and nothing else that is sent names the user."""
+    # FastAPI has telemetry of its own, which quotes invalid bodies.
+    variables = {ENDPOINT: collector.url, "FASTAPI_OTEL_AUTO_CONFIGURE": "true", "LITELLM_URL": "http://127.0.0.1:1"}
+    with run_serve(tmp_path / "log", OO_ML_DATABASE_URL=service_url, **variables) as service:
+        expected = set()
+        routes = service.client.get("/openapi.json").json()["paths"]
+        operations = {one["operationId"]: path for path, methods in routes.items() for one in methods.values()}
+        for operation, (method, path, body) in calls.EVERY.items():
+            content = None if body is None else {**body, "user_id": USER}
+            service.client.request(method, path.replace("/ada", f"/{quote(USER, safe='')}"), json=content)
+            expected.add(f"{method} {operations[operation]}")
+        service.client.post("/score", json={"user_id": USER})
+        service.client.get(f"/nowhere/{quote(USER)}")
+        # PostgreSQL quotes the row in DETAIL.
+        postgresql.execute("ALTER TABLE oo_ml.feature_history ADD CHECK (user_id = 'ada') NOT VALID")
+        postgresql.commit()
+        assert service.client.post("/score", json=calls.score(USER)).status_code == 500
+        assert service.stop(signal.SIGTERM) == 0
+    assert {span.name for span in collector.spans} >= expected | {"GET"}
+    assert collector.paths == {"/v1/traces"}
+    assert not any(b"peculiarada" in body for body in collector.bodies)
+    failed = collector.named("POST /score")[-1]
+    assert (failed.status.code, values(failed)["error.type"]) == (Status.STATUS_CODE_ERROR, "500")
+    transaction = collector.named("lane transaction")[-1]
+    assert (transaction.status.code, values(transaction)["error.type"]) == (Status.STATUS_CODE_ERROR, "unexpected")
+
+
+def test_span_of_a_generation(service_url: str, collector: Collector, gateway: Gateway, tmp_path: Path) -> None:
+    """A generation is a span of the call, with its version, outcome and cost; the gateway goes on with the trace."""
+    gateway.script(behave.completion("no tips"), behave.tips("Drink water."))
+    variables = {ENDPOINT: collector.url, "LITELLM_URL": gateway.url}
+    with run_serve(tmp_path / "log", OO_ML_DATABASE_URL=service_url, **variables) as service:
+        answer = service.client.post("/generate", json={"user_id": USER, "n": 1}, headers=SAMPLED)
+        assert answer.status_code == 200
+        assert service.stop(signal.SIGTERM) == 0
+    [request] = collector.named("POST /generate")
+    [call] = collector.named("generate tips")
+    assert (call.parent_span_id, call.kind) == (request.span_id, Span.SPAN_KIND_CLIENT)
+    assert values(call) == {
+        "oo_ml.prompt_version": "v1",
+        "oo_ml.outcome": "ok",
+        "oo_ml.attempts": 2,
+        "gen_ai.usage.input_tokens": 22,
+        "gen_ai.usage.output_tokens": 14,
+    }
+    sent = [one.headers["traceparent"] for one in gateway.requests]
+    assert sent == [f"00-{TRACE}-{call.span_id.hex()}-01"] * 2
+
+
+def test_requests_that_are_not_sampled(service_url: str, collector: Collector, tmp_path: Path) -> None:
+    """The client's decision not to sample holds for the request and for its transaction."""
+    with run_serve(tmp_path / "log", OO_ML_DATABASE_URL=service_url, **{ENDPOINT: collector.url}) as service:
+        service.client.post("/score", json=calls.score(), headers=NOT_SAMPLED)
+        service.client.get("/livez")
+        assert service.stop(signal.SIGTERM) == 0
+    assert {span.name for span in collector.spans} == {"GET /livez"}
+
+
+def test_several_processes(service_url: str, collector: Collector, tmp_path: Path) -> None:
+    """Each process sends its own spans, under the name that OTEL_SERVICE_NAME gives, and sends the last at its end."""
+    variables = {ENDPOINT: collector.url, "OTEL_SERVICE_NAME": "tips", "OO_ML_PROCESSES": 2}
+    with run_serve(tmp_path / "log", OO_ML_DATABASE_URL=service_url, **variables) as service:
+        for _ in range(10):
+            assert service.client.post("/score", json=calls.score()).status_code == 200
+        assert service.stop(signal.SIGTERM) == 0
+    assert len(collector.named("POST /score")) == 10
+    assert {resource["service.name"] for resource in collector.resources} == {"tips"}
+
+
+def test_collector_that_is_silent(service_url: str, tmp_path: Path) -> None:
+    """A collector that accepts and never answers delays no call, and the end by OO_ML_SHUTDOWN_TIMEOUT at most."""
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        address = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        variables = {ENDPOINT: address, "OO_ML_SHUTDOWN_TIMEOUT": 1, "OTEL_EXPORTER_OTLP_TIMEOUT": 3600}
+        with run_serve(tmp_path / "log", OO_ML_DATABASE_URL=service_url, **variables) as service:
+            assert service.client.post("/score", json=calls.score()).status_code == 200
+            # The SDK alone would wait for 30 s.
+            started = time.monotonic()
+            assert service.stop(signal.SIGTERM) == 0
+            assert time.monotonic() - started < 29
+
+
+@pytest.mark.parametrize(
+    "variables", [{}, {ENDPOINT: "http://127.0.0.1:1", "OTEL_SDK_DISABLED": "true"}, {"OTEL_TRACES_EXPORTER": "none"}]
+)
+def test_off(service_url: str, gateway: Gateway, tmp_path: Path, variables: dict[str, str]) -> None:
+    """Without the variables there are no traces, and the gateway gets no `traceparent`."""
+    settings = {"OO_ML_DATABASE_URL": service_url, "LITELLM_URL": gateway.url, **variables}
+    with run_serve(tmp_path / "log", **settings) as service:
+        assert service.client.post("/generate", json={"user_id": "ada"}, headers=SAMPLED).status_code == 200
+        maps = Path(f"/proc/{service.process.pid}/task")
+        assert not any("Otel" in (task / "comm").read_text("utf-8") for task in maps.iterdir())
+        assert service.stop(signal.SIGTERM) == 0
+    assert not any("traceparent" in one.headers for one in gateway.requests)
+
+
+@pytest.mark.parametrize(
+    ("variables", "line"),
+    [
+        ({"OTEL_TRACES_EXPORTER": "console"}, "OTEL_TRACES_EXPORTER: must be otlp or none"),
+        (
+            {ENDPOINT: "http://127.0.0.1:4317", "OTEL_EXPORTER_OTLP_PROTOCOL": "grpc"},
+            "OTEL_EXPORTER_OTLP_PROTOCOL: must be http/protobuf, usually on port 4318",
+        ),
+    ],
+)
+def test_unsupported_variables(variables: dict[str, str], line: str) -> None:
+    """An exporter or protocol that is not supported is one line and exit code 1, before anything is started."""
+    done = oo_ml("serve", **variables)
+    assert (done.code, done.err) == (1, f"error: {line}\n")
+
+
+def test_without_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    """If the packages are missing, `oo-ml serve` says so before anything is started."""
+    monkeypatch.setitem(sys.modules, "opentelemetry.exporter.otlp.proto", None)
+    monkeypatch.delitem(sys.modules, "opentelemetry.exporter.otlp.proto.http", raising=False)
+    done = oo_ml("serve", **{ENDPOINT: "http://127.0.0.1:4318"})
+    expected = "The OTEL_ variables ask for traces: install oo-ml[otel], or set OTEL_SDK_DISABLED=true"
+    assert (done.code, done.err) == (1, f"error: {expected}\n")
