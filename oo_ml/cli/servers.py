@@ -35,8 +35,8 @@ class DrainingServer(uvicorn.Server):
     def run(self, sockets: list[socket.socket] | None = None) -> None:
         """Import the application, then serve.
 
-        uvicorn would import it with its handlers of signals set, which only note a signal: a process that is told to stop
-        meanwhile would first finish its start, which takes seconds on a busy machine.
+        uvicorn would import it with its handlers of signals set, which only note a signal. A process that is told to
+        stop meanwhile would first finish its start, which takes seconds on a busy machine.
         """
         if not self.config.loaded:
             self.config.load()

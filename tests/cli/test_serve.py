@@ -170,7 +170,8 @@ def _open_for_writing(fifo: Path, stack: ExitStack) -> bool:
     try:
         stack.callback(os.close, os.open(fifo, os.O_WRONLY | os.O_NONBLOCK))
     except OSError as error:
-        assert error.errno == errno.ENXIO, error
+        if error.errno != errno.ENXIO:
+            raise
         return False
     return True
 

@@ -1,36 +1,11 @@
-"""The metrics of the service with their labels, and those that an expression of PromQL names."""
+"""The metrics and labels that an expression of PromQL names, compared with those of the service."""
 
 import re
 from typing import Final
 
-METRICS: Final[dict[str, frozenset[str]]] = {
-    f"oo_ml_{name}": frozenset(labels.split())
-    for name, labels in {
-        "request_seconds": "method route status",
-        "unavailable_total": "code",
-        "connections_refused_total": "code",
-        "lane_wait_seconds": "lanes",
-        "lane_batch_size": "lanes",
-        "lane_queued": "lanes",
-        "transaction_seconds": "lanes",
-        "transaction_retries_total": "lanes",
-        "pool_connections": "pool state",
-        "pool_limit": "pool",
-        "decisions_total": "policy explored",
-        "rewards_total": "policy",
-        "reward_delay_seconds": "policy",
-        "gateway_seconds": "version outcome",
-        "gateway_tokens_total": "version kind",
-        "upkeep_last_success_timestamp_seconds": "",
-        "upkeep_failures_total": "",
-        "upkeep_rows_not_counted": "",
-        "upkeep_lag_seconds": "",
-        "partitions_ahead_months": "",
-        "alarm": "alarm",
-        "database_up": "",
-        "build_info": "version",
-    }.items()
-}
+from oo_ml.metrics.declarations import ALL
+
+METRICS: Final = {one.name: frozenset(one.labels) for one in ALL}
 # Prometheus adds these to each series.
 _OF_TARGETS: Final = frozenset({"job", "instance"})
 

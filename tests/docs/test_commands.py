@@ -58,6 +58,8 @@ MASKS: Final = (
     (re.compile(r"\b\d{4}-\d\d-\d\dT[\d:.]+Z"), "<time>"),
 )
 
+# Before the name of the database: the one into which a page restores it.
+_RESTORED: Final = "restored_"
 _NEXT_BLOCK: Final = "=== next block ==="
 
 
@@ -100,6 +102,8 @@ def real(serve: Serve, postgresql: psycopg.Connection[Any], tmp_path: Path) -> d
         "localhost:8000": serve(epsilon=0).url.removeprefix("http://"),
         "postgresql://owner:...@db/oo_ml": owner,
         "postgresql://service:...@db/oo_ml": _build_url(postgresql, SERVICE),
+        "postgresql://owner:...@db/restored": _build_url(postgresql, MIGRATOR, _RESTORED),
+        "postgresql://service:...@db/restored": _build_url(postgresql, SERVICE, _RESTORED),
         "postgresql://app:...@db/app": _build_url(postgresql, "postgres"),
         "-h ~/.local/share/oo-ml/socket -U oo_ml oo_ml": owner,
         "/srv/old/models": str(tmp_path / "models"),
@@ -230,17 +234,22 @@ def _mask(output: str) -> str:
     return "\n".join(line.rstrip() for line in output.splitlines()).strip("\n")
 
 
-def _build_url(connection: psycopg.Connection[Any], role: str) -> str:
+def _build_url(connection: psycopg.Connection[Any], role: str, prefix: str = "") -> str:
     """Return an address without characters that are special in a shell; PGPORT has the port."""
-    return f"postgresql://{role}@/{connection.info.dbname}?host={connection.info.host}"
+    return f"postgresql://{role}@/{prefix}{connection.info.dbname}?host={connection.info.host}"
 
 
-def _detach_a_month(postgresql: psycopg.Connection[Any], _: Path) -> None:
-    """Detach July 2026, as retention does."""
+def _prepare_operations(postgresql: psycopg.Connection[Any], _: Path) -> None:
+    """Detach July 2026, as retention does, and create the database into which the page restores."""
     postgresql.execute(f"SET ROLE {MIGRATOR}")
     postgresql.execute("SELECT oo_ml.create_feature_history_months('2026-07-15', 1)")
     postgresql.execute("ALTER TABLE oo_ml.feature_history DETACH PARTITION oo_ml.feature_history_2026_07")
+    postgresql.execute("RESET ROLE")
     postgresql.commit()
+    postgresql.autocommit = True
+    name = f"{_RESTORED}{postgresql.info.dbname}"
+    postgresql.execute(f"DROP DATABASE IF EXISTS {name}")
+    postgresql.execute(f"CREATE DATABASE {name} ENCODING 'UTF8' TEMPLATE template0 OWNER {MIGRATOR}")
 
 
 def _write_old_states(postgresql: psycopg.Connection[Any], models: Path) -> None:
@@ -257,5 +266,5 @@ def _write_old_states(postgresql: psycopg.Connection[Any], models: Path) -> None
 # Preparations that a page assumes.
 PREPARATIONS: Final[dict[str, Callable[[psycopg.Connection[Any], Path], None]]] = {
     "docs/guides/moving.md": _write_old_states,
-    "docs/operations.md": _detach_a_month,
+    "docs/operations.md": _prepare_operations,
 }
