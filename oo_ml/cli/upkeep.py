@@ -13,7 +13,6 @@ from oo_ml.services.database import single_worker
 from oo_ml.services.upkeep.daily_sums import count_days
 from oo_ml.services.upkeep.default_rewards import Defaults, give_default_rewards
 from oo_ml.services.upkeep.partitions import Months, keep_months
-from oo_ml.settings import LogLevel
 
 
 def upkeep(as_json: AsJson = False) -> None:  # noqa: FBT002 - typer reads it as a flag
@@ -23,7 +22,7 @@ def upkeep(as_json: AsJson = False) -> None:  # noqa: FBT002 - typer reads it as
     decisions past OO_ML_REWARD_WAIT, and updates the daily sums. Safe while the service is running. Exit code 1 if a
     task fails.
     """
-    with open_database(LogLevel.WARNING) as (url, settings), single_worker(settings, url) as worker:
+    with open_database("warning") as (url, settings), single_worker(settings, url) as worker:
         now = datetime.now(UTC)
         months = asyncio.run(keep_months(worker, settings, now, is_patient=True))
         if not as_json:
