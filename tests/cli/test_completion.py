@@ -40,9 +40,11 @@ def test_completion_in_bash(words: str, completions: str) -> None:
     assert (done.stdout.split(), done.stderr) == (completions.split(), "")
 
 
-@pytest.mark.parametrize("group", ["keys", "audit", "db", "prompts"])
-def test_imports_of_a_completion(group: str) -> None:
+@pytest.mark.parametrize("command", ["audit", "db", "export", "keys", "prompts", "replay", "upkeep", "verify"])
+def test_imports_of_a_completion(command: str) -> None:
     """A completion imports neither settings nor services, so that a key press is answered quickly."""
-    imported = list_imports("-m", "oo_ml", _OO_ML_COMPLETE="complete_bash", COMP_WORDS=f"oo-ml {group} l", COMP_CWORD=2)
-    assert f"oo_ml.cli.{group}" in imported
+    imported = list_imports(
+        "-m", "oo_ml", _OO_ML_COMPLETE="complete_bash", COMP_WORDS=f"oo-ml {command} -", COMP_CWORD=2
+    )
+    assert f"oo_ml.cli.{command}" in imported
     assert imported & (EVERYTHING | TABLES | {"pydantic_settings"}) == set()
