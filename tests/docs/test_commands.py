@@ -225,10 +225,7 @@ def _build_pattern(expected: str) -> str:
 
 
 def _mask(output: str) -> str:
-    """Return the output with ids and times masked, floats with six digits, and no spaces at the ends of lines.
-
-    Pages show a table with spaces in place of tabs, because it is easier to read.
-    """
+    """Return the output with ids and times masked, floats with six digits, and each gap between cells two spaces."""
     output = _GAP.sub("  ", output)
     for pattern, name in MASKS:
         output = pattern.sub(name, output)
