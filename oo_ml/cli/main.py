@@ -71,7 +71,7 @@ COMMANDS: Final[Sequence[LazyCommand]] = (
 def _print_version(is_asked: bool) -> None:  # noqa: FBT001 - as Typer calls it
     if is_asked:
         # It imports the parser of e-mail, which no other command needs.
-        from oo_ml.cli.version import print_version  # noqa: PLC0415
+        from oo_ml.cli.version import print_version
 
         print_version()
         raise typer.Exit

@@ -9,16 +9,11 @@ from pathlib import Path
 from typing import Annotated, Final
 
 import typer
-from pydantic import ValidationError
 
 from oo_ml.cli.database import open_database
 from oo_ml.cli.results import AsJson, Column, print_json, print_records
 from oo_ml.domain.identifiers import is_identifier
 from oo_ml.errors import InvalidTemplateError
-from oo_ml.execution.outcomes import only
-from oo_ml.services.access.audit_log import audited_command
-from oo_ml.services.database import run_once
-from oo_ml.services.prompts import pick_version, registry
 
 app = typer.Typer(
     help="List, show, publish, weight and retire prompt versions. A published version never changes.",
@@ -61,6 +56,9 @@ def list_(as_json: AsJson = False) -> None:  # noqa: FBT002 - typer reads it as 
 
     The share is that of a service with the settings of this command.
     """
+    from oo_ml.services.database import run_once
+    from oo_ml.services.prompts import pick_version
+
     with open_database() as (url, settings):
         [listing] = run_once(settings, url, partial(pick_version.list_traffic, settings=settings), [None])
     records = [asdict(offer.prompt) | {"share": offer.probability} for offer in listing]
@@ -70,6 +68,10 @@ def list_(as_json: AsJson = False) -> None:  # noqa: FBT002 - typer reads it as 
 @app.command()
 def show(version: Version, as_json: AsJson = False) -> None:  # noqa: FBT002 - typer reads it as a flag
     """Print the templates of a version. Read-only."""
+    from oo_ml.execution.outcomes import only
+    from oo_ml.services.database import run_once
+    from oo_ml.services.prompts import registry
+
     with open_database() as (url, settings):
         prompt = only(run_once(settings, url, registry.show, [version]))
     if as_json:
@@ -88,8 +90,13 @@ def publish(version: Version, system: Template, user: Template, description: str
     The new version has weight 0 and gets no traffic yet. Exit code 1 if the version exists or a template can't be
     rendered.
     """
-    # Only this command checks a body, and building the models of all bodies takes 0.1 s.
-    from oo_ml.api.prompts.schemas import PublishRequest  # noqa: PLC0415
+    from pydantic import ValidationError
+
+    from oo_ml.api.prompts.schemas import PublishRequest
+    from oo_ml.execution.outcomes import only
+    from oo_ml.services.access.audit_log import audited_command
+    from oo_ml.services.database import run_once
+    from oo_ml.services.prompts import registry
 
     try:
         request = PublishRequest(
@@ -119,6 +126,11 @@ def weight(
     Prints the share of these calls that the version gets with the settings of this command. Exit code 1 if the
     version is retired or unknown.
     """
+    from oo_ml.execution.outcomes import only
+    from oo_ml.services.access.audit_log import audited_command
+    from oo_ml.services.database import run_once
+    from oo_ml.services.prompts import pick_version, registry
+
     command = registry.WeighCommand(version, weight)
     with open_database() as (url, settings):
         weigh = audited_command(
@@ -131,6 +143,11 @@ def weight(
 @app.command()
 def retire(version: Version) -> None:
     """Retire a version: new generations can't use it. Its text and results stay. Exit code 1 if unknown."""
+    from oo_ml.execution.outcomes import only
+    from oo_ml.services.access.audit_log import audited_command
+    from oo_ml.services.database import run_once
+    from oo_ml.services.prompts import registry
+
     with open_database() as (url, settings):
         service = partial(registry.retire, retired_at=datetime.now(UTC))
         only(run_once(settings, url, audited_command(service, "prompt.retired", str), [version]))

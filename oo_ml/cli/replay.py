@@ -6,9 +6,6 @@ import typer
 
 from oo_ml.cli.database import open_database
 from oo_ml.cli.results import AsJson, print_json
-from oo_ml.files.export_document import open_export
-from oo_ml.services.database import run_once
-from oo_ml.services.users.replay import replay
 
 
 def replay_file(
@@ -23,6 +20,10 @@ def replay_file(
     The state must be the fold of its ledger. An existing user is never changed: exit code 0 if the user equals the
     export, else 1. A refusal writes nothing and exits with 1.
     """
+    from oo_ml.files.export_document import open_export
+    from oo_ml.services.database import run_once
+    from oo_ml.services.users.replay import replay
+
     # Reading comes first: standard input may be slow, and no transaction should wait for it.
     with open_export(file) as export, open_database() as (url, settings):
         [done] = run_once(settings, url, replay, [export], long=True)

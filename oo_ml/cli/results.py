@@ -63,7 +63,7 @@ def printable(text: str) -> str:
 
 def _print_table(columns: Sequence[Column], rows: Sequence[Sequence[str]], *, is_light: bool) -> None:
     # Only a table needs rich, which takes 0.1 s to import.
-    from rich import box, console, table, text  # noqa: PLC0415
+    from rich import box, console, table, text
 
     framed = table.Table(box=box.SIMPLE_HEAD, pad_edge=False) if is_light else table.Table()
     for column in columns:

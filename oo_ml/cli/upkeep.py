@@ -1,19 +1,18 @@
 """`oo-ml upkeep`: all regular work, once, for cron. Run it as the owner of the tables."""
 
-import asyncio
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from typing import TYPE_CHECKING
 
 import typer
 
 from oo_ml.cli.database import open_database
 from oo_ml.cli.exit_codes import ExitCode
 from oo_ml.cli.results import AsJson, print_json
-from oo_ml.services.database import single_worker
-from oo_ml.services.upkeep.daily_sums import count_days
-from oo_ml.services.upkeep.default_rewards import Defaults, give_default_rewards
-from oo_ml.services.upkeep.partitions import Months, keep_months
-from oo_ml.settings import LogLevel
+
+if TYPE_CHECKING:
+    from oo_ml.services.upkeep.default_rewards import Defaults
+    from oo_ml.services.upkeep.partitions import Months
 
 
 def upkeep(as_json: AsJson = False) -> None:  # noqa: FBT002 - typer reads it as a flag
@@ -23,7 +22,14 @@ def upkeep(as_json: AsJson = False) -> None:  # noqa: FBT002 - typer reads it as
     decisions past OO_ML_REWARD_WAIT, and updates the daily sums. Safe while the service is running. Exit code 1 if a
     task fails.
     """
-    with open_database(LogLevel.WARNING) as (url, settings), single_worker(settings, url) as worker:
+    import asyncio
+
+    from oo_ml.services.database import single_worker
+    from oo_ml.services.upkeep.daily_sums import count_days
+    from oo_ml.services.upkeep.default_rewards import give_default_rewards
+    from oo_ml.services.upkeep.partitions import keep_months
+
+    with open_database("warning") as (url, settings), single_worker(settings, url) as worker:
         now = datetime.now(UTC)
         months = asyncio.run(keep_months(worker, settings, now, is_patient=True))
         if not as_json:
@@ -51,7 +57,7 @@ def upkeep(as_json: AsJson = False) -> None:  # noqa: FBT002 - typer reads it as
         raise typer.Exit(ExitCode.FAILED)
 
 
-def _show_months(months: Months) -> None:
+def _show_months(months: "Months") -> None:
     for name in months.made:
         typer.echo(f"made {name}")
     for name in months.detached:
@@ -63,7 +69,7 @@ def _show_errors(errors: Sequence[str]) -> None:
         typer.echo(f"error: {message}", err=True)
 
 
-def _show_defaults(defaults: Defaults, *, is_on: bool) -> None:
+def _show_defaults(defaults: "Defaults", *, is_on: bool) -> None:
     if is_on:
         typer.echo(f"default rewards given: {defaults.given}")
     if defaults.is_busy:

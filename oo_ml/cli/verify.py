@@ -2,7 +2,7 @@
 
 import sys
 from dataclasses import asdict
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -12,11 +12,11 @@ from oo_ml.cli.options import user_id
 from oo_ml.cli.results import AsJson, print_json, printable
 from oo_ml.errors import OoMlError
 from oo_ml.progress import progress
-from oo_ml.services.audit import verify as audit
-from oo_ml.services.audit.differences import Difference
-from oo_ml.services.audit.verify import Report
-from oo_ml.services.database import single_connection
-from oo_ml.services.walk_users import Walk, walk_all, walk_sample, walk_users
+
+if TYPE_CHECKING:
+    from oo_ml.services.audit.differences import Difference
+    from oo_ml.services.audit.verify import Report
+    from oo_ml.services.walk_users import Walk
 
 
 def verify(
@@ -32,6 +32,10 @@ def verify(
     Compares states bit for bit, and the ledger with the decisions. Read-only; safe while the service is running. Exit
     code 1 at the first difference, which the command prints.
     """
+    from oo_ml.services.audit import verify as audit
+    from oo_ml.services.database import single_connection
+    from oo_ml.services.walk_users import walk_all, walk_sample, walk_users
+
     if (user is not None) + (sample is not None) + all_ > 1:
         raise typer.BadParameter("--user, --sample and --all exclude each other")
     with open_database() as (url, settings), single_connection(settings, url, read_only=True, long=True) as engine:
@@ -57,7 +61,7 @@ def verify(
         raise typer.Exit(ExitCode.FAILED)
 
 
-def _follow(walk: Walk[Report], reports: list[Report]) -> None:
+def _follow(walk: "Walk[Report]", reports: "list[Report]") -> None:
     """Add the reports of the walk to `reports`, up to the first with a difference."""
     # On standard error, so that standard output has only the result.
     with progress(sys.stderr, "Verifying", walk.states) as advance:
@@ -68,7 +72,7 @@ def _follow(walk: Walk[Report], reports: list[Report]) -> None:
             advance(report.states)
 
 
-def _show(reports: list[Report], difference: Difference | None, user: str | None) -> None:
+def _show(reports: "list[Report]", difference: "Difference | None", user: str | None) -> None:
     if difference is not None:
         # An id can hold any character, escape sequences too.
         typer.echo(f"difference: {printable(difference.user_id)}: {difference.sentence}")
@@ -79,10 +83,10 @@ def _show(reports: list[Report], difference: Difference | None, user: str | None
     typer.echo(f"No difference: {_describe(reports)}")
 
 
-def _count(reports: list[Report]) -> dict[str, Any]:
+def _count(reports: "list[Report]") -> dict[str, Any]:
     counts = ("users", "states", "entries", "decisions")
     return {count: sum(getattr(report, count) for report in reports) for count in counts}
 
 
-def _describe(reports: list[Report]) -> str:
+def _describe(reports: "list[Report]") -> str:
     return "users {users}, states {states}, ledger entries {entries}, decisions {decisions}".format(**_count(reports))

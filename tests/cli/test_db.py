@@ -39,7 +39,7 @@ def test_check_of_a_changed_table(postgresql: psycopg.Connection[Any], database_
 def test_confirmation_of_a_downgrade(postgresql: psycopg.Connection[Any], database_url: str) -> None:
     """A downgrade asks first and without an answer changes nothing; a yes, or --yes, carries it out."""
     question = "Downgrade to base? Data that the older schema has no place for is lost [y/N]: "
-    assert db("downgrade", database_url, "base") == Done(1, question, "Aborted.\n")
+    assert db("downgrade", database_url, "base") == Done(1, question, "Aborted!\n")
     postgresql.execute("SELECT FROM oo_ml.policy_state")
     postgresql.rollback()
     assert db("downgrade", database_url, "base", stdin="y\n").out == question + EMPTY

@@ -61,8 +61,8 @@ def test_table(database_url: str) -> None:
     )
     assert done.code == 0, done.err
     assert done.err == "Evaluating: 2 of 2\n"
-    lines = [line.strip() for line in done.out.splitlines()]
-    assert [line.split("  ")[0] for line in lines[:-3] if line.strip("─")] == [
+    lines = done.out.splitlines()
+    assert [line.split("\t")[0] for line in lines[:-3]] == [
         "reward a decision",
         "observed, by the log's own policy",
         "IPS",
@@ -70,7 +70,7 @@ def test_table(database_url: str) -> None:
         "DR",
         "DR less observed",
     ]
-    assert len({line.split("  ")[-1] for line in lines if line.startswith(("observed", "IPS"))}) == 1
+    assert len({line.split("\t")[-1] for line in lines if line.startswith(("observed", "IPS"))}) == 1
     assert "decisions 20 (without a reward 1, left out 0), effective sample size 20.0" in lines
     assert "largest weight 1, mean weight 1, share without support 0.00%" in lines
     assert lines[-1].startswith("linucb alpha=0.7 exploration=0.3 would have earned 0.")

@@ -21,14 +21,19 @@ EVERYTHING = DATABASE | SERVICE | TEMPLATES | MIGRATIONS
 @pytest.mark.parametrize(
     ("words", "unused"),
     [
-        ("--help", EVERYTHING | {"pydantic"}),
+        ("--help", EVERYTHING | TABLES | {"pydantic"}),
+        ("--version", EVERYTHING | TABLES),
         ("version", EVERYTHING | TABLES),
-        ("nonsense", EVERYTHING),
-        ("settings", EVERYTHING),
+        ("nonsense", EVERYTHING | TABLES),
+        ("keys --help", EVERYTHING | TABLES | {"pydantic_settings"}),
+        ("keys create", EVERYTHING | TABLES | {"pydantic_settings"}),
+        ("prompts --help", EVERYTHING | TABLES | {"pydantic_settings"}),
+        ("settings", EVERYTHING | TABLES),
+        ("keys list", SERVICE | TEMPLATES | MIGRATIONS | TABLES),
         ("db current", SERVICE | TEMPLATES | MIGRATIONS | TABLES | {"numpy"}),
         ("db grant-service ada", SERVICE | TEMPLATES | MIGRATIONS | TABLES | {"numpy"}),
         ("prompts show v1", SERVICE | MIGRATIONS | TABLES),
-        ("verify", SERVICE | TEMPLATES | MIGRATIONS),
+        ("verify", SERVICE | TEMPLATES | MIGRATIONS | TABLES),
         ("export --user ada", SERVICE | TEMPLATES | MIGRATIONS | TABLES),
         ("upkeep", SERVICE | TEMPLATES | MIGRATIONS | TABLES),
     ],
@@ -75,7 +80,7 @@ def test_help_lists_every_command() -> None:
         assert any(str(command.name) in line and str(command.help) in line for line in done.out.splitlines())
 
 
-@pytest.mark.parametrize("command", [command for command in COMMANDS if isinstance(command, LazyCommand)])
+@pytest.mark.parametrize("command", COMMANDS)
 def test_help_of_a_command(command: LazyCommand) -> None:
     """`oo-ml COMMAND --help` has the help of the command itself, which says more than its summary."""
     full = command.load().help
@@ -91,5 +96,5 @@ def test_error_of_a_wrong_command() -> None:
 
 
 def test_version() -> None:
-    """`oo-ml version` prints the version and nothing else."""
-    assert oo_ml("version") == Done(0, "0.1.0\n", "")
+    """`oo-ml version` and `oo-ml --version` print the version and nothing else."""
+    assert oo_ml("version") == oo_ml("--version") == Done(0, "0.1.0\n", "")

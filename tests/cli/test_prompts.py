@@ -50,7 +50,7 @@ def list_cells(url: str, **settings: str) -> list[list[str]]:
     """Return the cells of the list's rows."""
     done = oo_ml("prompts", "list", OO_ML_DATABASE_URL=url, **settings)
     assert (done.code, done.err) == (0, "")
-    return [[cell.strip() for cell in line.split("│")[1:-1]] for line in done.out.splitlines() if "│" in line]
+    return [line.split("\t") for line in done.out.splitlines()[1:]]
 
 
 def shares(url: str, **settings: str) -> list[tuple[str, str]]:

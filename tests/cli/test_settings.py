@@ -22,11 +22,9 @@ def test_printed_settings() -> None:
         TIP_PROMPT_VERSION="v1,v2-mentor",
     )
     assert (done.code, done.err) == (0, "")
-    values = {}
-    for line in done.out.splitlines():
-        cells = [cell.strip() for cell in line.split("│")[1:-1]]
-        if cells and cells[0]:
-            values[cells[0]] = cells[1]
+    heading, *lines = done.out.splitlines()
+    assert heading.split("\t") == ["setting", "value", "meaning"]
+    values = {name: value for name, value, _ in (line.split("\t") for line in lines)}
     assert set(values) == {Settings.variable(name) for name in Settings.model_fields}
     assert values["OO_ML_ALPHA"] == "0.25"
     assert values["TIP_PROMPT_VERSION"] == "v1,v2-mentor"

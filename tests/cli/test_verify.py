@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from sqlalchemy import Engine, text
 
+from oo_ml.cli.exit_codes import ExitCode
 from tests import calls
 from tests.commands import Done, oo_ml, start
 from tests.gates import wait_until_blocked
@@ -114,6 +115,6 @@ def test_sigint(database_url: str, db: Engine) -> None:
         except subprocess.TimeoutExpired:
             process.kill()
             raise
-    assert process.returncode == 130
+    assert process.returncode == ExitCode.INTERRUPTED
     assert out == "Stopped before the end; no difference so far: users 0, states 0, ledger entries 0, decisions 0\n"
     assert "Traceback" not in err

@@ -41,3 +41,11 @@ def find_blocks(written: str) -> list[Block]:
 def remove_blocks(written: str) -> str:
     """Return the lines of a page outside its fenced blocks."""
     return _BLOCK.sub("", written)
+
+
+def align(output: str) -> str:
+    """Return an output with spaces in place of tabs, so that the columns of its table are easy to read on a page."""
+    rows = [line.split("\t") for line in output.splitlines()]
+    widths = [max(map(len, column)) for column in zip(*(row for row in rows if len(row) > 1), strict=True)]
+    lines = [row if len(row) == 1 else map(str.ljust, row, widths) for row in rows]
+    return "\n".join("  ".join(cells).rstrip() for cells in lines)

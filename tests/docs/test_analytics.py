@@ -25,6 +25,7 @@ from oo_ml.services.upkeep.daily_sums import count_days
 from oo_ml.storage.postgres import engine
 from tests.conftest import ANALYST, MIGRATOR, as_role, clone_database, make_settings
 from tests.docs.analytics_world import weeks
+from tests.docs.pages import align
 from tests.sessions import writing
 from tests.waiting import until
 
@@ -98,7 +99,7 @@ def test_weighted_rates_against_raw_rates(simulated: Lived) -> None:
 
 
 def _run(simulated: Lived, language: str, block: str) -> str:
-    """Run a block; return its output without spaces at the ends of lines, and without empty lines at the ends."""
+    """Run a block; return its output, aligned, without spaces at the ends of lines and empty lines at the ends."""
     command = [*PSQL, simulated.analyst_url] if language == "sql" else ["sh", "-e"]
     block = block.replace("postgresql://owner:...@db/oo_ml", shlex.quote(as_role(simulated.owner_url, MIGRATOR)))
     directories = [sysconfig.get_path("scripts"), str(binaries.find(None)), os.environ["PATH"]]
@@ -115,8 +116,7 @@ def _run(simulated: Lived, language: str, block: str) -> str:
         command, input=block, env=environment | patience, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, (block, done.stderr)
-    lines = [line.rstrip() for line in done.stdout.splitlines()]
-    return "\n".join(lines).strip("\n") + "\n"
+    return align(done.stdout).strip("\n") + "\n"
 
 
 def _is_counted(db: Engine, url: str) -> bool:

@@ -52,6 +52,7 @@ SERVICES: Final = [
     (page, line) for page, written in COMMANDS.items() for block in written for line in SERVES.findall(block.content)
 ]
 
+_GAP: Final = re.compile(r"\t| {2,}")
 _FLOAT: Final = re.compile(r"-?\d+\.\d{7,}")
 MASKS: Final = (
     (re.compile(r"\b[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}\b"), "<id>"),
@@ -65,7 +66,7 @@ _NEXT_BLOCK: Final = "=== next block ==="
 
 @pytest.fixture
 def checkout(tmp_path: Path) -> Path:
-    """Copy the checkout, for commands that write files; its .venv is the environment that runs the tests."""
+    """Copy the checkout, for commands that write files; its environments are the one that runs the tests."""
     copy = tmp_path / "checkout"
     copy.mkdir()
     for one in ROOT.iterdir():
@@ -73,7 +74,8 @@ def checkout(tmp_path: Path) -> Path:
             shutil.copytree(one, copy / one.name, ignore=shutil.ignore_patterns("__pycache__", "node_modules"))
         elif one.is_file():
             shutil.copy2(one, copy)
-    (copy / ".venv").symlink_to(sys.prefix)
+    for environment_ in (".venv", ".venv-run"):
+        (copy / environment_).symlink_to(sys.prefix)
     return copy
 
 
@@ -227,7 +229,8 @@ def _build_pattern(expected: str) -> str:
 
 
 def _mask(output: str) -> str:
-    """Return the output with ids and times masked, floats with six digits, and no spaces at the ends of lines."""
+    """Return the output with ids and times masked, floats with six digits, and each gap between cells two spaces."""
+    output = _GAP.sub("  ", output)
     for pattern, name in MASKS:
         output = pattern.sub(name, output)
     output = _FLOAT.sub(lambda found: f"{float(found[0]):.6f}", output)
