@@ -84,12 +84,13 @@ def test_filters(active_service: Service) -> None:
 
 
 @pytest.mark.parametrize("report", REPORTS)
-def test_empty_prompt_version(service: Service, report: str) -> None:
-    """An empty prompt_version, as forms send it, is valid for the document, and filters nothing."""
+def test_empty_filters(service: Service, report: str) -> None:
+    """An empty filter, as forms send it, is valid for the document, and filters nothing."""
+    empty = dict.fromkeys(("since", "until", "policy", "prompt_version"), "")
     parameters = openapi.document()["paths"][f"/analytics/{report}"]["get"]["parameters"]
-    [schema] = [one["schema"] for one in parameters if one["name"] == "prompt_version"]
-    assert openapi.validator(schema).is_valid("")
-    assert get(service, report, prompt_version="") == get(service, report)
+    schemas = {one["name"]: one["schema"] for one in parameters}
+    assert [name for name in empty if not openapi.validator(schemas[name]).is_valid("")] == []
+    assert get(service, report, **empty) == get(service, report)
 
 
 def test_values_of_filters(active_service: Service) -> None:

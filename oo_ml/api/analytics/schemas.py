@@ -5,21 +5,35 @@ from datetime import date
 from typing import Annotated, Any, Final, Literal
 from uuid import UUID
 
-from pydantic import BaseModel, BeforeValidator, Field, WithJsonSchema, create_model
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    Field,
+    GetCoreSchemaHandler,
+    GetJsonSchemaHandler,
+    create_model,
+)
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema, core_schema
 
 from oo_ml.api.fields import Check, Identifier, Policy, Reaction, UtcTime
 from oo_ml.api.paging import Paging
 from oo_ml.api.schemas import Answer, Page
-from oo_ml.domain.identifiers import MAX_IDENTIFIER_BYTES
 
 Number = float | None
 
 _DAY: Final = re.compile(r"\d{4}-\d\d-\d\d")
 
 
-def _absent(value: object) -> object:
-    """Treat an empty value, as forms send it, as left out."""
-    return None if value == "" else value
+class _OrEmpty:
+    """Metadata of a parameter that may be left out: an empty value, as forms send it, counts as left out."""
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:  # noqa: ANN401 - a type
+        return core_schema.no_info_before_validator_function(lambda value: value or None, handler(source))
+
+    def __get_pydantic_json_schema__(self, schema: Any, handler: GetJsonSchemaHandler) -> JsonSchemaValue:  # noqa: ANN401 - a validator
+        described = handler(schema)
+        return {**described, "anyOf": [*described["anyOf"], {"type": "string", "const": ""}]}
 
 
 def _day(value: object) -> object:
@@ -29,14 +43,8 @@ def _day(value: object) -> object:
     return value
 
 
-# The validator that stands last runs first.
-Day = Annotated[date | None, BeforeValidator(_day), BeforeValidator(_absent)]
-Name = Annotated[
-    Identifier | None,
-    BeforeValidator(_absent),
-    # The schema of Identifier forbids an empty value.
-    WithJsonSchema({"anyOf": [{"type": "string", "maxLength": MAX_IDENTIFIER_BYTES}, {"type": "null"}]}),
-]
+# Of validators that run before the type's, the last one runs first.
+Day = Annotated[date | None, BeforeValidator(_day), _OrEmpty()]
 
 
 class Selection(BaseModel):
@@ -44,8 +52,8 @@ class Selection(BaseModel):
 
     since: Day = Field(None, examples=["2026-11-01"])
     until: Day = Field(None, examples=["2026-11-28"])
-    policy: Annotated[Policy | None, BeforeValidator(_absent)] = Field(None, examples=["linucb-v1"])
-    prompt_version: Name = Field(None, examples=["v2-mentor"])
+    policy: Annotated[Policy | None, _OrEmpty()] = Field(None, examples=["linucb-v1"])
+    prompt_version: Annotated[Identifier | None, _OrEmpty()] = Field(None, examples=["v2-mentor"])
 
 
 class PagedSelection(Selection, Paging):
