@@ -133,6 +133,11 @@ def test_no_personal_data_and_no_secrets(
     about = [line for line in log.splitlines() if name in line]
     assert any("PostgreSQL refused a statement" in line for line in about)
     assert "Stack (most recent call last)" in log
+    # The transactions of lanes and of pools alike.
+    failed = [answer.json()["request_id"] for answer in unavailable if "schema_not_ready" in answer.text]
+    assert len(failed) > 10
+    for name in failed:
+        assert any(name in line and "oo_ml.execution.retry" in line for line in log.splitlines()), name
 
 
 def make_calls(service: Served) -> list[httpx.Response]:
