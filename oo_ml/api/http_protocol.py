@@ -211,7 +211,7 @@ class LimitedProtocol(HttpToolsProtocol):
             self.transport.close()
 
     def _refuse(self, error: OoMlError) -> None:
-        self.app_state[REFUSED](error.code)()
+        self.app_state[REFUSED](error.code)
         running = self._running
         if running is not None and not running.response_complete:
             if running is not self.cycle or not running.more_body:
