@@ -24,7 +24,7 @@ from oo_ml.api.decisions import endpoints as decisions
 from oo_ml.api.exchanges import Observed
 from oo_ml.api.hot_routes import HotRoutes
 from oo_ml.api.metrics import endpoints as metrics
-from oo_ml.api.metrics.observers import create_observer
+from oo_ml.api.metrics.observers import count_refusals, create_observer
 from oo_ml.api.paths import EncodedPath
 from oo_ml.api.prompts import endpoints as prompts
 from oo_ml.api.server_state import REFUSED
@@ -33,7 +33,6 @@ from oo_ml.api.users import endpoints as users
 from oo_ml.dashboard import pages
 from oo_ml.dashboard.sessions import Sessions
 from oo_ml.dashboard.sign_in import sign_in_router
-from oo_ml.metrics.declarations import CONNECTIONS_REFUSED
 from oo_ml.services.container import create_services, running
 from oo_ml.settings import Auth, Settings
 
@@ -59,7 +58,7 @@ def create_app(settings: Settings, database_url: str) -> ASGIApp:
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[Mapping[str, Any]]:
         async with running(services):
-            yield {REFUSED: partial(services.metrics.increase, CONNECTIONS_REFUSED)}
+            yield {REFUSED: count_refusals(services.metrics)}
         if spans is not None:
             spans.close(settings.shutdown_timeout)
 

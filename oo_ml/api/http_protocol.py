@@ -224,7 +224,7 @@ class LimitedProtocol(HttpToolsProtocol):
             self.transport.close()
 
     def _refuse(self, error: OoMlError) -> None:
-        self.app_state[REFUSED](error.code)()
+        self.app_state[REFUSED](error.code)
         running = self._running
         name = new_request_id()
         if running is not None and not running.response_complete:

@@ -2,7 +2,7 @@
 
 from typing import Final
 
-# The function that returns, for an error code, the function that counts a connection which the protocol refuses.
+# The function that counts a connection which the protocol refuses, by error code.
 REFUSED: Final = "refused"
 
 # True from the signal to stop until the service ends.
