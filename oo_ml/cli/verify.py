@@ -32,12 +32,12 @@ def verify(
     Compares states bit for bit, and the ledger with the decisions. Read-only; safe while the service is running. Exit
     code 1 at the first difference, which the command prints.
     """
+    if (user is not None) + (sample is not None) + all_ > 1:
+        raise typer.BadParameter("--user, --sample and --all exclude each other")
     from oo_ml.services.audit import verify as audit
     from oo_ml.services.database import single_connection
     from oo_ml.services.walk_users import walk_all, walk_sample, walk_users
 
-    if (user is not None) + (sample is not None) + all_ > 1:
-        raise typer.BadParameter("--user, --sample and --all exclude each other")
     with open_database() as (url, settings), single_connection(settings, url, read_only=True, long=True) as engine:
         if user is not None:
             walk = walk_users(engine, settings, audit.verify, [user])
