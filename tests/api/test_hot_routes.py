@@ -10,6 +10,7 @@ from fastapi import FastAPI, Request, Response
 
 from oo_ml.api.access.browsers import BrowserChecks
 from oo_ml.api.access.guard import Guard
+from oo_ml.api.exchanges import Observed
 from oo_ml.api.hot_routes import HotRoutes
 from oo_ml.dashboard.sessions import Sessions
 from tests import calls
@@ -17,6 +18,8 @@ from tests.serving import Service
 
 HOT = ["/score", "/score/egreedy", "/reward", "/reward/egreedy"]
 GOOD = {path: calls.score() if "score" in path else calls.reward() for path in HOT}
+# An error has the id of its request.
+HEADERS = {"Content-Type": "application/json", "X-Request-ID": "r-17"}
 BAD: list[Any] = [{}, [], {"user_id": "a\0b"}, {"user_id": 7, "candidates": 1, "tip_id": ""}]
 
 
@@ -26,12 +29,12 @@ def call_without_length(service: Service, path: str, content: bytes, **headers: 
     def chunks() -> Iterator[bytes]:
         yield content
 
-    return service.client.post(path, content=chunks(), headers={"Content-Type": "application/json", **headers})
+    return service.client.post(path, content=chunks(), headers={**HEADERS, **headers})
 
 
 def call_with_length(service: Service, path: str, content: bytes, **headers: str) -> httpx.Response:
     """Send the call with its length, as every client does."""
-    return service.client.post(path, content=content, headers={"Content-Type": "application/json", **headers})
+    return service.client.post(path, content=content, headers={**HEADERS, **headers})
 
 
 @pytest.mark.parametrize(
@@ -45,7 +48,9 @@ def test_shortcut(method: str, content: bytes, status: int) -> None:
 
     async def call() -> httpx.Response:
         hot = HotRoutes(FastAPI(), {"/hot": endpoint}, max_body=10)
-        transport = httpx.ASGITransport(Guard(hot, BrowserChecks((), ()), keys=None, sessions=Sessions("secret")))
+        transport = httpx.ASGITransport(
+            Observed(Guard(hot, BrowserChecks((), ()), keys=None, sessions=Sessions("secret")), [])
+        )
         async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
             return await client.request(method, "/hot", content=content)
 
