@@ -85,6 +85,8 @@ def create(  # noqa: PLR0913 - the database, and the ways in which the engines d
         max_overflow=0,
         pool_timeout=settings.request_timeout,
         connect_args=_connect_arguments(settings, lanes=lanes),
+        # No column is an hstore, and SQLAlchemy would ask for that type on the first connection.
+        use_native_hstore=False,
     )
     event.listen(engine, "connect", _set_formats)
     schema_names.translate_statements(engine, settings)
