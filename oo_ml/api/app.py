@@ -115,7 +115,8 @@ def create_api(settings: Settings, lifespan: Lifespan[FastAPI] | None = None) ->
         prompts.router,
         health.router,
     ):
-        app.include_router(router)
+        # Not include_router, which would build every route again for each application, at its first request.
+        app.router.routes.extend(router.routes)
     pages.install(app)
     openapi.install(app)
     return app

@@ -42,7 +42,7 @@ _router: Final = APIRouter(include_in_schema=False)
 
 def install(app: FastAPI) -> None:
     """Add the dashboard to an application."""
-    app.include_router(_router)
+    app.router.routes.extend(_router.routes)
     app.mount("/dashboard/static", _Files(directory=_HERE / "static"), name="dashboard")
 
 
