@@ -41,7 +41,7 @@ def format_trace(error: BaseException) -> str:
 
 
 class _TextFormatter(logging.Formatter):
-    """Formatter of lines for people."""
+    """Formatter of lines to be read on a terminal."""
 
     def __init__(self) -> None:
         super().__init__("%(asctime)s %(levelname)s %(name)s: %(message)s")
