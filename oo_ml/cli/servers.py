@@ -90,7 +90,7 @@ class Supervisor(Multiprocess):
         before = {process.pid for process in self.processes}
         super().keep_subprocess_alive()
         for pid in before - {process.pid for process in self.processes}:
-            from prometheus_client.multiprocess import mark_process_dead  # noqa: PLC0415 - 110 ms, seldom needed
+            from prometheus_client.multiprocess import mark_process_dead
 
             mark_process_dead(pid)  # type: ignore[no-untyped-call]
 
