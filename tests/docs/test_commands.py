@@ -32,7 +32,7 @@ COMMANDS: Final = {
     if page != "docs/guides/analytics.md"
 }
 
-LANGUAGES: Final = {"sh", "text", "json", "sql", "ts", "{include}", "{toctree}"}
+LANGUAGES: Final = {"sh", "text", "json", "sql", "ts", "yaml", "{include}", "{toctree}"}
 # An indented line is a code block too, and these tests would not run it.
 INDENTED: Final = re.compile(
     r"^(?: {4}|\t)\s*(?:\$ |\w+=\S+ )*(?:curl|oo-ml|OO_ML_|psql|pg_dump|make |python|npx|\.venv|alembic).*",
