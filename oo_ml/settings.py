@@ -247,6 +247,9 @@ class Settings(BaseSettings):
         le=1000,
         description="Processes of `oo-ml serve`, each with its own lanes and threads; each can use one core",
     )
+    process_timeout: PositiveInt = Field(
+        30, description="Time after which one of several processes is replaced if it does not answer its supervisor"
+    )
     request_timeout: PositiveFloat = Field(
         1.9, description="Time after which a call that waits for PostgreSQL is answered 503"
     )

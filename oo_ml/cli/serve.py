@@ -127,6 +127,7 @@ def _configure(settings: Settings, **options: Any) -> DrainingConfig:  # noqa: A
         access_log=False,
         server_header=False,
         lifespan="on",
+        timeout_worker_healthcheck=settings.process_timeout,
         timeout_keep_alive=settings.keep_alive,
         timeout_graceful_shutdown=settings.shutdown_timeout,
         drain=settings.drain,

@@ -1,8 +1,12 @@
 """uvicorn's server and its processes, with a time to drain."""
 
 import logging
+import os
+import signal
 import socket
+import threading
 import time
+from multiprocessing import parent_process
 from types import FrameType
 from typing import Any, cast
 
@@ -70,6 +74,22 @@ class DrainingServer(uvicorn.Server):
 class _Worker(multiprocess.Process):
     """Process of several."""
 
+    _has_answered = False
+
+    def is_alive(self, timeout: float = 5) -> bool:
+        """Return whether the process lives and answers within `timeout` seconds.
+
+        Until it has answered once it need not answer: on a busy machine its interpreter starts slowly, and a process
+        that replaced it would start no faster.
+        """
+        self._has_answered = self._has_answered or self._healthcheck(0) is not None
+        return self.process.is_alive() and (not self._has_answered or self.ping(timeout))
+
+    def target(self, sockets: list[socket.socket] | None = None) -> None:
+        """Serve, in the new process, until a signal or the end of the supervisor."""
+        threading.Thread(target=_stop_with_parent, name="parent", daemon=True).start()
+        super().target(sockets)
+
     @property
     def server(self) -> uvicorn.Server:
         """The server of the process, made once."""
@@ -97,6 +117,14 @@ class Supervisor(Multiprocess):
     def handle_hup(self) -> None:
         """Stop, as for other signals; uvicorn would restart the processes when a terminal is closed."""
         self.handle_term()
+
+
+def _stop_with_parent() -> None:
+    """Stop this process when its supervisor has been killed: without one it would keep the port, unseen."""
+    parent = parent_process()
+    assert parent is not None  # noqa: S101 - the supervisor has started this process
+    parent.join()
+    os.kill(os.getpid(), signal.SIGTERM)
 
 
 def _address(name: str | tuple[str, int], scheme: str) -> str:
