@@ -10,6 +10,7 @@ from fastapi import FastAPI, Request, Response
 
 from oo_ml.api.access.browsers import BrowserChecks
 from oo_ml.api.access.guard import Guard
+from oo_ml.api.exchanges import Observed
 from oo_ml.api.hot_routes import HotRoutes
 from oo_ml.dashboard.sessions import Sessions
 from tests import calls
@@ -45,7 +46,8 @@ def test_shortcut(method: str, content: bytes, status: int) -> None:
 
     async def call() -> httpx.Response:
         hot = HotRoutes(FastAPI(), {"/hot": endpoint}, max_body=10)
-        transport = httpx.ASGITransport(Guard(hot, BrowserChecks((), ()), keys=None, sessions=Sessions("secret")))
+        guarded = Guard(hot, BrowserChecks((), ()), keys=None, sessions=Sessions("secret"))
+        transport = httpx.ASGITransport(Observed(guarded, []))
         async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
             return await client.request(method, "/hot", content=content)
 
