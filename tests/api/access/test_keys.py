@@ -59,7 +59,7 @@ def test_bad_key(guarded: Service, headers: dict[str, str] | None) -> None:
     assert {answer.status_code for answer in answers} == {401}
     assert {answer.headers["WWW-Authenticate"] for answer in answers} == {"Bearer"}
     assert {(answer.json()["detail"], answer.json()["code"]) for answer in answers} == {
-        ("The call needs an API key: Authorization: Bearer ooml_...", "unauthenticated")
+        ("Send a valid API key: `Authorization: Bearer ooml_...`", "unauthenticated")
     }
 
 
