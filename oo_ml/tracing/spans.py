@@ -1,5 +1,6 @@
 """Spans, sent to the collector by OTLP over HTTP. The SDK reads the OTEL_ variables."""
 
+import logging
 import threading
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -18,6 +19,8 @@ from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapProp
 
 from oo_ml.errors import OoMlError
 from oo_ml.tracing import Describe
+
+logger = logging.getLogger(__name__)
 
 _PROPAGATOR: Final = TraceContextTextMapPropagator()
 _SERVER_ERRORS: Final = 500
@@ -109,3 +112,5 @@ class Spans:
         closing = threading.Thread(target=self._provider.shutdown, name="last-spans", daemon=True)
         closing.start()
         closing.join(within)
+        if closing.is_alive():
+            logger.warning("the last spans were not sent within %g s", within)
