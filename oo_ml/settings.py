@@ -248,7 +248,9 @@ class Settings(BaseSettings):
         description="Processes of `oo-ml serve`, each with its own lanes and threads; each can use one core",
     )
     process_timeout: PositiveInt = Field(
-        30, description="Time after which one of several processes is replaced if it does not answer its supervisor"
+        30,
+        description="Time after which one of several processes is replaced if it does not answer its supervisor; ten"
+        " times as long while it starts",
     )
     request_timeout: PositiveFloat = Field(
         1.9, description="Time after which a call that waits for PostgreSQL is answered 503"

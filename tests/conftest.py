@@ -40,6 +40,9 @@ hypothesis.settings.register_profile("patient", deadline=None)
 hypothesis.settings.load_profile("patient")
 
 # Settings in the environment of the test run must not reach the tests.
+for _variable in list(os.environ):
+    if _variable.startswith(("OO_ML_", "OTEL_", "PROMETHEUS_")):
+        del os.environ[_variable]
 for _variable in map(Settings.variable, Settings.model_fields):
     os.environ.pop(_variable, None)
 

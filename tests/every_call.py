@@ -31,7 +31,7 @@ def make_every_call(service: Service, gateway: Gateway) -> None:
     call("POST", "/generate", {"user_id": "ada", "context": {}, "n": 1})
     call("POST", "/prompts", {"version": "v9", "system_template": "Be brief.", "user_template": "{{ n }} tips."})
     call("GET", "/prompts/{version}", version="v9")
-    for path in ("/prompts", "/livez", "/health", "/readyz"):
+    for path in ("/prompts", "/livez", "/health", "/readyz", "/metrics"):
         call("GET", path)
     for path in ("/stats/{user_id}", "/stats/egreedy/{user_id}", "/features/{user_id}", "/users/{user_id}/verify"):
         call("GET", path, **ada)

@@ -59,8 +59,6 @@ def create_app(settings: Settings, database_url: str) -> ASGIApp:
     async def lifespan(_: FastAPI) -> AsyncIterator[Mapping[str, Any]]:
         async with running(services):
             yield {REFUSED: count_refusals(services.metrics)}
-        if spans is not None:
-            spans.close(settings.shutdown_timeout)
 
     app = create_api(settings, lifespan)
     app.state.services = services

@@ -1,14 +1,17 @@
 """A request and its answer, as metrics, logs and traces tell of it: the hot calls and the guard's refusals included."""
 
+import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Final, cast
+from typing import Any, Final, cast
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from oo_ml.api.request_ids import HEADER, request_id
 from oo_ml.logs import REQUEST_ID
+
+logger = logging.getLogger(__name__)
 
 _EXCHANGE: Final = "exchange"
 
@@ -68,7 +71,17 @@ class Observed:
         finally:
             exchange.seconds = time.perf_counter() - exchange.started
             for observe in self._observers:
-                observe(exchange)
+                # The client has its answer: an exception here would close its connection.
+                try:
+                    observe(exchange)
+                except Exception:
+                    logger.exception("a request was not observed")
+
+
+def id_of(scope: Mapping[str, Any]) -> str:
+    """Return the id of a request, which may not have reached the application yet."""
+    exchange = scope.get("state", {}).get(_EXCHANGE)
+    return exchange.request_id if exchange else request_id(scope["headers"])
 
 
 def exchange_of(scope: Scope) -> Exchange:

@@ -17,7 +17,8 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResp
 
 from oo_ml.api.access_log import log_refusal
 from oo_ml.api.error_statuses import RETRY_AFTER_SECONDS, STATUSES
-from oo_ml.api.request_ids import HEADER, new_request_id, request_id
+from oo_ml.api.exchanges import id_of
+from oo_ml.api.request_ids import HEADER, new_request_id
 from oo_ml.api.schemas import Problem
 from oo_ml.api.server_state import REFUSED
 from oo_ml.errors import (
@@ -224,7 +225,6 @@ class LimitedProtocol(HttpToolsProtocol):
             self.transport.close()
 
     def _refuse(self, error: OoMlError) -> None:
-        self.app_state[REFUSED](error.code)
         running = self._running
         name = new_request_id()
         if running is not None and not running.response_complete:
@@ -233,10 +233,11 @@ class LimitedProtocol(HttpToolsProtocol):
                 self.pipeline.clear()
                 running.keep_alive = False
                 return
-            name = request_id(running.scope["headers"])
+            name = id_of(running.scope)
             # The endpoint waits for the rest of the body: to it, the client has disconnected.
             running.disconnected = True
             running.message_event.set()
+        self.app_state[REFUSED](error.code)
         if running is None or running.response_complete or not running.response_started:
             self.transport.write(_answer(error, name))
             for observe in self._observers:

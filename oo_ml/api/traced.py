@@ -4,6 +4,8 @@ from typing import TYPE_CHECKING
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from oo_ml.api.access.guard import PROBES
+from oo_ml.api.access.heads import path_of
 from oo_ml.api.exchanges import exchange_of
 
 if TYPE_CHECKING:
@@ -19,7 +21,8 @@ class Traced:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass the call on."""
-        if scope["type"] != "http":
+        # Probes come every few seconds, and would fill the traces.
+        if scope["type"] != "http" or path_of(scope) in PROBES:
             await self._app(scope, receive, send)
             return
         exchange = exchange_of(scope)

@@ -78,6 +78,7 @@ def serve(  # noqa: PLR0913, PLR0917 - the options of the command
     signal.signal(signal.SIGHUP, lambda *_: signal.raise_signal(signal.SIGTERM))
     with ExitStack() as stack:
         sockets = _listen(stack, uds, host, port)
+        share_metrics(stack, settings.processes)
         # The only process that serves imports while PostgreSQL starts; several processes import by themselves.
         meanwhile = partial(import_module, _APPLICATION) if settings.processes == 1 else None
         url = stack.enter_context(database(settings, meanwhile=meanwhile))
@@ -91,7 +92,6 @@ def serve(  # noqa: PLR0913, PLR0917 - the options of the command
             proxy_headers=bool(trusted_proxy),
             forwarded_allow_ips=trusted_proxy or [],
         )
-        share_metrics(stack, settings.processes)
         _run(config, sockets)
 
 

@@ -8,7 +8,7 @@ import threading
 import time
 from multiprocessing import parent_process
 from types import FrameType
-from typing import Any, cast
+from typing import Any, Final, cast
 
 import uvicorn
 from uvicorn.supervisors import Multiprocess, multiprocess
@@ -16,6 +16,9 @@ from uvicorn.supervisors import Multiprocess, multiprocess
 from oo_ml.api.server_state import DRAINING
 
 logger = logging.getLogger(__name__)
+
+# A process may take so many times OO_ML_PROCESS_TIMEOUT to answer for the first time.
+_STARTING: Final = 10
 
 
 class DrainingConfig(uvicorn.Config):
@@ -71,19 +74,33 @@ class DrainingServer(uvicorn.Server):
         return self.force_exit or time.monotonic() >= self._stops_at
 
 
-class _Worker(multiprocess.Process):
+class Worker(multiprocess.Process):
     """Process of several."""
 
+    # The time.monotonic() of the first question; None: not asked yet.
+    _first_asked: float | None = None
     _has_answered = False
 
     def is_alive(self, timeout: float = 5) -> bool:
-        """Return whether the process lives and answers within `timeout` seconds.
+        """Return whether the process lives and answers within `timeout` seconds, the first time within ten times that.
 
-        Until it has answered once it need not answer: on a busy machine its interpreter starts slowly, and a process
-        that replaced it would start no faster.
+        On a busy machine its interpreter starts slowly, and a process that replaced it would start no faster.
         """
-        self._has_answered = self._has_answered or self._healthcheck(0) is not None
-        return self.process.is_alive() and (not self._has_answered or self.ping(timeout))
+        if not self.process.is_alive():
+            return False
+        if self._has_answered:
+            return self.ping(timeout)
+        try:
+            if self._first_asked is None:
+                self._first_asked = time.monotonic()
+                self.parent_conn.send(b"ping")
+            # Not asked again: nothing reads the questions yet, and a full pipe would stop the supervisor.
+            if self.parent_conn.poll():
+                self.parent_conn.recv()
+                self._has_answered = True
+        except (OSError, EOFError):
+            return False
+        return self._has_answered or time.monotonic() - self._first_asked < _STARTING * timeout
 
     def target(self, sockets: list[socket.socket] | None = None) -> None:
         """Serve, in the new process, until a signal or the end of the supervisor."""
@@ -99,7 +116,7 @@ class _Worker(multiprocess.Process):
 
 
 # The supervisor makes its processes by this name.
-multiprocess.Process = _Worker  # type: ignore[misc]
+multiprocess.Process = Worker  # type: ignore[misc]
 
 
 class Supervisor(Multiprocess):
@@ -113,6 +130,12 @@ class Supervisor(Multiprocess):
             from prometheus_client.multiprocess import mark_process_dead
 
             mark_process_dead(pid)  # type: ignore[no-untyped-call]
+
+    def handle_ttin(self) -> None:
+        """Do nothing; uvicorn would add a process. Their number is a setting."""
+
+    def handle_ttou(self) -> None:
+        """Do nothing; uvicorn would end a process."""
 
     def handle_hup(self) -> None:
         """Stop, as for other signals; uvicorn would restart the processes when a terminal is closed."""

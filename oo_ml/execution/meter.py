@@ -1,8 +1,11 @@
 """The numbers of lanes and pools, and the outcomes of their transactions, for whatever counts them."""
 
+import logging
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Final
+from dataclasses import dataclass, fields
+from typing import Any, Final
+
+logger = logging.getLogger(__name__)
 
 
 def _ignore(*_: object) -> None:
@@ -11,7 +14,9 @@ def _ignore(*_: object) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Meter:
-    """Functions that lanes or a pool call in their threads; by default each does nothing. They must not raise.
+    """Functions that lanes or a pool call in their threads; by default each does nothing.
+
+    If one fails, the log has the error: a transaction that has committed must not look as if it had failed.
 
     Attributes:
         waited: is told the seconds that a call waited until its transaction began.
@@ -26,6 +31,21 @@ class Meter:
     ended: Callable[[float], None] = _ignore
     retried: Callable[[], None] = _ignore
     committed: Callable[[Sequence[object]], None] = _ignore
+
+    def __post_init__(self) -> None:
+        """Catch what the functions raise."""
+        for one in fields(self):
+            object.__setattr__(self, one.name, _harmless(getattr(self, one.name)))
+
+
+def _harmless(tell: Callable[..., None]) -> Callable[..., None]:
+    def told(*arguments: Any) -> None:  # noqa: ANN401 - those of any of the functions
+        try:
+            tell(*arguments)
+        except Exception:
+            logger.exception("a transaction was not measured")
+
+    return told
 
 
 UNMETERED: Final = Meter()

@@ -66,9 +66,10 @@ def run(  # noqa: PLR0913 - what to run, where, until when, and who is told
         ValueError: the service did not return an outcome for each command; rolled back.
     """
     for tries_left in reversed(range(MAX_TRIES)):
-        began = time.perf_counter()
+        began: float | None = None
         try:
             with begin(engine, deadline, cut) as connection:
+                began = time.perf_counter()
                 outcomes = list(service(cast("Session", connection), commands))
                 if len(outcomes) != len(commands):
                     raise ValueError("a service has to return one outcome for each command")
@@ -79,7 +80,8 @@ def run(  # noqa: PLR0913 - what to run, where, until when, and who is told
             meter.committed(outcomes)
             return outcomes
         finally:
-            meter.ended(time.perf_counter() - began)
+            if began is not None:
+                meter.ended(time.perf_counter() - began)
         meter.retried()
         # Jitter, so that two transactions that met don't meet again.
         time.sleep(random.uniform(0, _BACKOFF))  # noqa: S311

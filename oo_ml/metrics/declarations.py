@@ -57,7 +57,7 @@ CONNECTIONS_REFUSED: Final = Declared(
     "oo_ml_connections_refused_total",
     Kind.COUNTER,
     ("code",),
-    "Connections refused before a request was read, by error code",
+    "Connections that the HTTP protocol ended: a malformed, slow or too large request, or too many of them",
 )
 LANE_WAIT_SECONDS: Final = Declared(
     "oo_ml_lane_wait_seconds",
@@ -74,7 +74,7 @@ TRANSACTION_SECONDS: Final = Declared(
     "oo_ml_transaction_seconds",
     Kind.HISTOGRAM,
     ("lanes",),
-    "Time from taking a connection to COMMIT or ROLLBACK",
+    "Time from BEGIN to the end of COMMIT or ROLLBACK",
     _CALL,
 )
 TRANSACTION_RETRIES: Final = Declared(

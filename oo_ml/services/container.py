@@ -7,11 +7,11 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Protocol, TypeVar
+from typing import Any, Final, Protocol, TypeVar
 
 import httpx
 
-from oo_ml import llm
+from oo_ml import llm, tracing
 from oo_ml.errors import OoMlError
 from oo_ml.execution.lanes import Lanes, Limits
 from oo_ml.execution.pool import Pool
@@ -31,6 +31,9 @@ from oo_ml.storage.postgres.sessions import Reading, Writing
 from oo_ml.storage.schema.revisions import readiness
 
 logger = logging.getLogger(__name__)
+
+# Seconds to send the last spans if the accepted calls have taken the whole OO_ML_SHUTDOWN_TIMEOUT.
+_LAST_SPANS: Final = 1.0
 
 
 class _OfUser(Protocol):
@@ -178,8 +181,10 @@ async def running(services: Services) -> AsyncIterator[None]:
             ):
                 yield
     finally:
+        until = time.monotonic() + services.settings.shutdown_timeout
         for threads in (services.lanes, services.writers, services.readers, services.long):
-            threads.close(services.settings.shutdown_timeout)
+            threads.close(max(0.0, until - time.monotonic()))
+        tracing.close(max(_LAST_SPANS, until - time.monotonic()))
 
 
 async def _read_readiness(readers: Pool[Reading]) -> OoMlError | None:

@@ -70,6 +70,12 @@ def headers() -> dict[str, str]:
     return {} if found is None else found.headers()
 
 
+def close(within: float) -> None:
+    """Send the last spans; give up after `within` seconds."""
+    if found := source():
+        found.close(within)
+
+
 def _ignore(_: Mapping[str, str | int]) -> None:
     pass
 

@@ -234,7 +234,7 @@ def test_unknown_query_parameters(
 
 
 def test_calls_that_accept_unknown_query_parameters(service: Service) -> None:
-    """Only the contract's calls and the probes ignore unknown parameters, which monitors may add."""
+    """Only the contract's calls, the probes and /metrics ignore unknown parameters, which monitors may add."""
     lenient = set()
     for path, methods in service.client.get("/openapi.json").json()["paths"].items():
         for method in methods:
@@ -251,4 +251,5 @@ def test_calls_that_accept_unknown_query_parameters(service: Service) -> None:
         "/health",
         "/livez",
         "/readyz",
+        "/metrics",
     }

@@ -194,17 +194,6 @@ def test_several_processes(home: Path, tmp_path: Path) -> None:
     assert processes_in(home) == set()
 
 
-def test_processes_that_start_slowly(tmp_path: Path) -> None:
-    """A process whose interpreter takes longer to start than OO_ML_PROCESS_TIMEOUT is not replaced."""
-    (tmp_path / "sitecustomize.py").write_text(
-        "import sys, time\nif any('spawn_main' in part for part in sys.orig_argv):\n    time.sleep(4)\n", "utf-8"
-    )
-    environment = {"OO_ML_DATABASE_URL": f"postgresql://u@/d?host={tmp_path}", "PYTHONPATH": tmp_path}
-    with run_serve(tmp_path / "log", OO_ML_PROCESSES=2, OO_ML_PROCESS_TIMEOUT=1, **environment) as service:
-        until(lambda: service.log.read_text("utf-8").count("Application startup complete") == 2)
-        assert "died" not in service.log.read_text("utf-8")
-
-
 def test_killed_supervisor(tmp_path: Path) -> None:
     """The processes end with their supervisor even if it is killed, so that the port is free for the next service."""
     url = f"postgresql://u@/d?host={tmp_path}"

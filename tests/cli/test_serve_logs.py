@@ -26,8 +26,8 @@ TEXT_LINE = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3} [A-Z]+ \S+: .*")
 
 
 def lines_of(service: Served) -> list[dict[str, Any]]:
-    """Return the lines of a log in JSON."""
-    return [json.loads(line) for line in service.log.read_text("utf-8").splitlines()]
+    """Return the whole lines of a log in JSON; the last one may still be written."""
+    return [json.loads(line) for line in service.log.read_text("utf-8").split("\n")[:-1]]
 
 
 def access_lines(service: Served) -> list[dict[str, Any]]:

@@ -69,11 +69,14 @@ def test_several_processes(service_url: str, tmp_path: Path) -> None:
     assert not directory.exists()
 
 
-def test_one_process(service_url: str, tmp_path: Path) -> None:
-    """A single process needs no directory, and does not use one that its environment names."""
+def test_one_process(home: Path, tmp_path: Path) -> None:
+    """A single process needs no directory, and does not use one that its environment names.
+
+    It imports the application while its private PostgreSQL starts.
+    """
     shared = tmp_path / "shared"
     shared.mkdir()
-    variables = {"OO_ML_DATABASE_URL": service_url, "TMPDIR": tmp_path, "PROMETHEUS_MULTIPROC_DIR": shared}
+    variables = {"OO_ML_DATA_DIR": home, "TMPDIR": tmp_path, "PROMETHEUS_MULTIPROC_DIR": shared}
     with run_serve(tmp_path / "log", **variables) as service:
         decide(service, 1)
         assert scrape_anew(service).sum(DECISIONS) == 1

@@ -95,11 +95,12 @@ def test_model_alias() -> None:
 
 
 def test_times_of_a_stop() -> None:
-    """SIGKILL comes later than the end of the drain and of the accepted calls."""
+    """SIGKILL comes after the drain, the accepted calls, their transactions, and the last spans."""
     deployment = (DEPLOY / "kubernetes/service/deployment.yaml").read_text("utf-8")
-    takes = sum(
+    drain, calls = (
         int(_find(rf'name: {name}, value: "(\d+)"', deployment)) for name in ("OO_ML_DRAIN", "OO_ML_SHUTDOWN_TIMEOUT")
     )
+    takes = drain + 2 * calls + 1
     compose = (DEPLOY / "compose.yaml").read_text("utf-8")
     unit = (DEPLOY / "systemd/oo-ml.service").read_text("utf-8")
     assert takes < int(_find(r"terminationGracePeriodSeconds: (\d+)", deployment))

@@ -76,7 +76,9 @@ def test_runbook() -> None:
     """Each alert and each error code has an entry, no entry is left of one that is gone, and each says what to do."""
     _, alerts, codes = re.split(r"^## (?:Alerts|Error codes)$", RUNBOOK, flags=re.MULTILINE)
     assert _entries(alerts) == [rule["alert"] for rule in RULES]
-    assert sorted(_entries(codes)) == sorted({error.code for error in and_subclasses(OoMlError)} - {OoMlError.code})
+    # Another test may have imported the errors of the demo.
+    known = {error.code for error in and_subclasses(OoMlError) if error.__module__ == OoMlError.__module__}
+    assert sorted(_entries(codes)) == sorted(known - {OoMlError.code})
     for entry in re.split(r"^### ", alerts + codes, flags=re.MULTILINE):
         assert entry.count("**Do:**") == (1 if "**Look at:**" in entry else 0), entry
 

@@ -133,3 +133,31 @@ def test_pool(database_url: str, told: Told) -> None:
     pool.close()
     assert (told.shared, told.committed) == ([1, 2], [[None], ["a", "b"]])
     assert (len(told.waited), len(told.ended)) == (2, 2)
+
+
+def no_place(*_: object) -> None:
+    """Fail, as a meter that has no place for its numbers."""
+    raise OSError("no space left on device")
+
+
+def test_meter_that_fails(service_url: str) -> None:
+    """If its meter fails, each command of a lane still runs once and gets its outcome, and the lane goes on."""
+    given = make_settings()
+    limits = Limits(batch=64, queue=3, timeout=given.request_timeout, lock_timeout=20, lane_lock_timeout=20)
+    broken = Meter(no_place, no_place, no_place, no_place, no_place)
+    ran: list[str] = []
+
+    def note(connection: Writing, commands: Sequence[str]) -> list[str]:
+        ran.extend(commands)
+        return answer(connection, commands)
+
+    async def run() -> list[str]:
+        one = Lanes(engine.create(service_url, given, threads=1, lanes=True), 1, limits, broken)
+        try:
+            first = await asyncio.gather(*(one.run(note, f"user-{number}", f"{number}") for number in range(3)))
+            return [*first, await one.run(note, "ada", "3")]
+        finally:
+            one.close()
+
+    assert asyncio.run(run()) == ["0", "1", "2", "3"]
+    assert sorted(ran) == ["0", "1", "2", "3"]

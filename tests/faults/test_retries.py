@@ -21,6 +21,7 @@ from sqlalchemy import Connection, Engine, text
 from oo_ml.errors import DatabaseTimeoutError, DatabaseUnavailableError
 from oo_ml.execution import retry
 from oo_ml.execution.retry import MAX_TRIES
+from oo_ml.services.decisions.decide import Answer
 from oo_ml.services.decisions.learn import Rewarded, correct, learn
 from oo_ml.services.decisions.reset import reset
 from oo_ml.services.upkeep.default_rewards import GiveCommand, LookCommand, give, look
@@ -229,4 +230,7 @@ def test_client_retries_after_a_lost_commit(db: Engine, undisturbed_result: Left
 
 def send_again(outcome: object) -> object:
     """Return the outcome of the same command, sent again."""
+    if isinstance(outcome, Answer):
+        # It is no new decision, so nothing says whether it was drawn at random.
+        return replace(outcome, explored=None)
     return replace(outcome, applied=False) if isinstance(outcome, Rewarded) else outcome

@@ -14,19 +14,19 @@ class RateLimit:
         """Allow `rate`, such as `100/second`."""
         # Most services have no limit, and start without these modules.
         from limits import parse  # noqa: PLC0415
-        from limits.storage import MemoryStorage  # noqa: PLC0415
-        from limits.strategies import FixedWindowRateLimiter  # noqa: PLC0415
+        from limits.aio.storage import MemoryStorage  # noqa: PLC0415
+        from limits.aio.strategies import FixedWindowRateLimiter  # noqa: PLC0415
 
         self._rate = parse(rate)
         # After the end of a window of this strategy a call is certain to be allowed, so Retry-After can be exact.
         self._limiter = FixedWindowRateLimiter(MemoryStorage())
 
-    def count(self, caller: Caller) -> None:
+    async def count(self, caller: Caller) -> None:
         """Count a call.
 
         Raises:
             RateLimitedError: the key has made as many calls in this window as it may.
         """
-        if not self._limiter.hit(self._rate, caller.key_id):
-            ends = self._limiter.get_window_stats(self._rate, caller.key_id).reset_time
-            raise RateLimitedError(retry_after=max(1, math.ceil(ends - time.time())))
+        if not await self._limiter.hit(self._rate, caller.key_id):
+            window = await self._limiter.get_window_stats(self._rate, caller.key_id)
+            raise RateLimitedError(retry_after=max(1, math.ceil(window.reset_time - time.time())))

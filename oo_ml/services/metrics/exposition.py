@@ -4,6 +4,7 @@ No scrape waits for the database longer than OO_ML_REQUEST_TIMEOUT, and scrapes 
 """
 
 import asyncio
+import logging
 import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -11,7 +12,7 @@ from datetime import UTC, datetime
 from functools import partial
 from importlib.metadata import version
 
-from oo_ml.errors import OoMlError, OverloadedError
+from oo_ml.errors import OoMlError, OverloadedError, UnavailableError
 from oo_ml.execution.meter import Usage
 from oo_ml.execution.pool import Pool
 from oo_ml.metrics import declarations as declared
@@ -19,6 +20,8 @@ from oo_ml.metrics.registry import Metrics, Sample
 from oo_ml.services.metrics.numbers import read_numbers
 from oo_ml.settings import Settings
 from oo_ml.storage.postgres.sessions import Reading
+
+logger = logging.getLogger(__name__)
 
 
 class Exposition:
@@ -72,7 +75,10 @@ class Exposition:
 
     async def _sample_regularly(self) -> None:
         while True:
-            self._sample()
+            try:
+                self._sample()
+            except Exception:
+                logger.exception("the use of lanes and pools was not noted")
             await asyncio.sleep(self._settings.metrics_max_age)
 
     def _sample(self) -> None:
@@ -90,8 +96,11 @@ class Exposition:
             [self._numbers] = await self._readers.run(service, [datetime.now(UTC)])
             self._is_up = True
         except OverloadedError:
-            # The readers are busy. Nothing is known about the database.
-            pass
-        except OoMlError:
+            # The readers are busy, so nothing is known about the database.
+            self._is_up = None
+        except UnavailableError:
             self._is_up = False
+        except OoMlError as error:
+            self._is_up = None
+            logger.error("the numbers for metrics were not read: %s", error.message)  # noqa: TRY400 - enough
         self._read_at = time.monotonic()
