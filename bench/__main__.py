@@ -67,9 +67,13 @@ def _run(plan: Plan, directory: Path, console: Console) -> Ran:
             for_service, for_pgbench = seed.small(small, rows, plan, now, console)
             crowd = seed.large(large, rows, plan, now, console)
             here = Target(at_small, small, for_service, directory)
-            with service.running(large.url, directory / "large.log") as at_large:
+            with (
+                service.running(large.url, directory / "large.log") as at_large,
+                service.running(small.url, directory / "guarded.log", with_key=True) as at_guarded,
+            ):
                 there = Target(at_large, large, crowd, directory)
-                stage = Stage(here, there, Reference(small.server, for_pgbench, rows[0]), plan.seconds)
+                guarded = Target(at_guarded, small, for_service, directory)
+                stage = Stage(here, guarded, there, Reference(small.server, for_pgbench, rows[0]), plan.seconds)
                 results = measures.measure(stage, plan, console)
                 proved = checks.prove(here, plan.verified) + checks.prove(there, plan.verified)
                 asked = _pages(there, plan, console)

@@ -1,7 +1,7 @@
 -- The requests of wrk: the calls given, in turn. Bodies are built once; a request only fills in user ids and decision ids.
 --
 --   wrk ... URL -- seed=1 first_user=10000000 users=10000 open_decisions=1000000 first_time=1793491200000 rewarded=0
---       call=PATH,FILE,ITEMS ...
+--       call=PATH,FILE,ITEMS ... [token=TOKEN]
 --
 -- FILE holds one item as JSON with USER in it, and DECISION where it is a reward; ITEMS is how many make a batch, 0 for a
 -- call that is none. A reward is for the next open decision; see open_decisions.py, which computes the same names.
@@ -49,7 +49,11 @@ local function make_call(path, name, items)
         pieces[#pieces + 1] = after
     end
     pieces[#pieces + 1] = items > 0 and "]}" or ""
-    pieces[1] = wrk.format("POST", path, { ["Content-Type"] = "application/json" }, table.concat(pieces)):match("^.-\r\n\r\n")
+    local headers = { ["Content-Type"] = "application/json" }
+    if options.token then
+        headers["Authorization"] = "Bearer " .. options.token
+    end
+    pieces[1] = wrk.format("POST", path, headers, table.concat(pieces)):match("^.-\r\n\r\n")
     return function()
         for i = 1, #places do
             local place = places[i]
@@ -69,6 +73,8 @@ function init(arguments)
         local name, value = argument:match("^([%w_]+)=(.*)$")
         if name == "call" then
             named[#named + 1] = value
+        elseif name == "token" then
+            options.token = value
         else
             options[name] = tonumber(value)
         end

@@ -178,6 +178,7 @@ def _command(
         target.service.url,
         "--",
         f"seed={time.time_ns() % 2**31}",
+        *([f"token={target.service.token}"] if target.service.token else []),
         f"first_user={open_decisions.first_user}",
         f"users={1 if is_hot else open_decisions.users}",
         f"open_decisions={open_decisions.count}",
@@ -211,6 +212,8 @@ def _try(target: Target, call: Call) -> None:
     items = [_fill(target.open_decisions, call.item) for _ in range(max(call.items, 1))]
     body = f'{{"items":[{",".join(items)}]}}' if call.items else items[0]
     address, headers = f"{target.service.url}{call.path}", {"Content-Type": "application/json"}
+    if target.service.token:
+        headers["Authorization"] = f"Bearer {target.service.token}"
     try:
         response = httpx.post(address, content=body, headers=headers, timeout=_TIMEOUT_SECONDS, trust_env=False)
     except httpx.TransportError as error:

@@ -1,7 +1,7 @@
 """The measurements, round by round: two that are compared are made right after each other."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 from rich.console import Console
@@ -19,9 +19,14 @@ _LINES: Final = 20
 
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """Everything there is to measure, and for how many seconds at a time."""
+    """Everything there is to measure, and for how many seconds at a time.
+
+    Attributes:
+        guarded: a second service on the small database, whose calls need an API key.
+    """
 
     small: Target
+    guarded: Target
     large: Target
     reference: Reference
     seconds: int
@@ -54,11 +59,17 @@ class Results:
         return {} if measure in self.failures else self.figures.get(measure, {})
 
 
-def _service(
-    name: str, clients: int, *calls: Call, is_hot: bool = False, is_large: bool = False, has_target: bool = False
+def _service(  # noqa: PLR0913 - what is measured
+    name: str,
+    clients: int,
+    *calls: Call,
+    is_hot: bool = False,
+    is_large: bool = False,
+    is_guarded: bool = False,
+    has_target: bool = False,
 ) -> Measure:
     def run(stage: Stage) -> Figures:
-        target = stage.large if is_large else stage.small
+        target = stage.large if is_large else stage.guarded if is_guarded else stage.small
         return load.run(target, calls, clients=clients, seconds=stage.seconds, is_hot=is_hot)
 
     return Measure(name, clients, run, has_target)
@@ -81,6 +92,7 @@ def _pgbench_reward(clients: int, *, has_target: bool = False) -> Measure:
 BATCH: Final = _service("/score/batch of 100", 4, load.score_batch(100), has_target=True)
 REFERENCE: Final = _pgbench_score(32)
 SCORE: Final = _service("score", 32, load.score(), has_target=True)
+GUARDED: Final = _service("score, with an API key", 32, load.score(), is_guarded=True, has_target=True)
 LARGE: Final = _service("score, large database", 32, load.score(), is_large=True, has_target=True)
 HOT: Final = _service("score, one hot user", 32, load.score(), is_hot=True, has_target=True)
 REFERENCE_HOT: Final = _pgbench_score(32, is_hot=True)
@@ -96,6 +108,7 @@ ROUND: Final = (
     BATCH,
     REFERENCE,
     SCORE,
+    GUARDED,
     LARGE,
     HOT,
     REFERENCE_HOT,
@@ -127,9 +140,9 @@ def measure(stage: Stage, plan: Plan, console: Console) -> Results:
     rounds = [
         (number, one) for number in range(plan.rounds) for one in ROUND if one.has_target or number % plan.every == 0
     ]
-    warm_up = Stage(stage.small, stage.large, stage.reference, seconds=1)
+    warm_up = replace(stage, seconds=1)
     with progress(console.file, "Measuring", len(rounds), lines=_LINES) as advance:
-        for one in (REFERENCE, SCORE, LARGE, REWARD):
+        for one in (REFERENCE, SCORE, GUARDED, LARGE, REWARD):
             _measure(one, warm_up, Results(), 0, console)
         for number, one in rounds:
             _measure(one, stage, results, number, console)

@@ -27,11 +27,13 @@ class Service:
 
     Attributes:
         start_seconds: from its start to its first 200 on /readyz.
+        token: the API key that its calls need; None: they need none.
     """
 
     process: subprocess.Popen[bytes]
     port: int
     start_seconds: float
+    token: str | None = None
 
     @property
     def url(self) -> str:
@@ -45,12 +47,25 @@ class Service:
 
 
 @contextmanager
-def running(database_url: str, log: Path) -> Iterator[Service]:
-    """Run the service until the block ends. Settings come from this process's environment, but for the database."""
+def running(database_url: str, log: Path, *, with_key: bool = False) -> Iterator[Service]:
+    """Run the service until the block ends. Settings come from this process's environment, but for the database.
+
+    Args:
+        database_url: its database.
+        log: the file for its log.
+        with_key: whether its calls need an API key.
+    """
     port = find_free_port()
     # Housekeeping, once a minute, would hit one measurement or another.
     environment = {"OO_ML_UPKEEP_INTERVAL": "0", **os.environ, "OO_ML_DATABASE_URL": database_url}
-    command = [str(Path(sys.executable).with_name("oo-ml")), "serve", "--host", _HOST, "--port", str(port)]
+    program = str(Path(sys.executable).with_name("oo-ml"))
+    token = None
+    if with_key:
+        environment["OO_ML_AUTH"] = "required"
+        create = [program, "keys", "create", f"bench-{port}", "--scope", "decide"]
+        created = subprocess.run(create, env=environment, stdout=subprocess.PIPE, text=True, check=True)  # noqa: S603
+        token = created.stdout.strip()
+    command = [program, "serve", "--host", _HOST, "--port", str(port)]
     with log.open("ab") as output:
         started = time.monotonic()
         process = subprocess.Popen(  # noqa: S603 - our own program
@@ -58,7 +73,7 @@ def running(database_url: str, log: Path) -> Iterator[Service]:
         )
     try:
         _wait_until_ready(process, port, log)
-        yield Service(process, port, time.monotonic() - started)
+        yield Service(process, port, time.monotonic() - started, token)
     finally:
         _stop(process)
 
