@@ -1,5 +1,6 @@
 """Every answer to the requests that schemathesis makes from the OpenAPI document is one that the document promises."""
 
+from contextlib import closing
 from importlib import import_module
 from itertools import count
 from typing import Any, Final
@@ -20,7 +21,7 @@ PROBES: Final = {"getHealth", "getLiveness", "getReadiness"}
 
 
 @pytest.fixture
-def target(serve: Serve, gateway: Gateway) -> Any:  # noqa: ANN401 - a Target; see `sender_of`
+def target(serve: Serve, gateway: Gateway) -> Any:  # noqa: ANN401 - a Target of the module that is imported late
     """A service that demands keys, and knows a decision with its tip."""
     service = serve(auth=Auth.REQUIRED, admin_key=KEY, litellm_url=gateway.url)
     headers = {"Authorization": f"Bearer {KEY}"}
@@ -43,14 +44,15 @@ def test_answers_to_schemathesis(operation_id: str, requests: int, target: Any) 
     fixed, so each run draws the same cases.
     """
     # Imported here, because it takes a second in each process of a run that does not select this test.
-    sender = import_module("tests.slow.fuzz.sender").Sender(operation_id, target)
+    module = import_module("tests.slow.fuzz.sender")
     share = -(-requests // len(OPERATIONS))
-    sender.send_limits()
-    for seed in count():
-        before = sender.sent
-        if before >= share:
-            break
-        sender.send_drawn(seed, most=(share - before + 1) // 2)
-        assert sender.sent > before, "nothing was drawn"
+    with closing(module.Sender(operation_id, target)) as sender:
+        sender.send_limits()
+        for seed in count():
+            before = sender.sent
+            if before >= share:
+                break
+            sender.send_drawn(seed, most=(share - before + 1) // 2)
+            assert sender.sent > before, "nothing was drawn"
     assert sender.without_key.keys() == {401} or operation_id in PROBES
     assert any(200 <= status < 300 for status in sender.with_key), sender.with_key

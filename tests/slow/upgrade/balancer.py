@@ -78,8 +78,10 @@ def running_balancer() -> Iterator[Balancer]:
     try:
         server = asyncio.run_coroutine_threadsafe(asyncio.start_server(balancer.carry, "127.0.0.1", 0), loop).result()
         balancer.url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
-        yield balancer
-        asyncio.run_coroutine_threadsafe(_stop(server), loop).result(PATIENCE)
+        try:
+            yield balancer
+        finally:
+            asyncio.run_coroutine_threadsafe(_stop(server), loop).result(PATIENCE)
     finally:
         loop.call_soon_threadsafe(loop.stop)
         thread.join()

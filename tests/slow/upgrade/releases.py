@@ -71,8 +71,10 @@ def previous_release(directory: Path) -> Release:
 
     Without the previous commit, as in a shallow clone, the test is skipped; where CI is set it fails.
     """
-    if not (_CHECKOUT / ".git").exists() or _git("rev-parse", "--verify", "HEAD~1").returncode != 0:
-        missing = "needs the previous commit: a clone with a history of two commits or more"
+    found = _git("rev-parse", "--verify", "HEAD~1") if (_CHECKOUT / ".git").exists() else None
+    if found is None or found.returncode != 0:
+        said = "" if found is None else f" ({found.stderr.strip()})"
+        missing = f"needs the previous commit: a clone with a history of two commits or more{said}"
         if os.environ.get("CI"):
             pytest.fail(missing)
         pytest.skip(missing)

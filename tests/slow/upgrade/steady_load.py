@@ -24,7 +24,7 @@ _USERS: Final = 8
 _VALUES: Final = (-1.0, -0.5, 0.25, 0.5)
 _AMENDED: Final = 1.0
 # Between two turns of a client: the services that start meanwhile need the processors too.
-_PAUSE: Final = 0.1
+_PAUSE: Final = 0.2
 
 Name = tuple[str, str]
 
