@@ -50,7 +50,7 @@ test: setup ## Run the test suite (starts its own PostgreSQL)
 test-slow: setup .venv/.offline-model ## Run the tests that take minutes: the real gateway, the real model, the page (needs Chromium), a TypeScript client (needs npm), PgBouncer (needs pgbouncer), the alert rules (need promtool)
 	$(BIN)/pytest -m slow
 
-test-long: setup ## Send 100,000 requests made from the OpenAPI document, about an hour (test-slow sends 5,000)
+test-long: setup ## Send 100,000 requests made from the OpenAPI document, half an hour (test-slow sends 5,000)
 	$(BIN)/pytest -n auto --dist worksteal -m long
 
 bench: setup ## Measure against pgbench, twenty minutes (needs wrk; BENCH=--quick: two minutes)
