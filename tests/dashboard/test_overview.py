@@ -143,7 +143,7 @@ def test_invalid_filter(simulated: Service, visits: Visits) -> None:
     """The service refuses an invalid filter in the address, and the page shows its message."""
     visits.expected = "422"
     page = visits.open(simulated, "/dashboard?since=yesterday")
-    expect(page.locator("#rates .failure")).to_contain_text("since: Input should be a valid date")
+    expect(page.locator("#rates .failure")).to_contain_text("since: must be a day, as YYYY-MM-DD")
     page.get_by_role("button", name="Reset filters").click()
     expect(page.locator(".failure")).to_have_count(0)
 

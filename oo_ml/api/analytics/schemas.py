@@ -14,7 +14,7 @@ from pydantic import (
     create_model,
 )
 from pydantic.json_schema import JsonSchemaValue
-from pydantic_core import CoreSchema, core_schema
+from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
 from oo_ml.api.fields import Check, Identifier, Policy, Reaction, UtcTime
 from oo_ml.api.paging import Paging
@@ -39,7 +39,7 @@ class _OrEmpty:
 def _day(value: object) -> object:
     # Pydantic takes a number for the seconds since 1970.
     if isinstance(value, str) and not _DAY.fullmatch(value):
-        raise ValueError("must be a day, as YYYY-MM-DD")
+        raise PydanticCustomError("date_parsing", "must be a day, as YYYY-MM-DD")
     return value
 
 
