@@ -15,6 +15,7 @@ from tests.candidates import Candidate
 from tests.commands import Done, oo_ml, start
 from tests.gates import scalar, wait_until_blocked
 from tests.migrations.rows import uuid7
+from tests.services.upkeep.months import crowd_month
 from tests.sessions import writing
 from tests.superuser import tamper
 from tests.waiting import PATIENCE
@@ -149,20 +150,7 @@ def test_wait_for_a_table_in_use(database_url: str, db: Engine) -> None:
 
 def test_crowded_default_partition(database_url: str, db: Engine) -> None:
     """Too many decisions in the default partition are left to `oo-ml db upgrade`, and the command fails."""
-    run(db, f"DROP TABLE oo_ml.{month(3)}")
-    first = uuid7(month_of(NOW, 3)).hex
-    run(
-        db,
-        f"""
-        INSERT INTO oo_ml.feature_history (
-            user_id, decision_id, policy, epoch, version, decided_at, score, propensity, exploring, tip_id,
-            x, context, features, candidates, answer
-        )
-        SELECT 'ada', ('{first[:20]}' || lpad(to_hex(n), 12, '0'))::uuid, 'linucb-v1', 0, 0, now(), 1, 1, false, 't1',
-            '{{1,2}}', '{{}}', '{{}}', '[]', '{{}}'
-        FROM generate_series(0, 10000) AS n
-        """,  # noqa: S608 - an id
-    )
+    crowd_month(db, month_of(NOW, 3))
     crowded = (
         f"error: feature_history gets no partition for {month_of(NOW, 3):%Y-%m}, because moving its decisions out of"
         " feature_history_default would block calls: run `oo-ml db upgrade` as the owner at a quiet time\n"

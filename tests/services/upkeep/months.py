@@ -12,6 +12,7 @@ from oo_ml.services.upkeep.partitions import Months, keep_months
 from oo_ml.storage.schema import partitions
 from oo_ml.storage.schema.partitions import MOVABLE
 from tests.conftest import make_settings
+from tests.migrations.rows import uuid7
 from tests.sessions import writing
 from tests.superuser import tamper
 
@@ -65,3 +66,21 @@ def limited_service(db: Engine) -> Iterator[str]:
     yield db.url.set(drivername="postgresql").render_as_string()
     for right in rights:
         run(db, right.format("GRANT", "TO"))
+
+
+def crowd_month(db: Engine, month: datetime) -> None:
+    """Put more decisions of a coming month into the default partition than upkeep moves, instead of into its own."""
+    run(db, f"DROP TABLE oo_ml.{partition_name(month)}")
+    first = uuid7(month).hex
+    run(
+        db,
+        f"""
+        INSERT INTO oo_ml.feature_history (
+            user_id, decision_id, policy, epoch, version, decided_at, score, propensity, exploring, tip_id,
+            x, context, features, candidates, answer
+        )
+        SELECT 'ada', ('{first[:20]}' || lpad(to_hex(n), 12, '0'))::uuid, 'linucb-v1', 0, 0, now(), 1, 1, false, 't1',
+            '{{1,2}}', '{{}}', '{{}}', '[]', '{{}}'
+        FROM generate_series(0, 10000) AS n
+        """,  # noqa: S608 - an id
+    )
