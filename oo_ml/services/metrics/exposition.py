@@ -8,6 +8,7 @@ import logging
 import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
 from importlib.metadata import version
@@ -15,6 +16,7 @@ from importlib.metadata import version
 from oo_ml.errors import OoMlError, OverloadedError, UnavailableError
 from oo_ml.execution.meter import Usage
 from oo_ml.execution.pool import Pool
+from oo_ml.execution.shared_reading import SharedReading
 from oo_ml.metrics import declarations as declared
 from oo_ml.metrics.registry import Metrics, Sample
 from oo_ml.services.metrics.numbers import read_numbers
@@ -22,6 +24,14 @@ from oo_ml.settings import Settings
 from oo_ml.storage.postgres.sessions import Reading
 
 logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class _Read:
+    """Numbers of the database, and whether it could be read the last time; None: that is not known."""
+
+    numbers: Sequence[Sample]
+    is_up: bool | None
 
 
 class Exposition:
@@ -47,20 +57,15 @@ class Exposition:
         self._readers = readers
         self._usages = usages
         self._build = Sample(declared.BUILD_INFO, 1, (version("oo-ml"),))
-        self._numbers: Sequence[Sample] = ()
-        self._is_up: bool | None = None
-        self._read_at = -float("inf")
-        self._reading = asyncio.Lock()
+        self._read = SharedReading(self._read_numbers)
 
     async def text(self) -> bytes:
         """Return the text for Prometheus. Without the database it has the numbers that were last read."""
-        async with self._reading:
-            if self._read_at < time.monotonic() - self._settings.metrics_max_age:
-                await self._read()
+        read = await self._read.since(time.monotonic() - self._settings.metrics_max_age)
         self._sample()
-        up = [] if self._is_up is None else [Sample(declared.DATABASE_UP, self._is_up)]
+        up = [] if read.is_up is None else [Sample(declared.DATABASE_UP, read.is_up)]
         # In a thread: with several processes it parses all their files.
-        return await asyncio.to_thread(self._metrics.render, [self._build, *up, *self._numbers])
+        return await asyncio.to_thread(self._metrics.render, [self._build, *up, *read.numbers])
 
     @asynccontextmanager
     async def sampled(self) -> AsyncIterator[None]:
@@ -89,18 +94,18 @@ class Exposition:
             self._metrics.set(declared.POOL_CONNECTIONS, name, "idle")(usage.idle)
             self._metrics.set(declared.POOL_LIMIT, name)(usage.limit)
 
-    async def _read(self) -> None:
+    async def _read_numbers(self) -> _Read:
         """Read the numbers of the database. After a failure those of the last reading stay."""
         service = partial(read_numbers, settings=self._settings)
+        before = () if self._read.last is None else self._read.last.numbers
         try:
-            [self._numbers] = await self._readers.run(service, [datetime.now(UTC)])
-            self._is_up = True
+            [numbers] = await self._readers.run(service, [datetime.now(UTC)])
         except OverloadedError:
             # The readers are busy, so nothing is known about the database.
-            self._is_up = None
+            return _Read(before, None)
         except UnavailableError:
-            self._is_up = False
+            return _Read(before, is_up=False)
         except OoMlError as error:
-            self._is_up = None
             logger.error("the numbers for metrics were not read: %s", error.message)  # noqa: TRY400 - enough
-        self._read_at = time.monotonic()
+            return _Read(before, None)
+        return _Read(numbers, is_up=True)
