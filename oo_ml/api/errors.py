@@ -9,7 +9,7 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.routing import Match
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from oo_ml.api.error_statuses import RETRY_AFTER_SECONDS, STATUSES
 from oo_ml.api.exchanges import exchange_of
@@ -116,21 +116,14 @@ class UnexpectedErrors:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass the call on."""
-        started = False
-
-        async def noting(message: Message) -> None:
-            nonlocal started
-            started = started or message["type"] == "http.response.start"
-            await send(message)
-
         try:
-            await self.app(scope, receive, noting)
+            await self.app(scope, receive, send)
         except ClientDisconnect:
             # The client disconnected before its body had arrived, so no command has begun.
             return
         except Exception:
-            if scope["type"] != "http" or started:
+            if scope["type"] != "http" or (exchange := exchange_of(scope)).status is not None:
                 raise
             # Not the path: it may name a user.
-            logger.exception("%s %s failed", scope["method"], exchange_of(scope).route or "(no route)")
+            logger.exception("%s %s failed", exchange.method, exchange.route or "(no route)")
             await answer_to(UnexpectedError())(scope, receive, send)

@@ -58,7 +58,7 @@ class Observed:
             return
         exchange = Exchange(scope["method"], request_id(scope["headers"]))
         REQUEST_ID.set(exchange.request_id)
-        scope["state"] = {**scope.get("state", {}), _EXCHANGE: exchange}
+        scope.setdefault("state", {})[_EXCHANGE] = exchange
 
         async def noting(message: Message) -> None:
             if message["type"] == "http.response.start":

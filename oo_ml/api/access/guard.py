@@ -70,16 +70,10 @@ class Guard:
             await answer_to(error)(scope, receive, send)
             return
         added: _Headers = []
-
-        async def send_with_headers(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                message["headers"] = [*message.get("headers", ()), *added]
-            await send(message)
-
         app: ASGIApp
         try:
             admission = await self._admit(head, scope)
-            added += admission.headers
+            added = admission.headers
             remember(scope, admission.caller)
             if head.path.startswith(_PAGES) and head.path != SIGN_IN:
                 require(scope, access.Scope.READ)
@@ -88,7 +82,7 @@ class Guard:
             app = sign_in_page(scope.get("root_path", "")) if head.path in _SIGN_IN_FIRST else answer_to(error)
         except OoMlError as error:
             app = answer_to(error)
-        await app(scope, receive, send_with_headers)
+        await app(scope, receive, _send_with(added, send) if added else send)
 
     async def _admit(self, head: Head, scope: Scope) -> _Admission:
         """Return the caller of a request.
@@ -138,3 +132,14 @@ class Guard:
         renewal = Response()
         self._sessions.go_on(renewal, session, scope)
         return _Admission(reader, [header for header in renewal.raw_headers if header[0] == b"set-cookie"])
+
+
+def _send_with(headers: _Headers, send: Send) -> Send:
+    """Return a `send` that adds headers to the answer."""
+
+    async def send_with_headers(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            message["headers"] = [*message.get("headers", ()), *headers]
+        await send(message)
+
+    return send_with_headers
