@@ -1,5 +1,6 @@
 """`oo-ml upkeep`."""
 
+import json
 import subprocess
 from datetime import UTC, datetime
 from pathlib import Path
@@ -187,3 +188,13 @@ def test_database_without_migrations(empty_database_url: str) -> None:
 def test_private_database(home: Path) -> None:
     """Without OO_ML_DATABASE_URL the command starts the private PostgreSQL."""
     assert oo_ml("upkeep", OO_ML_DATA_DIR=home / "data") == Done(0, "", "")
+
+
+@pytest.mark.usefixtures("decisions")
+def test_json_of_a_run_that_failed(database_url: str, db: Engine) -> None:
+    """JSON tells what was done before a task failed, and why that one failed."""
+    run(db, "ALTER TABLE oo_ml.daily_reactions RENAME TO moved_away")
+    done = oo_ml("upkeep", "--json", OO_ML_DATABASE_URL=database_url, OO_ML_REWARD_WAIT=0.001)
+    told = json.loads(done.out)
+    assert (done.code, told["default_rewards_given"], len(told["errors"])) == (1, 1200, 1)
+    assert done.err.splitlines()[-1] == f"error: {told['errors'][0]}"
