@@ -3,7 +3,7 @@
 
 DROP VIEW
     analytics.loop_health, analytics.prompt_costs, analytics.rewards_by_day, analytics.learning_curve,
-    analytics.reaction_rates, analytics.reaction_rates_by_day, analytics.tip_scores;
+    analytics.reaction_rates, analytics.reaction_rates_by_day, analytics.tip_scores, analytics.decision_log;
 
 DROP ROUTINE
     analytics.loop_health_between, analytics.prompt_costs_between, analytics.rewards_by_day_between,
