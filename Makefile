@@ -81,13 +81,14 @@ format: setup ## Format the code
 COMPILE := uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --only-binary :all:
 
 lock: setup ## Renew requirements/ (needs uv)
-	$(COMPILE) --group pyproject.toml:dev --extra otel pyproject.toml -o requirements/development.txt
+	$(COMPILE) --group pyproject.toml:dev --extra otel --extra parquet pyproject.toml -o requirements/development.txt
 	$(COMPILE) --constraint requirements/development.txt pyproject.toml -o requirements/runtime.txt
 	$(COMPILE) --constraint requirements/development.txt --extra otel pyproject.toml -o requirements/runtime-otel.txt
 	$(COMPILE) requirements/build.in -o requirements/build.txt
 	$(COMPILE) --no-deps requirements/offline-model.in -o requirements/offline-model.txt
 	$(COMPILE) requirements/litellm.in -o requirements/litellm.txt
 	$(COMPILE) requirements/docs.in -o requirements/docs.txt
+	$(COMPILE) requirements/notebook.in -o requirements/notebook.txt
 
 clean: ## Remove every environment and cache
 	rm -rf .venv .venv-* build dist .hypothesis .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
