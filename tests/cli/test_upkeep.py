@@ -2,7 +2,6 @@
 
 import json
 import subprocess
-from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -16,12 +15,10 @@ from tests.candidates import Candidate
 from tests.commands import Done, oo_ml, start
 from tests.gates import scalar, wait_until_blocked
 from tests.migrations.rows import uuid7
-from tests.services.upkeep.months import crowd_month
+from tests.services.upkeep.months import NOW, crowd_month, partition_name, run
 from tests.sessions import writing
-from tests.superuser import tamper
 from tests.waiting import PATIENCE
 
-NOW = datetime.now(UTC)
 ALARM = "run `oo-ml db grant-service` for this role, or `oo-ml upkeep` as the owner of the tables\n"
 
 
@@ -56,14 +53,9 @@ def upkeep(
     )
 
 
-def run(db: Engine, statement: str) -> None:
-    """Run a statement as a superuser."""
-    tamper(db, statement)
-
-
 def month(later: int) -> str:
     """Return the name of a month's partition."""
-    return f"feature_history_{month_of(NOW, later):%Y_%m}"
+    return partition_name(month_of(NOW, later))
 
 
 def test_nothing_to_do(database_url: str) -> None:
