@@ -173,6 +173,11 @@ class Settings(BaseSettings):
         256, description="Transactions that can wait for these threads; further calls are answered 503"
     )
     database_connect_timeout: PositiveInt = Field(2, description="Longest wait for a connection to PostgreSQL")
+    database_idle_check: float = Field(
+        10.0,
+        ge=0,
+        description="Time after which an idle connection is checked at its next use, and replaced if it is dead",
+    )
     database_prepare_threshold: int = Field(
         5, ge=-1, description="Runs of a statement before it is prepared; -1: never (for PgBouncer)"
     )

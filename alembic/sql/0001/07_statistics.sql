@@ -3,6 +3,24 @@
 
 COMMENT ON SCHEMA analytics IS 'Contract with analysts: views, and functions for statistics. See docs/guides/analytics.md';
 
+CREATE FUNCTION analytics.support_limit() RETURNS float8
+LANGUAGE sql IMMUTABLE PARALLEL SAFE
+RETURN 0.05::float8;
+COMMENT ON FUNCTION analytics.support_limit IS
+    'Largest share of decisions, or of the weight, without support at which weighted numbers are still given: 5 %';
+
+CREATE FUNCTION analytics.unknown_because(decisions float8, choices float8, drawn float8, unsupported float8) RETURNS text
+LANGUAGE sql IMMUTABLE PARALLEL SAFE
+RETURN CASE
+    -- Without a draw the weights are all the same, and a weighted number is the raw one under another name.
+    WHEN choices > 0 AND drawn = 0 THEN 'nothing was drawn at random'
+    WHEN unsupported > analytics.support_limit() * decisions THEN
+        'some candidate had no chance in ' || CAST(round(CAST(100 * unsupported / decisions AS numeric), 1) AS text)
+        || ' % of the decisions'
+END;
+COMMENT ON FUNCTION analytics.unknown_because IS
+    'Reason why decisions allow no weighted number, from their number, the number among several candidates, drawn at random, and with a candidate of propensity 0; null: they allow it';
+
 CREATE FUNCTION analytics.wilson_low(rate float8, n float8) RETURNS float8
 LANGUAGE sql IMMUTABLE PARALLEL SAFE
 RETURN CASE WHEN n > 0 THEN greatest(

@@ -11,7 +11,7 @@ from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.pool import QueuePool
 
 from oo_ml.settings import Settings
-from oo_ml.storage.postgres import binary_columns, float_arrays
+from oo_ml.storage.postgres import binary_columns, float_arrays, idle
 from oo_ml.storage.postgres.address import parse_url
 from oo_ml.storage.postgres.limits import milliseconds
 from oo_ml.storage.schema import schema_names
@@ -90,6 +90,7 @@ def create(  # noqa: PLR0913 - the database, and the ways in which the engines d
         use_native_hstore=False,
     )
     event.listen(engine, "connect", _set_formats)
+    idle.watch(engine, settings.database_idle_check)
     schema_names.translate_statements(engine, settings)
     return engine
 
