@@ -63,7 +63,7 @@ def keys(pages: Sequence[Sequence[Any]]) -> list[tuple[Any, ...]]:
 def test_every_decision_once(
     db: Engine, users: SimulatedUsers, size: PageSize, since: float | None, until: float | None
 ) -> None:
-    """Whatever the size of a page, the decisions of the period come once each, by time, user and id."""
+    """The decisions of the period come once each, by time, user and id, with pages of any size."""
     expected = sorted(
         (command.decided_at, command.user_id, command.decision_id)
         for command in users.decisions.values()
