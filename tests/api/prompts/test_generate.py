@@ -252,11 +252,10 @@ def test_retry_after_of_the_gateway(service: Service, gateway: Gateway) -> None:
 
 def test_lost_session_while_the_model_writes(serve: Serve, gateway: Gateway, db: Engine) -> None:
     """If PostgreSQL ends every session while the model writes, the generation is stored all the same."""
-    service = serve(litellm_url=gateway.url, database_workers=2)
+    service = serve(litellm_url=gateway.url, database_workers=1)
     gateway.script(behave.tips("One", "Two"))
-    # Both workers have a connection.
-    with ThreadPoolExecutor(4) as clients:
-        list(clients.map(lambda _: service.client.post("/generate", json=BODY), range(4)))
+    for _ in range(2):
+        service.client.post("/generate", json=BODY)
     gateway.script(behave.hold(behave.completion(GOOD)))
     with ThreadPoolExecutor(1) as client:
         answer = client.submit(service.client.post, "/generate", json=BODY)
@@ -268,8 +267,8 @@ def test_lost_session_while_the_model_writes(serve: Serve, gateway: Gateway, db:
         )
         gateway.let_go()
         assert answer.result().status_code == 200
-    assert scalar(db, "SELECT count(*) FROM oo_ml.generations") == 5
-    assert scalar(db, "SELECT count(*) FROM oo_ml.tips") == 5 * 2
+    assert scalar(db, "SELECT count(*) FROM oo_ml.generations") == 3
+    assert scalar(db, "SELECT count(*) FROM oo_ml.tips") == 3 * 2
 
 
 @pytest.mark.parametrize("settings", [{}, {"prompt_sticky": True}, {"tip_prompt_version": "auto"}], ids=str)
