@@ -62,7 +62,7 @@ BEGIN ATOMIC
             s.*,
             s.rewards / nullif(s.rewarded, 0) AS mean,
             analytics.mean_margin(s.rewarded, s.rewards, s.rewards_squared) AS margin,
-            w.mean AS random_mean,
+            CASE WHEN s.unknown_because IS NULL THEN s.weighted_rewards / nullif(s.weights, 0) END AS random_mean,
             analytics.weighted_margin(
                 s.weights, s.weights_squared, s.weighted_rewards, s.squared_weights_rewards, s.weighted_rewards_squared
             ) AS random_margin,
@@ -72,9 +72,6 @@ BEGIN ATOMIC
             ) AS gain_margin,
             s.weights * s.weights / nullif(s.weights_squared, 0) AS size
         FROM sums AS s
-        CROSS JOIN LATERAL (
-            SELECT CASE WHEN s.unknown_because IS NULL THEN s.weighted_rewards / nullif(s.weights, 0) END AS mean
-        ) AS w
     )
     SELECT
         m.policy,
