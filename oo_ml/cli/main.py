@@ -106,6 +106,6 @@ def main() -> None:
     try:
         app(prog_name="oo-ml", **({} if is_terminal else {"terminal_width": _WIDTH}))
     except OoMlError as error:
-        for line in error.message.splitlines():
+        for line in error.explanation.splitlines():
             typer.echo(f"error: {line}", err=True)
         sys.exit(ExitCode.FAILED)

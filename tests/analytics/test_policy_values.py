@@ -7,7 +7,8 @@ import pytest
 from sqlalchemy import Engine, text
 
 from oo_ml.domain.policies import DIMENSIONS, EPSILON_GREEDY, LINUCB
-from tests.services.upkeep.daily_sums.counting import NOW, count_all
+from oo_ml.services.decisions.decide import Parameters
+from tests.services.upkeep.daily_sums.counting import count_all
 from tests.sessions import writing
 from tests.simulated_users import CERTAIN, SimulatedUsers
 
@@ -16,8 +17,8 @@ Z95 = 1.959963984540054
 
 def test_policy_values(db: Engine, database_url: str) -> None:
     """Every number equals the one from the decisions, counted by upkeep or not, and after a correction."""
-    simulated = SimulatedUsers(db, 31, now=NOW)
-    simulated.act(300)
+    simulated = SimulatedUsers(db, 31, Parameters(alpha=0.7, epsilon=0.5, exploration=0.5))
+    simulated.act(400)
     for _ in range(2):
         assert_right(db)
         count_all(db, database_url)
@@ -27,8 +28,8 @@ def test_policy_values(db: Engine, database_url: str) -> None:
 
 def test_policy_without_exploration(db: Engine) -> None:
     """A policy without exploration has its own mean and no estimate; the other policy keeps its estimate."""
-    simulated = SimulatedUsers(db, 32, now=NOW)
-    for number in range(120):
+    simulated = SimulatedUsers(db, 32)
+    for number in range(240):
         policy = (LINUCB, EPSILON_GREEDY)[number % 2]
         ids = ["a", "b", "c"]
         decision = simulated.decide("ada", policy, ids=ids, parameters=CERTAIN if policy == LINUCB else None)
@@ -38,14 +39,14 @@ def test_policy_without_exploration(db: Engine) -> None:
     assert linucb["mean_reward"] is not None
     estimates = [name for name in linucb if name.startswith(("random_", "gain", "effective"))]
     assert [linucb[name] for name in estimates] == [None] * 7
-    assert (linucb["unsupported"], linucb["unknown_because"]) == (60, "nothing was drawn at random")
+    assert (linucb["unsupported"], linucb["unknown_because"]) == (120, "nothing was drawn at random")
     assert None not in [egreedy[name] for name in estimates]
     assert (egreedy["unsupported"], egreedy["unknown_because"]) == (0, None)
 
 
 def test_truth(db: Engine) -> None:
     """The interval contains the mean worth of the candidates, which is what drawing at random earns."""
-    simulated = SimulatedUsers(db, 33, now=NOW)
+    simulated = SimulatedUsers(db, 33)
     for _ in range(400):
         simulated.react(simulated.decide("ada", LINUCB, ids=["a", "b", "c"]))
     truth = np.mean([np.mean(worths) for worths in simulated.worths])

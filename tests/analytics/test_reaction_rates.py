@@ -2,7 +2,6 @@
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
-from decimal import ROUND_HALF_UP, Decimal
 from typing import Any
 
 import numpy as np
@@ -44,7 +43,7 @@ def test_reaction_rates(db: Engine, database_url: str) -> None:
 @pytest.mark.parametrize("certain", [1, 3, 40])
 def test_partly_without_exploration(db: Engine, database_url: str, certain: int) -> None:
     """Weighted numbers stay as long as few decisions gave a candidate no chance, counted by upkeep or not."""
-    simulated = SimulatedUsers(db, 13, now=NOW)
+    simulated = SimulatedUsers(db, 13)
     simulated.act(250)
     simulated.parameters = CERTAIN
     for _ in range(certain):
@@ -58,20 +57,38 @@ def test_partly_without_exploration(db: Engine, database_url: str, certain: int)
 
 def test_version_shown_only_with_exploration(db: Engine) -> None:
     """A version is unknown if it lost many decisions without a chance, though its own are all supported."""
-    simulated = SimulatedUsers(db, 14, now=NOW)
+    simulated = SimulatedUsers(db, 14)
     for _ in range(40):
         simulated.decide("ada", LINUCB, ids=["old", "new"], versions=["v1", "v2"], parameters=CERTAIN)
-    for _ in range(60):
+    for _ in range(160):
         simulated.decide("ben", EPSILON_GREEDY, ids=["old", "new"], versions=["v1", "v2"])
     with writing(db) as connection:
         # As if the first version had won each decision without a chance for the second.
         connection.execute(text("UPDATE oo_ml.feature_history SET prompt_version = 'v1' WHERE propensity = 1"))
     assert read_versions(db, "grouped_by = 'prompt_version' AND prompt_version = 'v2'") == [
-        (None, "some candidate had no chance in 40.0 % of the decisions")
+        (None, "in more than 5 % of the decisions some candidate had no chance")
     ]
     both = {policy: read_versions(db, f"grouped_by = 'both' AND policy = '{policy}'") for policy in DIMENSIONS}
     assert both[LINUCB] == [(None, "nothing was drawn at random")]
     assert [reason for _, reason in both[EPSILON_GREEDY]] == [None, None]
+
+
+def test_few_draws(db: Engine) -> None:
+    """Weighted numbers begin with the tenth draw: fewer may all have hit the preferred tip."""
+    simulated = SimulatedUsers(db, 15)
+    seen = set()
+    for _ in range(90):
+        simulated.decide("ada", LINUCB, ids=["a", "b"], versions=["v1", "v1"])
+        [(rate, reason)] = read_versions(db, "grouped_by = 'all'")
+        with writing(db) as connection:
+            drawn = connection.scalar(text("SELECT count(*) FROM oo_ml.feature_history WHERE exploring")) or 0
+        if drawn == 0:
+            expected = "nothing was drawn at random"
+        else:
+            expected = "fewer than 10 tips were drawn at random" if drawn < 10 else None
+        assert (reason, rate is None) == (expected, expected is not None)
+        seen.add(expected)
+    assert seen >= {None, "fewer than 10 tips were drawn at random"}
 
 
 def read_versions(db: Engine, condition: str) -> list[tuple[float | None, str | None]]:
@@ -170,12 +187,14 @@ def explain_naively(groups: Mapping[tuple[Any, ...], list[Row]], key: tuple[Any,
         return "by policy, all weighted numbers estimate drawing at random: see analytics.policy_values"
     alternatives = groups[(day, "all", None, None) if grouped_by != "both" else (day, "policy", None, policy)]
     for group in (groups[key], alternatives):
-        if any(len(one["propensities"]) > 1 for one in group) and not any(one["exploring"] for one in group):
+        has_choices = sum(len(one["propensities"]) > 1 for one in group) > 0.05 * len(group)
+        drawn = sum(one["exploring"] for one in group)
+        if has_choices and drawn == 0:
             return "nothing was drawn at random"
-        share = sum(min(one["propensities"]) < 1e-12 for one in group) / len(group)
-        if share > 0.05:
-            rounded = Decimal(100 * share).quantize(Decimal("0.1"), ROUND_HALF_UP)
-            return f"some candidate had no chance in {rounded} % of the decisions"
+        if sum(min(one["propensities"]) < 1e-12 for one in group) > 0.05 * len(group):
+            return "in more than 5 % of the decisions some candidate had no chance"
+        if has_choices and drawn < 10:
+            return "fewer than 10 tips were drawn at random"
     return None
 
 

@@ -167,7 +167,9 @@ def test_failed_default_reward(database_url: str, db: Engine) -> None:
 def test_unreachable_server(tmp_path: Path) -> None:
     """The last line of an unreachable server is the error."""
     done = upkeep(f"postgresql://u@/d?host={tmp_path}")
-    assert (done.code, done.out, done.err.splitlines()[-1]) == (1, "", "error: The database can't be reached")
+    missing = f"No such file or directory ({tmp_path}/.s.PGSQL.5432)"
+    last = f"error: The database can't be reached: {missing}"
+    assert (done.code, done.out, done.err.splitlines()[-1]) == (1, "", last)
 
 
 def test_database_without_migrations(empty_database_url: str) -> None:

@@ -128,6 +128,7 @@ BEGIN ATOMIC
                 WHEN analytics.two_sided_p(c.shares_z) < 1e-3 THEN 'amber' ELSE 'green' END,
             CASE WHEN analytics.two_sided_p(c.shares_z) < 1e-3 OR c.shares_z IS NULL AND abs(c.shares / c.n - 1) > 1e-6
                 THEN 'the inverse propensities don''t add up to the candidates: weighted numbers can''t be trusted'
+                WHEN c.expected < 1e-12 * c.n THEN 'without exploration the chosen tip has propensity 1, as it should'
                 ELSE 'the inverse propensities add up to the candidates' END
         FROM chances AS c
         UNION ALL

@@ -47,9 +47,10 @@ BEGIN ATOMIC
             CAST(sum(r.weighted_rewards_squared) AS float8) AS weighted_rewards_squared,
             CAST(sum(r.weighted_squares) AS float8) AS weighted_squares,
             CAST(sum(r.unsupported) AS bigint) AS unsupported,
+            -- Draws without a reward tell nothing of rewards.
             analytics.unknown_because(
                 CAST(sum(r.decisions) AS float8), CAST(sum(r.choices) AS float8),
-                CAST(coalesce(sum(r.decisions) FILTER (WHERE r.exploring), 0) AS float8),
+                CAST(coalesce(sum(r.decisions) FILTER (WHERE r.exploring AND r.reaction <> 'none'), 0) AS float8),
                 CAST(sum(r.unsupported) AS float8)
             ) AS unknown_because
         FROM rollup.reactions AS r

@@ -17,7 +17,8 @@ DROP ROUTINE
     analytics.estimator_ips_step, analytics.importance_weight, analytics.estimator_add,
     analytics.weight_unknown_because, analytics.weight_add,
     analytics.two_sided_p, analytics.weighted_margin, analytics.mean_margin,
-    analytics.wilson_high, analytics.wilson_low, analytics.unknown_because, analytics.support_limit;
+    analytics.wilson_high, analytics.wilson_low, analytics.unknown_because, analytics.least_draws,
+    analytics.support_limit;
 
 DROP TYPE analytics.estimate;
 

@@ -1,4 +1,4 @@
-"""Pooled connections that were idle: a server, a firewall or a failover may have ended them, seen by no one here."""
+"""Pooled connections that were idle: a server, a firewall or a failover may have ended them unnoticed."""
 
 import time
 from typing import Final
