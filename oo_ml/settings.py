@@ -6,7 +6,6 @@ Durations are in seconds and sizes in bytes unless the name says otherwise.
 
 import os
 from enum import StrEnum
-from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Final, Self
 
@@ -31,6 +30,14 @@ _YEARS = 100
 _DAY = 86_400.0
 # The value of TIP_PROMPT_VERSION that draws versions by their rewards; no version can have this name.
 AUTO: Final = "auto"
+
+
+def _usual_data_dir() -> Path:
+    """Return the user's directory for data; it begins with ~ if the user has no known home, and can't be used then."""
+    try:
+        return platformdirs.user_data_path("oo-ml", appauthor=False)
+    except RuntimeError:
+        return Path("~/.local/share/oo-ml")
 
 
 class ResponseFormat(StrEnum):
@@ -140,7 +147,7 @@ class Settings(BaseSettings):
         "rollup", description="PostgreSQL schema of the views behind the reports; change it if rollup is taken"
     )
     data_dir: Path = Field(
-        default_factory=partial(platformdirs.user_data_path, "oo-ml", appauthor=False),
+        default_factory=_usual_data_dir,
         description="Directory of the private PostgreSQL's data",
     )
     postgres_bin_dir: Path | None = Field(
