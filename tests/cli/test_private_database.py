@@ -20,7 +20,7 @@ OF_ANOTHER_SERVER = {
     "PGOPTIONS": "-c search_path=elsewhere -c nonsense=1",
     "PGTARGETSESSIONATTRS": "standby",
     "PGREQUIREAUTH": "scram-sha-256",
-    "PGREQUIREPEER": "nobody-of-that-name",
+    "PGREQUIREPEER": "stranger",
     "PGCHANNELBINDING": "require",
     "PGGSSENCMODE": "require",
     "PGCONNECT_TIMEOUT": "soon",
