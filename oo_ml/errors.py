@@ -154,6 +154,11 @@ class GatewayUnreachableError(UnavailableError, code="gateway_unreachable"):
 class GatewayError(OoMlError, code="gateway_error", status=502):
     """The language model gateway answered with an error."""
 
+    def __init__(self, message: str | None = None, *, retry_after: int | None = None) -> None:
+        """Keep the message, and the seconds of the gateway's own Retry-After, None if it sent none."""
+        super().__init__(message)
+        self.retry_after = retry_after
+
 
 class InvalidReplyError(OoMlError, code="invalid_reply", status=502):
     """The language model's reply was not the JSON array asked for."""

@@ -9,6 +9,8 @@ from pydantic_settings import NoDecode
 
 # As text, 96 random bits have this length.
 _SHORTEST_KEY: Final = 16
+# As long as the column that holds it.
+_LONGEST_NAME: Final = 200
 _RATE: Final = re.compile(r"[1-9][0-9]{0,8}/(second|minute|hour|day)")
 # Names that SQL need not quote.
 _SCHEMA_NAME: Final = re.compile(r"(?!pg_)[a-z_][a-z0-9_]{0,62}")
@@ -78,6 +80,12 @@ def _rate(rate: str) -> str:
     return rate
 
 
+def _model_name(name: str) -> str:
+    if not (name.isprintable() and 0 < len(name.encode()) <= _LONGEST_NAME):
+        raise ValueError(f"must be 1 to {_LONGEST_NAME} bytes of printable text")
+    return name
+
+
 # pydantic-settings would read a list as JSON.
 Names = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split)]
 HostNames = Annotated[Names, AfterValidator(_host_names)]
@@ -87,3 +95,4 @@ HttpAddress = Annotated[str, AfterValidator(_http_address)]
 HeaderValue = Annotated[SecretStr, AfterValidator(_header_value)]
 LongSecret = Annotated[SecretStr | None, AfterValidator(_long_secret)]
 Rate = Annotated[str, AfterValidator(_rate)]
+ModelName = Annotated[str, AfterValidator(_model_name)]

@@ -23,7 +23,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from oo_ml.environment import FILE, PREFIX, read_secret, refuse_unknown
 from oo_ml.errors import ConfigurationError
-from oo_ml.setting_formats import HeaderValue, HostNames, HttpAddress, LongSecret, Origins, Rate, SchemaName
+from oo_ml.setting_formats import HeaderValue, HostNames, HttpAddress, LongSecret, ModelName, Origins, Rate, SchemaName
 
 # More than any retention, and small enough for PostgreSQL and Python to subtract it from now.
 _YEARS = 100
@@ -44,7 +44,10 @@ class ResponseFormat(StrEnum):
     """Request to the gateway about the shape of a reply."""
 
     NONE = "none"
+    JSON_OBJECT = "json_object"
     JSON_SCHEMA = "json_schema"
+    # With limits on the number of tips and on the length of texts.
+    JSON_SCHEMA_BOUNDED = "json_schema_bounded"
 
 
 class LogLevel(StrEnum):
@@ -127,8 +130,18 @@ class Settings(BaseSettings):
     litellm_master_key: HeaderValue = Field(
         SecretStr("sk-oo-dev"), validation_alias="LITELLM_MASTER_KEY", description="Bearer key for the gateway"
     )
+    llm_model: ModelName = Field(
+        "tip-generator",
+        description="Model that the gateway is asked for, unless the prompt version names one",
+    )
+    llm_temperature: float = Field(
+        0.7, ge=0, le=2, description="Temperature of the model, unless the prompt version has one"
+    )
     llm_response_format: ResponseFormat = Field(
-        ResponseFormat.NONE, description="json_schema asks the gateway to enforce the shape of the reply"
+        ResponseFormat.NONE,
+        description="What the gateway is asked to enforce, unless the prompt version says. json_object: any object;"
+        " json_schema: an object with tips; json_schema_bounded: also their number and lengths, which not all providers"
+        " accept",
     )
     llm_timeout: PositiveFloat = Field(30.0, description="Longest wait for one reply of the gateway")
     llm_connect_timeout: PositiveFloat = Field(3.0, description="Longest wait for a connection to the gateway")

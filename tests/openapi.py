@@ -71,7 +71,10 @@ def check(response: httpx.Response) -> None:
     _validate(described["schema"]["$ref"].rpartition("/")[2], body, where)
     if not response.is_success:
         assert body["code"] in described["examples"], f"{where} {body['code']} is not promised"
-        assert ("Retry-After" in response.headers) == (response.status_code in {429, 503}), where
+        retry_after = promised.get("headers", {}).get("Retry-After")
+        assert (retry_after is not None) == (response.status_code in {429, 502, 503}), where
+        is_sent = "Retry-After" in response.headers
+        assert is_sent if retry_after and retry_after["required"] else retry_after or not is_sent, where
         assert int(response.headers.get("Retry-After", "1")) >= 1, where
     for outcome in body.get("outcomes", []):
         if outcome["kind"] == "refused":

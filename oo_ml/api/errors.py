@@ -16,6 +16,7 @@ from oo_ml.api.exchanges import exchange_of
 from oo_ml.api.schemas import FieldProblem, Problem
 from oo_ml.errors import (
     ContentTooLargeError,
+    GatewayError,
     InvalidRequestError,
     MethodNotAllowedError,
     NotFoundError,
@@ -82,7 +83,7 @@ def answer_to(error: Exception) -> Response:
             response: Response = _ProblemResponse(problem_of(error), status)
             if status == HTTPStatus.SERVICE_UNAVAILABLE:
                 response.headers["Retry-After"] = str(RETRY_AFTER_SECONDS)
-            if isinstance(error, RateLimitedError):
+            if isinstance(error, RateLimitedError | GatewayError) and error.retry_after is not None:
                 response.headers["Retry-After"] = str(error.retry_after)
             if status == HTTPStatus.UNAUTHORIZED:
                 response.headers["WWW-Authenticate"] = "Bearer"

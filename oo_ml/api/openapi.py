@@ -65,6 +65,16 @@ _SECURITY_SCHEME: Final = {
     "scheme": "bearer",
     "description": "An API key, `ooml_` and 64 hexadecimal digits. The call names the scope that the key needs.",
 }
+_SECONDS: Final = "Seconds to wait before the next try"
+_RETRY_AFTER: Final[dict[int, Json]] = {
+    429: {"description": _SECONDS, "required": True, "schema": {"type": "integer", "minimum": 1}},
+    502: {
+        "description": f"{_SECONDS}, if the gateway sent them",
+        "required": False,
+        "schema": {"type": "integer", "minimum": 1},
+    },
+    503: {"description": _SECONDS, "required": True, "schema": {"type": "integer", "const": RETRY_AFTER_SECONDS}},
+}
 _WRONG_FIELD: Final = {"loc": ["body", "user_id"], "msg": "Field required", "type": "missing"}
 
 
@@ -144,11 +154,8 @@ def _problem(status: int, by_code: dict[str, type[OoMlError]]) -> Json:
         for code, error in by_code.items()
     }
     response["description"] = "\n".join(f"- `{code}`: {_sentence(error)}" for code, error in by_code.items())
-    if status in {429, 503}:
-        seconds: Json = {"minimum": 1} if status == 429 else {"const": RETRY_AFTER_SECONDS}  # noqa: PLR2004
-        schema = {"type": "integer", **seconds}
-        said = "Seconds to wait before the next try"
-        response["headers"] = {"Retry-After": {"description": said, "required": True, "schema": schema}}
+    if status in _RETRY_AFTER:
+        response["headers"] = {"Retry-After": _RETRY_AFTER[status]}
     return response
 
 

@@ -1,5 +1,6 @@
 """`oo-ml prompts`: the prompt registry."""
 
+import json
 import math
 from dataclasses import asdict
 from datetime import UTC, datetime
@@ -13,7 +14,8 @@ import typer
 from oo_ml.cli.database import open_database
 from oo_ml.cli.results import AsJson, Column, print_json, print_records
 from oo_ml.domain.identifiers import is_identifier
-from oo_ml.errors import InvalidTemplateError
+from oo_ml.errors import InvalidRequestError, InvalidTemplateError
+from oo_ml.settings import ResponseFormat
 
 app = typer.Typer(
     help="List, show, publish, weight and retire prompt versions. A published version never changes.",
@@ -23,12 +25,14 @@ app = typer.Typer(
 
 # The longest template has 16,000 characters of four bytes at most.
 _MAX_FILE_BYTES = 65_536
+_PARAMETERS: Final = ("model", "temperature", "max_tokens", "response_format", "stop")
 _COLUMNS: Final = (
     Column("version", lambda prompt: prompt["version"]),
     Column("status", lambda prompt: prompt["status"]),
     Column("weight", lambda prompt: f"{prompt['weight']:.15g}", is_number=True),
     Column("share", lambda prompt: f"{prompt['share']:.1%}", is_number=True),
     Column("published", lambda prompt: f"{prompt['published_at']:%Y-%m-%d}"),
+    Column("model", lambda prompt: prompt["model"] or "-"),
     Column("description", lambda prompt: prompt["description"]),
 )
 
@@ -67,7 +71,7 @@ def list_(as_json: AsJson = False) -> None:  # noqa: FBT002 - typer reads it as 
 
 @app.command()
 def show(version: Version, as_json: AsJson = False) -> None:  # noqa: FBT002 - typer reads it as a flag
-    """Print the templates of a version. Read-only."""
+    """Print the templates and parameters of a version. Read-only."""
     from oo_ml.execution.outcomes import only
     from oo_ml.services.database import run_once
     from oo_ml.services.prompts import registry
@@ -80,15 +84,31 @@ def show(version: Version, as_json: AsJson = False) -> None:  # noqa: FBT002 - t
     typer.echo(
         f"# {prompt.version} ({prompt.status}, published {prompt.published_at:%Y-%m-%d})\n# {prompt.description}"
     )
+    for name in _PARAMETERS:
+        if (value := getattr(prompt, name)) is not None:
+            typer.echo(f"# {name}: {json.dumps(value, ensure_ascii=False)}")
     typer.echo(f"\n## system\n\n{prompt.system_template}\n\n## user\n\n{prompt.user_template}")
 
 
 @app.command()
-def publish(version: Version, system: Template, user: Template, description: str = "") -> None:
+def publish(  # noqa: PLR0913, PLR0917 - all that is published
+    version: Version,
+    system: Template,
+    user: Template,
+    description: str = "",
+    model: Annotated[str | None, typer.Option(help="Model to ask for; default: OO_ML_LLM_MODEL")] = None,
+    temperature: Annotated[float | None, typer.Option(help="0 to 2; default: OO_ML_LLM_TEMPERATURE")] = None,
+    max_tokens: Annotated[int | None, typer.Option(help="Tokens of a reply, at most; default: no limit")] = None,
+    response_format: Annotated[
+        ResponseFormat | None, typer.Option(help="What the gateway enforces; default: OO_ML_LLM_RESPONSE_FORMAT")
+    ] = None,
+    stop: Annotated[list[str] | None, typer.Option(help="Text that ends a reply; may be repeated")] = None,
+) -> None:
     """Publish a new version from two files with Jinja2 templates. A published version never changes.
 
-    The new version has weight 0 and gets no traffic yet. Exit code 1 if the version exists or a template can't be
-    rendered.
+    Model and parameters that are not given are those of the service's settings at the time of a call. The new version
+    has weight 0 and gets no traffic yet. Exit code 1 if the version exists, a template can't be rendered, or a
+    parameter is out of range.
     """
     from pydantic import ValidationError
 
@@ -100,11 +120,22 @@ def publish(version: Version, system: Template, user: Template, description: str
 
     try:
         request = PublishRequest(
-            version=version, description=description, system_template=_read(system), user_template=_read(user)
+            version=version,
+            description=description,
+            system_template=_read(system),
+            user_template=_read(user),
+            model=model,
+            temperature=temperature,
+            max_tokens=max_tokens,
+            response_format=response_format,
+            stop=stop or None,
         )
     except ValidationError as error:
         problem = error.errors()[0]
-        raise InvalidTemplateError(f"{problem['loc'][0]}: {problem['msg']}") from None
+        field = str(problem["loc"][0])
+        raise (InvalidTemplateError if "template" in field else InvalidRequestError)(
+            f"{field}: {problem['msg']}"
+        ) from None
     draft = registry.draft(**request.model_dump(), published_at=datetime.now(UTC))
     with open_database() as (url, settings):
         only(

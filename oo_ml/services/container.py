@@ -11,12 +11,13 @@ from typing import Any, Final, Protocol, TypeVar
 
 import httpx
 
-from oo_ml import llm, tracing
+from oo_ml import tracing
 from oo_ml.errors import OoMlError
 from oo_ml.execution.lanes import Lanes, Limits
 from oo_ml.execution.pool import Pool
 from oo_ml.execution.retry import Outcome, Service
 from oo_ml.execution.shared_reading import SharedReading
+from oo_ml.llm.client import create_client
 from oo_ml.metrics.declarations import UPKEEP_FAILURES
 from oo_ml.metrics.registry import Metrics
 from oo_ml.services.access.keys import KeyRing
@@ -139,7 +140,7 @@ def create_services(settings: Settings, database_url: str) -> Services:
         create_meter(metrics, "lanes"),
     )
     usages = {"lanes": lanes.usage, "writer": writers.usage, "reader": readers.usage, "long": long.usage}
-    client = llm.create_client(settings)
+    client = create_client(settings)
     return Services(
         settings=settings,
         decide=partial(decide, parameters=Parameters(settings.alpha, settings.epsilon, settings.exploration)),

@@ -1,13 +1,14 @@
 """The tables prompt_versions and prompt_assignments, and the mean rewards by prompt version.
 
-The text of a version never changes; its status and weight do.
+Texts and parameters of a version never change; its status and weight do.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime
+from typing import Any
 
-from sqlalchemy import select, text, update
+from sqlalchemy import Row, select, text, update
 from sqlalchemy.dialects.postgresql import insert as upsert
 
 from oo_ml.domain.version_probabilities import Evidence
@@ -17,7 +18,11 @@ from oo_ml.storage.schema.prompt_tables import prompt_versions
 
 @dataclass(frozen=True, slots=True)
 class PromptVersion:
-    """A row of prompt_versions; the templates are Jinja2 (oo_ml/templates)."""
+    """A row of prompt_versions; the templates are Jinja2 (oo_ml/templates).
+
+    Attributes:
+        model and the fields after it: parameters of the requests to the model; None: as the settings say.
+    """
 
     version: str
     status: str
@@ -27,6 +32,11 @@ class PromptVersion:
     description: str
     system_template: str
     user_template: str
+    model: str | None = None
+    temperature: float | None = None
+    max_tokens: int | None = None
+    response_format: str | None = None
+    stop: tuple[str, ...] | None = None
 
 
 _COLUMNS = tuple(prompt_versions.c[name] for name in PromptVersion.__dataclass_fields__)
@@ -64,7 +74,7 @@ _EVIDENCE = text("""
 
 def list_active(connection: Reading) -> list[PromptVersion]:
     """Return the active versions, by name."""
-    return [PromptVersion(*row) for row in connection.execute(_ACTIVE)]
+    return [_read(row) for row in connection.execute(_ACTIVE)]
 
 
 def read_evidence(connection: Reading, versions: Sequence[str]) -> dict[str, Evidence]:
@@ -96,18 +106,17 @@ def assign(
 def find(connection: Reading, versions: Sequence[str]) -> dict[str, PromptVersion]:
     """Return the existing versions among `versions`, by name."""
     rows = connection.execute(select(*_COLUMNS).where(prompt_versions.c.version.in_(versions)))
-    return {row.version: PromptVersion(*row) for row in rows}
+    return {row.version: _read(row) for row in rows}
 
 
 def list_all(connection: Reading, limit: int | None = None, offset: int = 0) -> list[PromptVersion]:
     """Return at most `limit` versions, None for all, oldest first, after the first `offset`."""
-    return [PromptVersion(*row) for row in connection.execute(_LIST.limit(limit).offset(offset))]
+    return [_read(row) for row in connection.execute(_LIST.limit(limit).offset(offset))]
 
 
 def insert(connection: Writing, prompt: PromptVersion) -> bool:
     """Insert a version; return whether the name was free."""
-    values = {name: getattr(prompt, name) for name in PromptVersion.__dataclass_fields__}
-    return connection.execute(_INSERT, values).first() is not None
+    return connection.execute(_INSERT, asdict(prompt)).first() is not None
 
 
 def set_weight(connection: Writing, version: str, weight: float) -> bool:
@@ -127,3 +136,8 @@ def retire(connection: Writing, version: str, retired_at: datetime) -> None:
         .where(prompt_versions.c.version == version, prompt_versions.c.status == "active")
         .values(status="retired", retired_at=retired_at)
     )
+
+
+def _read(row: Row[Any]) -> PromptVersion:
+    columns = row._asdict()
+    return PromptVersion(**columns | {"stop": None if columns["stop"] is None else tuple(columns["stop"])})

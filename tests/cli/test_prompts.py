@@ -1,5 +1,6 @@
 """`oo-ml prompts`."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -44,6 +45,30 @@ def test_life_of_a_version(database_url: str, system: Path, user: Path) -> None:
         ("v9", "retired"),
     ]
     assert rows[-1][-1] == "Terse"
+
+
+def test_parameters(database_url: str, system: Path, user: Path) -> None:
+    """Parameters are published with the version, and shown by show and list."""
+    given = ["--model", "big", "--temperature", "0", "--max-tokens", "300", "--response-format", "json_object"]
+    stop = ["--stop", "END", "--stop", "- -"]
+    assert prompts(database_url, "publish", "v9", *files(system, user), *given, *stop).code == 0
+    shown = prompts(database_url, "show", "v9").out
+    assert '# model: "big"\n# temperature: 0.0\n# max_tokens: 300\n' in shown
+    assert '# response_format: "json_object"\n# stop: ["END", "- -"]\n' in shown
+    assert [row[-2] for row in list_cells(database_url)] == ["-", "-", "-", "big"]
+    [*_, listed] = json.loads(prompts(database_url, "list", "--json").out)
+    assert (listed["model"], listed["max_tokens"], listed["stop"]) == ("big", 300, ["END", "- -"])
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "name"),
+    [("--temperature", "3", "temperature"), ("--max-tokens", "0", "max_tokens"), ("--stop", "", "stop")],
+)
+def test_invalid_parameters(database_url: str, system: Path, user: Path, option: str, value: str, name: str) -> None:
+    """A parameter out of its range is one line that names it."""
+    done = prompts(database_url, "publish", "v9", *files(system, user), option, value)
+    assert (done.code, done.out, len(done.err.splitlines())) == (1, "", 1)
+    assert done.err.startswith(f"error: {name}: ")
 
 
 def list_cells(url: str, **settings: str) -> list[list[str]]:

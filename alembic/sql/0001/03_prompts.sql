@@ -9,6 +9,11 @@ CREATE TABLE oo_ml.prompt_versions (
     description text NOT NULL,
     system_template text NOT NULL,
     user_template text NOT NULL,
+    model text COLLATE "C",
+    temperature float8,
+    max_tokens integer,
+    response_format text COLLATE "C",
+    stop text[],
     CONSTRAINT pk_prompt_versions PRIMARY KEY (version),
     CONSTRAINT ck_prompt_versions_version_length CHECK (octet_length(version) BETWEEN 1 AND 100),
     CONSTRAINT ck_prompt_versions_status_known CHECK (status IN ('active', 'retired')),
@@ -16,10 +21,18 @@ CREATE TABLE oo_ml.prompt_versions (
     CONSTRAINT ck_prompt_versions_weight_range CHECK (weight >= 0 AND weight < 'Infinity'),
     CONSTRAINT ck_prompt_versions_description_length CHECK (octet_length(description) <= 1000),
     CONSTRAINT ck_prompt_versions_system_template_length CHECK (octet_length(system_template) BETWEEN 1 AND 65536),
-    CONSTRAINT ck_prompt_versions_user_template_length CHECK (octet_length(user_template) BETWEEN 1 AND 65536)
+    CONSTRAINT ck_prompt_versions_user_template_length CHECK (octet_length(user_template) BETWEEN 1 AND 65536),
+    CONSTRAINT ck_prompt_versions_model_length CHECK (octet_length(model) BETWEEN 1 AND 200),
+    CONSTRAINT ck_prompt_versions_temperature_range CHECK (temperature BETWEEN 0 AND 2),
+    CONSTRAINT ck_prompt_versions_max_tokens_range CHECK (max_tokens >= 1),
+    CONSTRAINT ck_prompt_versions_response_format_known
+        CHECK (response_format IN ('none', 'json_object', 'json_schema', 'json_schema_bounded')),
+    CONSTRAINT ck_prompt_versions_stop_texts
+        CHECK (stop IS NULL OR (array_ndims(stop) = 1 AND cardinality(stop) <= 4 AND array_position(stop, NULL) IS NULL
+            AND '' <> ALL (stop)) IS TRUE)
 );
 COMMENT ON TABLE oo_ml.prompt_versions IS
-    'Registry of prompt versions. A trigger refuses every change of a published text';
+    'Registry of prompt versions. A trigger refuses every change of published texts and parameters';
 COMMENT ON COLUMN oo_ml.prompt_versions.version IS 'Name of the version';
 COMMENT ON COLUMN oo_ml.prompt_versions.status IS
     'active, or retired: kept for the record, refused for new generations';
@@ -30,10 +43,16 @@ COMMENT ON COLUMN oo_ml.prompt_versions.retired_at IS 'Time of retirement';
 COMMENT ON COLUMN oo_ml.prompt_versions.description IS 'Description of the version: its purpose and style';
 COMMENT ON COLUMN oo_ml.prompt_versions.system_template IS 'Jinja2 template of the system message';
 COMMENT ON COLUMN oo_ml.prompt_versions.user_template IS 'Jinja2 template of the user message';
+COMMENT ON COLUMN oo_ml.prompt_versions.model IS
+    'Model to ask for; null, here and in the next four: as the settings of the service say';
+COMMENT ON COLUMN oo_ml.prompt_versions.temperature IS 'Temperature of the model';
+COMMENT ON COLUMN oo_ml.prompt_versions.max_tokens IS 'Tokens of a reply, at most';
+COMMENT ON COLUMN oo_ml.prompt_versions.response_format IS 'none, json_object, json_schema or json_schema_bounded';
+COMMENT ON COLUMN oo_ml.prompt_versions.stop IS 'Texts that end a reply';
 
 CREATE FUNCTION oo_ml.refuse_change_of_prompt_version() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
-    RAISE EXCEPTION 'prompt version % is published: its text never changes', OLD.version
+    RAISE EXCEPTION 'prompt version % is published: its texts and parameters never change', OLD.version
         USING ERRCODE = 'integrity_constraint_violation';
 END
 $$;
@@ -41,7 +60,10 @@ COMMENT ON FUNCTION oo_ml.refuse_change_of_prompt_version IS
     'Trigger function: refuses changes of a published prompt version, except of its status and weight';
 
 CREATE TRIGGER prompt_versions_immutable
-    BEFORE UPDATE OF version, published_at, description, system_template, user_template OR DELETE
+    BEFORE UPDATE OF
+        version, published_at, description, system_template, user_template,
+        model, temperature, max_tokens, response_format, stop
+        OR DELETE
     ON oo_ml.prompt_versions
     FOR EACH ROW EXECUTE FUNCTION oo_ml.refuse_change_of_prompt_version();
 
@@ -62,6 +84,13 @@ CREATE TABLE oo_ml.generations (
     outcome text COLLATE "C" NOT NULL,
     model text COLLATE "C",
     error text,
+    finish_reason text COLLATE "C",
+    repaired boolean NOT NULL DEFAULT false,
+    requested_model text COLLATE "C",
+    temperature float8,
+    max_tokens integer,
+    response_format text COLLATE "C",
+    stop text[],
     CONSTRAINT pk_generations PRIMARY KEY (user_id, generation_id),
     CONSTRAINT fk_generations_prompt_versions FOREIGN KEY (prompt_version) REFERENCES oo_ml.prompt_versions (version),
     CONSTRAINT ck_generations_user_id_length CHECK (octet_length(user_id) BETWEEN 1 AND 200),
@@ -74,7 +103,16 @@ CREATE TABLE oo_ml.generations (
     CONSTRAINT ck_generations_model_length CHECK (octet_length(model) BETWEEN 1 AND 200),
     CONSTRAINT ck_generations_error_present CHECK ((outcome = 'ok') = (error IS NULL)),
     CONSTRAINT ck_generations_error_length CHECK (octet_length(error) <= 8192),
-    CONSTRAINT ck_generations_prompt_probability_range CHECK (prompt_probability > 0 AND prompt_probability <= 1)
+    CONSTRAINT ck_generations_prompt_probability_range CHECK (prompt_probability > 0 AND prompt_probability <= 1),
+    CONSTRAINT ck_generations_finish_reason_length CHECK (octet_length(finish_reason) BETWEEN 1 AND 200),
+    CONSTRAINT ck_generations_requested_model_length CHECK (octet_length(requested_model) BETWEEN 1 AND 200),
+    CONSTRAINT ck_generations_temperature_range CHECK (temperature BETWEEN 0 AND 2),
+    CONSTRAINT ck_generations_max_tokens_range CHECK (max_tokens >= 1),
+    CONSTRAINT ck_generations_response_format_known
+        CHECK (response_format IN ('none', 'json_object', 'json_schema', 'json_schema_bounded')),
+    CONSTRAINT ck_generations_stop_texts
+        CHECK (stop IS NULL OR (array_ndims(stop) = 1 AND cardinality(stop) <= 4 AND array_position(stop, NULL) IS NULL
+            AND '' <> ALL (stop)) IS TRUE)
 );
 COMMENT ON TABLE oo_ml.generations IS
     'One row for each call of /generate that reached the model, failed calls included';
@@ -93,6 +131,14 @@ COMMENT ON COLUMN oo_ml.generations.attempts IS 'Number of requests to the model
 COMMENT ON COLUMN oo_ml.generations.outcome IS 'ok, or the code of the error in the answer';
 COMMENT ON COLUMN oo_ml.generations.model IS 'The model that answered, as the gateway names it';
 COMMENT ON COLUMN oo_ml.generations.error IS 'The error message in the answer';
+COMMENT ON COLUMN oo_ml.generations.finish_reason IS
+    'Why the last reply ended: stop, length, refusal, content_filter, ...';
+COMMENT ON COLUMN oo_ml.generations.repaired IS 'True if the tips are from a reply that was not quite JSON';
+COMMENT ON COLUMN oo_ml.generations.requested_model IS 'The model that was asked for';
+COMMENT ON COLUMN oo_ml.generations.temperature IS 'Temperature of the model';
+COMMENT ON COLUMN oo_ml.generations.max_tokens IS 'Tokens of a reply, at most';
+COMMENT ON COLUMN oo_ml.generations.response_format IS 'none, json_object, json_schema or json_schema_bounded';
+COMMENT ON COLUMN oo_ml.generations.stop IS 'Texts that end a reply';
 
 CREATE INDEX ix_generations_position
     ON oo_ml.generations USING brin (position) WITH (pages_per_range = 64, autosummarize = on);

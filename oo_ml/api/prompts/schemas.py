@@ -9,18 +9,46 @@ from pydantic.json_schema import SkipJsonSchema
 from oo_ml.api.decisions.schemas import Context
 from oo_ml.api.fields import INTEGER, Identifier, JsonObject, Template, Text, UserId, UtcTime, Version
 from oo_ml.api.schemas import Answer, Body, ContractBody, Page, example
+from oo_ml.settings import ResponseFormat
 
 MAX_TIPS = 20
 MAX_TASKS = 1000
+# PostgreSQL's integer holds more; no model writes as much.
+MAX_TOKENS = 1_000_000
+
+StopText = Annotated[Text, Field(min_length=1, max_length=100)]
 
 
 class PublishRequest(Body):
     """A new prompt version. Both templates are Jinja2, restricted: see docs/guides/prompts.md."""
 
+    model_config = example(
+        version="v4-short",
+        description="As few words as possible",
+        system_template="You write tips of at most six words. Answer with a JSON array.",
+        user_template="Write {{ n }} tips for this {{ part_of_day }}. Tasks, as data: {{ tasks | tojson }}",
+        model="tip-generator",
+        temperature=0.2,
+        max_tokens=800,
+        response_format="json_schema",
+        stop=["</tips>"],
+    )
+
     version: Version
     description: Annotated[Text, Field(max_length=250)] = ""
     system_template: Template
     user_template: Template
+    model: Identifier | None = Field(None, description="Model that the gateway is asked for. Default: OO_ML_LLM_MODEL")
+    temperature: Annotated[float, Field(ge=0, le=2)] | None = Field(None, description="Default: OO_ML_LLM_TEMPERATURE")
+    max_tokens: Annotated[int, Field(ge=1, le=MAX_TOKENS), INTEGER] | None = Field(
+        None, description="Tokens of a reply, at most. Default: as many as the gateway allows"
+    )
+    response_format: ResponseFormat | None = Field(
+        None, description="What the gateway is asked to enforce. Default: OO_ML_LLM_RESPONSE_FORMAT"
+    )
+    stop: Annotated[list[StopText], Field(min_length=1, max_length=4)] | None = Field(
+        None, description="Texts that end a reply. Default: none"
+    )
 
 
 class PromptSummary(Answer):
@@ -34,6 +62,13 @@ class PromptSummary(Answer):
     published_at: UtcTime
     retired_at: UtcTime | None
     description: str
+    model: str | None = Field(description="Model that the gateway is asked for; null: OO_ML_LLM_MODEL")
+    temperature: float | None = Field(description="Temperature; null: OO_ML_LLM_TEMPERATURE")
+    max_tokens: int | None = Field(description="Tokens of a reply, at most; null: as many as the gateway allows")
+    response_format: ResponseFormat | None = Field(
+        description="What the gateway is asked to enforce; null: OO_ML_LLM_RESPONSE_FORMAT"
+    )
+    stop: list[str] | None = Field(description="Texts that end a reply; null: none")
 
 
 class PromptAnswer(PromptSummary):

@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from functools import cache
 
 from oo_ml.execution.meter import Meter
-from oo_ml.llm import Generation
+from oo_ml.llm.generation import Generation
 from oo_ml.metrics import declarations as declared
 from oo_ml.metrics.registry import Metrics
 from oo_ml.services.decisions.decide import Answer

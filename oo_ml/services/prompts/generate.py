@@ -3,24 +3,31 @@
 The call to the model runs between two short transactions. No transaction is open during it.
 """
 
+import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 from uuid import UUID
 
 import httpx
 
-from oo_ml import llm, templates, tracing
-from oo_ml.domain.prompts import GeneratedTip
+from oo_ml import templates, tracing
+from oo_ml.domain.tips import GeneratedTip
+from oo_ml.errors import DatabaseReadOnlyError, DatabaseTimeoutError, DatabaseUnavailableError
 from oo_ml.execution.pool import Pool
-from oo_ml.llm import Generation, Message
+from oo_ml.llm.generation import Generation, generate_tips
+from oo_ml.llm.questions import Message, ModelParameters
 from oo_ml.services.each import each
 from oo_ml.services.prompts.pick_version import PickCommand, VersionProbability, pick_version
-from oo_ml.settings import Settings
+from oo_ml.settings import ResponseFormat, Settings
 from oo_ml.storage.generations import GenerationRow, TipRow, insert_generation
 from oo_ml.storage.postgres.sessions import Reading, Writing
 from oo_ml.storage.prompt_versions import PromptVersion
+
+# Seconds before each further try to store a generation. It was paid for, and storing it twice changes nothing.
+_PAUSES: Final = (0.1, 0.5, 2.0)
+_PASSING: Final = (DatabaseUnavailableError, DatabaseTimeoutError, DatabaseReadOnlyError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,21 +75,34 @@ async def generate(  # noqa: PLR0913 - the gateway, the database, and who is tol
     """
     pick = PickCommand(command.user_id, command.generation_id, command.created_at, command.prompt_version)
     picked = await pick_version(pick, settings=settings, readers=readers, writers=writers)
+    parameters = _merge(picked.prompt, settings)
+    messages = _render_messages(picked.prompt, command)
     with tracing.gateway_call(picked.prompt.version) as describe:
-        generation = await llm.generate_tips(client, settings, _render_messages(picked.prompt, command), command.n)
+        generation = await generate_tips(client, settings, parameters, messages, command.n)
         describe(_attributes(generation))
     generated(picked.prompt.version, generation)
-    await writers.run(_record, [_Record(command, picked, generation)])
+    await _store(writers, _Record(command, picked, parameters, generation))
     if generation.error is not None:
         raise generation.error
     return Generated(
         generation_id=command.generation_id,
         tips=generation.tips,
-        model=generation.model or llm.MODEL,
+        model=generation.model or parameters.model,
         prompt_version=picked.prompt.version,
         prompt_probability=picked.probability,
         prompt_tokens=generation.prompt_tokens,
         completion_tokens=generation.completion_tokens,
+    )
+
+
+def _merge(prompt: PromptVersion, settings: Settings) -> ModelParameters:
+    """Return the parameters of a prompt version, and those of the settings where it has none."""
+    return ModelParameters(
+        model=prompt.model or settings.llm_model,
+        temperature=settings.llm_temperature if prompt.temperature is None else prompt.temperature,
+        max_tokens=prompt.max_tokens,
+        response_format=ResponseFormat(prompt.response_format or settings.llm_response_format),
+        stop=prompt.stop or (),
     )
 
 
@@ -110,7 +130,24 @@ def _attributes(generation: Generation) -> Mapping[str, str | int]:
 class _Record:
     command: GenerateCommand
     picked: VersionProbability
+    parameters: ModelParameters
     generation: Generation
+
+
+async def _store(writers: Pool[Writing], record: _Record) -> None:
+    """Store a generation, trying again if the database lost the session while the model wrote, or fails over.
+
+    Raises:
+        UnavailableError: the database can't be reached.
+    """
+    for pause in _PAUSES:
+        try:
+            await writers.run(_record, [record])
+        except _PASSING:
+            await asyncio.sleep(pause)
+        else:
+            return
+    await writers.run(_record, [record])
 
 
 @each
@@ -134,6 +171,13 @@ def _record(connection: Writing, record: _Record) -> None:
         outcome=_outcome(generation),
         model=generation.model,
         error=generation.error.message if generation.error else None,
+        finish_reason=generation.finish_reason,
+        repaired=generation.repaired,
+        requested_model=record.parameters.model,
+        temperature=record.parameters.temperature,
+        max_tokens=record.parameters.max_tokens,
+        response_format=record.parameters.response_format.value,
+        stop=record.parameters.stop or None,
     )
     written = [
         TipRow(**shared, tip_id=tip.id, place=place, content=tip.content, rationale=tip.rationale)

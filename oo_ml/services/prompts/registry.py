@@ -44,8 +44,18 @@ def show(connection: Reading, versions: Sequence[str]) -> list[PromptVersion | O
     return [found.get(version) or _unknown(version) for version in versions]
 
 
-def draft(
-    *, version: str, description: str, system_template: str, user_template: str, published_at: datetime
+def draft(  # noqa: PLR0913 - all that is published
+    *,
+    version: str,
+    description: str,
+    system_template: str,
+    user_template: str,
+    published_at: datetime,
+    model: str | None = None,
+    temperature: float | None = None,
+    max_tokens: int | None = None,
+    response_format: str | None = None,
+    stop: Sequence[str] | None = None,
 ) -> PromptVersion:
     """Build a new version, active and with weight 0, ready to publish."""
     return PromptVersion(
@@ -57,6 +67,11 @@ def draft(
         description=description,
         system_template=system_template,
         user_template=user_template,
+        model=model,
+        temperature=temperature,
+        max_tokens=max_tokens,
+        response_format=response_format,
+        stop=tuple(stop) if stop else None,
     )
 
 

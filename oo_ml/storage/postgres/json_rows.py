@@ -1,6 +1,6 @@
 """Conversion of rows to JSON and back, to the last bit.
 
-Timestamps are ISO 8601 in UTC, uuid is text, bytea lowercase hexadecimal, float8[] nested lists, jsonb itself.
+Timestamps are ISO 8601 in UTC, uuid is text, bytea lowercase hexadecimal, arrays lists, jsonb itself.
 """
 
 import json
@@ -92,6 +92,12 @@ def _nested(value: object) -> Any:  # noqa: ANN401 - lists of lists of ... numbe
     return [_nested(inner) for inner in value] if isinstance(value, list) else _number(value)
 
 
+def _texts(value: object) -> list[str]:
+    if not isinstance(value, list):
+        raise TypeError
+    return [_text(inner) for inner in value]
+
+
 def _time(value: object) -> datetime:
     time = datetime.fromisoformat(_text(value))
     if time.tzinfo is None:
@@ -109,6 +115,7 @@ def _json(value: object) -> Jsonb:
 _READERS: Final[Mapping[str, tuple[Callable[[object], Any], str]]] = {
     "text": (_text, "be text without NUL and unpaired surrogates"),
     "character varying": (_text, "be text without NUL and unpaired surrogates"),
+    "text[]": (_texts, "be a list of texts without NUL and unpaired surrogates"),
     "boolean": (_boolean, "be true or false"),
     **{
         name: (partial(_integer, bits=bits), f"be an integer of {bits} bits")

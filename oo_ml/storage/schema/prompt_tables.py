@@ -1,7 +1,9 @@
 """Declarations of the prompt registry and of the tips that a language model wrote."""
 
 from sqlalchemy import (
+    ARRAY,
     BigInteger,
+    Boolean,
     CheckConstraint,
     Column,
     ForeignKeyConstraint,
@@ -14,6 +16,7 @@ from sqlalchemy import (
     text,
 )
 from sqlalchemy.dialects.postgresql import DOUBLE_PRECISION
+from sqlalchemy.schema import SchemaItem
 
 from oo_ml.storage.schema.column_types import (
     REFERENCE,
@@ -27,6 +30,30 @@ from oo_ml.storage.schema.column_types import (
     position,
     probability,
 )
+
+
+def _parameters(model: str, model_comment: str) -> tuple[SchemaItem, ...]:
+    """Return the columns of the parameters of a request to the model, with their CHECKs."""
+    return (
+        name(model, model_comment, nullable=True),
+        Column("temperature", DOUBLE_PRECISION, comment="Temperature of the model"),
+        Column("max_tokens", Integer, comment="Tokens of a reply, at most"),
+        name("response_format", "none, json_object, json_schema or json_schema_bounded", nullable=True),
+        Column("stop", ARRAY(Text), comment="Texts that end a reply"),
+        length(model, 200),
+        CheckConstraint("temperature BETWEEN 0 AND 2", name="temperature_range"),
+        CheckConstraint("max_tokens >= 1", name="max_tokens_range"),
+        CheckConstraint(
+            "response_format IN ('none', 'json_object', 'json_schema', 'json_schema_bounded')",
+            name="response_format_known",
+        ),
+        CheckConstraint(
+            "stop IS NULL OR (array_ndims(stop) = 1 AND cardinality(stop) <= 4 AND array_position(stop, NULL) IS NULL"
+            " AND '' <> ALL (stop)) IS TRUE",
+            name="stop_texts",
+        ),
+    )
+
 
 prompt_versions = Table(
     "prompt_versions",
@@ -45,6 +72,7 @@ prompt_versions = Table(
     Column("description", Text, nullable=False, comment="Description of the version: its purpose and style"),
     Column("system_template", Text, nullable=False, comment="Jinja2 template of the system message"),
     Column("user_template", Text, nullable=False, comment="Jinja2 template of the user message"),
+    *_parameters("model", "Model to ask for; null, here and in the next four: as the settings of the service say"),
     length("version", 100),
     CheckConstraint("status IN ('active', 'retired')", name="status_known"),
     CheckConstraint("(status = 'retired') = (retired_at IS NOT NULL)", name="retired_at_present"),
@@ -52,7 +80,7 @@ prompt_versions = Table(
     CheckConstraint("octet_length(description) <= 1000", name="description_length"),
     length("system_template", 65536),
     length("user_template", 65536),
-    comment="Registry of prompt versions. A trigger refuses every change of a published text",
+    comment="Registry of prompt versions. A trigger refuses every change of published texts and parameters",
     info=REFERENCE,
 )
 
@@ -75,6 +103,16 @@ generations = Table(
     name("outcome", "ok, or the code of the error in the answer"),
     name("model", "The model that answered, as the gateway names it", nullable=True),
     Column("error", Text, comment="The error message in the answer"),
+    name("finish_reason", "Why the last reply ended: stop, length, refusal, content_filter, ...", nullable=True),
+    Column(
+        "repaired",
+        Boolean,
+        nullable=False,
+        server_default=text("false"),
+        comment="True if the tips are from a reply that was not quite JSON",
+    ),
+    *_parameters("requested_model", "The model that was asked for"),
+    length("finish_reason", 200),
     length("user_id", 200),
     CheckConstraint("latency_ms >= 0", name="latency_ms_range"),
     CheckConstraint("prompt_tokens >= 0", name="prompt_tokens_range"),

@@ -35,8 +35,15 @@ def service(serve: Serve, gateway: Gateway) -> Service:
 
 @pytest.mark.parametrize(
     "reply",
-    [GOOD, f"```json\n{GOOD}\n```", f"```\n{GOOD}\n```", f"Here you are:\n\n```json\n{GOOD}\n```\nEnjoy!"],
-    ids=["plain", "fenced", "fenced without a language", "a fence in prose"],
+    [
+        GOOD,
+        f"```json\n{GOOD}\n```",
+        f"```\n{GOOD}\n```",
+        f"Here you are:\n\n```json\n{GOOD}\n```\nEnjoy!",
+        f"Here you are: {GOOD} Enjoy!",
+        f"<think>Two tasks.</think>{GOOD}",
+    ],
+    ids=["plain", "fenced", "fenced without a language", "a fence in prose", "prose", "reasoning"],
 )
 def test_generated_tips(service: Service, gateway: Gateway, db: Engine, reply: str) -> None:
     """Tips are answered with their ids, the model and the tokens, and each is stored as a row."""
@@ -83,8 +90,8 @@ def test_request_to_the_gateway(service: Service, gateway: Gateway) -> None:
 
 @pytest.mark.parametrize(
     "first",
-    ["Sure! Drink water.", f"Here you are: {GOOD} Enjoy!", '{"id": "a", "content": "x"}', '["a", "b"]', "[]", "", None],
-    ids=["prose", "prose around JSON", "an object", "a list of strings", "an empty list", "nothing", "null"],
+    ["Sure! Drink water.", '{"id": "a", "content": "x"}', '["a", "b"]', "[]", "", " ", None],
+    ids=["prose", "an object", "a list of strings", "an empty list", "nothing", "space", "null"],
 )
 def test_correction_of_an_invalid_reply(service: Service, gateway: Gateway, db: Engine, first: str | None) -> None:
     """The next request adds the reply and the error to the messages; the tokens of all tries are summed."""
@@ -95,7 +102,7 @@ def test_correction_of_an_invalid_reply(service: Service, gateway: Gateway, db: 
     assert [len(_messages(request)) for request in gateway.requests] == [2, 4]
     *_, assistant, correction = _messages(gateway.requests[1])
     assert (assistant["role"], correction["role"]) == ("assistant", "user")
-    assert assistant["content"] == (first or "(nothing)")
+    assert assistant["content"] == (first.strip() if first else "") or "(nothing)"
     assert "JSON array" in correction["content"]
     assert scalar(db, "SELECT attempts FROM oo_ml.generations") == 2
 
@@ -157,13 +164,111 @@ def test_reply_without_usage(service: Service, gateway: Gateway) -> None:
 
 
 def test_response_format(serve: Serve, gateway: Gateway) -> None:
-    """OO_ML_LLM_RESPONSE_FORMAT=json_schema sends the schema of an array of n tips."""
-    gateway.script(behave.completion(GOOD))
-    serve(litellm_url=gateway.url, llm_response_format="json_schema").client.post("/generate", json=BODY)
+    """OO_ML_LLM_RESPONSE_FORMAT=json_schema sends the schema of an object with tips."""
+    gateway.script(behave.completion(json.dumps({"tips": TIPS})))
+    answer = serve(litellm_url=gateway.url, llm_response_format="json_schema").client.post("/generate", json=BODY)
+    assert [tip["content"] for tip in answer.json()["candidates"]] == ["Stretch.", "Drink water."]
     response_format: Any = gateway.requests[0].body["response_format"]
     assert response_format["type"] == "json_schema"
-    assert response_format["json_schema"]["schema"]["type"] == "array"
-    assert response_format["json_schema"]["schema"]["maxItems"] == 2
+    assert response_format["json_schema"]["schema"]["type"] == "object"
+
+
+PARAMETERS = {
+    "model": "big",
+    "temperature": 0.0,
+    "max_tokens": 500,
+    "response_format": "json_object",
+    "stop": ["END", "---"],
+}
+STORED = """
+    SELECT requested_model, temperature, max_tokens, response_format, stop, finish_reason, repaired
+    FROM oo_ml.generations ORDER BY position DESC LIMIT 1
+"""
+
+
+def read_stored(db: Engine) -> tuple[Any, ...]:
+    """Return the parameters of the last generation, and how its reply ended and was read."""
+    with writing(db) as connection:
+        return tuple(connection.execute(text(STORED)).one())
+
+
+def test_parameters_of_a_version(serve: Serve, gateway: Gateway, db: Engine) -> None:
+    """A version's own model and parameters are sent and stored; where it has none, those of the settings are."""
+    client = serve(litellm_url=gateway.url, llm_model="small", llm_temperature=1.5).client
+    templates = {"system_template": "Be brief.", "user_template": "{{ n }} tips."}
+    assert client.post("/prompts", json={"version": "v4", **templates, **PARAMETERS}).status_code == 201
+    assert client.post("/prompts", json={"version": "v5", **templates, "temperature": 0.2}).status_code == 201
+    gateway.script(behave.completion(GOOD, model=None))
+
+    assert client.post("/generate", json={**BODY, "prompt_version": "v4"}).json()["model"] == "big"
+    sent = gateway.requests[-1].body
+    assert {name: sent[name] for name in PARAMETERS} == {**PARAMETERS, "response_format": {"type": "json_object"}}
+    assert read_stored(db) == ("big", 0.0, 500, "json_object", ["END", "---"], "stop", False)
+
+    assert client.post("/generate", json={**BODY, "prompt_version": "v5"}).json()["model"] == "small"
+    assert gateway.requests[-1].body.keys() == {"model", "temperature", "messages"}
+    assert read_stored(db) == ("small", 0.2, None, "none", None, "stop", False)
+
+    client.post("/generate", json={**BODY, "prompt_version": "v1"})
+    assert read_stored(db)[:2] == ("small", 1.5)
+
+
+def test_repaired_reply(service: Service, gateway: Gateway, db: Engine) -> None:
+    """A reply with a small mistake is read without another request, which the stored generation says."""
+    gateway.script(behave.completion("[{'content': 'Rest.'}]"))
+    assert service.client.post("/generate", json=BODY).json()["candidates"][0]["content"] == "Rest."
+    assert read_stored(db)[-2:] == ("stop", True)
+
+
+def test_finish_reason(service: Service, gateway: Gateway, db: Engine) -> None:
+    """The reason why a reply has no tips is answered and stored."""
+    cut = {"finish_reason": "length", "message": {"content": None, "reasoning_content": "Hm"}}
+    gateway.script(behave.completion(None, choices=[cut]))
+    answer = service.client.post("/generate", json=BODY)
+    assert (answer.status_code, answer.json()["code"]) == (502, "invalid_reply")
+    assert "finish_reason length" in answer.json()["detail"]
+    assert read_stored(db)[-2:] == ("length", False)
+    assert scalar(db, "SELECT error FROM oo_ml.generations") == answer.json()["detail"]
+
+
+def test_error_in_an_answer(service: Service, gateway: Gateway, db: Engine) -> None:
+    """An error with status 200 is a gateway_error at once; its tokens are stored."""
+    gateway.script(behave.completion(None, error={"message": "quota exceeded"}))
+    answer = service.client.post("/generate", json=BODY)
+    assert (answer.status_code, answer.json()["code"]) == (502, "gateway_error")
+    assert "quota exceeded" in answer.json()["detail"]
+    assert (
+        scalar(db, "SELECT (outcome, attempts, prompt_tokens)::text FROM oo_ml.generations") == "(gateway_error,1,11)"
+    )
+
+
+def test_retry_after_of_the_gateway(service: Service, gateway: Gateway) -> None:
+    """A 429 of the gateway keeps its Retry-After; an error without one has none."""
+    gateway.script(behave.answer(429, "slow down", "text/plain", **{"retry-after": "17"}), behave.answer(429, "no"))
+    first, second = (service.client.post("/generate", json=BODY) for _ in range(2))
+    assert (first.status_code, first.headers.get("Retry-After")) == (502, "17")
+    assert (second.status_code, second.headers.get("Retry-After")) == (502, None)
+
+
+def test_lost_session_while_the_model_writes(serve: Serve, gateway: Gateway, db: Engine) -> None:
+    """If PostgreSQL ends every session while the model writes, the generation is stored all the same."""
+    service = serve(litellm_url=gateway.url, database_workers=1)
+    gateway.script(behave.tips("One", "Two"))
+    for _ in range(2):
+        service.client.post("/generate", json=BODY)
+    gateway.script(behave.hold(behave.completion(GOOD)))
+    with ThreadPoolExecutor(1) as client:
+        answer = client.submit(service.client.post, "/generate", json=BODY)
+        until(lambda: len(gateway.requests) == 1)
+        scalar(
+            db,
+            "SELECT count(pg_terminate_backend(pid, 10000)) FROM pg_stat_activity"
+            " WHERE datname = current_database() AND application_name = 'oo-ml' AND pid <> pg_backend_pid()",
+        )
+        gateway.let_go()
+        assert answer.result().status_code == 200
+    assert scalar(db, "SELECT count(*) FROM oo_ml.generations") == 3
+    assert scalar(db, "SELECT count(*) FROM oo_ml.tips") == 3 * 2
 
 
 @pytest.mark.parametrize("settings", [{}, {"prompt_sticky": True}, {"tip_prompt_version": "auto"}], ids=str)

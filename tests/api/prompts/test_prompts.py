@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 from sqlalchemy import Engine, text
+from sqlalchemy.exc import IntegrityError
 
 from tests import gateway as behave
 from tests.conftest import Serve
@@ -18,6 +19,14 @@ DRAFT = {
     "system_template": "Write {{ n }} tips of three words, as a JSON array.",
     "user_template": "It is {{ hour_of_day }}. {% for task in tasks %}{{ task.title }}; {% endfor %}",
 }
+PARAMETERS = {
+    "model": "big",
+    "temperature": 0.25,
+    "max_tokens": 500,
+    "response_format": "json_schema",
+    "stop": ["END", "é\n"],
+}
+NO_PARAMETERS = dict.fromkeys(PARAMETERS)
 
 
 def test_first_versions(service: Service) -> None:
@@ -28,6 +37,7 @@ def test_first_versions(service: Service) -> None:
         assert (prompt["status"], prompt["weight"], prompt["retired_at"]) == ("active", 0.0, None)
         assert prompt["description"]
         assert "system_template" not in prompt
+        assert prompt == {**prompt, **NO_PARAMETERS}
 
 
 def test_publishing(serve: Serve, gateway: Gateway) -> None:
@@ -49,6 +59,46 @@ def test_publishing(serve: Serve, gateway: Gateway) -> None:
         "Write 1 tips of three words, as a JSON array.",
         "It is 7. Call Bo; ",
     ]
+
+
+def test_parameters(service: Service, db: Engine) -> None:
+    """Model and parameters are published with a version, shown, listed, and never change."""
+    published = service.client.post("/prompts", json={**DRAFT, **PARAMETERS})
+    assert published.json() == {**published.json(), **DRAFT, **PARAMETERS}
+    assert service.client.get("/prompts/v4-short").json() == published.json()
+    assert service.client.get("/prompts").json()["items"][-1] == {
+        name: value for name, value in published.json().items() if not name.endswith("_template")
+    }
+    for change in ("model = NULL", "temperature = 1", "max_tokens = 1", "response_format = NULL", "stop = '{a}'"):
+        with pytest.raises(IntegrityError, match="never change"), writing(db) as connection:
+            connection.execute(text(f"UPDATE oo_ml.prompt_versions SET {change}"))  # noqa: S608 - words of ours
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"model": ""},
+        {"model": "a\nb"},
+        {"model": "x" * 201},
+        {"temperature": -0.1},
+        {"temperature": 2.1},
+        {"temperature": "1"},
+        {"max_tokens": 0},
+        {"max_tokens": 1.5},
+        {"response_format": "xml"},
+        {"stop": []},
+        {"stop": [""]},
+        {"stop": ["a", "b", "c", "d", "e"]},
+        {"stop": ["a\0"]},
+        {"stop": "END"},
+    ],
+    ids=str,
+)
+def test_invalid_parameters(service: Service, db: Engine, wrong: dict[str, object]) -> None:
+    """A parameter that no model could be sent is refused with its name."""
+    refused = service.client.post("/prompts", json={**DRAFT, **wrong})
+    assert (refused.status_code, refused.json()["detail"][0]["loc"][1]) == (422, next(iter(wrong)))
+    assert scalar(db, "SELECT count(*) FROM oo_ml.prompt_versions") == 3
 
 
 def test_published_name(service: Service) -> None:
