@@ -150,7 +150,8 @@ class Settings(BaseSettings):
 
     # Database
     database_url: SecretStr | None = Field(
-        None, description="postgresql://...; empty: a private PostgreSQL is started in OO_ML_DATA_DIR"
+        None,
+        description="As libpq takes it, postgresql://...; empty: a private PostgreSQL is started in OO_ML_DATA_DIR",
     )
     analytics_schema: SchemaName = Field(
         "analytics",
@@ -199,7 +200,9 @@ class Settings(BaseSettings):
         description="Time after which an idle connection is checked at its next use, and replaced if it is dead",
     )
     database_prepare_threshold: int = Field(
-        5, ge=-1, description="Runs of a statement before it is prepared; -1: never (for PgBouncer)"
+        5,
+        ge=-1,
+        description="Runs of a statement before it is prepared; -1: never, and sessions are not set (for PgBouncer)",
     )
     statement_timeout: PositiveFloat = Field(1.5, description="Longest run of one statement")
     lock_timeout: PositiveFloat = Field(1.0, description="Longest wait for a row lock")
