@@ -6,7 +6,6 @@ Durations are in seconds and sizes in bytes unless the name says otherwise.
 
 import os
 from enum import StrEnum
-from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Final, Self
 
@@ -31,6 +30,14 @@ _YEARS = 100
 _DAY = 86_400.0
 # The value of TIP_PROMPT_VERSION that draws versions by their rewards; no version can have this name.
 AUTO: Final = "auto"
+
+
+def _usual_data_dir() -> Path:
+    """Return the user's directory for data; it begins with ~ if the user has no known home, and can't be used then."""
+    try:
+        return platformdirs.user_data_path("oo-ml", appauthor=False)
+    except RuntimeError:
+        return Path("~/.local/share/oo-ml")
 
 
 class ResponseFormat(StrEnum):
@@ -143,7 +150,8 @@ class Settings(BaseSettings):
 
     # Database
     database_url: SecretStr | None = Field(
-        None, description="postgresql://...; empty: a private PostgreSQL is started in OO_ML_DATA_DIR"
+        None,
+        description="As libpq takes it, postgresql://...; empty: a private PostgreSQL is started in OO_ML_DATA_DIR",
     )
     analytics_schema: SchemaName = Field(
         "analytics",
@@ -153,7 +161,7 @@ class Settings(BaseSettings):
         "rollup", description="PostgreSQL schema of the views behind the reports; change it if rollup is taken"
     )
     data_dir: Path = Field(
-        default_factory=partial(platformdirs.user_data_path, "oo-ml", appauthor=False),
+        default_factory=_usual_data_dir,
         description="Directory of the private PostgreSQL's data",
     )
     postgres_bin_dir: Path | None = Field(
@@ -192,7 +200,9 @@ class Settings(BaseSettings):
         description="Time after which an idle connection is checked at its next use, and replaced if it is dead",
     )
     database_prepare_threshold: int = Field(
-        5, ge=-1, description="Runs of a statement before it is prepared; -1: never (for PgBouncer)"
+        5,
+        ge=-1,
+        description="Runs of a statement before it is prepared; -1: never, and sessions are not set (for PgBouncer)",
     )
     statement_timeout: PositiveFloat = Field(1.5, description="Longest run of one statement")
     lock_timeout: PositiveFloat = Field(1.0, description="Longest wait for a row lock")

@@ -99,7 +99,7 @@ def test_several_servers(database_url: str) -> None:
 
 
 def test_service_file(empty_database_url: str, tmp_path: Path) -> None:
-    """A service of libpq's file is a complete address, for migrations and for `serve`; its search_path has no effect."""
+    """A service of libpq's file is an address for migrations and for `serve`; its search_path counts for neither."""
     address = make_url(empty_database_url)
     file = tmp_path / "pg_service.conf"
     parameters = {"user": address.username, "dbname": address.database, **address.query}
