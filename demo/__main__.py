@@ -54,7 +54,7 @@ def make_settings(data_dir: Path, gateway: Gateway) -> Settings:
         history_retention=None,
         statement_timeout=_PATIENCE_SECONDS,
         request_timeout=_PATIENCE_SECONDS,
-        llm_response_format=ResponseFormat.JSON_SCHEMA,
+        llm_response_format=ResponseFormat.JSON_SCHEMA_BOUNDED,
         llm_timeout=_MODEL_SECONDS,
         litellm_url=gateway.base_url,
         litellm_master_key=SecretStr(gateway.key),

@@ -179,6 +179,7 @@ def test_cut_reply_is_not_repaired(gateway: Gateway, finish_reason: str) -> None
         (message("length", content=None, reasoning_content="Hm."), "length", "limit of tokens (finish_reason length)"),
         (message("max_tokens", content="<think>So [{"), "length", "limit of tokens (finish_reason length)"),
         (message(content=None, refusal="I must not."), "refusal", "The model refused: I must not."),
+        (message(content=None, provider_specific_fields={"refusal": "No."}), "refusal", "The model refused: No."),
         (message("refusal", content="No, thanks"), "refusal", "The model refused: No, thanks."),
         (message("content_filter", content=""), "content_filter", "A content filter ended the reply"),
         (message("SAFETY", content=None), "content_filter", "A content filter ended the reply"),

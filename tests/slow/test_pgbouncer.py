@@ -218,7 +218,8 @@ def test_commands(url: str) -> None:
         service.client.post("/score", json=calls.score())
     exported = command(url, "export", "--user", "ada")
     assert parse_export(exported.out.encode())["user_id"] == "ada", exported.err
-    for words in (["upkeep"], ["verify", "--user", "ada"], ["prompts", "list"]):
+    log = ["log", "export", "--format", "csv"]
+    for words in (["upkeep"], ["verify", "--user", "ada"], ["prompts", "list"], log):
         done = command(url, *words)
         assert done.code == 0, done.err
 
