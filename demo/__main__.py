@@ -32,7 +32,8 @@ from oo_ml.services.database_address import database
 from oo_ml.services.upkeep.daily_sums import count_days
 from oo_ml.services.upkeep.partitions import keep_months
 from oo_ml.services.users.erase import erase
-from oo_ml.settings import ResponseFormat, Settings
+from oo_ml.setting_choices import ResponseFormat
+from oo_ml.settings import Settings
 
 DEFAULT_DATA_DIR = platformdirs.user_data_path("oo-ml-demo", appauthor=False)
 # Enough decisions are drawn at random to fill every panel of the page.
@@ -54,7 +55,7 @@ def make_settings(data_dir: Path, gateway: Gateway) -> Settings:
         history_retention=None,
         statement_timeout=_PATIENCE_SECONDS,
         request_timeout=_PATIENCE_SECONDS,
-        llm_response_format=ResponseFormat.JSON_SCHEMA,
+        llm_response_format=ResponseFormat.JSON_SCHEMA_BOUNDED,
         llm_timeout=_MODEL_SECONDS,
         litellm_url=gateway.base_url,
         litellm_master_key=SecretStr(gateway.key),

@@ -26,7 +26,7 @@ from oo_ml.services.decisions.reset import reset
 from oo_ml.services.decisions.unit_of_work import UnitOfWork
 from oo_ml.services.users.import_state import ImportCommand, import_states
 from oo_ml.storage import generations
-from oo_ml.storage.generations import GenerationRow
+from oo_ml.storage.generations import GenerationRow, TipRow
 from tests.candidates import Candidate
 from tests.migrations.rows import uuid7
 from tests.sessions import writing
@@ -36,6 +36,8 @@ USERS: Final = ("ada", "ben", "zoë")
 EXPLORING: Final = Parameters(alpha=0.7, epsilon=0.2, exploration=0.3)
 CERTAIN: Final = Parameters(alpha=0.7, epsilon=0.0, exploration=0.0)
 _VERSIONS: Final = (None, "v1", "v2-mentor")
+# Ids of tips that a model may have written.
+_GENERATED: Final = "abcdefgh"
 
 
 class SimulatedUsers:
@@ -132,9 +134,14 @@ class SimulatedUsers:
                 import_states(connection, commands, imported_at=self.now)
 
     def generate(self, user_id: str = "ada") -> None:
-        """Store a call of the model."""
+        """Store a call of the model, and the tips that it wrote if it succeeded."""
+        row = self.draw_generation(user_id)
+        tips = [] if row.error else self.random.sample(_GENERATED, 3)
+        shared = (row.generation_id, row.prompt_version, row.prompt_probability, row.created_at)
         with writing(self.db) as connection:
-            generations.insert_generation(connection, self.draw_generation(user_id), [])
+            generations.insert_generation(
+                connection, row, [TipRow(user_id, tip, *shared, place, "x", None) for place, tip in enumerate(tips)]
+            )
 
     def act(self, steps: int, users: Sequence[str] = USERS) -> None:
         """Do `steps` things at random: every kind of change, in every order, at any time of the last four days."""
@@ -169,7 +176,7 @@ class SimulatedUsers:
             requested=3,
             attempts=self.random.randint(0, 3),
             outcome="ok" if error is None else "invalid_reply",
-            model=None,
+            model=self.random.choice([None, "big", "small"]),
             error=error,
         )
 
@@ -179,7 +186,7 @@ class SimulatedUsers:
 
     def _decide_at_random(self, user_id: str) -> None:
         # Some tips are offered twice.
-        ids = self.random.choices("abcdefgh", k=self.random.randint(1, 6))
+        ids = self.random.choices(_GENERATED, k=self.random.randint(1, 6))
         self.decide(
             user_id,
             self.random.choice(list(DIMENSIONS)),

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from oo_ml.domain.prompts import parse_reply
+from oo_ml.domain.replies import read_reply
 from oo_ml.errors import InvalidTemplateError
 from oo_ml.templates import MAX_OUTPUT_CHARACTERS, VARIABLES, check, render
 from oo_ml.templates.language import MAX_BRACKETS, MAX_DEPTH, compile_template
@@ -279,7 +279,7 @@ def test_few_shot_version() -> None:
 
     assert len(replies) == 4
     for n, reply in replies:
-        tips = parse_reply(reply, 9)
+        tips = read_reply(reply, 9)
         assert len(tips) == int(n)
         for tip in tips:
             assert re.fullmatch(r"[a-z]+(-[a-z]+){1,3}", tip.id)

@@ -15,7 +15,8 @@ from oo_ml.errors import ExportFileError
 def open_output(output: Path | None) -> Iterator[IO[bytes]]:
     """Yield a file that replaces `output` as a whole when the block ends, or standard output.
 
-    If the block raises, `output` is unchanged. Only the owner can read the file.
+    If the block raises, `output` is unchanged. Only the owner can read the file. A device or a named pipe is written
+    to; a link stays, and the file that it leads to is replaced.
 
     Raises:
         ExportFileError: the file can't be written.
@@ -25,7 +26,9 @@ def open_output(output: Path | None) -> Iterator[IO[bytes]]:
             yield sys.stdout.buffer
             sys.stdout.flush()
         else:
-            with _replacing(output) as file:
+            target = output.resolve()
+            opened = target.open("wb") if target.exists() and not target.is_file() else _replacing(target)
+            with opened as file:
                 yield file
     except BrokenPipeError:
         # The reader of the pipe has closed it; click ends the command.

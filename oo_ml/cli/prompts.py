@@ -4,6 +4,7 @@ import json
 import math
 from dataclasses import asdict
 from datetime import UTC, datetime
+from decimal import Decimal
 from functools import partial
 from operator import attrgetter
 from pathlib import Path
@@ -15,10 +16,10 @@ from oo_ml.cli.database import open_database
 from oo_ml.cli.results import AsJson, Column, print_json, print_records
 from oo_ml.domain.identifiers import is_identifier
 from oo_ml.errors import InvalidRequestError, InvalidTemplateError
-from oo_ml.settings import ResponseFormat
+from oo_ml.setting_choices import ResponseFormat
 
 app = typer.Typer(
-    help="List, show, publish, weight and retire prompt versions. A published version never changes.",
+    help="List, show, publish, weight and retire prompt versions; prices of models. A published version never changes.",
     no_args_is_help=True,
     add_completion=False,
 )
@@ -36,6 +37,16 @@ _COLUMNS: Final = (
     Column("description", lambda prompt: prompt["description"]),
 )
 
+_PRICES: Final = (
+    Column("model", lambda price: price["model"]),
+    Column("since", lambda price: price["since"]),
+    Column("prompt", lambda price: f"{price['prompt_price']:.15g}", is_number=True),
+    Column("completion", lambda price: f"{price['completion_price']:.15g}", is_number=True),
+)
+# Before any call.
+_ALWAYS: Final = datetime(1970, 1, 1)  # noqa: DTZ001 - a day
+_MAX_PRICE: Final = 1e9
+
 
 def _identifier(text: str) -> str:
     if not is_identifier(text):
@@ -48,6 +59,12 @@ def _weight(weight: float) -> float:
         raise typer.BadParameter("must be a finite number, 0 or more")
     # + 0.0: a negative zero is the same weight as zero.
     return weight + 0.0
+
+
+def _price(price: float) -> float:
+    if not 0 <= price < _MAX_PRICE:
+        raise typer.BadParameter("must be a number from 0 to a billion")
+    return price + 0.0
 
 
 Version = Annotated[str, typer.Argument(help="Name of the version", callback=_identifier)]
@@ -183,6 +200,50 @@ def retire(version: Version) -> None:
         service = partial(registry.retire, retired_at=datetime.now(UTC))
         only(run_once(settings, url, audited_command(service, "prompt.retired", str), [version]))
     typer.echo(f"Retired {version}")
+
+
+@app.command()
+def price(
+    model: Annotated[str, typer.Argument(help="The model, as the answers of /generate name it", callback=_identifier)],
+    prompt: Annotated[float, typer.Argument(help="Price of a million tokens of prompts", callback=_price)],
+    completion: Annotated[float, typer.Argument(help="Price of a million tokens of replies", callback=_price)],
+    since: Annotated[
+        datetime, typer.Option(formats=["%Y-%m-%d"], help="First day of the price, UTC; it holds until the next one")
+    ] = _ALWAYS,
+) -> None:
+    """Set the price of a model, from which the report prompt_costs computes costs; all prices have one currency.
+
+    Replaces the price of the same model and day.
+    """
+    from oo_ml.execution.outcomes import only
+    from oo_ml.services.access.audit_log import audited_command
+    from oo_ml.services.database import run_once
+    from oo_ml.services.prompts import prices
+
+    new = prices.ModelPrice(model, since.date(), Decimal(repr(prompt)), Decimal(repr(completion)))
+    with open_database() as (url, settings):
+        only(run_once(settings, url, audited_command(prices.set_price, "model.priced", attrgetter("model")), [new]))
+    typer.echo(f"{model} costs {prompt:.15g} and {completion:.15g} a million tokens")
+
+
+@app.command("prices")
+def list_prices(as_json: AsJson = False) -> None:  # noqa: FBT002 - typer reads it as a flag
+    """List the prices of models, for a million tokens of prompts and of replies. Read-only."""
+    from oo_ml.services.database import run_once
+    from oo_ml.services.prompts import prices
+
+    with open_database() as (url, settings):
+        [found] = run_once(settings, url, prices.list_prices, [None])
+    records = [
+        {
+            "model": one.model,
+            "since": one.since.isoformat(),
+            "prompt_price": float(one.prompt_price),
+            "completion_price": float(one.completion_price),
+        }
+        for one in found
+    ]
+    print_records(records, _PRICES, as_json=as_json)
 
 
 def _read(file: Path) -> str:

@@ -39,7 +39,7 @@ def upkeep(as_json: AsJson = False) -> None:  # noqa: FBT002 - typer reads it as
             done |= {"made": months.made, "detached": months.detached}
             if not as_json:
                 _show_months(months)
-            errors += [*(problem.message for problem in months.problems), *months.alarms]
+            errors += [*(problem.explanation for problem in months.problems), *months.alarms]
             _show_errors(errors)
             defaults = asyncio.run(give_default_rewards(worker, settings, now))
             done |= {"default_rewards_given": defaults.given, "default_rewards_busy": defaults.is_busy}
@@ -51,7 +51,7 @@ def upkeep(as_json: AsJson = False) -> None:  # noqa: FBT002 - typer reads it as
             asyncio.run(count_days(worker, now))
     except OoMlError as error:
         # Printed by the caller. What was done before is done.
-        errors.append(error.message)
+        errors.append(error.explanation)
         raise
     finally:
         if as_json:

@@ -58,14 +58,14 @@ def _begin(engine: Engine, limit: "_Limit") -> RootTransaction:
     while True:
         with _limited(limit):
             connection = engine.connect()
-        is_new = idle.is_new(connection)
+        check_from = idle.check_from(connection)
         try:
-            with _limited(limit.of_check() if idle.is_suspect(connection) else limit):
+            with _limited(limit if check_from is None or check_from > time.monotonic() else limit.of_check()):
                 return connection.begin()
         except BaseException as error:
             connection.close()
             is_lost = isinstance(error, DBAPIError) and error.connection_invalidated
-            if not is_lost or is_new or limit.is_over():
+            if not is_lost or check_from is None or limit.is_over():
                 raise
             logger.info("a connection was lost while it was idle; connecting anew")
 

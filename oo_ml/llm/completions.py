@@ -76,12 +76,11 @@ def parse_completion(body: bytes) -> Completion:
     usage = answer.get("usage")
     counts = usage if isinstance(usage, dict) else {}
     model = answer.get("model")
-    refusal = message.get("refusal")
     return Completion(
         text=_join(message.get("content")),
         arguments=tuple(_arguments(message)),
         finish_reason=reason,
-        refusal=refusal if isinstance(refusal, str) and refusal.strip() else None,
+        refusal=_read_refusal(message),
         error=error_text(error) if error else None,
         model=model if isinstance(model, str) and is_identifier(model) else None,
         prompt_tokens=_count_tokens(counts.get("prompt_tokens")),
@@ -127,12 +126,22 @@ def _read_choice(answer: Mapping[str, Any]) -> tuple[Mapping[str, Any], Mapping[
 def _finish_reason(choice: Mapping[str, Any], message: Mapping[str, Any]) -> str | None:
     if choice.get("error"):
         return ERROR
-    if message.get("refusal"):
+    if _read_refusal(message):
         return REFUSAL
     reason = choice.get("finish_reason")
     if not (isinstance(reason, str) and is_identifier(reason)):
         return None
     return _REASONS.get(reason.lower(), reason.lower())
+
+
+def _read_refusal(message: Mapping[str, Any]) -> str | None:
+    # LiteLLM moves fields of one provider into an object of their own.
+    others = message.get("provider_specific_fields")
+    for fields in (message, others if isinstance(others, dict) else {}):
+        refusal = fields.get("refusal")
+        if isinstance(refusal, str) and refusal.strip():
+            return refusal
+    return None
 
 
 def _join(content: object) -> str:

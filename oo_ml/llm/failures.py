@@ -12,6 +12,8 @@ from oo_ml.llm.completions import error_text, parse_json
 from oo_ml.settings import Settings
 
 MAX_ERROR_CHARACTERS: Final = 500
+# LiteLLM passes on the headers of the provider with this prefix.
+_RETRY_AFTER: Final = ("retry-after", "llm_provider-retry-after")
 # A longer wait is a mistake of the gateway.
 _MAX_RETRY_AFTER: Final = 86_400
 
@@ -40,7 +42,8 @@ def status_error(response: httpx.Response, body: bytes, settings: Settings) -> G
         case {"error": {"message": str()} as error}:
             text = error_text(error)
     message = f"The language model gateway answered {response.status_code}: {shorten(text, settings) or 'nothing'}"
-    return GatewayError(message, retry_after=_read_retry_after(response.headers.get("retry-after", "")))
+    found = (_read_retry_after(response.headers.get(name, "")) for name in _RETRY_AFTER)
+    return GatewayError(message, retry_after=next((seconds for seconds in found if seconds is not None), None))
 
 
 def error_in_answer(text: str, settings: Settings) -> GatewayError:

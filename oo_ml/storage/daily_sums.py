@@ -45,6 +45,7 @@ _RESTART = text("""
     WITH reactions AS (DELETE FROM oo_ml.daily_reactions), learning AS (DELETE FROM oo_ml.daily_learning),
         delays AS (DELETE FROM oo_ml.daily_delays), exploration AS (DELETE FROM oo_ml.daily_exploration),
         costs AS (DELETE FROM oo_ml.daily_costs), latencies AS (DELETE FROM oo_ml.daily_latencies),
+        done AS (DELETE FROM oo_ml.daily_done),
         gone AS (DELETE FROM oo_ml.counted WHERE source <> ALL (CAST(:sources AS text[])))
     INSERT INTO oo_ml.counted (source, counted_until, settled_until)
     SELECT source, :start, :start FROM unnest(CAST(:sources AS text[])) AS source
@@ -144,7 +145,7 @@ def _add_calls(condition: str) -> str:
     latencies = _add_sums("daily_latencies", "day, prompt_version, latency_step", ("calls",), "cells")
     costs = _add_sums(
         "daily_costs",
-        "day, prompt_version",
+        "day, prompt_version, model",
         ("calls", "failed", "retries", "prompt_tokens", "completion_tokens"),
         "cells",
     )
@@ -152,6 +153,11 @@ def _add_calls(condition: str) -> str:
         WITH cells AS MATERIALIZED (SELECT * FROM rollup.cost_cells WHERE {condition}), latencies AS ({latencies})
         {costs}
     """
+
+
+def _add_done(condition: str) -> str:
+    """Return the statement for the decisions that ledger entries which meet this condition made done, or undid."""
+    return _add_sums("daily_done", "day, prompt_version", ("done",), f"rollup.done_cells WHERE {condition}")
 
 
 def _counted_of_user(source: str) -> str:
@@ -171,9 +177,13 @@ _ADD_DECISIONS = text(
 
 _ADD_CALLS = text(_add_calls("position > :after AND position <= :until"))
 
+_ADD_DONE = text(_add_done("position > :after AND position <= :until"))
+
 _SUBTRACT_DECISIONS = text(_add_decisions(_counted_of_user(DECISIONS), _counted_of_user(REWARDS)))
 
 _SUBTRACT_CALLS = text(_add_calls(_counted_of_user(GENERATIONS)))
+
+_SUBTRACT_DONE = text(_add_done(_counted_of_user(REWARDS)))
 
 
 def read_progress(connection: Reading) -> dict[str, Progress]:
@@ -229,10 +239,11 @@ def add(connection: Writing, ranges: Mapping[str, Range]) -> None:
             "rewards_until": rewards.until,
         },
     )
+    connection.execute(_ADD_DONE, {"sign": 1, **rewards._asdict()})
     connection.execute(_ADD_CALLS, {"sign": 1, **generations._asdict()})
 
 
 def subtract_user(connection: Writing, user_id: str) -> None:
     """Subtract a user's counted rows from the daily tables; the caller excludes the task `days` meanwhile."""
-    for statement in (_SUBTRACT_DECISIONS, _SUBTRACT_CALLS):
+    for statement in (_SUBTRACT_DECISIONS, _SUBTRACT_DONE, _SUBTRACT_CALLS):
         connection.execute(statement, {"sign": -1, "user_id": user_id})

@@ -40,6 +40,7 @@ class Place(NamedTuple):
     decision_id: UUID = UUID(int=0)
 
 
+# ADR 23
 class PageSize(NamedTuple):
     """A page ends with the first decision that reaches one of these numbers."""
 

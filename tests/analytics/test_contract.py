@@ -48,7 +48,8 @@ VIEWS = {
     """,
     "prompt_costs": """
         prompt_version text, calls bigint, failed bigint, retries bigint, prompt_tokens bigint,
-        completion_tokens bigint, latency_p50_ms float8, latency_p95_ms float8, done bigint, tokens_per_done float8
+        completion_tokens bigint, latency_p50_ms float8, latency_p95_ms float8, done bigint, tokens_per_done float8,
+        cost float8, cost_per_done float8
     """,
     "loop_health": """
         check_name text, policy text, value float8, expected float8, p_value float8, status text, reason text

@@ -10,8 +10,9 @@ from sqlalchemy import make_url
 from tests import calls
 from tests.cli.refusing_server import refusing_server
 from tests.commands import Done, oo_ml, oo_ml_process, run_serve
-from tests.conftest import as_role
+from tests.conftest import as_role, make_settings
 from tests.faults.proxy import run_proxy
+from tests.serving import serving
 
 COMMANDS = [("db", "current"), ("prompts", "list")]
 
@@ -68,6 +69,19 @@ def test_other_causes(words: tuple[str, ...], tmp_path: Path) -> None:
             assert done.err.startswith(f"error: The database can't be reached: {cause}")
 
 
+def test_cause_in_the_log(caplog: pytest.LogCaptureFixture) -> None:
+    """The log of the service has the reason of the server; a client of HTTP, who may be a stranger, is not told."""
+    with (
+        refusing_server("28P01", 'password authentication failed for user "web"') as port,
+        serving(make_settings(), f"postgresql://web:sesame@127.0.0.1:{port}/tips") as service,
+    ):
+        answers = [service.client.get("/readyz"), service.client.post("/score", json=calls.score())]
+    reached = "The database can't be reached"
+    assert [(answer.status_code, answer.json()["detail"]) for answer in answers] == [(503, reached)] * 2
+    assert f'{reached}: password authentication failed for user "web" (127.0.0.1:{port})' in caplog.text
+    assert "sesame" not in caplog.text
+
+
 @pytest.mark.parametrize("words", [*COMMANDS, ("serve", "--port", "0")], ids=" ".join)
 @pytest.mark.parametrize(
     ("parameters", "sentence"),
@@ -99,7 +113,7 @@ def test_several_servers(database_url: str) -> None:
 
 
 def test_service_file(empty_database_url: str, tmp_path: Path) -> None:
-    """A service of libpq's file is a complete address, for migrations and for `serve`; its search_path has no effect."""
+    """A service of libpq's file is an address for migrations and for `serve`; its search_path counts for neither."""
     address = make_url(empty_database_url)
     file = tmp_path / "pg_service.conf"
     parameters = {"user": address.username, "dbname": address.database, **address.query}

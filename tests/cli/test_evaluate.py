@@ -75,7 +75,7 @@ def test_table(database_url: str) -> None:
     assert "largest weight 1, mean weight 1, share without support 0.00%" in lines
     assert lines[-2:] == [
         "Doubtful: the log does not show reliably what linucb alpha=0.7 exploration=0.3 would have earned",
-        "- the effective sample size is 20.0; below 100 chance decides",
+        "- the effective sample size is 20.0, below 100: chance may explain the result",
     ]
 
 
@@ -101,7 +101,7 @@ def test_json(database_url: str) -> None:
     assert found["doubtful"] is True
     assert {
         "kind": "small_sample",
-        "reason": f"the effective sample size is {found['ess']:.1f}; below 100 chance decides",
+        "reason": f"the effective sample size is {found['ess']:.1f}, below 100: chance may explain the result",
     } in found["doubts"]
     assert all(found[name].keys() == ESTIMATE for name in estimates)
     assert (found["n"], found["unrewarded"], found["left_out"], found["share_without_support"]) == (40, 2, 0, 0)

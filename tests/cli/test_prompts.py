@@ -71,6 +71,33 @@ def test_invalid_parameters(database_url: str, system: Path, user: Path, option:
     assert done.err.startswith(f"error: {name}: ")
 
 
+def test_prices(database_url: str, db: Engine) -> None:
+    """Prices are listed by model and day; the price of the same model and day is replaced."""
+    assert prompts(database_url, "price", "big", "2.5", "10") == Done(0, "big costs 2.5 and 10 a million tokens\n", "")
+    prompts(database_url, "price", "big", "3", "1e1", "--since", "2026-12-01")
+    prompts(database_url, "price", "a small/one:free", "0", "0")
+    prompts(database_url, "price", "big", "0.15", "0.6")
+    assert prompts(database_url, "prices").out.splitlines() == [
+        "model\tsince\tprompt\tcompletion",
+        "a small/one:free\t1970-01-01\t0\t0",
+        "big\t1970-01-01\t0.15\t0.6",
+        "big\t2026-12-01\t3\t10",
+    ]
+    assert json.loads(prompts(database_url, "prices", "--json").out)[1] == {
+        "model": "big",
+        "since": "1970-01-01",
+        "prompt_price": 0.15,
+        "completion_price": 0.6,
+    }
+    assert scalar(db, "SELECT count(*) FROM oo_ml.audit_log WHERE action = 'model.priced'") == 4
+
+
+@pytest.mark.parametrize("price", ["-1", "nan", "inf", "1e9", "cheap"])
+def test_invalid_prices(price: str) -> None:
+    """A price that is no number from 0 to a billion is refused with exit code 2, before any connection."""
+    assert oo_ml("prompts", "price", "big", "1", price).code == 2
+
+
 def list_cells(url: str, **settings: str) -> list[list[str]]:
     """Return the cells of the list's rows."""
     done = oo_ml("prompts", "list", OO_ML_DATABASE_URL=url, **settings)

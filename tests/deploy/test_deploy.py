@@ -10,7 +10,6 @@ import pytest
 from typer.core import TyperGroup
 
 from oo_ml.cli.main import LazyCommand, app
-from oo_ml.llm import MODEL
 from oo_ml.settings import Settings
 
 ROOT: Final = Path(__file__).parents[2]
@@ -91,7 +90,7 @@ def test_images() -> None:
 def test_model_alias() -> None:
     """The gateway has one model, under the name for which the service asks."""
     written = (DEPLOY / "compose/litellm.yaml").read_text("utf-8")
-    assert re.findall(r"model_name: (\S+)", written) == [MODEL]
+    assert re.findall(r"model_name: (\S+)", written) == [Settings.model_fields["llm_model"].default]
 
 
 def test_times_of_a_stop() -> None:

@@ -221,10 +221,10 @@ def test_unicode(gateway: Gateway) -> None:
         ("Thu, 99 Jan 2099 00:00:00", None),
     ],
 )
-@pytest.mark.parametrize("status", [429, 503])
-def test_retry_after_of_the_gateway(gateway: Gateway, status: int, sent: str, kept: int | None) -> None:
-    """The gateway's Retry-After, a number of seconds, is kept."""
-    gateway.script(answer(status, "slow down", "text/plain", **{"retry-after": sent}))
+@pytest.mark.parametrize("header", ["retry-after", "llm_provider-retry-after"])
+def test_retry_after_of_the_gateway(gateway: Gateway, header: str, sent: str, kept: int | None) -> None:
+    """The Retry-After of the gateway, or of its provider, a number of seconds, is kept."""
+    gateway.script(answer(429, "slow down", "text/plain", **{header: sent}))
 
     failure = _failure(make_gateway_settings(gateway))
 

@@ -10,7 +10,7 @@ from oo_ml.domain.tips import tips_schema
 from oo_ml.errors import GatewayError, InvalidReplyError
 from oo_ml.llm.generation import MAX_QUOTED_CHARACTERS
 from oo_ml.llm.questions import ModelParameters
-from oo_ml.settings import ResponseFormat
+from oo_ml.setting_choices import ResponseFormat
 from tests.gateway import Behaviour, Gateway, answer, completion
 from tests.llm.asking import GOOD, MESSAGES, PARAMETERS, PROSE, WALK, generate, make_gateway_settings
 
@@ -179,6 +179,7 @@ def test_cut_reply_is_not_repaired(gateway: Gateway, finish_reason: str) -> None
         (message("length", content=None, reasoning_content="Hm."), "length", "limit of tokens (finish_reason length)"),
         (message("max_tokens", content="<think>So [{"), "length", "limit of tokens (finish_reason length)"),
         (message(content=None, refusal="I must not."), "refusal", "The model refused: I must not."),
+        (message(content=None, provider_specific_fields={"refusal": "No."}), "refusal", "The model refused: No."),
         (message("refusal", content="No, thanks"), "refusal", "The model refused: No, thanks."),
         (message("content_filter", content=""), "content_filter", "A content filter ended the reply"),
         (message("SAFETY", content=None), "content_filter", "A content filter ended the reply"),

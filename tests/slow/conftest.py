@@ -7,7 +7,7 @@ import pytest
 
 from demo.offline_model import MODEL, Gateway, offline_model
 from tests.slow.environments import install_offline_model, litellm_environment
-from tests.slow.litellm_proxy import litellm_proxy
+from tests.slow.litellm_proxy import litellm_proxy, make_config
 
 
 @pytest.fixture(scope="session")
@@ -40,7 +40,9 @@ def smollm2(announce: Callable[[str], None], tmp_path_factory: pytest.TempPathFa
 @pytest.fixture(scope="session")
 def alternating_gateway(litellm: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
     """LiteLLM before a model that answers prose, then JSON, then prose, then JSON."""
-    with litellm_proxy(litellm, tmp_path_factory.mktemp("alternating"), {"model": "alternating/any"}) as gateway:
+    with litellm_proxy(
+        litellm, tmp_path_factory.mktemp("alternating"), make_config({"model": "alternating/any"})
+    ) as gateway:
         yield gateway
 
 
@@ -48,5 +50,5 @@ def alternating_gateway(litellm: Path, tmp_path_factory: pytest.TempPathFactory)
 def smollm2_gateway(litellm: Path, smollm2: Gateway, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
     """LiteLLM before SmolLM2."""
     model = {"model": f"openai/{MODEL}", "api_base": smollm2.base_url, "api_key": smollm2.key}
-    with litellm_proxy(litellm, tmp_path_factory.mktemp("smollm2-gateway"), model) as gateway:
+    with litellm_proxy(litellm, tmp_path_factory.mktemp("smollm2-gateway"), make_config(model)) as gateway:
         yield gateway

@@ -1,4 +1,4 @@
-"""A real LiteLLM proxy on loopback with one model, `tip-generator`, for the length of a block."""
+"""A real LiteLLM proxy on loopback for the length of a block."""
 
 import json
 import secrets
@@ -20,28 +20,34 @@ _HANDLER = Path(__file__).with_name("alternating_handler.py")
 _READY_SECONDS = 120.0
 
 
+def make_config(model: Mapping[str, str]) -> str:
+    """Return a configuration with `model` and the provider `alternating`. JSON is YAML."""
+    return json.dumps(
+        {
+            "model_list": [{"model_name": MODEL, "litellm_params": dict(model)}],
+            "litellm_settings": {
+                "telemetry": False,
+                "custom_provider_map": [
+                    {"provider": "alternating", "custom_handler": f"{_HANDLER.stem}.alternating"},
+                ],
+            },
+            "general_settings": {"master_key": "os.environ/LITELLM_MASTER_KEY"},
+        }
+    )
+
+
 @contextmanager
-def litellm_proxy(environment: Path, directory: Path, model: Mapping[str, str]) -> Iterator[Gateway]:
-    """Run the proxy installed in `environment` in front of `model`, its configuration and log in `directory`."""
+def litellm_proxy(environment: Path, directory: Path, config: str, **variables: str) -> Iterator[Gateway]:
+    """Run the proxy installed in `environment` with `config`; its configuration and log are in `directory`."""
     key = f"sk-{secrets.token_hex(16)}"
-    config = {
-        "model_list": [{"model_name": MODEL, "litellm_params": dict(model)}],
-        "litellm_settings": {
-            "telemetry": False,
-            "custom_provider_map": [
-                {"provider": "alternating", "custom_handler": f"{_HANDLER.stem}.alternating"},
-            ],
-        },
-        "general_settings": {"master_key": key},
-    }
-    # JSON is YAML; handlers are looked for beside the configuration.
-    (directory / "config.yaml").write_text(json.dumps(config))
+    (directory / "config.yaml").write_text(config)
+    # Handlers are looked for beside the configuration.
     shutil.copy(_HANDLER, directory)
     (directory / "replies.json").write_text(json.dumps({"replies": REPLIES, "usage": USAGE}))
     port = find_free_port()
-    variables = make_loopback_environment(LITELLM_LOCAL_MODEL_COST_MAP="True")
+    given = make_loopback_environment(LITELLM_LOCAL_MODEL_COST_MAP="True", LITELLM_MASTER_KEY=key, **variables)
     # Else the gateway would keep its keys there.
-    variables.pop("DATABASE_URL", None)
+    given.pop("DATABASE_URL", None)
     proxy = Child(
         name="LiteLLM",
         command=[
@@ -53,7 +59,7 @@ def litellm_proxy(environment: Path, directory: Path, model: Mapping[str, str]) 
             "--port",
             str(port),
         ],
-        environment=variables,
+        environment=given,
         ready=f"http://127.0.0.1:{port}/health/readiness",
         log=directory / "litellm.log",
     )

@@ -69,8 +69,10 @@ def test_wrong_key(serve: Serve, alternating_gateway: Gateway, db: Engine) -> No
 
 @pytest.mark.parametrize("version", ["v1", "v2-mentor", "v3-few-shot"])
 def test_small_model_with_schema(serve: Serve, smollm2_gateway: Gateway, db: Engine, version: str) -> None:
-    """With json_schema even the smallest model gives the tips asked for."""
-    answer = generate(start_behind(serve, smollm2_gateway, llm_response_format="json_schema"), prompt_version=version)
+    """With json_schema_bounded even the smallest model gives the tips asked for."""
+    answer = generate(
+        start_behind(serve, smollm2_gateway, llm_response_format="json_schema_bounded"), prompt_version=version
+    )
     assert answer.status_code == 200, answer.text
     tips = answer.json()["candidates"]
     assert len(tips) == 3
@@ -95,6 +97,6 @@ def test_small_model_without_schema(serve: Serve, smollm2_gateway: Gateway, db: 
 
 def test_small_model_without_gateway(serve: Serve, smollm2: Gateway) -> None:
     """llama.cpp's own server works as a gateway."""
-    answer = generate(start_behind(serve, smollm2, llm_response_format="json_schema"))
+    answer = generate(start_behind(serve, smollm2, llm_response_format="json_schema_bounded"))
     assert answer.status_code == 200, answer.text
     assert answer.json()["model"] == "tip-generator"

@@ -132,7 +132,7 @@ COMMENT ON COLUMN oo_ml.generations.outcome IS 'ok, or the code of the error in 
 COMMENT ON COLUMN oo_ml.generations.model IS 'The model that answered, as the gateway names it';
 COMMENT ON COLUMN oo_ml.generations.error IS 'The error message in the answer';
 COMMENT ON COLUMN oo_ml.generations.finish_reason IS
-    'Why the last reply ended: stop, length, refusal, content_filter, ...';
+    'The end of the last reply: stop, length, refusal, content_filter, ...';
 COMMENT ON COLUMN oo_ml.generations.repaired IS 'True if the tips are from a reply that was not quite JSON';
 COMMENT ON COLUMN oo_ml.generations.requested_model IS 'The model that was asked for';
 COMMENT ON COLUMN oo_ml.generations.temperature IS 'Temperature of the model';
@@ -193,3 +193,20 @@ COMMENT ON COLUMN oo_ml.prompt_assignments.prompt_version IS
     'The version that the user gets while it is active and has a weight';
 COMMENT ON COLUMN oo_ml.prompt_assignments.probability IS 'Probability with which the version was drawn';
 COMMENT ON COLUMN oo_ml.prompt_assignments.assigned_at IS 'Time of the draw';
+
+CREATE TABLE oo_ml.model_prices (
+    model text COLLATE "C" NOT NULL,
+    since date NOT NULL,
+    prompt_price numeric NOT NULL,
+    completion_price numeric NOT NULL,
+    CONSTRAINT pk_model_prices PRIMARY KEY (model, since),
+    CONSTRAINT ck_model_prices_model_length CHECK (octet_length(model) BETWEEN 1 AND 200),
+    CONSTRAINT ck_model_prices_prompt_price_range CHECK (prompt_price >= 0 AND prompt_price < 1e9),
+    CONSTRAINT ck_model_prices_completion_price_range CHECK (completion_price >= 0 AND completion_price < 1e9)
+);
+COMMENT ON TABLE oo_ml.model_prices IS
+    'Prices of models for analytics.prompt_costs, all in one currency. Optional: a model without a price has no cost';
+COMMENT ON COLUMN oo_ml.model_prices.model IS 'The model, as generations.model names it';
+COMMENT ON COLUMN oo_ml.model_prices.since IS 'First day of the price, UTC; it holds until the next one';
+COMMENT ON COLUMN oo_ml.model_prices.prompt_price IS 'Price of a million tokens of prompts';
+COMMENT ON COLUMN oo_ml.model_prices.completion_price IS 'Price of a million tokens of replies';

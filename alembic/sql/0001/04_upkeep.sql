@@ -135,22 +135,36 @@ COMMENT ON COLUMN oo_ml.daily_exploration.shares_squared IS 'Sum of u^2';
 CREATE TABLE oo_ml.daily_costs (
     day date NOT NULL,
     prompt_version text COLLATE "C" NOT NULL,
+    model text COLLATE "C" NOT NULL,
     calls bigint NOT NULL,
     failed bigint NOT NULL,
     retries bigint NOT NULL,
     prompt_tokens bigint NOT NULL,
     completion_tokens bigint NOT NULL,
-    CONSTRAINT pk_daily_costs PRIMARY KEY (day, prompt_version)
+    CONSTRAINT pk_daily_costs PRIMARY KEY (day, prompt_version, model)
 );
 COMMENT ON TABLE oo_ml.daily_costs IS
-    'Calls of the language model by day and version. Upkeep adds to it; schema analytics adds newer rows';
+    'Calls of the language model by day, version and model. Upkeep adds to it; schema analytics adds newer rows';
 COMMENT ON COLUMN oo_ml.daily_costs.day IS 'Day of the calls, UTC';
 COMMENT ON COLUMN oo_ml.daily_costs.prompt_version IS 'The prompt version used';
+COMMENT ON COLUMN oo_ml.daily_costs.model IS 'The model that answered; empty: none did';
 COMMENT ON COLUMN oo_ml.daily_costs.calls IS 'Number of calls';
 COMMENT ON COLUMN oo_ml.daily_costs.failed IS 'Number of calls that gave no tips';
 COMMENT ON COLUMN oo_ml.daily_costs.retries IS 'Number of further requests to the model within a call';
 COMMENT ON COLUMN oo_ml.daily_costs.prompt_tokens IS 'Tokens of the prompts';
 COMMENT ON COLUMN oo_ml.daily_costs.completion_tokens IS 'Tokens of the replies';
+
+CREATE TABLE oo_ml.daily_done (
+    day date NOT NULL,
+    prompt_version text COLLATE "C" NOT NULL,
+    done bigint NOT NULL,
+    CONSTRAINT pk_daily_done PRIMARY KEY (day, prompt_version)
+);
+COMMENT ON TABLE oo_ml.daily_done IS
+    'Decisions with reaction done, by the day and version of the call that wrote their tip. Upkeep adds to it';
+COMMENT ON COLUMN oo_ml.daily_done.day IS 'Day of the calls, UTC';
+COMMENT ON COLUMN oo_ml.daily_done.prompt_version IS 'The prompt version used';
+COMMENT ON COLUMN oo_ml.daily_done.done IS 'Number of decisions with reaction done';
 
 CREATE TABLE oo_ml.daily_latencies (
     day date NOT NULL,

@@ -227,6 +227,7 @@ SELECT
     g.user_id,
     CAST(g.created_at AT TIME ZONE 'UTC' AS date) AS day,
     g.prompt_version,
+    coalesce(g.model, '') AS model,
     rollup.latency_step(g.latency_ms) AS latency_step,
     1 AS calls,
     CAST(g.outcome <> 'ok' AS integer) AS failed,
@@ -325,10 +326,10 @@ WHERE position > (SELECT counted_until FROM oo_ml.counted WHERE source = 'genera
 COMMENT ON VIEW rollup.uncounted_costs IS 'The calls that daily_costs and daily_latencies do not include yet';
 
 CREATE VIEW rollup.costs AS
-SELECT day, prompt_version, calls, failed, retries, prompt_tokens, completion_tokens
+SELECT day, prompt_version, model, calls, failed, retries, prompt_tokens, completion_tokens
 FROM oo_ml.daily_costs
 UNION ALL
-SELECT day, prompt_version, calls, failed, retries, prompt_tokens, completion_tokens
+SELECT day, prompt_version, model, calls, failed, retries, prompt_tokens, completion_tokens
 FROM rollup.uncounted_costs;
 COMMENT ON VIEW rollup.costs IS 'daily_costs as of now: rows to be summed up';
 
@@ -373,6 +374,7 @@ BEGIN
         ['expected_variance', 'Sum of e (1 - e)'],
         ['shares', 'Sum of u = 1 / (n propensity), n the number of candidates'],
         ['shares_squared', 'Sum of u^2'],
+        ['model', 'The model that answered; empty: none did'],
         ['latency_step', 'round(20 log2(1 + milliseconds)) of the time spent waiting for the gateway'],
         ['calls', 'Number of calls'],
         ['failed', 'Number of calls that gave no tips'],

@@ -1,22 +1,79 @@
--- Costs of prompt versions, from the sums by day: latencies are within 1.8 %.
+-- Costs of prompt versions, from the sums by day: latencies are within 1.8 %. What was done is attributed to the call
+-- that wrote the tip, whenever it was done: a tip of yesterday that is done today is no success of today's tokens.
+
+CREATE VIEW rollup.done_cells AS
+SELECT
+    l.position,
+    l.user_id,
+    CAST(g.created_at AT TIME ZONE 'UTC' AS date) AS day,
+    g.prompt_version,
+    CAST(rollup.reaction(l.reward, l.kind) = 'done' AS integer)
+        - CAST(rollup.reaction(before.reward, before.kind) = 'done' AS integer) AS done
+FROM oo_ml.reward_ledger AS l
+JOIN oo_ml.feature_history AS h ON h.user_id = l.user_id AND h.decision_id = l.decision_id
+JOIN oo_ml.generations AS g ON g.user_id = h.user_id AND g.generation_id = h.generation_id
+LEFT JOIN oo_ml.reward_ledger AS before
+    ON before.user_id = l.user_id AND before.policy = l.policy AND before.epoch = l.epoch
+    AND before.version = l.corrects;
+COMMENT ON VIEW rollup.done_cells IS 'One row for each ledger entry about a generated tip: its addition to daily_done';
+COMMENT ON COLUMN rollup.done_cells.position IS 'Position of the ledger entry';
+COMMENT ON COLUMN rollup.done_cells.user_id IS 'The user';
+COMMENT ON COLUMN rollup.done_cells.day IS 'Day of the call that wrote the tip, UTC';
+COMMENT ON COLUMN rollup.done_cells.prompt_version IS 'The prompt version of the call';
+COMMENT ON COLUMN rollup.done_cells.done IS '1 if the entry makes its decision done, -1 if it undoes that, else 0';
+
+CREATE VIEW rollup.done AS
+SELECT day, prompt_version, done
+FROM oo_ml.daily_done
+UNION ALL
+SELECT day, prompt_version, sum(done) AS done
+FROM rollup.done_cells
+WHERE position > (SELECT counted_until FROM oo_ml.counted WHERE source = 'reward_ledger')
+    AND position <= 9223372036854775807
+GROUP BY day, prompt_version;
+COMMENT ON VIEW rollup.done IS 'daily_done as of now: rows to be summed up';
+COMMENT ON COLUMN rollup.done.day IS 'Day of the calls, UTC';
+COMMENT ON COLUMN rollup.done.prompt_version IS 'The prompt version used';
+COMMENT ON COLUMN rollup.done.done IS 'Number of decisions with reaction done; below 0: that are no longer';
 
 CREATE FUNCTION analytics.prompt_costs_between(since date, until date)
 RETURNS TABLE (
     prompt_version text, calls bigint, failed bigint, retries bigint, prompt_tokens bigint, completion_tokens bigint,
-    latency_p50_ms float8, latency_p95_ms float8, done bigint, tokens_per_done float8
+    latency_p50_ms float8, latency_p95_ms float8, done bigint, tokens_per_done float8, cost float8, cost_per_done float8
 )
 LANGUAGE sql STABLE SECURITY DEFINER ROWS 20
 BEGIN ATOMIC
-    WITH made AS (
+    WITH by_model AS (
+        SELECT
+            c.day, c.prompt_version, c.model,
+            sum(c.calls) AS calls,
+            sum(c.failed) AS failed,
+            sum(c.retries) AS retries,
+            sum(c.prompt_tokens) AS prompt_tokens,
+            sum(c.completion_tokens) AS completion_tokens
+        FROM rollup.costs AS c
+        WHERE (since IS NULL OR c.day >= since) AND (until IS NULL OR c.day <= until)
+        GROUP BY c.day, c.prompt_version, c.model
+    ), made AS (
         SELECT
             c.prompt_version,
             CAST(sum(c.calls) AS bigint) AS calls,
             CAST(sum(c.failed) AS bigint) AS failed,
             CAST(sum(c.retries) AS bigint) AS retries,
             CAST(sum(c.prompt_tokens) AS bigint) AS prompt_tokens,
-            CAST(sum(c.completion_tokens) AS bigint) AS completion_tokens
-        FROM rollup.costs AS c
-        WHERE (since IS NULL OR c.day >= since) AND (until IS NULL OR c.day <= until)
+            CAST(sum(c.completion_tokens) AS bigint) AS completion_tokens,
+            -- A sum without the calls whose price is unknown would look cheap.
+            CASE WHEN bool_and(p.model IS NOT NULL OR (c.prompt_tokens = 0 AND c.completion_tokens = 0)) THEN
+                coalesce(sum(c.prompt_tokens * p.prompt_price + c.completion_tokens * p.completion_price), 0) / 1000000
+            END AS cost
+        FROM by_model AS c
+        LEFT JOIN LATERAL (
+            SELECT m.model, m.prompt_price, m.completion_price
+            FROM oo_ml.model_prices AS m
+            WHERE m.model = c.model AND m.since <= c.day
+            ORDER BY m.since DESC
+            LIMIT 1
+        ) AS p ON true
         GROUP BY c.prompt_version
         HAVING sum(c.calls) > 0
     ), latencies AS (
@@ -37,11 +94,10 @@ BEGIN ATOMIC
         WHERE l.total > 0
         GROUP BY l.prompt_version
     ), achieved AS (
-        SELECT r.prompt_version, CAST(sum(r.decisions) AS bigint) AS done
-        FROM rollup.reactions AS r
-        WHERE (since IS NULL OR r.day >= since) AND (until IS NULL OR r.day <= until)
-            AND r.reaction = 'done' AND r.prompt_version IS NOT NULL
-        GROUP BY r.prompt_version
+        SELECT d.prompt_version, CAST(sum(d.done) AS bigint) AS done
+        FROM rollup.done AS d
+        WHERE (since IS NULL OR d.day >= since) AND (until IS NULL OR d.day <= until)
+        GROUP BY d.prompt_version
     )
     SELECT
         m.prompt_version,
@@ -53,20 +109,23 @@ BEGIN ATOMIC
         q.p50,
         q.p95,
         coalesce(a.done, 0),
-        CAST(m.prompt_tokens + m.completion_tokens AS float8) / nullif(a.done, 0)
+        CAST(m.prompt_tokens + m.completion_tokens AS float8) / nullif(a.done, 0),
+        CAST(m.cost AS float8),
+        CAST(m.cost AS float8) / nullif(a.done, 0)
     FROM made AS m
     LEFT JOIN quantiles AS q ON q.prompt_version = m.prompt_version
     LEFT JOIN achieved AS a ON a.prompt_version = m.prompt_version;
 END;
 COMMENT ON FUNCTION analytics.prompt_costs_between IS
-    'prompt_costs of the calls and decisions from day `since` to day `until`, both included; null: no bound';
+    'prompt_costs of the calls from day `since` to day `until`, both included; null: no bound';
 
 CREATE VIEW analytics.prompt_costs AS
 SELECT
     prompt_version, calls, failed, retries, prompt_tokens, completion_tokens,
-    latency_p50_ms, latency_p95_ms, done, tokens_per_done
+    latency_p50_ms, latency_p95_ms, done, tokens_per_done, cost, cost_per_done
 FROM analytics.prompt_costs_between(NULL, NULL);
-COMMENT ON VIEW analytics.prompt_costs IS 'Tokens and latency of each prompt version, beside the number of its tips that were done';
+COMMENT ON VIEW analytics.prompt_costs IS
+    'Tokens, latency and cost of each prompt version, beside the number of its tips that were done';
 COMMENT ON COLUMN analytics.prompt_costs.prompt_version IS 'The prompt version';
 COMMENT ON COLUMN analytics.prompt_costs.calls IS 'Number of calls of /generate that reached the model, failed calls included';
 COMMENT ON COLUMN analytics.prompt_costs.failed IS 'Number of calls that gave no tips';
@@ -75,5 +134,9 @@ COMMENT ON COLUMN analytics.prompt_costs.prompt_tokens IS 'Tokens of the prompts
 COMMENT ON COLUMN analytics.prompt_costs.completion_tokens IS 'Tokens of the replies, over all attempts';
 COMMENT ON COLUMN analytics.prompt_costs.latency_p50_ms IS 'Median of the time that a call spent waiting for the gateway, within 1.8 %';
 COMMENT ON COLUMN analytics.prompt_costs.latency_p95_ms IS '95th percentile of that time';
-COMMENT ON COLUMN analytics.prompt_costs.done IS 'Number of decisions for tips of the version with reaction done';
+COMMENT ON COLUMN analytics.prompt_costs.done IS
+    'Number of decisions with reaction done, whenever it came, about tips that these calls wrote';
 COMMENT ON COLUMN analytics.prompt_costs.tokens_per_done IS 'Tokens of prompts and replies for each of these decisions';
+COMMENT ON COLUMN analytics.prompt_costs.cost IS
+    'Price of the tokens by model_prices; null if the price of a model that answered is not known';
+COMMENT ON COLUMN analytics.prompt_costs.cost_per_done IS 'Cost for each of these decisions';

@@ -168,8 +168,10 @@ class PromptCosts(Answer):
     completion_tokens: int
     latency_p50_ms: Number
     latency_p95_ms: Number
-    done: int
+    done: int = Field(description="Decisions with reaction done, whenever it came, about tips that these calls wrote")
     tokens_per_done: Number
+    cost: Number = Field(description="By the prices in the registry; null if the price of a model is not known")
+    cost_per_done: Number
 
 
 class LoopHealth(Answer):

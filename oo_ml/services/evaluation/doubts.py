@@ -52,11 +52,15 @@ def find_doubts(summary: Summary, by_name: Mapping[str, Estimate | None]) -> Ite
     size = estimators.effective_sample_size(summary)
     if size < LEAST_SAMPLE * (1 - _ROUNDING):
         yield Doubt(
-            DoubtKind.SMALL_SAMPLE, f"the effective sample size is {size:.1f}; below {LEAST_SAMPLE} chance decides"
+            DoubtKind.SMALL_SAMPLE,
+            f"the effective sample size is {size:.1f}, below {LEAST_SAMPLE}: chance may explain the result",
         )
     share = compute_largest_share(summary)
     if share > MOST_OF_ONE:
-        yield Doubt(DoubtKind.DOMINANT_DECISION, f"one decision has {share:.0%} of all weight")
+        yield Doubt(
+            DoubtKind.DOMINANT_DECISION,
+            f"one decision has {share:.0%} of all weight: without it the result could be another",
+        )
     for (name, one), (other_name, other) in combinations(by_name.items(), 2):
         if one is not None and other is not None and _are_apart(one, other):
             yield Doubt(

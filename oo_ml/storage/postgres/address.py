@@ -65,7 +65,6 @@ def _refuse_bare_characters(rest: str) -> None:
 
 
 def _parse(address: str) -> dict[str, str]:
-    refusal: str
     try:
         parameters = {name: str(value) for name, value in conninfo_to_dict(address).items()}
     except ProgrammingError as error:
@@ -79,7 +78,7 @@ def _parse(address: str) -> dict[str, str]:
             refusal = (
                 f"has a port that is not a number from 1 to {_HIGHEST_PORT}; if it is a part of the password: {_ENCODE}"
             )
-        elif not re.fullmatch(r"-?\d{0,9}", parameters.get("connect_timeout", "")):
+        elif not re.fullmatch(r"-?\d{1,9}", parameters.get("connect_timeout", "0")):
             refusal = "has a connect_timeout that is not a number of seconds"
         else:
             return parameters

@@ -19,11 +19,7 @@ def watch(engine: Engine, check_after: float) -> None:
         entry.info[_CHECK_FROM] = time.monotonic() + check_after
 
 
-def is_new(connection: Connection) -> bool:
-    """Return whether the connection was made for this use."""
-    return _CHECK_FROM not in connection.info
-
-
-def is_suspect(connection: Connection) -> bool:
-    """Return whether the connection was idle for so long that its end may have passed unnoticed."""
-    return bool(connection.info.get(_CHECK_FROM, float("inf")) <= time.monotonic())
+def check_from(connection: Connection) -> float | None:
+    """Return the time.monotonic() from which the connection is suspect; None if it was made for this use."""
+    found: float | None = connection.info.get(_CHECK_FROM)
+    return found

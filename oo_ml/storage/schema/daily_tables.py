@@ -146,12 +146,24 @@ daily_costs = Table(
     metadata,
     _day("calls"),
     name("prompt_version", "The prompt version used", primary_key=True),
+    name("model", "The model that answered; empty: none did", primary_key=True),
     _count("calls", "Number of calls"),
     _count("failed", "Number of calls that gave no tips"),
     _count("retries", "Number of further requests to the model within a call"),
     _count("prompt_tokens", "Tokens of the prompts"),
     _count("completion_tokens", "Tokens of the replies"),
-    comment="Calls of the language model by day and version. Upkeep adds to it; schema analytics adds newer rows",
+    comment="Calls of the language model by day, version and model. Upkeep adds to it; schema analytics adds newer"
+    " rows",
+    info=REFERENCE,
+)
+
+daily_done = Table(
+    "daily_done",
+    metadata,
+    _day("calls"),
+    name("prompt_version", "The prompt version used", primary_key=True),
+    _count("done", "Number of decisions with reaction done"),
+    comment="Decisions with reaction done, by the day and version of the call that wrote their tip. Upkeep adds to it",
     info=REFERENCE,
 )
 

@@ -6,8 +6,10 @@ from sqlalchemy import (
     Boolean,
     CheckConstraint,
     Column,
+    Date,
     ForeignKeyConstraint,
     Integer,
+    Numeric,
     Sequence,
     SmallInteger,
     Table,
@@ -103,7 +105,7 @@ generations = Table(
     name("outcome", "ok, or the code of the error in the answer"),
     name("model", "The model that answered, as the gateway names it", nullable=True),
     Column("error", Text, comment="The error message in the answer"),
-    name("finish_reason", "Why the last reply ended: stop, length, refusal, content_filter, ...", nullable=True),
+    name("finish_reason", "The end of the last reply: stop, length, refusal, content_filter, ...", nullable=True),
     Column(
         "repaired",
         Boolean,
@@ -168,4 +170,19 @@ prompt_assignments = Table(
     is_probability("probability"),
     comment="The prompt version that a user keeps if OO_ML_PROMPT_STICKY is on. One row for each user",
     info=USERS,
+)
+
+model_prices = Table(
+    "model_prices",
+    metadata,
+    name("model", "The model, as generations.model names it", primary_key=True),
+    Column("since", Date, primary_key=True, comment="First day of the price, UTC; it holds until the next one"),
+    Column("prompt_price", Numeric, nullable=False, comment="Price of a million tokens of prompts"),
+    Column("completion_price", Numeric, nullable=False, comment="Price of a million tokens of replies"),
+    length("model", 200),
+    CheckConstraint("prompt_price >= 0 AND prompt_price < 1e9", name="prompt_price_range"),
+    CheckConstraint("completion_price >= 0 AND completion_price < 1e9", name="completion_price_range"),
+    comment="Prices of models for analytics.prompt_costs, all in one currency. Optional: a model without a price has no"
+    " cost",
+    info=REFERENCE,
 )

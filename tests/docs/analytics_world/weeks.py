@@ -12,7 +12,7 @@ from demo.reactions import Reaction
 from oo_ml.services.decisions.decide import Parameters
 from oo_ml.services.prompts.registry import draft, publish
 from oo_ml.storage import generations
-from oo_ml.storage.generations import GenerationRow
+from oo_ml.storage.generations import GenerationRow, TipRow
 from oo_ml.storage.postgres.sessions import Writing
 from tests import simulated_weeks
 from tests.candidates import Candidate
@@ -54,7 +54,7 @@ def _draw_look(situation: Situation, random: Random) -> Look:
     at = situation.at
     # In any order, because the first of equals is chosen.
     versions = VERSIONS if random.random() < 0.5 else VERSIONS[::-1]
-    candidates = [Candidate(f"{version}-{at:%m%d}", "llm", situation.task(version), version) for version in versions]
+    candidates = [Candidate(_name_tip(version, at), "llm", situation.task(version), version) for version in versions]
 
     def react(tip: Candidate) -> tuple[Reaction, timedelta] | None:
         return situation.react(str(tip.prompt_version), random)
@@ -92,7 +92,21 @@ def _insert_generations(connection: Writing, mornings: Sequence[datetime], rando
                     model="simulated",
                     error="not the JSON array asked for" if is_failed else None,
                 )
-                generations.insert_generation(connection, row, [])
+                generations.insert_generation(connection, row, [] if is_failed else _write_tips(row))
+
+
+def _write_tips(row: GenerationRow) -> list[TipRow]:
+    """Return a tip for each day of the week."""
+    shared = (row.generation_id, row.prompt_version, row.prompt_probability, row.created_at)
+    days = (row.created_at + timedelta(days=day) for day in range(row.requested))
+    return [
+        TipRow(row.user_id, _name_tip(row.prompt_version, at), *shared, place, "A simulated tip", None)
+        for place, at in enumerate(days)
+    ]
+
+
+def _name_tip(version: str, at: datetime) -> str:
+    return f"{version}-{at:%m%d}"
 
 
 def _insert_truth(connection: Connection, rates: Mapping[str, float]) -> None:

@@ -77,9 +77,11 @@ def test_retired_versions(db: Engine) -> None:
 def test_traffic_of_a_new_version(db: Engine) -> None:
     """A new version gets no traffic until it gets a weight."""
     set_weights(db, v1=1)
-    content = {"description": "", "system_template": "Be brief.", "user_template": "{{ n }} tips."}
+    drafted = draft(
+        version="v4", description="", system_template="Be brief.", user_template="{{ n }} tips.", published_at=NOON
+    )
     with writing(db) as connection:
-        publish(connection, [draft(version="v4", published_at=NOON, **content)])
+        publish(connection, [drafted])
     assert set(pick_versions(db, range(20))) == {(V1, 1.0)}
     with writing(db) as connection:
         weigh(connection, [WeighCommand("v4", 3)])

@@ -44,10 +44,16 @@ SCRATCH = {
     """,
     "costs": """
         SELECT
-            CAST(created_at AT TIME ZONE 'UTC' AS date) AS day, prompt_version, count(*),
+            CAST(created_at AT TIME ZONE 'UTC' AS date) AS day, prompt_version, coalesce(model, ''), count(*),
             count(*) FILTER (WHERE outcome <> 'ok'), sum(attempts - 1) FILTER (WHERE attempts > 1),
             sum(prompt_tokens), sum(completion_tokens)
         FROM oo_ml.generations
+        GROUP BY 1, 2, 3
+    """,
+    "done": """
+        SELECT CAST(g.created_at AT TIME ZONE 'UTC' AS date) AS day, g.prompt_version, count(*)
+        FROM seen JOIN oo_ml.generations AS g USING (user_id, generation_id)
+        WHERE reaction = 'done'
         GROUP BY 1, 2
     """,
     "latencies": """
@@ -79,7 +85,7 @@ SEEN = """
         FROM oo_ml.feature_history
     )
 """
-KEYS = {"reactions": 5, "learning": 3, "delays": 3, "exploration": 2, "costs": 2, "latencies": 3}
+KEYS = {"reactions": 5, "learning": 3, "delays": 3, "exploration": 2, "costs": 3, "done": 2, "latencies": 3}
 
 
 def compute_rows(db: Engine, table: str) -> list[tuple[Any, ...]]:
