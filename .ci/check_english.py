@@ -16,7 +16,22 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
-SUFFIXES = {".css", ".html", ".ini", ".js", ".lua", ".mako", ".md", ".py", ".service", ".sql", ".toml", ".ts", ".yaml"}
+SUFFIXES = {
+    ".css",
+    ".html",
+    ".ini",
+    ".ipynb",
+    ".js",
+    ".lua",
+    ".mako",
+    ".md",
+    ".py",
+    ".service",
+    ".sql",
+    ".toml",
+    ".ts",
+    ".yaml",
+}
 INSTEAD = dict(
     line.split(": ", 1) for line in Path(__file__).with_name("banned_words.txt").read_text("utf-8").splitlines()
 )

@@ -57,6 +57,7 @@ _PAGES: Final = (
     "/analytics/filters",
     "/analytics/reaction-rates{}",
     "/analytics/reaction-rates{}&by=policy",
+    "/analytics/policy-values{}",
     "/analytics/rewards-by-day{}",
     "/analytics/learning-curve{}",
     "/analytics/prompt-costs{}",

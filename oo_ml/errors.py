@@ -18,14 +18,20 @@ class OoMlError(Exception):
         """Set the code and the status; each is that of the base class if it is not given."""
         cls.code, cls.status = code or cls.code, status or cls.status
 
-    def __init__(self, message: str | None = None) -> None:
-        """Keep `message`, or the first line of the class's docstring."""
+    def __init__(self, message: str | None = None, *, cause: str = "") -> None:
+        """Keep `message`, or the first line of the class's docstring; `cause` is for the operator alone."""
         super().__init__(message or (type(self).__doc__ or "").splitlines()[0].rstrip("."))
+        self.cause = cause
 
     @property
     def message(self) -> str:
-        """The sentence for the client or the user of the command line."""
+        """The sentence for the client."""
         return str(self.args[0])
+
+    @property
+    def explanation(self) -> str:
+        """The sentence for the log and the command line: it may name servers and roles."""
+        return f"{self.message}: {self.cause}" if self.cause else self.message
 
 
 class UnexpectedError(OoMlError, code="unexpected", status=500):
@@ -109,6 +115,10 @@ class DatabaseUnavailableError(UnavailableError, code="database_unavailable"):
     """The database can't be reached."""
 
 
+class UnusableAddressError(DatabaseUnavailableError):
+    """OO_ML_DATABASE_URL can't be used."""
+
+
 class DatabaseTimeoutError(UnavailableError, code="database_timeout"):
     """The database did not answer in time."""
 
@@ -123,6 +133,10 @@ class DatabaseReadOnlyError(UnavailableError, code="database_read_only"):
 
 class DatabaseRefusedError(UnavailableError, code="database_refused"):
     """The database denies the service a right that it needs."""
+
+
+class LostStatementError(DatabaseRefusedError):
+    """A connection pooler has lost prepared statements: set OO_ML_DATABASE_PREPARE_THRESHOLD=-1."""
 
 
 class SchemaNotReadyError(UnavailableError, code="schema_not_ready"):

@@ -5,8 +5,6 @@ Durations are in seconds and sizes in bytes unless the name says otherwise.
 """
 
 import os
-from enum import StrEnum
-from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Final, Self
 
@@ -24,6 +22,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from oo_ml.environment import FILE, PREFIX, read_secret, refuse_unknown
 from oo_ml.errors import ConfigurationError
+from oo_ml.setting_choices import Auth, LogFormat, LogLevel, ResponseFormat
 from oo_ml.setting_formats import HeaderValue, HostNames, HttpAddress, LongSecret, ModelName, Origins, Rate, SchemaName
 
 # More than any retention, and small enough for PostgreSQL and Python to subtract it from now.
@@ -33,38 +32,12 @@ _DAY = 86_400.0
 AUTO: Final = "auto"
 
 
-class ResponseFormat(StrEnum):
-    """Request to the gateway about the shape of a reply."""
-
-    NONE = "none"
-    JSON_OBJECT = "json_object"
-    JSON_SCHEMA = "json_schema"
-    # With limits on the number of tips and on the length of texts.
-    JSON_SCHEMA_BOUNDED = "json_schema_bounded"
-
-
-class LogLevel(StrEnum):
-    """Least severe level that is logged."""
-
-    DEBUG = "debug"
-    INFO = "info"
-    WARNING = "warning"
-    ERROR = "error"
-
-
-class LogFormat(StrEnum):
-    """Form of a line of the log."""
-
-    TEXT = "text"
-    JSON = "json"
-
-
-class Auth(StrEnum):
-    """Calls that need an API key."""
-
-    AUTO = "auto"
-    REQUIRED = "required"
-    OFF = "off"
+def _usual_data_dir() -> Path:
+    """Return the user's directory for data; it begins with ~ if the user has no known home, and can't be used then."""
+    try:
+        return platformdirs.user_data_path("oo-ml", appauthor=False)
+    except RuntimeError:
+        return Path("~/.local/share/oo-ml")
 
 
 class Settings(BaseSettings):
@@ -143,7 +116,8 @@ class Settings(BaseSettings):
 
     # Database
     database_url: SecretStr | None = Field(
-        None, description="postgresql://...; empty: a private PostgreSQL is started in OO_ML_DATA_DIR"
+        None,
+        description="As libpq takes it, postgresql://...; empty: a private PostgreSQL is started in OO_ML_DATA_DIR",
     )
     analytics_schema: SchemaName = Field(
         "analytics",
@@ -153,7 +127,7 @@ class Settings(BaseSettings):
         "rollup", description="PostgreSQL schema of the views behind the reports; change it if rollup is taken"
     )
     data_dir: Path = Field(
-        default_factory=partial(platformdirs.user_data_path, "oo-ml", appauthor=False),
+        default_factory=_usual_data_dir,
         description="Directory of the private PostgreSQL's data",
     )
     postgres_bin_dir: Path | None = Field(
@@ -186,8 +160,15 @@ class Settings(BaseSettings):
         256, description="Transactions that can wait for these threads; further calls are answered 503"
     )
     database_connect_timeout: PositiveInt = Field(2, description="Longest wait for a connection to PostgreSQL")
+    database_idle_check: float = Field(
+        10.0,
+        ge=0,
+        description="Time after which an idle connection is checked at its next use, and replaced if it is dead",
+    )
     database_prepare_threshold: int = Field(
-        5, ge=-1, description="Runs of a statement before it is prepared; -1: never (for PgBouncer)"
+        5,
+        ge=-1,
+        description="Runs of a statement before it is prepared; -1: never, and sessions are not set (for PgBouncer)",
     )
     statement_timeout: PositiveFloat = Field(1.5, description="Longest run of one statement")
     lock_timeout: PositiveFloat = Field(1.0, description="Longest wait for a row lock")

@@ -51,6 +51,7 @@ EVERY: dict[str, tuple[str, str, dict[str, Any] | None]] = {
     "amendReward": ("PUT", f"{_DECISION}/reward", {"reward": 0.5}),
     "retractReward": ("DELETE", f"{_DECISION}/reward", None),
     "getReactionRates": ("GET", "/analytics/reaction-rates", None),
+    "getPolicyValues": ("GET", "/analytics/policy-values", None),
     "getRewardsByDay": ("GET", "/analytics/rewards-by-day", None),
     "getLearningCurve": ("GET", "/analytics/learning-curve", None),
     "getPromptCosts": ("GET", "/analytics/prompt-costs", None),

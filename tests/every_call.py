@@ -7,7 +7,15 @@ from tests import gateway as behave
 from tests.gateway import Gateway
 from tests.serving import Service
 
-REPORTS = ("reaction-rates", "rewards-by-day", "learning-curve", "prompt-costs", "loop-health", "filters")
+REPORTS = (
+    "reaction-rates",
+    "policy-values",
+    "rewards-by-day",
+    "learning-curve",
+    "prompt-costs",
+    "loop-health",
+    "filters",
+)
 
 
 def make_every_call(service: Service, gateway: Gateway) -> None:

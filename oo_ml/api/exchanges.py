@@ -8,6 +8,7 @@ from typing import Any, Final, cast
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from oo_ml.api.heads import attach
 from oo_ml.api.request_ids import HEADER, request_id
 from oo_ml.logs import REQUEST_ID
 
@@ -56,9 +57,10 @@ class Observed:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        exchange = Exchange(scope["method"], request_id(scope["headers"]))
+        head = attach(scope)
+        exchange = Exchange(head.method, request_id(head.headers))
         REQUEST_ID.set(exchange.request_id)
-        scope.setdefault("state", {})[_EXCHANGE] = exchange
+        scope["state"][_EXCHANGE] = exchange
 
         async def noting(message: Message) -> None:
             if message["type"] == "http.response.start":
@@ -81,7 +83,7 @@ class Observed:
 def id_of(scope: Mapping[str, Any]) -> str:
     """Return the id of a request, which may not have reached the application yet."""
     exchange = scope.get("state", {}).get(_EXCHANGE)
-    return exchange.request_id if exchange else request_id(scope["headers"])
+    return exchange.request_id if exchange else request_id(dict(scope["headers"]))
 
 
 def exchange_of(scope: Scope) -> Exchange:

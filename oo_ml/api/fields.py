@@ -78,6 +78,7 @@ _CHECKS: Final = (
     "reward_delay_p95",
     "never_rewarded",
     "explored_share",
+    "unsupported_share",
     "propensity_calibration",
     "states_not_finite",
     "partitions_ahead",

@@ -9,10 +9,10 @@ from collections.abc import Awaitable, Callable, Mapping
 from fastapi import FastAPI, Request, Response
 from starlette.types import Receive, Scope, Send
 
-from oo_ml.api.access.heads import path_of
 from oo_ml.api.access.scopes import require
 from oo_ml.api.errors import EXPECTED, answer_to
 from oo_ml.api.exchanges import exchange_of
+from oo_ml.api.heads import Head, head_of
 from oo_ml.domain import access
 from oo_ml.errors import ContentTooLargeError
 
@@ -30,7 +30,11 @@ class HotRoutes:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a hot route, or pass the call on."""
-        length = _announced_length(scope)
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        head = head_of(scope)
+        length = _announced_length(head)
         if length is None:
             # FastAPI counts the bytes of such a body.
             await self._app(scope, receive, send)
@@ -39,12 +43,11 @@ class HotRoutes:
             # FastAPI would refuse it in plain text.
             await answer_to(ContentTooLargeError())(scope, receive, send)
             return
-        path = path_of(scope)
-        endpoint = self._endpoints.get(path)
-        if endpoint is None or scope["method"] != "POST":
+        endpoint = self._endpoints.get(head.path)
+        if endpoint is None or head.method != "POST":
             await self._app(scope, receive, send)
             return
-        exchange_of(scope).route = path
+        exchange_of(scope).route = head.path
         scope["app"] = self._app
         try:
             require(scope, access.Scope.DECIDE)
@@ -54,7 +57,7 @@ class HotRoutes:
         await response(scope, receive, send)
 
 
-def _announced_length(scope: Scope) -> int | None:
+def _announced_length(head: Head) -> int | None:
     """Return the Content-Length of a request, which the server enforces; None if there is none."""
-    length = next((value for name, value in scope.get("headers", ()) if name == b"content-length"), b"")
+    length = head.headers.get(b"content-length", b"")
     return int(length) if length.isdigit() else None

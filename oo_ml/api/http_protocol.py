@@ -60,11 +60,14 @@ class ConnectionLimits:
 RefusalObserver = Callable[[OoMlError, str], None]
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class _Wait:
-    """A wait for a first byte, a head or a body, that may take so many seconds."""
+class _Ignored(list[tuple[bytes, bytes]]):
+    """A list of headers that stays empty."""
 
-    seconds: float
+    def append(self, _: tuple[bytes, bytes]) -> None:
+        """Do nothing."""
+
+
+_IGNORED: Final = _Ignored()
 
 
 class LimitedProtocol(HttpToolsProtocol):
@@ -81,9 +84,11 @@ class LimitedProtocol(HttpToolsProtocol):
         super().__init__(*arguments, **options)
         self._limits = limits
         self._observers = observers
-        # What the client is waited for, None between requests; and the wait that the timer is for.
-        self._wait: _Wait | None = None
-        self._timed: _Wait | None = None
+        # What is waited for: the first byte (this protocol), a head (its scope), a body (its cycle), or nothing (None).
+        # Each request has a new scope and cycle, so that two waits differ. `_timed` is what the timer is for.
+        self._wait: object = None
+        self._wait_seconds = 0.0
+        self._timed: object = None
         self._timer: TimerHandle | None = None
         self._send_timer: TimerHandle | None = None
         # True from the first byte of a request to the end of its head.
@@ -100,7 +105,7 @@ class LimitedProtocol(HttpToolsProtocol):
             self._refuse(TooManyConnectionsError())
             return
         # A balancer opens connections ahead.
-        self._wait = _Wait(self.timeout_keep_alive)
+        self._wait, self._wait_seconds = self, self.timeout_keep_alive
         self._restart_timer()
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -138,7 +143,8 @@ class LimitedProtocol(HttpToolsProtocol):
         else:
             self._head_bytes = 0
         # A request that came as one piece needs no timer.
-        self._restart_timer()
+        if self._wait is not self._timed:
+            self._restart_timer()
 
     def on_message_begin(self) -> None:
         """Wait for the head."""
@@ -146,12 +152,7 @@ class LimitedProtocol(HttpToolsProtocol):
         self._unset_keepalive_if_required()
         super().on_message_begin()
         self._in_head = True
-        self._wait = _Wait(self._limits.head_timeout)
-
-    def on_header(self, name: bytes, value: bytes) -> None:
-        """Note a header. A trailer, after the body, is none: what has been checked must not change."""
-        if self._in_head:
-            super().on_header(name, value)
+        self._wait, self._wait_seconds = self.scope, self._limits.head_timeout
 
     def on_headers_complete(self) -> None:
         """Begin the request, and wait for the body."""
@@ -160,8 +161,10 @@ class LimitedProtocol(HttpToolsProtocol):
             return
         self._wait = None
         super().on_headers_complete()
+        # The trailers of a body would be added to the headers, which have been checked, without a limit.
+        self.headers = _IGNORED
         if self.cycle is self._running:
-            self._wait = _Wait(self._limits.body_timeout)
+            self._wait_for_body()
         elif len(self.pipeline) > _MOST_PIPELINED:
             self.transport.abort()
 
@@ -185,7 +188,7 @@ class LimitedProtocol(HttpToolsProtocol):
         self._running = cycle
         if cycle is self.cycle and cycle.more_body and self._wait is None:
             # It had to wait for its turn, and its body was not read meanwhile.
-            self._wait = _Wait(self._limits.body_timeout)
+            self._wait_for_body()
             self._restart_timer()
         super()._start_asgi_task(cycle, app)
 
@@ -201,13 +204,14 @@ class LimitedProtocol(HttpToolsProtocol):
         head += [b"%s: %s\r\n" % (name, value) for name, value in self.headers if name != _UPGRADE]
         return b"".join([*head, b"\r\n"])
 
+    def _wait_for_body(self) -> None:
+        self._wait, self._wait_seconds = self.cycle, self._limits.body_timeout
+
     def _restart_timer(self) -> None:
-        if self._wait is self._timed:
-            return
         if self._timer is not None:
             self._timer.cancel()
         self._timed = self._wait
-        self._timer = None if self._wait is None else self.loop.call_later(self._wait.seconds, self._time_out)
+        self._timer = None if self._wait is None else self.loop.call_later(self._wait_seconds, self._time_out)
 
     def _stop_send_timer(self) -> None:
         if self._send_timer is not None:

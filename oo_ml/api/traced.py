@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from oo_ml.api.access.guard import PROBES
-from oo_ml.api.access.heads import path_of
 from oo_ml.api.exchanges import exchange_of
+from oo_ml.api.heads import head_of
 
 if TYPE_CHECKING:
     from oo_ml.tracing.spans import Spans
@@ -22,7 +22,7 @@ class Traced:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass the call on."""
         # Probes come every few seconds, and would fill the traces.
-        if scope["type"] != "http" or path_of(scope) in PROBES:
+        if scope["type"] != "http" or head_of(scope).path in PROBES:
             await self._app(scope, receive, send)
             return
         exchange = exchange_of(scope)

@@ -3,12 +3,13 @@
 import sys
 from collections.abc import Iterator
 from dataclasses import asdict
-from datetime import UTC, datetime
-from typing import Annotated, Any, Final, Literal
+from datetime import datetime
+from typing import Annotated, Final, Literal
 
 import typer
 
 from oo_ml.cli.database import open_database
+from oo_ml.cli.options import moment, refuse_empty_period
 from oo_ml.cli.results import AsJson, Column, print_json, print_records, printable
 from oo_ml.domain.evaluation.estimators import Estimate
 from oo_ml.domain.evaluation.targets import POSSIBLE, describe, parse
@@ -34,20 +35,15 @@ def _target(text: str | None) -> str | None:
         raise typer.BadParameter(str(error)) from None
 
 
-def _moment(text: str) -> datetime:
-    try:
-        moment = datetime.fromisoformat(text)
-        return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).astimezone(UTC)
-    except (ValueError, OverflowError):
-        raise typer.BadParameter("must be a date or time in ISO 8601: 2026-11-23, 2026-11-23T12:00+01:00") from None
-
-
-def evaluate(
+def evaluate(  # noqa: PLR0913, PLR0917 - an option each
     target: Annotated[
         str | None, typer.Option(metavar="POLICY", help=f"The policy to evaluate: {POSSIBLE}", callback=_target)
     ] = None,
     since: Annotated[
-        datetime | None, typer.Option(metavar="TIME", help="Only decisions from this time on; UTC", parser=_moment)
+        datetime | None, typer.Option(metavar="TIME", help="Only decisions from this time on; UTC", parser=moment)
+    ] = None,
+    until: Annotated[
+        datetime | None, typer.Option(metavar="TIME", help="Only decisions before this time; UTC", parser=moment)
     ] = None,
     policy: Annotated[
         Literal["linucb-v1", "egreedy-v1"] | None, typer.Option(help="Only decisions of this policy")
@@ -64,22 +60,24 @@ def evaluate(
 ) -> None:
     """Estimate from the log what another policy would have earned.
 
-    Read-only; safe while the service is running. Exit code 1 if the log does not support the estimate: it needs
-    decisions that were drawn at random (OO_ML_EXPLORATION, OO_ML_EPSILON).
+    Read-only; safe while the service is running. Prints the reasons to doubt the result, if there are any. Exit code 1
+    if the log does not support the estimate: it needs decisions that were drawn at random (OO_ML_EXPLORATION,
+    OO_ML_EPSILON).
     """
+    refuse_empty_period(since, until)
     try:
         if csv is None and target is not None:
-            evaluation = _of_service(Question(parse(target), since, policy), target)
-        elif csv is not None and not (target or since or policy):
+            evaluation = _of_service(Question(parse(target), since, until, policy), target)
+        elif csv is not None and not (target or since or until or policy):
             evaluation = evaluate_file(csv)
         else:
-            raise typer.BadParameter("either --target, with --since and --policy if needed, or --csv")
+            raise typer.BadParameter("either --target, with --since, --until and --policy if needed, or --csv")
     except EvaluationRefusedError as error:
         if as_json:
             print_json({"refused": error.message})
         raise
     if as_json:
-        print_json(_plain(evaluation))
+        print_json(asdict(evaluation) | {"doubtful": bool(evaluation.doubts)})
     else:
         _show(target or TARGET, evaluation)
 
@@ -94,10 +92,6 @@ def _of_service(question: Question, name: str) -> Evaluation:
                 found += part
                 advance(part.states)
     return conclude(name, found)
-
-
-def _plain(evaluation: Evaluation) -> dict[str, Any]:
-    return {name: value for name, value in asdict(evaluation).items() if name != "is_off"}
 
 
 def _show(name: str, evaluation: Evaluation) -> None:
@@ -128,19 +122,18 @@ def _lines(name: str, evaluation: Evaluation) -> Iterator[str]:
         f"largest weight {evaluation.max_weight:.4g}, mean weight {evaluation.mean_weight:.4g},"
         f" share without support {'unknown' if share is None else f'{share:.2%}'}"
     )
-    yield _reading(name, evaluation)
-    if evaluation.is_off:
-        yield (
-            f"Doubtful: the mean weight should be 1. In part of the log, what {name} would show had no chance, or its"
-            " propensities are not those it was made with."
-        )
+    if evaluation.doubts:
+        yield f"Doubtful: the log does not show reliably what {name} would have earned"
+        yield from (f"- {doubt.reason}" for doubt in evaluation.doubts)
+    else:
+        yield _reading(name, evaluation)
 
 
 def _reading(name: str, evaluation: Evaluation) -> str:
+    """Return the result in a sentence, for an evaluation without doubts, which has an interval."""
     best, gain, own = evaluation.dr or evaluation.snips, evaluation.gain, evaluation.observed.estimate
+    assert gain.low is not None and gain.high is not None  # noqa: S101, PT018 - a single decision is doubtful
     earns = f"{name} would have earned {best.estimate:.4f} a decision"
-    if gain.low is None or gain.high is None:
-        return f"{earns}, but one decision tells nothing."
     if gain.low <= 0 <= gain.high:
         return f"{earns}; the log can't tell that from the {own:.4f} of its own policy."
     return f"{earns}, {'more' if gain.low > 0 else 'less'} than the {own:.4f} of the log's own policy."

@@ -1,20 +1,17 @@
 """`oo-ml export`: every row of a user, as JSON Lines."""
 
-import os
 import shutil
-import sys
-import tempfile
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from typing import IO, Annotated
+from typing import Annotated
 
 import typer
 
 from oo_ml.cli.database import open_database
 from oo_ml.cli.options import user_id
+from oo_ml.cli.outputs import open_output
 from oo_ml.domain.access import COMMAND_LINE
-from oo_ml.errors import ExportFileError
 
 
 def export_user(
@@ -37,28 +34,5 @@ def export_user(
         now = datetime.now(UTC)
         run_once(settings, url, record, [Action("user.exported", COMMAND_LINE, now)])
         [file] = run_once(settings, url, partial(export, exported_at=now), [user], read_only=True, long=True)
-    with file:
-        try:
-            if output is None:
-                shutil.copyfileobj(file, sys.stdout.buffer)
-                sys.stdout.flush()
-            else:
-                _save(file, output)
-        except BrokenPipeError:
-            # The reader of the pipe has closed it; click ends the command.
-            raise
-        except OSError as error:
-            raise ExportFileError(f"Cannot write {output or 'standard output'}: {error.strerror}") from None
-
-
-def _save(file: IO[bytes], output: Path) -> None:
-    """Replace `output` by the whole of `file`, or leave it unchanged."""
-    with tempfile.NamedTemporaryFile(dir=output.parent, prefix=f".{output.name}.", delete=False) as copy:
-        beside = Path(copy.name)
-        try:
-            shutil.copyfileobj(file, copy)
-            copy.flush()
-            os.fsync(copy.fileno())
-            beside.replace(output)
-        finally:
-            beside.unlink(missing_ok=True)
+    with file, open_output(output) as copy:
+        shutil.copyfileobj(file, copy)

@@ -62,6 +62,7 @@ COMMANDS: Final[Sequence[LazyCommand]] = (
     LazyCommand("replay", "replay:replay_file", "Import an exported user, bit for bit."),
     LazyCommand("verify", "verify:verify", "Check that each stored state is the fold of its ledger."),
     LazyCommand("evaluate", "evaluate:evaluate", "Estimate from the log what another policy would have earned."),
+    LazyCommand("log", "decision_log:app", "Export the log of decisions as Parquet, CSV or JSON Lines."),
     LazyCommand("upkeep", "upkeep:upkeep", "Run the regular upkeep once: partitions, default rewards, daily sums."),
     LazyCommand("settings", "settings:print_settings", "Print every setting; secrets are hidden."),
     LazyCommand("version", "version:print_version", "Print the version."),
@@ -105,6 +106,6 @@ def main() -> None:
     try:
         app(prog_name="oo-ml", **({} if is_terminal else {"terminal_width": _WIDTH}))
     except OoMlError as error:
-        for line in error.message.splitlines():
+        for line in error.explanation.splitlines():
             typer.echo(f"error: {line}", err=True)
         sys.exit(ExitCode.FAILED)

@@ -1,5 +1,7 @@
 """Options that several commands share."""
 
+from datetime import UTC, datetime
+
 import typer
 
 from oo_ml.domain.identifiers import is_user_id
@@ -14,3 +16,26 @@ def user_id(text: str | None) -> str | None:
     if text is not None and not is_user_id(text):
         raise typer.BadParameter("the service accepts no such id")
     return text
+
+
+def moment(text: str) -> datetime:
+    """Return the time of an option, in UTC; a time without an offset is UTC.
+
+    Raises:
+        BadParameter: it is no date or time.
+    """
+    try:
+        time = datetime.fromisoformat(text)
+        return (time if time.tzinfo else time.replace(tzinfo=UTC)).astimezone(UTC)
+    except (ValueError, OverflowError):
+        raise typer.BadParameter("must be a date or time in ISO 8601: 2026-11-23, 2026-11-23T12:00+01:00") from None
+
+
+def refuse_empty_period(since: datetime | None, until: datetime | None) -> None:
+    """Check that --since is before --until, if both are given.
+
+    Raises:
+        BadParameter: no time is in the period.
+    """
+    if since is not None and until is not None and since >= until:
+        raise typer.BadParameter("--since must be before --until")

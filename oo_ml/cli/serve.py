@@ -21,9 +21,10 @@ from oo_ml.cli.servers import DrainingConfig, DrainingServer, Supervisor
 from oo_ml.errors import ConfigurationError, UnavailableError
 from oo_ml.logs import configure_logging
 from oo_ml.services.access import keys
-from oo_ml.services.database import refuse_encoding, run_once
+from oo_ml.services.database import refuse_unusable, run_once
 from oo_ml.services.database_address import database
-from oo_ml.settings import Auth, Settings
+from oo_ml.setting_choices import Auth
+from oo_ml.settings import Settings
 
 logger = logging.getLogger(__name__)
 
@@ -82,7 +83,7 @@ def serve(  # noqa: PLR0913, PLR0917 - the options of the command
         # The only process that serves imports while PostgreSQL starts; several processes import by themselves.
         meanwhile = partial(import_module, _APPLICATION) if settings.processes == 1 else None
         url = stack.enter_context(database(settings, meanwhile=meanwhile))
-        refuse_encoding(settings, url)
+        refuse_unusable(settings, url)
         _give_to_processes(settings, url, is_local=are_loopback(sockets) and not (trusted_proxy or root_path))
         config = _configure(
             settings,
@@ -201,7 +202,7 @@ def _decide_auth(settings: Settings, url: str, *, is_local: bool) -> Auth:
             [has_key] = run_once(settings, url, keys.exists, [None], read_only=True)
         except UnavailableError as error:
             # ADR 5: the service starts without its database.
-            logger.warning("whether an API key exists can't be told: %s", error.message)
+            logger.warning("whether an API key exists can't be told: %s", error.explanation)
         else:
             if not has_key:
                 raise ConfigurationError(

@@ -2,13 +2,14 @@
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import typer
 
 from oo_ml.cli.database import open_database
 from oo_ml.cli.exit_codes import ExitCode
 from oo_ml.cli.results import AsJson, print_json
+from oo_ml.errors import OoMlError
 
 if TYPE_CHECKING:
     from oo_ml.services.upkeep.default_rewards import Defaults
@@ -29,30 +30,32 @@ def upkeep(as_json: AsJson = False) -> None:  # noqa: FBT002 - typer reads it as
     from oo_ml.services.upkeep.default_rewards import give_default_rewards
     from oo_ml.services.upkeep.partitions import keep_months
 
-    with open_database("warning") as (url, settings), single_worker(settings, url) as worker:
-        now = datetime.now(UTC)
-        months = asyncio.run(keep_months(worker, settings, now, is_patient=True))
-        if not as_json:
-            _show_months(months)
-        errors = [*(problem.message for problem in months.problems), *months.alarms]
-        _show_errors(errors)
-        defaults = asyncio.run(give_default_rewards(worker, settings, now))
-        if not as_json:
-            _show_defaults(defaults, is_on=settings.reward_wait is not None)
-        asyncio.run(count_days(worker, now))
-        if defaults.failed:
-            errors.append(f"default rewards that could not be given, see above: {len(defaults.failed)}")
-            _show_errors(errors[-1:])
-    if as_json:
-        print_json(
-            {
-                "made": months.made,
-                "detached": months.detached,
-                "default_rewards_given": defaults.given,
-                "default_rewards_busy": defaults.is_busy,
-                "errors": errors,
-            }
-        )
+    done: dict[str, Any] = {"made": [], "detached": [], "default_rewards_given": 0, "default_rewards_busy": False}
+    errors: list[str] = []
+    try:
+        with open_database("warning") as (url, settings), single_worker(settings, url) as worker:
+            now = datetime.now(UTC)
+            months = asyncio.run(keep_months(worker, settings, now, is_patient=True))
+            done |= {"made": months.made, "detached": months.detached}
+            if not as_json:
+                _show_months(months)
+            errors += [*(problem.explanation for problem in months.problems), *months.alarms]
+            _show_errors(errors)
+            defaults = asyncio.run(give_default_rewards(worker, settings, now))
+            done |= {"default_rewards_given": defaults.given, "default_rewards_busy": defaults.is_busy}
+            if not as_json:
+                _show_defaults(defaults, is_on=settings.reward_wait is not None)
+            if defaults.failed:
+                errors.append(f"default rewards that could not be given, see above: {len(defaults.failed)}")
+                _show_errors(errors[-1:])
+            asyncio.run(count_days(worker, now))
+    except OoMlError as error:
+        # Printed by the caller. What was done before is done.
+        errors.append(error.explanation)
+        raise
+    finally:
+        if as_json:
+            print_json({**done, "errors": errors})
     if errors:
         raise typer.Exit(ExitCode.FAILED)
 

@@ -2,7 +2,8 @@
 
 If root owns the data, the server runs in a user namespace, where root's process has another id and no file changes its
 owner. Most containers forbid user namespaces. There the account is `postgres` or `nobody`: it becomes the owner of the
-data, and the server may pass through root's closed directories.
+data, and the server may pass through root's closed directories. A user id without an account, as containers are given,
+needs the user namespace too, because initdb asks for the account's name.
 """
 
 import os
@@ -54,9 +55,15 @@ class Account:
 
 # ADR 4
 def choose_account(data_dir: Path, cluster: Path, bin_dir: Path) -> Account:
-    """Return the account for the server of `cluster`. `data_dir` exists; `cluster` may not exist yet."""
+    """Return the account for the server of `cluster`. `data_dir` exists; `cluster` may not exist yet.
+
+    Raises:
+        EmbeddedPostgresError: no account can run PostgreSQL.
+    """
     if os.geteuid() != 0:
-        return Account(os.geteuid(), os.getegid())
+        own = Account(os.geteuid(), os.getegid())
+        # Once the data is there, no program asks for the name.
+        return own if _has_name(own) or cluster.exists() else _with_name(own, bin_dir)
     place = cluster if cluster.exists() else data_dir
     owner = place.stat().st_uid
     if owner != 0:
@@ -68,14 +75,39 @@ def choose_account(data_dir: Path, cluster: Path, bin_dir: Path) -> Account:
                     f"{cluster} belongs to user id {owner}, which has no account here, and PostgreSQL does not run as "
                     "root: run as an ordinary user, or set OO_ML_DATABASE_URL"
                 ) from None
-    accounts = [entry for entry in pwd.getpwall() if entry.pw_name in _NAMES and entry.pw_uid != 0]
-    if not accounts:
+    stand_in = _stand_in()
+    if stand_in is None:
         raise EmbeddedPostgresError(
             "PostgreSQL does not run as root, and there is no account `postgres` or `nobody` to run it as: "
             "run as an ordinary user, or set OO_ML_DATABASE_URL"
         )
-    stand_in = min(accounts, key=lambda entry: _NAMES.index(entry.pw_name))
     return _in_namespace(stand_in, bin_dir) or _as_other_account(stand_in, data_dir, bin_dir)
+
+
+def _has_name(account: Account) -> bool:
+    try:
+        pwd.getpwuid(account.uid)
+    except KeyError:
+        return False
+    return True
+
+
+def _with_name(account: Account, bin_dir: Path) -> Account:
+    """Return the same account in a user namespace, where its id is that of an account with a name."""
+    stand_in = _stand_in()
+    named = stand_in and _in_namespace(stand_in, bin_dir)
+    if named is None:
+        raise EmbeddedPostgresError(
+            f"User id {account.uid} has no account here, and PostgreSQL's initdb needs its name: run as a user of "
+            "/etc/passwd, or set OO_ML_DATABASE_URL"
+        )
+    return named
+
+
+def _stand_in() -> pwd.struct_passwd | None:
+    """Return an account without another purpose, other than root; None if there is none."""
+    accounts = [entry for entry in pwd.getpwall() if entry.pw_name in _NAMES and entry.pw_uid != 0]
+    return min(accounts, key=lambda entry: _NAMES.index(entry.pw_name), default=None)
 
 
 def _as_other_account(entry: pwd.struct_passwd, data_dir: Path, bin_dir: Path) -> Account:

@@ -70,7 +70,9 @@ def running(
         try:
             server = _join(held, data_dir.resolve(), bin_dir, start_timeout, fsync=fsync, meanwhile=meanwhile)
         except OSError as error:
-            raise EmbeddedPostgresError(f"The private PostgreSQL in {data_dir} can't be used: {error}") from error
+            raise EmbeddedPostgresError(
+                f"The private PostgreSQL in {data_dir} can't be used: {error} (OO_ML_DATA_DIR names its directory)"
+            ) from error
         yield server
 
 

@@ -93,7 +93,7 @@ def _outcome(engine: Engine, error: DBAPIError, deadline: float) -> OoMlError:
     outcome = sqlstates.outcome(error)
     if isinstance(outcome, DatabaseUnavailableError) and time.monotonic() >= deadline:
         # The deadline closes the connection, or PostgreSQL does: its limit for an idle transaction ends then too.
-        outcome = DatabaseTimeoutError()
+        outcome = DatabaseTimeoutError(cause=outcome.cause)
     if isinstance(outcome, DatabaseReadOnlyError):
         # After a failover every pooled connection still leads to the old primary.
         engine.dispose()

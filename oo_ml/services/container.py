@@ -198,4 +198,4 @@ async def _report_readiness(services: Services) -> None:
     try:
         await services.check_readiness()
     except OoMlError as error:
-        logger.error("not ready: %s", error.message)  # noqa: TRY400 - the message is enough
+        logger.error("not ready: %s", error.explanation)  # noqa: TRY400 - the message is enough

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 
 from sqlalchemy import Engine
 
-from oo_ml.errors import OoMlError, UnavailableError, UnsuitableDatabaseError
+from oo_ml.errors import OoMlError, UnavailableError, UnsuitableDatabaseError, UnusableAddressError
 from oo_ml.execution import retry
 from oo_ml.execution.pool import Pool
 from oo_ml.execution.retry import Command, Outcome, Service
@@ -54,14 +54,17 @@ def run_once(  # noqa: PLR0913 - what to run, where, and under which limits
         return retry.run(single, service, commands, time.monotonic() + limit)
 
 
-def refuse_encoding(settings: Settings, database_url: str) -> None:
-    """Check that the database can store every text. ADR 5: a database that does not answer passes.
+def refuse_unusable(settings: Settings, database_url: str) -> None:
+    """Check the address, and that the database can store every text. ADR 5: one that does not answer passes.
 
     Raises:
+        UnusableAddressError: no server can be reached with this address.
         UnsuitableDatabaseError: its encoding is not UTF8.
     """
     try:
         [problem] = run_once(settings, database_url, _encoding_problem, [None], read_only=True)
+    except UnusableAddressError:
+        raise
     except UnavailableError:
         return
     if problem is not None:

@@ -80,6 +80,9 @@ _SUMS: Final = (
     "weighted_rewards",
     "squared_weights_rewards",
     "weighted_rewards_squared",
+    "weighted_squares",
+    "choices",
+    "unsupported",
 )
 _CELL: Final = "day, policy, prompt_version, exploring, first_pull, delay_step, reaction"
 

@@ -44,6 +44,14 @@ class LoggedDecision(NamedTuple):
     prompt_probability: float | None
 
 
+class Asked(NamedTuple):
+    """The decisions to read: those of `policies` from `since` on and before `until`; None: no limit."""
+
+    policies: Sequence[str]
+    since: datetime | None = None
+    until: datetime | None = None
+
+
 class LeftOut(NamedTuple):
     """Numbers of decisions without a reward, and of decisions with a reward but without propensities."""
 
@@ -54,6 +62,7 @@ class LeftOut(NamedTuple):
 _ASKED: Final = f"""
     h.{WITHIN} AND h.policy = ANY (CAST(:policies AS text[]))
     AND h.decided_at >= coalesce(CAST(:since AS timestamptz), '-infinity')
+    AND h.decided_at < coalesce(CAST(:until AS timestamptz), 'infinity')
 """
 
 # The decision itself holds the version of the chosen tip. The version of another candidate is the one that the client
@@ -97,26 +106,23 @@ _LEFT_OUT = text(f"""
 """)
 
 
-def read_decisions(
-    connection: Reading, users: UserRange, policies: Sequence[str], since: datetime | None, *, versions: bool
-) -> Generator[LoggedDecision]:
+def read_decisions(connection: Reading, users: UserRange, asked: Asked, *, versions: bool) -> Generator[LoggedDecision]:
     """Yield the decisions of `users` with a reward and propensities, by user, policy, epoch and position.
 
     Close the generator before the transaction ends. Asking for `versions` costs a lookup for each candidate.
     """
-    if not policies:
+    if not asked.policies:
         return
     statement = _WITH_VERSIONS if versions else _WITHOUT_VERSIONS
-    asked = {**users._asdict(), "policies": list(policies), "since": since}
+    parameters = {**users._asdict(), **asked._asdict()}
     # A server-side cursor ends with the transaction, and must be closed before.
-    with connection.execute(statement, asked, execution_options={"yield_per": _ROWS_AT_ONCE}) as result:
+    with connection.execute(statement, parameters, execution_options={"yield_per": _ROWS_AT_ONCE}) as result:
         for row in result:
             yield LoggedDecision._make(row)
 
 
-def count_left_out(connection: Reading, users: UserRange, policies: Sequence[str], since: datetime | None) -> LeftOut:
+def count_left_out(connection: Reading, users: UserRange, asked: Asked) -> LeftOut:
     """Return the numbers of decisions that `read_decisions` leaves out."""
-    if not policies:
+    if not asked.policies:
         return LeftOut(0, 0)
-    asked = {**users._asdict(), "policies": list(policies), "since": since}
-    return LeftOut._make(connection.execute(_LEFT_OUT, asked).one())
+    return LeftOut._make(connection.execute(_LEFT_OUT, {**users._asdict(), **asked._asdict()}).one())

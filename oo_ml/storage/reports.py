@@ -16,6 +16,7 @@ class Report(StrEnum):
     """A report, by its name in the path."""
 
     REACTION_RATES = "reaction-rates"
+    POLICY_VALUES = "policy-values"
     REWARDS_BY_DAY = "rewards-by-day"
     LEARNING_CURVE = "learning-curve"
     PROMPT_COSTS = "prompt-costs"
@@ -27,7 +28,7 @@ class Filters:
     """The decisions of a report: of the days from `since` to `until`, both included; None: no limit.
 
     Attributes:
-        by: the grouping of reaction rates: prompt_version or policy.
+        by: the grouping of reaction rates: prompt_version, policy or all.
     """
 
     since: date | None = None
@@ -57,18 +58,24 @@ def _add_page(statement: str, order: str) -> TextClause:
 
 
 _REPORTS: Final = {
-    # A filter by the column that is not grouped by needs the rows grouped by both.
+    # A filter by a column that is not grouped by needs the rows that are grouped by it too.
     Report.REACTION_RATES: _add_page(
         f"""
         SELECT * FROM analytics.reaction_rates_between({_PERIOD})
         WHERE grouped_by = CASE
-                WHEN CAST(:by AS text) = 'policy' AND CAST(:prompt_version AS text) IS NOT NULL THEN 'both'
-                WHEN CAST(:by AS text) = 'prompt_version' AND CAST(:policy AS text) IS NOT NULL THEN 'both'
-                ELSE :by
+                WHEN (CAST(:by AS text) = 'policy' OR CAST(:policy AS text) IS NOT NULL)
+                    AND (CAST(:by AS text) = 'prompt_version' OR CAST(:prompt_version AS text) IS NOT NULL) THEN 'both'
+                WHEN CAST(:by AS text) = 'policy' OR CAST(:policy AS text) IS NOT NULL THEN 'policy'
+                WHEN CAST(:by AS text) = 'prompt_version' OR CAST(:prompt_version AS text) IS NOT NULL
+                    THEN 'prompt_version'
+                ELSE 'all'
             END
             AND {_OF_POLICY} AND {_OF_VERSION}
         """,
         "shown DESC, prompt_version, policy",
+    ),
+    Report.POLICY_VALUES: _add_page(
+        f"SELECT * FROM analytics.policy_values_between({_PERIOD}) WHERE {_OF_POLICY}", "policy"
     ),
     Report.REWARDS_BY_DAY: _add_page(
         f"""

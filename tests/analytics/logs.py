@@ -1,6 +1,6 @@
 """Random logs of decisions as columns of a table."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -9,7 +9,7 @@ from sqlalchemy import Engine, text
 
 Numbers = NDArray[np.float64]
 # The columns of analytics.estimate.
-Row = tuple[int, float | None, float | None, float | None, float | None]
+Row = tuple[int, float | None, float | None, float | None, float | None, float | None, str | None]
 
 LOG = """
     unnest(
@@ -46,26 +46,30 @@ class Log:
 
 
 def random_log(seed: int, n: int, offset: float = 0.0) -> Log:
-    """Return n decisions with rewards around `offset`; some weights are 0, some are large."""
+    """Return n decisions with rewards around `offset`; some weights are 0, some are large; their mean is 1 or more."""
     rng = np.random.default_rng(seed)
-    return Log(
+    log = Log(
         r=offset + rng.uniform(-1, 1, n),
         q_logged=offset + rng.normal(size=n),
         q_target=offset + rng.normal(size=n),
         p_target=rng.random(n) * (rng.random(n) < 0.8),
-        p_logged=np.clip(rng.random(n) ** 2, 1e-3, 1),
+        p_logged=np.clip(rng.random(n) ** 2, 1e-3, 0.999),
     )
+    # A log whose mean weight is far below 1 supports no estimate.
+    return log if not n or log.w.mean() >= 1 else replace(log, p_logged=log.p_logged * min(log.w.mean() or 1, 1))
 
 
 def estimate(db: Engine, name: str, columns: dict[str, list[Any]]) -> Row:
     """Return the result of an aggregate for a log."""
     with db.begin() as connection:
         statement = f"SELECT (analytics.{name}({ARGUMENTS[name]})).* FROM {LOG}"  # noqa: S608 - names of ours
-        n, value, variance, low, high = connection.execute(text(statement), columns).one()
-        return n, value, variance, low, high
+        n, value, variance, low, high, mean_weight, reason = connection.execute(text(statement), columns).one()
+        return n, value, variance, low, high, mean_weight, reason
 
 
-def estimate_ess(db: Engine, columns: dict[str, list[Any]]) -> float:
-    """Return the effective sample size of a log."""
+def estimate_ess(db: Engine, columns: dict[str, list[Any]]) -> float | None:
+    """Return the effective sample size of a log, None if the log does not support its target policy."""
     with db.begin() as connection:
-        return float(connection.scalar(text(f"SELECT analytics.ess(p_target, p_logged) FROM {LOG}"), columns) or 0)  # noqa: S608
+        statement = f"SELECT analytics.ess(p_target, p_logged) FROM {LOG}"  # noqa: S608 - names of ours
+        size: float | None = connection.scalar(text(statement), columns)
+        return size

@@ -14,14 +14,21 @@ REACTION_RATES = f"""
 }
     rewarded bigint, mean_reward float8, mean_reward_low float8, mean_reward_high float8,
     weighted_mean_reward float8, weighted_mean_reward_low float8, weighted_mean_reward_high float8,
-    effective_sample_size float8
+    effective_sample_size float8, unsupported bigint, unknown_because text
 """
 
 VIEWS = {
     "tip_scores": """
         user_id text, decision_id uuid, tip_id text, content text, policy text, prompt_version text, generation_id uuid,
         prompt_probability float8, score float8, propensity float8, exploring boolean, candidates integer,
-        decision_number bigint, served_at timestamptz, reward float8, reaction text, rewarded_at timestamptz
+        decision_number bigint, served_at timestamptz, reward float8, reaction text, rewarded_at timestamptz,
+        supported boolean
+    """,
+    "decision_log": """
+        user_id text, decision_id uuid, decided_at timestamptz, policy text, decision_number bigint, tip_id text,
+        content text, prompt_version text, prompt_probability float8, generation_id uuid, score float8,
+        propensity float8, exploring boolean, exploration float8, alpha float8, context jsonb, features jsonb,
+        x float8[], candidates jsonb, reward float8, reward_status text, rewarded_at timestamptz, reward_changes bigint
     """,
     "reaction_rates": REACTION_RATES,
     "reaction_rates_by_day": f"day date, {REACTION_RATES}",
@@ -32,6 +39,12 @@ VIEWS = {
     "rewards_by_day": """
         day date, exploring boolean, shown bigint, rewarded bigint,
         mean_reward float8, mean_reward_low float8, mean_reward_high float8
+    """,
+    "policy_values": """
+        policy text, shown bigint, rewarded bigint, mean_reward float8, mean_reward_low float8, mean_reward_high float8,
+        random_mean_reward float8, random_mean_reward_low float8, random_mean_reward_high float8,
+        gain float8, gain_low float8, gain_high float8, effective_sample_size float8, unsupported bigint,
+        unknown_because text
     """,
     "prompt_costs": """
         prompt_version text, calls bigint, failed bigint, retries bigint, prompt_tokens bigint,
@@ -50,6 +63,10 @@ FUNCTIONS = {
         "reward float8, q_logged_action float8, q_target float8, p_target float8, p_logged float8 -> analytics.estimate"
     ),
     "ess": "p_target float8, p_logged float8 -> float8",
+    "mean_weight": "p_target float8, p_logged float8 -> float8",
+    "support_limit": "-> float8",
+    "least_draws": "-> integer",
+    "unknown_because": "decisions float8, choices float8, drawn float8, unsupported float8 -> text",
     "wilson_low": "rate float8, n float8 -> float8",
     "wilson_high": "rate float8, n float8 -> float8",
     "mean_margin": "n float8, sum float8, sum_squared float8 -> float8",
@@ -59,7 +76,9 @@ FUNCTIONS = {
     ),
     "two_sided_p": "z float8 -> float8",
 }
-ESTIMATE = "n bigint, estimate float8, variance float8, low float8, high float8"
+ESTIMATE = (
+    "n bigint, estimate float8, variance float8, low float8, high float8, mean_weight float8, unknown_because text"
+)
 
 COLUMNS = """
     SELECT
@@ -112,7 +131,9 @@ def test_views(db: Engine) -> None:
 def test_functions(db: Engine) -> None:
     """Each function has these arguments and results, by name."""
     signatures = read_descriptions(db, SIGNATURES)
-    assert {name: signatures[name] for name in FUNCTIONS} == {name: join_lines(one) for name, one in FUNCTIONS.items()}
+    assert {name: join_lines(signatures[name]) for name in FUNCTIONS} == {
+        name: join_lines(one) for name, one in FUNCTIONS.items()
+    }
     assert read_descriptions(db, COLUMNS, kind="c") == {"estimate": join_lines(ESTIMATE)}
 
 

@@ -16,13 +16,15 @@ from oo_ml.domain.evaluation.estimators import Z95, summarise
 from tests.analytics.logs import ARGUMENTS, LOG, Log, Row, estimate, estimate_ess, random_log
 from tests.sessions import writing
 
-EMPTY: Row = (0, None, None, None, None)
+EMPTY: Row = (0, None, None, None, None, None, None)
 
 
-def assert_estimate(row: Row, n: int, mean: float, variance: float) -> None:
-    """Check the number of rows, the estimate, its variance, and the interval that follows from it."""
+def assert_estimate(row: Row, log: Log, mean: float, variance: float) -> None:
+    """Check the number of rows, the estimate, its variance, the interval that follows from it, and the mean weight."""
     half = Z95 * math.sqrt(variance)
-    assert row == pytest.approx((n, mean, variance, mean - half, mean + half), rel=1e-9, abs=1e-12)
+    assert row[-1] is None
+    expected = (len(log.r), mean, variance, mean - half, mean + half, log.w.mean())
+    assert row[:-1] == pytest.approx(expected, rel=1e-9, abs=1e-12)
 
 
 @pytest.mark.parametrize("offset", [0.0, 1000.0, -1e6])
@@ -37,9 +39,9 @@ def test_estimates_against_numpy(db: Engine, offset: float) -> None:
         d = log.q_target + w * (r - log.q_logged)
         s = (w * r).sum() / w.sum()
         columns = log.columns
-        assert_estimate(estimate(db, "ips", columns), n, (w * r).mean(), (w * r).var(ddof=1) / n)
-        assert_estimate(estimate(db, "snips", columns), n, s, (w**2 * (r - s) ** 2).sum() / w.sum() ** 2)
-        assert_estimate(estimate(db, "dr", columns), n, d.mean(), d.var(ddof=1) / n)
+        assert_estimate(estimate(db, "ips", columns), log, (w * r).mean(), (w * r).var(ddof=1) / n)
+        assert_estimate(estimate(db, "snips", columns), log, s, (w**2 * (r - s) ** 2).sum() / w.sum() ** 2)
+        assert_estimate(estimate(db, "dr", columns), log, d.mean(), d.var(ddof=1) / n)
         assert estimate_ess(db, columns) == pytest.approx(float(w.sum() ** 2 / (w**2).sum()), rel=1e-9)
 
 
@@ -52,7 +54,7 @@ def test_estimates_against_python(db: Engine) -> None:
             expected = python(summary)
             assert expected is not None
             assert expected.variance is not None
-            assert_estimate(estimate(db, name, log.columns), summary.n, expected.estimate, expected.variance)
+            assert_estimate(estimate(db, name, log.columns), log, expected.estimate, expected.variance)
         assert estimate_ess(db, log.columns) == pytest.approx(estimators.effective_sample_size(summary), rel=1e-9)
 
 
@@ -88,20 +90,66 @@ def test_one_row(db: Engine) -> None:
         "p_target": [0.5],
         "p_logged": [0.25],
     }
-    assert estimate(db, "ips", columns) == (1, 1.0, None, None, None)
-    assert estimate(db, "snips", columns) == (1, 0.5, None, None, None)
-    assert estimate(db, "dr", columns) == (1, 0.625, None, None, None)
+    assert estimate(db, "ips", columns) == (1, 1.0, None, None, None, 2.0, None)
+    assert estimate(db, "snips", columns) == (1, 0.5, None, None, None, 2.0, None)
+    assert estimate(db, "dr", columns) == (1, 0.625, None, None, None, 2.0, None)
     assert estimate_ess(db, columns) == 1
 
 
 def test_weights_of_zero(db: Engine) -> None:
-    """If every weight is 0, ips is 0 and snips is null."""
+    """If every weight is 0, the target chooses nothing that was shown, and no estimate is given."""
     log = random_log(1, 5)
     columns: dict[str, list[Any]] = {**log.columns, "p_target": [0.0] * 5}
-    assert estimate(db, "ips", columns) == (5, 0, 0, 0, 0)
-    assert estimate(db, "snips", columns) == (5, None, None, None, None)
-    assert estimate(db, "dr", columns)[1] == pytest.approx(log.q_target.mean())
-    assert estimate_ess(db, columns) == 0
+    for name in ARGUMENTS:
+        assert estimate(db, name, columns)[:-1] == (5, None, None, None, None, 0)
+    assert estimate_ess(db, columns) is None
+
+
+@pytest.mark.parametrize(("candidates", "exploration"), [(2, 0.0), (3, 0.0), (7, 0.0), (2, 1e-15), (5, 1e-4)])
+def test_log_without_draws(db: Engine, candidates: int, exploration: float) -> None:
+    """A log in which nothing was drawn at random says nothing about drawing at random, whatever the exploration."""
+    columns = simulate_uniform_target(np.random.default_rng(1), 60, candidates, exploration, is_drawing=False)
+    for name in ARGUMENTS:
+        n, *numbers, mean_weight, reason = estimate(db, name, columns)
+        assert (n, *numbers) == (60, None, None, None, None)
+        assert mean_weight == pytest.approx(1 / candidates, rel=1e-3)
+        assert "no chance" in str(reason)
+    assert estimate_ess(db, columns) is None
+
+
+@pytest.mark.parametrize(("share", "is_known"), [(0.0, True), (0.04, True), (0.15, False), (0.5, False)])
+def test_share_without_support(db: Engine, share: float, is_known: bool) -> None:
+    """Up to 5 % of the target's probability may be without support; the rest of the log explores rarely."""
+    rng = np.random.default_rng(2)
+    certain = round(1000 * share)
+    parts = [
+        simulate_uniform_target(rng, certain, 10, 0.0),
+        simulate_uniform_target(rng, 1000 - certain, 10, 0.03),
+    ]
+    columns = {name: parts[0][name] + parts[1][name] for name in parts[0]}
+    for name in ARGUMENTS:
+        row = estimate(db, name, columns)
+        assert (row[1] is not None) is is_known
+        assert (row[-1] is None) is is_known
+    assert (estimate_ess(db, columns) is not None) is is_known
+
+
+def test_support_of_exploring_logs(db: Engine) -> None:
+    """A log that explores keeps its estimates, however its few draws turn out."""
+    rng = np.random.default_rng(3)
+    for _ in range(100):
+        columns = simulate_uniform_target(rng, 200, int(rng.integers(1, 8)), 0.2)
+        assert estimate(db, "snips", columns)[-1] is None
+
+
+def test_mean_weight(db: Engine) -> None:
+    """The mean weight is there beside any estimate, and as an aggregate of its own; null without rows."""
+    for seed in range(5):
+        log = random_log(seed, 30)
+        with writing(db) as connection:
+            statement = text(f"SELECT analytics.mean_weight(p_target, p_logged) FROM {LOG}")  # noqa: S608 - ours
+            assert connection.scalar(statement, log.columns) == pytest.approx(log.w.mean(), rel=1e-12)
+            assert connection.scalar(statement, random_log(0, 0).columns) is None
 
 
 @pytest.mark.parametrize("missing", ["r", "q_logged", "q_target", "p_target", "p_logged"])
@@ -191,6 +239,22 @@ def test_filtered_aggregates(db: Engine) -> None:
             estimate(db, "ips", slice_log(log, 0, 20))[1],
             50,
         )
+
+
+def simulate_uniform_target(
+    rng: np.random.Generator, n: int, candidates: int, exploration: float, *, is_drawing: bool = True
+) -> dict[str, list[Any]]:
+    """Return the columns of n decisions by an exploring policy, for the target of drawing at random."""
+    highest = 1 - exploration + exploration / candidates
+    is_other = (rng.random(n) > highest) & is_drawing
+    rewards = rng.normal(size=n)
+    return {
+        "r": rewards.tolist(),
+        "q_logged": [0.0] * n,
+        "q_target": [0.0] * n,
+        "p_target": [1 / candidates] * n,
+        "p_logged": np.where(is_other, exploration / candidates, highest).tolist(),
+    }
 
 
 def slice_log(log: Log, begin: int, end: int) -> dict[str, list[Any]]:

@@ -31,7 +31,7 @@ def test_correct_log(db: Engine, database_url: str) -> None:
     for _ in range(2):
         found = read_health(db)
         assert set(found.values()) == {"green"}
-        assert len(found) == 10
+        assert len(found) == 12
         count_all(db, database_url)
 
 
@@ -92,6 +92,24 @@ def test_changed_exploration(db: Engine, database_url: str) -> None:
     for _ in range(2):
         assert {status for (name, _), status in read_health(db).items() if name in CHANCE} == {"green"}
         count_all(db, database_url)
+
+
+@pytest.mark.parametrize("policy", [LINUCB, EPSILON_GREEDY])
+def test_policy_without_exploration(db: Engine, database_url: str, policy: str) -> None:
+    """A policy whose candidates have no chance is amber, and the reason names its setting; the other is green."""
+    other = LINUCB if policy == EPSILON_GREEDY else EPSILON_GREEDY
+    simulate(db, 100, parameters=Parameters(1.0, 0.2 * (policy == LINUCB), 0.2 * (policy == EPSILON_GREEDY)))
+    for _ in range(2):
+        found = read_health(db)
+        assert (found["unsupported_share", policy], found["unsupported_share", other]) == ("amber", "green")
+        assert {status for key, status in found.items() if key != ("unsupported_share", policy)} == {"green"}
+        count_all(db, database_url)
+    with writing(db) as connection:
+        statement = text(
+            "SELECT reason FROM analytics.loop_health WHERE check_name = 'unsupported_share' AND policy = :policy"
+        )
+        setting = "OO_ML_EXPLORATION" if policy == LINUCB else "OO_ML_EPSILON"
+        assert f"set {setting} above 0" in str(connection.scalar(statement, {"policy": policy}))
 
 
 def test_distribution_of_p_values(db: Engine) -> None:

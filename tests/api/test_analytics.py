@@ -12,7 +12,7 @@ from tests import calls, openapi
 from tests.conftest import Serve
 from tests.serving import Service
 
-REPORTS = ("reaction-rates", "rewards-by-day", "learning-curve", "prompt-costs", "loop-health")
+REPORTS = ("reaction-rates", "policy-values", "rewards-by-day", "learning-curve", "prompt-costs", "loop-health")
 REWARDS = (1.0, 1.0, 0.5, 0.0, -0.5, -1.0, 0.3, None)
 
 
@@ -79,7 +79,7 @@ def test_filters(active_service: Service) -> None:
         1
     ] * 9
     checks = {(item["check"], item["policy"]): item for item in get(active_service, "loop-health")["items"]}
-    assert len(checks) == 10
+    assert len(checks) == 12
     assert {item["status"] for item in checks.values()} <= {"green", "unknown"}
 
 
@@ -91,6 +91,42 @@ def test_empty_filters(service: Service, report: str) -> None:
     schemas = {one["name"]: one["schema"] for one in parameters}
     assert [name for name in empty if not openapi.validator(schemas[name]).is_valid("")] == []
     assert get(service, report, **empty) == get(service, report)
+
+
+def test_all_rates(active_service: Service) -> None:
+    """Grouped by nothing, one row has all decisions, or those that match the filters."""
+    for filters, shown in (({}, 10), ({"policy": "linucb-v1"}, 9), ({"prompt_version": "v1"}, 8)):
+        [row] = get(active_service, "reaction-rates", by="all", **filters)["items"]
+        assert row["shown"] == shown
+    [row] = get(active_service, "reaction-rates", by="all", policy="egreedy-v1", prompt_version="v2-mentor")["items"]
+    assert (row["shown"], row["done_rate"]) == (1, 1)
+    assert get(active_service, "reaction-rates", by="all", policy="egreedy-v1", prompt_version="v1")["items"] == []
+
+
+def test_weighted_rates_without_exploration(serve: Serve) -> None:
+    """Without exploration weighted numbers are null with a reason, and the health is amber; raw numbers stay."""
+    service = serve(exploration=0, epsilon=0)
+    for user in ("ada", "ben", "zoe"):
+        tips = [
+            {"id": f"t{n}", "content": "x", "source": "llm", "priority": n, "prompt_version": f"v{n}"} for n in (1, 2)
+        ]
+        body = calls.score(user, candidates=tips)
+        for suffix in ("", "/egreedy"):
+            assert service.client.post(f"/score{suffix}", json=body).status_code == 200
+    for by in ("prompt_version", "policy", "all"):
+        for row in get(service, "reaction-rates", by=by)["items"]:
+            assert {name for name, value in row.items() if "weighted" in name and value is not None} == set()
+            assert row["effective_sample_size"] is None
+            assert row["unsupported"] == row["shown"]
+            assert row["unknown_because"] == "nothing was drawn at random" or by == "policy"
+            assert row["done_rate"] == 0
+    values = get(service, "policy-values")["items"]
+    assert [(row["policy"], row["gain"], row["unknown_because"]) for row in values] == [
+        ("egreedy-v1", None, "nothing was drawn at random"),
+        ("linucb-v1", None, "nothing was drawn at random"),
+    ]
+    health = {(one["check"], one["policy"]): one["status"] for one in get(service, "loop-health")["items"]}
+    assert health["unsupported_share", "linucb-v1"] == health["unsupported_share", "egreedy-v1"] == "amber"
 
 
 def test_values_of_filters(active_service: Service) -> None:

@@ -214,6 +214,7 @@ def test_paging() -> None:
         "listDecisions",
         "listPrompts",
         "getReactionRates",
+        "getPolicyValues",
         "getRewardsByDay",
         "getLearningCurve",
         "getPromptCosts",

@@ -72,7 +72,8 @@ def test_unreachable_server(tmp_path: Path) -> None:
     """An unreachable server is one line, without the password."""
     for words in (("db", "upgrade"), ("prompts", "list")):
         done = oo_ml(*words, OO_ML_DATABASE_URL=f"postgresql://u:sesame@/d?host={tmp_path}")
-        assert done == Done(1, "", "error: The database can't be reached\n")
+        missing = f"No such file or directory ({tmp_path}/.s.PGSQL.5432)"
+        assert done == Done(1, "", f"error: The database can't be reached: {missing}\n")
 
 
 def db(command: str, url: str, *words: str, stdin: str = "") -> Done:

@@ -62,7 +62,7 @@ def test_table(database_url: str) -> None:
     assert done.code == 0, done.err
     assert done.err == "Evaluating: 2 of 2\n"
     lines = done.out.splitlines()
-    assert [line.split("\t")[0] for line in lines[:-3]] == [
+    assert [line.split("\t")[0] for line in lines[:-4]] == [
         "reward a decision",
         "observed, by the log's own policy",
         "IPS",
@@ -73,8 +73,10 @@ def test_table(database_url: str) -> None:
     assert len({line.split("\t")[-1] for line in lines if line.startswith(("observed", "IPS"))}) == 1
     assert "decisions 20 (without a reward 1, left out 0), effective sample size 20.0" in lines
     assert "largest weight 1, mean weight 1, share without support 0.00%" in lines
-    assert lines[-1].startswith("linucb alpha=0.7 exploration=0.3 would have earned 0.")
-    assert lines[-1].endswith("of its own policy.")
+    assert lines[-2:] == [
+        "Doubtful: the log does not show reliably what linucb alpha=0.7 exploration=0.3 would have earned",
+        "- the effective sample size is 20.0, below 100: chance may explain the result",
+    ]
 
 
 @pytest.mark.usefixtures("simulated")
@@ -92,7 +94,15 @@ def test_json(database_url: str) -> None:
         "max_weight",
         "mean_weight",
         "share_without_support",
+        "largest_share",
+        "doubtful",
+        "doubts",
     }
+    assert found["doubtful"] is True
+    assert {
+        "kind": "small_sample",
+        "reason": f"the effective sample size is {found['ess']:.1f}, below 100: chance may explain the result",
+    } in found["doubts"]
     assert all(found[name].keys() == ESTIMATE for name in estimates)
     assert (found["n"], found["unrewarded"], found["left_out"], found["share_without_support"]) == (40, 2, 0, 0)
     assert found["dr"]["low"] < found["dr"]["estimate"] < found["dr"]["high"]
@@ -153,26 +163,44 @@ def test_log_from_a_csv_file(tmp_path: Path) -> None:
     shown = oo_ml("evaluate", "--csv", str(file))
     assert "share without support unknown" in shown.out
     assert "SNIPS less observed" in shown.out
-    assert shown.out.splitlines()[-1].startswith("the target would have earned 0.6250 a decision; the log can't tell")
     modelled = json.loads(oo_ml("evaluate", "--csv", "-", "--json", stdin=MODELLED).out)
     # Of a it says 1/4 + 1/2 x (1 - 1/2), and of b what was expected.
     assert modelled["dr"]["estimate"] == pytest.approx(0.5)
     assert modelled["dr"].keys() == ESTIMATE
 
 
+@pytest.mark.parametrize(
+    ("lines", "sentence"),
+    [
+        ("a,1,0.5,0.9\nb,0,0.5,0.1\n", "the target would have earned 0.9000 a decision, more than the 0.5000 of the"),
+        ("a,0,0.5,0.9\nb,1,0.5,0.1\n", "the target would have earned 0.1000 a decision, less than the 0.5000 of the"),
+        ("a,0,0.5,0.9\nb,0,0.5,0.1\n", "the target would have earned 0.0000 a decision; the log can't tell that from"),
+    ],
+)
+def test_reliable_result(lines: str, sentence: str) -> None:
+    """A result without doubts is one sentence, and says whether the difference to the log's own policy is real."""
+    header = CSV.splitlines()[0]
+    shown = oo_ml("evaluate", "--csv", "-", stdin=f"{header}\n{lines * 200}")
+    assert shown.out.splitlines()[-1].startswith(sentence)
+    assert "Doubtful" not in shown.out
+    found = json.loads(oo_ml("evaluate", "--csv", "-", "--json", stdin=f"{header}\n{lines * 200}").out)
+    assert (found["doubtful"], found["doubts"], found["largest_share"]) == (False, [], pytest.approx(1.8 / 400))
+
+
 def test_doubtful_result() -> None:
-    """A mean weight far from 1 prints a warning, and one decision has no interval."""
+    """A doubtful result is no sentence about the target, but a list of reasons; the exit code is 0."""
     header = CSV.splitlines()[0]
     doubtful = oo_ml("evaluate", "--csv", "-", stdin=f"{header}\n" + "a,1,0.9,1\nb,0,0.9,0\n" * 100)
-    assert doubtful.out.splitlines()[-2].startswith(
-        "the target would have earned 1.0000 a decision, more than the 0.5000"
-    )
-    assert doubtful.out.splitlines()[-1].startswith("Doubtful: the mean weight should be 1.")
-    one = oo_ml("evaluate", "--csv", "-", stdin=f"{header}\na,1,0.9,1\n")
-    assert one.out.splitlines()[-1] == "the target would have earned 1.0000 a decision, but one decision tells nothing."
-    assert (
-        json.loads(oo_ml("evaluate", "--csv", "-", "--json", stdin=f"{header}\na,1,0.9,1\n").out)["ips"]["low"] is None
-    )
+    assert doubtful.code == 0
+    assert "would have earned 1" not in doubtful.out
+    head, *reasons = doubtful.out.splitlines()[-3:]
+    assert head == "Doubtful: the log does not show reliably what the target would have earned"
+    assert [reason.split(" and ")[0] for reason in reasons] == [
+        "- the 95 % intervals of IPS",
+        "- the mean weight is 0.5556",
+    ]
+    one = json.loads(oo_ml("evaluate", "--csv", "-", "--json", stdin=f"{header}\na,1,0.9,1\n").out)
+    assert (one["ips"]["low"], one["doubtful"]) == (None, True)
 
 
 @pytest.mark.parametrize(
@@ -202,7 +230,10 @@ def test_useless_csv_files(csv: str, sentence: str, is_refused: bool) -> None:
         (["--since", "2026-11-23"], "either --target"),
         (["--csv", "-", "--target", "uniform"], "either --target"),
         (["--csv", "-", "--since", "2026-11-23"], "either --target"),
+        (["--csv", "-", "--until", "2026-11-23"], "either --target"),
         (["--csv", "-", "--policy", "linucb-v1"], "either --target"),
+        (["--target", "uniform", "--since", "2026-11-23", "--until", "2026-11-22"], "--since must be before --until"),
+        (["--target", "uniform", "--until", "tomorrow"], "must be a date or time in ISO 8601"),
         (["--csv", "/nonexistent"], "No such file"),
         (["--target", "best"], "unknown target 'best'; use uniform, always-first, greedy"),
         (["--target", "linucb alpha=-1"], "unknown target 'linucb alpha=-1'"),

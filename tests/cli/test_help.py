@@ -35,6 +35,7 @@ EVERYTHING = DATABASE | SERVICE | TEMPLATES | MIGRATIONS
         ("prompts show v1", SERVICE | MIGRATIONS | TABLES),
         ("verify", SERVICE | TEMPLATES | MIGRATIONS | TABLES),
         ("export --user ada", SERVICE | TEMPLATES | MIGRATIONS | TABLES),
+        ("log export --format csv", SERVICE | TEMPLATES | MIGRATIONS | TABLES | {"pyarrow"}),
         ("upkeep", SERVICE | TEMPLATES | MIGRATIONS | TABLES),
     ],
 )

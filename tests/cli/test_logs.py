@@ -13,7 +13,7 @@ from tests.files.test_export_document import build_export
 
 UNREACHABLE = "postgresql://u@127.0.0.1:1/d"
 WARNING = "WARNING oo_ml.execution.retry: database_unavailable: "
-LINE = "error: The database can't be reached"
+LINE = "error: The database can't be reached: Connection refused (127.0.0.1:1)"
 # Those that run a transaction of their own; each warns of a database that is away.
 COMMANDS: dict[str, list[str]] = {
     "audit list": [],

@@ -1,7 +1,7 @@
 """`oo-ml upkeep`."""
 
+import json
 import subprocess
-from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -15,12 +15,10 @@ from tests.candidates import Candidate
 from tests.commands import Done, oo_ml, start
 from tests.gates import scalar, wait_until_blocked
 from tests.migrations.rows import uuid7
-from tests.services.upkeep.months import crowd_month
+from tests.services.upkeep.months import NOW, crowd_month, partition_name, run
 from tests.sessions import writing
-from tests.superuser import tamper
 from tests.waiting import PATIENCE
 
-NOW = datetime.now(UTC)
 ALARM = "run `oo-ml db grant-service` for this role, or `oo-ml upkeep` as the owner of the tables\n"
 
 
@@ -55,14 +53,9 @@ def upkeep(
     )
 
 
-def run(db: Engine, statement: str) -> None:
-    """Run a statement as a superuser."""
-    tamper(db, statement)
-
-
 def month(later: int) -> str:
     """Return the name of a month's partition."""
-    return f"feature_history_{month_of(NOW, later):%Y_%m}"
+    return partition_name(month_of(NOW, later))
 
 
 def test_nothing_to_do(database_url: str) -> None:
@@ -174,7 +167,9 @@ def test_failed_default_reward(database_url: str, db: Engine) -> None:
 def test_unreachable_server(tmp_path: Path) -> None:
     """The last line of an unreachable server is the error."""
     done = upkeep(f"postgresql://u@/d?host={tmp_path}")
-    assert (done.code, done.out, done.err.splitlines()[-1]) == (1, "", "error: The database can't be reached")
+    missing = f"No such file or directory ({tmp_path}/.s.PGSQL.5432)"
+    last = f"error: The database can't be reached: {missing}"
+    assert (done.code, done.out, done.err.splitlines()[-1]) == (1, "", last)
 
 
 def test_database_without_migrations(empty_database_url: str) -> None:
@@ -187,3 +182,13 @@ def test_database_without_migrations(empty_database_url: str) -> None:
 def test_private_database(home: Path) -> None:
     """Without OO_ML_DATABASE_URL the command starts the private PostgreSQL."""
     assert oo_ml("upkeep", OO_ML_DATA_DIR=home / "data") == Done(0, "", "")
+
+
+@pytest.mark.usefixtures("decisions")
+def test_json_of_a_run_that_failed(database_url: str, db: Engine) -> None:
+    """JSON tells what was done before a task failed, and why that one failed."""
+    run(db, "ALTER TABLE oo_ml.daily_reactions RENAME TO moved_away")
+    done = oo_ml("upkeep", "--json", OO_ML_DATABASE_URL=database_url, OO_ML_REWARD_WAIT=0.001)
+    told = json.loads(done.out)
+    assert (done.code, told["default_rewards_given"], len(told["errors"])) == (1, 1200, 1)
+    assert done.err.splitlines()[-1] == f"error: {told['errors'][0]}"

@@ -48,6 +48,7 @@ def test_overview(simulated: Service, visit: Visit) -> None:
     charts = page.locator("[role=img]").evaluate_all("all => all.map(one => one.ariaLabel)")
     assert [summary[:20] for summary in charts] == [
         "Done, 4 prompt versi",
+        "Mean reward of 2 pol",
         "Mean reward by day, ",
         "Mean reward by the n",
     ]
@@ -264,9 +265,10 @@ def test_two_hundred_prompt_versions(service: Service, visit: Visit) -> None:
     assert len(page.get_by_label("Prompt version", exact=True).first.locator("option").all()) == 201
 
 
-def test_csv(simulated: Service, visit: Visit) -> None:
+@pytest.mark.parametrize("period", ["7", "all"])
+def test_csv(simulated: Service, visit: Visit, period: str) -> None:
     """The CSV of each part has the rows of its table, with the same filters."""
-    page = visit(simulated, "/dashboard?period=7&measure=helpful")
+    page = visit(simulated, f"/dashboard?period={period}&measure=helpful")
     for unfolded in page.locator("summary").all():
         unfolded.click()
     assert cells(page.locator("#rates")) == [
@@ -276,9 +278,7 @@ def test_csv(simulated: Service, visit: Visit) -> None:
             row["helpful"],
             percent(row["helpful_rate"]),
             f"{percent(row['helpful_low'])} to {percent(row['helpful_high'])}",
-            percent(row["helpful_weighted_rate"]),
-            f"{percent(row['helpful_weighted_low'])} to {percent(row['helpful_weighted_high'])}",
-            str(round_as_browser(row["effective_sample_size"], "1")),
+            *weighted(row),
         ]
         for row in rows_of(simulated, page, "rates")
     ]
@@ -362,6 +362,17 @@ def rows_of(service: Service, page: Page, part: str) -> list[dict[str, Any]]:
     link = page.locator(f"#{part}").get_by_role("link", name="CSV").get_attribute("href")
     assert link is not None
     return list(csv.DictReader(io.StringIO(service.client.get(link).text)))
+
+
+def weighted(row: dict[str, Any]) -> list[str]:
+    """Return the weighted cells of a row as the page formats them."""
+    if row["unknown_because"]:
+        return ["unknown", UNKNOWN, UNKNOWN]
+    return [
+        percent(row["helpful_weighted_rate"]),
+        f"{percent(row['helpful_weighted_low'])} to {percent(row['helpful_weighted_high'])}",
+        str(round_as_browser(row["effective_sample_size"], "1")),
+    ]
 
 
 def round_as_browser(number: str, to: str) -> Decimal:

@@ -20,7 +20,7 @@ from tests.simulated_weeks import Look, draw_uuid7
 # The last day with decisions.
 LAST: Final = datetime(2026, 11, 23, tzinfo=UTC)
 _POLICIES: Final = (LINUCB, EPSILON_GREEDY)
-_PARAMETERS: Final = Parameters(alpha=0.4, epsilon=0.12, exploration=0.05)
+EXPLORING: Final = Parameters(alpha=0.4, epsilon=0.12, exploration=0.05)
 
 Versions = Sequence[str | None]
 
@@ -32,6 +32,7 @@ def simulate(
     users: Sequence[str] = USERS,
     versions: Versions = (None, "v1", "v2-mentor", "v3-few-shot"),
     a_day: int = 6,
+    parameters: Parameters = EXPLORING,
 ) -> None:
     """Let each user look for a tip `a_day` times on each day until LAST, with the policies in turn, and mostly react.
 
@@ -44,7 +45,7 @@ def simulate(
             at = LAST - timedelta(days=days - 1 - day) + timedelta(hours=7 + turn * 14 // a_day)
             policy = _POLICIES[(day + turn) % len(_POLICIES)]
             rounds.append([_draw_look(user_id, policy, at, versions, random) for user_id in users])
-    simulated_weeks.simulate(db, rounds, _PARAMETERS)
+    simulated_weeks.simulate(db, rounds, parameters)
 
 
 def _draw_look(user_id: str, policy: str, at: datetime, versions: Versions, random: Random) -> Look:

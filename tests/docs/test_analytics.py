@@ -9,28 +9,44 @@ import re
 import shlex
 import subprocess
 import sysconfig
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
 import pytest
-from sqlalchemy import Engine, text
+from sqlalchemy import Connection, Engine, text
 
+from oo_ml.domain.policies import EPSILON_GREEDY, LINUCB
 from oo_ml.embedded_postgres import binaries
 from oo_ml.services.database import single_worker
+from oo_ml.services.decisions.decide import Parameters
 from oo_ml.services.upkeep.daily_sums import count_days
 from oo_ml.storage.postgres import engine
 from tests.conftest import ANALYST, MIGRATOR, as_role, clone_database, make_settings
 from tests.docs.analytics_world import weeks
+from tests.docs.analytics_world.users import REMINDER
 from tests.docs.pages import align
 from tests.sessions import writing
 from tests.waiting import until
 
 DOCS: Final = Path(__file__).parents[2] / "docs" / "guides" / "analytics.md"
 BLOCK: Final = re.compile(r"(?<=```)(sql|sh)\n(.*?)```\n\n```text\n(.*?)(?=```)", re.DOTALL)
+# Drawing at random, judged from the log of each policy.
+EVALUATED: Final = """
+    SELECT
+        policy,
+        CAST(analytics.ips(reward, 1.0 / candidates, propensity) AS text) AS ips,
+        CAST(analytics.snips(reward, 1.0 / candidates, propensity) AS text) AS snips,
+        CAST(analytics.dr(reward, 0.4, 0.4, 1.0 / candidates, propensity) AS text) AS dr,
+        analytics.ess(1.0 / candidates, propensity) AS size,
+        analytics.mean_weight(1.0 / candidates, propensity) AS mean_weight
+    FROM analytics.tip_scores
+    GROUP BY policy
+"""
 PSQL: Final = ("psql", "--no-psqlrc", "--quiet", "--set=ON_ERROR_STOP=1")
 # The page grants rights to this role. Another process of the test run may have created it.
 ANA: Final = """
@@ -46,22 +62,83 @@ class Lived:
     analyst_url: str
 
 
-@pytest.fixture(scope="module")
-def simulated(postgresql_noproc: Any, worker_id: str) -> Iterator[Lived]:  # noqa: ANN401 - of pytest-postgresql
-    """Live the weeks, and count their decisions."""
-    server, name = postgresql_noproc, f"docs_{worker_id}"
+@contextmanager
+def lived(server: Any, name: str, parameters: Parameters) -> Iterator[tuple[Engine, Lived]]:  # noqa: ANN401 - of pytest-postgresql
+    """Live the weeks with these parameters in a database of their own."""
     with clone_database(server, name):
         address = f"{name}?host={server.host}&port={server.port}"
         url = f"postgresql://{server.user}@/{address}"
         db = engine.create(url, make_settings(), threads=2)
         try:
-            with writing(db) as connection:
-                connection.execute(text(ANA))
-            weeks.simulate(db)
-            until(partial(_is_counted, db, url))
-            yield Lived(url, f"postgresql://{ANALYST}@/{address}")
+            weeks.simulate(db, parameters=parameters)
+            yield db, Lived(url, f"postgresql://{ANALYST}@/{address}")
         finally:
             db.dispose()
+
+
+@pytest.fixture(scope="module")
+def simulated(postgresql_noproc: Any, worker_id: str) -> Iterator[Lived]:  # noqa: ANN401 - of pytest-postgresql
+    """Live the weeks with exploration, and count their decisions."""
+    with lived(postgresql_noproc, f"docs_{worker_id}", weeks.EXPLORING) as (db, found):
+        with writing(db) as connection:
+            connection.execute(text(ANA))
+        until(partial(_is_counted, db, found.owner_url))
+        yield found
+
+
+@pytest.fixture(params=[0.0, 0.2])
+def unexplored(
+    request: pytest.FixtureRequest,
+    postgresql_noproc: Any,  # noqa: ANN401 - of pytest-postgresql
+    worker_id: str,
+) -> Iterator[tuple[float, Engine]]:
+    """Live the weeks with exploration 0; return the epsilon of epsilon-greedy, and the database."""
+    parameters = replace(weeks.EXPLORING, exploration=0.0, epsilon=request.param)
+    with lived(postgresql_noproc, f"docs_unexplored_{worker_id}", parameters) as (db, _):
+        yield request.param, db
+
+
+def test_weeks_without_exploration(unexplored: tuple[float, Engine]) -> None:
+    """The same weeks with exploration 0 give no weighted number, but for the decisions of a policy that explores."""
+    epsilon, db = unexplored
+    with writing(db) as connection:
+        for view in ("reaction_rates", "reaction_rates_by_day"):
+            rows = connection.execute(text(f"SELECT * FROM analytics.{view}")).mappings().all()  # noqa: S608 - ours
+            explored = [row for row in rows if row["policy"] == EPSILON_GREEDY and row["grouped_by"] == "both"]
+            unknown = rows if epsilon == 0 else [row for row in rows if row not in explored]
+            assert {
+                name for row in unknown for name, value in row.items() if is_weighted(name) and value is not None
+            } == set()
+            assert all(row["unknown_because"] for row in unknown)
+            assert all(row["done_rate"] is not None for row in rows)
+            if view == "reaction_rates" and epsilon:
+                assert_true_rates(connection, {row["prompt_version"]: dict(row) for row in explored})
+        values = connection.execute(text("SELECT policy, gain, unknown_because FROM analytics.policy_values")).all()
+        assert {row.policy for row in values if row.gain is not None} == ({EPSILON_GREEDY} if epsilon else set())
+        health = connection.execute(text("SELECT * FROM analytics.loop_health_between(NULL, NULL)"))
+        assert {row.policy: row.status for row in health if row.check_name == "unsupported_share"} == {
+            LINUCB: "amber",
+            EPSILON_GREEDY: "green" if epsilon else "amber",
+        }
+        for row in connection.execute(text(EVALUATED)):
+            is_known = row.policy == EPSILON_GREEDY and bool(epsilon)
+            for estimate in (row.ips, row.snips, row.dr):
+                assert ("no chance" in estimate) is not is_known
+            assert (row.size is not None) is is_known
+            assert row.mean_weight == pytest.approx(1.0 if is_known else 0.5, abs=0.1)
+
+
+def is_weighted(name: str) -> bool:
+    """Return whether a column of reaction_rates is a weighted number."""
+    return "weighted" in name or name == "effective_sample_size"
+
+
+def assert_true_rates(connection: Connection, rates: Mapping[str, Mapping[str, Any]]) -> None:
+    """Check that the interval of each version's weighted rate contains the true rate."""
+    known = connection.execute(text("SELECT prompt_version, done_rate FROM simulation.truth")).all()
+    assert len(known) == len(rates) == 2
+    for version, rate in known:
+        assert rates[version]["done_weighted_low"] < rate < rates[version]["done_weighted_high"]
 
 
 def test_output_of_blocks(simulated: Lived) -> None:
@@ -87,15 +164,13 @@ def test_weighted_rates_against_raw_rates(simulated: Lived) -> None:
     db = engine.create(simulated.owner_url, make_settings(), threads=1)
     with writing(db) as connection:
         asked = text("SELECT * FROM analytics.reaction_rates WHERE grouped_by = 'prompt_version'")
-        rates = {row.prompt_version: row for row in connection.execute(asked)}
-        known = connection.execute(text("SELECT prompt_version, done_rate FROM simulation.truth"))
-        truth = {row.prompt_version: row.done_rate for row in known}
+        rates = {str(row["prompt_version"]): dict(row) for row in connection.execute(asked).mappings()}
+        assert_true_rates(connection, rates)
     db.dispose()
-    worse, better = (rates[version] for version in sorted(truth, key=truth.__getitem__))
-    assert worse.done_low > better.done_high
-    assert worse.done_weighted_high < better.done_weighted_low
-    for version, rate in truth.items():
-        assert rates[version].done_weighted_low < rate < rates[version].done_weighted_high
+    worse, better = sorted(rates.values(), key=lambda row: float(row["done_weighted_rate"]))
+    assert worse["prompt_version"] == REMINDER
+    assert worse["done_low"] > better["done_high"]
+    assert worse["done_weighted_high"] < better["done_weighted_low"]
 
 
 def _run(simulated: Lived, language: str, block: str) -> str:

@@ -18,6 +18,7 @@ from tests.embedded_postgres.processes import TIMEOUT, User, ask, pid
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root can be several users")
 
 OTHER = pwd.getpwnam("nobody")
+WITHOUT_ACCOUNT = next(uid for uid in range(54321, 60000) if uid not in {entry.pw_uid for entry in pwd.getpwall()})
 
 
 @pytest.fixture
@@ -131,6 +132,42 @@ def test_ordinary_user(base: Path, use: Callable[..., User]) -> None:
         user.leave()
         assert ask(joined, "SELECT 1") == 1
     assert pid(home / "data") is None
+
+
+@pytest.fixture
+def foreign_dir(base: Path) -> Path:
+    """Return a data directory of a user id without an account, as containers are given."""
+    directory = base / "foreign"
+    directory.mkdir(mode=0o700)
+    os.chown(directory, WITHOUT_ACCOUNT, WITHOUT_ACCOUNT)
+    return directory
+
+
+def test_user_without_account(foreign_dir: Path, bin_dir: Path, use: Callable[..., User]) -> None:
+    """A user id without an account creates the data in a user namespace, owns it, and needs no namespace later."""
+    python = _python()
+    if not choose_account(foreign_dir, foreign_dir / "postgres", bin_dir).prefix:
+        pytest.skip("this system forbids user namespaces")
+    first = use(foreign_dir, python, WITHOUT_ACCOUNT)
+    ask(first.server(), "CREATE TABLE uses ()")
+    first.leave()
+    assert owner(foreign_dir) == WITHOUT_ACCOUNT
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PATH", "/nowhere")
+        second = use(foreign_dir, python, WITHOUT_ACCOUNT)
+    assert ask(second.server(), "SELECT count(*) FROM uses") == 0
+    second.leave()
+    assert pid(foreign_dir) is None
+
+
+def test_user_without_account_and_namespaces(bin_dir: Path, foreign_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without user namespaces, a user id without an account is told so, and what to do."""
+    monkeypatch.setenv("PATH", "/nowhere")
+    monkeypatch.setattr(os, "geteuid", lambda: WITHOUT_ACCOUNT)
+    with pytest.raises(
+        EmbeddedPostgresError, match=rf"^User id {WITHOUT_ACCOUNT} has no account (.*) OO_ML_DATABASE_URL$"
+    ):
+        choose_account(foreign_dir, foreign_dir / "postgres", bin_dir)
 
 
 def test_access_of_other_users(data_dir: Path, bin_dir: Path, use: Callable[..., User]) -> None:

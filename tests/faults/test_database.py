@@ -49,12 +49,19 @@ def _score_batch(service: Service, user_id: str = "ada") -> httpx.Response:
     return service.client.post("/score/batch", json={"items": [calls.score(user_id)]})
 
 
-def test_dropped_connection(database_url: str) -> None:
-    """A call whose connection is dropped is answered 503, and the next call gets a new connection."""
-    with run_proxy(database_url) as (proxy, url), serving(make_settings(), url) as service:
+def test_dropped_connection(database_url: str, db: Engine) -> None:
+    """A call whose connection is dropped under way is answered 503, and the next call gets a new connection."""
+    with (
+        run_proxy(database_url) as (proxy, url),
+        serving(make_settings(), url) as service,
+        ThreadPoolExecutor(1) as client,
+    ):
         assert service.client.post("/score", json=calls.score()).status_code == 200
-        proxy.drop()
-        answer = service.client.post("/score", json=calls.score())
+        with holding_state(db, "ada", LINUCB):
+            waiting = client.submit(service.client.post, "/score", json=calls.score())
+            wait_until_blocked(db, 1)
+            proxy.drop()
+            answer = waiting.result()
         assert (answer.status_code, answer.json()["code"]) == (503, "database_unavailable")
         assert service.client.post("/score", json=calls.score()).status_code == 200
 
@@ -129,9 +136,6 @@ def test_read_only_database(service: Service, db: Engine) -> None:
             "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = :name AND pid <> pg_backend_pid()"
         )
         connection.execute(text(others), {"name": name})
-    # The connections of lanes and readers are gone; each pool notices it at its next call.
-    service.client.post("/reward", json=calls.reward())
-    service.client.get("/stats/ada")
     answer = service.client.post("/reward", json=calls.reward())
     assert (answer.status_code, answer.json()["code"]) == (503, "database_read_only")
     assert service.client.get("/stats/ada").status_code == 200

@@ -48,7 +48,7 @@ def test_migrated_schema_equals_declared_schema(empty_database_url: str, second_
         "ALTER TABLE oo_ml.feature_history_default RESET (fillfactor)",
         "ALTER TABLE oo_ml.policy_state DROP CONSTRAINT ck_policy_state_pulls_range",
         "COMMENT ON COLUMN oo_ml.tips.content IS 'The text'",
-        "ALTER TABLE oo_ml.tips ALTER user_id TYPE text COLLATE pg_catalog.default",
+        "ALTER TABLE oo_ml.prompt_assignments ALTER user_id TYPE text COLLATE pg_catalog.default",
         "ALTER SEQUENCE oo_ml.feature_history_order CACHE 10",
         "DROP TRIGGER prompt_versions_immutable ON oo_ml.prompt_versions",
         "ALTER TABLE oo_ml.feature_history DETACH PARTITION oo_ml.feature_history_default",

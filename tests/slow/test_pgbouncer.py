@@ -1,6 +1,7 @@
 """The service behind a real PgBouncer in transaction mode, in sessions that another client has left in disorder."""
 
 import logging
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
@@ -13,6 +14,8 @@ from psycopg.sql import SQL, Identifier
 from sqlalchemy import Engine, text
 
 from oo_ml.domain.policies import LINUCB
+from oo_ml.errors import LostStatementError
+from oo_ml.execution import retry
 from oo_ml.storage.postgres import engine
 from oo_ml.storage.schema.partitions import month_of
 from tests import calls
@@ -26,16 +29,16 @@ from tests.services.sample_users import parse_export
 from tests.serving import Service, serving
 from tests.slow.pgbouncer import POOL_SIZE, Bouncer, all_sessions, running_bouncer
 from tests.superuser import tamper
-from tests.waiting import until
+from tests.waiting import PATIENCE, until
 
 pytestmark = pytest.mark.slow
 
 UNPREPARED: Final[dict[str, Any]] = {"database_prepare_threshold": -1}
 
-# What the service's role begins a session with; its own settings go with the startup options, which are ignored.
+# What the service's role begins a session with.
 OF_THE_ROLE: Final = {"search_path": "elsewhere", "timezone": "Asia/Kathmandu"}
 # What another client has set in the sessions of the pool.
-LEFT_BEHIND: Final = {"search_path": "elsewhere", "lock_timeout": "1ms"}
+LEFT_BEHIND: Final = {"search_path": "elsewhere", "lock_timeout": "1ms", "jit": "on", "plan_cache_mode": "auto"}
 
 RELATIONS: Final = """
     SELECT DISTINCT c.relname
@@ -147,23 +150,24 @@ def test_upkeep(url: str, db: Engine) -> None:
 @pytest.mark.parametrize(
     ("kind", "shown"),
     [
-        ({}, ["2s", "3s", "4s", "off"]),
-        ({"lanes": True}, ["250ms", "3s", "4s", "off"]),
-        ({"read_only": True}, ["2s", "3s", "4s", "on"]),
-        ({"long": True}, ["2s", "1min", "1min", "off"]),
+        ({}, ["2s", "3s", "4s", "off", "auto"]),
+        ({"lanes": True}, ["250ms", "3s", "4s", "off", "force_generic_plan"]),
+        ({"read_only": True}, ["2s", "3s", "4s", "on", "auto"]),
+        ({"long": True}, ["2s", "1min", "1min", "off", "auto"]),
     ],
     ids=str,
 )
-def test_transaction_limits(url: str, kind: dict[str, bool], shown: list[str]) -> None:
-    """Each transaction, of a lane too, has the limits of its pool and leaves those of the session unchanged."""
+def test_settings_of_transactions(url: str, kind: dict[str, bool], shown: list[str]) -> None:
+    """Each transaction, of a lane too, has the limits and settings of its pool and leaves the session unchanged."""
     settings = make_settings(
         lock_timeout=2, lane_lock_timeout=0.25, statement_timeout=3, request_timeout=4, long_timeout=60, **UNPREPARED
     )
     created = engine.create(url, settings, threads=1, **kind)
-    names = ("lock_timeout", "statement_timeout", "idle_in_transaction_session_timeout", "transaction_read_only")
+    limits = ("lock_timeout", "statement_timeout", "idle_in_transaction_session_timeout")
+    names = (*limits, "transaction_read_only", "plan_cache_mode", "timezone", "jit", "max_parallel_workers_per_gather")
     for _ in range(POOL_SIZE + 1):
         with created.begin() as connection:
-            assert [connection.scalar(text(f"SHOW {name}")) for name in names] == shown
+            assert [connection.scalar(text(f"SHOW {name}")) for name in names] == [*shown, "UTC", "off", "0"]
     created.dispose()
 
 
@@ -214,7 +218,8 @@ def test_commands(url: str) -> None:
         service.client.post("/score", json=calls.score())
     exported = command(url, "export", "--user", "ada")
     assert parse_export(exported.out.encode())["user_id"] == "ada", exported.err
-    for words in (["upkeep"], ["verify", "--user", "ada"], ["prompts", "list"]):
+    log = ["log", "export", "--format", "csv"]
+    for words in (["upkeep"], ["verify", "--user", "ada"], ["prompts", "list"], log):
         done = command(url, *words)
         assert done.code == 0, done.err
 
@@ -231,6 +236,61 @@ def test_migrations_refuse_a_pooler(database_url: str, bouncer: Bouncer, words: 
     with all_sessions(through) as sessions:
         locks = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'"
         assert [session.execute(locks).fetchone() for session in sessions] == [(0,)] * POOL_SIZE
+
+
+@pytest.mark.parametrize("words", [("prompts", "list"), ("serve", "--port", "0")], ids=" ".join)
+def test_missing_setting(service_url: str, bouncer: Bouncer, words: tuple[str, ...]) -> None:
+    """Without the setting for PgBouncer, which refuses options, a command and the service name it and end."""
+    done = oo_ml_process(*words, OO_ML_DATABASE_URL=bouncer.url_through(service_url))
+    assert done.code == 1
+    last = done.err.splitlines()[-1]
+    assert last.startswith("error: OO_ML_DATABASE_URL can't be used: unsupported startup parameter: options: ")
+    assert "set OO_ML_DATABASE_PREPARE_THRESHOLD=-1" in last
+
+
+def test_lost_statements(
+    postgresql: psycopg.Connection[Any], service_url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """If PgBouncer is told to ignore options, a statement that is prepared in another session names the setting."""
+    with running_bouncer(postgresql.info.host, postgresql.info.port, "options") as bouncer:
+        url = bouncer.url_through(service_url)
+        prepared = engine.create(url, make_settings(database_prepare_threshold=0), threads=1)
+        with all_sessions(url) as (one, other):
+            one.execute("COMMIT")
+            assert ask(prepared) == [1]
+            one.execute("BEGIN")
+            other.execute("COMMIT")
+            with pytest.raises(LostStatementError, match="set OO_ML_DATABASE_PREPARE_THRESHOLD=-1"):
+                ask(prepared)
+        prepared.dispose()
+    assert [record.levelname for record in caplog.records if record.name.startswith("oo_ml")] == ["WARNING"]
+    caplog.clear()
+
+
+def ask(source: Engine) -> list[int]:
+    """Run a statement as a pool does."""
+    return retry.run(
+        source, lambda connection, _: [connection.scalar(text("SELECT 1"))], [None], time.monotonic() + PATIENCE
+    )
+
+
+def test_lost_sessions(postgresql: psycopg.Connection[Any], service_url: str, bouncer: Bouncer) -> None:
+    """Sessions that end behind PgBouncer, and its own restart, cost the callers nothing."""
+    postgresql.autocommit = True
+    ended = "SELECT pg_terminate_backend(pid, 60000) FROM pg_stat_activity WHERE usename = 'service' AND datname = %s"
+    with serving(make_settings(**UNPREPARED), bouncer.url_through(service_url)) as service:
+        assert call(service) == [200, 200, 200]
+        postgresql.execute(ended, [postgresql.info.dbname])
+        assert call(service) == [200, 200, 200]
+        bouncer.stop()
+        bouncer.start()
+        assert call(service) == [200, 200, 200]
+
+
+def call(service: Service) -> list[int]:
+    """Call the lanes and the readers, and probe the service; return the statuses."""
+    score = service.client.post("/score", json=calls.score())
+    return [score.status_code, *(service.client.get(path).status_code for path in ("/stats/ada", "/readyz"))]
 
 
 def command(url: str, *words: str) -> Done:

@@ -8,7 +8,7 @@ import pytest
 from sqlalchemy import Engine, text
 
 from oo_ml.storage import decision_log, prompt_versions
-from oo_ml.storage.decision_log import LeftOut
+from oo_ml.storage.decision_log import Asked, LeftOut
 from oo_ml.storage.postgres.binary_columns import Texts
 from oo_ml.storage.postgres.statements import Statement
 from oo_ml.storage.user_ranges import ALL_USERS
@@ -53,5 +53,5 @@ def test_empty_arguments(db: Engine) -> None:
     """Queries for no prompt versions or no policies return empty results without a statement."""
     with writing(db) as connection:
         assert prompt_versions.read_evidence(connection, []) == {}
-        assert list(decision_log.read_decisions(connection, ALL_USERS, [], None, versions=True)) == []
-        assert decision_log.count_left_out(connection, ALL_USERS, [], None) == LeftOut(0, 0)
+        assert list(decision_log.read_decisions(connection, ALL_USERS, Asked([]), versions=True)) == []
+        assert decision_log.count_left_out(connection, ALL_USERS, Asked([])) == LeftOut(0, 0)

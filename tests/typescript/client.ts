@@ -177,6 +177,9 @@ async function main(baseUrl: string): Promise<void> {
   check(rate === undefined || rate === null || rate <= 1, "a rate is a number, or null");
   const { data: health } = await client.GET("/analytics/loop-health");
   check(health?.items.some((one) => one.check === "never_rewarded") === true, "the checks have names");
+  const { data: values } = await client.GET("/analytics/policy-values");
+  const gain: number | null | undefined = values?.items[0]?.gain;
+  check(gain === undefined || gain === null || gain <= 2, "a gain is a number, or null");
   await client.GET("/analytics/rewards-by-day");
   await client.GET("/analytics/learning-curve");
   await client.GET("/analytics/prompt-costs");

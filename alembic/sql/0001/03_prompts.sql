@@ -132,7 +132,7 @@ COMMENT ON COLUMN oo_ml.generations.outcome IS 'ok, or the code of the error in 
 COMMENT ON COLUMN oo_ml.generations.model IS 'The model that answered, as the gateway names it';
 COMMENT ON COLUMN oo_ml.generations.error IS 'The error message in the answer';
 COMMENT ON COLUMN oo_ml.generations.finish_reason IS
-    'Reason for which the last reply ended: stop, length, refusal, content_filter, ...';
+    'The end of the last reply: stop, length, refusal, content_filter, ...';
 COMMENT ON COLUMN oo_ml.generations.repaired IS 'True if the tips are from a reply that was not quite JSON';
 COMMENT ON COLUMN oo_ml.generations.requested_model IS 'The model that was asked for';
 COMMENT ON COLUMN oo_ml.generations.temperature IS 'Temperature of the model';

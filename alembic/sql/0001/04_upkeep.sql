@@ -50,6 +50,9 @@ CREATE TABLE oo_ml.daily_reactions (
     weighted_rewards numeric NOT NULL,
     squared_weights_rewards numeric NOT NULL,
     weighted_rewards_squared numeric NOT NULL,
+    weighted_squares numeric NOT NULL,
+    choices bigint NOT NULL,
+    unsupported bigint NOT NULL,
     CONSTRAINT uq_daily_reactions UNIQUE NULLS NOT DISTINCT (day, policy, prompt_version, exploring, reaction)
 );
 COMMENT ON TABLE oo_ml.daily_reactions IS
@@ -68,6 +71,10 @@ COMMENT ON COLUMN oo_ml.daily_reactions.weights_squared IS 'Sum of w^2';
 COMMENT ON COLUMN oo_ml.daily_reactions.weighted_rewards IS 'Sum of w r';
 COMMENT ON COLUMN oo_ml.daily_reactions.squared_weights_rewards IS 'Sum of w^2 r';
 COMMENT ON COLUMN oo_ml.daily_reactions.weighted_rewards_squared IS 'Sum of w^2 r^2';
+COMMENT ON COLUMN oo_ml.daily_reactions.weighted_squares IS 'Sum of w r^2';
+COMMENT ON COLUMN oo_ml.daily_reactions.choices IS 'Number of decisions among more than one candidate';
+COMMENT ON COLUMN oo_ml.daily_reactions.unsupported IS
+    'Number of decisions in which some candidate had a propensity below 1e-12, or propensities are unknown';
 
 CREATE TABLE oo_ml.daily_learning (
     day date NOT NULL,

@@ -18,6 +18,18 @@ LANGUAGE sql IMMUTABLE PARALLEL SAFE
 RETURN CASE WHEN abs(reward) >= 1e-30 THEN reward ELSE 0 END;
 COMMENT ON FUNCTION rollup.amount IS 'The reward as it is added up: 0 if there is none, or if it is below 1e-30';
 
+CREATE FUNCTION rollup.choice(propensities float8[]) RETURNS integer
+LANGUAGE sql IMMUTABLE PARALLEL SAFE
+RETURN CASE WHEN array_length(propensities, 1) = 1 THEN 0 ELSE 1 END;
+COMMENT ON FUNCTION rollup.choice IS '1 if a decision had more than one candidate, or propensities are unknown; else 0';
+
+CREATE FUNCTION rollup.unsupported(propensities float8[]) RETURNS integer
+LANGUAGE sql IMMUTABLE PARALLEL SAFE
+-- A candidate without a chance is never seen, so no weight can stand for it.
+RETURN CASE WHEN 1e-12 <= ALL (propensities) THEN 0 ELSE 1 END;
+COMMENT ON FUNCTION rollup.unsupported IS
+    '1 if some candidate of a decision had a propensity below 1e-12, or propensities are unknown; else 0';
+
 CREATE FUNCTION rollup.reaction(reward float8, kind text) RETURNS text
 LANGUAGE sql IMMUTABLE PARALLEL SAFE
 RETURN CASE
@@ -98,11 +110,15 @@ SELECT
     CAST(c.w * c.w AS numeric) AS weights_squared,
     CAST(0 AS numeric) AS weighted_rewards,
     CAST(0 AS numeric) AS squared_weights_rewards,
-    CAST(0 AS numeric) AS weighted_rewards_squared
+    CAST(0 AS numeric) AS weighted_rewards_squared,
+    CAST(0 AS numeric) AS weighted_squares,
+    c.choices,
+    c.unsupported
 FROM (
     SELECT
         h.position, h.user_id, h.decided_at, h.policy, h.prompt_version, h.exploring, h.pull,
-        rollup.weight(h.propensity, h.prompt_probability) AS w
+        rollup.weight(h.propensity, h.prompt_probability) AS w,
+        rollup.choice(h.propensities) AS choices, rollup.unsupported(h.propensities) AS unsupported
     FROM oo_ml.feature_history AS h
 ) AS c;
 COMMENT ON VIEW rollup.decision_cells IS 'One row for each decision: its addition to the sums by day, before any reward';
@@ -126,12 +142,16 @@ SELECT
     -CAST(c.w * c.w AS numeric) AS weights_squared,
     -CAST(c.w * c.r AS numeric) AS weighted_rewards,
     -CAST(c.w * c.w * c.r AS numeric) AS squared_weights_rewards,
-    -CAST(c.w * c.w * c.r * c.r AS numeric) AS weighted_rewards_squared
+    -CAST(c.w * c.w * c.r * c.r AS numeric) AS weighted_rewards_squared,
+    -CAST(c.w * c.r * c.r AS numeric) AS weighted_squares,
+    -c.choices AS choices,
+    -c.unsupported AS unsupported
 FROM (
     SELECT
         l.position, h.user_id, h.decided_at, h.policy, h.prompt_version, h.exploring, h.pull,
         before.kind, before.reward, before.recorded_at AS rewarded_at, rollup.amount(before.reward) AS r,
-        rollup.weight(h.propensity, h.prompt_probability) AS w
+        rollup.weight(h.propensity, h.prompt_probability) AS w,
+        rollup.choice(h.propensities) AS choices, rollup.unsupported(h.propensities) AS unsupported
     FROM oo_ml.reward_ledger AS l
     JOIN oo_ml.feature_history AS h ON h.user_id = l.user_id AND h.decision_id = l.decision_id
     LEFT JOIN oo_ml.reward_ledger AS before
@@ -160,12 +180,16 @@ SELECT
     CAST(c.w * c.w AS numeric) AS weights_squared,
     CAST(c.w * c.r AS numeric) AS weighted_rewards,
     CAST(c.w * c.w * c.r AS numeric) AS squared_weights_rewards,
-    CAST(c.w * c.w * c.r * c.r AS numeric) AS weighted_rewards_squared
+    CAST(c.w * c.w * c.r * c.r AS numeric) AS weighted_rewards_squared,
+    CAST(c.w * c.r * c.r AS numeric) AS weighted_squares,
+    c.choices,
+    c.unsupported
 FROM (
     SELECT
         l.position, h.user_id, h.decided_at, h.policy, h.prompt_version, h.exploring, h.pull,
         l.kind, l.reward, l.recorded_at AS rewarded_at, rollup.amount(l.reward) AS r,
-        rollup.weight(h.propensity, h.prompt_probability) AS w
+        rollup.weight(h.propensity, h.prompt_probability) AS w,
+        rollup.choice(h.propensities) AS choices, rollup.unsupported(h.propensities) AS unsupported
     FROM oo_ml.reward_ledger AS l
     JOIN oo_ml.feature_history AS h ON h.user_id = l.user_id AND h.decision_id = l.decision_id
 ) AS c;
@@ -221,7 +245,8 @@ SELECT
     day, policy, prompt_version, exploring, first_pull, delay_step, reaction,
     sum(decisions) AS decisions, sum(rewards) AS rewards, sum(rewards_squared) AS rewards_squared,
     sum(weights) AS weights, sum(weights_squared) AS weights_squared, sum(weighted_rewards) AS weighted_rewards,
-    sum(squared_weights_rewards) AS squared_weights_rewards, sum(weighted_rewards_squared) AS weighted_rewards_squared
+    sum(squared_weights_rewards) AS squared_weights_rewards, sum(weighted_rewards_squared) AS weighted_rewards_squared,
+    sum(weighted_squares) AS weighted_squares, sum(choices) AS choices, sum(unsupported) AS unsupported
 FROM rollup.decision_cells
 WHERE position > (SELECT counted_until FROM oo_ml.counted WHERE source = 'feature_history')
     AND position <= 9223372036854775807
@@ -231,7 +256,8 @@ SELECT
     day, policy, prompt_version, exploring, first_pull, delay_step, reaction,
     sum(decisions) AS decisions, sum(rewards) AS rewards, sum(rewards_squared) AS rewards_squared,
     sum(weights) AS weights, sum(weights_squared) AS weights_squared, sum(weighted_rewards) AS weighted_rewards,
-    sum(squared_weights_rewards) AS squared_weights_rewards, sum(weighted_rewards_squared) AS weighted_rewards_squared
+    sum(squared_weights_rewards) AS squared_weights_rewards, sum(weighted_rewards_squared) AS weighted_rewards_squared,
+    sum(weighted_squares) AS weighted_squares, sum(choices) AS choices, sum(unsupported) AS unsupported
 FROM rollup.departure_cells
 WHERE position > (SELECT counted_until FROM oo_ml.counted WHERE source = 'reward_ledger')
     AND position <= 9223372036854775807
@@ -241,7 +267,8 @@ SELECT
     day, policy, prompt_version, exploring, first_pull, delay_step, reaction,
     sum(decisions) AS decisions, sum(rewards) AS rewards, sum(rewards_squared) AS rewards_squared,
     sum(weights) AS weights, sum(weights_squared) AS weights_squared, sum(weighted_rewards) AS weighted_rewards,
-    sum(squared_weights_rewards) AS squared_weights_rewards, sum(weighted_rewards_squared) AS weighted_rewards_squared
+    sum(squared_weights_rewards) AS squared_weights_rewards, sum(weighted_rewards_squared) AS weighted_rewards_squared,
+    sum(weighted_squares) AS weighted_squares, sum(choices) AS choices, sum(unsupported) AS unsupported
 FROM rollup.arrival_cells
 WHERE position > (SELECT counted_until FROM oo_ml.counted WHERE source = 'reward_ledger')
     AND position <= 9223372036854775807
@@ -252,12 +279,14 @@ COMMENT ON VIEW rollup.uncounted IS
 CREATE VIEW rollup.reactions AS
 SELECT
     day, policy, prompt_version, exploring, reaction, decisions, rewards, rewards_squared,
-    weights, weights_squared, weighted_rewards, squared_weights_rewards, weighted_rewards_squared
+    weights, weights_squared, weighted_rewards, squared_weights_rewards, weighted_rewards_squared,
+    weighted_squares, choices, unsupported
 FROM oo_ml.daily_reactions
 UNION ALL
 SELECT
     day, policy, prompt_version, exploring, reaction, decisions, rewards, rewards_squared,
-    weights, weights_squared, weighted_rewards, squared_weights_rewards, weighted_rewards_squared
+    weights, weights_squared, weighted_rewards, squared_weights_rewards, weighted_rewards_squared,
+    weighted_squares, choices, unsupported
 FROM rollup.uncounted;
 COMMENT ON VIEW rollup.reactions IS 'daily_reactions as of now: rows to be summed up';
 
@@ -337,6 +366,9 @@ BEGIN
         ['weighted_rewards', 'Sum of w r'],
         ['squared_weights_rewards', 'Sum of w^2 r'],
         ['weighted_rewards_squared', 'Sum of w^2 r^2'],
+        ['weighted_squares', 'Sum of w r^2'],
+        ['choices', 'Number of decisions among more than one candidate'],
+        ['unsupported', 'Number of decisions in which some candidate had a propensity below 1e-12, or propensities are unknown'],
         ['explored', 'Number of these decisions that were drawn at random'],
         ['expected', 'Sum of e, the probability of a draw at random'],
         ['expected_variance', 'Sum of e (1 - e)'],

@@ -3,6 +3,30 @@
 
 COMMENT ON SCHEMA analytics IS 'Contract with analysts: views, and functions for statistics. See docs/guides/analytics.md';
 
+CREATE FUNCTION analytics.support_limit() RETURNS float8
+LANGUAGE sql IMMUTABLE PARALLEL SAFE
+RETURN 0.05::float8;
+COMMENT ON FUNCTION analytics.support_limit IS
+    'Largest share of decisions, or of the weight, without support at which weighted numbers are still given: 5 %';
+
+CREATE FUNCTION analytics.least_draws() RETURNS integer
+LANGUAGE sql IMMUTABLE PARALLEL SAFE
+RETURN 10;
+COMMENT ON FUNCTION analytics.least_draws IS 'Least number of draws at random from which weighted numbers are given';
+
+CREATE FUNCTION analytics.unknown_because(decisions float8, choices float8, drawn float8, unsupported float8) RETURNS text
+LANGUAGE sql IMMUTABLE PARALLEL SAFE
+RETURN CASE
+    -- Without draws the weights are all alike: a weighted number is the raw one under another name, with its interval.
+    WHEN choices > analytics.support_limit() * decisions AND drawn = 0 THEN 'nothing was drawn at random'
+    WHEN unsupported > analytics.support_limit() * decisions
+        THEN 'in more than 5 % of the decisions some candidate had no chance'
+    WHEN choices > analytics.support_limit() * decisions AND drawn < analytics.least_draws()
+        THEN 'fewer than 10 tips were drawn at random'
+END;
+COMMENT ON FUNCTION analytics.unknown_because IS
+    'Reason why decisions allow no weighted number, from their number, the number among several candidates, drawn at random, and with a candidate of propensity 0; null: they allow it';
+
 CREATE FUNCTION analytics.wilson_low(rate float8, n float8) RETURNS float8
 LANGUAGE sql IMMUTABLE PARALLEL SAFE
 RETURN CASE WHEN n > 0 THEN greatest(

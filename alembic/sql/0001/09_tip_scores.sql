@@ -18,7 +18,8 @@ SELECT
     decided_at AS served_at,
     reward,
     CASE WHEN reward_kind = 'default' THEN 'none' ELSE rollup.reaction(reward, reward_kind) END AS reaction,
-    rewarded_at
+    rewarded_at,
+    rollup.unsupported(propensities) = 0 AS supported
 FROM oo_ml.feature_history;
 COMMENT ON VIEW analytics.tip_scores IS 'One row for each decision, with the reward that counts';
 COMMENT ON COLUMN analytics.tip_scores.user_id IS 'The user';
@@ -42,3 +43,5 @@ COMMENT ON COLUMN analytics.tip_scores.reward IS 'The reward that counts, receiv
 COMMENT ON COLUMN analytics.tip_scores.reaction IS
     'done, helpful, snooze, not_helpful, dismiss or other; none: no reaction yet, an assumed reward, or a retraction';
 COMMENT ON COLUMN analytics.tip_scores.rewarded_at IS 'Time of the reward that counts';
+COMMENT ON COLUMN analytics.tip_scores.supported IS
+    'True if every candidate had a chance (propensity 1e-12 or more): 1 / propensity then weighs up what was not shown';

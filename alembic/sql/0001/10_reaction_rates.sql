@@ -1,5 +1,7 @@
 -- A rate is a share of the decisions shown; a mean is of rewards that count, received or assumed. In weighted numbers
--- each decision counts rollup.weight times: the result is as if every candidate had been shown equally often.
+-- each decision counts rollup.weight times: the result is as if every candidate had been shown equally often. They are
+-- NULL if the decisions do not tell that: of the row, or of all that its versions were chosen among. A version may only
+-- have been shown where there was no choice, and another one not at all.
 
 CREATE FUNCTION analytics.reaction_rates_between(since date, until date, by_day boolean DEFAULT false)
 RETURNS TABLE (
@@ -20,7 +22,7 @@ RETURNS TABLE (
     other_weighted_rate float8, other_weighted_low float8, other_weighted_high float8,
     rewarded bigint, mean_reward float8, mean_reward_low float8, mean_reward_high float8,
     weighted_mean_reward float8, weighted_mean_reward_low float8, weighted_mean_reward_high float8,
-    effective_sample_size float8
+    effective_sample_size float8, unsupported bigint, unknown_because text
 )
 LANGUAGE sql STABLE SECURITY DEFINER ROWS 100
 BEGIN ATOMIC
@@ -56,24 +58,45 @@ BEGIN ATOMIC
             CAST(sum(r.weights_squared) FILTER (WHERE r.reaction <> 'none') AS float8) AS rewarded_weights_squared,
             CAST(sum(r.weighted_rewards) AS float8) AS weighted_rewards,
             CAST(sum(r.squared_weights_rewards) AS float8) AS squared_weights_rewards,
-            CAST(sum(r.weighted_rewards_squared) AS float8) AS weighted_rewards_squared
+            CAST(sum(r.weighted_rewards_squared) AS float8) AS weighted_rewards_squared,
+            CAST(coalesce(sum(r.decisions) FILTER (WHERE r.exploring), 0) AS bigint) AS drawn,
+            CAST(sum(r.choices) AS bigint) AS choices,
+            CAST(sum(r.unsupported) AS bigint) AS unsupported
         FROM rollup.reactions AS r
         WHERE (since IS NULL OR r.day >= since) AND (until IS NULL OR r.day <= until)
         GROUP BY CASE WHEN by_day THEN r.day END,
             GROUPING SETS ((r.prompt_version, r.policy), (r.prompt_version), (r.policy), ())
         HAVING sum(r.decisions) > 0
+    ), judged AS (
+        SELECT
+            s.*,
+            CASE WHEN s.grouped_by = 'policy'
+                THEN 'by policy, all weighted numbers estimate drawing at random: see analytics.policy_values'
+                ELSE coalesce(
+                    analytics.unknown_because(s.shown, s.choices, s.drawn, s.unsupported),
+                    analytics.unknown_because(
+                        sum(s.shown) OVER alternatives, sum(s.choices) OVER alternatives,
+                        sum(s.drawn) OVER alternatives, sum(s.unsupported) OVER alternatives
+                    )
+                ) END AS unknown_because
+        FROM sums AS s
+        WINDOW alternatives AS (
+            PARTITION BY s.day, s.grouped_by, CASE WHEN s.grouped_by = 'both' THEN s.policy END
+        )
     ), means AS (
         SELECT
             s.*,
             CAST(s.shown AS float8) AS n,
             s.rewards / nullif(s.rewarded, 0) AS mean,
             analytics.mean_margin(s.rewarded, s.rewards, s.rewards_squared) AS margin,
-            s.weighted_rewards / nullif(s.rewarded_weights, 0) AS weighted_mean,
+            CASE WHEN s.unknown_because IS NULL THEN s.weighted_rewards / nullif(s.rewarded_weights, 0) END AS weighted_mean,
             analytics.weighted_margin(
                 s.rewarded_weights, s.rewarded_weights_squared,
                 s.weighted_rewards, s.squared_weights_rewards, s.weighted_rewards_squared
-            ) AS weighted_margin
-        FROM sums AS s
+            ) AS weighted_margin,
+            CASE WHEN s.unknown_because IS NULL THEN s.weights END AS known_weights,
+            CASE WHEN s.unknown_because IS NULL THEN s.size END AS known_size
+        FROM judged AS s
     )
     SELECT
         m.day,
@@ -85,51 +108,51 @@ BEGIN ATOMIC
         m.reacted / m.n,
         analytics.wilson_low(m.reacted / m.n, m.n),
         analytics.wilson_high(m.reacted / m.n, m.n),
-        m.reacted_weights / m.weights,
-        analytics.wilson_low(m.reacted_weights / m.weights, m.size),
-        analytics.wilson_high(m.reacted_weights / m.weights, m.size),
+        m.reacted_weights / m.known_weights,
+        analytics.wilson_low(m.reacted_weights / m.known_weights, m.known_size),
+        analytics.wilson_high(m.reacted_weights / m.known_weights, m.known_size),
         m.done,
         m.done / m.n,
         analytics.wilson_low(m.done / m.n, m.n),
         analytics.wilson_high(m.done / m.n, m.n),
-        m.done_weights / m.weights,
-        analytics.wilson_low(m.done_weights / m.weights, m.size),
-        analytics.wilson_high(m.done_weights / m.weights, m.size),
+        m.done_weights / m.known_weights,
+        analytics.wilson_low(m.done_weights / m.known_weights, m.known_size),
+        analytics.wilson_high(m.done_weights / m.known_weights, m.known_size),
         m.helpful,
         m.helpful / m.n,
         analytics.wilson_low(m.helpful / m.n, m.n),
         analytics.wilson_high(m.helpful / m.n, m.n),
-        m.helpful_weights / m.weights,
-        analytics.wilson_low(m.helpful_weights / m.weights, m.size),
-        analytics.wilson_high(m.helpful_weights / m.weights, m.size),
+        m.helpful_weights / m.known_weights,
+        analytics.wilson_low(m.helpful_weights / m.known_weights, m.known_size),
+        analytics.wilson_high(m.helpful_weights / m.known_weights, m.known_size),
         m.snooze,
         m.snooze / m.n,
         analytics.wilson_low(m.snooze / m.n, m.n),
         analytics.wilson_high(m.snooze / m.n, m.n),
-        m.snooze_weights / m.weights,
-        analytics.wilson_low(m.snooze_weights / m.weights, m.size),
-        analytics.wilson_high(m.snooze_weights / m.weights, m.size),
+        m.snooze_weights / m.known_weights,
+        analytics.wilson_low(m.snooze_weights / m.known_weights, m.known_size),
+        analytics.wilson_high(m.snooze_weights / m.known_weights, m.known_size),
         m.not_helpful,
         m.not_helpful / m.n,
         analytics.wilson_low(m.not_helpful / m.n, m.n),
         analytics.wilson_high(m.not_helpful / m.n, m.n),
-        m.not_helpful_weights / m.weights,
-        analytics.wilson_low(m.not_helpful_weights / m.weights, m.size),
-        analytics.wilson_high(m.not_helpful_weights / m.weights, m.size),
+        m.not_helpful_weights / m.known_weights,
+        analytics.wilson_low(m.not_helpful_weights / m.known_weights, m.known_size),
+        analytics.wilson_high(m.not_helpful_weights / m.known_weights, m.known_size),
         m.dismiss,
         m.dismiss / m.n,
         analytics.wilson_low(m.dismiss / m.n, m.n),
         analytics.wilson_high(m.dismiss / m.n, m.n),
-        m.dismiss_weights / m.weights,
-        analytics.wilson_low(m.dismiss_weights / m.weights, m.size),
-        analytics.wilson_high(m.dismiss_weights / m.weights, m.size),
+        m.dismiss_weights / m.known_weights,
+        analytics.wilson_low(m.dismiss_weights / m.known_weights, m.known_size),
+        analytics.wilson_high(m.dismiss_weights / m.known_weights, m.known_size),
         m.other,
         m.other / m.n,
         analytics.wilson_low(m.other / m.n, m.n),
         analytics.wilson_high(m.other / m.n, m.n),
-        m.other_weights / m.weights,
-        analytics.wilson_low(m.other_weights / m.weights, m.size),
-        analytics.wilson_high(m.other_weights / m.weights, m.size),
+        m.other_weights / m.known_weights,
+        analytics.wilson_low(m.other_weights / m.known_weights, m.known_size),
+        analytics.wilson_high(m.other_weights / m.known_weights, m.known_size),
         m.rewarded,
         m.mean,
         m.mean - m.margin,
@@ -137,7 +160,9 @@ BEGIN ATOMIC
         m.weighted_mean,
         m.weighted_mean - m.weighted_margin,
         m.weighted_mean + m.weighted_margin,
-        m.size
+        m.known_size,
+        m.unsupported,
+        m.unknown_because
     FROM means AS m;
 END;
 COMMENT ON FUNCTION analytics.reaction_rates_between IS
@@ -158,7 +183,8 @@ SELECT
     dismiss, dismiss_rate, dismiss_low, dismiss_high, dismiss_weighted_rate, dismiss_weighted_low, dismiss_weighted_high,
     other, other_rate, other_low, other_high, other_weighted_rate, other_weighted_low, other_weighted_high,
     rewarded, mean_reward, mean_reward_low, mean_reward_high,
-    weighted_mean_reward, weighted_mean_reward_low, weighted_mean_reward_high, effective_sample_size
+    weighted_mean_reward, weighted_mean_reward_low, weighted_mean_reward_high, effective_sample_size,
+    unsupported, unknown_because
 FROM analytics.reaction_rates_between(NULL, NULL);
 COMMENT ON VIEW analytics.reaction_rates IS
     'Reactions of users: one row for each prompt version, each policy, each pair of both, and one for all. Filter by grouped_by';
@@ -196,7 +222,9 @@ BEGIN
             ['weighted_mean_reward', 'Weighted mean: each reward counts 1 / (propensity x prompt_probability) times'],
             ['weighted_mean_reward_low', 'Lower end of its 95 % interval'],
             ['weighted_mean_reward_high', 'Upper end of its 95 % interval'],
-            ['effective_sample_size', 'Number of decisions of equal weight with the same information: sum(w)^2 / sum(w^2)']
+            ['effective_sample_size', 'Number of decisions of equal weight with the same information: sum(w)^2 / sum(w^2)'],
+            ['unsupported', 'Number of decisions in which some candidate had no chance (propensity below 1e-12, or unknown)'],
+            ['unknown_because', 'Reason why the weighted columns are null, if they are; see analytics.support_limit()']
         ] LOOP
             EXECUTE format('COMMENT ON COLUMN analytics.%I.%I IS %L', view_name, place[1], place[2]);
         END LOOP;

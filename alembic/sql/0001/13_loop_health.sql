@@ -65,6 +65,14 @@ BEGIN ATOMIC
             -- As if the sum of shares consisted of draws that count 1 / p each, with probability p.
             rollup.count_z(e.shares * e.p, e.n * e.p, e.n * e.p * (1 - e.p)) AS shares_z
         FROM (SELECT x.*, x.n / (x.n + x.shares_variance) AS p FROM explored AS x) AS e
+    ), support AS (
+        SELECT
+            r.policy,
+            CAST(sum(r.unsupported) AS float8) / sum(r.decisions) AS value
+        FROM rollup.reactions AS r
+        WHERE (since IS NULL OR r.day >= since) AND (until IS NULL OR r.day <= until)
+        GROUP BY r.policy
+        HAVING sum(r.decisions) > 0
     ), states AS MATERIALIZED (
         -- If the CHECKs of the table are in force, there are none, and a million states need not be read.
         SELECT CASE WHEN (
@@ -102,9 +110,17 @@ BEGIN ATOMIC
             CASE WHEN analytics.two_sided_p(c.explored_z) < 1e-3 OR c.explored_z IS NULL AND c.explored <> c.expected
                 THEN CASE WHEN c.explored > c.expected THEN 'more' ELSE 'fewer' END
                     || ' tips were drawn at random than expected: propensities can''t be trusted'
-                WHEN c.expected = 0 THEN 'nothing is drawn at random: no other policy can be judged from this log'
+                WHEN c.expected = 0 THEN 'nothing is drawn at random, as expected'
                 ELSE 'as many tips were drawn at random as expected' END
         FROM chances AS c
+        UNION ALL
+        SELECT 'unsupported_share', u.policy, u.value, 0, NULL,
+            CASE WHEN u.value > analytics.support_limit() THEN 'amber' ELSE 'green' END,
+            CASE WHEN u.value > analytics.support_limit()
+                THEN 'some candidates have no chance, so weighted numbers are unknown and no other policy can be judged: set '
+                    || CASE u.policy WHEN 'egreedy-v1' THEN 'OO_ML_EPSILON' ELSE 'OO_ML_EXPLORATION' END || ' above 0'
+                ELSE 'every candidate has a chance, so weighted numbers hold' END
+        FROM support AS u
         UNION ALL
         SELECT 'propensity_calibration', c.policy, c.shares / c.n, 1, analytics.two_sided_p(c.shares_z),
             CASE WHEN c.shares_z IS NULL AND abs(c.shares / c.n - 1) > 1e-6 THEN 'red'
@@ -112,6 +128,7 @@ BEGIN ATOMIC
                 WHEN analytics.two_sided_p(c.shares_z) < 1e-3 THEN 'amber' ELSE 'green' END,
             CASE WHEN analytics.two_sided_p(c.shares_z) < 1e-3 OR c.shares_z IS NULL AND abs(c.shares / c.n - 1) > 1e-6
                 THEN 'the inverse propensities don''t add up to the candidates: weighted numbers can''t be trusted'
+                WHEN c.expected < 1e-12 * c.n THEN 'without exploration the chosen tip has propensity 1, as it should'
                 ELSE 'the inverse propensities add up to the candidates' END
         FROM chances AS c
         UNION ALL
@@ -158,7 +175,7 @@ SELECT check_name, policy, value, expected, p_value, status, reason
 FROM analytics.loop_health_between(CAST(now() AT TIME ZONE 'UTC' AS date) - 27, NULL);
 COMMENT ON VIEW analytics.loop_health IS 'Checks of the loop of decisions and rewards, over the last 28 days';
 COMMENT ON COLUMN analytics.loop_health.check_name IS
-    'reward_delay_p50, reward_delay_p95 (seconds, within 3.5 %), never_rewarded (share of the decisions before today), explored_share, propensity_calibration (mean of 1 / (candidates x propensity), should be 1), states_not_finite, partitions_ahead (months), uncounted (decisions, ledger entries and calls of the model that upkeep has not added up yet)';
+    'reward_delay_p50, reward_delay_p95 (seconds, within 3.5 %), never_rewarded (share of the decisions before today), explored_share, unsupported_share (share of the decisions in which some candidate had no chance: weighted numbers are null above 0.05), propensity_calibration (mean of 1 / (candidates x propensity), should be 1), states_not_finite, partitions_ahead (months), uncounted (decisions, ledger entries and calls of the model that upkeep has not added up yet)';
 COMMENT ON COLUMN analytics.loop_health.policy IS 'The policy that was checked; null: all policies';
 COMMENT ON COLUMN analytics.loop_health.value IS 'Observed value';
 COMMENT ON COLUMN analytics.loop_health.expected IS 'Expected value, if there is one';

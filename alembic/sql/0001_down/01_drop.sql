@@ -2,18 +2,23 @@
 -- PostgreSQL refuses and nothing is dropped. Schema oo_ml stays, with alembic_version and with detached months.
 
 DROP VIEW
-    analytics.loop_health, analytics.prompt_costs, analytics.rewards_by_day, analytics.learning_curve,
-    analytics.reaction_rates, analytics.reaction_rates_by_day, analytics.tip_scores;
+    analytics.policy_values, analytics.loop_health, analytics.prompt_costs, analytics.rewards_by_day,
+    analytics.learning_curve, analytics.reaction_rates, analytics.reaction_rates_by_day, analytics.tip_scores,
+    analytics.decision_log;
 
 DROP ROUTINE
-    analytics.loop_health_between, analytics.prompt_costs_between, analytics.rewards_by_day_between,
+    analytics.policy_values_between, rollup.gain_margin, analytics.loop_health_between,
+    analytics.prompt_costs_between, analytics.rewards_by_day_between,
     analytics.learning_curve_between, analytics.reaction_rates_between,
-    analytics.ess, analytics.dr, analytics.snips, analytics.ips,
-    analytics.estimator_size, analytics.estimator_ratio, analytics.estimator_mean, analytics.as_estimate,
+    analytics.mean_weight, analytics.ess, analytics.dr, analytics.snips, analytics.ips,
+    analytics.estimator_mean_weight, analytics.estimator_size, analytics.estimator_ratio, analytics.estimator_mean,
+    analytics.as_estimate,
     analytics.estimator_ess_step, analytics.estimator_snips_step, analytics.estimator_dr_step,
     analytics.estimator_ips_step, analytics.importance_weight, analytics.estimator_add,
+    analytics.weight_unknown_because, analytics.weight_add,
     analytics.two_sided_p, analytics.weighted_margin, analytics.mean_margin,
-    analytics.wilson_high, analytics.wilson_low;
+    analytics.wilson_high, analytics.wilson_low, analytics.unknown_because, analytics.least_draws,
+    analytics.support_limit;
 
 DROP TYPE analytics.estimate;
 
@@ -23,8 +28,8 @@ DROP VIEW
     rollup.arrival_cells, rollup.departure_cells, rollup.decision_cells;
 
 DROP FUNCTION
-    rollup.count_z, rollup.latency_step, rollup.delay_step, rollup.pull_step, rollup.reaction, rollup.amount,
-    rollup.weight;
+    rollup.count_z, rollup.latency_step, rollup.delay_step, rollup.pull_step, rollup.reaction,
+    rollup.unsupported, rollup.choice, rollup.amount, rollup.weight;
 
 DROP TABLE oo_ml.audit_log, oo_ml.api_keys;
 

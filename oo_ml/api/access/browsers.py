@@ -13,7 +13,7 @@ from functools import lru_cache
 from typing import Final, Self
 from urllib.parse import urlsplit
 
-from oo_ml.api.access.heads import Head
+from oo_ml.api.heads import Head
 from oo_ml.errors import CrossSiteError, HostNotAllowedError, UnsupportedMediaTypeError
 from oo_ml.settings import Settings
 

@@ -7,15 +7,15 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from oo_ml.api.access.browsers import BrowserChecks
-from oo_ml.api.access.heads import Head
 from oo_ml.api.access.rate_limits import RateLimit
 from oo_ml.api.access.scopes import remember, require
 from oo_ml.api.errors import answer_to
+from oo_ml.api.heads import Head, head_of
 from oo_ml.dashboard.sessions import Sessions
 from oo_ml.dashboard.sign_in import SIGN_IN, SIGN_OUT, sign_in_page
 from oo_ml.domain import access
 from oo_ml.domain.access import OPEN, STRANGER, Caller
-from oo_ml.errors import OoMlError, UnauthenticatedError
+from oo_ml.errors import MalformedRequestError, OoMlError, UnauthenticatedError
 from oo_ml.services.access.keys import KeyRing
 
 # Balancers and orchestrators call them by address, without a key.
@@ -26,6 +26,11 @@ METRICS: Final = "/metrics"
 _PAGES: Final = ("/dashboard", "/docs", "/openapi.json", "/static-offline-docs")
 # Instead of these, a browser without a session gets the page that asks for a key.
 _SIGN_IN_FIRST: Final = frozenset({"/dashboard", "/dashboard/", "/dashboard/user", SIGN_OUT, "/docs"})
+
+# Access depends on these. A proxy and this service could each obey another one of two.
+_SINGLE: Final = frozenset(
+    {b"host", b"authorization", b"content-type", b"content-encoding", b"origin", b"sec-fetch-site"}
+)
 
 _Headers = list[tuple[bytes, bytes]]
 
@@ -64,10 +69,9 @@ class Guard:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        try:
-            head = Head.of(scope)
-        except OoMlError as error:
-            await answer_to(error)(scope, receive, send)
+        head = head_of(scope)
+        if not _SINGLE.isdisjoint(head.repeated):
+            await answer_to(MalformedRequestError())(scope, receive, send)
             return
         added: _Headers = []
         app: ASGIApp

@@ -49,6 +49,9 @@ _SHAPES: Final = {
     Report.REACTION_RATES: _Shape(
         "Get reaction rates by prompt version or policy", schemas.ReactionRates, schemas.ReactionRatesPage
     ),
+    Report.POLICY_VALUES: _Shape(
+        "Get the mean reward of policies, and of drawing at random", schemas.PolicyValues, schemas.PolicyValuesPage
+    ),
     Report.REWARDS_BY_DAY: _Shape(
         "Get the mean reward by day, explored and not", schemas.RewardsByDay, schemas.RewardsByDayPage
     ),

@@ -63,7 +63,7 @@ class PagedSelection(Selection, Paging):
 class Grouping(BaseModel):
     """Grouping of reaction rates."""
 
-    by: Literal["prompt_version", "policy"] = "prompt_version"
+    by: Literal["prompt_version", "policy", "all"] = "prompt_version"
 
 
 class RatesSelection(Selection, Grouping):
@@ -92,6 +92,10 @@ class _WeightedMeans(_Means):
     weighted_mean_reward_low: Number
     weighted_mean_reward_high: Number
     effective_sample_size: Number
+    unsupported: int = Field(description="Decisions in which some candidate had no chance")
+    unknown_because: str | None = Field(
+        description="Reason why the weighted numbers are null, if they are", examples=["nothing was drawn at random"]
+    )
 
 
 def _of_reaction(name: str) -> dict[str, Any]:
@@ -116,6 +120,24 @@ _Reactions = create_model(
 
 class ReactionRates(_WeightedMeans, _Reactions, _Group):
     """Reactions to the tips of a prompt version, or of a policy: raw, and weighted by inverse propensity."""
+
+
+class PolicyValues(_Means):
+    """Mean reward of a policy, and the estimate for drawing at random among the same candidates."""
+
+    policy: Policy
+    shown: int = Field(description="Decisions")
+    random_mean_reward: Number = Field(description="Estimate for drawing at random, by inverse propensity")
+    random_mean_reward_low: Number = Field(description="95 % interval")
+    random_mean_reward_high: Number
+    gain: Number = Field(description="mean_reward less random_mean_reward: the value of choosing")
+    gain_low: Number = Field(description="95 % interval")
+    gain_high: Number
+    effective_sample_size: Number
+    unsupported: int = Field(description="Decisions in which some candidate had no chance")
+    unknown_because: str | None = Field(
+        description="Reason why the estimates are null, if they are", examples=["nothing was drawn at random"]
+    )
 
 
 class RewardsByDay(_Means):
@@ -192,6 +214,10 @@ class DecisionSummary(Answer):
 
 class ReactionRatesPage(Page[ReactionRates]):
     """Reaction rates, the group with the most decisions first."""
+
+
+class PolicyValuesPage(Page[PolicyValues]):
+    """Values of policies, by name."""
 
 
 class RewardsByDayPage(Page[RewardsByDay]):

@@ -2,17 +2,22 @@
 
 import { name } from "./dom.js";
 import { count } from "./formats.js";
-import { nothing } from "./panels.js";
+import { ignored, nothing } from "./panels.js";
 import { table } from "./tables.js";
 
 export const path = "analytics/prompt-costs";
 
-export function parameters(query) {
+export function parameters({ policy: _, ...query }) {
   return query;
 }
 
-export function render(items) {
-  if (items.length === 0) return nothing("The model wrote no tips on these days, or none match the filters.");
+export function view({ policy }) {
+  return policy;
+}
+
+export function render(items, shown) {
+  const notes = ignored(shown, { policy: "All policies: the model writes before a policy chooses, so that filter does not apply here." });
+  if (items.length === 0) return [...notes, nothing("The model wrote no tips on these days, or none match the filters.")];
   const number = (title, field) => ({ title, number: true, value: (row) => row[field], cell: (row) => count(row[field]) });
   const columns = [
     { title: "Prompt version", value: (row) => row.prompt_version, cell: (row) => name(row.prompt_version) },
@@ -26,5 +31,5 @@ export function render(items) {
     number("Done", "done"),
     number("Tokens per done", "tokens_per_done"),
   ];
-  return table("Costs of prompt versions", columns, items, { sorted: { column: 1, descending: true } });
+  return [...notes, table("Costs of prompt versions", columns, items, { sorted: { column: 1, descending: true } })];
 }

@@ -34,6 +34,16 @@ export function days({ period, since, until }, last) {
   return { since: new Date(Date.parse(last) - (Number(period) - 1) * DAY).toISOString().slice(0, 10), until: last };
 }
 
+/** Return the period { since, until, days } of the same length before one, from the first day on; null if there is none. */
+export function before({ since, until }, { first_day: first, last_day: last }) {
+  if (!since || since <= first) return null;
+  const length = (Date.parse(until || last) - Date.parse(since)) / DAY + 1;
+  const bounds = [Math.max(Date.parse(since) - length * DAY, Date.parse(first)), Date.parse(since) - DAY];
+  if (!(length > 0) || bounds.some(Number.isNaN)) return null;
+  const [from, to] = bounds.map((bound) => new Date(bound).toISOString().slice(0, 10));
+  return { since: from, until: to, days: (bounds[1] - bounds[0]) / DAY + 1 };
+}
+
 /**
  * Keep the form and the address in sync.
  *

@@ -3,7 +3,7 @@
 import { el, name } from "./dom.js";
 import { chance, count, decimal, duration, percent, plural } from "./formats.js";
 import { status } from "./icons.js";
-import { nothing } from "./panels.js";
+import { ignored, nothing } from "./panels.js";
 import { folded, table } from "./tables.js";
 
 export const path = "analytics/loop-health";
@@ -14,24 +14,34 @@ const CHECKS = {
   reward_delay_p95: ["Time to a reaction, 95th percentile", duration],
   never_rewarded: ["Tips without a reaction", percent],
   explored_share: ["Share drawn at random", percent],
+  unsupported_share: ["Decisions in which a candidate had no chance", percent],
   propensity_calibration: ["Propensities against observed choices", decimal],
   states_not_finite: ["States with non-finite numbers", count],
   partitions_ahead: ["Partitions of coming months", count],
   uncounted: ["Rows not yet in the sums by day", count],
 };
 
-export function parameters(query) {
+export function parameters({ prompt_version: _, ...query }) {
   return query;
 }
 
-export function render(items) {
-  if (items.length === 0) return nothing("There is nothing to check yet.");
+export function view({ prompt_version: version }) {
+  return version;
+}
+
+export function render(items, shown) {
+  const notes = ignored(shown, {
+    policy: "Checks that name no policy are of all policies: that filter does not apply to them.",
+    prompt_version: "All prompt versions: that filter does not apply here.",
+  });
+  if (items.length === 0) return [...notes, nothing("There is nothing to check yet.")];
   const checks = items.toSorted((a, b) => rank(a) - rank(b));
   const wrong = checks.filter(({ status: found }) => found !== "green");
   const well = checks.filter(({ status: found }) => found === "green");
   return [
     el("p", { class: "verdict" }, verdict(checks)),
     wrong.length > 0 && el("ul", { class: "checks" }, wrong.map(check)),
+    ...notes,
     folded(well.length === items.length ? "All checks" : "All checks, the green ones too", listed(checks)),
   ].filter(Boolean);
 }

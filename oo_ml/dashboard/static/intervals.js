@@ -1,4 +1,4 @@
-// A row for each name, with two estimates and their intervals: raw (a dot) above weighted (a diamond).
+// A row for each name, with one or two estimates and their intervals: raw (a dot) above weighted (a diamond).
 
 import { el, name, svg } from "./dom.js";
 import { range } from "./formats.js";
@@ -11,16 +11,17 @@ const MARKS = [
 const HEIGHTS = { raw: "10", weighted: "24" };
 
 /**
- * Return the chart. A row is { label, muted, raw, weighted }; an estimate is { value, low, high }, null if unknown.
- * `ticked` is the format of the axis.
+ * Return the chart. A row is { label, muted, raw, weighted }; an estimate is { value, low, high } with null for what is
+ * unknown; `weighted` is null if the chart has raw estimates only. `words` name both; `ticked` is the format of the axis.
  */
-export function intervals(summary, rows, format, ticked = format) {
-  const ends = rows.flatMap(({ raw, weighted }) => [raw, weighted].flatMap(({ value, low, high }) => [value, low, high]));
+export function intervals(summary, rows, format, words, ticked = format) {
+  const estimates = rows.flatMap(({ raw, weighted }) => [raw, weighted]).filter((one) => one !== null);
+  const ends = estimates.flatMap(({ value, low, high }) => [value, low, high]);
   const axis = around(ends.filter((end) => end !== null));
   return el(
     "div",
     { class: "intervals", role: "img", "aria-label": summary },
-    el("div", { class: "rows" }, grid(axis), rows.map((row) => line(row, axis, format))),
+    el("div", { class: "rows" }, grid(axis), rows.map((row) => line(row, axis, format, words))),
     el("div", { class: "axis" }, el("div", { class: "ticks" }, axis.ticks.map((tick) => label(axis, tick, ticked)))),
   );
 }
@@ -32,14 +33,15 @@ function around(known) {
   return scale(Math.min(low, 0), Math.max(high, 0));
 }
 
-function line(row, axis, format) {
-  const drawn = MARKS.flatMap(([kind, mark]) => estimate(kind, mark, row[kind], axis));
+function line(row, axis, format, words) {
+  const kinds = MARKS.filter(([kind]) => row[kind] !== null);
+  const drawn = kinds.flatMap(([kind, mark]) => estimate(kind, mark, row[kind], axis));
   return el(
     "div",
-    { class: "row", title: `${row.label}: raw ${said(row.raw, format)}; weighted ${said(row.weighted, format)}` },
+    { class: "row", title: `${row.label}: ${kinds.map(([kind], index) => `${words[index]} ${said(row[kind], format)}`).join("; ")}` },
     el("span", { class: row.muted ? "label muted" : "label" }, row.muted ? row.label : name(row.label)),
-    svg("svg", { class: "track", width: "100%", height: "34" }, drawn),
-    el("span", { class: "values" }, el("span", {}, format(row.raw.value)), el("span", {}, format(row.weighted.value))),
+    svg("svg", { class: "track", width: "100%", height: kinds.length === 1 ? "20" : "34" }, drawn),
+    el("span", { class: "values" }, kinds.map(([kind]) => el("span", { class: kind }, written(row[kind], format)))),
   );
 }
 
@@ -65,6 +67,10 @@ function label(axis, tick, format) {
   const text = el("span", {}, format(tick));
   text.style.left = place(axis, tick);
   return text;
+}
+
+function written({ value }, format) {
+  return value === null ? "unknown" : format(value);
 }
 
 function said({ value, low, high }, format) {

@@ -3,8 +3,8 @@
 import { el, name } from "./dom.js";
 import { UNKNOWN, count, plural, range, reward } from "./formats.js";
 import { lines } from "./lines.js";
-import { nothing } from "./panels.js";
-import { groups, mean } from "./pool.js";
+import { ignored, nothing } from "./panels.js";
+import { columns, groups, mean } from "./pool.js";
 import { folded, table } from "./tables.js";
 
 export const path = "analytics/learning-curve";
@@ -24,9 +24,10 @@ export function view({ prompt_version: version }) {
 }
 
 export function render(items, shown) {
-  const ignored = shown.prompt_version === "" ? [] : [el("p", { class: "note" },
-    "All prompt versions: a policy learns about a user from all of them, so that filter does not apply here.")];
-  if (items.every((row) => row.mean_reward === null)) return [...ignored, nothing("There are no rewards for the tips of these days.")];
+  const notes = ignored(shown, {
+    prompt_version: "All prompt versions: a policy learns about a user from all of them, so that filter does not apply here.",
+  });
+  if (items.every((row) => row.mean_reward === null)) return [...notes, nothing("There are no rewards for the tips of these days.")];
   const policies = [...Map.groupBy(items, (row) => row.policy)].slice(0, STYLES.length);
   const steps = [...new Map(items.map((row) => [row.first_decision, row])).values()]
     .sort((a, b) => a.first_decision - b.first_decision);
@@ -34,7 +35,7 @@ export function render(items, shown) {
   const drawn = groups(steps, (step) => (long ? Math.log : Number)(step.first_decision), MOST).map(span);
   const series = policies.map(([policy, rows], index) => curve(policy, rows, STYLES[index], drawn));
   return [
-    ...ignored,
+    ...notes,
     lines(summary(policies), drawn.map((one) => middle(one, long)), series, axis(drawn, long), reward),
     ...(drawn.length === steps.length ? [] : [el("p", { class: "note" },
       `Drawn as ${plural(drawn.length, "group")} of decisions; the table and the CSV have each decision.`)]),
@@ -53,8 +54,7 @@ function middle({ first_decision: from, last_decision: to }, long) {
 function curve(policy, rows, style, drawn) {
   const points = drawn.map(({ first_decision: from, last_decision: to }) =>
     mean(rows.filter((row) => from <= row.first_decision && row.last_decision <= to)));
-  const [values, low, high] = ["value", "low", "high"].map((part) => points.map((point) => point[part]));
-  return { name: policy, style, values, low, high };
+  return { name: policy, style, ...columns(points) };
 }
 
 function axis(drawn, long) {

@@ -7,14 +7,16 @@ import * as filters from "./filters.js";
 import { day, plural } from "./formats.js";
 import * as health from "./health.js";
 import * as learning from "./learning.js";
+import * as policies from "./policies.js";
 import { announce, fill, nothing } from "./panels.js";
 import "./session.js";
 import * as rates from "./rates.js";
 import * as rewards from "./rewards.js";
 import * as totals from "./totals.js";
 
-// Each part has the call for its items (path, parameters), further choices that change it (view), and its rendering.
-const PARTS = { totals, health, rates, rewards, learning, costs };
+// Each part has the call for its items (path, parameters), further choices that change it (view), its rendering, and its
+// own loading if that needs more than one call.
+const PARTS = { totals, health, rates, policies, rewards, learning, costs };
 
 const start = document.getElementById("start");
 const form = document.getElementById("filters");
@@ -77,7 +79,8 @@ async function load(id, part, query, shown) {
   if (filled.get(id) === key) return "shown";
   filled.set(id, key);
   link(section, address(`${part.path}.csv`, parameters));
-  const outcome = await fill(section, (signal) => items(part.path, parameters, signal), (found) => part.render(found, shown));
+  const ask = (signal) => (part.load ? part.load(parameters, signal, known) : items(part.path, parameters, signal));
+  const outcome = await fill(section, ask, (found) => part.render(found, shown));
   if (outcome === "failed") filled.delete(id);
   return outcome;
 }

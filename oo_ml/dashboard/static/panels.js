@@ -47,6 +47,12 @@ export function announce(sentence) {
   document.getElementById("status").textContent = sentence;
 }
 
+/** Return a note for each filter that is set and does not apply to a part; `sentences` has one for such a filter. */
+export function ignored(shown, sentences) {
+  return Object.entries(sentences).filter(([filter]) => shown[filter] !== "")
+    .map(([, sentence]) => el("p", { class: "note" }, sentence));
+}
+
 /** Return a sentence that replaces missing numbers. */
 export function nothing(...sentence) {
   return el("p", { class: "nothing" }, sentence);

@@ -11,17 +11,23 @@ export function groups(steps, place, most) {
   return [...found.values()];
 }
 
-/** Return the mean of means { rewarded, mean_reward, mean_reward_low, mean_reward_high }, with its interval. */
+/** Return the mean of means { rewarded, mean_reward, mean_reward_low, mean_reward_high }, its interval, and the number of rewards. */
 export function mean(rows) {
   const known = rows.filter((row) => row.mean_reward !== null);
   const number = sum(known, (row) => row.rewarded);
-  if (number === 0) return { value: null, low: null, high: null };
+  if (number === 0) return { value: null, low: null, high: null, number };
   const value = sum(known, (row) => row.rewarded * row.mean_reward) / number;
   // The means are independent, so the squares of their errors add up. A mean of a single reward has no known error.
   const sure = known.filter((row) => row.mean_reward_low !== null);
   const squares = sum(sure, (row) => (row.rewarded * (row.mean_reward_high - row.mean_reward_low)) ** 2);
   const reach = Math.sqrt(squares) / 2 / sum(sure, (row) => row.rewarded);
-  return sure.length === 0 ? { value, low: null, high: null } : { value, low: value - reach, high: value + reach };
+  return sure.length === 0 ? { value, low: null, high: null, number } : { value, low: value - reach, high: value + reach, number };
+}
+
+/** Return the series { values, low, high, numbers } of means. */
+export function columns(means) {
+  const [values, low, high, numbers] = ["value", "low", "high", "number"].map((part) => means.map((one) => one[part]));
+  return { values, low, high, numbers };
 }
 
 function sum(rows, field) {

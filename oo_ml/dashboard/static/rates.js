@@ -1,4 +1,5 @@
-// Reactions by prompt version or policy: the raw rates, and the weighted rates, which estimate random choices.
+// Reactions by prompt version: the raw rates, and the weighted rates, which estimate random choices. By policy all weighted
+// rates would estimate the same, so there are raw rates only.
 
 import { el, name } from "./dom.js";
 import { count, percent, plural, range, reward, roundPercent } from "./formats.js";
@@ -6,6 +7,7 @@ import { intervals } from "./intervals.js";
 import { nothing } from "./panels.js";
 import { REACTIONS } from "./reactions.js";
 import { folded, table } from "./tables.js";
+import { POLICIES, unknown } from "./unknown.js";
 
 export const path = "analytics/reaction-rates";
 
@@ -35,6 +37,7 @@ export function connect(form, changed) {
   return (shown) => {
     measure.value = measured(shown);
     by.value = parameters({}, shown).by;
+    document.getElementById("weighted").hidden = by.value === "policy";
   };
 }
 
@@ -45,10 +48,11 @@ export function render(items, shown) {
   const measure = measured(shown);
   const format = measure === "mean_reward" ? reward : percent;
   const most = rows.toSorted((a, b) => b.shown - a.shown).slice(0, MOST);
-  const charted = most.map((row) => ({ label: label(subject, row), muted: subject.of(row) === null, ...estimates(row, measure) }));
+  const charted = most.map((row) => ({ label: label(subject, row), muted: subject.of(row) === null, ...marks(subject, row, measure) }));
   charted.sort((a, b) => height(b) - height(a));
   return [
-    intervals(summary(charted, subject, measure, format), charted, format, measure === "mean_reward" ? reward : roundPercent),
+    intervals(summary(charted, subject, measure, format), charted, format, ["raw", "weighted"], measure === "mean_reward" ? reward : roundPercent),
+    ...reasons(rows, subject, shown),
     ...rest(rows, most, subject),
     folded(`Table, ${plural(rows.length, "row")}`, listed(rows, subject, measure, format)),
   ];
@@ -56,8 +60,19 @@ export function render(items, shown) {
 
 function summary(charted, subject, measure, format) {
   const first = charted.slice(0, 3).map(({ label: title, raw, weighted }) =>
-    `${title} ${format(raw.value)} raw, ${format(weighted.value)} weighted`);
+    `${title} ${format(raw.value)} raw${weighted === null ? "" : `, ${weighted.value === null ? "unknown" : format(weighted.value)} weighted`}`);
   return `${MEASURES[measure]}, ${plural(charted.length, ...subject.words)}, the highest first: ${first.join("; ")}. The table has all.`;
+}
+
+// The reasons why weighted rates are missing: one note for the rows that share a reason.
+function reasons(rows, subject, { policy }) {
+  if (subject === SUBJECTS.policy) {
+    return [el("p", { class: "note" }, "Raw rates only: by policy, every weighted rate would estimate drawing at random. The panel Policies compares them.")];
+  }
+  const affected = Map.groupBy(rows.filter((row) => row.unknown_because !== null), (row) => row.unknown_because);
+  return [...affected].map(([reason, { length }]) => unknown(
+    reason, policy === "" ? Object.keys(POLICIES) : [policy],
+    length === rows.length ? "" : ` for ${plural(length, ...subject.words)} of ${count(rows.length)}`));
 }
 
 function rest(rows, most, subject) {
@@ -75,7 +90,10 @@ function listed(rows, subject, measure, format) {
   const estimate = (title, kind) => {
     const of = (row) => estimates(row, measure)[kind];
     return [
-      { title, number: true, value: (row) => of(row).value, cell: (row) => format(of(row).value) },
+      {
+        title, number: true, value: (row) => of(row).value,
+        cell: (row) => (kind === "weighted" && row.unknown_because !== null ? "unknown" : format(of(row).value)),
+      },
       { title: "95% interval", number: true, cell: (row) => range(of(row).low, of(row).high, format) },
     ];
   };
@@ -84,6 +102,8 @@ function listed(rows, subject, measure, format) {
     { title: "Shown", number: true, value: (row) => row.shown, cell: (row) => count(row.shown) },
     { title: counted[0], number: true, value: (row) => row[counted[1]], cell: (row) => count(row[counted[1]]) },
     ...estimate("Raw", "raw"),
+  ];
+  const weighted = subject === SUBJECTS.policy ? [] : [
     ...estimate("Weighted", "weighted"),
     {
       title: "Worth", number: true,
@@ -92,8 +112,14 @@ function listed(rows, subject, measure, format) {
     },
   ];
   return el("div", {},
-    table(`${MEASURES[measure]}, by ${subject.words[0]}`, columns, rows, { sorted: { column: 1, descending: true } }),
-    el("p", { class: "note" }, "Worth: the number of tips drawn at random that would give weighted numbers of the same precision."));
+    table(`${MEASURES[measure]}, by ${subject.words[0]}`, [...columns, ...weighted], rows, { sorted: { column: 1, descending: true } }),
+    weighted.length > 0 && el("p", { class: "note" },
+      "Worth: the number of tips drawn at random that would give weighted numbers of the same precision."));
+}
+
+function marks(subject, row, measure) {
+  const { raw, weighted } = estimates(row, measure);
+  return { raw, weighted: subject === SUBJECTS.policy ? null : weighted };
 }
 
 function estimates(row, measure) {
@@ -106,7 +132,7 @@ function estimates(row, measure) {
 }
 
 function height({ raw, weighted }) {
-  return weighted.value ?? raw.value ?? -2;
+  return weighted?.value ?? raw.value ?? -2;
 }
 
 function measured({ measure }) {

@@ -1,14 +1,17 @@
-// Mean reward by day of exploited and explored tips.
+// Mean reward by day, or by week, of exploited and explored tips.
 
+import { el } from "./dom.js";
 import { count, day, range, reward, shortDay } from "./formats.js";
 import { lines } from "./lines.js";
 import { nothing } from "./panels.js";
-import { mean } from "./pool.js";
+import { columns, mean } from "./pool.js";
 import { folded, table } from "./tables.js";
 
 export const path = "analytics/rewards-by-day";
 
 const DAY = 86_400;
+// More days than this are drawn by week, because a line through each of them shows noise.
+const MOST = 45;
 const KINDS = [
   { name: "Exploited", exploring: false, style: "one" },
   { name: "Explored", exploring: true, style: "two" },
@@ -21,28 +24,45 @@ export function parameters(query) {
 export function render(items) {
   if (items.every((row) => row.mean_reward === null)) return nothing("There are no rewards for the tips of these days.");
   const days = [...new Set(items.map((row) => row.day))].sort();
-  const series = KINDS.map((kind) => drawn(kind, days, items)).filter(({ values }) => values.some((value) => value !== null));
+  const weekly = seconds(days.at(-1)) - seconds(days[0]) >= MOST * DAY;
+  const steps = [...Map.groupBy(days, weekly ? monday : seconds)].map(([at, of]) => ({ at, first: of[0], last: of.at(-1) }));
+  const series = KINDS.map((kind) => drawn(kind, steps, items)).filter(({ values }) => values.some((value) => value !== null));
   return [
-    lines(summary(days, items), days.map((one) => Date.parse(one) / 1000), series, axis(days), reward),
+    lines(summary(days, items), steps.map(({ at }) => at), series, axis(steps, weekly), reward),
+    ...(weekly ? [el("p", { class: "note" }, "Drawn by week, from Monday; the table and the CSV have each day.")] : []),
     folded("Table", listed(items)),
   ];
 }
 
-function drawn({ name, exploring, style }, days, items) {
-  const rows = new Map(items.filter((row) => row.exploring === exploring).map((row) => [row.day, row]));
-  const column = (field) => days.map((one) => rows.get(one)?.[field] ?? null);
-  return { name, style, values: column("mean_reward"), low: column("mean_reward_low"), high: column("mean_reward_high") };
+function seconds(iso) {
+  return Date.parse(iso) / 1000;
 }
 
-function axis(days) {
+function monday(iso) {
+  // 1 January 1970 was a Thursday.
+  const day = seconds(iso) / DAY;
+  return (day - ((day + 3) % 7)) * DAY;
+}
+
+function drawn({ name, exploring, style }, steps, items) {
+  const rows = items.filter((row) => row.exploring === exploring);
+  return { name, style, ...columns(steps.map(({ first, last }) => mean(rows.filter((row) => first <= row.day && row.day <= last)))) };
+}
+
+function axis(steps, weekly) {
   // A single day needs a range of its own, or the axis would have no width.
   const ends = (low, high) => (low === high ? [low - DAY, high + DAY] : [low, high]);
+  const spans = steps.map(({ first, last }) => (first === last ? day(first) : `${day(first)} to ${day(last)}`));
+  // Weeks of uPlot begin on Thursdays: of ours, take every one that its step allows.
+  const mondays = (_, __, low, high, step) =>
+    steps.map(({ at }) => at).filter((at) => low <= at && at <= high && (at - steps[0].at) % step === 0);
   return {
     scale: { time: false, range: (_, low, high) => ends(low, high) },
     space: 64,
-    incrs: [1, 2, 7, 14, 28, 56, 112, 364, 728, 3640].map((number) => number * DAY),
-    ticks: (splits) => splits.map((seconds) => shortDay(seconds * 1000)),
-    at: (index) => day(days[index]),
+    incrs: [1, 2, 7, 14, 28, 56, 112, 364, 728, 3640].filter((number) => !weekly || number % 7 === 0).map((number) => number * DAY),
+    splits: weekly ? mondays : undefined,
+    ticks: (splits) => splits.map((split) => shortDay(split * 1000)),
+    at: (index) => spans[index],
   };
 }
 

@@ -194,4 +194,4 @@ class KeyRing:
             only(await self._writers.run(_touch, [use]))
         except OoMlError as error:
             # The next hour has its own try: with a database that accepts no writes, each call would try.
-            logger.warning("the use of key %s was not recorded: %s", use.key_id, error.message)
+            logger.warning("the use of key %s was not recorded: %s", use.key_id, error.explanation)

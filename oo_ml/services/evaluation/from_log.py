@@ -27,10 +27,16 @@ _LEAST_PARTS: Final = 50
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """The target policy to evaluate, and the decisions to evaluate it on: those of `policy` from `since` on."""
+    """The target policy to evaluate, and the decisions to evaluate it on; None: no limit.
+
+    Attributes:
+        since, until: only decisions from this time on, and before this time.
+        policy: only decisions of this policy.
+    """
 
     target: Target
     since: datetime | None = None
+    until: datetime | None = None
     policy: str | None = None
 
 
@@ -54,11 +60,10 @@ def evaluate(
 
 def _evaluate(connection: Reading, users: UserRange, question: Question, page_size: int) -> Part:
     policies = list(DIMENSIONS) if question.policy is None else [question.policy]
-    left = decision_log.count_left_out(connection, users, policies, question.since)
+    asked = decision_log.Asked(policies, question.since, question.until)
+    left = decision_log.count_left_out(connection, users, asked)
     part = Part(user_ranges.count_states(connection, users), unrewarded=left.unrewarded, unexplained=left.unexplained)
     versions = isinstance(question.target, Prompt)
-    with closing(
-        decision_log.read_decisions(connection, users, policies, question.since, versions=versions)
-    ) as decisions:
+    with closing(decision_log.read_decisions(connection, users, asked, versions=versions)) as decisions:
         made = rebuild_models(decisions, audit.read_ledger(connection, users, page_size))
         return sum(evaluate_blocks(question.target, made), part)

@@ -1,7 +1,7 @@
 """Results of an evaluation: partial sums, the estimates, and the refusal of estimates that the log can't support."""
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -11,13 +11,11 @@ from oo_ml.domain.evaluation import estimators
 from oo_ml.domain.evaluation.estimators import Estimate, Summary
 from oo_ml.domain.policies import EPSILON_GREEDY, LINUCB
 from oo_ml.errors import EvaluationRefusedError, NothingToEvaluateError
+from oo_ml.services.evaluation.doubts import Doubt, compute_largest_share, find_doubts
 from oo_ml.settings import Settings
 
 # An evaluation is refused if more than this share of the target's tips had propensity 0 in the log.
 MAX_WITHOUT_SUPPORT: Final = 0.01
-# The mean weight is off if it differs from 1 by more than this, and by more than so many standard errors.
-_WEIGHT_OFF: Final = 0.01
-_STANDARD_ERRORS: Final = 4.0
 _EXPLORATION: Final = {LINUCB: Settings.variable("exploration"), EPSILON_GREEDY: Settings.variable("epsilon")}
 _NOTHING: Final = estimators.summarise(np.empty(0), np.empty(0))
 
@@ -70,7 +68,8 @@ class Evaluation:
         observed: the mean reward of the log's own policy.
         dr: the doubly robust estimate; None without a model of the reward.
         gain: the target's reward minus that of the log's own policy.
-        is_off: whether the mean weight differs from 1 by more than chance explains.
+        largest_share: the share of all weight that one decision has, at most.
+        doubts: the reasons to doubt the estimates; empty if there are none.
     """
 
     n: int
@@ -85,7 +84,8 @@ class Evaluation:
     snips: Estimate
     dr: Estimate | None
     gain: Estimate
-    is_off: bool
+    largest_share: float
+    doubts: Sequence[Doubt]
 
 
 def conclude(name: str, total: Part) -> Evaluation:
@@ -121,13 +121,13 @@ def estimate(name: str, total: Part, share_without_support: float | None) -> Eva
         EvaluationRefusedError: the target would choose none of the tips that were shown.
     """
     summary = total.summary
-    snips, gain = estimators.snips(summary), estimators.gain(summary)
+    ips, snips, dr = estimators.ips(summary), estimators.snips(summary), estimators.dr(summary)
+    gain = estimators.gain(summary)
     if snips is None or gain is None:
         raise EvaluationRefusedError(
             f"Cannot evaluate {name}: it would choose none of the tips that the log's policy chose (decisions"
             f" {summary.n})"
         )
-    off = estimators.weight_off(summary)
     return Evaluation(
         n=summary.n,
         unrewarded=total.unrewarded,
@@ -137,9 +137,10 @@ def estimate(name: str, total: Part, share_without_support: float | None) -> Eva
         mean_weight=summary.mean_weight,
         share_without_support=share_without_support,
         observed=estimators.observed(summary),
-        ips=estimators.ips(summary),
+        ips=ips,
         snips=snips,
-        dr=estimators.dr(summary),
+        dr=dr,
         gain=gain,
-        is_off=off is not None and off > _STANDARD_ERRORS and abs(summary.mean_weight - 1) > _WEIGHT_OFF,
+        largest_share=compute_largest_share(summary),
+        doubts=tuple(find_doubts(summary, {"IPS": ips, "SNIPS": snips, "DR": dr})),
     )

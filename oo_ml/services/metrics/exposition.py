@@ -106,6 +106,6 @@ class Exposition:
         except UnavailableError:
             return _Read(before, is_up=False)
         except OoMlError as error:
-            logger.error("the numbers for metrics were not read: %s", error.message)  # noqa: TRY400 - enough
+            logger.error("the numbers for metrics were not read: %s", error.explanation)  # noqa: TRY400 - enough
             return _Read(before, None)
         return _Read(numbers, is_up=True)

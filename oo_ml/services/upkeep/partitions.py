@@ -157,7 +157,7 @@ async def _attempt(
             [tables] = await workers.run(service, [moment])
             names += tables
     except OoMlError as error:
-        return names, [type(error)(f"{what}: {error.message}")]
+        return names, [type(error)(f"{what}: {error.message}", cause=error.cause)]
     return names, []
 
 

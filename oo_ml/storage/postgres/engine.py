@@ -1,19 +1,19 @@
 """Connections to PostgreSQL: every wait has a limit, results are binary, and a broken connection leaves the pool."""
 
+from collections.abc import Collection, Mapping
 from typing import Any, Final
 
 import psycopg
 from psycopg.pq import Format
-from sqlalchemy import Connection, Engine, create_engine, event, text
-from sqlalchemy.dialects import registry
-from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg
-from sqlalchemy.engine.interfaces import DBAPIConnection
+from sqlalchemy import URL, Connection, Engine, create_engine, event, text
 from sqlalchemy.pool import QueuePool
 
 from oo_ml.settings import Settings
-from oo_ml.storage.postgres import binary_columns, float_arrays
+from oo_ml.storage.postgres import binary_columns, float_arrays, idle
 from oo_ml.storage.postgres.address import parse_url
+from oo_ml.storage.postgres.dialect import DRIVER
 from oo_ml.storage.postgres.limits import milliseconds
+from oo_ml.storage.postgres.parameters import connection_parameters, named_options
 from oo_ml.storage.schema import schema_names
 
 
@@ -28,28 +28,6 @@ class _BinaryServerCursor(psycopg.ServerCursor[Any]):
         super().__init__(*args, **kwargs)
         self.format = Format.BINARY
 
-
-class Dialect(PGDialect_psycopg):
-    """SQLAlchemy's dialect for psycopg. BEGIN also sets the limits of the transaction, in the same round trip.
-
-    Limits of a session do not reach the other servers of a distributed database (ADR 14), and PgBouncer loses them.
-    """
-
-    supports_statement_cache = True
-
-    def __init__(self, begin: str, **arguments: Any) -> None:  # noqa: ANN401 - passed to the base class
-        """Store `begin`, the statements that begin a transaction."""
-        super().__init__(**arguments)  # type: ignore[no-untyped-call]
-        self._begin = begin
-
-    def do_begin(self, dbapi_connection: DBAPIConnection) -> None:
-        """Begin a transaction."""
-        driver: Any = dbapi_connection
-        # PostgreSQL accepts several statements at once only if they are not prepared and the result is text.
-        psycopg.Cursor[Any](driver.driver_connection).execute(self._begin, prepare=False)
-
-
-registry.register("postgresql.oo_ml", __name__, "Dialect")
 
 _SNAPSHOT: Final = text("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
 _LOCK_WAIT: Final = text("SELECT set_config('lock_timeout', :limit, true)")
@@ -77,19 +55,26 @@ def create(  # noqa: PLR0913 - the database, and the ways in which the engines d
     Raises:
         ConfigurationError: `url` is not the address of a PostgreSQL server.
     """
+    address = parse_url(url)
+    session = _session_settings(lanes=lanes)
+    # A pooler gives each transaction another session, so what a session is set to has to be set in the transaction.
+    pooler = settings.database_prepare_threshold < 0
+    limits = _limits(settings, long=long, lanes=lanes) | (session if pooler else {})
     engine = create_engine(
-        parse_url(url).set(drivername="postgresql+oo_ml"),
-        begin=_begin_statements(settings, read_only=read_only, long=long, lanes=lanes),
+        address.set(drivername=DRIVER),
+        # The waits of a lane are a part of how lanes work, so the address does not change them.
+        begin=_begin_statements(limits, named_options(address) - ({"lock_timeout"} if lanes else set()), read_only),
         # Ids and tips are users' data and must not appear in a log.
         hide_parameters=True,
         pool_size=threads,
         max_overflow=0,
         pool_timeout=settings.request_timeout,
-        connect_args=_connect_arguments(settings, lanes=lanes),
+        connect_args=_connect_arguments(settings, address, {} if pooler else session),
         # No column is an hstore, and SQLAlchemy would ask for that type on the first connection.
         use_native_hstore=False,
     )
     event.listen(engine, "connect", _set_formats)
+    idle.watch(engine, settings.database_idle_check)
     schema_names.translate_statements(engine, settings)
     return engine
 
@@ -101,21 +86,20 @@ def count_connections(engine: Engine) -> tuple[int, int, int]:
     return pool.checkedout(), pool.checkedin(), pool.size()
 
 
-def _begin_statements(settings: Settings, *, read_only: bool, long: bool, lanes: bool) -> str:
-    """Return BEGIN and the limits of the transaction, which go to the server together (ADR 14)."""
-    limits = {
+def _limits(settings: Settings, *, long: bool, lanes: bool) -> dict[str, str]:
+    """Return PostgreSQL's limits for each transaction, by name."""
+    seconds = {
         "lock_timeout": settings.lane_lock_timeout if lanes else settings.lock_timeout,
         "statement_timeout": settings.long_timeout if long else settings.statement_timeout,
         # A process that stops between two statements must not keep its row locks.
         "idle_in_transaction_session_timeout": settings.long_timeout if long else settings.request_timeout,
     }
-    begin = "BEGIN READ ONLY" if read_only else "BEGIN"
-    return "; ".join([begin, *(f"SET LOCAL {name} = {milliseconds(limit)}" for name, limit in limits.items())])
+    return {name: str(milliseconds(limit)) for name, limit in seconds.items()}
 
 
-def _connect_arguments(settings: Settings, *, lanes: bool) -> dict[str, Any]:
-    """Return psycopg's arguments for a new connection."""
-    options = {
+def _session_settings(*, lanes: bool) -> dict[str, str]:
+    """Return the settings of a session, by name."""
+    chosen = {
         "timezone": "UTC",
         # Statements are too short to win back the cost of compiling them or of starting parallel workers.
         "jit": "off",
@@ -123,17 +107,27 @@ def _connect_arguments(settings: Settings, *, lanes: bool) -> dict[str, Any]:
     }
     if lanes:
         # A lane's statements take a batch as arrays. The best plan is the same for one row and for a thousand.
-        options["plan_cache_mode"] = "force_generic_plan"
+        chosen["plan_cache_mode"] = "force_generic_plan"
+    return chosen
+
+
+def _begin_statements(chosen: Mapping[str, str], named: Collection[str], read_only: bool) -> str:  # noqa: FBT001
+    """Return BEGIN and the settings of the transaction but for `named`; they go to the server together (ADR 14)."""
+    begin = "BEGIN READ ONLY" if read_only else "BEGIN"
+    kept = {name: value for name, value in chosen.items() if name not in named}
+    return "; ".join([begin, *(f"SET LOCAL {name} = '{value}'" for name, value in kept.items())])
+
+
+def _connect_arguments(settings: Settings, address: URL, session: Mapping[str, str]) -> dict[str, Any]:
+    """Return psycopg's arguments for a new connection, whose session has the settings `session`."""
     threshold = settings.database_prepare_threshold
     return {
-        "application_name": "oo-ml",
+        **connection_parameters(
+            address, application="oo-ml", timeout=settings.database_connect_timeout, options=session
+        ),
         # The dialect begins transactions, not psycopg.
         "autocommit": True,
-        # Overrides PGCLIENTENCODING: ids and tips are text in any language.
-        "client_encoding": "UTF8",
-        "connect_timeout": settings.database_connect_timeout,
         "cursor_factory": _BinaryCursor,
-        "options": " ".join(f"-c {name}={value}" for name, value in options.items()),
         "prepare_threshold": None if threshold < 0 else threshold,
     }
 

@@ -10,6 +10,7 @@ import psycopg
 from sqlalchemy.exc import DBAPIError
 
 from oo_ml import errors
+from oo_ml.storage.postgres import causes
 
 SERIALIZATION_FAILURES: Final = frozenset({"40001", "40P01"})
 UNIQUE_VIOLATION: Final = "23505"
@@ -21,6 +22,9 @@ _MEANINGS: Final[dict[str, type[errors.UnavailableError]]] = {
     "57014": errors.DatabaseTimeoutError,
     "25P03": errors.DatabaseTimeoutError,
     "25006": errors.DatabaseReadOnlyError,
+    # A prepared statement is missing, or is there already: a pooler has given the transaction another session.
+    "26000": errors.LostStatementError,
+    "42P05": errors.LostStatementError,
     # A schema, table, column or function of this release is missing.
     "3F000": errors.SchemaNotReadyError,
     "42P01": errors.SchemaNotReadyError,
@@ -49,9 +53,15 @@ def outcome(error: DBAPIError) -> errors.UnavailableError | None:
     """Return the error of the service for `error`; None if only a bug can cause it."""
     code = sqlstate(error)
     if code is None:
-        return errors.DatabaseUnavailableError() if isinstance(error.orig, psycopg.OperationalError) else None
+        return _no_connection(str(error.orig)) if isinstance(error.orig, psycopg.OperationalError) else None
     if code == _MISSING_RIGHT:
         return errors.DatabaseRefusedError(f"PostgreSQL refused: {description(error).removeprefix(code).strip()}")
     if code.startswith(_UNAVAILABLE):
-        return errors.DatabaseUnavailableError()
+        return errors.DatabaseUnavailableError(cause=description(error).removeprefix(code).strip())
     return _MEANINGS[code]() if code in _MEANINGS else None
+
+
+def _no_connection(text: str) -> errors.DatabaseUnavailableError:
+    if causes.is_of_address(text):
+        return errors.UnusableAddressError(cause=causes.describe(text))
+    return errors.DatabaseUnavailableError(cause=causes.describe(text))

@@ -82,6 +82,12 @@ daily_reactions = Table(
     _sum("weighted_rewards", "Sum of w r"),
     _sum("squared_weights_rewards", "Sum of w^2 r"),
     _sum("weighted_rewards_squared", "Sum of w^2 r^2"),
+    _sum("weighted_squares", "Sum of w r^2"),
+    _count("choices", "Number of decisions among more than one candidate"),
+    _count(
+        "unsupported",
+        "Number of decisions in which some candidate had a propensity below 1e-12, or propensities are unknown",
+    ),
     UniqueConstraint(
         "day",
         "policy",

@@ -13,7 +13,9 @@ from oo_ml.errors import ConfigurationError, DatabaseTimeoutError, OoMlError, Sc
 from oo_ml.settings import Settings
 from oo_ml.storage.postgres import sqlstates
 from oo_ml.storage.postgres.address import parse_url
+from oo_ml.storage.postgres.dialect import DRIVER
 from oo_ml.storage.postgres.limits import milliseconds
+from oo_ml.storage.postgres.parameters import connection_parameters
 from oo_ml.storage.postgres.sessions import Reading, Writing
 from oo_ml.storage.schema import revisions, schema_names
 
@@ -107,14 +109,12 @@ def _wait_for_others(connection: Connection, seconds: float) -> None:
 
 
 def _engine(url: str, settings: Settings) -> Engine:
+    address = parse_url(url)
+    timeout = settings.database_connect_timeout
     engine = create_engine(
-        parse_url(url),
+        address.set(drivername=DRIVER),
         poolclass=NullPool,
-        connect_args={
-            "application_name": "oo-ml migration",
-            "client_encoding": "UTF8",
-            "connect_timeout": settings.database_connect_timeout,
-        },
+        connect_args=connection_parameters(address, application="oo-ml migration", timeout=timeout, options={}),
     )
     schema_names.translate_statements(engine, settings)
     return engine

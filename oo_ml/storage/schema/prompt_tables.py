@@ -105,11 +105,7 @@ generations = Table(
     name("outcome", "ok, or the code of the error in the answer"),
     name("model", "The model that answered, as the gateway names it", nullable=True),
     Column("error", Text, comment="The error message in the answer"),
-    name(
-        "finish_reason",
-        "Reason for which the last reply ended: stop, length, refusal, content_filter, ...",
-        nullable=True,
-    ),
+    name("finish_reason", "The end of the last reply: stop, length, refusal, content_filter, ...", nullable=True),
     Column(
         "repaired",
         Boolean,

@@ -29,12 +29,12 @@ from tests.docs.analytics_world.users import (
 from tests.sessions import writing
 from tests.simulated_weeks import Look, draw_uuid7
 
-_PARAMETERS: Final = Parameters(alpha=1.0, epsilon=0.2, exploration=0.2)
+EXPLORING: Final = Parameters(alpha=1.0, epsilon=0.2, exploration=0.2)
 _DESCRIPTIONS: Final = {REMINDER: "What has waited longest", FIRST_STEP: "A first step of what matters most"}
 _TOKENS: Final = {REMINDER: 180, FIRST_STEP: 420}
 
 
-def simulate(db: Engine, seed: int = 2) -> None:
+def simulate(db: Engine, seed: int = 2, parameters: Parameters = EXPLORING) -> None:
     """Publish two prompt versions, store the calls that wrote their tips, and let every user live.
 
     Seeds 1 to 8 were tried: with each the raw rates pick the wrong version, the weighted ones the right one.
@@ -45,7 +45,7 @@ def simulate(db: Engine, seed: int = 2) -> None:
         _publish(connection, rounds[0][0].at)
         _insert_generations(connection, [situations[0].at for situations in rounds[:: len(rounds) // WEEKS]], random)
     looks = ([_draw_look(situation, random) for situation in situations] for situations in rounds)
-    simulated_weeks.simulate(db, looks, _PARAMETERS)
+    simulated_weeks.simulate(db, looks, parameters)
     with writing(db) as connection:
         _insert_truth(connection, compute_done_rates(rounds))
 

@@ -31,7 +31,7 @@ from tests.sessions import open_session, writing
 
 ADA = StateKey("ada", LINUCB)
 CROWD = 100
-SERVICES = 4
+SERVICES = 2
 WORKERS = 8  # of each of them, besides its lane for ada
 # Any sum of them is exact.
 VALUES = [(number - CROWD // 2) / 64 for number in range(CROWD)]
@@ -39,7 +39,7 @@ VALUES = [(number - CROWD // 2) / 64 for number in range(CROWD)]
 
 @pytest.fixture
 def processes(database_url: str, tmp_path: Path) -> Iterator[list[httpx.Client]]:
-    """Start several services, each in a process of its own, and return a client for each."""
+    """Start two services, each in a process of its own, and return a client for each."""
 
     def start(number: int) -> httpx.Client:
         variables = {"OO_ML_DATABASE_URL": database_url, "OO_ML_DATABASE_WORKERS": WORKERS}
@@ -51,7 +51,7 @@ def processes(database_url: str, tmp_path: Path) -> Iterator[list[httpx.Client]]
 
 def test_concurrent_rewards_for_one_decision(serve: Serve, db: Engine) -> None:
     """Of a hundred different rewards that wait for one row the first counts, and all answers name it."""
-    services = [serve(database_workers=WORKERS).client for _ in range(2)]
+    services = [serve(database_workers=WORKERS).client for _ in range(SERVICES)]
     [decision] = decide(services[0], 1)
     with ThreadPoolExecutor(CROWD) as clients:
         with holding_state(db, *ADA):
@@ -59,7 +59,7 @@ def test_concurrent_rewards_for_one_decision(serve: Serve, db: Engine) -> None:
                 clients.submit(call, service, "/reward", decision | {"reward": value})
                 for value, (service, call) in zip(VALUES, cycle(product(services, (post, in_a_batch))), strict=False)
             ]
-            wait_until_blocked(db, 2 * (1 + WORKERS))
+            wait_until_blocked(db, SERVICES * (1 + WORKERS))
         answers = [call.result() for call in sent]
     [first] = [place for place, answer in enumerate(answers) if answer["applied"]]
     said = {"ok": True, "reward": VALUES[first], "decision_id": decision["decision_id"]}
@@ -71,7 +71,7 @@ def test_concurrent_rewards_for_one_decision(serve: Serve, db: Engine) -> None:
 
 
 def test_concurrent_rewards_for_one_user(processes: list[httpx.Client], db: Engine) -> None:
-    """Of a reward for each of a hundred decisions, sent to two of four processes, each counts exactly once.
+    """Of a reward for each of a hundred decisions, sent to two processes, each counts exactly once.
 
     One of the two calls is a batch.
     """
@@ -100,15 +100,16 @@ def test_concurrent_rewards_for_one_user(processes: list[httpx.Client], db: Engi
     assert_folded(db)
 
 
-def test_concurrent_requests_for_one_decision(processes: list[httpx.Client], db: Engine) -> None:
+def test_concurrent_requests_for_one_decision(serve: Serve, db: Engine) -> None:
     """A user's first decision, requested a hundred times while the row is created, is one pull with one answer."""
+    services = [serve(database_workers=WORKERS).client for _ in range(SERVICES)]
     body = calls.score(decision_id=str(uuid7(datetime.now(UTC))))
     with ThreadPoolExecutor(CROWD) as clients:
         with open_session(db) as creator:
             policy_state.lock_or_create_states(creator, [ADA])
             sent = [
-                clients.submit(call, process, "/score", body)
-                for _, (process, call) in zip(range(CROWD), cycle(product(processes, (post, in_a_batch))), strict=False)
+                clients.submit(call, service, "/score", body)
+                for _, (service, call) in zip(range(CROWD), cycle(product(services, (post, in_a_batch))), strict=False)
             ]
             wait_until_blocked(db, SERVICES * (1 + WORKERS))
             creator.rollback()
@@ -125,7 +126,7 @@ def test_concurrent_requests_for_one_decision(processes: list[httpx.Client], db:
 )
 def test_concurrent_calls_with_one_idempotency_key(serve: Serve, db: Engine, kinds: list[tuple[str, float]]) -> None:
     """One call is applied, equal calls are told so, and other calls with the key are refused."""
-    services = [serve(database_workers=WORKERS).client for _ in range(2)]
+    services = [serve(database_workers=WORKERS).client for _ in range(SERVICES)]
     for path in ("/score", "/score/egreedy"):
         post(services[0], path, calls.score())
     with ThreadPoolExecutor(50) as clients:
@@ -136,7 +137,7 @@ def test_concurrent_calls_with_one_idempotency_key(serve: Serve, db: Engine, kin
                     range(50), cycle(product(services, (with_key, with_key_in_a_batch), kinds)), strict=False
                 )
             ]
-            wait_until_blocked(db, 2 * (1 + WORKERS))
+            wait_until_blocked(db, SERVICES * (1 + WORKERS))
         answers = [(kind, *call.result()) for kind, call in sent]
     [first] = [kind for kind, _, answer in answers if answer.get("applied")]
     for kind, status, answer in answers:

@@ -151,12 +151,6 @@ def test_target_without_logged_choices() -> None:
         evaluate_content(f"{HEADER}\na,1,0.5,0\nb,0,0.5,0\n")
 
 
-def test_wrong_propensities() -> None:
-    """A mean weight far from 1 marks the result as doubtful."""
-    assert not evaluate_content(f"{HEADER}\n" + "a,1,0.5,1\nb,0,0.5,0\n" * 100).is_off
-    assert evaluate_content(f"{HEADER}\n" + "a,1,0.9,1\nb,0,0.9,0\n" * 100).is_off
-
-
 def test_source_stays_open(tmp_path: Path) -> None:
     """The caller's file is not closed."""
     file = tmp_path / "log.csv"

@@ -11,6 +11,7 @@ from sqlalchemy import Engine, text
 from oo_ml.domain.evaluation.targets import AlwaysFirst, OwnPolicy, Prompt, Target, Uniform, describe
 from oo_ml.domain.policies import EPSILON_GREEDY, LINUCB, PolicyParameters
 from oo_ml.services.decisions.decide import Parameters
+from oo_ml.services.evaluation.doubts import DoubtKind
 from oo_ml.services.evaluation.from_log import Question, walk_log
 from oo_ml.services.evaluation.results import Part
 from oo_ml.services.users.erase import erase
@@ -41,7 +42,10 @@ def test_policy_of_the_log(db: Engine, policy: str, parameters: PolicyParameters
     assert evaluation.ips.variance == pytest.approx(evaluation.observed.variance, rel=1e-12)
     assert evaluation.ips.estimate == evaluation.snips.estimate == evaluation.observed.estimate
     assert evaluation.observed.estimate == pytest.approx(np.mean(rewards), rel=1e-12)
-    assert (evaluation.share_without_support, evaluation.is_off) == (0.0, False)
+    assert (evaluation.share_without_support, {doubt.kind for doubt in evaluation.doubts}) == (
+        0.0,
+        {DoubtKind.SMALL_SAMPLE} if evaluation.n < 100 else set(),
+    )
     kinds = {kind for (kind,) in rows(db, "SELECT kind FROM oo_ml.reward_ledger")}
     assert kinds == {"reward", "default", "amend", "retract", "import"}
     assert {kind for (kind,) in rows(db, "SELECT reward_kind FROM oo_ml.feature_history WHERE reward IS NOT NULL")} == {
@@ -83,7 +87,8 @@ def test_other_policies(db: Engine, target: Target) -> None:
     assert evaluation.max_weight > 1
     assert 1 < evaluation.ess < 600
     assert evaluation.mean_weight == pytest.approx(1, abs=0.15)
-    assert (evaluation.share_without_support, evaluation.is_off) == (0.0, False)
+    assert evaluation.share_without_support == 0.0
+    assert {doubt.kind for doubt in evaluation.doubts} == ({DoubtKind.SMALL_SAMPLE} if evaluation.ess < 100 else set())
 
 
 def test_model_before_the_reward(db: Engine) -> None:
@@ -207,7 +212,7 @@ def test_drawn_prompt_version(db: Engine) -> None:
     assert (evaluation.n, evaluation.left_out, evaluation.max_weight) == (80, 0, 4.0)
     assert evaluation.mean_weight == pytest.approx(1)
     assert evaluation.ips.estimate == pytest.approx(np.mean(expected), rel=1e-9)
-    assert not evaluation.is_off
+    assert DoubtKind.MEAN_WEIGHT not in {doubt.kind for doubt in evaluation.doubts}
     draw(simulated, "v1", 1.0)
     expected.append(draw(simulated, "v2", 1.0))
     certain = look(db, Prompt("v2"))
@@ -215,7 +220,7 @@ def test_drawn_prompt_version(db: Engine) -> None:
     assert certain.ips.estimate == pytest.approx(np.mean(expected), rel=1e-9)
     # As if v1 had had the same chance.
     run(db, "UPDATE oo_ml.feature_history SET prompt_probability = 0.25")
-    assert look(db, Prompt("v1")).is_off
+    assert DoubtKind.MEAN_WEIGHT in {doubt.kind for doubt in look(db, Prompt("v1")).doubts}
 
 
 def draw(simulated: SimulatedUsers, version: str, probability: float) -> float:

@@ -37,7 +37,7 @@ def test_deterministic_log(db: Engine, policy: str, variable: str) -> None:
 
 
 def test_log_that_explores_later(db: Engine) -> None:
-    """With --since, decisions from before exploration are left out; the error names the settings of both policies."""
+    """Only decisions of the period count; the error names the settings of both policies."""
     simulated = SimulatedUsers(db, 6)
     for policy in DIMENSIONS:
         for number in range(40):
@@ -59,6 +59,10 @@ def test_log_that_explores_later(db: Engine) -> None:
     assert look(db, Uniform(), since=last.astimezone()).n == 2
     with pytest.raises(NothingToEvaluateError):
         look(db, Uniform(), since=last + timedelta(microseconds=1))
+    # `until` itself is not.
+    assert look(db, Uniform(), since=NOON + timedelta(days=1), until=last).n == 38
+    with pytest.raises(NothingToEvaluateError, match=r"no decision to evaluate$"):
+        look(db, Uniform(), until=NOON)
 
 
 @pytest.mark.parametrize(("certain", "is_refused"), [(2, False), (3, True)])

@@ -8,11 +8,14 @@ SCRATCH = {
     "reactions": """
         SELECT
             day, policy, prompt_version, exploring, reaction, count(*), sum(r), sum(r * r),
-            sum(w), sum(ww), sum(wr), sum(wwr), sum(wwrr)
+            sum(w), sum(ww), sum(wr), sum(wwr), sum(wwrr), sum(wrr),
+            count(*) FILTER (WHERE cardinality(propensities) > 1 OR propensities IS NULL),
+            count(*) FILTER (WHERE (SELECT min(one) FROM unnest(propensities) AS one) >= 1e-12 IS NOT TRUE)
         FROM (
             SELECT
                 *, CAST(1 / p AS numeric) AS w, CAST(1 / p * (1 / p) AS numeric) AS ww,
-                CAST(1 / p * reward AS numeric) AS wr, CAST(1 / p * (1 / p) * reward AS numeric) AS wwr,
+                CAST(1 / p * reward AS numeric) AS wr, CAST(1 / p * reward * reward AS numeric) AS wrr,
+                CAST(1 / p * (1 / p) * reward AS numeric) AS wwr,
                 CAST(1 / p * (1 / p) * reward * reward AS numeric) AS wwrr, CAST(reward AS numeric) AS r
             FROM seen
         ) AS weighed
