@@ -6,14 +6,12 @@ from typing import Any, Final
 import psycopg
 from psycopg.pq import Format
 from sqlalchemy import URL, Connection, Engine, create_engine, event, text
-from sqlalchemy.dialects import registry
-from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg
-from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.pool import QueuePool
 
 from oo_ml.settings import Settings
 from oo_ml.storage.postgres import binary_columns, float_arrays, idle
 from oo_ml.storage.postgres.address import parse_url
+from oo_ml.storage.postgres.dialect import DRIVER
 from oo_ml.storage.postgres.limits import milliseconds
 from oo_ml.storage.postgres.parameters import connection_parameters, named_options
 from oo_ml.storage.schema import schema_names
@@ -30,36 +28,6 @@ class _BinaryServerCursor(psycopg.ServerCursor[Any]):
         super().__init__(*args, **kwargs)
         self.format = Format.BINARY
 
-
-class Dialect(PGDialect_psycopg):
-    """SQLAlchemy's dialect for psycopg. BEGIN also sets the limits of the transaction, in the same round trip.
-
-    Limits of a session do not reach the other servers of a distributed database (ADR 14), and PgBouncer loses them.
-    """
-
-    supports_statement_cache = True
-
-    def __init__(self, begin: str | None = None, **arguments: Any) -> None:  # noqa: ANN401 - passed to the base class
-        """Store `begin`, the statements that begin a transaction; None: psycopg begins it."""
-        super().__init__(**arguments)  # type: ignore[no-untyped-call]
-        self._begin = begin
-
-    def create_connect_args(self, url: URL) -> tuple[list[str], dict[str, Any]]:
-        """Return the parameters of `url` as libpq takes them; SQLAlchemy has a syntax of its own for several hosts."""
-        names = {"user": url.username, "password": url.password, "dbname": url.database}
-        return [], {**url.query, **{name: value for name, value in names.items() if value is not None}}
-
-    def do_begin(self, dbapi_connection: DBAPIConnection) -> None:
-        """Begin a transaction."""
-        if self._begin is None:
-            return
-        driver: Any = dbapi_connection
-        # PostgreSQL accepts several statements at once only if they are not prepared and the result is text.
-        psycopg.Cursor[Any](driver.driver_connection).execute(self._begin, prepare=False)
-
-
-registry.register("postgresql.oo_ml", __name__, "Dialect")
-DRIVER: Final = "postgresql+oo_ml"
 
 _SNAPSHOT: Final = text("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
 _LOCK_WAIT: Final = text("SELECT set_config('lock_timeout', :limit, true)")

@@ -13,7 +13,7 @@ from oo_ml.errors import ConfigurationError, DatabaseTimeoutError, OoMlError, Sc
 from oo_ml.settings import Settings
 from oo_ml.storage.postgres import sqlstates
 from oo_ml.storage.postgres.address import parse_url
-from oo_ml.storage.postgres.engine import DRIVER
+from oo_ml.storage.postgres.dialect import DRIVER
 from oo_ml.storage.postgres.limits import milliseconds
 from oo_ml.storage.postgres.parameters import connection_parameters
 from oo_ml.storage.postgres.sessions import Reading, Writing

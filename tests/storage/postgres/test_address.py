@@ -8,6 +8,7 @@ from sqlalchemy import text
 from oo_ml.errors import ConfigurationError
 from oo_ml.storage.postgres import engine
 from oo_ml.storage.postgres.address import parse_url
+from oo_ml.storage.postgres.dialect import Dialect
 from oo_ml.storage.postgres.parameters import connection_parameters, named_options
 from tests.conftest import make_settings
 
@@ -17,7 +18,7 @@ ENCODE = "in the user and the password write @ as %40"
 
 def parameters(address: str) -> dict[str, object]:
     """Return what SQLAlchemy's dialect passes to psycopg for an address."""
-    return engine.Dialect().create_connect_args(parse_url(address))[1]
+    return Dialect().create_connect_args(parse_url(address))[1]
 
 
 @pytest.mark.parametrize("scheme", ["postgresql", "postgres", "postgresql+psycopg", "postgresql+psycopg2"])

@@ -1,0 +1,40 @@
+"""SQLAlchemy's dialect for psycopg, with addresses as libpq takes them. Migrations use it too, and need no numpy."""
+
+from typing import Any, Final
+
+import psycopg
+from sqlalchemy import URL
+from sqlalchemy.dialects import registry
+from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg
+from sqlalchemy.engine.interfaces import DBAPIConnection
+
+
+class Dialect(PGDialect_psycopg):
+    """SQLAlchemy's dialect for psycopg. BEGIN also sets the limits of the transaction, in the same round trip.
+
+    Limits of a session do not reach the other servers of a distributed database (ADR 14), and PgBouncer loses them.
+    """
+
+    supports_statement_cache = True
+
+    def __init__(self, begin: str | None = None, **arguments: Any) -> None:  # noqa: ANN401 - passed to the base class
+        """Store `begin`, the statements that begin a transaction; None: psycopg begins it."""
+        super().__init__(**arguments)  # type: ignore[no-untyped-call]
+        self._begin = begin
+
+    def create_connect_args(self, url: URL) -> tuple[list[str], dict[str, Any]]:
+        """Return the parameters of `url` as libpq takes them; SQLAlchemy has a syntax of its own for several hosts."""
+        names = {"user": url.username, "password": url.password, "dbname": url.database}
+        return [], {**url.query, **{name: value for name, value in names.items() if value is not None}}
+
+    def do_begin(self, dbapi_connection: DBAPIConnection) -> None:
+        """Begin a transaction."""
+        if self._begin is None:
+            return
+        driver: Any = dbapi_connection
+        # PostgreSQL accepts several statements at once only if they are not prepared and the result is text.
+        psycopg.Cursor[Any](driver.driver_connection).execute(self._begin, prepare=False)
+
+
+DRIVER: Final = "postgresql+oo_ml"
+registry.register("postgresql.oo_ml", __name__, "Dialect")
