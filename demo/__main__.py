@@ -32,7 +32,8 @@ from oo_ml.services.database_address import database
 from oo_ml.services.upkeep.daily_sums import count_days
 from oo_ml.services.upkeep.partitions import keep_months
 from oo_ml.services.users.erase import erase
-from oo_ml.settings import ResponseFormat, Settings
+from oo_ml.setting_choices import ResponseFormat
+from oo_ml.settings import Settings
 
 DEFAULT_DATA_DIR = platformdirs.user_data_path("oo-ml-demo", appauthor=False)
 # Enough decisions are drawn at random to fill every panel of the page.

@@ -9,7 +9,7 @@ import traceback
 from contextvars import ContextVar
 from typing import Any, Final
 
-from oo_ml.settings import LogFormat, LogLevel
+from oo_ml.setting_choices import LogFormat, LogLevel
 
 # The id of the request that is being served; empty outside of requests, and in a transaction of several requests.
 REQUEST_ID: Final = ContextVar("request_id", default="")

@@ -5,7 +5,6 @@ Durations are in seconds and sizes in bytes unless the name says otherwise.
 """
 
 import os
-from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, Final, Self
 
@@ -23,6 +22,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from oo_ml.environment import FILE, PREFIX, read_secret, refuse_unknown
 from oo_ml.errors import ConfigurationError
+from oo_ml.setting_choices import Auth, LogFormat, LogLevel, ResponseFormat
 from oo_ml.setting_formats import HeaderValue, HostNames, HttpAddress, LongSecret, ModelName, Origins, Rate, SchemaName
 
 # More than any retention, and small enough for PostgreSQL and Python to subtract it from now.
@@ -38,40 +38,6 @@ def _usual_data_dir() -> Path:
         return platformdirs.user_data_path("oo-ml", appauthor=False)
     except RuntimeError:
         return Path("~/.local/share/oo-ml")
-
-
-class ResponseFormat(StrEnum):
-    """Request to the gateway about the shape of a reply."""
-
-    NONE = "none"
-    JSON_OBJECT = "json_object"
-    JSON_SCHEMA = "json_schema"
-    # With limits on the number of tips and on the length of texts.
-    JSON_SCHEMA_BOUNDED = "json_schema_bounded"
-
-
-class LogLevel(StrEnum):
-    """Least severe level that is logged."""
-
-    DEBUG = "debug"
-    INFO = "info"
-    WARNING = "warning"
-    ERROR = "error"
-
-
-class LogFormat(StrEnum):
-    """Form of a line of the log."""
-
-    TEXT = "text"
-    JSON = "json"
-
-
-class Auth(StrEnum):
-    """Calls that need an API key."""
-
-    AUTO = "auto"
-    REQUIRED = "required"
-    OFF = "off"
 
 
 class Settings(BaseSettings):

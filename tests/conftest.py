@@ -25,7 +25,8 @@ from sqlalchemy import Engine, make_url
 
 from oo_ml import embedded_postgres
 from oo_ml.services import grants
-from oo_ml.settings import Auth, Settings
+from oo_ml.setting_choices import Auth
+from oo_ml.settings import Settings
 from oo_ml.storage.postgres import engine
 from oo_ml.storage.schema import migrate
 from tests.commands import processes_in

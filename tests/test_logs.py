@@ -9,7 +9,7 @@ from typing import NoReturn
 import pytest
 
 from oo_ml.logs import REQUEST_ID, configure_logging
-from oo_ml.settings import LogFormat, LogLevel
+from oo_ml.setting_choices import LogFormat, LogLevel
 from tests.commands import run
 
 USER = "peculiarada"

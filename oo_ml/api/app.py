@@ -34,7 +34,8 @@ from oo_ml.dashboard import pages
 from oo_ml.dashboard.sessions import Sessions
 from oo_ml.dashboard.sign_in import sign_in_router
 from oo_ml.services.container import create_services, running
-from oo_ml.settings import Auth, Settings
+from oo_ml.setting_choices import Auth
+from oo_ml.settings import Settings
 
 _DESCRIPTION: Final = """Chooses the tip to show next for each user, and learns from their reactions.
 

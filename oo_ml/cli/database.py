@@ -18,7 +18,8 @@ def open_database(logs_from: str = "error", *, migrate: bool = True) -> "Iterato
     """
     from oo_ml.cli.logs import configure_logs
     from oo_ml.services.database_address import database
-    from oo_ml.settings import LogLevel, Settings
+    from oo_ml.setting_choices import LogLevel
+    from oo_ml.settings import Settings
 
     settings = Settings()
     configure_logs(settings, LogLevel(logs_from))

@@ -1,7 +1,8 @@
 """Logs of commands. They go to standard error, so that standard output has only results."""
 
 from oo_ml.logs import configure_logging
-from oo_ml.settings import LogLevel, Settings
+from oo_ml.setting_choices import LogLevel
+from oo_ml.settings import Settings
 
 
 def configure_logs(settings: Settings, default: LogLevel = LogLevel.ERROR) -> None:

@@ -16,7 +16,7 @@ from oo_ml.cli.database import open_database
 from oo_ml.cli.results import AsJson, Column, print_json, print_records
 from oo_ml.domain.identifiers import is_identifier
 from oo_ml.errors import InvalidRequestError, InvalidTemplateError
-from oo_ml.settings import ResponseFormat
+from oo_ml.setting_choices import ResponseFormat
 
 app = typer.Typer(
     help="List, show, publish, weight and retire prompt versions; prices of models. A published version never changes.",

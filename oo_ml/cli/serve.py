@@ -23,7 +23,8 @@ from oo_ml.logs import configure_logging
 from oo_ml.services.access import keys
 from oo_ml.services.database import refuse_unusable, run_once
 from oo_ml.services.database_address import database
-from oo_ml.settings import Auth, Settings
+from oo_ml.setting_choices import Auth
+from oo_ml.settings import Settings
 
 logger = logging.getLogger(__name__)
 

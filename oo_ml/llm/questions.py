@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from oo_ml.domain.tips import KEY, tips_schema
-from oo_ml.settings import ResponseFormat
+from oo_ml.setting_choices import ResponseFormat
 
 _ARRAY: Final = "one JSON array"
 _OBJECT: Final = f'one JSON object with the key "{KEY}" whose value is an array'

@@ -83,7 +83,7 @@ def test_few_draws(db: Engine) -> None:
         with writing(db) as connection:
             drawn = connection.scalar(text("SELECT count(*) FROM oo_ml.feature_history WHERE exploring")) or 0
         if drawn == 0:
-            expected = "nothing was drawn at random"
+            expected: str | None = "nothing was drawn at random"
         else:
             expected = "fewer than 10 tips were drawn at random" if drawn < 10 else None
         assert (reason, rate is None) == (expected, expected is not None)

@@ -6,7 +6,7 @@ import httpx
 import pytest
 
 from oo_ml.domain.access import Scope
-from oo_ml.settings import Auth
+from oo_ml.setting_choices import Auth
 from tests import calls
 from tests.api.access.conftest import Create, bearer, create_key
 from tests.conftest import Serve

@@ -6,7 +6,7 @@ from contextlib import suppress
 
 import pytest
 
-from oo_ml.settings import Auth
+from oo_ml.setting_choices import Auth
 from tests import calls
 from tests.api.access.conftest import ADMIN_TOKEN
 from tests.conftest import Serve

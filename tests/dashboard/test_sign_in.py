@@ -4,7 +4,7 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import expect
 
-from oo_ml.settings import Auth
+from oo_ml.setting_choices import Auth
 from tests import calls
 from tests.conftest import Serve
 from tests.dashboard.conftest import Visits, wait_until_settled

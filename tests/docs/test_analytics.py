@@ -112,7 +112,7 @@ def test_weeks_without_exploration(unexplored: tuple[float, Engine]) -> None:
             assert all(row["unknown_because"] for row in unknown)
             assert all(row["done_rate"] is not None for row in rows)
             if view == "reaction_rates" and epsilon:
-                assert_true_rates(connection, {row["prompt_version"]: row for row in explored})
+                assert_true_rates(connection, {row["prompt_version"]: dict(row) for row in explored})
         values = connection.execute(text("SELECT policy, gain, unknown_because FROM analytics.policy_values")).all()
         assert {row.policy for row in values if row.gain is not None} == ({EPSILON_GREEDY} if epsilon else set())
         health = connection.execute(text("SELECT * FROM analytics.loop_health_between(NULL, NULL)"))

@@ -6,7 +6,8 @@ from oo_ml.domain.tips import GeneratedTip
 from oo_ml.llm.client import create_client
 from oo_ml.llm.generation import Generation, generate_tips
 from oo_ml.llm.questions import ModelParameters
-from oo_ml.settings import ResponseFormat, Settings
+from oo_ml.setting_choices import ResponseFormat
+from oo_ml.settings import Settings
 from tests.gateway import Gateway
 
 MESSAGES = [{"role": "system", "content": "Be kind."}, {"role": "user", "content": "Tips, please."}]

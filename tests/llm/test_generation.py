@@ -10,7 +10,7 @@ from oo_ml.domain.tips import tips_schema
 from oo_ml.errors import GatewayError, InvalidReplyError
 from oo_ml.llm.generation import MAX_QUOTED_CHARACTERS
 from oo_ml.llm.questions import ModelParameters
-from oo_ml.settings import ResponseFormat
+from oo_ml.setting_choices import ResponseFormat
 from tests.gateway import Behaviour, Gateway, answer, completion
 from tests.llm.asking import GOOD, MESSAGES, PARAMETERS, PROSE, WALK, generate, make_gateway_settings
 

@@ -9,7 +9,7 @@ from pydantic.json_schema import SkipJsonSchema
 from oo_ml.api.decisions.schemas import Context
 from oo_ml.api.fields import INTEGER, Identifier, JsonObject, Template, Text, UserId, UtcTime, Version
 from oo_ml.api.schemas import Answer, Body, ContractBody, Page, example
-from oo_ml.settings import ResponseFormat
+from oo_ml.setting_choices import ResponseFormat
 
 MAX_TIPS = 20
 MAX_TASKS = 1000

@@ -20,7 +20,8 @@ from oo_ml.llm.generation import Generation, generate_tips
 from oo_ml.llm.questions import Message, ModelParameters
 from oo_ml.services.each import each
 from oo_ml.services.prompts.pick_version import PickCommand, VersionProbability, pick_version
-from oo_ml.settings import ResponseFormat, Settings
+from oo_ml.setting_choices import ResponseFormat
+from oo_ml.settings import Settings
 from oo_ml.storage.generations import GenerationRow, TipRow, insert_generation
 from oo_ml.storage.postgres.sessions import Reading, Writing
 from oo_ml.storage.prompt_versions import PromptVersion

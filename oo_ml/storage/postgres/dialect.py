@@ -1,4 +1,4 @@
-"""SQLAlchemy's dialect for psycopg, with addresses as libpq takes them. Migrations use it too, and need no numpy."""
+"""SQLAlchemy's dialect for psycopg, with addresses as libpq takes them, and a BEGIN that sets limits as well."""
 
 from typing import Any, Final
 
@@ -36,5 +36,5 @@ class Dialect(PGDialect_psycopg):
         psycopg.Cursor[Any](driver.driver_connection).execute(self._begin, prepare=False)
 
 
-DRIVER: Final = "postgresql+oo_ml"
 registry.register("postgresql.oo_ml", __name__, "Dialect")
+DRIVER: Final = "postgresql+oo_ml"

@@ -9,7 +9,7 @@ from sqlalchemy import Engine
 from oo_ml.domain.access import Scope
 from oo_ml.services.access import keys
 from oo_ml.services.access.keys import CreatedKey, CreateKeyCommand
-from oo_ml.settings import Auth
+from oo_ml.setting_choices import Auth
 from tests.conftest import Serve
 from tests.serving import Service
 from tests.sessions import writing

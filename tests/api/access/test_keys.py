@@ -10,7 +10,7 @@ from sqlalchemy import Engine
 
 from oo_ml.domain.access import TOKEN_PREFIX, Scope, new_token
 from oo_ml.services.access import keys
-from oo_ml.settings import Auth
+from oo_ml.setting_choices import Auth
 from tests import calls
 from tests.api.access.conftest import ADMIN_TOKEN, Create, bearer
 from tests.conftest import Serve

@@ -4,7 +4,8 @@ import pytest
 
 from oo_ml.domain.access import Scope
 from oo_ml.errors import ConfigurationError
-from oo_ml.settings import Auth, Settings
+from oo_ml.setting_choices import Auth
+from oo_ml.settings import Settings
 from tests import calls
 from tests.api.access.conftest import ADMIN_TOKEN, Create, bearer
 from tests.conftest import Serve

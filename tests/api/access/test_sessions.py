@@ -13,7 +13,7 @@ from starlette.responses import Response
 from oo_ml.dashboard.sessions import COOKIE, IDLE_SECONDS, LONGEST_SECONDS, SIGNED_IN, Sessions
 from oo_ml.domain.access import Scope
 from oo_ml.services.access import keys
-from oo_ml.settings import Auth
+from oo_ml.setting_choices import Auth
 from tests.api.access.conftest import Create
 from tests.conftest import Serve
 from tests.serving import Service

@@ -7,7 +7,7 @@ import pytest
 from sqlalchemy import Engine
 
 from oo_ml.domain.access import Scope
-from oo_ml.settings import Auth
+from oo_ml.setting_choices import Auth
 from oo_ml.storage.schema.partitions import month_of
 from tests import calls
 from tests.api.access.conftest import Create, bearer

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 import pytest
 
-from oo_ml.settings import Auth
+from oo_ml.setting_choices import Auth
 from tests import calls, openapi
 from tests.conftest import Serve
 from tests.gateway import Gateway
