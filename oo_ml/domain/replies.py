@@ -58,7 +58,7 @@ def _refuse_constant(name: str) -> NoReturn:
 _DECODER: Final = json.JSONDecoder(strict=False, parse_constant=_refuse_constant)
 
 
-# ADR 23
+# ADR 24
 def read_reply(text: str, n: int, *, is_cut: bool = False) -> tuple[GeneratedTip, ...]:
     """Return the first `n` tips of a reply; of several arrays, those of the last that has tips.
 
