@@ -14,7 +14,7 @@ import pytest
 from playwright.sync_api import Locator, Page, Route, expect
 from psycopg import sql
 from psycopg.conninfo import make_conninfo
-from sqlalchemy import Engine
+from sqlalchemy import Engine, text
 
 from tests import calls
 from tests.conftest import Serve
@@ -22,6 +22,7 @@ from tests.dashboard.conftest import Visit, Visits, wait_until_settled
 from tests.dashboard.weeks import simulate
 from tests.gateway import Gateway, completion
 from tests.serving import Service
+from tests.sessions import writing
 
 pytestmark = pytest.mark.slow
 
@@ -304,8 +305,8 @@ def test_csv(simulated: Service, visit: Visit, period: str) -> None:
     assert sorted(found) == sorted([row["policy"] or "all", row["status"].capitalize()] for row in health)
 
 
-def test_prompt_costs(serve: Serve, gateway: Gateway, visit: Visit) -> None:
-    """The page shows the calls of the model, their tokens, and the tokens for each tip that was done."""
+def test_prompt_costs(serve: Serve, gateway: Gateway, visit: Visit, db: Engine) -> None:
+    """The page shows the calls of the model, their tokens, tokens for each tip that was done, and costs by prices."""
     gateway.script(completion('[{"id": "t1", "content": "Stretch."}]'))
     service = serve(litellm_url=gateway.url)
     assert service.client.post("/generate", json={"user_id": "ada", "n": 1}).json()["prompt_version"] == "v1"
@@ -317,6 +318,11 @@ def test_prompt_costs(serve: Serve, gateway: Gateway, visit: Visit) -> None:
     [said] = rows_of(service, page, "costs")
     assert (row[0], row[1], row[4], row[5], row[8], row[9]) == ("v1", "1", "11", "7", "1", "18")
     assert row[1:6] == [said[name] for name in ("calls", "failed", "retries", "prompt_tokens", "completion_tokens")]
+    assert len(row) == 10
+    with writing(db) as connection:
+        connection.execute(text("INSERT INTO oo_ml.model_prices VALUES ('test-model', '1970-01-01', 1000, 5000)"))
+    [row] = cells(visit(service).locator("#costs"))
+    assert row[10:] == ["0.046", "0.046"]
 
 
 def test_special_characters_in_a_version(service: Service, db: Engine, visit: Visit) -> None:
