@@ -219,7 +219,7 @@ def test_commands(url: str) -> None:
     exported = command(url, "export", "--user", "ada")
     assert parse_export(exported.out.encode())["user_id"] == "ada", exported.err
     log = ["log", "export", "--format", "csv"]
-    for words in (["upkeep"], ["verify", "--user", "ada"], ["prompts", "list"], log):
+    for words in (["upkeep"], ["verify", "--user", "ada"], ["prompts", "list"], ["keys", "list"], log):
         done = command(url, *words)
         assert done.code == 0, done.err
 
