@@ -76,11 +76,13 @@ async def generate_tips(
             completions.append(completion)
             if completion.error is not None:
                 raise error_in_answer(completion.error, settings)
-            (tips, repaired), error = await _read(completion, n), None
+            # In a thread: to search or repair a long reply may take a second.
+            (tips, repaired), error = await asyncio.to_thread(_read, completion, n), None
         except ReplyError as refused:
             reason = _explain(completion, refused, settings)
             error = _build_error(completion, reason)
-            conversation += [_quote(completion), correct(reason, parameters.response_format)]
+            quoted = await asyncio.to_thread(_quote, completion)
+            conversation += [quoted, correct(reason, parameters.response_format)]
         except OoMlError as failure:
             error = failure
             break
@@ -98,7 +100,7 @@ async def generate_tips(
     )
 
 
-async def _read(completion: Completion, n: int) -> tuple[tuple[GeneratedTip, ...], bool]:
+def _read(completion: Completion, n: int) -> tuple[tuple[GeneratedTip, ...], bool]:
     """Return the tips of a completion, and whether its JSON was repaired.
 
     Raises:
@@ -113,8 +115,7 @@ async def _read(completion: Completion, n: int) -> tuple[tuple[GeneratedTip, ...
             refused = refused or error
     # A reply that was cut lacks a part of its last tip.
     for text in [] if completion.is_cut else texts:
-        # In a thread: the library may take a second for a long text.
-        if tips := await asyncio.to_thread(read_broken_reply, text, n, _repair):
+        if tips := read_broken_reply(text, n, _repair):
             return tips, True
     raise refused or ReplyError("The reply is empty.")
 

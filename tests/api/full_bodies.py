@@ -56,7 +56,17 @@ BODIES: dict[str, tuple[type[Body], dict[str, Any]]] = {
     ),
     "/prompts": (
         PublishRequest,
-        {"version": "v9", "description": "", "system_template": "s", "user_template": "u {{ n }}"},
+        {
+            "version": "v9",
+            "description": "",
+            "system_template": "s",
+            "user_template": "u {{ n }}",
+            "model": "m",
+            "temperature": 0.5,
+            "max_tokens": 100,
+            "response_format": "none",
+            "stop": ["."],
+        },
     ),
     f"{DECISION}/reward": (CorrectionRequest, {"reward": 1}),
 }

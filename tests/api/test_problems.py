@@ -23,7 +23,7 @@ from tests.serving import Service, serving
 from tests.sessions import writing
 
 # Services that only the command line calls: modules, and the room of evaluation.
-NOT_OVER_HTTP = {"grants", "keys", "migrations", "import_state", "replay", "evaluation"}
+NOT_OVER_HTTP = {"grants", "keys", "migrations", "import_state", "replay", "evaluation", "database_address"}
 
 
 def call(service: Service, operation: str) -> tuple[int, dict[str, Any]]:
@@ -162,7 +162,7 @@ def test_allowed_methods(service: Service, method: str, path: str, allowed: str)
 def test_errors_of_services() -> None:
     """Each error class that calls can meet has a status, and the document promises its code."""
     package = Path(oo_ml.__file__).parent
-    files = [*package.glob("api/**/*.py"), *package.glob("services/**/*.py"), package / "llm.py"]
+    files = [*package.glob("api/**/*.py"), *package.glob("services/**/*.py"), *package.glob("llm/*.py")]
     named = {
         error
         for file in files

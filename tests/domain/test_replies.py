@@ -1,7 +1,6 @@
 """Search of replies for the array of tips."""
 
 import json
-import time
 
 import pytest
 from hypothesis import given
@@ -218,13 +217,11 @@ def test_strip_reasoning(text: str) -> None:
         "[" + " " * 1_000_000,
     ],
 )
-def test_time_of_hostile_replies(text: str) -> None:
-    """A reply of a megabyte takes no longer than its length explains: the event loop waits meanwhile."""
-    began = time.process_time()
+def test_hostile_replies(text: str) -> None:
+    """A reply of a megabyte is refused. A search that reads it again from each place would take hours."""
     with pytest.raises(ReplyError):
         read_reply(text, 3)
-    read_broken_reply(text, 3, lambda _: None)
-    assert time.process_time() - began < 10
+    assert read_broken_reply(text, 3, lambda _: None) is None
 
 
 @given(REPLY | ANY_TEXT, st.integers(1, 5), st.booleans())
