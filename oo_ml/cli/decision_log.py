@@ -48,11 +48,11 @@ def export(
     if format_ is Format.PARQUET and output is None:
         raise typer.BadParameter("parquet needs --output: it is no text")
     check(format_)
-    from oo_ml.services.analytics.decision_log import Period, walk_log
+    from oo_ml.services.analytics.decision_log import Period, walk_decisions
     from oo_ml.services.database import single_connection
 
     with open_database() as (url, settings), single_connection(settings, url, read_only=True, long=True) as engine:
-        walk = walk_log(engine, settings, Period(since, until))
+        walk = walk_decisions(engine, settings, Period(since, until))
         # Progress goes to standard error, so that standard output has only the log.
         with (
             open_output(output) as file,

@@ -81,7 +81,8 @@ def list_(as_json: AsJson = False) -> None:  # noqa: FBT002 - typer reads it as 
     from oo_ml.services.prompts import pick_version
 
     with open_database() as (url, settings):
-        [listing] = run_once(settings, url, partial(pick_version.list_traffic, settings=settings), [None])
+        traffic = partial(pick_version.list_traffic, settings=settings)
+        [listing] = run_once(settings, url, traffic, [None], read_only=True)
     records = [asdict(offer.prompt) | {"share": offer.probability} for offer in listing]
     print_records(records, _COLUMNS, as_json=as_json)
 
@@ -94,7 +95,7 @@ def show(version: Version, as_json: AsJson = False) -> None:  # noqa: FBT002 - t
     from oo_ml.services.prompts import registry
 
     with open_database() as (url, settings):
-        prompt = only(run_once(settings, url, registry.show, [version]))
+        prompt = only(run_once(settings, url, registry.show, [version], read_only=True))
     if as_json:
         print_json(asdict(prompt))
         return
@@ -233,7 +234,7 @@ def list_prices(as_json: AsJson = False) -> None:  # noqa: FBT002 - typer reads 
     from oo_ml.services.prompts import prices
 
     with open_database() as (url, settings):
-        [found] = run_once(settings, url, prices.list_prices, [None])
+        [found] = run_once(settings, url, prices.list_prices, [None], read_only=True)
     records = [
         {
             "model": one.model,

@@ -51,11 +51,11 @@ def upkeep(as_json: AsJson = False) -> None:  # noqa: FBT002 - typer reads it as
             asyncio.run(count_days(worker, now))
     except OoMlError as error:
         # Printed by the caller. What was done before is done.
-        errors.append(error.explanation)
-        raise
-    finally:
         if as_json:
-            print_json({**done, "errors": errors})
+            print_json({**done, "errors": [*errors, error.explanation]})
+        raise
+    if as_json:
+        print_json({**done, "errors": errors})
     if errors:
         raise typer.Exit(ExitCode.FAILED)
 

@@ -20,7 +20,8 @@ _MAX_VALUES: Final = 100
 # The repair of a longer text may take seconds.
 MAX_REPAIRED_CHARACTERS: Final = 16_000
 
-_REASONING: Final = r"(?:begin_of_)?[\w:]*(?:think|thought|reason|reflect|analysis|scratchpad|monologue)\w*"
+# Bounded lengths: a model that repeats itself would make the search quadratic, with the interpreter's lock held.
+_REASONING: Final = r"(?:begin_of_)?[\w:]{0,40}?(?:think|thought|reason|reflect|analysis|scratchpad|monologue)\w{0,40}"
 # <think>, [THINK], <|begin_of_thought|> and their like.
 _OPENING: Final = re.compile(rf"\s*[<\[◁]\|?{_REASONING}\|?[>\]▷]", re.IGNORECASE)
 # The end of reasoning, or the beginning of an array or object of objects.

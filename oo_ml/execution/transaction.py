@@ -86,7 +86,7 @@ class _Limit:
         return time.monotonic() >= self.deadline or self.cut.is_set()
 
     def of_check(self) -> "_Limit":
-        """Return the limit for the answer of a connection that may be dead; a new one must still have its time."""
+        """Return the limit for the answer of a connection that may be dead; it leaves time to connect anew."""
         now = time.monotonic()
         return _Limit(now + min(_CHECK, _CHECK_SHARE * (self.deadline - now)), self.cut, is_check=True)
 

@@ -129,9 +129,10 @@ def _finish_reason(choice: Mapping[str, Any], message: Mapping[str, Any]) -> str
     if _read_refusal(message):
         return REFUSAL
     reason = choice.get("finish_reason")
-    if not (isinstance(reason, str) and is_identifier(reason)):
+    # In lower case first: some letters get longer by that.
+    if not (isinstance(reason, str) and is_identifier(reason := reason.lower())):
         return None
-    return _REASONS.get(reason.lower(), reason.lower())
+    return _REASONS.get(reason, reason)
 
 
 def _read_refusal(message: Mapping[str, Any]) -> str | None:

@@ -55,6 +55,8 @@ def shorten(text: str, settings: Settings) -> str:
     """Return text of the gateway on one line, short and without the key."""
     # Some gateways quote the key they were sent.
     text = text.replace(settings.litellm_master_key.get_secret_value(), "[key]")
+    # Cut before the loop over characters, which would hold the event loop for a long text.
+    text = text[: 20 * MAX_ERROR_CHARACTERS]
     words = "".join(character if character.isprintable() else " " for character in text).split()
     return " ".join(words)[:MAX_ERROR_CHARACTERS]
 

@@ -16,7 +16,7 @@ from oo_ml.errors import InvalidReplyError, OoMlError
 from oo_ml.llm.client import complete
 from oo_ml.llm.completions import CONTENT_FILTER, LENGTH, REFUSAL, TOOL_CALLS, Completion
 from oo_ml.llm.failures import error_in_answer, shorten
-from oo_ml.llm.questions import Message, ModelParameters, ask, begin, correct
+from oo_ml.llm.questions import Message, ModelParameters, ask, correct, start_conversation
 from oo_ml.settings import Settings
 
 MAX_ATTEMPTS: Final = 3
@@ -63,7 +63,7 @@ async def generate_tips(
     Never raises for errors of the gateway or the model: failures have a cost too, and are stored like successes.
     """
     started = time.perf_counter()
-    conversation = begin(messages, parameters.response_format)
+    conversation = start_conversation(messages, parameters.response_format)
     completions: list[Completion] = []
     tips: tuple[GeneratedTip, ...] = ()
     repaired = False
@@ -141,7 +141,7 @@ def _quote(completion: Completion) -> Message:
 
 
 def _build_error(completion: Completion, reason: str) -> InvalidReplyError:
-    shown = make_storable(completion.text)[:MAX_SHOWN_CHARACTERS]
+    shown = make_storable(completion.text[: 4 * MAX_SHOWN_CHARACTERS])[:MAX_SHOWN_CHARACTERS]
     began = f"It began: {shown}" if shown.strip() else "It had no text."
     return InvalidReplyError(
         f"The language model's reply was not the JSON array asked for, after {MAX_ATTEMPTS} attempts. {reason} {began}"

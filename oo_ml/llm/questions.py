@@ -32,7 +32,7 @@ class ModelParameters:
     stop: tuple[str, ...]
 
 
-def begin(messages: Sequence[Message], response_format: ResponseFormat) -> list[Message]:
+def start_conversation(messages: Sequence[Message], response_format: ResponseFormat) -> list[Message]:
     """Return the conversation's first messages. For an object they say so: prompts ask for an array."""
     if response_format is not ResponseFormat.JSON_OBJECT:
         return list(messages)

@@ -87,7 +87,7 @@ def test_failure(
     db: Engine, database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, format_: Format
 ) -> None:
     """If the export fails, an older file is unchanged, no part of a new one is left, and the exit code is 1."""
-    monkeypatch.setattr(decision_log, "walk_log", partial(decision_log.walk_log, size=PageSize(8)))
+    monkeypatch.setattr(decision_log, "walk_decisions", partial(decision_log.walk_decisions, size=PageSize(8)))
     old, new = tmp_path / "old", tmp_path / "new"
     old.write_text("what was there before", "utf-8")
     # A candidate list that is no list can't be read. It is in the second page.

@@ -212,16 +212,20 @@ def test_strip_reasoning(text: str) -> None:
         "</" * 500_000,
         "<|" * 500_000,
         "<" + "think" * 200_000,
+        "</" + "think" * 200_000,
+        "<|end_of_" + "think" * 200_000,
         "}" + " " * 1_000_000,
         "[{}" + ", " * 500_000,
         "[" + " " * 1_000_000,
     ],
 )
-def test_hostile_replies(text: str) -> None:
+@pytest.mark.parametrize("is_cut", [False, True])
+def test_hostile_replies(text: str, is_cut: bool) -> None:
     """A reply of a megabyte is refused. A search that reads it again from each place would take hours."""
     with pytest.raises(ReplyError):
-        read_reply(text, 3)
+        read_reply(text, 3, is_cut=is_cut)
     assert read_broken_reply(text, 3, lambda _: None) is None
+    assert len(strip_reasoning(text)) <= len(text)
 
 
 @given(REPLY | ANY_TEXT, st.integers(1, 5), st.booleans())

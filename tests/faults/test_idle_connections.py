@@ -74,7 +74,7 @@ def test_terminated_sessions(service: Service, superuser: psycopg.Connection[tup
 def test_idle_session_timeout(serve: Serve, superuser: psycopg.Connection[tuple[int]]) -> None:
     """A session that PostgreSQL ended for being idle costs its next caller nothing."""
     database = Identifier(superuser.info.dbname)
-    superuser.execute(SQL("ALTER ROLE service IN DATABASE {} SET idle_session_timeout = '300ms'").format(database))
+    superuser.execute(SQL("ALTER ROLE service IN DATABASE {} SET idle_session_timeout = '2s'").format(database))
     service = serve()
     for _ in range(3):
         assert call_all(service) == [200] * 5

@@ -141,7 +141,7 @@ def test_no_gateway() -> None:
 def test_slow_gateway(gateway: Gateway) -> None:
     """An answer within the timeout counts; calls wait for a free connection, not for each other."""
     gateway.script(hold(completion(GOOD)))
-    settings = make_gateway_settings(gateway).model_copy(update={"llm_max_connections": 2, "llm_connect_timeout": 0.2})
+    settings = make_gateway_settings(gateway).model_copy(update={"llm_max_connections": 2, "llm_connect_timeout": 2})
 
     async def main() -> list[Generation]:
         async with create_client(settings) as client:

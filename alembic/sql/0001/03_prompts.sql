@@ -205,7 +205,7 @@ CREATE TABLE oo_ml.model_prices (
     CONSTRAINT ck_model_prices_completion_price_range CHECK (completion_price >= 0 AND completion_price < 1e9)
 );
 COMMENT ON TABLE oo_ml.model_prices IS
-    'Prices of models for analytics.prompt_costs, all in one currency. Optional: a model without a price has no cost';
+    'Prices of models for the report prompt_costs, all in one currency. Optional: a model without a price has no cost';
 COMMENT ON COLUMN oo_ml.model_prices.model IS 'The model, as generations.model names it';
 COMMENT ON COLUMN oo_ml.model_prices.since IS 'First day of the price, UTC; it holds until the next one';
 COMMENT ON COLUMN oo_ml.model_prices.prompt_price IS 'Price of a million tokens of prompts';

@@ -32,11 +32,11 @@ RETURN CASE
         'the log chose with certainty where the target policy would not: ' || CAST(round(CAST(
             100 * state[4] / state[1] AS numeric
         ), 1) AS text) || ' % of what it would choose had no chance'
-    -- Only if chance does not explain it: the upper end of the interval of the mean weight is too low.
+    -- The upper end of the interval of the mean weight is too low.
     WHEN state[1] > 1 AND state[2] / state[1] + analytics.mean_margin(state[1], state[2], state[3])
         < 1 - analytics.support_limit() THEN
         'the mean weight is ' || CAST(round(CAST(state[2] / state[1] AS numeric), 2) AS text)
-        || ' and not 1: part of what the target policy would choose had no chance'
+        || ' and not 1: part of what the target policy would choose had no chance, or too little to be drawn'
 END;
 COMMENT ON FUNCTION analytics.weight_unknown_because IS
     'Reason why a log does not support its target policy; null: it does, as far as its weights show';

@@ -118,7 +118,8 @@ BEGIN ATOMIC
             CASE WHEN u.value > analytics.support_limit() THEN 'amber' ELSE 'green' END,
             CASE WHEN u.value > analytics.support_limit()
                 THEN 'some candidates have no chance, so weighted numbers are unknown and no other policy can be judged: set '
-                    || CASE u.policy WHEN 'egreedy-v1' THEN 'OO_ML_EPSILON' ELSE 'OO_ML_EXPLORATION' END || ' above 0'
+                    || CASE u.policy WHEN 'egreedy-v1' THEN 'OO_ML_EPSILON' ELSE 'OO_ML_EXPLORATION' END
+                    || ' above 0; decisions from before stay without support'
                 ELSE 'every candidate has a chance, so weighted numbers hold' END
         FROM support AS u
         UNION ALL

@@ -17,7 +17,7 @@ from oo_ml.settings import Settings
 from oo_ml.storage import decision_pages
 from oo_ml.storage.decision_pages import Extent, LoggedRow, PageSize, Period, Place
 
-__all__ = ["LogWalk", "Period", "walk_log"]
+__all__ = ["LogWalk", "Period", "walk_decisions"]
 
 PAGE_SIZE: Final = PageSize()
 
@@ -30,7 +30,7 @@ class LogWalk:
     pages: Iterator[Sequence[LoggedRow]]
 
 
-def walk_log(engine: Engine, settings: Settings, period: Period, size: PageSize = PAGE_SIZE) -> LogWalk:
+def walk_decisions(engine: Engine, settings: Settings, period: Period, size: PageSize = PAGE_SIZE) -> LogWalk:
     """Read analytics.decision_log by time. Memory holds one page, whatever the length of the log.
 
     Raises, also when a page is asked for:

@@ -70,7 +70,8 @@ async def _repeat(
         # Log a problem once, and not in every run while it lasts.
         by_message = {problem.message: problem for problem in problems}
         for message in by_message.keys() - logged:
-            logger.log(_choose_level(by_message[message]), "upkeep (%s) will be retried: %s", name, message)
+            problem = by_message[message]
+            logger.log(_choose_level(problem), "upkeep (%s) will be retried: %s", name, problem.explanation)
         logged = set(by_message)
         await asyncio.sleep(interval * random.uniform(1 - _JITTER, 1 + _JITTER))  # noqa: S311
 

@@ -1,6 +1,6 @@
 """Connections to PostgreSQL: every wait has a limit, results are binary, and a broken connection leaves the pool."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from typing import Any, Final
 
 import psycopg
@@ -62,8 +62,7 @@ def create(  # noqa: PLR0913 - the database, and the ways in which the engines d
     limits = _limits(settings, long=long, lanes=lanes) | (session if pooler else {})
     engine = create_engine(
         address.set(drivername=DRIVER),
-        # The waits of a lane are a part of how lanes work, so the address does not change them.
-        begin=_begin_statements(limits, named_options(address) - ({"lock_timeout"} if lanes else set()), read_only),
+        begin=_begin_statements(_override(limits, named_options(address), lanes=lanes), read_only),
         # Ids and tips are users' data and must not appear in a log.
         hide_parameters=True,
         pool_size=threads,
@@ -111,11 +110,18 @@ def _session_settings(*, lanes: bool) -> dict[str, str]:
     return chosen
 
 
-def _begin_statements(chosen: Mapping[str, str], named: Collection[str], read_only: bool) -> str:  # noqa: FBT001
-    """Return BEGIN and the settings of the transaction but for `named`; they go to the server together (ADR 14)."""
+def _override(chosen: Mapping[str, str], named: Mapping[str, str], *, lanes: bool) -> dict[str, str]:
+    """Return the settings of a transaction with the values that the address names; a pooler may drop its `options`."""
+    # The waits of a lane are a part of how lanes work, so the address does not change them.
+    kept = {"lock_timeout"} if lanes else set()
+    return {name: value if name in kept else named.get(name, value) for name, value in chosen.items()}
+
+
+def _begin_statements(chosen: Mapping[str, str], read_only: bool) -> str:  # noqa: FBT001
+    """Return BEGIN and the settings of the transaction, which go to the server together (ADR 14)."""
     begin = "BEGIN READ ONLY" if read_only else "BEGIN"
-    kept = {name: value for name, value in chosen.items() if name not in named}
-    return "; ".join([begin, *(f"SET LOCAL {name} = '{value}'" for name, value in kept.items())])
+    quoted = {name: value.replace("'", "''") for name, value in chosen.items()}
+    return "; ".join([begin, *(f"SET LOCAL {name} = '{value}'" for name, value in quoted.items())])
 
 
 def _connect_arguments(settings: Settings, address: URL, session: Mapping[str, str]) -> dict[str, Any]:

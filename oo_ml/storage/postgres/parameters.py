@@ -19,8 +19,8 @@ _KEEPALIVE: Final = {
     "keepalives_count": "3",
     "tcp_user_timeout": "30000",
 }
-# `-c name=value` or `--name=value`
-_OPTION: Final = re.compile(r"(?:^|\s)(?:-c\s*|--)([A-Za-z][\w.-]*)=")
+# `-c name=value` or `--name=value`; a space in a value has a backslash before it.
+_OPTION: Final = re.compile(r"(?:^|\s)(?:-c\s*|--)([A-Za-z][\w.-]*)=((?:\\.|[^\s\\])*)")
 
 
 def connection_parameters(url: URL, *, application: str, timeout: int, options: Mapping[str, str]) -> dict[str, str]:
@@ -43,10 +43,10 @@ def connection_parameters(url: URL, *, application: str, timeout: int, options: 
     return parameters | ({"options": " ".join(filter(None, all_options))} if any(all_options) else {})
 
 
-def named_options(url: URL) -> frozenset[str]:
-    """Return the names of the session's settings that an address sets by `options`."""
+def named_options(url: URL) -> dict[str, str]:
+    """Return the session's settings that an address names in `options`; of one that is repeated, the last value."""
     found = _OPTION.findall(named_parameters(url).get("options", ""))
-    return frozenset(name.replace("-", "_").lower() for name in found)
+    return {name.replace("-", "_").lower(): re.sub(r"\\(.)", r"\1", value) for name, value in found}
 
 
 def named_parameters(url: URL) -> dict[str, str]:

@@ -182,7 +182,7 @@ model_prices = Table(
     length("model", 200),
     CheckConstraint("prompt_price >= 0 AND prompt_price < 1e9", name="prompt_price_range"),
     CheckConstraint("completion_price >= 0 AND completion_price < 1e9", name="completion_price_range"),
-    comment="Prices of models for analytics.prompt_costs, all in one currency. Optional: a model without a price has no"
-    " cost",
+    comment="Prices of models for the report prompt_costs, all in one currency. Optional: a model without a price has"
+    " no cost",
     info=REFERENCE,
 )

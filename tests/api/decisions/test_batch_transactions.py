@@ -23,7 +23,7 @@ from tests.api.decisions.batches import (
 )
 from tests.conftest import Serve, make_settings
 from tests.faults.proxy import run_proxy
-from tests.gates import holding_state
+from tests.gates import holding_state, wait_until_blocked
 from tests.rows import assert_folded
 from tests.serving import Service, serving
 from tests.sessions import writing
@@ -103,16 +103,23 @@ def test_locked_row_with_lane_one_user(serve: Serve, db: Engine) -> None:
 
 @pytest.mark.parametrize(("path", "call"), [(SCORE, calls.score), (REWARD, calls.reward)])
 def test_lost_database(database_url: str, db: Engine, path: str, call: Callable[..., Item]) -> None:
-    """If the database is lost, the whole batch is a 503 and changes nothing; sent again, it counts once."""
+    """If the database is lost under way, the whole batch is a 503 and changes nothing; sent again, it counts once."""
     items = [
         call(decision_id=id_of(0)),
         call(user_id=""),
     ]
-    with run_proxy(database_url) as (proxy, url), serving(make_settings(), url) as service:
+    with (
+        run_proxy(database_url) as (proxy, url),
+        serving(make_settings(), url) as service,
+        ThreadPoolExecutor(1) as client,
+    ):
         send(service, SCORE, [calls.score(decision_id=id_of(0))])
         before = read_rows_without_times(db)
-        proxy.drop()
-        _assert_unavailable(service.client.post(path, json={"items": items}), "database_unavailable")
+        with holding_state(db, "ada", LINUCB):
+            waiting = client.submit(service.client.post, path, json={"items": items})
+            wait_until_blocked(db, 1)
+            proxy.drop()
+            _assert_unavailable(waiting.result(), "database_unavailable")
         assert read_rows_without_times(db) == before
         outcomes = send(service, path, items)
     assert [outcome["status"] for outcome in outcomes] == [200, 422]

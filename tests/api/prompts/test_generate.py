@@ -12,7 +12,7 @@ from tests import calls
 from tests import gateway as behave
 from tests.chance import draws
 from tests.conftest import Serve
-from tests.gates import scalar
+from tests.gates import scalar, wait_until_blocked
 from tests.gateway import Gateway, Request
 from tests.serving import Service
 from tests.sessions import writing
@@ -269,6 +269,25 @@ def test_lost_session_while_the_model_writes(serve: Serve, gateway: Gateway, db:
         assert answer.result().status_code == 200
     assert scalar(db, "SELECT count(*) FROM oo_ml.generations") == 3
     assert scalar(db, "SELECT count(*) FROM oo_ml.tips") == 3 * 2
+
+
+def test_lost_session_while_a_generation_is_stored(serve: Serve, gateway: Gateway, db: Engine) -> None:
+    """If PostgreSQL ends the session that stores a generation, it is stored over another one, once."""
+    service = serve(litellm_url=gateway.url)
+    gateway.script(behave.tips("One", "Two"))
+    with ThreadPoolExecutor(1) as client:
+        with writing(db) as holder:
+            holder.execute(text("LOCK TABLE oo_ml.generations IN SHARE MODE"))
+            answer = client.submit(service.client.post, "/generate", json=BODY)
+            wait_until_blocked(db, 1)
+            scalar(
+                db,
+                "SELECT count(pg_terminate_backend(pid, 10000)) FROM pg_stat_activity"
+                " WHERE datname = current_database() AND wait_event_type = 'Lock'",
+            )
+        assert answer.result().status_code == 200
+    assert scalar(db, "SELECT count(*) FROM oo_ml.generations") == 1
+    assert scalar(db, "SELECT count(*) FROM oo_ml.tips") == 2
 
 
 @pytest.mark.parametrize("settings", [{}, {"prompt_sticky": True}, {"tip_prompt_version": "auto"}], ids=str)

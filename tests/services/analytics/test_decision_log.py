@@ -8,7 +8,7 @@ import pytest
 from sqlalchemy import Engine, event
 
 from oo_ml.domain.policies import LINUCB
-from oo_ml.services.analytics.decision_log import LogWalk, Period, walk_log
+from oo_ml.services.analytics.decision_log import LogWalk, Period, walk_decisions
 from oo_ml.services.users.erase import erase
 from oo_ml.storage.decision_pages import PageSize
 from oo_ml.storage.postgres.engine import count_connections
@@ -48,7 +48,7 @@ def statements(db: Engine) -> Iterator[list[str]]:
 def walk(db: Engine, since: float | None, until: float | None, size: PageSize) -> LogWalk:
     """Walk over the decisions from one day to another, counted from noon."""
     days = [None if day is None else NOON + timedelta(days=day) for day in (since, until)]
-    return walk_log(db, make_settings(), Period(*days), size)
+    return walk_decisions(db, make_settings(), Period(*days), size)
 
 
 def keys(pages: Sequence[Sequence[Any]]) -> list[tuple[Any, ...]]:
@@ -57,9 +57,7 @@ def keys(pages: Sequence[Sequence[Any]]) -> list[tuple[Any, ...]]:
 
 
 @pytest.mark.parametrize(("since", "until"), PERIODS)
-@pytest.mark.parametrize(
-    "size", [PageSize(1), PageSize(7), PageSize(90), PageSize(1000, 1), PageSize(1000, 20)], ids=str
-)
+@pytest.mark.parametrize("size", SIZES, ids=str)
 def test_every_decision_once(
     db: Engine, users: SimulatedUsers, size: PageSize, since: float | None, until: float | None
 ) -> None:

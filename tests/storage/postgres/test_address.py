@@ -135,10 +135,15 @@ def test_parameters_of_the_address(monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
     assert (of_address["keepalives_idle"], of_address["options"]) == ("99", "-c jit=off -cjit=on")
 
 
-def test_names_of_options() -> None:
+def test_options_of_the_address() -> None:
     """The settings of a session are found in any spelling that PostgreSQL takes."""
-    address = "postgresql://h/d?options=-cjit%3Don%20-c%20work_mem%3D64kB%20--statement-timeout%3D5s%20-B%205"
-    assert named_options(parse_url(address)) == {"jit", "work_mem", "statement_timeout"}
+    address = "postgresql://h/d?options=-cjit%3Don%20-c%20work_mem%3D64kB%20--statement-timeout%3D5s%20--search_path%3Da,%5C%20b%20-B%205"
+    assert named_options(parse_url(address)) == {
+        "jit": "on",
+        "work_mem": "64kB",
+        "statement_timeout": "5s",
+        "search_path": "a, b",
+    }
 
 
 @pytest.mark.parametrize(
