@@ -1,14 +1,13 @@
 """`oo-ml log`: the log of decisions."""
 
 import sys
-from datetime import datetime
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from oo_ml.cli.database import open_database
-from oo_ml.cli.options import moment, refuse_empty_period
+from oo_ml.cli.options import Since, Until, refuse_empty_period
 from oo_ml.cli.outputs import open_output
 from oo_ml.files.decision_log_writers import Format, check, writing
 from oo_ml.progress import progress
@@ -28,12 +27,8 @@ def _log() -> None:
 @app.command("export")
 def export(
     format_: Annotated[Format, typer.Option("--format", help="Format of the file")],
-    since: Annotated[
-        datetime | None, typer.Option(metavar="TIME", help="Only decisions from this time on; UTC", parser=moment)
-    ] = None,
-    until: Annotated[
-        datetime | None, typer.Option(metavar="TIME", help="Only decisions before this time; UTC", parser=moment)
-    ] = None,
+    since: Since = None,
+    until: Until = None,
     output: Annotated[
         Path | None,
         typer.Option(metavar="FILE", dir_okay=False, help="File to write, readable by you alone; default: stdout"),

@@ -3,13 +3,12 @@
 import sys
 from collections.abc import Iterator
 from dataclasses import asdict
-from datetime import datetime
 from typing import Annotated, Final, Literal
 
 import typer
 
 from oo_ml.cli.database import open_database
-from oo_ml.cli.options import moment, refuse_empty_period
+from oo_ml.cli.options import Since, Until, refuse_empty_period
 from oo_ml.cli.results import AsJson, Column, print_json, print_records, printable
 from oo_ml.domain.evaluation.estimators import Estimate
 from oo_ml.domain.evaluation.targets import POSSIBLE, describe, parse
@@ -39,12 +38,8 @@ def evaluate(  # noqa: PLR0913, PLR0917 - an option each
     target: Annotated[
         str | None, typer.Option(metavar="POLICY", help=f"The policy to evaluate: {POSSIBLE}", callback=_target)
     ] = None,
-    since: Annotated[
-        datetime | None, typer.Option(metavar="TIME", help="Only decisions from this time on; UTC", parser=moment)
-    ] = None,
-    until: Annotated[
-        datetime | None, typer.Option(metavar="TIME", help="Only decisions before this time; UTC", parser=moment)
-    ] = None,
+    since: Since = None,
+    until: Until = None,
     policy: Annotated[
         Literal["linucb-v1", "egreedy-v1"] | None, typer.Option(help="Only decisions of this policy")
     ] = None,

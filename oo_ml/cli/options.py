@@ -1,6 +1,7 @@
 """Options that several commands share."""
 
 from datetime import UTC, datetime
+from typing import Annotated
 
 import typer
 
@@ -18,7 +19,7 @@ def user_id(text: str | None) -> str | None:
     return text
 
 
-def moment(text: str) -> datetime:
+def _moment(text: str) -> datetime:
     """Return the time of an option, in UTC; a time without an offset is UTC.
 
     Raises:
@@ -29,6 +30,14 @@ def moment(text: str) -> datetime:
         return (time if time.tzinfo else time.replace(tzinfo=UTC)).astimezone(UTC)
     except (ValueError, OverflowError):
         raise typer.BadParameter("must be a date or time in ISO 8601: 2026-11-23, 2026-11-23T12:00+01:00") from None
+
+
+Since = Annotated[
+    datetime | None, typer.Option(metavar="TIME", help="Only decisions from this time on; UTC", parser=_moment)
+]
+Until = Annotated[
+    datetime | None, typer.Option(metavar="TIME", help="Only decisions before this time; UTC", parser=_moment)
+]
 
 
 def refuse_empty_period(since: datetime | None, until: datetime | None) -> None:

@@ -20,9 +20,10 @@ RETURN CASE
     -- Without draws the weights are all alike: a weighted number is the raw one under another name, with its interval.
     WHEN choices > analytics.support_limit() * decisions AND drawn = 0 THEN 'nothing was drawn at random'
     WHEN unsupported > analytics.support_limit() * decisions
-        THEN 'in more than 5 % of the decisions some candidate had no chance'
+        THEN 'in more than ' || CAST(round(CAST(100 * analytics.support_limit() AS numeric)) AS text)
+            || ' % of the decisions some candidate had no chance'
     WHEN choices > analytics.support_limit() * decisions AND drawn < analytics.least_draws()
-        THEN 'fewer than 10 tips were drawn at random'
+        THEN 'fewer than ' || CAST(analytics.least_draws() AS text) || ' tips were drawn at random'
 END;
 COMMENT ON FUNCTION analytics.unknown_because IS
     'Reason why decisions allow no weighted number, from their number, the number among several candidates, drawn at random, and with a candidate of propensity 0; null: they allow it';
