@@ -187,7 +187,7 @@ def test_private_database(home: Path) -> None:
 @pytest.mark.usefixtures("decisions")
 def test_json_of_a_run_that_failed(database_url: str, db: Engine) -> None:
     """JSON tells what was done before a task failed, and why that one failed."""
-    run(db, "ALTER TABLE oo_ml.daily_reactions RENAME TO moved_away")
+    run(db, "ALTER TABLE oo_ml.counted RENAME TO moved_away")
     done = oo_ml("upkeep", "--json", OO_ML_DATABASE_URL=database_url, OO_ML_REWARD_WAIT=0.001)
     told = json.loads(done.out)
     assert (done.code, told["default_rewards_given"], len(told["errors"])) == (1, 1200, 1)
