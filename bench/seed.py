@@ -18,10 +18,11 @@ from bench.errors import BenchError
 from bench.open_decisions import OpenDecisions
 from bench.patterns import Part, Row
 from bench.plan import Plan
-from oo_ml.domain.policies import DIMENSIONS, LINUCB
+from oo_ml.domain.policies import LINUCB
 from oo_ml.domain.ridge import Ridge
 from oo_ml.progress import progress
 from oo_ml.storage.schema.partitions import month_of
+from tests.policies import DIMENSIONS
 
 # All of one length, so that wrk need not count how long a body is.
 _FIRST_USER: Final = 10_000_000

@@ -4,6 +4,7 @@ A class's docstring is its default message; `code` is stable, so clients can mat
 answer (api/errors.py); on the command line every error is exit code 1 (cli/main.py).
 """
 
+from collections.abc import Sequence
 from typing import ClassVar
 
 
@@ -212,6 +213,27 @@ class InvalidTemplateError(OoMlError, code="invalid_template", status=422):
     """The template can't be rendered."""
 
 
+class UnknownPolicyError(OoMlError, code="unknown_policy", status=404):
+    """Unknown policy."""
+
+
+class RetiredPolicyError(OoMlError, code="retired_policy", status=409):
+    """This policy is retired: it learns from late rewards, and makes no more decisions."""
+
+
+class PolicyExistsError(OoMlError, code="policy_exists", status=409):
+    """This policy is published already; a published policy never changes."""
+
+
+class InvalidDefinitionError(OoMlError, code="invalid_definition", status=422):
+    """The definition of the policy is invalid."""
+
+    def __init__(self, problems: Sequence[tuple[tuple[str | int, ...], str]]) -> None:
+        """Keep the problems: the place of each, names of fields and indexes of lists, and a sentence."""
+        super().__init__("; ".join(f"{describe_place(place)}: {problem}" for place, problem in problems))
+        self.problems = problems
+
+
 class ConfigurationError(OoMlError, code="configuration"):
     """The service can't start with these settings."""
 
@@ -262,3 +284,8 @@ class KeyNotFoundError(OoMlError, code="key_not_found"):
 
 class KeyExistsError(OoMlError, code="key_exists"):
     """An API key in use has this name already."""
+
+
+def describe_place(place: Sequence[str | int]) -> str:
+    """Return a place in a JSON document in words, such as inputs[2].max."""
+    return "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in place).removeprefix(".")

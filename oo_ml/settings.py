@@ -202,6 +202,9 @@ class Settings(BaseSettings):
     key_max_age: float = Field(
         5.0, gt=0, le=3600, description="Time for which API keys are kept in memory; a revocation works after it"
     )
+    policy_max_age: float = Field(
+        5.0, gt=0, le=3600, description="Time for which policies are kept in memory; a retirement works after it"
+    )
     rate_limit: Rate | None = Field(
         None,
         description="Calls that each key may make in each process, such as 100/second or 5000/minute; further calls are"

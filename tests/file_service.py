@@ -6,7 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from oo_ml.domain.policies import DIMENSIONS, EPSILON_GREEDY, LINUCB
+from oo_ml.domain.policies import EPSILON_GREEDY, LINUCB
+from tests.policies import DIMENSIONS
 
 SUFFIXES = {LINUCB: "", EPSILON_GREEDY: "_egreedy"}
 

@@ -15,20 +15,21 @@ import numpy as np
 from sqlalchemy import Engine
 
 from demo.reactions import REACTIONS
-from oo_ml.domain.features import Moment, Task, TaskFeatures, encode
+from oo_ml.domain.features import Fields
 from oo_ml.domain.learning import Kind
-from oo_ml.domain.policies import DIMENSIONS, LINUCB
+from oo_ml.domain.policies import LINUCB
 from oo_ml.domain.ridge import Ridge
 from oo_ml.files.legacy_state import FileState
-from oo_ml.services.decisions.decide import Answer, DecideCommand, Parameters, decide
+from oo_ml.services.decisions.decide import Answer, DecideCommand
 from oo_ml.services.decisions.learn import CorrectCommand, DecisionRewardCommand, RewardCommand, correct, learn
 from oo_ml.services.decisions.reset import reset
 from oo_ml.services.decisions.unit_of_work import UnitOfWork
 from oo_ml.services.users.import_state import ImportCommand, import_states
 from oo_ml.storage import generations
 from oo_ml.storage.generations import GenerationRow, TipRow
-from tests.candidates import Candidate
+from tests.candidates import build_candidate, build_context, build_task
 from tests.migrations.rows import uuid7
+from tests.policies import DIMENSIONS, Parameters, decide_by
 from tests.sessions import writing
 
 NOON: Final = datetime(2026, 11, 23, 12, tzinfo=UTC)
@@ -71,14 +72,14 @@ class SimulatedUsers:
         number = next(self._numbers)
         at = at or self.now + timedelta(seconds=number)
         ids = ids or [f"t{place}" for place in range(self.random.randint(1, 6))]
-        moment = Moment(self.random.randrange(24), self.random.randrange(7))
+        moment = build_context(self.random.randrange(24), self.random.randrange(7))
         candidates = [
-            Candidate(tip_id, "s", self.draw_task(), version)
+            build_candidate(tip_id, "s", self.draw_task(), version)
             for tip_id, version in zip(ids, versions or [None] * len(ids), strict=True)
         ]
         command = DecideCommand(user_id, policy, uuid7(self.now, number), at, moment, candidates)
         with writing(self.db) as connection:
-            [answer] = decide(connection, [command], parameters=parameters or self.parameters)
+            [answer] = decide_by(parameters or self.parameters, connection, [command])
         assert isinstance(answer, Answer)
         self.decisions[command.decision_id] = command
         self.chosen[command.decision_id] = answer.content["tip_id"]
@@ -112,7 +113,7 @@ class SimulatedUsers:
 
     def reward_features(self, user_id: str, policy: str) -> None:
         """Give a reward for features, without a decision."""
-        command = RewardCommand(user_id, policy, "t0", 0.5, self.now, Moment(9, 2), self.draw_task())
+        command = RewardCommand(user_id, policy, "t0", 0.5, self.now, build_context(9, 2), self.draw_task())
         with writing(self.db) as connection:
             learn(connection, [command])
 
@@ -159,7 +160,7 @@ class SimulatedUsers:
 
     def draw_task(self) -> Task:
         """Draw any task."""
-        return Task(self.random.random() < 0.5, self.random.uniform(-5, 40), self.random.randint(1, 4))
+        return build_task(self.random.random() < 0.5, self.random.uniform(-5, 40), self.random.randint(1, 4))
 
     def draw_generation(self, user_id: str) -> GenerationRow:
         """Draw a call of the model, which took up to a minute and up to three attempts, or none."""
@@ -224,7 +225,7 @@ class SimulatedUsers:
         return self.random.choice([*(reaction.value for reaction in REACTIONS), round(self.random.uniform(-1, 1), 1)])
 
 
-def compute_worth(moment: Moment, task: TaskFeatures) -> float:
+def compute_worth(moment: Fields, task: Fields) -> float:
     """Return the probability that a tip about `task` gets the reward 1."""
     x = encode([moment], [task], 5)[0]
     return float(0.5 + x @ [0.05, -0.1, 0.2, -0.15, 0.2])

@@ -12,11 +12,11 @@ from uuid import UUID
 from sqlalchemy import Engine
 
 from demo.reactions import PendingRewards, Reaction
-from oo_ml.domain.features import Moment
-from oo_ml.services.decisions.decide import Answer, DecideCommand, Parameters, decide
+from oo_ml.services.decisions.decide import Answer, Candidate, DecideCommand
 from oo_ml.services.decisions.learn import DecisionRewardCommand, Rewarded, learn
-from tests.candidates import Candidate
+from tests.candidates import build_context
 from tests.migrations.rows import uuid7
+from tests.policies import Parameters, decide_by
 from tests.sessions import writing
 
 
@@ -38,7 +38,7 @@ class Look:
     @property
     def moment(self) -> Moment:
         """The moment as the service is told it; Sunday is 0."""
-        return Moment(self.at.hour, self.at.isoweekday() % 7)
+        return build_context(self.at.hour, self.at.isoweekday() % 7)
 
 
 def simulate(db: Engine, rounds: Iterable[Sequence[Look]], parameters: Parameters) -> None:
@@ -67,7 +67,7 @@ def _decide(db: Engine, looks: Sequence[Look], parameters: Parameters) -> list[D
         for look in looks
     ]
     with writing(db) as connection:
-        answers = decide(connection, commands, parameters=parameters)
+        answers = decide_by(parameters, connection, commands)
     rewards = []
     for look, answer in zip(looks, answers, strict=True):
         assert isinstance(answer, Answer)

@@ -1,10 +1,11 @@
-"""The baseline: the schemas, every table, the reports, and the first prompt versions.
+"""The baseline: the schemas, every table, the reports, the first prompt versions, and the built-in policies.
 
 pre: runs before the service starts for the first time.
 Revises: nothing
 Locks: nothing; the tables are new.
 """
 
+import json
 import tomllib
 from datetime import UTC, datetime
 from pathlib import Path
@@ -12,6 +13,7 @@ from pathlib import Path
 import sqlalchemy as sa
 from alembic import op
 from migration_helpers import run, run_directory
+from sqlalchemy.dialects.postgresql import JSONB
 
 revision = "0001"
 down_revision = None
@@ -19,12 +21,24 @@ branch_labels = None
 depends_on = None
 
 _PROMPTS = Path(__file__).parent.parent / "prompts"
+_POLICIES = Path(__file__).parent.parent / "policies"
 _PUBLISHED_AT = datetime(2026, 11, 23, tzinfo=UTC)
 
 
 def upgrade() -> None:
-    """Create the tables and reports, publish v1, v2-mentor and v3-few-shot, and make partitions for four months."""
+    """Create the tables and reports, publish the first prompt versions and policies, make partitions for four months."""
     run_directory("0001")
+    _publish_prompts()
+    _publish_policies()
+    run("SELECT oo_ml.create_feature_history_months(now(), 4)")
+
+
+def downgrade() -> None:
+    """Drop everything, data included. PostgreSQL refuses if an object of another application depends on it."""
+    run_directory("0001_down")
+
+
+def _publish_prompts() -> None:
     prompts = tomllib.loads((_PROMPTS / "prompts.toml").read_text("utf-8"))
     op.bulk_insert(
         sa.table(
@@ -49,9 +63,29 @@ def upgrade() -> None:
             for version, prompt in prompts.items()
         ],
     )
-    run("SELECT oo_ml.create_feature_history_months(now(), 4)")
 
 
-def downgrade() -> None:
-    """Drop everything, data included. PostgreSQL refuses if an object of another application depends on it."""
-    run_directory("0001_down")
+def _publish_policies() -> None:
+    policies = tomllib.loads((_POLICIES / "policies.toml").read_text("utf-8"))
+    op.bulk_insert(
+        sa.table(
+            "policies",
+            sa.column("policy", sa.Text),
+            sa.column("status", sa.Text),
+            sa.column("published_at", sa.TIMESTAMP(timezone=True)),
+            sa.column("description", sa.Text),
+            sa.column("definition", JSONB),
+            sa.column("dimension", sa.Integer),
+            schema="oo_ml",
+        ),
+        [
+            {
+                **row,
+                "policy": policy,
+                "status": "active",
+                "published_at": _PUBLISHED_AT,
+                "definition": json.loads((_POLICIES / f"{policy}.json").read_text("utf-8")),
+            }
+            for policy, row in policies.items()
+        ],
+    )

@@ -71,7 +71,14 @@ def _json_storable(value: JsonValue) -> JsonValue:
 
 
 # Named types stand in the OpenAPI document under their names.
-Policy = TypeAliasType("Policy", Literal["linucb-v1", "egreedy-v1"])
+PolicyName = Annotated[
+    str,
+    Field(
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$",
+        description="Name of a published policy",
+        examples=["linucb-v1", "egreedy-v1"],
+    ),
+]
 Reaction = TypeAliasType("Reaction", Literal["done", "helpful", "snooze", "not_helpful", "dismiss", "other", "none"])
 _CHECKS: Final = (
     "reward_delay_p50",

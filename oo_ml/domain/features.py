@@ -1,79 +1,169 @@
-"""The feature vectors of the contract.
+"""Features of a policy: how raw fields of the context and of each candidate become the rows of X.
 
-x5 = [sin(2 pi h/24), cos(2 pi h/24), is_overdue, min(age, 30)/30, (priority - 1)/3]
-x7 = x5 + [sin(2 pi dow/7), cos(2 pi dow/7)]
+An input reads one field and has one or more columns. Terms are the columns of x: an input, the product of two inputs,
+or the constant 1.
 """
 
-import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final, Protocol
+from itertools import product
+from typing import Any, Final, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-LABELS = ("hour_sin", "hour_cos", "is_overdue", "task_age", "priority", "dow_sin", "dow_cos")
-MAX_AGE_DAYS = 30.0
+from oo_ml.domain.encodings import Category, Encoding
+
+# Raw fields by name: JSON values.
+Fields = Mapping[str, Any]
+
+ONE: Final = "one"
 
 
 @dataclass(frozen=True, slots=True)
-class Moment:
-    """Time at which a tip is shown: hour of the day 0..23, day of the week 0..6."""
+class Input:
+    """A field, and the encoding that turns it into columns.
 
-    hour_of_day: int
-    day_of_week: int
-
-
-@dataclass(frozen=True, slots=True)
-class Task:
-    """The task behind a candidate: task_age_days is any finite number, priority is 1..4."""
-
-    is_overdue: bool
-    task_age_days: float
-    priority: int
-
-
-class TaskFeatures(Protocol):
-    """Any object with the fields of a Task."""
-
-    @property
-    def is_overdue(self) -> bool:
-        """True if the due date has passed."""
-
-    @property
-    def task_age_days(self) -> float:
-        """Days since the due date."""
-
-    @property
-    def priority(self) -> int:
-        """Priority, 1..4."""
-
-
-def _circle(steps: int) -> NDArray[np.float64]:
-    angles = [2 * math.pi * step / steps for step in range(steps)]
-    return np.array([[math.sin(angle), math.cos(angle)] for angle in angles])
-
-
-_HOURS: Final = _circle(24)
-_DAYS: Final = _circle(7)
-
-
-def encode(moments: Sequence[Moment], tasks: Sequence[TaskFeatures], dimension: int) -> NDArray[np.float64]:
-    """Return the feature matrix X of n tasks.
-
-    Args:
-        moments: one for each task.
-        tasks: ages are clipped to 0..30 days.
-        dimension: 5, or 7 to include the day of the week.
-
-    Returns:
-        float64 array of shape (n, dimension), columns as in LABELS.
+    Attributes:
+        of: where the field is; one of the context is the same for all candidates of a decision.
+        missing: the value that stands for an absent field, or null; None: the field is required.
     """
-    X = np.empty((len(tasks), dimension))
-    X[:, 0:2] = _HOURS[[moment.hour_of_day for moment in moments]]
-    X[:, 2] = [task.is_overdue for task in tasks]
-    X[:, 3] = [min(max(task.task_age_days, 0.0), MAX_AGE_DAYS) / MAX_AGE_DAYS for task in tasks]
-    X[:, 4] = [(task.priority - 1) / 3 for task in tasks]
-    if dimension == len(LABELS):
-        X[:, 5:7] = _DAYS[[moment.day_of_week for moment in moments]]
-    return X
+
+    name: str
+    of: Literal["context", "candidate"]
+    field: str
+    encoding: Encoding
+    missing: Any = None
+
+
+@dataclass(frozen=True, slots=True)
+class Term:
+    """Columns of x: the product of the inputs named, each column of the first times each of the second.
+
+    Attributes:
+        inputs: no name: the constant 1; one name: the input's columns; two names: a product.
+        times: a factor of all columns.
+    """
+
+    inputs: tuple[str, ...] = ()
+    times: float = 1.0
+
+
+class BadField(NamedTuple):
+    """A field that an input can't read.
+
+    Attributes:
+        candidate: the index of the candidate; None: the field is of the context.
+        expectation: a valid value in words; None: the field is absent.
+    """
+
+    candidate: int | None
+    field: str
+    expectation: str | None
+
+
+class Encoded(NamedTuple):
+    """Features of n candidates.
+
+    Attributes:
+        X: shape (n, d).
+        unknown: for each input that is a category, the number of rows whose value the definition does not know.
+    """
+
+    X: NDArray[np.float64]
+    unknown: Mapping[str, int]
+
+
+class Features:
+    """The features of a policy, compiled once.
+
+    Attributes:
+        labels: of the d columns of x.
+        inputs: the inputs, in the order of the definition.
+        depends_on_candidates: whether any column can differ between the candidates of a decision.
+    """
+
+    def __init__(self, inputs: Sequence[Input], terms: Sequence[Term]) -> None:
+        """Compile `terms`, whose inputs are all among `inputs`; names of inputs are unique."""
+        self.inputs = tuple(inputs)
+        # The columns of all inputs stand side by side in E; its last column is 1.
+        names: list[str] = []
+        columns: dict[str, range] = {}
+        for one in self.inputs:
+            labels = one.encoding.labels(one.name)
+            columns[one.name] = range(len(names), len(names) + len(labels))
+            names += labels
+        ones = range(len(names), len(names) + 1)
+        # A column of x is the product of two columns of E, times a factor.
+        pairs = [
+            (left, right, term.times)
+            for term in terms
+            for left, right in product(*([columns[name] for name in term.inputs] + [ones, ones])[:2])
+        ]
+        self.labels = tuple(
+            " x ".join(names[one] for one in pair[:2] if one in range(len(names))) or ONE for pair in pairs
+        )
+        self._columns = columns
+        self._width = len(names) + 1
+        self._left = np.array([left for left, _, _ in pairs], np.intp)
+        self._right = np.array([right for _, right, _ in pairs], np.intp)
+        self._times = np.array([times for _, _, times in pairs])
+        self._is_plain = all(right in ones and times == 1 for _, right, times in pairs)
+        of_candidates = {one.name for one in self.inputs if one.of == "candidate"}
+        self.depends_on_candidates = any(not of_candidates.isdisjoint(term.inputs) for term in terms)
+
+    @property
+    def dimension(self) -> int:
+        """The number of features d."""
+        return len(self.labels)
+
+    def find_bad_field(self, context: Fields, candidates: Sequence[Fields]) -> BadField | None:
+        """Return the first field of a decision that can't be encoded; None if all can."""
+        for one in self.inputs:
+            rows = [(None, context)] if one.of == "context" else list(enumerate(candidates))
+            for place, row in rows:
+                value = row.get(one.field)
+                if value is None:
+                    value = one.missing
+                if value is None:
+                    return BadField(place, one.field, None)
+                if expectation := one.encoding.expectation(value):
+                    return BadField(place, one.field, expectation)
+        return None
+
+    def encode(self, contexts: Sequence[Fields], candidates: Sequence[Fields], counts: Sequence[int]) -> Encoded:
+        """Return the features of the candidates of m decisions, n candidates in all.
+
+        Args:
+            contexts: of each decision, m.
+            candidates: of all decisions, those of the first one first, n.
+            counts: the number of candidates of each decision, m numbers with the sum n.
+
+        Raises:
+            ValueError, TypeError, OverflowError: a field is invalid; find_bad_field tells which.
+        """
+        E = np.ones((len(candidates), self._width))
+        unknown = {}
+        for one in self.inputs:
+            rows = contexts if one.of == "context" else candidates
+            values = [row.get(one.field) for row in rows]
+            if None in values:
+                values = [one.missing if value is None else value for value in values]
+            columns = one.encoding.encode(values)
+            if one.of == "context":
+                columns = np.repeat(columns, counts, axis=0)
+            own = self._columns[one.name]
+            E[:, own.start : own.stop] = columns
+            if isinstance(one.encoding, Category):
+                unknown[one.name] = len(columns) - int(np.count_nonzero(columns))
+        X = E.take(self._left, axis=1)
+        if not self._is_plain:
+            X *= E.take(self._right, axis=1)
+            X *= self._times
+        # A negative zero becomes 0: JSON does not keep its sign.
+        X += 0.0
+        return Encoded(X, unknown)
+
+
+def _label(names: Sequence[str], left: int, right: int) -> str:
+    return " x ".join(names[one] for one in (left, right) if one < len(names)) or ONE

@@ -10,7 +10,6 @@ from typing import NamedTuple, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from oo_ml.domain.policies import DIMENSIONS
 from oo_ml.domain.ridge import Ridge, adjust, forget, observe
 
 
@@ -121,9 +120,9 @@ class Replayed:
     start_explore_count: int = 0
 
     @classmethod
-    def fresh(cls, policy: str, epoch: int) -> Self:
-        """Return the state before the first entry of an epoch."""
-        return cls(epoch, 0, Learned(Ridge.fresh(DIMENSIONS[policy]), 0, 0.0))
+    def fresh(cls, dimension: int, epoch: int) -> Self:
+        """Return the state before the first entry of an epoch, for a policy with so many features."""
+        return cls(epoch, 0, Learned(Ridge.fresh(dimension), 0, 0.0))
 
 
 def fold_entry(before: Replayed, entry: StoredEntry) -> Replayed:
@@ -132,9 +131,9 @@ def fold_entry(before: Replayed, entry: StoredEntry) -> Replayed:
     Raises:
         ValueError: the entry can't follow `before`; the message says what was expected and what was found.
     """
-    d = DIMENSIONS[entry.policy]
+    d = before.learned.model.dimension
     if entry.epoch != before.epoch:
-        before = Replayed.fresh(entry.policy, entry.epoch)
+        before = Replayed.fresh(d, entry.epoch)
     if entry.version != before.version + 1:
         raise ValueError(f"expected version {before.version + 1} as the next ledger entry, found this one")
     if entry.kind == Kind.IMPORT:

@@ -1,21 +1,69 @@
-"""The two policies: the choice among candidates, and the propensity of each candidate.
+"""Policies: the choice among candidates, and the propensity of each candidate.
 
-The exploration draw depends on the decision's id alone, so a repeated request gets the same decision.
-Sources: LinUCB, Li et al. (2010), Algorithm 1; epsilon-greedy, Sutton and Barto (2018), section 2.2.
+A policy is its features and its rule, both data (oo_ml/definitions). The draw of a decision depends on its id alone, so
+a repeated request gets the same decision.
+Sources: LinUCB, Li et al. (2010), Algorithm 1; epsilon-greedy, Sutton and Barto (2018), section 2.2; Thompson sampling,
+Agrawal and Goyal (2013), "Thompson Sampling for Contextual Bandits with Linear Payoffs".
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final
+from functools import cache
+from statistics import NormalDist
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from oo_ml.domain.ridge import Ridge, theta, uncertainty
+from oo_ml.domain.features import Features
+from oo_ml.domain.ridge import Ridge, theta, whiten
 
+# The policies of the contract.
 LINUCB: Final = "linucb-v1"
 EPSILON_GREEDY: Final = "egreedy-v1"
-DIMENSIONS: Final = {LINUCB: 5, EPSILON_GREEDY: 7}
+
+# Points at which the candidates are compared if a rule has a sigma. Each propensity is then a multiple of 1/VOTES, but
+# for the floor.
+VOTES: Final = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """How a policy chooses, for a user whose belief about theta is N(m, V), with m = A^-1 b and V = A^-1.
+
+    With probability `exploration` the policy draws a candidate uniformly. Otherwise it takes part in a vote: each of
+    VOTES fixed points z_k of N(0, I) is one vote, for the candidate with the highest
+
+        m.x + alpha sqrt(x^T V x) + sigma (L z_k).x,    V = L L^T,
+
+    and a candidate is drawn with its share of the votes. With sigma 0 all votes are for one candidate. So LinUCB has
+    alpha alone, epsilon-greedy exploration alone, and Thompson sampling sigma 1. With exploration above 0 every
+    candidate has a propensity above 0, so other policies can be evaluated from the log.
+
+    Attributes:
+        exploration: probability of a random draw, from 0 to 1; the epsilon of epsilon-greedy.
+        alpha: width of the bound, >= 0; None: no bound.
+        sigma: width of the vote, >= 0.
+    """
+
+    exploration: float
+    alpha: float | None = None
+    sigma: float = 0.0
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Policy:
+    """A published policy.
+
+    Attributes:
+        rule: that of the definition, unless settings gave it another one.
+        definition: the document as it was published, JSON.
+    """
+
+    name: str
+    features: Features
+    rule: Rule
+    definition: Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -25,9 +73,9 @@ class PolicyChoice:
     Attributes:
         index: the chosen row of X.
         exploit: theta.x of each row, shape (n,).
-        explore: the bonus for uncertainty, shape (n,): the width of LinUCB's bound; 0 for epsilon-greedy.
+        explore: the bonus for uncertainty, shape (n,): the width of the bound; 0 without a bound.
         propensities: the probability of each row to be chosen, shape (n,), sum 1; > 0 for `index`.
-        exploring: True if the row was drawn at random.
+        exploring: True if the row was drawn uniformly, or does not have the highest score.
     """
 
     index: int
@@ -53,25 +101,29 @@ def draw(seed: int) -> tuple[float, float]:
     return (int(first) >> 11) * 2.0**-53, (int(second) >> 11) * 2.0**-53
 
 
-@dataclass(frozen=True, slots=True)
-class PolicyParameters:
-    """Parameters of a policy.
+@cache
+def fixed_points(dimension: int) -> NDArray[np.float64]:
+    """Return the points of the vote, shape (VOTES, dimension): the same ones for every decision.
 
-    With probability `exploration` the policy draws a candidate uniformly. Otherwise it chooses the candidate with the
-    highest theta.x + alpha sqrt(x^T A^-1 x). With exploration 0 this is LinUCB as in its paper. With exploration above
-    0 every candidate has a propensity above 0, so other policies can be evaluated from the log.
-
-    Attributes:
-        exploration: probability of a random draw, from 0 to 1; the epsilon of epsilon-greedy.
-        alpha: width of the bound, >= 0; None for epsilon-greedy, which has no bound.
+    They are spread evenly over N(0, I): an additive recurrence in the unit cube, mapped by the inverse of the normal
+    distribution; each point has its mirror image, so that their mean is 0. Roberts (2018), "The Unreasonable
+    Effectiveness of Quasirandom Sequences", the root of x^(d+1) = x + 1.
     """
-
-    exploration: float
-    alpha: float | None = None
+    root = 2.0
+    for _ in range(64):
+        root = (1 + root) ** (1 / (dimension + 1))
+    normal = NormalDist()
+    points = np.array(
+        [
+            [normal.inv_cdf((0.5 + place * root ** -(axis + 1)) % 1.0) for axis in range(dimension)]
+            for place in range(1, VOTES // 2 + 1)
+        ]
+    )
+    return np.concatenate([points, -points])
 
 
 def choose(  # noqa: PLR0913, PLR0917 - the arrays of m decisions
-    parameters: PolicyParameters,
+    rule: Rule,
     models: Ridge,
     which: Sequence[int],
     X: NDArray[np.float64],
@@ -80,11 +132,11 @@ def choose(  # noqa: PLR0913, PLR0917 - the arrays of m decisions
 ) -> list[PolicyChoice]:
     """Make m decisions at once, each with one of k users' models.
 
-    The first of several candidates with the same highest bound wins. Each decision is, bit for bit, the same as if it
-    were made alone.
+    The first of several candidates with the same highest score wins, also in each vote. Each decision is, bit for bit,
+    the same as if it were made alone.
 
     Args:
-        parameters: parameters of the policy.
+        rule: how to choose.
         models: a stack of k models of dimension d.
         which: index of the model of each decision, m numbers below k.
         X: features of the candidates of all decisions, in the order of the decisions, shape (sum of counts, d).
@@ -94,19 +146,33 @@ def choose(  # noqa: PLR0913, PLR0917 - the arrays of m decisions
     model = np.repeat(which, counts)
     # einsum sums each row by itself. In a matrix product the order of additions may depend on the other rows.
     exploit = np.einsum("nd,nd->n", X, theta(models)[model])
-    explore = np.zeros(len(X)) if parameters.alpha is None else parameters.alpha * uncertainty(models, model, X)
+    explore = np.zeros(len(X))
+    whitened = whiten(models, model, X) if rule.alpha is not None or rule.sigma else None
+    if whitened is not None and rule.alpha is not None:
+        explore = rule.alpha * np.sqrt(np.einsum("nd,nd->n", whitened, whitened))
     bounds = exploit + explore
+    votes = None
+    if whitened is not None and rule.sigma:
+        votes = bounds[:, np.newaxis] + rule.sigma * np.einsum("nd,kd->nk", whitened, fixed_points(models.dimension))
     ends = np.cumsum(counts)
     choices = []
     for n, end, seed in zip(counts, ends.tolist(), seeds, strict=True):
         own = slice(end - n, end)
         highest = int(bounds[own].argmax())
-        # The random draw may choose the highest row too: its propensity is 1 - e + e/n, and e/n for each other row.
-        propensities = np.full(n, parameters.exploration / n)
+        # A random draw may choose any row, so each has e/n besides its share (1 - e) of the votes.
+        propensities = np.full(n, rule.exploration / n)
         # The sum may round to more than one.
-        propensities[highest] = min(1 - parameters.exploration + parameters.exploration / n, 1.0)
-        first, second = draw(seed) if parameters.exploration else (1.0, 0.0)
-        exploring = first < parameters.exploration
-        index = int(second * n) if exploring else highest
+        if votes is None:
+            propensities[highest] = min(1 - rule.exploration + rule.exploration / n, 1.0)
+        else:
+            shares = np.bincount(votes[own].argmax(axis=0), minlength=n) / VOTES
+            propensities = np.minimum((1 - rule.exploration) * shares + propensities, 1.0)
+        first, second = draw(seed) if rule.exploration or votes is not None else (1.0, 0.0)
+        if first < rule.exploration:
+            index = int(second * n)
+        else:
+            # Sums of multiples of 1/64 are exact, and the last one is 1, so the search ends within the rows.
+            index = highest if votes is None else int(np.searchsorted(np.cumsum(shares), second, side="right"))
+        exploring = first < rule.exploration or index != highest
         choices.append(PolicyChoice(index, exploit[own], explore[own], propensities, exploring))
     return choices

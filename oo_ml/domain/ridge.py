@@ -71,7 +71,7 @@ def forget(state: Ridge, x: NDArray[np.float64], reward: float) -> Ridge:
 
 
 def stack(states: Sequence[Ridge]) -> Ridge:
-    """Stack k states of dimension d for `theta` and `uncertainty`: A has shape (k, d, d), b has shape (k, d)."""
+    """Stack k states of dimension d for `theta` and `whiten`: A has shape (k, d, d), b has shape (k, d)."""
     return Ridge(np.array([state.A for state in states]), np.array([state.b for state in states]))
 
 
@@ -80,10 +80,12 @@ def theta(state: Ridge) -> NDArray[np.float64]:
     return np.linalg.solve(state.A, state.b[..., np.newaxis])[..., 0].astype(np.float64, copy=False)
 
 
-def uncertainty(models: Ridge, model: NDArray[np.intp], X: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return sqrt(x^T A^-1 x) of each row of X, shape (n,), in units of the reward (line 9).
+def whiten(models: Ridge, model: NDArray[np.intp], X: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return L^-1 x of each row of X, shape (n, d), with A = L L^T.
 
-    With A = L L^T this is the length of L^-1 x, so rounding can't make it the root of a negative number.
+    Its length is sqrt(x^T A^-1 x), the uncertainty about the reward of x (line 9): so rounding can't make it the root
+    of a negative number. And (L^-1 x).z is the deviation of theta.x for a theta drawn from N(A^-1 b, A^-1), with z
+    drawn from N(0, I).
 
     Args:
         models: a stack of k models of dimension d.
@@ -91,6 +93,5 @@ def uncertainty(models: Ridge, model: NDArray[np.intp], X: NDArray[np.float64]) 
         X: features, shape (n, d).
     """
     inverse_roots = np.linalg.solve(np.linalg.cholesky(models.A), np.eye(models.dimension))
-    whitened = np.einsum("nij,nj->ni", inverse_roots[model], X)
-    widths: NDArray[np.float64] = np.sqrt(np.einsum("ni,ni->n", whitened, whitened))
-    return widths
+    whitened: NDArray[np.float64] = np.einsum("nij,nj->ni", inverse_roots[model], X)
+    return whitened

@@ -11,12 +11,11 @@ from pathlib import Path
 from typing import Annotated, Any, Final, Self
 
 import numpy as np
-from numpy.typing import NDArray
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 from pydantic_core import ErrorDetails, PydanticCustomError
 
-from oo_ml.domain.policies import DIMENSIONS, EPSILON_GREEDY, LINUCB
-from oo_ml.domain.ridge import Ridge, stack, theta, uncertainty
+from oo_ml.domain.policies import EPSILON_GREEDY, LINUCB
+from oo_ml.domain.ridge import Ridge, stack, theta, whiten
 from oo_ml.errors import ImportSourceError
 from oo_ml.files.legacy_names import is_name
 
@@ -30,7 +29,7 @@ SYMMETRY_TOLERANCE: Final = 1e-9
 _MOST: Final = 2**53
 # A is I and a sum of squares: none of its eigenvalues is smaller than I's.
 _SMALLEST_EIGENVALUE: Final = 1 - 1e-6
-_POLICIES: Final[Mapping[int, str]] = {dimension: policy for policy, dimension in DIMENSIONS.items()}
+_POLICIES: Final[Mapping[int, str]] = {5: LINUCB, 7: EPSILON_GREEDY}
 
 
 @dataclass(frozen=True, slots=True)
@@ -248,7 +247,5 @@ def _check(model: Ridge) -> None:
 
 def _largest_score(model: Ridge) -> float:
     """Return a bound on any score, since features are within [-1, 1]; infinite or NaN when scores overflow."""
-    units: NDArray[np.float64] = np.eye(model.dimension)
-    return float(
-        np.abs(theta(model)).sum() + uncertainty(stack([model]), np.zeros(model.dimension, np.intp), units).sum()
-    )
+    whitened = whiten(stack([model]), np.zeros(model.dimension, np.intp), np.eye(model.dimension))
+    return float(np.abs(theta(model)).sum() + np.linalg.norm(whitened, axis=1).sum())

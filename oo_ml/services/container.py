@@ -21,9 +21,10 @@ from oo_ml.llm.client import create_client
 from oo_ml.metrics.declarations import UPKEEP_FAILURES
 from oo_ml.metrics.registry import Metrics
 from oo_ml.services.access.keys import KeyRing
-from oo_ml.services.decisions.decide import Answer, DecideCommand, Parameters, decide
 from oo_ml.services.metrics.exposition import Exposition
 from oo_ml.services.metrics.meters import count_generations, create_meter
+from oo_ml.services.policies.catalogue import PolicyCatalogue
+from oo_ml.services.policies.compiled import rules_of
 from oo_ml.services.prompts.generate import GenerateCommand, Generated, generate
 from oo_ml.services.upkeep import scheduler
 from oo_ml.settings import Settings
@@ -50,24 +51,25 @@ class Services:
     """Everything that handlers use: one object a process.
 
     Attributes:
-        decide, generate: the services of these names with the settings of this process.
+        generate: the service of this name with the settings of this process.
         lanes: threads for services that change one user's state.
         writers: threads for other services that write.
         readers: threads for services that only read.
         long: threads for services that may take OO_ML_LONG_TIMEOUT.
         keys: the API keys in use.
+        policies: the published policies.
         readiness: the reason why this release can't work on the database now; None if it can.
         metrics, exposition: the metrics of this process, and the text for Prometheus.
     """
 
     settings: Settings
-    decide: Service[DecideCommand, Answer | OoMlError]
     generate: Callable[[GenerateCommand], Awaitable[Generated]]
     lanes: Lanes
     writers: Pool[Writing]
     readers: Pool[Reading]
     long: Pool[Writing]
     keys: KeyRing
+    policies: PolicyCatalogue
     readiness: SharedReading[OoMlError | None]
     llm: httpx.AsyncClient
     metrics: Metrics
@@ -143,7 +145,6 @@ def create_services(settings: Settings, database_url: str) -> Services:
     client = create_client(settings)
     return Services(
         settings=settings,
-        decide=partial(decide, parameters=Parameters(settings.alpha, settings.epsilon, settings.exploration)),
         generate=partial(
             generate,
             settings=settings,
@@ -162,6 +163,7 @@ def create_services(settings: Settings, database_url: str) -> Services:
             admin_token=None if settings.admin_key is None else settings.admin_key.get_secret_value(),
             max_age=settings.key_max_age,
         ),
+        policies=PolicyCatalogue(readers, rules_of(settings), max_age=settings.policy_max_age),
         readiness=SharedReading(partial(_read_readiness, readers)),
         llm=client,
         metrics=metrics,

@@ -13,7 +13,6 @@ from sqlalchemy import text
 
 from oo_ml.domain.identifiers import first_id
 from oo_ml.domain.learning import StoredEntry
-from oo_ml.domain.policies import DIMENSIONS
 from oo_ml.storage.postgres import engine
 from oo_ml.storage.postgres.sessions import Reading
 from oo_ml.storage.user_ranges import WITHIN, UserRange
@@ -160,12 +159,11 @@ _DECISION_CONFLICT = text(f"""
         l.policy, l.epoch, l.version, l.reward, l.kind
     FROM (
         SELECT
-            user_id, decision_id, policy, epoch, reward, reward_kind, d.dimension,
-            cardinality(x) AS x_length
-        FROM oo_ml.feature_history
-        LEFT JOIN unnest(CAST(:policies AS text[]), CAST(:dimensions AS integer[])) AS d (name, dimension)
-            ON d.name = policy
-        WHERE {WITHIN}
+            m.user_id, m.decision_id, m.policy, m.epoch, m.reward, m.reward_kind, p.dimension,
+            cardinality(m.x) AS x_length
+        FROM oo_ml.feature_history AS m
+        LEFT JOIN oo_ml.policies AS p ON p.policy = m.policy
+        WHERE m.{WITHIN}
     ) AS h
     FULL JOIN (
         SELECT DISTINCT ON (user_id, decision_id) user_id, decision_id, policy, epoch, version, reward, kind
@@ -226,8 +224,6 @@ def find_decision_conflict(
     """
     parameters = {
         **users._asdict(),
-        "policies": list(DIMENSIONS),
-        "dimensions": list(DIMENSIONS.values()),
         "first_kept": UUID(int=0) if history_from is None else first_id(history_from),
     }
     row = connection.execute(_DECISION_CONFLICT, parameters).one_or_none()

@@ -1,5 +1,6 @@
 """Decisions as objects. DecisionRow has every column that is inserted; other classes have the columns that are read."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, NamedTuple
@@ -52,8 +53,8 @@ class DecisionRow:
     content: str | None
     prompt_version: str | None
     x: NDArray[np.float64]
-    context: dict[str, Any]
-    features: dict[str, Any]
+    context: Mapping[str, Any]
+    features: Mapping[str, Any]
     candidates: list[dict[str, Any]]
     answer: dict[str, Any]
     request_digest: bytes | None
@@ -154,7 +155,9 @@ class RecentDecision:
     """A decision as /features shows it."""
 
     decided_at: datetime
+    context: dict[str, Any]
     features: dict[str, Any]
+    exploring: bool
     score: float
     tip_id: str
     policy: str

@@ -102,7 +102,7 @@ _READ_STORED = text(f"""
 """)
 
 _READ_RECENT = text("""
-    SELECT h.decided_at, h.features, h.score, h.tip_id, h.policy
+    SELECT h.decided_at, h.context, h.features, h.exploring, h.score, h.tip_id, h.policy
     FROM oo_ml.policy_state AS s
     CROSS JOIN LATERAL (
         SELECT *
@@ -152,7 +152,7 @@ def read_stored_decision(connection: Reading, key: DecisionKey) -> StoredDecisio
 
 
 def read_recent_decisions(connection: Reading, user_id: str) -> list[RecentDecision]:
-    """Return the last RECENT decisions of the user's current epochs, both policies together, oldest first."""
+    """Return the last RECENT decisions of the user's current epochs, all policies together, oldest first."""
     rows = connection.execute(_READ_RECENT, {"user_id": user_id, "length": RECENT})
     return [RecentDecision(*row) for row in rows][::-1]
 

@@ -8,7 +8,6 @@ from uuid import UUID
 
 from sqlalchemy import text
 
-from oo_ml.domain.policies import DIMENSIONS
 from oo_ml.domain.ridge import Ridge
 from oo_ml.storage.postgres.binary_columns import Texts
 from oo_ml.storage.postgres.rows import Rows, attributes
@@ -46,9 +45,9 @@ class PolicyState:
     last_updated: datetime | None = None
 
     @classmethod
-    def fresh(cls, key: StateKey) -> Self:
-        """Return the state of a new user."""
-        return cls(key, Ridge.fresh(DIMENSIONS[key.policy]))
+    def fresh(cls, key: StateKey, dimension: int) -> Self:
+        """Return the state of a new user and a policy with so many features."""
+        return cls(key, Ridge.fresh(dimension))
 
 
 def keep_later(before: datetime | None, now: datetime) -> datetime:
@@ -140,33 +139,37 @@ def lock_users(connection: Writing, user_ids: Iterable[str]) -> dict[StateKey, P
     return _states(_LOCK_USERS.run(connection, {"user_ids": Texts.of(sorted(set(user_ids)))}))
 
 
-def create_states(connection: Writing, keys: Collection[StateKey]) -> int:
-    """Create the rows of `keys` that don't exist, in key order; return their number.
+def create_states(connection: Writing, dimensions: Mapping[StateKey, int]) -> int:
+    """Create the rows of these keys that don't exist, in key order; return their number.
+
+    `dimensions` has the number of features of each key's policy.
 
     If another transaction is creating one of these rows, wait for that transaction, and keep its row.
     """
-    return len(_CREATE.run(connection, SAVED.parameters([PolicyState.fresh(key) for key in sorted(set(keys))])))
+    fresh = [PolicyState.fresh(key, dimensions[key]) for key in sorted(dimensions)]
+    return len(_CREATE.run(connection, SAVED.parameters(fresh)))
 
 
 def lock_or_create_states(
     connection: Writing,
-    keys: Collection[StateKey],
+    dimensions: Mapping[StateKey, int],
     decisions: Sequence[tuple[str, UUID]] = (),
     *,
     needed: Callable[[], Collection[StateKey]] | None = None,
 ) -> dict[StateKey, PolicyState]:
-    """Lock the rows of `keys`, and create those that don't exist.
+    """Lock the rows of the keys of `dimensions`, and create those that don't exist, with so many features.
 
     A transaction never creates a row while it holds locks on rows that others can see. Otherwise two transactions could
     wait for each other in a circle (ADR 19).
 
-    If some of `keys` don't exist, `needed` is called and returns the keys that have to: only those are created and
+    If some of them don't exist, `needed` is called and returns the keys that have to: only those are created and
     locked. `decisions` are as in `lock_states`.
     """
     # Once more only if a user is erased right after the rows were created.
-    while not (states := lock_states(connection, keys, decisions)).keys() >= set(keys):
-        keys = keys if needed is None else needed()
-        create_states(connection, keys)
+    while not (states := lock_states(connection, dimensions, decisions)).keys() >= dimensions.keys():
+        if needed is not None:
+            dimensions = {key: dimensions[key] for key in needed()}
+        create_states(connection, dimensions)
     return states
 
 

@@ -10,16 +10,16 @@ import psycopg
 import pytest
 from sqlalchemy import Engine, text
 
-from oo_ml.domain.features import Moment, Task
 from oo_ml.domain.policies import EPSILON_GREEDY, LINUCB
-from oo_ml.services.decisions.decide import DecideCommand, Parameters, decide
+from oo_ml.services.decisions.decide import DecideCommand
 from oo_ml.services.users.erase import erase
 from oo_ml.storage import decision_pages, generations
 from oo_ml.storage.decision_pages import Place
 from oo_ml.storage.generations import GenerationRow, TipRow
 from tests.analytics.test_plans import explain, find_rows_read
-from tests.candidates import Candidate
+from tests.candidates import build_candidate, build_context, build_task
 from tests.migrations.rows import uuid7
+from tests.policies import Parameters, decide_by
 from tests.sessions import writing
 from tests.simulated_users import NOON, SimulatedUsers
 from tests.superuser import tamper
@@ -80,16 +80,20 @@ def test_candidates(db: Engine, policy: str) -> None:
     write_tip(db, "written", "v2-mentor", "by v2-mentor", NOON - timedelta(minutes=1))
     write_tip(db, "named", "v1", "x" * 2001, NOON - timedelta(minutes=3))
     candidates = [
-        Candidate("written", "llm", Task(is_overdue=True, task_age_days=3.0, priority=2)),
-        Candidate("named", "llm", Task(is_overdue=False, task_age_days=0.5, priority=4), "v3-few-shot"),
-        Candidate("sent", "todoist", Task(is_overdue=False, task_age_days=-1.25, priority=1), None, "Call the dentist"),
-        Candidate("sent", "todoist", Task(is_overdue=False, task_age_days=-1.25, priority=1), None, "Call the dentist"),
+        build_candidate("written", "llm", build_task(is_overdue=True, task_age_days=3.0, priority=2)),
+        build_candidate("named", "llm", build_task(is_overdue=False, task_age_days=0.5, priority=4), "v3-few-shot"),
+        build_candidate(
+            "sent", "todoist", build_task(is_overdue=False, task_age_days=-1.25, priority=1), None, "Call the dentist"
+        ),
+        build_candidate(
+            "sent", "todoist", build_task(is_overdue=False, task_age_days=-1.25, priority=1), None, "Call the dentist"
+        ),
     ]
     # Among these decisions each tip is chosen at least once.
     for number in range(20):
-        command = DecideCommand("ada", policy, uuid7(NOON, number), NOON, Moment(9, 2), candidates)
+        command = DecideCommand("ada", policy, uuid7(NOON, number), NOON, build_context(9, 2), candidates)
         with writing(db) as connection:
-            decide(connection, [command], parameters=Parameters(alpha=0.7, epsilon=0.8, exploration=0.9))
+            decide_by(Parameters(alpha=0.7, epsilon=0.8, exploration=0.9), connection, [command])
     write_tip(db, "written", "v3-few-shot", "by v3-few-shot", NOON + timedelta(minutes=1))
     found = read(db)
     assert {row.tip_id for row in found} == {"written", "named", "sent"}

@@ -12,11 +12,11 @@ import pytest
 from numpy.typing import NDArray
 from sqlalchemy import Engine, text
 
-from oo_ml.domain.features import Moment, Task
-from oo_ml.domain.policies import DIMENSIONS, EPSILON_GREEDY, LINUCB
-from oo_ml.services.decisions.decide import Answer, DecideCommand, Parameters, decide
+from oo_ml.domain.policies import EPSILON_GREEDY, LINUCB
+from oo_ml.services.decisions.decide import Answer, DecideCommand
 from oo_ml.services.decisions.learn import DecisionRewardCommand, learn
-from tests.candidates import Candidate
+from tests.candidates import build_candidate, build_context, build_task
+from tests.policies import DIMENSIONS, Parameters, decide_by
 from tests.services.upkeep.daily_sums.counting import NOW, count_all
 from tests.sessions import writing
 from tests.superuser import superuser
@@ -232,9 +232,11 @@ def simulate(
             rng.choice(list(DIMENSIONS)),
             UUID(int=rng.getrandbits(128)),
             NOW - timedelta(days=rng.randint(1, days), seconds=rng.randint(0, 80_000)),
-            Moment(9, 2),
+            build_context(9, 2),
             [
-                Candidate(f"t{place % rng.choice([2, 7, 7, 7])}", "s", Task(True, rng.random(), 1 + place % 4))
+                build_candidate(
+                    f"t{place % rng.choice([2, 7, 7, 7])}", "s", build_task(True, rng.random(), 1 + place % 4)
+                )
                 for place in range(rng.randint(1, 6))
             ],
         )
@@ -242,7 +244,7 @@ def simulate(
     ]
     rewarded = decisions // 2 if rewarded is None else rewarded
     with writing(db) as connection:
-        answers = decide(connection, commands, parameters=parameters)
+        answers = decide_by(parameters, connection, commands)
         learn(
             connection,
             [

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from sqlalchemy import Engine, text
 
-from oo_ml.domain.policies import DIMENSIONS, EPSILON_GREEDY, LINUCB
-from oo_ml.services.decisions.decide import Parameters
+from oo_ml.domain.policies import EPSILON_GREEDY, LINUCB
+from tests.policies import DIMENSIONS, Parameters
 from tests.services.upkeep.daily_sums.counting import count_all
 from tests.sessions import writing
 from tests.simulated_users import CERTAIN, SimulatedUsers

@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 from sqlalchemy import Engine, text
 
-from oo_ml.domain.policies import DIMENSIONS, EPSILON_GREEDY, LINUCB
+from oo_ml.domain.policies import EPSILON_GREEDY, LINUCB
 from oo_ml.errors import OoMlError
 from oo_ml.services.decisions.learn import CorrectCommand, correct
 from tests.analytics.test_contract import REACTIONS, VIEWS
+from tests.policies import DIMENSIONS
 from tests.services.upkeep.daily_sums.counting import NOW, count_all
 from tests.sessions import writing
 from tests.simulated_users import CERTAIN, SimulatedUsers

@@ -9,8 +9,8 @@ from jsonschema_rs import meta
 
 from oo_ml.api import error_statuses
 from oo_ml.api.fields import Policy
-from oo_ml.domain.policies import DIMENSIONS
 from tests import calls, openapi
+from tests.policies import DIMENSIONS
 from tests.serving import Service
 
 DOCUMENT = openapi.document()

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from sqlalchemy import Engine, text
 
-from oo_ml.domain.policies import DIMENSIONS
 from tests.commands import Done, oo_ml
+from tests.policies import DIMENSIONS
 from tests.sessions import writing
 from tests.simulated_users import CERTAIN, EXPLORING, NOON, SimulatedUsers
 

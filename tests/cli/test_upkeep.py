@@ -7,14 +7,14 @@ from pathlib import Path
 import pytest
 from sqlalchemy import Engine, text
 
-from oo_ml.domain.features import Moment, Task
 from oo_ml.domain.policies import LINUCB
-from oo_ml.services.decisions.decide import DecideCommand, Parameters, decide
+from oo_ml.services.decisions.decide import DecideCommand
 from oo_ml.storage.schema.partitions import month_of
-from tests.candidates import Candidate
+from tests.candidates import build_candidate, build_context, build_task
 from tests.commands import Done, oo_ml, start
 from tests.gates import scalar, wait_until_blocked
 from tests.migrations.rows import uuid7
+from tests.policies import Parameters, decide_by
 from tests.services.upkeep.months import NOW, crowd_month, partition_name, run
 from tests.sessions import writing
 from tests.waiting import PATIENCE
@@ -25,13 +25,13 @@ ALARM = "run `oo-ml db grant-service` for this role, or `oo-ml upkeep` as the ow
 @pytest.fixture
 def decisions(db: Engine) -> None:
     """Make 1,200 decisions for thirty users."""
-    candidate = Candidate("t1", "todoist", Task(is_overdue=False, task_age_days=0, priority=4))
+    candidate = build_candidate("t1", "todoist", build_task(is_overdue=False, task_age_days=0, priority=4))
     commands = [
-        DecideCommand(f"user {number % 30}", LINUCB, uuid7(NOW, number), NOW, Moment(9, 2), [candidate])
+        DecideCommand(f"user {number % 30}", LINUCB, uuid7(NOW, number), NOW, build_context(9, 2), [candidate])
         for number in range(1200)
     ]
     with writing(db) as connection:
-        decide(connection, commands, parameters=Parameters(alpha=1.0, epsilon=0.0))
+        decide_by(Parameters(alpha=1.0, epsilon=0.0), connection, commands)
 
 
 def upkeep(

@@ -9,11 +9,11 @@ from typing import Final
 from sqlalchemy import Engine
 
 from demo.reactions import REACTIONS, Reaction
-from oo_ml.domain.features import Task
 from oo_ml.domain.policies import EPSILON_GREEDY, LINUCB
-from oo_ml.services.decisions.decide import Parameters
+from oo_ml.services.decisions.decide import Candidate
 from tests import simulated_weeks
-from tests.candidates import Candidate
+from tests.candidates import build_candidate, build_task
+from tests.policies import Parameters
 from tests.simulated_users import USERS
 from tests.simulated_weeks import Look, draw_uuid7
 
@@ -50,7 +50,7 @@ def simulate(
 
 def _draw_look(user_id: str, policy: str, at: datetime, versions: Versions, random: Random) -> Look:
     candidates = [
-        Candidate(f"tip-{number}", "llm" if version else "todoist", _draw_task(random), version)
+        build_candidate(f"tip-{number}", "llm" if version else "todoist", _draw_task(random), version)
         for number, version in enumerate(random.sample(versions, min(3, len(versions))))
     ]
     react = partial(_react, versions=versions, random=random)
@@ -58,7 +58,7 @@ def _draw_look(user_id: str, policy: str, at: datetime, versions: Versions, rand
 
 
 def _draw_task(random: Random) -> Task:
-    return Task(random.random() < 0.4, random.uniform(0, 20), random.randint(1, 4))
+    return build_task(random.random() < 0.4, random.uniform(0, 20), random.randint(1, 4))
 
 
 def _react(tip: Candidate, *, versions: Versions, random: Random) -> tuple[Reaction, timedelta] | None:

@@ -23,13 +23,13 @@ from sqlalchemy import Connection, Engine, text
 from oo_ml.domain.policies import EPSILON_GREEDY, LINUCB
 from oo_ml.embedded_postgres import binaries
 from oo_ml.services.database import single_worker
-from oo_ml.services.decisions.decide import Parameters
 from oo_ml.services.upkeep.daily_sums import count_days
 from oo_ml.storage.postgres import engine
 from tests.conftest import ANALYST, MIGRATOR, as_role, clone_database, make_settings
 from tests.docs.analytics_world import weeks
 from tests.docs.analytics_world.users import REMINDER
 from tests.docs.pages import align
+from tests.policies import Parameters
 from tests.sessions import writing
 from tests.waiting import until
 

@@ -7,14 +7,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from oo_ml.domain.policies import PolicyChoice, PolicyParameters, choose, draw
+from oo_ml.domain.policies import PolicyChoice, Rule, choose, draw
 from oo_ml.domain.ridge import Ridge, observe, stack
 
 LIKES_FIRST_FEATURE = observe(Ridge.fresh(2), np.array([1.0, 0.0]), 1.0)
 X = np.array([[0.0, 1.0], [1.0, 0.0], [0.5, 0.5]])
 
 
-def choose_one(X: np.ndarray, parameters: PolicyParameters, seed: int = 0) -> PolicyChoice:
+def choose_one(X: np.ndarray, parameters: Rule, seed: int = 0) -> PolicyChoice:
     """Make one decision, for a user who likes the first feature."""
     [choice] = choose(parameters, stack([LIKES_FIRST_FEATURE]), [0], X, [len(X)], [seed])
     return choice
@@ -22,12 +22,12 @@ def choose_one(X: np.ndarray, parameters: PolicyParameters, seed: int = 0) -> Po
 
 def linucb(X: np.ndarray, alpha: float, exploration: float = 0.0, seed: int = 0) -> PolicyChoice:
     """Make the decision with LinUCB."""
-    return choose_one(X, PolicyParameters(exploration, alpha), seed)
+    return choose_one(X, Rule(exploration, alpha), seed)
 
 
 def epsilon_greedy(X: np.ndarray, epsilon: float, seed: int) -> PolicyChoice:
     """Make the decision with epsilon-greedy."""
-    return choose_one(X, PolicyParameters(epsilon), seed)
+    return choose_one(X, Rule(epsilon), seed)
 
 
 def test_alpha_of_linucb() -> None:
@@ -108,9 +108,9 @@ def test_frequencies_equal_propensities(policy: str) -> None:
 
 @given(
     st.integers(0, 2**32),
-    st.sampled_from([PolicyParameters(0.0, 1.0), PolicyParameters(0.5, 0.3), PolicyParameters(0.3)]),
+    st.sampled_from([Rule(0.0, 1.0), Rule(0.5, 0.3), Rule(0.3)]),
 )
-def test_independence_of_decisions_in_a_batch(seed: int, parameters: PolicyParameters) -> None:
+def test_independence_of_decisions_in_a_batch(seed: int, parameters: Rule) -> None:
     """Ten decisions at once, from the models of four users, equal the same decisions made alone, bit for bit."""
     rng = np.random.default_rng(seed)
     models = [Ridge.fresh(5) for _ in range(4)]

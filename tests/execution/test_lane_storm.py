@@ -16,12 +16,11 @@ import psycopg
 import pytest
 from sqlalchemy import Engine, event, text
 
-from oo_ml.domain.features import Moment, Task
 from oo_ml.domain.policies import EPSILON_GREEDY, LINUCB
 from oo_ml.errors import UnavailableError
 from oo_ml.execution.lanes import Lanes
 from oo_ml.services.audit.verify import verify
-from oo_ml.services.decisions.decide import Answer, DecideCommand, Parameters, decide
+from oo_ml.services.decisions.decide import Answer, DecideCommand
 from oo_ml.services.decisions.learn import (
     CorrectCommand,
     DecisionRewardCommand,
@@ -34,12 +33,13 @@ from oo_ml.services.decisions.reset import reset
 from oo_ml.services.walk_users import walk_all
 from oo_ml.storage import policy_state
 from oo_ml.storage.policy_state import StateKey
-from tests.candidates import Candidate
+from tests.candidates import build_candidate, build_context, build_task
 from tests.conftest import make_settings
 from tests.execution.notes import running
 from tests.faults import aborts
 from tests.faults.aborts import abort_steps
 from tests.migrations.rows import uuid7
+from tests.policies import Parameters, decide_by
 from tests.rows import assert_folded
 from tests.sessions import open_session, writing
 
@@ -48,10 +48,10 @@ USERS: Final = [f"u{number}" for number in range(20)]
 KEPT: Final = USERS[::2]
 CLIENTS: Final = 50
 CALLS: Final = 40
-MOMENT: Final = Moment(9, 2)
-TASK: Final = Task(is_overdue=True, task_age_days=3.3, priority=4)
+MOMENT: Final = build_context(9, 2)
+TASK: Final = build_task(is_overdue=True, task_age_days=3.3, priority=4)
 
-score = partial(decide, parameters=Parameters(alpha=1.0, epsilon=0.3, exploration=0.3))
+score = partial(decide_by, Parameters(alpha=1.0, epsilon=0.3, exploration=0.3))
 
 
 @dataclass(slots=True)
@@ -107,7 +107,7 @@ class Client:
         now = datetime.now(UTC)
         name = uuid7(now, next(self.names))
         policy = self.rng.choice([LINUCB, EPSILON_GREEDY])
-        candidates = [Candidate(f"{name} {tip}", "s", TASK) for tip in range(self.rng.randint(1, 4))]
+        candidates = [build_candidate(f"{name} {tip}", "s", TASK) for tip in range(self.rng.randint(1, 4))]
         user_id = self.rng.choice(USERS)
         self.tally.doubtful[name] = user_id
         command = DecideCommand(user_id, policy, name, now, MOMENT, candidates, self.rng.choice([None, bytes(32)]))
@@ -148,7 +148,7 @@ class Client:
         now = datetime.now(UTC)
         name = uuid7(now, next(self.names))
         known = Known(self.rng.choice(USERS))
-        tip = Candidate(f"{name} 0", "s", TASK)
+        tip = build_candidate(f"{name} 0", "s", TASK)
         self.tally.decisions[name] = known
         self.tally.doubtful[name] = known.user_id
         decided, *changed = await asyncio.gather(

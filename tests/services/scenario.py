@@ -7,23 +7,23 @@ from uuid import UUID
 import numpy as np
 from sqlalchemy import Engine
 
-from oo_ml.domain.features import Moment, Task
 from oo_ml.domain.learning import Kind
 from oo_ml.domain.policies import EPSILON_GREEDY, LINUCB
 from oo_ml.domain.ridge import Ridge
 from oo_ml.files.legacy_state import FileState
-from oo_ml.services.decisions.decide import DecideCommand, Parameters, decide
+from oo_ml.services.decisions.decide import DecideCommand, decide
 from oo_ml.services.decisions.learn import CorrectCommand, DecisionRewardCommand, RewardCommand, correct, learn
 from oo_ml.services.decisions.reset import reset
 from oo_ml.services.decisions.unit_of_work import UnitOfWork
 from oo_ml.services.users.import_state import ImportCommand, import_states
 from oo_ml.storage.decision_types import DecisionKey
-from tests.candidates import Candidate
+from tests.candidates import build_candidate, build_context, build_task
+from tests.policies import Parameters
 from tests.sessions import writing
 
 NOON: Final = datetime(2026, 11, 23, 12, tzinfo=UTC)
-_MOMENT: Final = Moment(9, 2)
-_TASK: Final = Task(is_overdue=True, task_age_days=3.3, priority=4)
+_MOMENT: Final = build_context(9, 2)
+_TASK: Final = build_task(is_overdue=True, task_age_days=3.3, priority=4)
 _PARAMETERS: Final = Parameters(alpha=1.0, epsilon=1.0)
 
 
@@ -68,7 +68,9 @@ def _decide(db: Engine, user_id: str, *numbers: int, policy: str = LINUCB) -> No
         decide(
             connection,
             [
-                DecideCommand(user_id, policy, decision(number), NOON, _MOMENT, [Candidate(f"t{number}", "s", _TASK)])
+                DecideCommand(
+                    user_id, policy, decision(number), NOON, _MOMENT, [build_candidate(f"t{number}", "s", _TASK)]
+                )
                 for number in numbers
             ],
             parameters=_PARAMETERS,

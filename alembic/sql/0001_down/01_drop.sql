@@ -31,7 +31,7 @@ DROP FUNCTION
     rollup.count_z, rollup.latency_step, rollup.delay_step, rollup.pull_step, rollup.reaction,
     rollup.unsupported, rollup.choice, rollup.amount, rollup.weight;
 
-DROP TABLE oo_ml.audit_log, oo_ml.api_keys;
+DROP TABLE oo_ml.policies, oo_ml.audit_log, oo_ml.api_keys;
 
 DROP TABLE
     oo_ml.daily_latencies, oo_ml.daily_done, oo_ml.daily_costs, oo_ml.daily_exploration, oo_ml.daily_delays, oo_ml.daily_learning,
@@ -42,7 +42,8 @@ DROP TABLE
     oo_ml.reward_ledger, oo_ml.feature_history, oo_ml.policy_state;
 
 DROP FUNCTION
-    oo_ml.detach_feature_history_months, oo_ml.create_feature_history_months, oo_ml.refuse_change_of_prompt_version;
+    oo_ml.detach_feature_history_months, oo_ml.create_feature_history_months, oo_ml.refuse_change_of_prompt_version,
+    oo_ml.refuse_change_of_policy;
 
 -- Detached months must not depend on the sequence that is dropped below.
 DO $$

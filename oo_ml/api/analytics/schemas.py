@@ -16,7 +16,7 @@ from pydantic import (
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
-from oo_ml.api.fields import Check, Identifier, Policy, Reaction, UtcTime
+from oo_ml.api.fields import Check, Identifier, PolicyName, Reaction, UtcTime
 from oo_ml.api.paging import Paging
 from oo_ml.api.schemas import Answer, Page
 
@@ -52,7 +52,7 @@ class Selection(BaseModel):
 
     since: Day = Field(None, examples=["2026-11-01"])
     until: Day = Field(None, examples=["2026-11-28"])
-    policy: Annotated[Policy | None, _OrEmpty()] = Field(None, examples=["linucb-v1"])
+    policy: Annotated[PolicyName | None, _OrEmpty()] = Field(None, examples=["linucb-v1"])
     prompt_version: Annotated[Identifier | None, _OrEmpty()] = Field(None, examples=["v2-mentor"])
 
 
@@ -76,7 +76,7 @@ class PagedRatesSelection(PagedSelection, Grouping):
 
 class _Group(Answer):
     prompt_version: str | None = Field(description="null: tips that no model wrote, or all versions by policy")
-    policy: Policy | None = Field(description="null: all")
+    policy: PolicyName | None = Field(description="null: all")
     shown: int = Field(description="Decisions")
 
 
@@ -125,7 +125,7 @@ class ReactionRates(_WeightedMeans, _Reactions, _Group):
 class PolicyValues(_Means):
     """Mean reward of a policy, and the estimate for drawing at random among the same candidates."""
 
-    policy: Policy
+    policy: PolicyName
     shown: int = Field(description="Decisions")
     random_mean_reward: Number = Field(description="Estimate for drawing at random, by inverse propensity")
     random_mean_reward_low: Number = Field(description="95 % interval")
@@ -151,7 +151,7 @@ class RewardsByDay(_Means):
 class LearningCurve(_Means):
     """Mean reward of users' nth decision since their last reset."""
 
-    policy: Policy
+    policy: PolicyName
     first_decision: int = Field(description="n, or the first n of those taken together")
     last_decision: int
     decisions: int
@@ -178,7 +178,7 @@ class LoopHealth(Answer):
     """A check of the loop of decision and reward."""
 
     check: Check = Field(validation_alias="check_name", examples=["explored_share"])
-    policy: Policy | None
+    policy: PolicyName | None
     value: Number
     expected: Number
     p_value: Number = Field(description="Probability of a difference at least this large by chance")
@@ -189,7 +189,7 @@ class LoopHealth(Answer):
 class ChoicesAnswer(Answer):
     """The values that filters can have."""
 
-    policies: list[Policy]
+    policies: list[PolicyName]
     prompt_versions: list[str]
     first_day: date | None
     last_day: date | None
@@ -200,7 +200,7 @@ class DecisionSummary(Answer):
 
     decision_id: UUID
     decided_at: UtcTime = Field(validation_alias="served_at")
-    policy: Policy
+    policy: PolicyName
     tip_id: str
     content: str | None = Field(description="Text of the tip, if known; at most 2,000 characters")
     prompt_version: str | None

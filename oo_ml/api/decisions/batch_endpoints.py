@@ -42,7 +42,9 @@ from oo_ml.api.error_statuses import DATABASE, STATUSES
 from oo_ml.api.errors import problem_of, problem_of_fields
 from oo_ml.api.openapi import documented
 from oo_ml.domain.access import Scope
-from oo_ml.errors import InvalidRequestError, OoMlError, UnexpectedError
+from oo_ml.domain.policies import Policy
+from oo_ml.errors import InvalidRequestError, OoMlError, RetiredPolicyError, UnexpectedError, UnknownPolicyError
+from oo_ml.services.decisions.decide import decide
 from oo_ml.services.decisions.learn import learn
 
 router = APIRouter(tags=["decisions"], dependencies=[KNOWN_PARAMETERS_ONLY])
@@ -64,7 +66,7 @@ _OF_ITS_OWN: Final = (*DATABASE, UnexpectedError)
         takes=ScoreBatch,
         gives=ScoreBatchAnswer,
         raises=(InvalidRequestError, *DATABASE),
-        refuses=(*SCORE_REFUSALS, *_OF_ITS_OWN),
+        refuses=(*SCORE_REFUSALS, UnknownPolicyError, *_OF_ITS_OWN),
     ),
 )
 async def score_batch(request: Request) -> Response:
@@ -75,8 +77,9 @@ async def score_batch(request: Request) -> Response:
     """
     items = _items(await request.body(), ScoreBatch, ScoreItem)
     app, now = services(request), datetime.now(UTC)
-    commands = [_command(item, lambda item: decide_command(item, item.policy, now)) for item in items]
-    outcomes = await _run(partial(app.together, app.decide), commands, lambda made: ScoreDone(body=score_answer(made)))
+    active = await _find_policies(items, app.policies.find_active)
+    commands = [_command(item, lambda item: decide_command(item, active(item.policy), now)) for item in items]
+    outcomes = await _run(partial(app.together, decide), commands, lambda made: ScoreDone(body=score_answer(made)))
     return answer(ScoreBatchAnswer(outcomes=outcomes))
 
 
@@ -89,7 +92,7 @@ async def score_batch(request: Request) -> Response:
         takes=RewardBatch,
         gives=RewardBatchAnswer,
         raises=(InvalidRequestError, *DATABASE),
-        refuses=(*REWARD_REFUSALS, *_OF_ITS_OWN),
+        refuses=(*REWARD_REFUSALS, UnknownPolicyError, *_OF_ITS_OWN),
     ),
 )
 async def reward_batch(request: Request) -> Response:
@@ -100,8 +103,10 @@ async def reward_batch(request: Request) -> Response:
     """
     items = _items(await request.body(), RewardBatch, RewardItem)
     app, now = services(request), datetime.now(UTC)
+    found = await _find_policies(items, app.policies.find)
     commands = [
-        _command(item, lambda item: reward_command(item, item.policy, item.idempotency_key, now)) for item in items
+        _command(item, lambda item: reward_command(item, found(item.policy), item.idempotency_key, now))
+        for item in items
     ]
     outcomes = await _run(partial(app.together, learn), commands, lambda made: RewardDone(body=reward_answer(made)))
     return answer(RewardBatchAnswer(outcomes=outcomes))
@@ -154,6 +159,25 @@ def _command(item: Item | Refusal, command: Callable[[Item], Command]) -> Comman
         return item if isinstance(item, Refusal) else command(item)
     except OoMlError as error:
         return _refusal(error)
+
+
+async def _find_policies(
+    items: Sequence[ScoreItem | RewardItem | Refusal], find: Callable[[str], Awaitable[Policy]]
+) -> Callable[[str], Policy]:
+    """Return the function that gives the policy of a name among those of `items`, or raises its refusal."""
+    found: dict[str, Policy | OoMlError] = {}
+    for name in {item.policy for item in items if not isinstance(item, Refusal)}:
+        try:
+            found[name] = await find(name)
+        except (UnknownPolicyError, RetiredPolicyError) as error:
+            found[name] = error
+
+    def take(name: str) -> Policy:
+        if isinstance(policy := found[name], OoMlError):
+            raise policy
+        return policy
+
+    return take
 
 
 def _refusal(error: OoMlError) -> Refusal:

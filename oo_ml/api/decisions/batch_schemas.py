@@ -5,7 +5,7 @@ from typing import Annotated, Final, Generic, Literal, TypeVar
 from pydantic import ConfigDict, Field
 
 from oo_ml.api.decisions.schemas import RewardAnswer, RewardRequest, ScoreAnswer, ScoreRequest
-from oo_ml.api.fields import Identifier, Policy
+from oo_ml.api.fields import Identifier, PolicyName
 from oo_ml.api.schemas import EXAMPLE_REQUEST_ID, Answer, Body, Problem, example
 
 MAX_ITEMS: Final = 1000
@@ -14,7 +14,7 @@ Item = TypeVar("Item", bound=Body)
 
 # Single calls have these fields in the path or a header. They are excluded, so that the digest of a request is the same
 # in single and batch calls.
-ItemPolicy = Annotated[Policy, Field(description="The policy that decides or learns", exclude=True)]
+ItemPolicy = Annotated[PolicyName, Field(description="The policy that decides or learns", exclude=True)]
 
 
 class Batch(Body, Generic[Item]):

@@ -17,12 +17,12 @@ from oo_ml.api.error_statuses import DATABASE
 from oo_ml.api.fields import DecisionId
 from oo_ml.api.openapi import documented
 from oo_ml.api.paths import REFUSALS, UserIdInPath
+from oo_ml.api.raw_features import fields_of_moment, fields_of_task, show_features
 from oo_ml.domain.access import Scope
-from oo_ml.domain.features import Moment, Task
 from oo_ml.domain.identifiers import MAX_IDENTIFIER_BYTES, is_identifier
-from oo_ml.domain.policies import EPSILON_GREEDY, LINUCB
+from oo_ml.domain.policies import EPSILON_GREEDY, LINUCB, Policy
 from oo_ml.execution.outcomes import only
-from oo_ml.services.decisions.decide import Answer, DecideCommand
+from oo_ml.services.decisions.decide import Answer, Candidate, DecideCommand, decide
 from oo_ml.services.decisions.learn import (
     CorrectCommand,
     DecisionRewardCommand,
@@ -45,6 +45,7 @@ SCORE_REFUSALS: Final = (
     errors.NoCandidatesError,
     errors.DecisionExistsError,
     errors.DecisionTooOldError,
+    errors.RetiredPolicyError,
 )
 REWARD_REFUSALS: Final = (
     errors.InvalidRequestError,
@@ -122,8 +123,9 @@ async def reward_egreedy(request: Request, idempotency_key: IdempotencyKeyHeader
 async def decision(request: Request, user_id: UserIdInPath, decision_id: DecisionIdInPath) -> Response:
     """Return the input of a decision, the propensity of each candidate, and every change of its reward."""
     key = DecisionKey(user_id, decision_id)
-    receipt = only(await services(request).readers.run(read_receipts, [key]))
-    return answer(_receipt_answer(receipt))
+    app = services(request)
+    receipt = only(await app.readers.run(read_receipts, [key]))
+    return answer(_receipt_answer(receipt, await app.policies.find(receipt.decision.policy)))
 
 
 @receipt_router.put(
@@ -159,7 +161,7 @@ async def retract(request: Request, user_id: UserIdInPath, decision_id: Decision
     return await _correct(request, user_id, decision_id, None)
 
 
-def decide_command(body: schemas.ScoreRequest, policy: str, decided_at: datetime) -> DecideCommand:
+def decide_command(body: schemas.ScoreRequest, policy: Policy, decided_at: datetime) -> DecideCommand:
     """Return the command of a body for a policy.
 
     Raises:
@@ -172,9 +174,12 @@ def decide_command(body: schemas.ScoreRequest, policy: str, decided_at: datetime
         policy=policy,
         decision_id=body.decision_id or uuid_utils.uuid7(),
         decided_at=decided_at,
-        moment=Moment(body.context.hour_of_day, body.context.day_of_week),
-        candidates=body.candidates,
-        request_digest=digest(body, policy) if body.decision_id is not None else None,
+        context=fields_of_moment(body.context.hour_of_day, body.context.day_of_week),
+        candidates=[
+            Candidate(one.id, fields_of_task(one.features), one.source, one.content, one.prompt_version)
+            for one in body.candidates
+        ],
+        request_digest=digest(body, policy.name) if body.decision_id is not None else None,
     )
 
 
@@ -184,10 +189,10 @@ def score_answer(made: Answer) -> schemas.ScoreAnswer:
 
 
 def reward_command(
-    body: schemas.RewardRequest, policy: str, idempotency_key: str | None, received_at: datetime
+    body: schemas.RewardRequest, policy: Policy, idempotency_key: str | None, received_at: datetime
 ) -> RewardCommand | DecisionRewardCommand:
     """Return the command of a body for a policy."""
-    key = None if idempotency_key is None else IdempotencyKey(idempotency_key, digest(body, policy))
+    key = None if idempotency_key is None else IdempotencyKey(idempotency_key, digest(body, policy.name))
     if body.decision_id is not None:
         return DecisionRewardCommand(body.user_id, body.decision_id, body.tip_id, body.reward, received_at, key)
     assert body.features is not None  # noqa: S101 - RewardRequest demands them
@@ -197,8 +202,8 @@ def reward_command(
         tip_id=body.tip_id,
         reward=body.reward,
         received_at=received_at,
-        moment=Moment(body.features.hour_of_day, body.day_of_week),
-        task=Task(body.features.is_overdue, body.features.task_age_days, body.features.priority),
+        context=fields_of_moment(body.features.hour_of_day, body.day_of_week),
+        features=fields_of_task(body.features),
         idempotency_key=key,
     )
 
@@ -209,16 +214,18 @@ def reward_answer(outcome: Rewarded) -> schemas.RewardAnswer:
 
 
 async def _score(request: Request, policy: str) -> Response:
-    command = decide_command(await parse(request, schemas.ScoreRequest), policy, datetime.now(UTC))
+    body = await parse(request, schemas.ScoreRequest)
     app = services(request)
-    return answer(score_answer(await app.lanes.run(app.decide, command.user_id, command)))
+    command = decide_command(body, await app.policies.find_active(policy), datetime.now(UTC))
+    return answer(score_answer(await app.lanes.run(decide, command.user_id, command)))
 
 
 async def _reward(request: Request, policy: str, idempotency_key: str | None) -> Response:
     body = await parse(request, schemas.RewardRequest)
     _check(idempotency_key)
-    command = reward_command(body, policy, idempotency_key, datetime.now(UTC))
-    return answer(reward_answer(await services(request).lanes.run(learn, command.user_id, command)))
+    app = services(request)
+    command = reward_command(body, await app.policies.find(policy), idempotency_key, datetime.now(UTC))
+    return answer(reward_answer(await app.lanes.run(learn, command.user_id, command)))
 
 
 async def _correct(request: Request, user_id: str, decision_id: UUID, reward: float | None) -> Response:
@@ -235,13 +242,16 @@ def _check(idempotency_key: str | None) -> None:
         raise RequestValidationError([{**problem, "loc": ("header", "idempotency-key")}])
 
 
-def _receipt_answer(receipt: Receipt) -> schemas.ReceiptAnswer:
+def _receipt_answer(receipt: Receipt, policy: Policy) -> schemas.ReceiptAnswer:
     stored = receipt.decision
     columns = [stored.exploit, stored.explore, stored.propensities]
     numbers = [[None] * len(stored.candidates) if column is None else column.tolist() for column in columns]
     made = {
         "draw": receipt.draw,
+        "features": show_features(stored.policy, stored.context, stored.features, exploring=stored.exploring),
         "x": stored.x.tolist(),
+        "labels": list(policy.features.labels),
+        "definition": policy.definition,
         "candidates": [
             schemas.ReceiptCandidate(**candidate, exploit=exploit, explore=explore, propensity=propensity)
             for candidate, exploit, explore, propensity in zip(stored.candidates, *numbers, strict=True)

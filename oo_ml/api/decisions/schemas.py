@@ -1,9 +1,10 @@
 """Bodies and answers of the calls about decisions."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 from uuid import UUID
 
 from pydantic import ConfigDict, FailFast, Field, ValidationInfo, field_validator
+from pydantic.json_schema import SkipJsonSchema
 from pydantic_core import PydanticCustomError
 
 from oo_ml.api.fields import (
@@ -12,7 +13,7 @@ from oo_ml.api.fields import (
     Hour,
     Identifier,
     NewDecisionId,
-    Policy,
+    PolicyName,
     Reward,
     Text,
     TipId,
@@ -20,7 +21,7 @@ from oo_ml.api.fields import (
     UtcTime,
     Weekday,
 )
-from oo_ml.api.raw_features import Moment, ShownFeatures, TaskDescription
+from oo_ml.api.raw_features import Moment, RawFields, ShownFeatures, TaskDescription
 from oo_ml.api.schemas import Answer, Body, ContractBody, example
 
 MAX_CANDIDATES = 1000
@@ -94,7 +95,7 @@ class ScoreAnswer(Answer):
 
     tip_id: str
     score: float
-    policy: Policy
+    policy: PolicyName
     decision_id: UUID = Field(description="UUIDv7 of this decision")
     propensity: float = Field(description="The probability with which this candidate was chosen", gt=0, le=1)
 
@@ -158,11 +159,13 @@ class ReceiptCandidate(Answer):
     """A candidate as the policy saw it; its score is exploit + explore."""
 
     id: str
-    source: str
+    source: str | SkipJsonSchema[None] = Field(
+        None, exclude_if=lambda source: source is None, description="Left out if the client sent none"
+    )
     prompt_version: str | None = Field(None, description="As sent by the client")
-    features: TaskDescription
+    features: TaskDescription | RawFields
     exploit: float | None = Field(description="theta.x; null if the release that decided did not store it")
-    explore: float | None = Field(description="alpha sqrt(x^T A^-1 x); 0 for egreedy-v1")
+    explore: float | None = Field(description="alpha sqrt(x^T A^-1 x); 0 without a bound")
     propensity: float | None = Field(description="The probability with which the policy chooses this candidate")
 
 
@@ -196,6 +199,15 @@ class ReceiptAnswer(Answer):
         exploration=0.0,
         alpha=1.0,
         draw=[0.643503973413226, 0.29773946117556893],
+        labels=["hour_sin", "hour_cos", "is_overdue", "task_age", "priority"],
+        definition={
+            "inputs": [
+                {"name": "hour", "of": "context", "field": "hour_of_day", "encoding": "cyclic", "period": 24},
+                {"name": "is_overdue", "of": "candidate", "encoding": "boolean", "missing": False},
+            ],
+            "terms": [{"input": "hour"}, {"input": "is_overdue"}],
+            "rule": {"alpha": 1},
+        },
         prompt_version=None,
         prompt_probability=None,
         generation_id=None,
@@ -248,7 +260,7 @@ class ReceiptAnswer(Answer):
 
     user_id: str
     decision_id: UUID
-    policy: Policy
+    policy: PolicyName
     decided_at: UtcTime
     epoch: int = Field(description="Epoch of the state that the decision was made from")
     version: int = Field(description="Version of that state: number of earlier ledger entries in the epoch")
@@ -260,7 +272,7 @@ class ReceiptAnswer(Answer):
     propensity: float = Field(description="The probability with which this tip was chosen, summed over its places")
     exploring: bool = Field(description="True if the tip was drawn at random")
     exploration: float | None = Field(description="Probability of a random draw at that time")
-    alpha: float | None = Field(description="Width of the confidence bound; null for egreedy-v1")
+    alpha: float | None = Field(description="Width of the confidence bound; null: none")
     draw: tuple[float, float] = Field(
         description="Two uniform numbers made from decision_id. If the first is below `exploration`, the decision"
         " explores: it takes the candidate at the second number times the number of candidates"
@@ -268,9 +280,11 @@ class ReceiptAnswer(Answer):
     prompt_version: str | None = Field(description="The prompt version that wrote the tip, if a model did")
     prompt_probability: float | None = Field(description="The probability with which that version was drawn, if known")
     generation_id: UUID | None = Field(description="The generation that wrote the tip")
-    context: Moment
-    features: ShownFeatures
+    context: Moment | RawFields
+    features: ShownFeatures | RawFields
     x: list[float] = Field(description="The features as the vector that the model used")
+    labels: list[str] = Field(description="Names of the numbers in x")
+    definition: dict[str, Any] = Field(description="Definition of the policy, as it was published")
     candidates: list[ReceiptCandidate]
     reward: float | None = Field(description="The reward that counts")
     rewarded_at: UtcTime | None

@@ -16,6 +16,7 @@ from oo_ml.api.bodies import answer
 from oo_ml.api.dependencies import KNOWN_PARAMETERS_ONLY, services
 from oo_ml.api.openapi import documented
 from oo_ml.api.paths import REFUSALS, UserIdInPath
+from oo_ml.api.raw_features import show_features
 from oo_ml.api.schemas import Ok
 from oo_ml.api.users import schemas
 from oo_ml.domain.access import Scope
@@ -27,7 +28,7 @@ from oo_ml.services.audit.verify import verify_users
 from oo_ml.services.decisions.reset import reset
 from oo_ml.services.users.erase import erase
 from oo_ml.services.users.export import export
-from oo_ml.services.users.stats import StateKey, read_features, read_stats
+from oo_ml.services.users.stats import StatsCommand, read_features, read_stats
 
 router = APIRouter(tags=["users"])
 # The calls that are not the contract's refuse unknown parameters.
@@ -76,7 +77,7 @@ Timestamps are ISO 8601 in UTC, uuid is text, bytea lowercase hexadecimal, float
     **documented("reset", Scope.USERS, gives=Ok, raises=REFUSALS),
 )
 async def reset_user(request: Request, user_id: UserIdInPath) -> Response:
-    """Begin a new epoch of both policies, with empty state and no latest decisions. An unknown user is no error."""
+    """Begin a new epoch of every policy, with empty state and no latest decisions. An unknown user is no error."""
     await services(request).lanes.run(audited(reset, action_of(request, "user.reset")), user_id, user_id)
     return answer(Ok())
 
@@ -108,9 +109,19 @@ async def stats_linucb(request: Request, user_id: UserIdInPath) -> Response:
     **documented("getFeatures", Scope.READ, gives=schemas.FeaturesAnswer, raises=REFUSALS),
 )
 async def features_of(request: Request, user_id: UserIdInPath) -> Response:
-    """Return the last 100 decisions of both policies since the last reset, the oldest first."""
-    [history] = await services(request).readers.run(read_features, [user_id])
-    return answer(schemas.FeaturesAnswer.model_validate({"user_id": user_id, "history": history}))
+    """Return the last 100 decisions of all policies since the last reset, the oldest first."""
+    [recent] = await services(request).readers.run(read_features, [user_id])
+    history = [
+        schemas.HistoryEntry(
+            ts=one.decided_at,
+            features=show_features(one.policy, one.context, one.features, exploring=one.exploring),
+            score=one.score,
+            tip_id=one.tip_id,
+            policy=one.policy,
+        )
+        for one in recent
+    ]
+    return answer(schemas.FeaturesAnswer(user_id=user_id, history=history))
 
 
 @strict_router.get(
@@ -183,8 +194,8 @@ async def export_user(
 
 
 async def _stats(request: Request, user_id: str, policy: str, model: type[schemas.StatsAnswer]) -> Response:
-    key = StateKey(user_id, policy)
-    [found] = await services(request).readers.run(read_stats, [key])
+    app = services(request)
+    [found] = await app.readers.run(read_stats, [StatsCommand(user_id, await app.policies.find(policy))])
     return answer(model.model_validate(found))
 
 

@@ -2,10 +2,9 @@
 
 from pydantic import ConfigDict, Field
 
-from oo_ml.api.fields import Policy, UtcTime
-from oo_ml.api.raw_features import ShownFeatures
+from oo_ml.api.fields import PolicyName, UtcTime
+from oo_ml.api.raw_features import RawFields, ShownFeatures
 from oo_ml.api.schemas import Answer, Ok, example
-from oo_ml.domain.features import LABELS
 
 
 class StatsAnswer(Answer):
@@ -25,25 +24,23 @@ class StatsAnswer(Answer):
 class EgreedyStatsAnswer(StatsAnswer):
     """Counters and model of a user and egreedy-v1."""
 
-    policy: Policy
+    policy: PolicyName
     exploration_rate: float
-    feature_labels: list[str] = Field(list(LABELS))
+    feature_labels: list[str] = Field(validation_alias="labels")
 
 
 class HistoryEntry(Answer):
     """A decision."""
 
-    model_config = ConfigDict(from_attributes=True)
-
-    ts: UtcTime = Field(validation_alias="decided_at")
-    features: ShownFeatures
+    ts: UtcTime
+    features: ShownFeatures | RawFields
     score: float
     tip_id: str
-    policy: Policy
+    policy: PolicyName
 
 
 class FeaturesAnswer(Answer):
-    """The last 100 decisions of both policies, oldest first."""
+    """The last 100 decisions of all policies, oldest first."""
 
     user_id: str
     history: list[HistoryEntry]

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from oo_ml.domain import policies
 from oo_ml.domain.evaluation.logged_decisions import DecisionBlock
-from oo_ml.domain.policies import PolicyParameters
+from oo_ml.domain.policies import Rule
 
 _PROMPT: Final = "prompt:"
 POSSIBLE: Final = (
@@ -34,7 +34,7 @@ class AlwaysFirst:
 class OwnPolicy:
     """One of the service's policies with other parameters, applied to the model that the log's policy had learned."""
 
-    parameters: PolicyParameters
+    parameters: Rule
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,15 +86,15 @@ def parse(text: str) -> Target:
         case "always-first" if not words:
             return AlwaysFirst()
         case "greedy" if not words:
-            return OwnPolicy(PolicyParameters(0.0))
+            return OwnPolicy(Rule(0.0))
         case "linucb":
             numbers = _parse_numbers(words, {"alpha": sys.float_info.max, "exploration": 1})
             if "alpha" in numbers:
-                return OwnPolicy(PolicyParameters(numbers.get("exploration", 0.0), numbers["alpha"]))
+                return OwnPolicy(Rule(numbers.get("exploration", 0.0), numbers["alpha"]))
         case "egreedy":
             numbers = _parse_numbers(words, {"epsilon": 1})
             if "epsilon" in numbers:
-                return OwnPolicy(PolicyParameters(numbers["epsilon"]))
+                return OwnPolicy(Rule(numbers["epsilon"]))
     raise ValueError(f"unknown target {text!r}; use {POSSIBLE}")
 
 
@@ -107,9 +107,9 @@ def describe(target: Target) -> str:
             return "always-first"
         case Prompt(version):
             return f"{_PROMPT}{version}"
-        case OwnPolicy(PolicyParameters(exploration, None)):
+        case OwnPolicy(Rule(exploration, None)):
             return f"egreedy epsilon={exploration!r}" if exploration else "greedy"
-        case OwnPolicy(PolicyParameters(exploration, alpha)):
+        case OwnPolicy(Rule(exploration, alpha)):
             return f"linucb alpha={alpha!r}" + (f" exploration={exploration!r}" if exploration else "")
 
 
@@ -122,7 +122,7 @@ def weigh(target: Target, block: DecisionBlock) -> Weighed:
     logged = np.minimum(block.sum_chosen(block.propensities), 1.0)
     if not (logged > 0).all():
         raise ValueError("a chosen tip has propensity 0")
-    parameters = target.parameters if isinstance(target, OwnPolicy) else PolicyParameters(0.0)
+    parameters = target.parameters if isinstance(target, OwnPolicy) else Rule(0.0)
     # The draws are not used.
     seeds = [0] * len(block.counts)
     choices = policies.choose(parameters, block.models, block.which, block.X, block.counts, seeds)

@@ -11,7 +11,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from oo_ml.domain.learning import Kind, Replayed, StoredEntry, describe_shape, fold_entry
-from oo_ml.domain.policies import DIMENSIONS
 from oo_ml.storage.audit import DecisionConflict, DecisionCounts, EntryConflict
 from oo_ml.storage.policy_state import PolicyState, StateKey
 
@@ -31,17 +30,18 @@ def find_difference(
     stored: Mapping[StateKey, PolicyState],
     counts: Iterable[DecisionCounts],
     ledger: Iterator[StoredEntry],
+    dimensions: Mapping[str, int],
     *,
     may_miss_decisions: bool,
 ) -> Difference | None:
     """Return the first difference between states, numbers of decisions and the ledger, by user and policy.
 
-    The ledger is in the order of its primary key, and is read up to the first difference. With `may_miss_decisions`,
+    `dimensions` has the number of features of each published policy. The ledger is in the order of its primary key, and is read up to the first difference. With `may_miss_decisions`,
     retention may have removed decisions that the counters of a state include.
     """
     counted = {StateKey(*count[:2]): count for count in counts}
     for key, entries in _group_by_key(sorted({*stored, *counted}), ledger):
-        found = _compare(stored.get(key), counted.get(key), entries, may_miss_decisions=may_miss_decisions)
+        found = _compare(stored.get(key), counted.get(key), entries, dimensions, may_miss_decisions=may_miss_decisions)
         if found is not None:
             return Difference(*key, f"{key[1]}{found}")
     return None
@@ -59,15 +59,21 @@ def _group_by_key(
 
 
 def _compare(
-    state: PolicyState | None, count: DecisionCounts | None, entries: Iterator[StoredEntry], *, may_miss_decisions: bool
+    state: PolicyState | None,
+    count: DecisionCounts | None,
+    entries: Iterator[StoredEntry],
+    dimensions: Mapping[str, int],
+    *,
+    may_miss_decisions: bool,
 ) -> str | None:
     """Return the first difference of a user and policy."""
     if state is None:
         table = "reward_ledger" if count is None else "feature_history"
         return f": expected a row in policy_state, because {table} has rows, found none"
-    if state.key.policy not in DIMENSIONS:
-        return f": expected a policy of this release ({', '.join(DIMENSIONS)}), found another"
-    replayed = Replayed.fresh(state.key.policy, state.epoch)
+    dimension = dimensions.get(state.key.policy)
+    if dimension is None:
+        return f": expected a published policy ({', '.join(dimensions)}), found another"
+    replayed = Replayed.fresh(dimension, state.epoch)
     for entry in entries:
         place = f", epoch {entry.epoch}, version {entry.version}"
         if entry.epoch > state.epoch:
@@ -77,7 +83,7 @@ def _compare(
         except ValueError as error:
             return f"{place}: {error}"
     if replayed.epoch != state.epoch:
-        replayed = Replayed.fresh(state.key.policy, state.epoch)
+        replayed = Replayed.fresh(dimension, state.epoch)
     found = _compare_state(state, replayed) or _compare_counters(
         state, replayed, count, may_miss_decisions=may_miss_decisions
     )

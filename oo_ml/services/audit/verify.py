@@ -15,7 +15,7 @@ from oo_ml.services.audit.differences import (
     describe_entry_conflict,
     find_difference,
 )
-from oo_ml.storage import audit, policy_state, upkeep
+from oo_ml.storage import audit, policies, policy_state, upkeep
 from oo_ml.storage.postgres.sessions import Reading
 from oo_ml.storage.user_ranges import UserRange
 
@@ -69,7 +69,8 @@ def verify_range(
             yield entry
 
     ledger = count(audit.read_ledger(connection, users, page_size))
-    first = find_difference(states, counts, ledger, may_miss_decisions=history_from is not None)
+    dimensions = policies.read_dimensions(connection)
+    first = find_difference(states, counts, ledger, dimensions, may_miss_decisions=history_from is not None)
     if first is not None:
         # Only an earlier difference matters now.
         users = UserRange(users.first, first.user_id)

@@ -4,16 +4,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from itertools import accumulate, count
-from typing import Any, Final, Protocol
+from typing import Any, Final, NamedTuple
 from uuid import UUID
 
 import numpy as np
 from numpy.typing import NDArray
 
 from oo_ml.domain import policies
-from oo_ml.domain.features import Moment, TaskFeatures, encode
+from oo_ml.domain.features import Fields
 from oo_ml.domain.identifiers import time_of
-from oo_ml.domain.policies import DIMENSIONS, EPSILON_GREEDY, PolicyChoice, PolicyParameters
+from oo_ml.domain.policies import Policy, PolicyChoice
 from oo_ml.domain.ridge import stack
 from oo_ml.errors import DecisionExistsError, DecisionTooOldError, OoMlError
 from oo_ml.storage import upkeep
@@ -27,28 +27,22 @@ _RECENT: Final = timedelta(days=1)
 _MAX_CONTENT: Final = 2000
 
 
-class Candidate(Protocol):
-    """A tip that may be chosen, as the API has parsed it: copying a thousand of them would take long."""
+class Candidate(NamedTuple):
+    """A tip that may be chosen.
 
-    @property
-    def id(self) -> str:
-        """Id of the tip."""
+    Attributes:
+        id: id of the tip.
+        features: raw fields, as the client sent them; policy.features.find_bad_field has accepted them.
+        source: origin of the tip, as the client names it.
+        content: text for the user; None if the client did not send it.
+        prompt_version: the prompt version that wrote it; None unless the client named it.
+    """
 
-    @property
-    def content(self) -> str | None:
-        """Text for the user; None if the client did not send it."""
-
-    @property
-    def source(self) -> str:
-        """Origin of the tip, as the client names it."""
-
-    @property
-    def features(self) -> TaskFeatures:
-        """Features of its task."""
-
-    @property
-    def prompt_version(self) -> str | None:
-        """The prompt version that wrote it; None unless the client named it."""
+    id: str
+    features: Fields
+    source: str | None = None
+    content: str | None = None
+    prompt_version: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,14 +50,15 @@ class DecideCommand:
     """Choose one of `candidates`, at least one, for a user.
 
     Attributes:
+        context: raw fields of the decision; policy.features.find_bad_field has accepted them.
         request_digest: SHA-256 of the request if the client named the decision; None if the id is new.
     """
 
     user_id: str
-    policy: str
+    policy: Policy
     decision_id: UUID
     decided_at: datetime
-    moment: Moment
+    context: Fields
     candidates: Sequence[Candidate]
     request_digest: bytes | None = None
 
@@ -75,7 +70,7 @@ class DecideCommand:
     @property
     def state_key(self) -> StateKey:
         """Name of the state that it is made from."""
-        return StateKey(self.user_id, self.policy)
+        return StateKey(self.user_id, self.policy.name)
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,26 +86,7 @@ class Answer:
     explored: bool | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Parameters:
-    """Parameters of the policies; see the settings of the same names."""
-
-    alpha: float
-    epsilon: float
-    exploration: float = 0.0
-
-    def of_policy(self, policy: str) -> PolicyParameters:
-        """Return the parameters by which a policy chooses."""
-        return (
-            PolicyParameters(self.epsilon)
-            if policy == EPSILON_GREEDY
-            else PolicyParameters(self.exploration, self.alpha)
-        )
-
-
-def decide(
-    connection: Writing, commands: Sequence[DecideCommand], *, parameters: Parameters
-) -> list[Answer | OoMlError]:
+def decide(connection: Writing, commands: Sequence[DecideCommand]) -> list[Answer | OoMlError]:
     """Make and store one decision a command, in the order given; a decision that was made before stays unchanged.
 
     If several commands name the same decision, the first one makes it, and the others get its answer too.
@@ -122,13 +98,14 @@ def decide(
         known.update(_read_known(connection, commands))
         return {command.state_key for command in commands if command.key not in known}
 
-    states = lock_or_create_states(connection, {command.state_key for command in commands}, needed=needed)
+    dimensions = {command.state_key: command.policy.features.dimension for command in commands}
+    states = lock_or_create_states(connection, dimensions, needed=needed)
     known.update(_read_known(connection, commands))
     new: dict[DecisionKey, DecideCommand] = {}
     for command in commands:
         if command.key not in known:
             new.setdefault(command.key, command)
-    rows = _decide(states, list(new.values()), parameters)
+    rows = _decide(states, list(new.values()))
     if rows:
         insert_decisions(connection, rows, _count(states, rows))
     made = dict(zip(new, rows, strict=True))
@@ -161,39 +138,33 @@ def _find_too_old(connection: Reading, commands: Sequence[DecideCommand]) -> set
     return {command.key for command in old if since is not None and time_of(command.decision_id) < since}
 
 
-def _decide(
-    states: Mapping[StateKey, PolicyState], commands: Sequence[DecideCommand], parameters: Parameters
-) -> list[DecisionRow]:
+def _decide(states: Mapping[StateKey, PolicyState], commands: Sequence[DecideCommand]) -> list[DecisionRow]:
     """Make the decisions. None depends on another: a decision teaches nothing."""
     rows: dict[int, DecisionRow] = {}
     pulls = {key: count(state.pulls + 1) for key, state in states.items()}
-    for policy in DIMENSIONS:
-        own = [(place, command) for place, command in enumerate(commands) if command.policy == policy]
-        if own:
-            policy_parameters = parameters.of_policy(policy)
-            X, choices = _choose(states, [command for _, command in own], policy, policy_parameters)
-            for (place, command), x, choice in zip(own, X, choices, strict=True):
-                key = command.state_key
-                rows[place] = _row(states[key], next(pulls[key]), command, policy_parameters, x, choice)
+    # In the order of the commands within each policy.
+    for policy in {command.policy.name: command.policy for command in commands}.values():
+        own = [(place, command) for place, command in enumerate(commands) if command.policy.name == policy.name]
+        X, choices = _choose(states, [command for _, command in own], policy)
+        for (place, command), x, choice in zip(own, X, choices, strict=True):
+            key = command.state_key
+            rows[place] = _row(states[key], next(pulls[key]), command, x, choice)
     return [rows[place] for place in range(len(commands))]
 
 
 def _choose(
-    states: Mapping[StateKey, PolicyState],
-    commands: Sequence[DecideCommand],
-    policy: str,
-    policy_parameters: PolicyParameters,
+    states: Mapping[StateKey, PolicyState], commands: Sequence[DecideCommand], policy: Policy
 ) -> tuple[NDArray[np.float64], list[PolicyChoice]]:
     """Return the features of the chosen tips, one row a command, and the choices."""
     places = {key: place for place, key in enumerate(dict.fromkeys(command.state_key for command in commands))}
     counts = [len(command.candidates) for command in commands]
-    X = encode(
-        [command.moment for command in commands for _ in command.candidates],
+    X = policy.features.encode(
+        [command.context for command in commands],
         [candidate.features for command in commands for candidate in command.candidates],
-        DIMENSIONS[policy],
-    )
+        counts,
+    ).X
     choices = policies.choose(
-        policy_parameters,
+        policy.rule,
         stack([states[key].model for key in places]),
         [places[command.state_key] for command in commands],
         X,
@@ -218,16 +189,12 @@ def _count(states: Mapping[StateKey, PolicyState], rows: Sequence[DecisionRow]) 
     return [after[key] for key in sorted(after)]
 
 
-def _row(  # noqa: PLR0913, PLR0917 - a decision is made from these
-    state: PolicyState,
-    pull: int,
-    command: DecideCommand,
-    policy_parameters: PolicyParameters,
-    x: NDArray[np.float64],
-    choice: PolicyChoice,
+def _row(
+    state: PolicyState, pull: int, command: DecideCommand, x: NDArray[np.float64], choice: PolicyChoice
 ) -> DecisionRow:
     chosen = command.candidates[choice.index]
     propensity = _propensity(command, choice)
+    rule = command.policy.rule
     return DecisionRow(
         key=state.key,
         decision_id=command.decision_id,
@@ -242,19 +209,19 @@ def _row(  # noqa: PLR0913, PLR0917 - a decision is made from these
         content=None if chosen.content is None else chosen.content[:_MAX_CONTENT],
         prompt_version=chosen.prompt_version,
         x=x,
-        context={"hour_of_day": command.moment.hour_of_day, "day_of_week": command.moment.day_of_week},
-        features=_shown_features(command, chosen, choice),
+        context=command.context,
+        features=chosen.features,
         candidates=[_stored_candidate(candidate) for candidate in command.candidates],
         answer={
             "tip_id": chosen.id,
             "score": choice.score,
-            "policy": command.policy,
+            "policy": command.policy.name,
             "decision_id": str(command.decision_id),
             "propensity": propensity,
         },
         request_digest=command.request_digest,
-        exploration=policy_parameters.exploration,
-        alpha=policy_parameters.alpha,
+        exploration=rule.exploration,
+        alpha=rule.alpha,
         exploit=choice.exploit,
         explore=choice.explore,
         propensities=choice.propensities,
@@ -269,23 +236,10 @@ def _propensity(command: DecideCommand, choice: PolicyChoice) -> float:
     return min(float(sum(choice.propensities[same].tolist())), 1.0)
 
 
-def _raw(task: TaskFeatures) -> dict[str, Any]:
-    return {
-        "is_overdue": task.is_overdue,
-        "task_age_days": task.task_age_days,
-        "priority": task.priority,
-    }
-
-
-def _shown_features(command: DecideCommand, chosen: Candidate, choice: PolicyChoice) -> dict[str, Any]:
-    shown = {"hour_of_day": command.moment.hour_of_day, **_raw(chosen.features)}
-    if command.policy == EPSILON_GREEDY:
-        shown |= {"day_of_week": command.moment.day_of_week, "exploring": choice.exploring}
-    return shown
-
-
 def _stored_candidate(candidate: Candidate) -> dict[str, Any]:
-    stored = {"id": candidate.id, "source": candidate.source, "features": _raw(candidate.features)}
+    stored: dict[str, Any] = {"id": candidate.id, "features": candidate.features}
+    if candidate.source is not None:
+        stored["source"] = candidate.source
     if candidate.prompt_version is not None:
         stored["prompt_version"] = candidate.prompt_version
     return stored

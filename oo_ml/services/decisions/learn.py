@@ -6,9 +6,9 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from uuid import UUID
 
-from oo_ml.domain.features import Moment, Task, encode
+from oo_ml.domain.features import Fields
 from oo_ml.domain.learning import Change, Kind
-from oo_ml.domain.policies import DIMENSIONS
+from oo_ml.domain.policies import Policy
 from oo_ml.errors import IdempotencyKeyReusedError, OoMlError, OtherTipError, UnknownDecisionError
 from oo_ml.services.decisions.unit_of_work import UnitOfWork
 from oo_ml.storage.decision_types import Decision, DecisionKey, TipKey
@@ -31,21 +31,25 @@ __all__ = [
 
 @dataclass(frozen=True, slots=True)
 class RewardCommand:
-    """Learn a reward, in [-1, 1], for a tip, from these features. With an idempotency key the call counts once."""
+    """Learn a reward, in [-1, 1], for a tip. With an idempotency key the call counts once.
+
+    Attributes:
+        context, features: raw fields to learn from; policy.features.find_bad_field has accepted them.
+    """
 
     user_id: str
-    policy: str
+    policy: Policy
     tip_id: str
     reward: float
     received_at: datetime
-    moment: Moment
-    task: Task
+    context: Fields
+    features: Fields
     idempotency_key: IdempotencyKey | None = None
 
     @property
     def state_key(self) -> StateKey:
         """Name of the state that learns."""
-        return StateKey(self.user_id, self.policy)
+        return StateKey(self.user_id, self.policy.name)
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +122,7 @@ def learn(connection: Writing, commands: Sequence[RewardCommand | DecisionReward
 
     unit = UnitOfWork.lock(
         connection,
-        {command.state_key for command in for_tips},
+        {command.state_key: command.policy.features.dimension for command in for_tips},
         [command.key for command in commands if isinstance(command, DecisionRewardCommand)],
         needed=needed,
     )
@@ -205,7 +209,7 @@ def _learn_for_tip(
     unit: UnitOfWork, command: RewardCommand, waiting: Mapping[TipKey, Sequence[DecisionKey]]
 ) -> Rewarded:
     tip = _tip(unit, command)
-    x = encode([command.moment], [command.task], DIMENSIONS[command.policy])[0]
+    x = command.policy.features.encode([command.context], [command.features], [1]).X[0]
     at, idempotency_key = command.received_at, command.idempotency_key
     for decision in map(unit.decisions.__getitem__, waiting[tip]):
         if decision.awaits_reaction:
@@ -213,7 +217,7 @@ def _learn_for_tip(
             lesson = _lesson(decision, at)
             break
     else:
-        lesson = Lesson(command.policy, None)
+        lesson = Lesson(command.policy.name, None)
         entry = LedgerEntry(
             key=tip.state_key,
             epoch=tip.epoch,

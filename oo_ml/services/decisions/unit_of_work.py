@@ -4,9 +4,10 @@ Every change of a model goes through here: it is folded into the state of its ep
 An entry for an epoch before the last reset goes into the ledger of that epoch, and changes no model.
 """
 
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
+from types import MappingProxyType
 from typing import Self
 
 import numpy as np
@@ -50,17 +51,17 @@ class UnitOfWork:
     def lock(
         cls,
         connection: Writing,
-        keys: Collection[StateKey] = (),
+        dimensions: Mapping[StateKey, int] = MappingProxyType({}),
         decisions: Sequence[DecisionKey] = (),
         *,
         needed: Callable[[], Collection[StateKey]] | None = None,
     ) -> Self:
-        """Lock the states of `keys` and those of `decisions`, and read `decisions`.
+        """Lock the states of the keys of `dimensions` and those of `decisions`, and read `decisions`.
 
-        States of `keys` that don't exist are created; see lock_or_create_states, also for `needed`. A decision that
-        does not exist is missing from the result.
+        States that don't exist are created; see lock_or_create_states, also for `dimensions` and `needed`. A decision
+        that does not exist is missing from the result.
         """
-        unit = cls(lock_or_create_states(connection, keys, decisions, needed=needed), {}, {}, {}, [])
+        unit = cls(lock_or_create_states(connection, dimensions, decisions, needed=needed), {}, {}, {}, [])
         if decisions:
             unit.load_decisions(connection, decisions)
         # It was made, or moved to its month, while the lock waited: a second look sees it.

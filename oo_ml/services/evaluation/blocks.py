@@ -1,15 +1,16 @@
 """Evaluation of decisions in blocks: weights them by the target policy, checks them against the rebuilt models."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Final
 
 import numpy as np
+from numpy.typing import NDArray
 
 from oo_ml.domain.evaluation import estimators
 from oo_ml.domain.evaluation.logged_decisions import DecisionBlock, find_first_rows, find_mismatches
 from oo_ml.domain.evaluation.targets import Prompt, Target, weigh
-from oo_ml.domain.features import Moment, Task, encode
-from oo_ml.domain.policies import DIMENSIONS
+from oo_ml.domain.policies import Policy
 from oo_ml.domain.ridge import Ridge, stack
 from oo_ml.services.evaluation.models import build_contradiction
 from oo_ml.services.evaluation.results import Part
@@ -23,15 +24,15 @@ _DECISIONS: Final = 500
 _CANDIDATES: Final = 5000
 
 
-def evaluate_blocks(target: Target, made: Iterable[Made]) -> Iterator[Part]:
-    """Yield the result of each block of decisions.
+def evaluate_blocks(target: Target, made: Iterable[Made], policies: Mapping[str, Policy]) -> Iterator[Part]:
+    """Yield the result of each block of decisions, which were made by `policies`.
 
     Raises:
         LogContradictedError: the log of a decision disagrees with its model or candidates.
     """
     for block in _split(made):
         relevant = [one for one in block if _is_relevant(target, one[0])]
-        part = _evaluate_block(target, relevant) if relevant else Part()
+        part = _evaluate_block(target, relevant, policies) if relevant else Part()
         yield part + Part(unwritten=len(block) - len(relevant))
 
 
@@ -44,8 +45,8 @@ def _is_relevant(target: Target, decision: LoggedDecision) -> bool:
 
 def _split(made: Iterable[Made]) -> Iterator[list[Made]]:
     """Yield blocks of decisions. The decisions of a block have the same policy."""
-    waiting: dict[str, list[Made]] = {policy: [] for policy in DIMENSIONS}
-    candidates = dict.fromkeys(DIMENSIONS, 0)
+    waiting: dict[str, list[Made]] = defaultdict(list)
+    candidates: dict[str, int] = defaultdict(int)
     for one in made:
         policy = one[0].policy
         waiting[policy].append(one)
@@ -56,10 +57,10 @@ def _split(made: Iterable[Made]) -> Iterator[list[Made]]:
     yield from filter(None, waiting.values())
 
 
-def _evaluate_block(target: Target, made: Sequence[Made]) -> Part:
+def _evaluate_block(target: Target, made: Sequence[Made], policies: Mapping[str, Policy]) -> Part:
     decisions = [decision for decision, _ in made]
     try:
-        block = _build_block(made)
+        block = _build_block(made, policies[decisions[0].policy])
         weighed = weigh(target, block)
         wrong = find_mismatches(
             block,
@@ -72,7 +73,7 @@ def _evaluate_block(target: Target, made: Sequence[Made]) -> Part:
         # A row that was tampered with can hold anything. Evaluate each decision alone to find it.
         if len(made) == 1:
             raise build_contradiction(decisions[0]) from None
-        return sum((_evaluate_block(target, [one]) for one in made), Part())
+        return sum((_evaluate_block(target, [one], policies) for one in made), Part())
     if wrong.any():
         raise build_contradiction(decisions[int(wrong.argmax())])
     rewards = np.array([decision.reward for decision in decisions])
@@ -83,7 +84,7 @@ def _evaluate_block(target: Target, made: Sequence[Made]) -> Part:
     )
 
 
-def _build_block(made: Sequence[Made]) -> DecisionBlock:
+def _build_block(made: Sequence[Made], policy: Policy) -> DecisionBlock:
     # By identity: decisions made by the same model share one object, so each model is solved only once.
     models = {id(model): model for _, model in made}
     places = {name: place for place, name in enumerate(models)}
@@ -94,7 +95,7 @@ def _build_block(made: Sequence[Made]) -> DecisionBlock:
         models=stack(list(models.values())),
         which=[places[id(model)] for _, model in made],
         counts=counts,
-        X=_encode([decision for decision, _ in made]),
+        X=_encode(policy, [decision for decision, _ in made], counts),
         tips=np.concatenate([start + np.array(find_first_rows(own)) for start, own in zip(starts, ids, strict=True)]),
         is_chosen=np.array(
             [one == decision.tip_id for (decision, _), own in zip(made, ids, strict=True) for one in own]
@@ -107,12 +108,6 @@ def _build_block(made: Sequence[Made]) -> DecisionBlock:
     )
 
 
-def _encode(decisions: Sequence[LoggedDecision]) -> np.ndarray:
-    moments, tasks = [], []
-    for decision in decisions:
-        moment = Moment(decision.context["hour_of_day"], decision.context["day_of_week"])
-        for candidate in decision.candidates:
-            raw = candidate["features"]
-            moments.append(moment)
-            tasks.append(Task(raw["is_overdue"], raw["task_age_days"], raw["priority"]))
-    return encode(moments, tasks, DIMENSIONS[decisions[0].policy])
+def _encode(policy: Policy, decisions: Sequence[LoggedDecision], counts: Sequence[int]) -> NDArray[np.float64]:
+    candidates = [candidate["features"] for decision in decisions for candidate in decision.candidates]
+    return policy.features.encode([decision.context for decision in decisions], candidates, counts).X

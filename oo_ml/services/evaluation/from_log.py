@@ -10,10 +10,10 @@ from typing import Final
 from sqlalchemy import Engine
 
 from oo_ml.domain.evaluation.targets import Prompt, Target
-from oo_ml.domain.policies import DIMENSIONS
 from oo_ml.services.evaluation.blocks import evaluate_blocks
 from oo_ml.services.evaluation.models import rebuild_models
 from oo_ml.services.evaluation.results import Part
+from oo_ml.services.policies.compiled import read_policies
 from oo_ml.services.walk_users import Walk, walk_all
 from oo_ml.settings import Settings
 from oo_ml.storage import audit, decision_log, user_ranges
@@ -59,11 +59,13 @@ def evaluate(
 
 
 def _evaluate(connection: Reading, users: UserRange, question: Question, page_size: int) -> Part:
-    policies = list(DIMENSIONS) if question.policy is None else [question.policy]
-    asked = decision_log.Asked(policies, question.since, question.until)
+    published = read_policies(connection, {})
+    asked = decision_log.Asked(
+        list(published) if question.policy is None else [question.policy], question.since, question.until
+    )
     left = decision_log.count_left_out(connection, users, asked)
     part = Part(user_ranges.count_states(connection, users), unrewarded=left.unrewarded, unexplained=left.unexplained)
     versions = isinstance(question.target, Prompt)
     with closing(decision_log.read_decisions(connection, users, asked, versions=versions)) as decisions:
-        made = rebuild_models(decisions, audit.read_ledger(connection, users, page_size))
-        return sum(evaluate_blocks(question.target, made), part)
+        made = rebuild_models(decisions, audit.read_ledger(connection, users, page_size), published)
+        return sum(evaluate_blocks(question.target, made, published), part)

@@ -3,24 +3,26 @@
 from collections import Counter
 from collections.abc import Sequence
 
-from oo_ml.domain.policies import DIMENSIONS
-from oo_ml.storage import daily_sums, personal_data, upkeep
+from oo_ml.storage import daily_sums, personal_data, policies, upkeep
 from oo_ml.storage.policy_state import StateKey, create_states, lock_users
 from oo_ml.storage.postgres.sessions import Writing
 
 
 def erase(connection: Writing, user_ids: Sequence[str]) -> list[dict[str, int]]:
     """Delete every row of each user; return the number of rows deleted from each table."""
-    keys = {user_id: [StateKey(user_id, policy) for policy in DIMENSIONS] for user_id in user_ids}
+    dimensions = policies.read_dimensions(connection)
     # Take this lock before the locks on states. Counting, or another erasure, may hold it for long, and meanwhile the
     # users' decisions and rewards go on. This cannot deadlock: counting locks no state, and no transaction that holds
     # a lock on a state waits for counting.
     upkeep.exclude(connection, upkeep.DAYS)
     # Wait for decisions and rewards under way, to erase them too. A new user has no state to lock yet. Creating the
     # states makes the erasure wait for the first decision too.
-    made = {user_id: create_states(connection, keys[user_id]) for user_id in sorted(keys)}
-    lock_users(connection, keys)
-    for user_id in keys:
+    made = {
+        user_id: create_states(connection, {StateKey(user_id, policy): d for policy, d in dimensions.items()})
+        for user_id in sorted(set(user_ids))
+    }
+    lock_users(connection, user_ids)
+    for user_id in made:
         daily_sums.subtract_user(connection, user_id)
     return [_erase(connection, user_id, made.pop(user_id, 0)) for user_id in user_ids]
 

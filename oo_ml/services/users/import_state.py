@@ -70,7 +70,8 @@ class Source:
 def import_states(connection: Writing, commands: Sequence[ImportCommand], *, imported_at: datetime) -> list[Outcome]:
     """Begin an epoch with each state that is newer than the stored one, and add a ledger entry with the state."""
     keys = [StateKey(command.user_id, command.state.policy) for command in commands]
-    current = lock_or_create_states(connection, keys)
+    dimensions = {key: command.state.model.dimension for key, command in zip(keys, commands, strict=True)}
+    current = lock_or_create_states(connection, dimensions)
     outcomes, started = _start(current, find_unused_imports(connection, keys), commands)
     if started:
         save_states(connection, list({state.key: state for state in started}.values()))
@@ -81,7 +82,11 @@ def import_states(connection: Writing, commands: Sequence[ImportCommand], *, imp
 def preview(connection: Reading, commands: Sequence[ImportCommand]) -> list[Outcome]:
     """Return the outcomes that import_states would have; lock nothing and write nothing."""
     keys = [StateKey(command.user_id, command.state.policy) for command in commands]
-    current = {key: read_states(connection, key.user_id).get(key.policy) or PolicyState.fresh(key) for key in keys}
+    current = {
+        key: read_states(connection, key.user_id).get(key.policy)
+        or PolicyState.fresh(key, command.state.model.dimension)
+        for key, command in zip(keys, commands, strict=True)
+    }
     outcomes, _ = _start(current, find_unused_imports(connection, keys), commands)
     return outcomes
 

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from oo_ml.domain.policies import draw
+from oo_ml.domain.policies import Policy, draw
 from oo_ml.domain.ridge import theta
 from oo_ml.errors import OoMlError, UnknownDecisionError
 from oo_ml.services.each import each
@@ -15,12 +15,20 @@ from oo_ml.storage.postgres.engine import snapshot
 from oo_ml.storage.postgres.sessions import Reading
 from oo_ml.storage.reward_ledger import ReceiptEntry, read_entries_of_decision
 
-__all__ = ["DecisionKey", "Receipt", "StateKey", "Stats", "read_features", "read_receipts", "read_stats"]
+__all__ = ["DecisionKey", "Receipt", "Stats", "StatsCommand", "read_features", "read_receipts", "read_stats"]
+
+
+@dataclass(frozen=True, slots=True)
+class StatsCommand:
+    """The user and the policy to read the stats of."""
+
+    user_id: str
+    policy: Policy
 
 
 @dataclass(frozen=True, slots=True)
 class Stats:
-    """Counters and model of a user and a policy; `theta` has d numbers, all zero for an unknown user."""
+    """Counters and model of a user and a policy; `theta` has d numbers with `labels`, all zero for an unknown user."""
 
     user_id: str
     policy: str
@@ -29,6 +37,7 @@ class Stats:
     reward_count: int
     cumulative_reward: float
     theta: list[float]
+    labels: tuple[str, ...]
     last_updated: datetime | None
 
     @property
@@ -43,17 +52,21 @@ class Stats:
 
 
 @each
-def read_stats(connection: Reading, key: StateKey) -> Stats:
+def read_stats(connection: Reading, command: StatsCommand) -> Stats:
     """Return the stats of a user and a policy."""
-    state = read_states(connection, key.user_id).get(key.policy) or PolicyState.fresh(key)
+    policy = command.policy
+    state = read_states(connection, command.user_id).get(policy.name) or PolicyState.fresh(
+        StateKey(command.user_id, policy.name), policy.features.dimension
+    )
     return Stats(
-        user_id=key.user_id,
-        policy=key.policy,
+        user_id=command.user_id,
+        policy=policy.name,
         pulls=state.pulls,
         explore_count=state.explore_count,
         reward_count=state.reward_count,
         cumulative_reward=state.cumulative_reward,
         theta=theta(state.model).tolist(),
+        labels=policy.features.labels,
         last_updated=state.last_updated,
     )
 

@@ -8,7 +8,7 @@ from typing import Final
 
 from sqlalchemy import Sequence
 
-from oo_ml.storage.schema import access_tables, daily_tables  # noqa: F401 - they declare their tables
+from oo_ml.storage.schema import access_tables, daily_tables, policy_tables  # noqa: F401 - they declare their tables
 from oo_ml.storage.schema.column_types import metadata
 from oo_ml.storage.schema.decision_tables import history_order, ledger_order
 from oo_ml.storage.schema.prompt_tables import generation_order

@@ -11,8 +11,8 @@ from random import Random
 from typing import Final
 
 from demo.reactions import Reaction
-from oo_ml.domain.features import Task
 from oo_ml.domain.policies import EPSILON_GREEDY, LINUCB
+from tests.candidates import build_task
 
 FIRST_DAY: Final = date(2026, 9, 28)
 WEEKS: Final = 8
@@ -73,8 +73,8 @@ class Situation:
     def task(self, version: str) -> Task:
         """Return the task that a version writes about."""
         if version == REMINDER:
-            return Task(is_overdue=self.overdue_days > 0, task_age_days=self.overdue_days, priority=1)
-        return Task(is_overdue=False, task_age_days=0, priority=4)
+            return build_task(is_overdue=self.overdue_days > 0, task_age_days=self.overdue_days, priority=1)
+        return build_task(is_overdue=False, task_age_days=0, priority=4)
 
     def done_probability(self, version: str) -> float:
         """Return the probability that a tip by this version is done."""

@@ -9,13 +9,13 @@ from typing import Final
 from sqlalchemy import Connection, Engine, text
 
 from demo.reactions import Reaction
-from oo_ml.services.decisions.decide import Parameters
+from oo_ml.services.decisions.decide import Candidate
 from oo_ml.services.prompts.registry import draft, publish
 from oo_ml.storage import generations
 from oo_ml.storage.generations import GenerationRow, TipRow
 from oo_ml.storage.postgres.sessions import Writing
 from tests import simulated_weeks
-from tests.candidates import Candidate
+from tests.candidates import build_candidate
 from tests.docs.analytics_world.users import (
     FIRST_STEP,
     REMINDER,
@@ -26,6 +26,7 @@ from tests.docs.analytics_world.users import (
     compute_done_rates,
     draw_situations,
 )
+from tests.policies import Parameters
 from tests.sessions import writing
 from tests.simulated_weeks import Look, draw_uuid7
 
@@ -54,7 +55,9 @@ def _draw_look(situation: Situation, random: Random) -> Look:
     at = situation.at
     # In any order, because the first of equals is chosen.
     versions = VERSIONS if random.random() < 0.5 else VERSIONS[::-1]
-    candidates = [Candidate(_name_tip(version, at), "llm", situation.task(version), version) for version in versions]
+    candidates = [
+        build_candidate(_name_tip(version, at), "llm", situation.task(version), version) for version in versions
+    ]
 
     def react(tip: Candidate) -> tuple[Reaction, timedelta] | None:
         return situation.react(str(tip.prompt_version), random)

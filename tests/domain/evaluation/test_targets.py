@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 
 from oo_ml.domain.evaluation.logged_decisions import DecisionBlock, find_first_rows, find_mismatches
 from oo_ml.domain.evaluation.targets import AlwaysFirst, OwnPolicy, Prompt, Target, Uniform, describe, parse, weigh
-from oo_ml.domain.policies import PolicyParameters, choose
+from oo_ml.domain.policies import Rule, choose
 from oo_ml.domain.ridge import Ridge, observe, stack
 
-GREEDY = OwnPolicy(PolicyParameters(0.0))
+GREEDY = OwnPolicy(Rule(0.0))
 # Theta is (1/2, 0), so that the candidates below are worth 0, 1/2 and 1/4.
 LIKES_FIRST_FEATURE = observe(Ridge.fresh(2), np.array([1.0, 0.0]), 1.0)
 X = np.array([[0.0, 1.0], [1.0, 0.0], [0.5, 0.5]])
@@ -63,10 +63,10 @@ def join_blocks(*decisions: DecisionBlock) -> DecisionBlock:
         ("uniform", Uniform()),
         ("always-first", AlwaysFirst()),
         ("greedy", GREEDY),
-        ("linucb alpha=0.5", OwnPolicy(PolicyParameters(0.0, 0.5))),
-        ("linucb alpha=0.5 exploration=0.1", OwnPolicy(PolicyParameters(0.1, 0.5))),
-        ("  linucb  exploration=.1  alpha=5e-1 ", OwnPolicy(PolicyParameters(0.1, 0.5))),
-        ("egreedy epsilon=1", OwnPolicy(PolicyParameters(1.0))),
+        ("linucb alpha=0.5", OwnPolicy(Rule(0.0, 0.5))),
+        ("linucb alpha=0.5 exploration=0.1", OwnPolicy(Rule(0.1, 0.5))),
+        ("  linucb  exploration=.1  alpha=5e-1 ", OwnPolicy(Rule(0.1, 0.5))),
+        ("egreedy epsilon=1", OwnPolicy(Rule(1.0))),
         ("egreedy epsilon=0", GREEDY),
         ("prompt:v2-mentor", Prompt("v2-mentor")),
         ("prompt:a b: c", Prompt("a b: c")),
@@ -121,8 +121,8 @@ def test_unknown_names(name: str) -> None:
         (AlwaysFirst(), (1, 0, 0)),
         (GREEDY, (0, 1, 0)),
         # By their bounds 2 x (1, 0.71, 0.61) + (0, 0.5, 0.25), the first wins.
-        (OwnPolicy(PolicyParameters(0.3, 2.0)), (0.8, 0.1, 0.1)),
-        (OwnPolicy(PolicyParameters(0.3)), (0.1, 0.8, 0.1)),
+        (OwnPolicy(Rule(0.3, 2.0)), (0.8, 0.1, 0.1)),
+        (OwnPolicy(Rule(0.3)), (0.1, 0.8, 0.1)),
     ],
 )
 def test_weights_of_targets(target: Target, probabilities: tuple[float, ...]) -> None:
@@ -143,18 +143,16 @@ def test_support() -> None:
     decision = build_block(chosen="b", logged=(0.0, 1.0, 0.0))
     shares = [
         weigh(target, decision).without_support.item()
-        for target in (Uniform(), AlwaysFirst(), GREEDY, OwnPolicy(PolicyParameters(0.3)))
+        for target in (Uniform(), AlwaysFirst(), GREEDY, OwnPolicy(Rule(0.3)))
     ]
     assert shares == pytest.approx([2 / 3, 1, 0, 0.2])
 
 
 @given(
     st.integers(0, 2**32),
-    st.sampled_from(
-        [PolicyParameters(0.3, 0.7), PolicyParameters(0.1), PolicyParameters(0.0, 1.0), PolicyParameters(1.0)]
-    ),
+    st.sampled_from([Rule(0.3, 0.7), Rule(0.1), Rule(0.0, 1.0), Rule(1.0)]),
 )
-def test_policy_of_the_log(seed: int, parameters: PolicyParameters) -> None:
+def test_policy_of_the_log(seed: int, parameters: Rule) -> None:
     """The policy that made the log has weight 1, to the last bit, even with tips listed several times."""
     rng = np.random.default_rng(seed)
     models = [Ridge.fresh(5) for _ in range(3)]

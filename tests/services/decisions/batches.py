@@ -9,23 +9,23 @@ from uuid import UUID
 
 from sqlalchemy import Engine, event
 
-from oo_ml.domain.features import Moment, Task
 from oo_ml.domain.policies import EPSILON_GREEDY, LINUCB
 from oo_ml.errors import OoMlError
-from oo_ml.services.decisions.decide import DecideCommand, Parameters, decide
+from oo_ml.services.decisions.decide import DecideCommand
 from oo_ml.services.decisions.learn import (
     CorrectCommand,
     DecisionRewardCommand,
     RewardCommand,
 )
 from oo_ml.storage.reward_ledger import IdempotencyKey
-from tests.candidates import Candidate
+from tests.candidates import build_candidate, build_context, build_task
+from tests.policies import Parameters, decide_by
 
 NOON = datetime(2026, 11, 23, 12, tzinfo=UTC)
 PARAMETERS = Parameters(alpha=1.0, epsilon=0.3)
 USERS = ("ada", "ben", "cleo")
 
-score = partial(decide, parameters=PARAMETERS)
+score = partial(decide_by, PARAMETERS)
 
 
 def scores(seed: int, count: int, users: Sequence[str] = USERS) -> list[DecideCommand]:
@@ -37,8 +37,8 @@ def scores(seed: int, count: int, users: Sequence[str] = USERS) -> list[DecideCo
             policy=rng.choice((LINUCB, EPSILON_GREEDY)),
             decision_id=UUID(int=int(NOON.timestamp() * 1000) << 80 | rng.getrandbits(80)),
             decided_at=NOON + timedelta(seconds=place),
-            moment=Moment(rng.randrange(24), rng.randrange(7)),
-            candidates=[Candidate(f"t{tip}", "s", task(rng)) for tip in range(rng.randint(1, 4))],
+            moment=build_context(rng.randrange(24), rng.randrange(7)),
+            candidates=[build_candidate(f"t{tip}", "s", task(rng)) for tip in range(rng.randint(1, 4))],
         )
         for place in range(count)
     ]
@@ -54,7 +54,7 @@ def rewards(seed: int, count: int) -> list[RewardCommand]:
             tip_id=f"t{rng.randrange(5)}",
             reward=rng.uniform(-1, 1),
             received_at=NOON + timedelta(hours=1, seconds=place),
-            moment=Moment(rng.randrange(24), rng.randrange(7)),
+            moment=build_context(rng.randrange(24), rng.randrange(7)),
             task=task(rng),
         )
         for place in range(count)
@@ -98,7 +98,7 @@ def some_key(rng: random.Random) -> IdempotencyKey | None:
 
 def task(rng: random.Random) -> Task:
     """Return a random task."""
-    return Task(rng.random() < 0.5, rng.uniform(-5, 40), rng.randint(1, 4))
+    return build_task(rng.random() < 0.5, rng.uniform(-5, 40), rng.randint(1, 4))
 
 
 def make_comparable(outcome: object) -> object:

@@ -10,10 +10,9 @@ from uuid import UUID
 import pytest
 from sqlalchemy import Engine, text
 
-from oo_ml.domain.features import Moment, Task
-from oo_ml.domain.policies import DIMENSIONS, EPSILON_GREEDY, LINUCB
+from oo_ml.domain.policies import EPSILON_GREEDY, LINUCB
 from oo_ml.domain.ridge import Ridge, observe
-from oo_ml.services.decisions.decide import DecideCommand, Parameters, decide
+from oo_ml.services.decisions.decide import DecideCommand
 from oo_ml.services.decisions.learn import (
     Rewarded,
     correct,
@@ -21,8 +20,9 @@ from oo_ml.services.decisions.learn import (
 )
 from oo_ml.services.decisions.reset import reset
 from oo_ml.storage import policy_state
-from tests.candidates import Candidate
+from tests.candidates import build_candidate, build_context, build_task
 from tests.gates import scalar
+from tests.policies import DIMENSIONS, Parameters, decide_by
 from tests.rows import everything
 from tests.services import scenario
 from tests.services.decisions.batches import (
@@ -161,14 +161,16 @@ def test_propensity_is_frequency(db: Engine, policy: str) -> None:
     One of three candidates is sent twice: the propensity in the answer is the sum over its places.
     """
     decisions = 20_000
-    candidates = [Candidate(name, "s", Task(False, 0.0, priority)) for name, priority in zip("abca", (1, 4, 2, 1))]  # noqa: B905
-    make = partial(decide, parameters=Parameters(alpha=1.0, epsilon=0.3, exploration=0.3))
+    candidates = [
+        build_candidate(name, "s", build_task(False, 0.0, priority)) for name, priority in zip("abca", (1, 4, 2, 1))
+    ]  # noqa: B905
+    make = partial(decide_by, Parameters(alpha=1.0, epsilon=0.3, exploration=0.3))
     for start in range(0, decisions, 1000):
         with writing(db) as connection:
             make(
                 connection,
                 [
-                    DecideCommand("ada", policy, UUID(int=number), NOON, Moment(9, 2), candidates)
+                    DecideCommand("ada", policy, UUID(int=number), NOON, build_context(9, 2), candidates)
                     for number in range(start, start + 1000)
                 ],
             )

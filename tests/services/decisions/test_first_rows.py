@@ -16,11 +16,10 @@ from uuid import UUID
 import pytest
 from sqlalchemy import Connection, Engine, event, text
 
-from oo_ml.domain.features import Moment, Task
 from oo_ml.domain.policies import EPSILON_GREEDY, LINUCB
 from oo_ml.errors import UnknownDecisionError
 from oo_ml.services.audit.verify import verify
-from oo_ml.services.decisions.decide import DecideCommand, Parameters, decide
+from oo_ml.services.decisions.decide import DecideCommand
 from oo_ml.services.decisions.learn import (
     CorrectCommand,
     DecisionRewardCommand,
@@ -34,9 +33,10 @@ from oo_ml.storage.policy_state import StateKey
 from oo_ml.storage.postgres.sessions import Writing
 from oo_ml.storage.reward_ledger import IdempotencyKey
 from tests import calls
-from tests.candidates import Candidate
+from tests.candidates import build_candidate, build_context, build_task
 from tests.conftest import make_settings
 from tests.gates import count_blocked, scalar, wait_until_blocked
+from tests.policies import Parameters, decide_by
 from tests.services.lives.state_machine import parse_answer
 from tests.services.reference_policies import PATH_SUFFIXES
 from tests.serving import Service
@@ -91,7 +91,7 @@ def test_reaction_while_its_decision_is_committed(db: Engine, command: str, stat
 def test_batch_while_a_named_decision_is_committed(db: Engine) -> None:
     """A reward without a decision locks the user's state; a named decision of the other policy is not locked by it."""
     commands: list[RewardCommand | DecisionRewardCommand] = [
-        RewardCommand("ada", EPSILON_GREEDY, "t1", 0.5, NOW, Moment(9, 2), Task(False, 0.0, 1)),
+        RewardCommand("ada", EPSILON_GREEDY, "t1", 0.5, NOW, build_context(9, 2), build_task(False, 0.0, 1)),
         DecisionRewardCommand("ada", UUID(D), "t1", 1.0, NOW),
     ]
     with writing(db) as connection:
@@ -161,7 +161,7 @@ def test_idempotency_key_in_use_by_an_open_transaction(
     """The second call waits; it is a conflict if the first commits, and counts if not."""
     [other] = PATH_SUFFIXES.keys() - {policy}
     command = RewardCommand(
-        "ada", other, "t1", 1.0, NOW, Moment(9, 2), Task(False, 0.0, 1), IdempotencyKey("a", bytes(32))
+        "ada", other, "t1", 1.0, NOW, build_context(9, 2), build_task(False, 0.0, 1), IdempotencyKey("a", bytes(32))
     )
     with ThreadPoolExecutor() as clients:
         with open_session(db) as learning:
@@ -275,9 +275,9 @@ def test_first_rewards(service: Service, second_service: Service, db: Engine, *,
 
 def decide_uncommitted(connection: Writing, policy: str) -> None:
     """Make the decision D of ada, for t1, and leave the transaction open."""
-    candidates = [Candidate("t1", "s", Task(is_overdue=False, task_age_days=0.0, priority=1))]
-    command = DecideCommand("ada", policy, UUID(D), NOW, Moment(9, 2), candidates, bytes(32))
-    decide(connection, [command], parameters=Parameters(alpha=1.0, epsilon=0.0))
+    candidates = [build_candidate("t1", "s", build_task(is_overdue=False, task_age_days=0.0, priority=1))]
+    command = DecideCommand("ada", policy, UUID(D), NOW, build_context(9, 2), candidates, bytes(32))
+    decide_by(Parameters(alpha=1.0, epsilon=0.0), connection, [command])
 
 
 def decide_and_commit(db: Engine) -> None:

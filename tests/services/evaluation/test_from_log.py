@@ -9,14 +9,14 @@ import pytest
 from sqlalchemy import Engine, text
 
 from oo_ml.domain.evaluation.targets import AlwaysFirst, OwnPolicy, Prompt, Target, Uniform, describe
-from oo_ml.domain.policies import EPSILON_GREEDY, LINUCB, PolicyParameters
-from oo_ml.services.decisions.decide import Parameters
+from oo_ml.domain.policies import EPSILON_GREEDY, LINUCB, Rule
 from oo_ml.services.evaluation.doubts import DoubtKind
 from oo_ml.services.evaluation.from_log import Question, walk_log
 from oo_ml.services.evaluation.results import Part
 from oo_ml.services.users.erase import erase
 from oo_ml.storage.user_ranges import ALL_USERS, UserRange
 from tests.conftest import make_settings
+from tests.policies import Parameters
 from tests.services.evaluation.evaluating import evaluate_ranges, look, rows, run
 from tests.sessions import writing
 from tests.simulated_users import CERTAIN, NOON, SimulatedUsers
@@ -26,10 +26,10 @@ REWARDED: Final = "SELECT reward FROM oo_ml.feature_history WHERE policy = '{}' 
 
 @pytest.mark.parametrize(
     ("policy", "parameters"),
-    [(LINUCB, PolicyParameters(0.3, 0.7)), (EPSILON_GREEDY, PolicyParameters(0.2))],
+    [(LINUCB, Rule(0.3, 0.7)), (EPSILON_GREEDY, Rule(0.2))],
     ids=["linucb", "egreedy"],
 )
-def test_policy_of_the_log(db: Engine, policy: str, parameters: PolicyParameters) -> None:
+def test_policy_of_the_log(db: Engine, policy: str, parameters: Rule) -> None:
     """For the log's own policy every weight is 1 and every estimate is the observed mean, exactly."""
     simulated = SimulatedUsers(db, 1)
     simulated.import_state("ben")
@@ -54,10 +54,7 @@ def test_policy_of_the_log(db: Engine, policy: str, parameters: PolicyParameters
         "amend",
     }
     # With another parameter it is another policy.
-    assert (
-        look(db, OwnPolicy(PolicyParameters(parameters.exploration / 2, parameters.alpha)), policy=policy).max_weight
-        > 1
-    )
+    assert look(db, OwnPolicy(Rule(parameters.exploration / 2, parameters.alpha)), policy=policy).max_weight > 1
 
 
 @pytest.mark.parametrize("target", [Uniform(), AlwaysFirst()], ids=describe)
@@ -126,7 +123,7 @@ def test_decisions_without_propensities(db: Engine) -> None:
         WHERE version < 4
         """,
     )
-    evaluation = look(db, OwnPolicy(PolicyParameters(0.3, 0.7)))
+    evaluation = look(db, OwnPolicy(Rule(0.3, 0.7)))
     assert (evaluation.n, evaluation.left_out, evaluation.unrewarded, evaluation.max_weight) == (6, 4, 0, 1.0)
 
 
@@ -139,7 +136,7 @@ def test_erased_user(db: Engine) -> None:
     with writing(db) as connection:
         erase(connection, ["ben"])
     simulated.react(simulated.decide("ben"))
-    evaluation = look(db, OwnPolicy(PolicyParameters(0.3, 0.7)))
+    evaluation = look(db, OwnPolicy(Rule(0.3, 0.7)))
     assert (evaluation.n, evaluation.max_weight, evaluation.mean_weight) == (11, 1.0, 1.0)
 
 

@@ -7,9 +7,10 @@ import pytest
 from sqlalchemy import Engine
 
 from oo_ml.domain.evaluation.targets import OwnPolicy, Prompt, Uniform, describe
-from oo_ml.domain.policies import DIMENSIONS, EPSILON_GREEDY, LINUCB, PolicyParameters
+from oo_ml.domain.policies import EPSILON_GREEDY, LINUCB, Rule
 from oo_ml.errors import EvaluationRefusedError, LogContradictedError, NothingToEvaluateError
 from oo_ml.storage.user_ranges import UserRange
+from tests.policies import DIMENSIONS
 from tests.services.evaluation.evaluating import evaluate_ranges, look, run
 from tests.simulated_users import CERTAIN, EXPLORING, NOON, SimulatedUsers
 
@@ -24,7 +25,7 @@ def test_deterministic_log(db: Engine, policy: str, variable: str) -> None:
     simulated = SimulatedUsers(db, 5, CERTAIN)
     for _ in range(20):
         simulated.react(simulated.decide(policy=policy, ids=["a", "b"]))
-    for target, share in ((Uniform(), "50.0%"), (OwnPolicy(PolicyParameters(0.2, 0.7)), "")):
+    for target, share in ((Uniform(), "50.0%"), (OwnPolicy(Rule(0.2, 0.7)), "")):
         with pytest.raises(EvaluationRefusedError) as refused:
             look(db, target)
         assert refused.value.message.startswith(f"Cannot evaluate {describe(target)}: {share}")
@@ -32,7 +33,7 @@ def test_deterministic_log(db: Engine, policy: str, variable: str) -> None:
         assert f"Set {variable} ({policy}) above 0" in refused.value.message
         assert "--since" in refused.value.message
         assert "\n" not in refused.value.message
-    own = OwnPolicy(PolicyParameters(0.0, 0.7) if policy == LINUCB else PolicyParameters(0.0))
+    own = OwnPolicy(Rule(0.0, 0.7) if policy == LINUCB else Rule(0.0))
     assert look(db, own).max_weight == 1.0
 
 
@@ -52,7 +53,7 @@ def test_log_that_explores_later(db: Engine) -> None:
         look(db, Uniform())
     assert look(db, Uniform(), since=NOON + timedelta(days=1)).n == 40
     assert look(db, Uniform(), since=NOON + timedelta(days=1), policy=LINUCB).n == 20
-    assert look(db, OwnPolicy(PolicyParameters(0.0, 0.7)), policy=LINUCB).n == 40
+    assert look(db, OwnPolicy(Rule(0.0, 0.7)), policy=LINUCB).n == 40
     # `since` itself is included.
     last = NOON + timedelta(days=1, seconds=39)
     assert look(db, Uniform(), since=last).n == 2
@@ -140,7 +141,7 @@ def test_log_that_contradicts_the_ledger(db: Engine, what: str) -> None:
     for user_id in ("a\tda", "ben"):
         for _ in range(12):
             simulated.react(simulated.decide(user_id, ids=["a", "b"]))
-    own = OwnPolicy(PolicyParameters(0.3, 0.7))
+    own = OwnPolicy(Rule(0.3, 0.7))
     assert look(db, own).n == 24
     run(db, TAMPERED[what].format(own="user_id LIKE 'a%'", one="user_id LIKE 'a%' AND version = 7"))
     with pytest.raises(LogContradictedError, match=r"^'a\\tda': (linucb|egreedy)-v1, .*`oo-ml verify`"):

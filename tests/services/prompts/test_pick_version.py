@@ -8,20 +8,20 @@ import numpy as np
 import pytest
 from sqlalchemy import Engine, text
 
-from oo_ml.domain.features import Moment, Task
 from oo_ml.domain.policies import LINUCB
 from oo_ml.domain.version_probabilities import FLOOR
 from oo_ml.errors import OoMlError
-from oo_ml.services.decisions.decide import DecideCommand, Parameters, decide
+from oo_ml.services.decisions.decide import DecideCommand
 from oo_ml.services.decisions.learn import CorrectCommand, DecisionRewardCommand, correct, learn
 from oo_ml.services.prompts.pick_version import PickCommand, VersionProbability, find_options, list_traffic, pick
 from oo_ml.services.prompts.registry import WeighCommand, draft, publish, weigh
 from oo_ml.storage import generations, prompt_versions
 from oo_ml.storage.generations import GenerationRow, TipRow
 from oo_ml.storage.postgres.sessions import Writing
-from tests.candidates import Candidate
+from tests.candidates import build_candidate, build_context, build_task
 from tests.conftest import make_settings
 from tests.gates import scalar
+from tests.policies import Parameters, decide_by
 from tests.services.prompts.versions import (
     CHI_SQUARE,
     NOON,
@@ -135,9 +135,9 @@ class World:
                     for place, tip in enumerate(tips)
                 ],
             )
-            candidates = [Candidate(tip, "llm", Task(False, 0.0, 1)) for tip in tips]
-            commands.append(DecideCommand(user_id, LINUCB, UUID(int=self.count), NOON, Moment(9, 2), candidates))
-        answers = decide(self.connection, commands, parameters=PARAMETERS)
+            candidates = [build_candidate(tip, "llm", build_task(False, 0.0, 1)) for tip in tips]
+            commands.append(DecideCommand(user_id, LINUCB, UUID(int=self.count), NOON, build_context(9, 2), candidates))
+        answers = decide_by(PARAMETERS, self.connection, commands)
         reactions = [
             DecisionRewardCommand(command.user_id, command.decision_id, answer.content["tip_id"], reward, NOON)
             for command, answer, reward in zip(commands, answers, rewards, strict=True)

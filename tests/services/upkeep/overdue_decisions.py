@@ -10,17 +10,17 @@ from uuid import UUID
 
 from sqlalchemy import Engine, text
 
-from oo_ml.domain.features import Moment, Task
 from oo_ml.domain.policies import LINUCB
 from oo_ml.services.database import single_worker
-from oo_ml.services.decisions.decide import DecideCommand, Parameters, decide
+from oo_ml.services.decisions.decide import DecideCommand
 from oo_ml.services.decisions.learn import DecisionRewardCommand, learn
 from oo_ml.services.upkeep import default_rewards
 from oo_ml.services.upkeep.default_rewards import Defaults, give_default_rewards
-from tests.candidates import Candidate
+from tests.candidates import build_candidate, build_context, build_task
 from tests.conftest import make_settings
 from tests.gates import scalar
 from tests.migrations.rows import uuid7
+from tests.policies import Parameters, decide_by
 from tests.sessions import writing
 
 HOUR = timedelta(hours=1)
@@ -53,13 +53,13 @@ class Decider:
         """Make decisions, in one transaction."""
         commands = [self._command(NOW - before, user, policy) for before, user in zip(ago, user_ids, strict=True)]
         with writing(self._db) as connection:
-            decide(connection, commands, parameters=Parameters(alpha=1.0, epsilon=0.0))
+            decide_by(Parameters(alpha=1.0, epsilon=0.0), connection, commands)
         return [Made(command.user_id, command.decision_id) for command in commands]
 
     def _command(self, moment: datetime, user_id: str, policy: str) -> DecideCommand:
         self._count += 1
-        candidates = [Candidate("t1", "todoist", Task(is_overdue=False, task_age_days=0, priority=4))]
-        return DecideCommand(user_id, policy, uuid7(moment, self._count), moment, Moment(9, 2), candidates)
+        candidates = [build_candidate("t1", "todoist", build_task(is_overdue=False, task_age_days=0, priority=4))]
+        return DecideCommand(user_id, policy, uuid7(moment, self._count), moment, build_context(9, 2), candidates)
 
 
 def react(db: Engine, made: Made, reward: float = 1.0) -> None:

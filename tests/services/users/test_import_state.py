@@ -12,8 +12,7 @@ import psycopg
 import pytest
 from sqlalchemy import Engine
 
-from oo_ml.domain.features import Moment, Task, encode
-from oo_ml.domain.policies import EPSILON_GREEDY, LINUCB, PolicyParameters, choose
+from oo_ml.domain.policies import EPSILON_GREEDY, LINUCB, Rule, choose
 from oo_ml.domain.ridge import Ridge, observe, stack, theta
 from oo_ml.errors import DatabaseTimeoutError
 from oo_ml.execution import retry
@@ -21,6 +20,7 @@ from oo_ml.files.legacy_state import FileState, read
 from oo_ml.services.users import import_state
 from oo_ml.services.users.import_state import ImportCommand, Outcome, Verdict, import_files
 from oo_ml.storage.postgres import engine as engines
+from tests.candidates import build_context, build_task
 from tests.conftest import make_settings
 from tests.file_service import write_state_file
 from tests.serving import Service
@@ -32,8 +32,11 @@ CANDIDATES = [
     {"id": "t2", "content": "two", "source": "todoist", "features": {"task_age_days": 12, "priority": 2}},
 ]
 X = encode(
-    [Moment(9, 3)] * 2,
-    [Task(is_overdue=True, task_age_days=0, priority=4), Task(is_overdue=False, task_age_days=12, priority=2)],
+    [build_context(9, 3)] * 2,
+    [
+        build_task(is_overdue=True, task_age_days=0, priority=4),
+        build_task(is_overdue=False, task_age_days=12, priority=2),
+    ],
     7,
 )
 
@@ -83,7 +86,7 @@ def test_decisions_after_an_import(db: Engine, service: Service, tmp_path: Path)
     assert service.client.get("/stats/egreedy/ada").json()["exploration_rate"] == 2 / 12
     body = {"user_id": "ada", "candidates": CANDIDATES, "context": {"hour_of_day": 9, "day_of_week": 3}}
     model = Ridge(np.array(linucb["A"]), np.array(linucb["b"]))
-    [expected] = choose(PolicyParameters(0.0, 1.0), stack([model]), [0], X[:, :5], [2], [0])
+    [expected] = choose(Rule(0.0, 1.0), stack([model]), [0], X[:, :5], [2], [0])
     answer = service.client.post("/score", json=body).json()
     assert (answer["tip_id"], answer["score"]) == (f"t{1 + expected.index}", expected.score)
     greedy = Ridge(np.array(egreedy["A"]), np.array(egreedy["b"]))

@@ -6,16 +6,16 @@ from uuid import UUID
 import pytest
 from sqlalchemy import Engine, text
 
-from oo_ml.domain.features import Moment, Task
 from oo_ml.domain.policies import EPSILON_GREEDY
-from oo_ml.services.decisions.decide import DecideCommand, decide
+from oo_ml.services.decisions.decide import DecideCommand
 from oo_ml.services.upkeep import daily_sums
 from oo_ml.services.upkeep.daily_sums import CountCommand, Days
 from oo_ml.services.users.erase import erase
 from oo_ml.storage import generations
-from tests.candidates import Candidate
+from tests.candidates import build_candidate, build_context, build_task
 from tests.conftest import Serve
 from tests.gates import wait_until_blocked
+from tests.policies import decide_by
 from tests.services import scenario
 from tests.services.upkeep.daily_sums.counting import NOW, count, count_all, read_uncounted
 from tests.services.upkeep.daily_sums.from_scratch import assert_right, read_rows
@@ -65,9 +65,9 @@ def test_open_transaction(db: Engine, database_url: str) -> None:
     simulated.decide(policy=EPSILON_GREEDY)
     count_all(db, database_url)
     with open_session(db) as slow, slow.begin():
-        tip = [Candidate("t", "s", Task(is_overdue=True, task_age_days=1.0, priority=2))]
-        command = DecideCommand("slow", EPSILON_GREEDY, UUID(int=1), NOW, Moment(9, 2), tip)
-        decide(slow, [command], parameters=EXPLORING)
+        tip = [build_candidate("t", "s", build_task(is_overdue=True, task_age_days=1.0, priority=2))]
+        command = DecideCommand("slow", EPSILON_GREEDY, UUID(int=1), NOW, build_context(9, 2), tip)
+        decide_by(EXPLORING, slow, [command])
         generations.insert_generation(slow, simulated.draw_generation("slow"), [])
         simulated.act(30)
         count(database_url)

@@ -1,0 +1,38 @@
+"""Compiles a definition to the policy that decides."""
+
+from oo_ml.definitions import document
+from oo_ml.definitions.document import Definition
+from oo_ml.domain.encodings import Boolean, Category, Cyclic, Encoding, Hashed, Number
+from oo_ml.domain.features import Features, Input, Term
+from oo_ml.domain.policies import Policy, Rule
+
+
+def compile_policy(name: str, definition: Definition) -> Policy:
+    """Return the policy of a definition that `parse` has accepted."""
+    rule = definition.rule
+    return Policy(
+        name,
+        Features(
+            [
+                Input(one.name, one.of, one.field or one.name, _compile_encoding(one), one.missing)
+                for one in definition.inputs
+            ],
+            [Term(one.inputs, one.times) for one in definition.terms],
+        ),
+        Rule(rule.exploration, rule.alpha, rule.sigma),
+        definition.model_dump(mode="json", exclude_unset=True),
+    )
+
+
+def _compile_encoding(one: document.Input) -> Encoding:
+    match one:
+        case document.NumberInput():
+            return Number(one.min, one.max, one.minus)
+        case document.BooleanInput():
+            return Boolean(one.minus)
+        case document.CyclicInput():
+            return Cyclic(one.period)
+        case document.CategoryInput():
+            return Category(tuple(one.values))
+        case document.HashedInput():
+            return Hashed(one.buckets)

@@ -1,0 +1,1 @@
+"""Policies: the registry, and the policies that a process decides by."""

@@ -1,0 +1,43 @@
+"""Published policies as the objects that decide and learn."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import replace
+from functools import lru_cache
+
+from oo_ml import definitions
+from oo_ml.domain.policies import EPSILON_GREEDY, LINUCB, Policy, Rule
+from oo_ml.settings import Settings
+from oo_ml.storage import policies
+from oo_ml.storage.policies import PolicyRow
+from oo_ml.storage.postgres.sessions import Reading
+
+
+def rules_of(settings: Settings) -> dict[str, Rule]:
+    """Return the rules that settings give to the policies of the contract, whatever their definitions say."""
+    return {
+        LINUCB: Rule(settings.exploration, settings.alpha),
+        EPSILON_GREEDY: Rule(settings.epsilon),
+    }
+
+
+def compile_row(row: PolicyRow, rules: Mapping[str, Rule]) -> Policy:
+    """Return the policy of a row, by the rule in `rules` if there is one for it, else by that of its definition.
+
+    Raises:
+        InvalidDefinitionError: the row was not written by this service.
+    """
+    policy = _compile(row.policy, json.dumps(row.definition))
+    rule = rules.get(row.policy)
+    return policy if rule is None else replace(policy, rule=rule)
+
+
+def read_policies(connection: Reading, rules: Mapping[str, Rule]) -> dict[str, Policy]:
+    """Return all published policies by name, retired ones too."""
+    return {row.policy: compile_row(row, rules) for row in policies.list_all(connection)}
+
+
+# A published definition never changes.
+@lru_cache(maxsize=1000)
+def _compile(name: str, definition: str) -> Policy:
+    return definitions.compile_policy(name, definitions.parse(definition))
