@@ -22,7 +22,6 @@ from oo_ml.domain.policies import LINUCB
 from oo_ml.domain.ridge import Ridge
 from oo_ml.progress import progress
 from oo_ml.storage.schema.partitions import month_of
-from tests.policies import DIMENSIONS
 
 # All of one length, so that wrk need not count how long a body is.
 _FIRST_USER: Final = 10_000_000
@@ -84,7 +83,8 @@ def large(database: Database, rows: list[Row], plan: Plan, now: datetime, consol
 
 
 def _make_states(database: Database, first_user: int, users: int, pulls: int) -> None:
-    fresh = Ridge.fresh(DIMENSIONS[LINUCB])
+    # The number of features of linucb-v1.
+    fresh = Ridge.fresh(5)
     with database.connect() as connection:
         connection.execute(
             _STATES,

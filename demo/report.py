@@ -14,8 +14,7 @@ from demo.stage import Stage
 from demo.tips import VERSIONS, Written
 from demo.users import User
 from demo.weeks import POLICIES, Shown
-from oo_ml.domain.features import LABELS
-from oo_ml.services.users.stats import StateKey, read_stats
+from oo_ml.services.users.stats import StatsCommand, read_stats
 
 LIKED = (Reaction.DONE, Reaction.HELPFUL)
 
@@ -77,14 +76,15 @@ def _make_tips_table(written: Written) -> Table:
 
 
 async def _make_weights_table(stage: Stage) -> Table:
-    keys = [StateKey(user.user_id, policy) for user in stage.users for policy in POLICIES]
+    policies = [await stage.services.policies.find(policy) for policy in POLICIES]
+    commands = [StatsCommand(user.user_id, policy) for user in stage.users for policy in policies]
     names = {user.user_id: user.name for user in stage.users}
     # LinUCB's five features are the first of epsilon-greedy's seven.
-    headings = [label.replace("_", "\n") for label in LABELS]
+    headings = [label.replace("_", "\n") for label in policies[-1].features.labels]
     table = _make_table("Learned weights: theta, as in /stats", ("user", "policy"), headings)
-    for key, found in zip(keys, await stage.services.readers.run(read_stats, keys), strict=True):
+    for found in await stage.services.readers.run(read_stats, commands):
         theta = [f"{weight:+.2f}" for weight in found.theta]
-        table.add_row(names[key.user_id], key.policy, *theta, end_section=key.policy == POLICIES[-1])
+        table.add_row(names[found.user_id], found.policy, *theta, end_section=found.policy == POLICIES[-1])
     return table
 
 

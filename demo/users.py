@@ -14,7 +14,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from demo.reactions import REACTIONS, Reaction
-from oo_ml.domain.features import Task
 
 MAX_AGE = 30
 WEEKEND = (0, 6)  # Sunday, Saturday
@@ -60,9 +59,13 @@ class Candidate:
         return "todoist" if self.prompt_version is None else "llm"
 
     @property
-    def features(self) -> Task:
-        """The features of the task."""
-        return Task(self.is_overdue, self.task_age_days, self.priority)
+    def features(self) -> Mapping[str, object]:
+        """The raw features, as the policies read them."""
+        return {
+            "is_overdue": self.is_overdue,
+            "task_age_days": float(self.task_age_days),
+            "priority": self.priority,
+        }
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,10 +15,10 @@ from demo.reactions import PendingRewards, Reaction
 from demo.stage import Stage, track
 from demo.tips import VERSIONS, Written, list_tips
 from demo.users import Candidate, Moment, User, compute_expected_reward, draw_delay, draw_reaction, list_tasks
-from oo_ml.domain import features
-from oo_ml.domain.policies import EPSILON_GREEDY, LINUCB
+from oo_ml.domain.policies import EPSILON_GREEDY, LINUCB, Policy
 from oo_ml.execution.outcomes import only
-from oo_ml.services.decisions.decide import DecideCommand
+from oo_ml.services.decisions import decide as decisions_service
+from oo_ml.services.decisions.decide import DecideCommand, decide
 from oo_ml.services.decisions.learn import DecisionRewardCommand, learn
 
 # Tasks of the user in each decision: the fewer candidates, the more a tip drawn at random tells.
@@ -62,8 +62,9 @@ async def simulate(stage: Stage, written: Written) -> list[Shown]:
             policy = POLICIES[(day + place) % len(POLICIES)]
             looks = list(_draw_looks(stage, written, day, hour, last_done))
             await _learn(stage, pending.take({look.user.user_id: look.moment.at for look in looks}))
-            commands = [_make_command(look, policy) for look in looks]
-            answers = await stage.services.together(stage.services.decide, commands)
+            compiled = await stage.services.policies.find(policy)
+            commands = [_make_command(look, compiled) for look in looks]
+            answers = await stage.services.together(decide, commands)
             for look, command, answer in zip(looks, commands, answers, strict=True):
                 shown, at = _show(stage, look, policy, only([answer]).content["tip_id"])
                 decisions.append(shown)
@@ -100,14 +101,17 @@ def _draw_candidates(
     return [in_order[place] for place in rng.permutation(len(in_order))]
 
 
-def _make_command(look: _Look, policy: str) -> DecideCommand:
+def _make_command(look: _Look, policy: Policy) -> DecideCommand:
     return DecideCommand(
         user_id=look.user.user_id,
         policy=policy,
         decision_id=uuid_utils.uuid7(nanoseconds=int(look.moment.at.timestamp() * 1000) * 10**6),
         decided_at=look.moment.at,
-        moment=features.Moment(look.moment.hour, look.moment.weekday),
-        candidates=look.candidates,
+        context={"hour_of_day": look.moment.hour, "day_of_week": look.moment.weekday},
+        candidates=[
+            decisions_service.Candidate(one.id, one.features, one.source, one.content, one.prompt_version)
+            for one in look.candidates
+        ],
     )
 
 

@@ -29,7 +29,7 @@ from oo_ml.storage import generations
 from oo_ml.storage.generations import GenerationRow, TipRow
 from tests.candidates import build_candidate, build_context, build_task
 from tests.migrations.rows import uuid7
-from tests.policies import DIMENSIONS, Parameters, decide_by
+from tests.policies import DIMENSIONS, Parameters, builtin, decide_by
 from tests.sessions import writing
 
 NOON: Final = datetime(2026, 11, 23, 12, tzinfo=UTC)
@@ -77,7 +77,7 @@ class SimulatedUsers:
             build_candidate(tip_id, "s", self.draw_task(), version)
             for tip_id, version in zip(ids, versions or [None] * len(ids), strict=True)
         ]
-        command = DecideCommand(user_id, policy, uuid7(self.now, number), at, moment, candidates)
+        command = DecideCommand(user_id, builtin(policy), uuid7(self.now, number), at, moment, candidates)
         with writing(self.db) as connection:
             [answer] = decide_by(parameters or self.parameters, connection, [command])
         assert isinstance(answer, Answer)
@@ -88,7 +88,7 @@ class SimulatedUsers:
     def react(self, decision_id: UUID, reward: float | None = None, at: datetime | None = None) -> None:
         """Give a decision a reward, by default 1 with the probability that is its tip's worth, else 0."""
         command, tip_id = self.decisions[decision_id], self.chosen[decision_id]
-        worths = [compute_worth(command.moment, candidate.features) for candidate in command.candidates]
+        worths = [compute_worth(command.context, candidate.features) for candidate in command.candidates]
         self.worths.append(worths)
         if reward is None:
             place = [candidate.id for candidate in command.candidates].index(tip_id)
@@ -113,7 +113,7 @@ class SimulatedUsers:
 
     def reward_features(self, user_id: str, policy: str) -> None:
         """Give a reward for features, without a decision."""
-        command = RewardCommand(user_id, policy, "t0", 0.5, self.now, build_context(9, 2), self.draw_task())
+        command = RewardCommand(user_id, builtin(policy), "t0", 0.5, self.now, build_context(9, 2), self.draw_task())
         with writing(self.db) as connection:
             learn(connection, [command])
 
@@ -158,7 +158,7 @@ class SimulatedUsers:
         for _ in range(steps):
             self.random.choice(actions)(self.random.choice(users))
 
-    def draw_task(self) -> Task:
+    def draw_task(self) -> Fields:
         """Draw any task."""
         return build_task(self.random.random() < 0.5, self.random.uniform(-5, 40), self.random.randint(1, 4))
 
@@ -227,5 +227,5 @@ class SimulatedUsers:
 
 def compute_worth(moment: Fields, task: Fields) -> float:
     """Return the probability that a tip about `task` gets the reward 1."""
-    x = encode([moment], [task], 5)[0]
+    x = builtin(LINUCB).features.encode([moment], [task], [1]).X[0]
     return float(0.5 + x @ [0.05, -0.1, 0.2, -0.15, 0.2])

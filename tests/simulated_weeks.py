@@ -12,11 +12,12 @@ from uuid import UUID
 from sqlalchemy import Engine
 
 from demo.reactions import PendingRewards, Reaction
+from oo_ml.domain.features import Fields
 from oo_ml.services.decisions.decide import Answer, Candidate, DecideCommand
 from oo_ml.services.decisions.learn import DecisionRewardCommand, Rewarded, learn
 from tests.candidates import build_context
 from tests.migrations.rows import uuid7
-from tests.policies import Parameters, decide_by
+from tests.policies import Parameters, builtin, decide_by
 from tests.sessions import writing
 
 
@@ -36,7 +37,7 @@ class Look:
     react: Callable[[Candidate], tuple[Reaction, timedelta] | None]
 
     @property
-    def moment(self) -> Moment:
+    def moment(self) -> Fields:
         """The moment as the service is told it; Sunday is 0."""
         return build_context(self.at.hour, self.at.isoweekday() % 7)
 
@@ -63,7 +64,7 @@ def draw_uuid7(at: datetime, random: Random) -> UUID:
 def _decide(db: Engine, looks: Sequence[Look], parameters: Parameters) -> list[DecisionRewardCommand]:
     """Make a decision for each look, and return the rewards that will come."""
     commands = [
-        DecideCommand(look.user_id, look.policy, look.decision_id, look.at, look.moment, look.candidates)
+        DecideCommand(look.user_id, builtin(look.policy), look.decision_id, look.at, look.moment, look.candidates)
         for look in looks
     ]
     with writing(db) as connection:

@@ -26,7 +26,7 @@ _PUBLISHED_AT = datetime(2026, 11, 23, tzinfo=UTC)
 
 
 def upgrade() -> None:
-    """Create the tables and reports, publish the first prompt versions and policies, make partitions for four months."""
+    """Create the tables and reports, publish the first prompt versions and policies, make four months of partitions."""
     run_directory("0001")
     _publish_prompts()
     _publish_policies()

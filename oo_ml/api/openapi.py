@@ -177,12 +177,13 @@ def _complete(document: Json) -> None:
     for call in calls:
         if any(name in json.dumps(call["responses"].get("422")) for name in _NEVER_SENT):
             del call["responses"]["422"]
-    document["components"]["securitySchemes"] = {_KEY: _SECURITY_SCHEME}
-    schemas = document["components"]["schemas"]
+    # FastAPI makes schemas for the parameters that have one of their own; there need not be any.
+    components = document.setdefault("components", {})
+    schemas = components.get("schemas", {})
     for name in _NEVER_SENT:
         schemas.pop(name, None)
     schemas.update(_schemas(json.dumps(calls)))
-    document["components"]["schemas"] = dict(sorted(schemas.items()))
+    components |= {"securitySchemes": {_KEY: _SECURITY_SCHEME}, "schemas": dict(sorted(schemas.items()))}
 
 
 def _schemas(calls: str) -> Json:

@@ -1,7 +1,6 @@
 """analytics.decision_log: every decision with its candidates and the reward that counts, read by indexes."""
 
 import re
-from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 from uuid import UUID
@@ -19,7 +18,7 @@ from oo_ml.storage.generations import GenerationRow, TipRow
 from tests.analytics.test_plans import explain, find_rows_read
 from tests.candidates import build_candidate, build_context, build_task
 from tests.migrations.rows import uuid7
-from tests.policies import Parameters, decide_by
+from tests.policies import Parameters, builtin, decide_by
 from tests.sessions import writing
 from tests.simulated_users import NOON, SimulatedUsers
 from tests.superuser import tamper
@@ -91,7 +90,7 @@ def test_candidates(db: Engine, policy: str) -> None:
     ]
     # Among these decisions each tip is chosen at least once.
     for number in range(20):
-        command = DecideCommand("ada", policy, uuid7(NOON, number), NOON, build_context(9, 2), candidates)
+        command = DecideCommand("ada", builtin(policy), uuid7(NOON, number), NOON, build_context(9, 2), candidates)
         with writing(db) as connection:
             decide_by(Parameters(alpha=0.7, epsilon=0.8, exploration=0.9), connection, [command])
     write_tip(db, "written", "v3-few-shot", "by v3-few-shot", NOON + timedelta(minutes=1))
@@ -100,7 +99,7 @@ def test_candidates(db: Engine, policy: str) -> None:
     for row in found:
         assert [one["tip_id"] for one in row.candidates] == ["written", "named", "sent", "sent"]
         assert [one["source"] for one in row.candidates] == ["llm", "llm", "todoist", "todoist"]
-        assert [one["features"] for one in row.candidates] == [asdict(one.features) for one in candidates]
+        assert [one["features"] for one in row.candidates] == [one.features for one in candidates]
         assert [one["prompt_version"] for one in row.candidates] == ["v2-mentor", "v3-few-shot", None, None]
         # The text that a client has sent is stored for the chosen tip only.
         texts = {"written": "by v2-mentor", "named": "x" * 2000, "sent": None} | {row.tip_id: row.content}

@@ -16,7 +16,7 @@ from oo_ml.domain.policies import EPSILON_GREEDY, LINUCB
 from oo_ml.services.decisions.decide import Answer, DecideCommand
 from oo_ml.services.decisions.learn import DecisionRewardCommand, learn
 from tests.candidates import build_candidate, build_context, build_task
-from tests.policies import DIMENSIONS, Parameters, decide_by
+from tests.policies import DIMENSIONS, Parameters, builtin, decide_by
 from tests.services.upkeep.daily_sums.counting import NOW, count_all
 from tests.sessions import writing
 from tests.superuser import superuser
@@ -229,7 +229,7 @@ def simulate(
     commands = [
         DecideCommand(
             rng.choice(["ada", "ben", "zoë"]),
-            rng.choice(list(DIMENSIONS)),
+            builtin(rng.choice(list(DIMENSIONS))),
             UUID(int=rng.getrandbits(128)),
             NOW - timedelta(days=rng.randint(1, days), seconds=rng.randint(0, 80_000)),
             build_context(9, 2),

@@ -2,15 +2,13 @@
 
 import re
 from collections.abc import Iterator
-from typing import Any, get_args
+from typing import Any
 
 import pytest
 from jsonschema_rs import meta
 
 from oo_ml.api import error_statuses
-from oo_ml.api.fields import Policy
 from tests import calls, openapi
-from tests.policies import DIMENSIONS
 from tests.serving import Service
 
 DOCUMENT = openapi.document()
@@ -130,12 +128,10 @@ def test_bodies_with_examples(model: str) -> None:
 
 
 def test_enums() -> None:
-    """Policies, reactions, checks and codes are schemas of their own, with every value."""
-    assert SCHEMAS["Policy"]["enum"] == list(DIMENSIONS) == list(get_args(Policy.__value__))
+    """Reactions, checks and codes are schemas of their own, with every value."""
     assert SCHEMAS["ProblemCode"]["enum"] == list(error_statuses.CODES)
     for model, fields in {
-        "ScoreAnswer": {"policy": "Policy"},
-        "DecisionSummary": {"policy": "Policy", "reaction": "Reaction"},
+        "DecisionSummary": {"reaction": "Reaction"},
         "LoopHealth": {"check": "Check"},
         "Problem": {"code": "ProblemCode"},
     }.items():

@@ -14,7 +14,7 @@ from tests.candidates import build_candidate, build_context, build_task
 from tests.commands import Done, oo_ml, start
 from tests.gates import scalar, wait_until_blocked
 from tests.migrations.rows import uuid7
-from tests.policies import Parameters, decide_by
+from tests.policies import Parameters, builtin, decide_by
 from tests.services.upkeep.months import NOW, crowd_month, partition_name, run
 from tests.sessions import writing
 from tests.waiting import PATIENCE
@@ -27,7 +27,7 @@ def decisions(db: Engine) -> None:
     """Make 1,200 decisions for thirty users."""
     candidate = build_candidate("t1", "todoist", build_task(is_overdue=False, task_age_days=0, priority=4))
     commands = [
-        DecideCommand(f"user {number % 30}", LINUCB, uuid7(NOW, number), NOW, build_context(9, 2), [candidate])
+        DecideCommand(f"user {number % 30}", builtin(LINUCB), uuid7(NOW, number), NOW, build_context(9, 2), [candidate])
         for number in range(1200)
     ]
     with writing(db) as connection:

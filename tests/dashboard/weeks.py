@@ -9,6 +9,7 @@ from typing import Final
 from sqlalchemy import Engine
 
 from demo.reactions import REACTIONS, Reaction
+from oo_ml.domain.features import Fields
 from oo_ml.domain.policies import EPSILON_GREEDY, LINUCB
 from oo_ml.services.decisions.decide import Candidate
 from tests import simulated_weeks
@@ -57,7 +58,7 @@ def _draw_look(user_id: str, policy: str, at: datetime, versions: Versions, rand
     return Look(user_id, policy, at, draw_uuid7(at, random), candidates, react)
 
 
-def _draw_task(random: Random) -> Task:
+def _draw_task(random: Random) -> Fields:
     return build_task(random.random() < 0.4, random.uniform(0, 20), random.randint(1, 4))
 
 
@@ -65,6 +66,6 @@ def _react(tip: Candidate, *, versions: Versions, random: Random) -> tuple[React
     if random.random() < 0.2:
         return None
     liking = 0.3 - 0.2 * versions.index(tip.prompt_version) / len(versions)
-    liking += 0.35 * tip.features.is_overdue + 0.3 * (tip.features.priority - 1) / 3
+    liking += 0.35 * tip.features["is_overdue"] + 0.3 * (tip.features["priority"] - 1) / 3
     place = min(max(random.gauss(1 - liking, 0.22), 0), 0.999)
     return REACTIONS[int(place * len(REACTIONS))], timedelta(seconds=random.expovariate(0.01))

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from oo_ml.domain.ridge import Ridge, observe, stack, theta, uncertainty
+from oo_ml.domain.ridge import Ridge, observe, stack, theta, whiten
 
 _features = arrays(np.float64, 5, elements=st.floats(-1, 1, allow_subnormal=False))
 _rewards = st.lists(st.tuples(_features, st.floats(-1, 1, allow_subnormal=False)), max_size=30)
@@ -19,8 +19,7 @@ def _observe_all(rewards: list[tuple[np.ndarray, float]]) -> Ridge:
 
 
 def _width(state: Ridge, x: np.ndarray) -> float:
-    [width] = uncertainty(stack([state]), np.zeros(1, np.intp), x[np.newaxis])
-    return float(width)
+    return float(np.linalg.norm(whiten(stack([state]), np.zeros(1, np.intp), x[np.newaxis])))
 
 
 @given(_rewards)

@@ -39,7 +39,7 @@ from tests.execution.notes import running
 from tests.faults import aborts
 from tests.faults.aborts import abort_steps
 from tests.migrations.rows import uuid7
-from tests.policies import Parameters, decide_by
+from tests.policies import DIMENSIONS, Parameters, builtin, decide_by
 from tests.rows import assert_folded
 from tests.sessions import open_session, writing
 
@@ -110,7 +110,9 @@ class Client:
         candidates = [build_candidate(f"{name} {tip}", "s", TASK) for tip in range(self.rng.randint(1, 4))]
         user_id = self.rng.choice(USERS)
         self.tally.doubtful[name] = user_id
-        command = DecideCommand(user_id, policy, name, now, MOMENT, candidates, self.rng.choice([None, bytes(32)]))
+        command = DecideCommand(
+            user_id, builtin(policy), name, now, MOMENT, candidates, self.rng.choice([None, bytes(32)])
+        )
         answer: Answer = await self.lanes.run(score, user_id, command)
         del self.tally.doubtful[name]
         self.tally.decisions[name] = Known(user_id)
@@ -140,7 +142,7 @@ class Client:
         tip_id = f"free {next(self.names)}"
         self.tally.nameless[tip_id] = known
         policy = self.rng.choice([LINUCB, EPSILON_GREEDY])
-        command = RewardCommand(known.user_id, policy, tip_id, 0.5, datetime.now(UTC), MOMENT, TASK)
+        command = RewardCommand(known.user_id, builtin(policy), tip_id, 0.5, datetime.now(UTC), MOMENT, TASK)
         await self._change(known, learn, command, 0.5)
 
     async def hurry(self) -> None:
@@ -152,7 +154,9 @@ class Client:
         self.tally.decisions[name] = known
         self.tally.doubtful[name] = known.user_id
         decided, *changed = await asyncio.gather(
-            self.lanes.run(score, known.user_id, DecideCommand(known.user_id, LINUCB, name, now, MOMENT, [tip])),
+            self.lanes.run(
+                score, known.user_id, DecideCommand(known.user_id, builtin(LINUCB), name, now, MOMENT, [tip])
+            ),
             self._change(known, learn, DecisionRewardCommand(known.user_id, name, tip.id, 0.25, now), 0.25),
             self._change(known, correct, CorrectCommand(known.user_id, name, None, now), None),
             return_exceptions=True,
@@ -217,7 +221,7 @@ async def disturb(db: Engine, seen: list[int]) -> None:
     rng = random.Random(0)  # noqa: S311
     for turn in count():
         with open_session(db) as holder:
-            policy_state.lock_or_create_states(holder, [StateKey(rng.choice(USERS), LINUCB)])
+            policy_state.lock_or_create_states(holder, {StateKey(rng.choice(USERS), LINUCB): DIMENSIONS[LINUCB]})
             await asyncio.sleep(0.07)
             holder.commit()
             if turn % 4 == 3:

@@ -18,7 +18,7 @@ from oo_ml.services.decisions.unit_of_work import UnitOfWork
 from oo_ml.services.users.import_state import ImportCommand, import_states
 from oo_ml.storage.decision_types import DecisionKey
 from tests.candidates import build_candidate, build_context, build_task
-from tests.policies import Parameters
+from tests.policies import Parameters, builtin
 from tests.sessions import writing
 
 NOON: Final = datetime(2026, 11, 23, 12, tzinfo=UTC)
@@ -69,11 +69,15 @@ def _decide(db: Engine, user_id: str, *numbers: int, policy: str = LINUCB) -> No
             connection,
             [
                 DecideCommand(
-                    user_id, policy, decision(number), NOON, _MOMENT, [build_candidate(f"t{number}", "s", _TASK)]
+                    user_id,
+                    _PARAMETERS.policy(policy),
+                    decision(number),
+                    NOON,
+                    _MOMENT,
+                    [build_candidate(f"t{number}", "s", _TASK)],
                 )
                 for number in numbers
             ],
-            parameters=_PARAMETERS,
         )
 
 
@@ -98,7 +102,7 @@ def _correct(db: Engine, number: int, reward: float | None) -> None:
 def teach(db: Engine, user_id: str) -> None:
     """Give a user a reward without a decision."""
     with writing(db) as connection:
-        learn(connection, [RewardCommand(user_id, LINUCB, "t", 1.0, NOON, _MOMENT, _TASK)])
+        learn(connection, [RewardCommand(user_id, builtin(LINUCB), "t", 1.0, NOON, _MOMENT, _TASK)])
 
 
 def _import(db: Engine, user_id: str) -> None:

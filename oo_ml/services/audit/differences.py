@@ -36,8 +36,9 @@ def find_difference(
 ) -> Difference | None:
     """Return the first difference between states, numbers of decisions and the ledger, by user and policy.
 
-    `dimensions` has the number of features of each published policy. The ledger is in the order of its primary key, and is read up to the first difference. With `may_miss_decisions`,
-    retention may have removed decisions that the counters of a state include.
+    `dimensions` has the number of features of each published policy. The ledger is in the order of its primary key,
+    and is read up to the first difference. With `may_miss_decisions`, retention may have removed decisions that the
+    counters of a state include.
     """
     counted = {StateKey(*count[:2]): count for count in counts}
     for key, entries in _group_by_key(sorted({*stored, *counted}), ledger):

@@ -11,6 +11,7 @@ from random import Random
 from typing import Final
 
 from demo.reactions import Reaction
+from oo_ml.domain.features import Fields
 from oo_ml.domain.policies import EPSILON_GREEDY, LINUCB
 from tests.candidates import build_task
 
@@ -70,7 +71,7 @@ class Situation:
     at: datetime
     overdue_days: int
 
-    def task(self, version: str) -> Task:
+    def task(self, version: str) -> Fields:
         """Return the task that a version writes about."""
         if version == REMINDER:
             return build_task(is_overdue=self.overdue_days > 0, task_age_days=self.overdue_days, priority=1)

@@ -9,6 +9,7 @@ from uuid import UUID
 
 from sqlalchemy import Engine, event
 
+from oo_ml.domain.features import Fields
 from oo_ml.domain.policies import EPSILON_GREEDY, LINUCB
 from oo_ml.errors import OoMlError
 from oo_ml.services.decisions.decide import DecideCommand
@@ -19,7 +20,7 @@ from oo_ml.services.decisions.learn import (
 )
 from oo_ml.storage.reward_ledger import IdempotencyKey
 from tests.candidates import build_candidate, build_context, build_task
-from tests.policies import Parameters, decide_by
+from tests.policies import Parameters, builtin, decide_by
 
 NOON = datetime(2026, 11, 23, 12, tzinfo=UTC)
 PARAMETERS = Parameters(alpha=1.0, epsilon=0.3)
@@ -34,10 +35,10 @@ def scores(seed: int, count: int, users: Sequence[str] = USERS) -> list[DecideCo
     return [
         DecideCommand(
             user_id=rng.choice(users),
-            policy=rng.choice((LINUCB, EPSILON_GREEDY)),
+            policy=builtin(rng.choice((LINUCB, EPSILON_GREEDY))),
             decision_id=UUID(int=int(NOON.timestamp() * 1000) << 80 | rng.getrandbits(80)),
             decided_at=NOON + timedelta(seconds=place),
-            moment=build_context(rng.randrange(24), rng.randrange(7)),
+            context=build_context(rng.randrange(24), rng.randrange(7)),
             candidates=[build_candidate(f"t{tip}", "s", task(rng)) for tip in range(rng.randint(1, 4))],
         )
         for place in range(count)
@@ -50,12 +51,12 @@ def rewards(seed: int, count: int) -> list[RewardCommand]:
     return [
         RewardCommand(
             user_id=rng.choice(USERS),
-            policy=rng.choice((LINUCB, EPSILON_GREEDY)),
+            policy=builtin(rng.choice((LINUCB, EPSILON_GREEDY))),
             tip_id=f"t{rng.randrange(5)}",
             reward=rng.uniform(-1, 1),
             received_at=NOON + timedelta(hours=1, seconds=place),
-            moment=build_context(rng.randrange(24), rng.randrange(7)),
-            task=task(rng),
+            context=build_context(rng.randrange(24), rng.randrange(7)),
+            features=task(rng),
         )
         for place in range(count)
     ]
@@ -96,7 +97,7 @@ def some_key(rng: random.Random) -> IdempotencyKey | None:
     return IdempotencyKey(f"key {rng.randrange(8)}", bytes([rng.randrange(2)] * 32)) if rng.random() < 0.3 else None
 
 
-def task(rng: random.Random) -> Task:
+def task(rng: random.Random) -> Fields:
     """Return a random task."""
     return build_task(rng.random() < 0.5, rng.uniform(-5, 40), rng.randint(1, 4))
 

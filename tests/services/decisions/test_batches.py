@@ -22,7 +22,7 @@ from oo_ml.services.decisions.reset import reset
 from oo_ml.storage import policy_state
 from tests.candidates import build_candidate, build_context, build_task
 from tests.gates import scalar
-from tests.policies import DIMENSIONS, Parameters, decide_by
+from tests.policies import DIMENSIONS, Parameters, builtin, decide_by
 from tests.rows import everything
 from tests.services import scenario
 from tests.services.decisions.batches import (
@@ -162,15 +162,16 @@ def test_propensity_is_frequency(db: Engine, policy: str) -> None:
     """
     decisions = 20_000
     candidates = [
-        build_candidate(name, "s", build_task(False, 0.0, priority)) for name, priority in zip("abca", (1, 4, 2, 1))
-    ]  # noqa: B905
+        build_candidate(name, "s", build_task(False, 0.0, priority))
+        for name, priority in zip("abca", (1, 4, 2, 1), strict=True)
+    ]
     make = partial(decide_by, Parameters(alpha=1.0, epsilon=0.3, exploration=0.3))
     for start in range(0, decisions, 1000):
         with writing(db) as connection:
             make(
                 connection,
                 [
-                    DecideCommand("ada", policy, UUID(int=number), NOON, build_context(9, 2), candidates)
+                    DecideCommand("ada", builtin(policy), UUID(int=number), NOON, build_context(9, 2), candidates)
                     for number in range(start, start + 1000)
                 ],
             )

@@ -36,7 +36,7 @@ from tests import calls
 from tests.candidates import build_candidate, build_context, build_task
 from tests.conftest import make_settings
 from tests.gates import count_blocked, scalar, wait_until_blocked
-from tests.policies import Parameters, decide_by
+from tests.policies import DIMENSIONS, Parameters, builtin, decide_by
 from tests.services.lives.state_machine import parse_answer
 from tests.services.reference_policies import PATH_SUFFIXES
 from tests.serving import Service
@@ -91,11 +91,11 @@ def test_reaction_while_its_decision_is_committed(db: Engine, command: str, stat
 def test_batch_while_a_named_decision_is_committed(db: Engine) -> None:
     """A reward without a decision locks the user's state; a named decision of the other policy is not locked by it."""
     commands: list[RewardCommand | DecisionRewardCommand] = [
-        RewardCommand("ada", EPSILON_GREEDY, "t1", 0.5, NOW, build_context(9, 2), build_task(False, 0.0, 1)),
+        RewardCommand("ada", builtin(EPSILON_GREEDY), "t1", 0.5, NOW, build_context(9, 2), build_task(False, 0.0, 1)),
         DecisionRewardCommand("ada", UUID(D), "t1", 1.0, NOW),
     ]
     with writing(db) as connection:
-        policy_state.lock_or_create_states(connection, [StateKey("ada", EPSILON_GREEDY)])
+        policy_state.lock_or_create_states(connection, {StateKey("ada", EPSILON_GREEDY): DIMENSIONS[EPSILON_GREEDY]})
     with open_session(db) as reacting, reacting.begin():
         call_after(reacting, 1, lambda: decide_and_commit(db))
         tied, named = learn(reacting, commands)
@@ -161,7 +161,14 @@ def test_idempotency_key_in_use_by_an_open_transaction(
     """The second call waits; it is a conflict if the first commits, and counts if not."""
     [other] = PATH_SUFFIXES.keys() - {policy}
     command = RewardCommand(
-        "ada", other, "t1", 1.0, NOW, build_context(9, 2), build_task(False, 0.0, 1), IdempotencyKey("a", bytes(32))
+        "ada",
+        builtin(other),
+        "t1",
+        1.0,
+        NOW,
+        build_context(9, 2),
+        build_task(False, 0.0, 1),
+        IdempotencyKey("a", bytes(32)),
     )
     with ThreadPoolExecutor() as clients:
         with open_session(db) as learning:
@@ -218,7 +225,7 @@ def test_first_calls_of_two_kinds(
     with ThreadPoolExecutor() as clients:
         with open_session(db) as creating:
             # A row of the same key that is not committed: every call finds none, and waits to insert one.
-            policy_state.lock_or_create_states(creating, [ADA])
+            policy_state.lock_or_create_states(creating, {ADA: DIMENSIONS[ADA.policy]})
             answers = [clients.submit(service.client.post, "/score", json=calls.score(decision_id=D))]
             wait_until_blocked(db, 1)
             answers.append(clients.submit(started[second]))
@@ -240,7 +247,7 @@ def test_first_call_and_erasure(service: Service, db: Engine, *, goes_through: b
     """The decision is erased as a whole, or starts the user anew as a whole."""
     with ThreadPoolExecutor() as clients:
         with open_session(db) as creating:
-            policy_state.lock_or_create_states(creating, [ADA])
+            policy_state.lock_or_create_states(creating, {ADA: DIMENSIONS[ADA.policy]})
             scored = clients.submit(service.client.post, "/score", json=calls.score(decision_id=D))
             wait_until_blocked(db, 1)
             erased = clients.submit(service.client.delete, "/users/ada")
@@ -258,7 +265,7 @@ def test_first_rewards(service: Service, second_service: Service, db: Engine, *,
     """Both rewards count, one after the other."""
     with ThreadPoolExecutor() as clients:
         with open_session(db) as creating:
-            policy_state.lock_or_create_states(creating, [ADA])
+            policy_state.lock_or_create_states(creating, {ADA: DIMENSIONS[ADA.policy]})
             answers = [
                 clients.submit(at.client.post, "/reward", json=calls.reward(value=value))
                 for at, value in [(service, 1.0), (second_service, -0.5)]
@@ -276,7 +283,7 @@ def test_first_rewards(service: Service, second_service: Service, db: Engine, *,
 def decide_uncommitted(connection: Writing, policy: str) -> None:
     """Make the decision D of ada, for t1, and leave the transaction open."""
     candidates = [build_candidate("t1", "s", build_task(is_overdue=False, task_age_days=0.0, priority=1))]
-    command = DecideCommand("ada", policy, UUID(D), NOW, build_context(9, 2), candidates, bytes(32))
+    command = DecideCommand("ada", builtin(policy), UUID(D), NOW, build_context(9, 2), candidates, bytes(32))
     decide_by(Parameters(alpha=1.0, epsilon=0.0), connection, [command])
 
 

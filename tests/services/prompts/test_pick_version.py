@@ -21,7 +21,7 @@ from oo_ml.storage.postgres.sessions import Writing
 from tests.candidates import build_candidate, build_context, build_task
 from tests.conftest import make_settings
 from tests.gates import scalar
-from tests.policies import Parameters, decide_by
+from tests.policies import Parameters, builtin, decide_by
 from tests.services.prompts.versions import (
     CHI_SQUARE,
     NOON,
@@ -136,7 +136,9 @@ class World:
                 ],
             )
             candidates = [build_candidate(tip, "llm", build_task(False, 0.0, 1)) for tip in tips]
-            commands.append(DecideCommand(user_id, LINUCB, UUID(int=self.count), NOON, build_context(9, 2), candidates))
+            commands.append(
+                DecideCommand(user_id, builtin(LINUCB), UUID(int=self.count), NOON, build_context(9, 2), candidates)
+            )
         answers = decide_by(PARAMETERS, self.connection, commands)
         reactions = [
             DecisionRewardCommand(command.user_id, command.decision_id, answer.content["tip_id"], reward, NOON)

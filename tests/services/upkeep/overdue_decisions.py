@@ -20,7 +20,7 @@ from tests.candidates import build_candidate, build_context, build_task
 from tests.conftest import make_settings
 from tests.gates import scalar
 from tests.migrations.rows import uuid7
-from tests.policies import Parameters, decide_by
+from tests.policies import Parameters, builtin, decide_by
 from tests.sessions import writing
 
 HOUR = timedelta(hours=1)
@@ -59,7 +59,9 @@ class Decider:
     def _command(self, moment: datetime, user_id: str, policy: str) -> DecideCommand:
         self._count += 1
         candidates = [build_candidate("t1", "todoist", build_task(is_overdue=False, task_age_days=0, priority=4))]
-        return DecideCommand(user_id, policy, uuid7(moment, self._count), moment, build_context(9, 2), candidates)
+        return DecideCommand(
+            user_id, builtin(policy), uuid7(moment, self._count), moment, build_context(9, 2), candidates
+        )
 
 
 def react(db: Engine, made: Made, reward: float = 1.0) -> None:

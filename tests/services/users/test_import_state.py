@@ -23,6 +23,7 @@ from oo_ml.storage.postgres import engine as engines
 from tests.candidates import build_context, build_task
 from tests.conftest import make_settings
 from tests.file_service import write_state_file
+from tests.policies import builtin
 from tests.serving import Service
 
 NOW = datetime(2026, 6, 1, tzinfo=UTC)
@@ -31,13 +32,17 @@ CANDIDATES = [
     {"id": "t1", "content": "one", "source": "todoist", "features": {"is_overdue": True, "priority": 4}},
     {"id": "t2", "content": "two", "source": "todoist", "features": {"task_age_days": 12, "priority": 2}},
 ]
-X = encode(
-    [build_context(9, 3)] * 2,
-    [
-        build_task(is_overdue=True, task_age_days=0, priority=4),
-        build_task(is_overdue=False, task_age_days=12, priority=2),
-    ],
-    7,
+X = (
+    builtin(EPSILON_GREEDY)
+    .features.encode(
+        [build_context(9, 3)],
+        [
+            build_task(is_overdue=True, task_age_days=0, priority=4),
+            build_task(is_overdue=False, task_age_days=12, priority=2),
+        ],
+        [2],
+    )
+    .X
 )
 
 

@@ -15,7 +15,7 @@ from oo_ml.storage import generations
 from tests.candidates import build_candidate, build_context, build_task
 from tests.conftest import Serve
 from tests.gates import wait_until_blocked
-from tests.policies import decide_by
+from tests.policies import builtin, decide_by
 from tests.services import scenario
 from tests.services.upkeep.daily_sums.counting import NOW, count, count_all, read_uncounted
 from tests.services.upkeep.daily_sums.from_scratch import assert_right, read_rows
@@ -66,7 +66,7 @@ def test_open_transaction(db: Engine, database_url: str) -> None:
     count_all(db, database_url)
     with open_session(db) as slow, slow.begin():
         tip = [build_candidate("t", "s", build_task(is_overdue=True, task_age_days=1.0, priority=2))]
-        command = DecideCommand("slow", EPSILON_GREEDY, UUID(int=1), NOW, build_context(9, 2), tip)
+        command = DecideCommand("slow", builtin(EPSILON_GREEDY), UUID(int=1), NOW, build_context(9, 2), tip)
         decide_by(EXPLORING, slow, [command])
         generations.insert_generation(slow, simulated.draw_generation("slow"), [])
         simulated.act(30)
