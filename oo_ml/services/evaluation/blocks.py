@@ -1,11 +1,14 @@
-"""Evaluation of decisions in blocks: weights them by the target policy, checks them against the rebuilt models."""
+"""Evaluation of decisions in blocks: weights them by the target policy, checks them against the rebuilt models.
+
+A user's decisions lie in several blocks, by two policies. So the totals of users are kept over all blocks.
+"""
 
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Final
 
 import numpy as np
 
-from oo_ml.domain.evaluation import estimators
+from oo_ml.domain.evaluation.estimators import UserTotals
 from oo_ml.domain.evaluation.logged_decisions import DecisionBlock, find_first_rows, find_mismatches
 from oo_ml.domain.evaluation.targets import Prompt, Target, weigh
 from oo_ml.domain.features import Moment, Task, encode
@@ -24,15 +27,21 @@ _CANDIDATES: Final = 5000
 
 
 def evaluate_blocks(target: Target, made: Iterable[Made]) -> Iterator[Part]:
-    """Yield the result of each block of decisions.
+    """Yield the result of each block of decisions, and at the end the summary of all.
+
+    Args:
+        target: the target policy.
+        made: all decisions of some users.
 
     Raises:
         LogContradictedError: the log of a decision disagrees with its model or candidates.
     """
+    totals = UserTotals()
     for block in _split(made):
         relevant = [one for one in block if _is_relevant(target, one[0])]
-        part = _evaluate_block(target, relevant) if relevant else Part()
+        part = _evaluate_block(target, relevant, totals) if relevant else Part()
         yield part + Part(unwritten=len(block) - len(relevant))
+    yield Part(summary=totals.summarise())
 
 
 def _is_relevant(target: Target, decision: LoggedDecision) -> bool:
@@ -56,7 +65,8 @@ def _split(made: Iterable[Made]) -> Iterator[list[Made]]:
     yield from filter(None, waiting.values())
 
 
-def _evaluate_block(target: Target, made: Sequence[Made]) -> Part:
+def _evaluate_block(target: Target, made: Sequence[Made], totals: UserTotals) -> Part:
+    """Add a block to `totals`; return the rest of its result."""
     decisions = [decision for decision, _ in made]
     try:
         block = _build_block(made)
@@ -72,12 +82,13 @@ def _evaluate_block(target: Target, made: Sequence[Made]) -> Part:
         # A row that was tampered with can hold anything. Evaluate each decision alone to find it.
         if len(made) == 1:
             raise build_contradiction(decisions[0]) from None
-        return sum((_evaluate_block(target, [one]) for one in made), Part())
+        return sum((_evaluate_block(target, [one], totals) for one in made), Part())
     if wrong.any():
         raise build_contradiction(decisions[int(wrong.argmax())])
     rewards = np.array([decision.reward for decision in decisions])
+    users = [decision.user_id for decision in decisions]
+    totals.add(users, weighed.weights, rewards, weighed.q_logged, weighed.q_target)
     return Part(
-        summary=estimators.summarise(weighed.weights, rewards, weighed.q_logged, weighed.q_target),
         without_support={decisions[0].policy: float(weighed.without_support.sum())},
         is_random=any(decision.propensity < 1 for decision in decisions),
     )

@@ -17,12 +17,12 @@ from oo_ml.settings import Settings
 # An evaluation is refused if more than this share of the target's tips had propensity 0 in the log.
 MAX_WITHOUT_SUPPORT: Final = 0.01
 _EXPLORATION: Final = {LINUCB: Settings.variable("exploration"), EPSILON_GREEDY: Settings.variable("epsilon")}
-_NOTHING: Final = estimators.summarise(np.empty(0), np.empty(0))
+NO_DECISIONS: Final = estimators.summarise(np.empty(0), np.empty(0))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Part:
-    """The result for a part of a log; parts can be added.
+    """The result for a part of a log, with all decisions of its users; parts can be added.
 
     Attributes:
         states: states of the part's users.
@@ -35,7 +35,7 @@ class Part:
     """
 
     states: int = 0
-    summary: Summary = _NOTHING
+    summary: Summary = NO_DECISIONS
     unrewarded: int = 0
     unexplained: int = 0
     unwritten: int = 0
@@ -61,18 +61,21 @@ class Evaluation:
 
     Attributes:
         n: decisions evaluated.
+        users: users that made them, the sample of the intervals; None if the log does not name users, and each decision
+            counts as a user of its own.
         unrewarded: decisions without a reward.
         left_out: other decisions that could not be evaluated.
         ess: effective sample size.
         share_without_support: the share of the target's tips that had propensity 0 in the log; None if unknown.
         observed: the mean reward of the log's own policy.
         dr: the doubly robust estimate; None without a model of the reward.
-        gain: the target's reward minus that of the log's own policy.
+        gain: the target's reward, by dr or else snips, minus that of the log's own policy.
         largest_share: the share of all weight that one decision has, at most.
         doubts: the reasons to doubt the estimates; empty if there are none.
     """
 
     n: int
+    users: int | None
     unrewarded: int
     left_out: int
     ess: float
@@ -80,10 +83,10 @@ class Evaluation:
     mean_weight: float
     share_without_support: float | None
     observed: Estimate
-    ips: Estimate
-    snips: Estimate
     dr: Estimate | None
     gain: Estimate
+    snips: Estimate
+    ips: Estimate
     largest_share: float
     doubts: Sequence[Doubt]
 
@@ -114,8 +117,8 @@ def conclude(name: str, total: Part) -> Evaluation:
     return estimate(name, total, share)
 
 
-def estimate(name: str, total: Part, share_without_support: float | None) -> Evaluation:
-    """Return the estimates for the target `name` from a log with n > 0.
+def estimate(name: str, total: Part, share_without_support: float | None, *, has_users: bool = True) -> Evaluation:
+    """Return the estimates for the target `name` from a log with n > 0, which names users or does not.
 
     Raises:
         EvaluationRefusedError: the target would choose none of the tips that were shown.
@@ -128,8 +131,10 @@ def estimate(name: str, total: Part, share_without_support: float | None) -> Eva
             f"Cannot evaluate {name}: it would choose none of the tips that the log's policy chose (decisions"
             f" {summary.n})"
         )
+    users = summary.users if has_users else None
     return Evaluation(
         n=summary.n,
+        users=users,
         unrewarded=total.unrewarded,
         left_out=total.unexplained + total.unwritten,
         ess=estimators.effective_sample_size(summary),
@@ -137,10 +142,10 @@ def estimate(name: str, total: Part, share_without_support: float | None) -> Eva
         mean_weight=summary.mean_weight,
         share_without_support=share_without_support,
         observed=estimators.observed(summary),
-        ips=ips,
-        snips=snips,
         dr=dr,
         gain=gain,
+        snips=snips,
+        ips=ips,
         largest_share=compute_largest_share(summary),
-        doubts=tuple(find_doubts(summary, {"IPS": ips, "SNIPS": snips, "DR": dr})),
+        doubts=tuple(find_doubts(summary, users, {"DR": dr, "SNIPS": snips, "IPS": ips})),
     )
