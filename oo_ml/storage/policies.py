@@ -49,7 +49,8 @@ def find(connection: Reading, names: Sequence[str]) -> dict[str, PolicyRow]:
 
 def read_dimensions(connection: Reading) -> dict[str, int]:
     """Return the number of features of each policy, retired ones too."""
-    return dict(connection.execute(select(policies.c.policy, policies.c.dimension)).tuples())
+    rows = connection.execute(select(policies.c.policy, policies.c.dimension))
+    return {row.policy: row.dimension for row in rows}
 
 
 def insert(connection: Writing, row: PolicyRow) -> bool:
