@@ -76,7 +76,7 @@ class PolicyChoice:
         exploit: theta.x of each row, shape (n,).
         explore: the bonus for uncertainty, shape (n,): the width of the bound; 0 without a bound.
         propensities: the probability of each row to be chosen, shape (n,), sum 1; > 0 for `index`.
-        exploring: True if the row was drawn uniformly, or does not have the highest score.
+        exploring: True if the row was drawn uniformly, whatever its score. A vote draws nothing uniformly.
     """
 
     index: int
@@ -160,12 +160,12 @@ def choose(  # noqa: PLR0913, PLR0917 - the arrays of m decisions
             shares = np.bincount(votes[own].argmax(axis=0), minlength=n) / VOTES
             propensities = np.minimum((1 - rule.exploration) * shares + propensities, 1.0)
         first, second = draw(seed) if rule.exploration or votes is not None else (1.0, 0.0)
-        if first < rule.exploration:
+        exploring = first < rule.exploration
+        if exploring:
             index = int(second * n)
         else:
             # Sums of multiples of 1/64 are exact, and the last one is 1, so the search ends within the rows.
             index = highest if votes is None else int(np.searchsorted(np.cumsum(shares), second, side="right"))
-        exploring = first < rule.exploration or index != highest
         choices.append(PolicyChoice(index, exploit[own], explore[own], propensities, exploring))
     return choices
 
