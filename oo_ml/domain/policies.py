@@ -193,12 +193,8 @@ def recompute(  # noqa: PLR0913, PLR0917 - the arrays of m decisions
 ) -> Recomputed:
     """Recompute decisions of `choose`, which another machine may have made.
 
-    Machines round differently. So where other candidates come within rounding of the highest score, each of them may
-    have won, in each vote.
-
-    Args:
-        rule, models, which, X, counts: as for `choose`.
-        rounding: scores u and v tie if they differ by at most rounding (1 + |v|), v the highest one.
+    Machines round differently. So where other candidates come within rounding of the highest score v, that is within
+    `rounding` (1 + |v|), each of them may have won, in each vote. The other arguments are those of `choose`.
     """
     exploit, explore, votes = _score(rule, models, np.repeat(which, counts), X)
     scores = (exploit + explore)[:, np.newaxis] if votes is None else votes

@@ -100,7 +100,7 @@ class Weighed:
     without_support: NDArray[np.float64]
 
 
-def parse(text: str) -> Target:
+def parse(text: str) -> Target:  # noqa: PLR0911 - one for each kind
     """Return the target with a name.
 
     Raises:

@@ -26,7 +26,7 @@ class Difference:
     sentence: str
 
 
-def find_difference(
+def find_difference(  # noqa: PLR0913 - the tables that are compared
     stored: Mapping[StateKey, PolicyState],
     counts: Iterable[DecisionCounts],
     ledger: Iterator[StoredEntry],
@@ -67,7 +67,7 @@ def _group_by_key(
         yield key, (entry for _, entry in pairs if entry is not None)
 
 
-def _compare(
+def _compare(  # noqa: PLR0913 - as find_difference has them
     state: PolicyState | None,
     count: DecisionCounts | None,
     entries: Iterator[StoredEntry],

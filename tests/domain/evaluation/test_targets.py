@@ -1,6 +1,7 @@
 """Target policies: their names, and their probabilities of choosing the candidates."""
 
 from collections.abc import Sequence
+
 import numpy as np
 import pytest
 from hypothesis import given

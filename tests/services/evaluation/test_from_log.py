@@ -243,7 +243,7 @@ def test_pages_blocks_and_parts(db: Engine, monkeypatch: pytest.MonkeyPatch, can
     simulated = SimulatedUsers(db, 14)
     simulated.act(200, ("ada", "adam", "zoe", "Ödön"))
     [whole] = evaluate_ranges(db, Uniform(), ALL_USERS)
-    monkeypatch.setattr("oo_ml.services.evaluation.blocks._CANDIDATES", candidates)
+    monkeypatch.setattr("oo_ml.services.decision_blocks._CANDIDATES", candidates)
     users = ("ada", "adam", "zoe", "Ödön")
     parts = evaluate_ranges(db, Uniform(), *(UserRange.of(one) for one in users), page_size=page)
     together = sum(parts, Part())
@@ -269,7 +269,7 @@ def test_users_are_the_sample(db: Engine, monkeypatch: pytest.MonkeyPatch) -> No
     for number in range(200):
         user = users[number * number % 25]
         simulated.react(simulated.decide(user, (LINUCB, EPSILON_GREEDY)[number % 2], ids=["a", "b"]))
-    monkeypatch.setattr("oo_ml.services.evaluation.blocks._CANDIDATES", 10)
+    monkeypatch.setattr("oo_ml.services.decision_blocks._CANDIDATES", 10)
     parts = [part for part in walk_log(db, make_settings(), Question(Uniform())).parts if part.summary.n]
     rewards = rows(db, "SELECT user_id, reward FROM oo_ml.feature_history")
     by_user = {user: np.array([reward for one, reward in rewards if one == user]) for user, _ in rewards}

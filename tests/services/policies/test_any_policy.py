@@ -10,12 +10,14 @@ from pyarrow import parquet
 from sqlalchemy import Engine, text
 
 from oo_ml.domain.evaluation.targets import Published, Uniform
-from oo_ml.files.decision_log_writers import Format, writing as writing_file
+from oo_ml.files.decision_log_writers import Format
+from oo_ml.files.decision_log_writers import writing as writing_file
 from oo_ml.services.analytics.decision_log import Period, walk_decisions
 from oo_ml.services.audit.verify import Report, verify
 from oo_ml.services.decisions.reset import reset
 from oo_ml.services.users.erase import erase
-from oo_ml.storage.reports import Filters, Report as Analysis, read_report
+from oo_ml.storage.reports import Filters, read_report
+from oo_ml.storage.reports import Report as Analysis
 from oo_ml.storage.user_ranges import ALL_USERS
 from tests.conftest import make_settings
 from tests.services.evaluation.evaluating import look
