@@ -118,7 +118,7 @@ def parse_fields(row: Row) -> Row:
             for name, value in values.items()
         }
 
-    return parse(row) | {"candidates": [parse(candidate) for candidate in row["candidates"]]}
+    return {**parse(row), "candidates": [parse(candidate) for candidate in row["candidates"]]}
 
 
 def test_parquet() -> None:

@@ -71,7 +71,7 @@ def find_sentence(db: Engine) -> str | None:
     """Return the difference that verify finds."""
     with writing(db) as connection:
         [report] = verify(connection, [ALL_USERS])
-    return report.difference and report.difference.sentence
+    return None if report.difference is None else report.difference.sentence
 
 
 def tamper(db: Engine, change: str, number: int) -> None:
