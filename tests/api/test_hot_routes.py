@@ -47,7 +47,7 @@ def test_shortcut(method: str, content: bytes, status: int) -> None:
         return Response(await request.body())
 
     async def call() -> httpx.Response:
-        hot = HotRoutes(FastAPI(), {"/hot": endpoint}, max_body=10)
+        hot = HotRoutes(FastAPI(), {"/hot": endpoint}, {}, max_body=10)
         guarded = Guard(hot, BrowserChecks((), ()), keys=None, sessions=Sessions("secret"), limit=None)
         transport = httpx.ASGITransport(Observed(guarded, []))
         async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
