@@ -193,7 +193,9 @@ def _item(item: Any, text: str, kinds: Mapping[str, type[Body]]) -> Any:  # noqa
         return _Invalid(_refuse_fields(error), item["policy"] if kind == OF_POLICY else None)
 
 
-def _command(item: Any, find: Callable[[str], Policy], command: Callable[[Any, Policy], Command]) -> Command | Refusal:
+def _command(
+    item: object, find: Callable[[str], Policy], command: Callable[[Any, Policy], Command]
+) -> Command | Refusal:
     """Return the command of an item, or its refusal; `command` takes items of any kind in the batch."""
     try:
         return _find_and_command(item, find, command)
@@ -204,10 +206,10 @@ def _command(item: Any, find: Callable[[str], Policy], command: Callable[[Any, P
 
 
 def _find_and_command(
-    item: Any, find: Callable[[str], Policy], command: Callable[[Any, Policy], Command]
+    item: object, find: Callable[[str], Policy], command: Callable[[Any, Policy], Command]
 ) -> Command | Refusal:
     if not isinstance(item, _Invalid):
-        return command(item, find(item.policy))
+        return command(item, find(item.policy))  # type: ignore[attr-defined]
     if item.policy is not None:
         # Raises if there is no such policy.
         find(item.policy)
