@@ -216,7 +216,9 @@ def _find_and_command(
     return item.refusal
 
 
-async def _find_policies(items: Items[Item], find: Callable[[str], Awaitable[Policy]]) -> Callable[[str], Policy]:
+async def _find_policies(
+    items: Items[AnyScoreItem] | Items[AnyRewardItem], find: Callable[[str], Awaitable[Policy]]
+) -> Callable[[str], Policy]:
     """Return the function that gives the policy of a name among those of `items`, or raises its refusal."""
     found: dict[str, Policy | OoMlError] = {}
     for name in {item.policy for item in items if item.policy is not None}:

@@ -1,7 +1,7 @@
 """Bodies and answers of the batch calls: those of the single calls, many at once."""
 
 import re
-from typing import Annotated, Final, Generic, Literal, Protocol, TypeVar
+from typing import Annotated, Final, Generic, Literal, TypeVar
 
 from pydantic import ConfigDict, Discriminator, Field, Tag
 
@@ -13,7 +13,7 @@ from oo_ml.domain.policies import EPSILON_GREEDY, LINUCB
 
 MAX_ITEMS: Final = 1000
 
-Item = TypeVar("Item", bound="_OfPolicy")
+Item = TypeVar("Item")
 
 _NAME: Final = re.compile(POLICY_NAME)
 
@@ -32,11 +32,6 @@ CONTRACT: Final = "contract"
 OF_POLICY: Final = "policy"
 
 
-class _OfPolicy(Protocol):
-    @property
-    def policy(self) -> str: ...
-
-
 class Batch(Body, Generic[Item]):
     """Many calls as one."""
 
@@ -47,7 +42,7 @@ def kind_of(item: object) -> str:
     """Return whose body an item has, by its policy: one of the contract's calls, or one of a published policy."""
     policy = item.get("policy", LINUCB) if isinstance(item, dict) else getattr(item, "policy", None)
     # A malformed name gets the contract's error about it.
-    is_of_policy = isinstance(policy, str) and policy not in {LINUCB, EPSILON_GREEDY} and _NAME.search(policy)
+    is_of_policy = isinstance(policy, str) and policy not in {LINUCB, EPSILON_GREEDY} and _NAME.fullmatch(policy)
     return OF_POLICY if is_of_policy else CONTRACT
 
 
@@ -61,6 +56,16 @@ class ScoreItem(ScoreRequest):
 
 class PolicyScoreItem(PolicyScoreRequest):
     """The body of /policies/{policy}/score, and the policy."""
+
+    model_config = example(
+        policy="articles-v1",
+        user_id="ada",
+        context={"hour": 9.5},
+        candidates=[
+            {"id": "a1", "features": {"topic": "news", "tags": ["city", "traffic"]}},
+            {"id": "a2", "features": {"topic": "sport"}},
+        ],
+    )
 
     policy: ItemPolicy
 
@@ -103,6 +108,16 @@ class RewardItem(RewardRequest):
 
 class PolicyRewardItem(PolicyRewardRequest):
     """The body of /policies/{policy}/reward, the policy, and the idempotency key."""
+
+    model_config = example(
+        policy="articles-v1",
+        user_id="ada",
+        tip_id="a1",
+        reward=1,
+        context={"hour": 9.5},
+        features={"topic": "news", "tags": ["city", "traffic"]},
+        idempotency_key="9f0c7a1e-reaction-18",
+    )
 
     policy: ItemPolicy
     idempotency_key: IdempotencyKeyOfItem = None

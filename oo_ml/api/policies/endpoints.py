@@ -108,7 +108,9 @@ async def publish_policy(request: Request) -> Response:
 @router.get(
     "/definition-schema",
     summary="Get the JSON Schema of definitions",
-    **documented("getDefinitionSchema", Scope.READ, gives=schemas.DefinitionSchema),
+    **documented(
+        "getDefinitionSchema", Scope.READ, gives=schemas.DefinitionSchema, raises=(errors.InvalidRequestError,)
+    ),
 )
 async def definition_schema() -> Response:
     """Return the JSON Schema of the definition of a policy, for editors and generators.
