@@ -100,9 +100,7 @@ async def score_batch(request: Request) -> Response:
     A refused item has the error as its outcome; the others are decided. Only a body without `items`, or
     with more than 1,000, is a 422 as a whole. A body larger than OO_ML_MAX_BODY_BYTES is a 413: send several.
     """
-    items: Items[AnyScoreItem] = _items(
-        await request.body(), ScoreBatch, {CONTRACT: ScoreItem, OF_POLICY: PolicyScoreItem}
-    )
+    items = _items(await request.body(), ScoreBatch, {CONTRACT: ScoreItem, OF_POLICY: PolicyScoreItem})
     app, now = services(request), datetime.now(UTC)
     active = await _find_policies(items, app.policies.find_active)
 
@@ -134,9 +132,7 @@ async def reward_batch(request: Request) -> Response:
     A refused item has the error as its outcome; the others are learned. Only a body without `items`, or
     with more than 1,000, is a 422 as a whole. A body larger than OO_ML_MAX_BODY_BYTES is a 413: send several.
     """
-    items: Items[AnyRewardItem] = _items(
-        await request.body(), RewardBatch, {CONTRACT: RewardItem, OF_POLICY: PolicyRewardItem}
-    )
+    items = _items(await request.body(), RewardBatch, {CONTRACT: RewardItem, OF_POLICY: PolicyRewardItem})
     app, now = services(request), datetime.now(UTC)
     found = await _find_policies(items, app.policies.find)
 

@@ -19,7 +19,20 @@ _NAME: Final = re.compile(POLICY_NAME)
 
 # Single calls have these fields in the path or a header. They are excluded, so that the digest of a request is the same
 # in single and batch calls.
-ItemPolicy = Annotated[PolicyName, Field(description="The policy that decides or learns", exclude=True)]
+_POLICY: Final = "The policy that decides or learns"
+_CONTRACT_POLICIES: Final = [LINUCB, EPSILON_GREEDY]
+ContractPolicy = Annotated[
+    PolicyName, Field(description=_POLICY, exclude=True, json_schema_extra={"enum": _CONTRACT_POLICIES})
+]
+OtherPolicy = Annotated[
+    PolicyName,
+    Field(
+        description=f"{_POLICY}: none of linucb-v1 and egreedy-v1",
+        exclude=True,
+        examples=["articles-v1"],
+        json_schema_extra={"not": {"enum": _CONTRACT_POLICIES}},
+    ),
+]
 IdempotencyKeyOfItem = Annotated[
     Identifier | None,
     Field(
@@ -42,7 +55,7 @@ def kind_of(item: object) -> str:
     """Return whose body an item has, by its policy: one of the contract's calls, or one of a published policy."""
     policy = item.get("policy", LINUCB) if isinstance(item, dict) else getattr(item, "policy", None)
     # A malformed name gets the contract's error about it.
-    is_of_policy = isinstance(policy, str) and policy not in {LINUCB, EPSILON_GREEDY} and _NAME.fullmatch(policy)
+    is_of_policy = isinstance(policy, str) and policy not in _CONTRACT_POLICIES and _NAME.fullmatch(policy)
     return OF_POLICY if is_of_policy else CONTRACT
 
 
@@ -51,7 +64,7 @@ class ScoreItem(ScoreRequest):
 
     model_config = ConfigDict(extra="forbid")
 
-    policy: ItemPolicy = "linucb-v1"
+    policy: ContractPolicy = "linucb-v1"
 
 
 class PolicyScoreItem(PolicyScoreRequest):
@@ -67,7 +80,7 @@ class PolicyScoreItem(PolicyScoreRequest):
         ],
     )
 
-    policy: ItemPolicy
+    policy: OtherPolicy
 
 
 AnyScoreItem = Annotated[
@@ -102,7 +115,7 @@ class RewardItem(RewardRequest):
 
     model_config = ConfigDict(extra="forbid")
 
-    policy: ItemPolicy = "linucb-v1"
+    policy: ContractPolicy = "linucb-v1"
     idempotency_key: IdempotencyKeyOfItem = None
 
 
@@ -119,7 +132,7 @@ class PolicyRewardItem(PolicyRewardRequest):
         idempotency_key="9f0c7a1e-reaction-18",
     )
 
-    policy: ItemPolicy
+    policy: OtherPolicy
     idempotency_key: IdempotencyKeyOfItem = None
 
 
