@@ -233,7 +233,7 @@ class TrafficRefusedError(OoMlError, code="traffic_refused"):
     """The traffic can't be changed like this."""
 
 
-class InvalidDefinitionError(OoMlError, code="invalid_definition", status=422):
+class InvalidDefinitionError(InvalidRequestError):
     """The definition of the policy is invalid."""
 
     def __init__(self, problems: Sequence[tuple[tuple[str | int, ...], str]]) -> None:

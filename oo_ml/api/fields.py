@@ -71,10 +71,11 @@ def _json_storable(value: JsonValue) -> JsonValue:
 
 
 # Named types stand in the OpenAPI document under their names.
+POLICY_NAME: Final = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$"
 PolicyName = Annotated[
     str,
     Field(
-        pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$",
+        pattern=POLICY_NAME,
         description="Name of a published policy",
         examples=["linucb-v1", "egreedy-v1"],
     ),

@@ -6,6 +6,7 @@ out.
 
 import math
 from collections.abc import Hashable, Iterator, Mapping, Sequence
+from itertools import islice
 from typing import Annotated, Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
@@ -17,6 +18,9 @@ MAX_DIMENSION: Final = 64
 _MAX_INPUTS: Final = 64
 _MAX_TERMS: Final = 64
 _LARGEST: Final = 1e12
+# Limits of an error: a document has room for 100,000 unknown names, or for a name of two million characters.
+_MOST_PROBLEMS: Final = 20
+_LONGEST_NAME: Final = 100
 
 # A place in a document: names of fields and indexes of lists.
 Place = tuple[str | int, ...]
@@ -27,6 +31,7 @@ class _Part(BaseModel):
 
 
 _Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,49}$", description="Names the input, and its columns of x")]
+_InputName = Annotated[str, Field(max_length=50)]
 # Fields are texts that PostgreSQL can store.
 _Field = Annotated[str, Field(min_length=1, max_length=100, pattern=r"^[^\x00-\x1f]*$")]
 _Text = Annotated[str, Field(min_length=1, max_length=50, pattern=r"^[^\x00-\x1f]*$")]
@@ -120,8 +125,8 @@ class Term(_Part):
     """Columns of x: one of the constant 1, the columns of an input, or the products of the columns of two inputs."""
 
     one: Literal[True] | None = Field(None, description="The constant 1")
-    input: str | None = Field(None, description="The name of an input: its columns")
-    product: Annotated[list[str], Field(min_length=2, max_length=2)] | None = Field(
+    input: _InputName | None = Field(None, description="The name of an input: its columns")
+    product: Annotated[list[_InputName], Field(min_length=2, max_length=2)] | None = Field(
         None, description="The names of two inputs: each column of the first times each of the second"
     )
     times: float = Field(1.0, gt=0, le=1e6, description="A factor of all columns: a larger one lets the term vary more")
@@ -184,10 +189,16 @@ def parse(document: str | bytes | Mapping[str, Any]) -> Definition:
             else Definition.model_validate(document)
         )
     except ValidationError as error:
-        raise InvalidDefinitionError([(_clean(one["loc"]), one["msg"]) for one in error.errors()]) from None
-    if problems := list(_find_problems(definition)):
+        wrong = islice(error.errors(include_url=False, include_input=False), _MOST_PROBLEMS)
+        raise InvalidDefinitionError([(_clean(one["loc"]), one["msg"]) for one in wrong]) from None
+    if problems := list(islice(_find_problems(definition), _MOST_PROBLEMS)):
         raise InvalidDefinitionError(problems)
     return definition
+
+
+def json_schema() -> dict[str, Any]:
+    """Return the JSON Schema of definitions; `parse` checks more than it can say."""
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **Definition.model_json_schema()}
 
 
 def _count_columns(one: Input) -> int:
@@ -202,8 +213,9 @@ def _count_columns(one: Input) -> int:
 
 
 def _clean(place: Place) -> Place:
-    """Return the place without the name of the encoding, which pydantic puts after an input's index."""
-    return place[:2] + place[3:] if place[:1] == ("inputs",) else place
+    """Return the place without long names, and without the encoding, which pydantic puts after an input's index."""
+    cleaned = place[:2] + place[3:] if place[:1] == ("inputs",) else place
+    return tuple(part[:_LONGEST_NAME] if isinstance(part, str) else part for part in cleaned)
 
 
 def _find_problems(definition: Definition) -> Iterator[tuple[Place, str]]:

@@ -239,7 +239,7 @@ async def _score(request: Request, call: str, *, by_traffic: bool) -> Response:
 
 async def _reward(request: Request, call: str, idempotency_key: str | None, *, by_traffic: bool) -> Response:
     body = await parse(request, schemas.RewardRequest)
-    _check(idempotency_key)
+    check_idempotency_key(idempotency_key)
     app = services(request)
     if by_traffic:
         policy = (await app.policies.assign(body.user_id, call, to_decide=False)).policy
@@ -254,7 +254,12 @@ async def _correct(request: Request, user_id: str, decision_id: UUID, reward: fl
     return answer(reward_answer(await services(request).lanes.run(correct, command.user_id, command)))
 
 
-def _check(idempotency_key: str | None) -> None:
+def check_idempotency_key(idempotency_key: str | None) -> None:
+    """Check the value of the header Idempotency-Key.
+
+    Raises:
+        RequestValidationError: it is no valid key.
+    """
     if idempotency_key is not None and not is_identifier(idempotency_key):
         problem = {
             "msg": f"must be 1 to {MAX_IDENTIFIER_BYTES} bytes without control characters",
