@@ -5,7 +5,6 @@ Revises: nothing
 Locks: nothing; the tables are new.
 """
 
-import json
 import tomllib
 from datetime import UTC, datetime
 from pathlib import Path
@@ -66,26 +65,24 @@ def _publish_prompts() -> None:
 
 
 def _publish_policies() -> None:
-    policies = tomllib.loads((_POLICIES / "policies.toml").read_text("utf-8"))
-    op.bulk_insert(
-        sa.table(
-            "policies",
-            sa.column("policy", sa.Text),
-            sa.column("status", sa.Text),
-            sa.column("published_at", sa.TIMESTAMP(timezone=True)),
-            sa.column("description", sa.Text),
-            sa.column("definition", JSONB),
-            sa.column("dimension", sa.Integer),
-            schema="oo_ml",
-        ),
-        [
-            {
-                **row,
-                "policy": policy,
-                "status": "active",
-                "published_at": _PUBLISHED_AT,
-                "definition": json.loads((_POLICIES / f"{policy}.json").read_text("utf-8")),
-            }
-            for policy, row in policies.items()
-        ],
+    table = sa.table(
+        "policies",
+        *(sa.column(name, sa.Text) for name in ("policy", "status", "description")),
+        sa.column("published_at", sa.TIMESTAMP(timezone=True)),
+        sa.column("definition", JSONB),
+        sa.column("dimension", sa.Integer),
+        schema="oo_ml",
     )
+    for policy, row in tomllib.loads((_POLICIES / "policies.toml").read_text("utf-8")).items():
+        # As text, because Alembic can't print JSON into a script.
+        definition = sa.literal((_POLICIES / f"{policy}.json").read_text("utf-8"), sa.Text)
+        op.execute(
+            table.insert().values(
+                policy=policy,
+                status="active",
+                published_at=_PUBLISHED_AT,
+                description=row["description"],
+                definition=sa.cast(definition, JSONB),
+                dimension=row["dimension"],
+            )
+        )

@@ -33,6 +33,7 @@ class PolicyRow:
 
 _COLUMNS = tuple(policies.c[name] for name in PolicyRow.__dataclass_fields__)
 _LIST = select(*_COLUMNS).order_by(policies.c.published_at, policies.c.policy)
+_DIMENSIONS = select(policies.c.policy, policies.c.dimension)
 _INSERT = upsert(policies).on_conflict_do_nothing().returning(policies.c.policy)
 
 
@@ -49,7 +50,7 @@ def find(connection: Reading, names: Sequence[str]) -> dict[str, PolicyRow]:
 
 def read_dimensions(connection: Reading) -> dict[str, int]:
     """Return the number of features of each policy, retired ones too."""
-    return dict(connection.execute(select(policies.c.policy, policies.c.dimension)).tuples())
+    return {row.policy: row.dimension for row in connection.execute(_DIMENSIONS)}
 
 
 def insert(connection: Writing, row: PolicyRow) -> bool:

@@ -18,8 +18,10 @@ NOT_DECLARED = """
     DROP SCHEMA analytics, rollup CASCADE;
     DROP TABLE oo_ml.alembic_version, oo_ml.feature_history_default, {months};
     DROP TRIGGER prompt_versions_immutable ON oo_ml.prompt_versions;
+    DROP TRIGGER policies_immutable ON oo_ml.policies;
     DROP FUNCTION
-        oo_ml.create_feature_history_months, oo_ml.detach_feature_history_months, oo_ml.refuse_change_of_prompt_version;
+        oo_ml.create_feature_history_months, oo_ml.detach_feature_history_months, oo_ml.refuse_change_of_prompt_version,
+        oo_ml.refuse_change_of_policy;
 """
 
 

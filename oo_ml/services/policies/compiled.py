@@ -28,8 +28,7 @@ def compile_row(row: PolicyRow, rules: Mapping[str, Rule]) -> Policy:
         InvalidDefinitionError: the row was not written by this service.
     """
     policy = _compile(row.policy, json.dumps(row.definition))
-    rule = rules.get(row.policy)
-    return policy if rule is None else replace(policy, rule=rule)
+    return replace(policy, rule=rules.get(row.policy, policy.rule), definition=row.definition)
 
 
 def read_policies(connection: Reading, rules: Mapping[str, Rule]) -> dict[str, Policy]:

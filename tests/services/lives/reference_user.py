@@ -3,6 +3,7 @@
 The service keeps sums, counters and versions; the model counts events. Its answers follow the API contract alone.
 """
 
+import json
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -11,6 +12,7 @@ from typing import Any, Final
 import numpy as np
 
 from oo_ml.domain.policies import EPSILON_GREEDY
+from tests.policies import DEFINITIONS
 from tests.services.reference_policies import LABELS, Json, Numbers, are_close, encode, explain_choices
 
 # A status, and the body of a 200 or the code of a refusal.
@@ -208,7 +210,13 @@ class ReferenceUser:
         """Return the receipt of a decision without the times."""
         decision = self.decisions[decision_id]
         kind = None if decision.kind == "reward" else decision.kind
-        return decision.receipt | {"reward": decision.reward, "reward_kind": kind, "rewards": decision.changes}
+        return decision.receipt | {
+            "labels": LABELS[: len(decision.receipt["x"])],
+            "definition": json.loads((DEFINITIONS / f"{decision.policy}.json").read_text()),
+            "reward": decision.reward,
+            "reward_kind": kind,
+            "rewards": decision.changes,
+        }
 
     def read_verification(self) -> Json:
         """Return the answer of /users/{user_id}/verify."""
