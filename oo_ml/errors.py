@@ -228,7 +228,7 @@ class PolicyExistsError(OoMlError, code="policy_exists", status=409):
 class InvalidDefinitionError(OoMlError, code="invalid_definition", status=422):
     """The definition of the policy is invalid."""
 
-    def __init__(self, problems: Sequence[tuple[tuple[str | int, ...], str]]) -> None:
+    def __init__(self, problems: Sequence[tuple[tuple[str | int, ...], str]] = ()) -> None:
         """Keep the problems: the place of each, names of fields and indexes of lists, and a sentence."""
         super().__init__("; ".join(f"{describe_place(place) or 'definition'}: {text}" for place, text in problems))
         self.problems = problems

@@ -59,14 +59,14 @@ def parse(document: str | bytes | Mapping[str, Any]) -> Definition:
         )
     except ValidationError as error:
         # A value that is neither of two types has an error for each.
-        problems = dict.fromkeys(map(_describe, error.errors(include_url=False, include_context=False)))
+        problems = dict.fromkeys(map(describe_error, error.errors(include_url=False, include_context=False)))
         raise InvalidDefinitionError(list(problems)[:_MAX_PROBLEMS]) from None
     if found := list(_find_problems(definition)) or list(_find_problems_of_columns(definition)):
         raise InvalidDefinitionError(found[:_MAX_PROBLEMS])
     return definition
 
 
-def _describe(error: ErrorDetails) -> Problem:
+def describe_error(error: ErrorDetails) -> Problem:
     """Return the place and the sentence of an error of pydantic."""
     place, kind = error["loc"], error["type"]
     if place[:1] == ("inputs",):

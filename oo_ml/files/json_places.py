@@ -33,20 +33,20 @@ def find_line(text: str, place: Sequence[str | int]) -> int:
 
 
 def _walk(text: str) -> Iterator[tuple[int, list[str | int | None]]]:
-    """Yield the position and the place of each value, each before the values in it; the place changes afterwards."""
+    """Yield the position and the place of each value, each before the values in it. The list changes afterwards."""
     # The names and indexes on the way to the value at hand; None: in an object, before a name.
     here: list[str | int | None] = []
     for found in _TOKEN.finditer(text):
-        token = found[0]
-        if token == ":":
-            continue
-        if token == ",":
-            here[-1] = here[-1] + 1 if isinstance(here[-1], int) else None
-        elif token in "]}":
-            here.pop()
-        elif here and here[-1] is None:
-            here[-1] = json.loads(token)
-        else:
-            yield found.start(), here
-            if token in "[{":
-                here.append(0 if token == "[" else None)
+        match found[0]:
+            case ":":
+                pass
+            case ",":
+                here[-1] = here[-1] + 1 if isinstance(here[-1], int) else None
+            case "]" | "}":
+                here.pop()
+            case name if here and here[-1] is None:
+                here[-1] = json.loads(name)
+            case value:
+                yield found.start(), here
+                if value in "[{":
+                    here.append(0 if value == "[" else None)
