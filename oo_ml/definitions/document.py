@@ -131,7 +131,7 @@ class Term(_Part):
 
 
 class Rule(_Part):
-    """How the policy chooses; without any number it takes the candidate with the highest theta.x."""
+    """Rule by which the policy chooses; without any number it takes the candidate with the highest theta.x."""
 
     alpha: float | None = Field(None, ge=0, le=1e6, description="LinUCB: the width of the confidence bound; null: none")
     sigma: float = Field(0.0, ge=0, le=1e6, description="The width of the vote; 1 without alpha is Thompson sampling")
@@ -139,7 +139,7 @@ class Rule(_Part):
 
 
 class Definition(_Part):
-    """What a policy looks at, and how it chooses. It never changes once it is published."""
+    """Definition of a policy: the fields it looks at, and its rule. It never changes once it is published."""
 
     model_config = ConfigDict(
         json_schema_extra={
