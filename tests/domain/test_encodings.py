@@ -32,7 +32,7 @@ ENCODINGS: st.SearchStrategy[tuple[Encoding, list[Any]]] = st.one_of(
 
 def encode_one(encoding: Encoding, value: Any) -> list[float]:  # noqa: ANN401 - JSON
     """Encode a value alone."""
-    [row] = encoding.encode([value]).tolist()
+    row: list[float] = encoding.encode([value])[0].tolist()
     return row
 
 
@@ -146,8 +146,8 @@ def test_labels(encoding: Encoding, labels: tuple[str, ...]) -> None:
     assert encoding.labels("it") == labels
 
 
-NOT_NUMBERS = [True, None, "1", [1], {}, math.nan, math.inf, -math.inf, 10**400]
-NOT_TEXTS = [True, None, 1, {}, "", "x" * 201, "é" * 101, "\0", "\ud800"]
+NOT_NUMBERS: list[object] = [True, None, "1", [1], {}, math.nan, math.inf, -math.inf, 10**400]
+NOT_TEXTS: list[object] = [True, None, 1, {}, "", "x" * 201, "é" * 101, "\0", "\ud800"]
 
 
 @pytest.mark.parametrize(

@@ -48,7 +48,7 @@ DECISIONS: Final = st.lists(st.tuples(CONTEXTS, st.lists(CANDIDATES, min_size=1,
 def encode_plainly(one: Input, context: dict[str, Any], candidate: dict[str, Any]) -> list[float]:
     """Return the columns of an input for a candidate."""
     value = (context if one.of == "context" else candidate).get(one.field)
-    [columns] = one.encoding.encode([one.missing if value is None else value]).tolist()
+    columns: list[float] = one.encoding.encode([one.missing if value is None else value])[0].tolist()
     return columns
 
 
