@@ -225,7 +225,7 @@ class PolicyExistsError(OoMlError, code="policy_exists", status=409):
     """This policy is published already; a published policy never changes."""
 
 
-class InvalidDefinitionError(OoMlError, code="invalid_definition", status=422):
+class InvalidDefinitionError(InvalidRequestError):
     """The definition of the policy is invalid."""
 
     def __init__(self, problems: Sequence[tuple[tuple[str | int, ...], str]] = ()) -> None:

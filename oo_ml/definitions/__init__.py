@@ -2,6 +2,6 @@
 
 from oo_ml.definitions.compiler import compile_policy
 from oo_ml.definitions.document import Definition
-from oo_ml.definitions.parsing import parse
+from oo_ml.definitions.parsing import json_schema, parse
 
-__all__ = ["Definition", "compile_policy", "parse"]
+__all__ = ["Definition", "compile_policy", "json_schema", "parse"]

@@ -21,6 +21,7 @@ class _Part(BaseModel):
 
 
 _Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,49}$", description="Names the input, and its columns of x")]
+_InputName = Annotated[str, Field(max_length=50)]
 # Fields are texts that PostgreSQL can store.
 _Field = Annotated[str, Field(min_length=1, max_length=100, pattern=r"^[^\x00-\x1f]*$")]
 _Text = Annotated[str, Field(min_length=1, max_length=50, pattern=r"^[^\x00-\x1f]*$")]
@@ -116,8 +117,8 @@ class Term(_Part):
     """Columns of x: one of the constant 1, the columns of an input, or the products of the columns of two inputs."""
 
     one: Literal[True] | None = Field(None, description="The constant 1")
-    input: str | None = Field(None, description="The name of an input: its columns")
-    product: Annotated[list[str], Field(min_length=2, max_length=2)] | None = Field(
+    input: _InputName | None = Field(None, description="The name of an input: its columns")
+    product: Annotated[list[_InputName], Field(min_length=2, max_length=2)] | None = Field(
         None, description="The names of two inputs: each column of the first times each of the second"
     )
     times: float = Field(

@@ -26,6 +26,8 @@ Problem = tuple[Place, str]
 
 # A document that is no definition at all can have a problem in each of its parts.
 _MAX_PROBLEMS: Final = 20
+# Of a name in a place: a document has room for one of two million characters.
+_LONGEST_NAME: Final = 100
 _ENCODINGS: Final = "number, boolean, cyclic, category or hashed"
 # By the types of pydantic's errors: sentences that say what to do.
 _SENTENCES: Final = {
@@ -59,16 +61,24 @@ def parse(document: str | bytes | Mapping[str, Any]) -> Definition:
         )
     except ValidationError as error:
         # A value that is neither of two types has an error for each.
-        problems = dict.fromkeys(map(describe_error, error.errors(include_url=False, include_context=False)))
+        problems = dict.fromkeys(
+            map(describe_error, error.errors(include_url=False, include_context=False, include_input=False))
+        )
         raise InvalidDefinitionError(list(problems)[:_MAX_PROBLEMS]) from None
     if found := list(_find_problems(definition)) or list(_find_problems_of_columns(definition)):
         raise InvalidDefinitionError(found[:_MAX_PROBLEMS])
     return definition
 
 
+def json_schema() -> dict[str, Any]:
+    """Return the JSON Schema of definitions; `parse` checks more than it can say."""
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **Definition.model_json_schema()}
+
+
 def describe_error(error: ErrorDetails) -> Problem:
     """Return the place and the sentence of an error of pydantic."""
-    place, kind = error["loc"], error["type"]
+    place = tuple(part[:_LONGEST_NAME] if isinstance(part, str) else part for part in error["loc"])
+    kind = error["type"]
     if place[:1] == ("inputs",):
         # Pydantic puts the encoding after an input's index.
         place = place[:2] + place[3:]

@@ -222,7 +222,7 @@ async def _score(request: Request, policy: str) -> Response:
 
 async def _reward(request: Request, policy: str, idempotency_key: str | None) -> Response:
     body = await parse(request, schemas.RewardRequest)
-    _check(idempotency_key)
+    check_idempotency_key(idempotency_key)
     app = services(request)
     command = reward_command(body, await app.policies.find(policy), idempotency_key, datetime.now(UTC))
     return answer(reward_answer(await app.lanes.run(learn, command.user_id, command)))
@@ -233,7 +233,12 @@ async def _correct(request: Request, user_id: str, decision_id: UUID, reward: fl
     return answer(reward_answer(await services(request).lanes.run(correct, command.user_id, command)))
 
 
-def _check(idempotency_key: str | None) -> None:
+def check_idempotency_key(idempotency_key: str | None) -> None:
+    """Check the value of the header Idempotency-Key.
+
+    Raises:
+        RequestValidationError: it is no valid key.
+    """
     if idempotency_key is not None and not is_identifier(idempotency_key):
         problem = {
             "msg": f"must be 1 to {MAX_IDENTIFIER_BYTES} bytes without control characters",
