@@ -236,9 +236,9 @@ class TrafficRefusedError(OoMlError, code="traffic_refused"):
 class InvalidDefinitionError(InvalidRequestError):
     """The definition of the policy is invalid."""
 
-    def __init__(self, problems: Sequence[tuple[tuple[str | int, ...], str]]) -> None:
+    def __init__(self, problems: Sequence[tuple[tuple[str | int, ...], str]] = ()) -> None:
         """Keep the problems: the place of each, names of fields and indexes of lists, and a sentence."""
-        super().__init__("; ".join(f"{describe_place(place)}: {problem}" for place, problem in problems))
+        super().__init__("; ".join(f"{describe_place(place) or 'definition'}: {text}" for place, text in problems))
         self.problems = problems
 
 

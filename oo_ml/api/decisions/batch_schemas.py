@@ -6,16 +6,17 @@ from typing import Annotated, Final, Generic, Literal, TypeVar
 from pydantic import ConfigDict, Discriminator, Field, Tag
 
 from oo_ml.api.decisions.schemas import RewardAnswer, RewardRequest, ScoreAnswer, ScoreRequest
-from oo_ml.api.fields import POLICY_NAME, Identifier, PolicyName
+from oo_ml.api.fields import Identifier, PolicyName
 from oo_ml.api.policies.schemas import PolicyRewardRequest, PolicyScoreRequest
 from oo_ml.api.schemas import EXAMPLE_REQUEST_ID, Answer, Body, Problem, example
+from oo_ml.domain.identifiers import POLICY_NAME_PATTERN
 from oo_ml.domain.policies import EPSILON_GREEDY, LINUCB
 
 MAX_ITEMS: Final = 1000
 
 Item = TypeVar("Item")
 
-_NAME: Final = re.compile(POLICY_NAME)
+_NAME: Final = re.compile(POLICY_NAME_PATTERN)
 
 # Single calls have these fields in the path or a header. They are excluded, so that the digest of a request is the same
 # in single and batch calls.
