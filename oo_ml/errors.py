@@ -225,12 +225,20 @@ class PolicyExistsError(OoMlError, code="policy_exists", status=409):
     """This policy is published already; a published policy never changes."""
 
 
-class InvalidDefinitionError(OoMlError, code="invalid_definition", status=422):
+class PolicyInUseError(OoMlError, code="policy_in_use", status=409):
+    """This policy has traffic; change the traffic first."""
+
+
+class TrafficRefusedError(OoMlError, code="traffic_refused"):
+    """The traffic can't be changed like this."""
+
+
+class InvalidDefinitionError(InvalidRequestError):
     """The definition of the policy is invalid."""
 
-    def __init__(self, problems: Sequence[tuple[tuple[str | int, ...], str]]) -> None:
+    def __init__(self, problems: Sequence[tuple[tuple[str | int, ...], str]] = ()) -> None:
         """Keep the problems: the place of each, names of fields and indexes of lists, and a sentence."""
-        super().__init__("; ".join(f"{describe_place(place)}: {problem}" for place, problem in problems))
+        super().__init__("; ".join(f"{describe_place(place) or 'definition'}: {text}" for place, text in problems))
         self.problems = problems
 
 

@@ -28,6 +28,49 @@ def reward(user_id: str = "ada", *, value: float = 1.0, **overrides: Any) -> dic
     }
 
 
+# A policy of another use than to-dos: a category, hashed tags and a cyclic hour, a product of two, and a vote.
+ARTICLES = "articles-v1"
+DEFINITION: dict[str, Any] = {
+    "inputs": [
+        {"name": "hour", "of": "context", "encoding": "cyclic", "period": 24},
+        {"name": "topic", "of": "candidate", "encoding": "category", "values": ["news", "sport"]},
+        {"name": "tags", "of": "candidate", "encoding": "hashed", "buckets": 4, "missing": []},
+    ],
+    "terms": [{"one": True}, {"input": "topic"}, {"input": "tags"}, {"product": ["topic", "hour"], "times": 0.5}],
+    "rule": {"alpha": 1.0, "sigma": 0.3, "exploration": 0.02},
+}
+
+
+def publish_policy(policy: str = ARTICLES, **overrides: Any) -> dict[str, Any]:  # noqa: ANN401 - JSON
+    """Return the publication of a policy that chooses articles."""
+    return {"policy": policy, "description": "Articles", "definition": DEFINITION, **overrides}
+
+
+def score_articles(user_id: str = "ada", **overrides: Any) -> dict[str, Any]:  # noqa: ANN401 - JSON
+    """Return a decision between two articles."""
+    return {
+        "user_id": user_id,
+        "context": {"hour": 9.5},
+        "candidates": [
+            {"id": "a1", "features": {"topic": "news", "tags": ["city", "traffic"]}},
+            {"id": "a2", "features": {"topic": "sport"}},
+        ],
+        **overrides,
+    }
+
+
+def reward_article(user_id: str = "ada", *, value: float = 1.0, **overrides: Any) -> dict[str, Any]:  # noqa: ANN401 - JSON
+    """Return a reward for the first article."""
+    return {
+        "user_id": user_id,
+        "tip_id": "a1",
+        "reward": value,
+        "context": {"hour": 9.5},
+        "features": {"topic": "news", "tags": ["city", "traffic"]},
+        **overrides,
+    }
+
+
 _DECISION = "/users/ada/decisions/01a207ac-5779-7446-ab27-aa4ca4d9dd7a"
 
 # Every call that uses the database, by its operationId: method, path, body.
@@ -60,5 +103,11 @@ EVERY: dict[str, tuple[str, str, dict[str, Any] | None]] = {
     "listPrompts": ("GET", "/prompts", None),
     "getPrompt": ("GET", "/prompts/v1", None),
     "publishPrompt": ("POST", "/prompts", {"version": "v9", "system_template": "Be brief.", "user_template": "Tips."}),
+    "listPolicies": ("GET", "/policies", None),
+    "getPolicy": ("GET", "/policies/uniform-v1", None),
+    "publishPolicy": ("POST", "/policies", publish_policy()),
+    "scorePolicy": ("POST", "/policies/uniform-v1/score", score_articles()),
+    "rewardPolicy": ("POST", "/policies/uniform-v1/reward", reward_article()),
+    "getPolicyUser": ("GET", "/policies/uniform-v1/users/ada", None),
     "getReadiness": ("GET", "/readyz", None),
 }

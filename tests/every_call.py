@@ -39,7 +39,13 @@ def make_every_call(service: Service, gateway: Gateway) -> None:
     call("POST", "/generate", {"user_id": "ada", "context": {}, "n": 1})
     call("POST", "/prompts", {"version": "v9", "system_template": "Be brief.", "user_template": "{{ n }} tips."})
     call("GET", "/prompts/{version}", version="v9")
-    for path in ("/prompts", "/livez", "/health", "/readyz", "/metrics"):
+    call("POST", "/policies", calls.publish_policy())
+    articles = {"policy": calls.ARTICLES}
+    call("GET", "/policies/{policy}", **articles)
+    call("POST", "/policies/{policy}/score", calls.score_articles(), **articles)
+    call("POST", "/policies/{policy}/reward", calls.reward_article(), **articles)
+    call("GET", "/policies/{policy}/users/{user_id}", **articles, **ada)
+    for path in ("/policies", "/definition-schema", "/prompts", "/livez", "/health", "/readyz", "/metrics"):
         call("GET", path)
     for path in ("/stats/{user_id}", "/stats/egreedy/{user_id}", "/features/{user_id}", "/users/{user_id}/verify"):
         call("GET", path, **ada)

@@ -26,6 +26,7 @@ from oo_ml.api.hot_routes import HotRoutes
 from oo_ml.api.metrics import endpoints as metrics
 from oo_ml.api.metrics.observers import count_refusals, create_observer
 from oo_ml.api.paths import EncodedPath
+from oo_ml.api.policies import endpoints as policies
 from oo_ml.api.prompts import endpoints as prompts
 from oo_ml.api.server_state import REFUSED
 from oo_ml.api.traced import Traced
@@ -71,6 +72,7 @@ def create_app(settings: Settings, database_url: str) -> ASGIApp:
             "/reward": partial(_with_key, decisions.reward),
             "/reward/egreedy": partial(_with_key, decisions.reward_egreedy),
         },
+        {"score": _score_policy, "reward": _reward_policy},
         settings.max_body_bytes,
     )
     keys = None if settings.auth is Auth.OFF else services.keys
@@ -125,6 +127,7 @@ def create_api(settings: Settings, lifespan: Lifespan[FastAPI] | None = None) ->
     for router in (
         decisions.router,
         batches.router,
+        policies.router,
         prompts.generate_router,
         users.router,
         users.strict_router,
@@ -143,3 +146,11 @@ def create_api(settings: Settings, lifespan: Lifespan[FastAPI] | None = None) ->
 
 async def _with_key(endpoint: Callable[[Request, str | None], Awaitable[Response]], request: Request) -> Response:
     return await endpoint(request, request.headers.get("idempotency-key"))
+
+
+async def _score_policy(request: Request) -> Response:
+    return await policies.score(request, request.path_params["policy"])
+
+
+async def _reward_policy(request: Request) -> Response:
+    return await policies.reward(request, request.path_params["policy"], request.headers.get("idempotency-key"))

@@ -4,14 +4,16 @@ FastAPI parses JSON first and validates afterwards. That costs more, and lets Na
 through to the models. oo_ml/api/openapi.py documents the calls.
 """
 
+import json
 from hashlib import sha256
+from itertools import islice
 from typing import Any, TypeVar
 
 from fastapi import Request, Response
 from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, ValidationError
 
-from oo_ml.api.field_names import is_misspelled, problems_in_body
+from oo_ml.api.field_names import MOST_PROBLEMS, is_misspelled, problems_in_body, shorten
 from oo_ml.api.schemas import Body, Page
 from oo_ml.services.paging import Found
 
@@ -42,10 +44,12 @@ def read(model: type[Model], content: bytes | str) -> Model:
     try:
         body = model.model_validate_json(content, extra="ignore")
     except ValidationError as error:
-        others = error.errors(include_url=False, include_input=False, include_context=False)
+        others = islice(error.errors(include_url=False, include_input=False, include_context=False), MOST_PROBLEMS)
         # A missing field may be the misspelled one.
         is_sure = not any(map(is_misspelled, problems))
-        problems += [dict(other) for other in others if is_sure or other["type"] != "missing"]
+        problems += [
+            {**other, "loc": shorten(other["loc"])} for other in others if is_sure or other["type"] != "missing"
+        ]
     if problems:
         raise RequestValidationError([{**problem, "loc": ("body", *problem["loc"])} for problem in problems])
     return body
@@ -57,6 +61,12 @@ def digest(body: BaseModel, policy: str) -> bytes:
     Fields that are left out do not count, so a release that adds a field still recognizes earlier requests.
     """
     return sha256(f"{policy} {body.model_dump_json(exclude_unset=True)}".encode()).digest()
+
+
+def sorted_digest(body: BaseModel, policy: str) -> bytes:
+    """Return the SHA-256 of a request with raw fields, which may come in any order too; else as `digest`."""
+    fields = json.dumps(body.model_dump(mode="json", exclude_unset=True), sort_keys=True)
+    return sha256(f"{policy} {fields}".encode()).digest()
 
 
 def page_of(model: type[PageModel], found: Found[Any, Any]) -> PageModel:

@@ -14,7 +14,7 @@ from pydantic_core import from_json
 from oo_ml.api.schemas import Body
 
 # Limits of an answer: a body has room for 100,000 unknown names, or for a name of two million characters.
-_MOST: Final = 100
+MOST_PROBLEMS: Final = 100
 _LONGEST: Final = 100
 
 Location = tuple[str | int, ...]
@@ -31,14 +31,14 @@ def problems_in_body(model: type[Body], content: bytes | str) -> list[dict[str, 
         for location, meant in _unknown(model, value, ())
         if meant is not None or model.model_config.get("extra") != "ignore"
     )
-    return list(islice(found, _MOST))
+    return list(islice(found, MOST_PROBLEMS))
 
 
 def problems_in_query(names: Iterable[str], known: Iterable[str]) -> list[dict[str, Any]]:
     """Return a problem for each of `names` that is not `known`."""
     meant = {_squeeze(name): name for name in known}
     found = (_problem("parameter", (name,), meant.get(_squeeze(name))) for name in names if name not in meant.values())
-    return list(islice(found, _MOST))
+    return list(islice(found, MOST_PROBLEMS))
 
 
 def is_misspelled(problem: Mapping[str, Any]) -> bool:
@@ -46,8 +46,13 @@ def is_misspelled(problem: Mapping[str, Any]) -> bool:
     return bool(problem["type"] == "misspelled")
 
 
+def shorten(location: Location) -> Location:
+    """Return a location in which no name is long."""
+    return tuple(part[:_LONGEST] if isinstance(part, str) else part for part in location)
+
+
 def _problem(kind: str, location: Location, meant: str | None) -> dict[str, Any]:
-    loc = tuple(part[:_LONGEST] if isinstance(part, str) else part for part in location)
+    loc = shorten(location)
     if meant is None:
         return {"loc": loc, "msg": f"unknown {kind}", "type": "extra_forbidden"}
     return {"loc": loc, "msg": f"unknown {kind}: use {meant}", "type": "misspelled"}

@@ -21,7 +21,14 @@ from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema, core_schema
 from typing_extensions import TypeAliasType
 
-from oo_ml.domain.identifiers import MAX_IDENTIFIER_BYTES, is_identifier, is_storable, is_user_id, time_of
+from oo_ml.domain.identifiers import (
+    MAX_IDENTIFIER_BYTES,
+    POLICY_NAME_PATTERN,
+    is_identifier,
+    is_storable,
+    is_user_id,
+    time_of,
+)
 
 # Clocks differ. A decision in the far future would need a partition that upkeep has not made.
 MAX_AHEAD: Final = timedelta(days=1)
@@ -74,7 +81,7 @@ def _json_storable(value: JsonValue) -> JsonValue:
 PolicyName = Annotated[
     str,
     Field(
-        pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$",
+        pattern=POLICY_NAME_PATTERN,
         description="Name of a published policy",
         examples=["linucb-v1", "egreedy-v1"],
     ),

@@ -69,7 +69,7 @@ def show_features(
 ) -> RawFields:
     """Return the raw features of a chosen tip as answers show them: the contract says which, for its policies."""
     if policy == LINUCB:
-        return {"hour_of_day": context["hour_of_day"], **features}
+        return {**{name: value for name, value in context.items() if name != "day_of_week"}, **features}
     if policy == EPSILON_GREEDY:
         return {**context, **features, "exploring": exploring}
     return {**context, **features}

@@ -54,6 +54,7 @@ class LazyCommand(TyperCommand):
 COMMANDS: Final[Sequence[LazyCommand]] = (
     LazyCommand("serve", "serve:serve", "Serve HTTP until SIGINT or SIGTERM."),
     LazyCommand("db", "db:app", "Migrate the database and grant rights on it."),
+    LazyCommand("policies", "policies:app", "List, show, check, publish and retire policies."),
     LazyCommand("prompts", "prompts:app", "List, show, publish, weight and retire prompt versions."),
     LazyCommand("keys", "keys:app", "Create, list and revoke API keys."),
     LazyCommand("audit", "audit:app", "Show the log of administrative actions."),

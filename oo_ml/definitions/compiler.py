@@ -12,15 +12,20 @@ def compile_policy(name: str, definition: Definition) -> Policy:
     rule = definition.rule
     return Policy(
         name,
-        Features(
-            [
-                Input(one.name, one.of, one.field or one.name, _compile_encoding(one), one.missing)
-                for one in definition.inputs
-            ],
-            [Term(one.inputs, one.times) for one in definition.terms],
-        ),
+        compile_features(definition),
         Rule(rule.exploration, rule.alpha, rule.sigma),
         definition.model_dump(mode="json", exclude_unset=True),
+    )
+
+
+def compile_features(definition: Definition) -> Features:
+    """Return the features of a definition whose terms name its inputs."""
+    return Features(
+        [
+            Input(one.name, one.of, one.field or one.name, _compile_encoding(one), one.missing)
+            for one in definition.inputs
+        ],
+        [Term(one.inputs, one.times) for one in definition.terms],
     )
 
 

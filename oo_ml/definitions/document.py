@@ -1,25 +1,19 @@
 """The document of a definition: what a policy looks at, and how it chooses.
 
-Pydantic checks its form, `parse` also what its parts say about each other. Every problem names its place and the way
-out.
+The models check the form of its parts; oo_ml/definitions/parsing.py checks what they say about each other.
 """
 
-import math
-from collections.abc import Hashable, Iterator, Mapping, Sequence
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Final, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError
-
-from oo_ml.errors import InvalidDefinitionError
 
 MAX_DIMENSION: Final = 64
 _MAX_INPUTS: Final = 64
 _MAX_TERMS: Final = 64
 _LARGEST: Final = 1e12
-
-# A place in a document: names of fields and indexes of lists.
-Place = tuple[str | int, ...]
+# A column beyond 100 or so would leave too few digits for the others in the sum of x x^T.
+_LARGEST_FACTOR: Final = 100
 
 
 class _Part(BaseModel):
@@ -27,12 +21,14 @@ class _Part(BaseModel):
 
 
 _Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,49}$", description="Names the input, and its columns of x")]
+_InputName = Annotated[str, Field(max_length=50)]
 # Fields are texts that PostgreSQL can store.
 _Field = Annotated[str, Field(min_length=1, max_length=100, pattern=r"^[^\x00-\x1f]*$")]
 _Text = Annotated[str, Field(min_length=1, max_length=50, pattern=r"^[^\x00-\x1f]*$")]
 _Bounded = Annotated[float, Field(ge=-_LARGEST, le=_LARGEST)]
 _Minus = Annotated[
-    float, Field(ge=-_LARGEST, le=_LARGEST, description="Subtracted at the end: the mean of the column centres it")
+    float,
+    Field(ge=0, le=1, description="Subtracted at the end, from 0..1: the mean of the column centres it"),
 ]
 
 
@@ -87,8 +83,9 @@ class CategoryInput(_Input):
     @field_validator("values")
     @classmethod
     def _different(cls, values: list[str]) -> list[str]:
-        for place in _find_repeated(values):
-            raise PydanticCustomError("repeated", "lists {value} twice", {"value": repr(values[place])})
+        for place, value in enumerate(values):
+            if value in values[:place]:
+                raise PydanticCustomError("repeated", "lists {value} twice", {"value": repr(value)})
         return values
 
     @field_validator("missing")
@@ -120,11 +117,13 @@ class Term(_Part):
     """Columns of x: one of the constant 1, the columns of an input, or the products of the columns of two inputs."""
 
     one: Literal[True] | None = Field(None, description="The constant 1")
-    input: str | None = Field(None, description="The name of an input: its columns")
-    product: Annotated[list[str], Field(min_length=2, max_length=2)] | None = Field(
+    input: _InputName | None = Field(None, description="The name of an input: its columns")
+    product: Annotated[list[_InputName], Field(min_length=2, max_length=2)] | None = Field(
         None, description="The names of two inputs: each column of the first times each of the second"
     )
-    times: float = Field(1.0, gt=0, le=1e6, description="A factor of all columns: a larger one lets the term vary more")
+    times: float = Field(
+        1.0, gt=0, le=_LARGEST_FACTOR, description="A factor of all columns: a larger one lets the term vary more"
+    )
 
     @property
     def inputs(self) -> tuple[str, ...]:
@@ -133,7 +132,7 @@ class Term(_Part):
 
 
 class Rule(_Part):
-    """How the policy chooses; without any number it takes the candidate with the highest theta.x."""
+    """Rule by which the policy chooses; without any number it takes the candidate with the highest theta.x."""
 
     alpha: float | None = Field(None, ge=0, le=1e6, description="LinUCB: the width of the confidence bound; null: none")
     sigma: float = Field(0.0, ge=0, le=1e6, description="The width of the vote; 1 without alpha is Thompson sampling")
@@ -141,7 +140,7 @@ class Rule(_Part):
 
 
 class Definition(_Part):
-    """What a policy looks at, and how it chooses. It never changes once it is published."""
+    """Definition of a policy: the fields it looks at, and its rule. It never changes once it is published."""
 
     model_config = ConfigDict(
         json_schema_extra={
@@ -169,85 +168,3 @@ class Definition(_Part):
         description="The columns of x, in order; at most 64 columns in all"
     )
     rule: Rule
-
-
-def parse(document: str | bytes | Mapping[str, Any]) -> Definition:
-    """Return the definition in a document: JSON, as text or parsed.
-
-    Raises:
-        InvalidDefinitionError: the document is no definition; each problem has its place.
-    """
-    try:
-        definition = (
-            Definition.model_validate_json(document)
-            if isinstance(document, str | bytes)
-            else Definition.model_validate(document)
-        )
-    except ValidationError as error:
-        raise InvalidDefinitionError([(_clean(one["loc"]), one["msg"]) for one in error.errors()]) from None
-    if problems := list(_find_problems(definition)):
-        raise InvalidDefinitionError(problems)
-    return definition
-
-
-def _count_columns(one: Input) -> int:
-    match one:
-        case CyclicInput():
-            return 2
-        case CategoryInput(values=values):
-            return len(values)
-        case HashedInput(buckets=buckets):
-            return buckets
-    return 1
-
-
-def _clean(place: Place) -> Place:
-    """Return the place without the name of the encoding, which pydantic puts after an input's index."""
-    return place[:2] + place[3:] if place[:1] == ("inputs",) else place
-
-
-def _find_problems(definition: Definition) -> Iterator[tuple[Place, str]]:
-    """Yield what the parts of a well-formed definition say against each other."""
-    by_name = {one.name: one for one in definition.inputs}
-    names = [one.name for one in definition.inputs]
-    for place in _find_repeated(names):
-        yield ("inputs", place, "name"), f"another input has the name {names[place]!r}: choose a name of its own"
-    known = ", ".join(by_name) or "none"
-    for place, term in enumerate(definition.terms):
-        given = [kind for kind in ("one", "input", "product") if getattr(term, kind) is not None]
-        if len(given) != 1:
-            yield ("terms", place), 'has to have one of "one", "input" and "product"'
-        for name in term.inputs:
-            if name not in by_name:
-                yield ("terms", place, given[0]), f"no input has the name {name!r}; the inputs: {known}"
-    for place in _find_repeated([tuple(sorted(term.inputs)) for term in definition.terms]):
-        yield ("terms", place), "another term has the same columns: leave one of them out"
-    used = {name for term in definition.terms for name in term.inputs}
-    for place, name in enumerate(names):
-        if name not in used:
-            yield ("inputs", place), f"no term uses {name!r}: add one, or leave the input out"
-    if used <= by_name.keys():
-        yield from _find_problems_of_columns(definition, by_name)
-
-
-def _find_problems_of_columns(definition: Definition, by_name: Mapping[str, Input]) -> Iterator[tuple[Place, str]]:
-    dimension = sum(math.prod(_count_columns(by_name[name]) for name in term.inputs) for term in definition.terms)
-    if dimension > MAX_DIMENSION:
-        problem = f"make {dimension} columns, and {MAX_DIMENSION} is the limit: use fewer buckets, values or products"
-        yield ("terms",), problem
-    used = {name for term in definition.terms for name in term.inputs}
-    if definition.rule.exploration < 1 and all(by_name[name].of == "context" for name in used):
-        problem = (
-            "use no field of the candidates, so all candidates would have the same score: add an input of them, or set"
-            " rule.exploration to 1 to choose uniformly"
-        )
-        yield ("terms",), problem
-
-
-def _find_repeated(values: Sequence[Hashable]) -> Iterator[int]:
-    """Yield the index of each value that stands further in front too."""
-    seen = set()
-    for place, value in enumerate(values):
-        if value in seen:
-            yield place
-        seen.add(value)

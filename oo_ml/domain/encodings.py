@@ -15,6 +15,8 @@ from typing import Any, Final, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from oo_ml.domain.identifiers import is_storable
+
 # Texts of a list, at most. A longer list is a mistake, and its columns would dwarf all others.
 MAX_TEXTS: Final = 100
 _MAX_TEXT_BYTES: Final = 200
@@ -43,7 +45,7 @@ def _is_number(value: object, limit: float) -> bool:
 
 
 def _is_text(value: object) -> bool:
-    return isinstance(value, str) and 1 <= len(value.encode(errors="replace")) <= _MAX_TEXT_BYTES
+    return isinstance(value, str) and is_storable(value) and 1 <= len(value.encode()) <= _MAX_TEXT_BYTES
 
 
 @dataclass(frozen=True, slots=True)

@@ -168,7 +168,3 @@ class Features:
         # A negative zero becomes 0: JSON does not keep its sign.
         X += 0.0
         return Encoded(X, unknown)
-
-
-def _label(names: Sequence[str], left: int, right: int) -> str:
-    return " x ".join(names[one] for one in (left, right) if one < len(names)) or ONE

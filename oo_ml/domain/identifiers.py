@@ -8,6 +8,8 @@ from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
 MAX_IDENTIFIER_BYTES = 200
+# Names of policies stand in paths, in SQL and on command lines, and need no escape in any of them.
+POLICY_NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$"
 # Unicode's categories Cc and Cs: control characters and surrogates.
 _UNNAMEABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 _UNSTORABLE = re.compile(r"[\x00\ud800-\udfff]")
@@ -31,6 +33,11 @@ def is_user_id(text: str) -> bool:
     Clients resolve these two as path segments even if they are escaped, so no URL can carry them.
     """
     return is_identifier(text) and text not in {".", ".."}
+
+
+def is_policy_name(text: str) -> bool:
+    """Tell whether `text` may be the name of a policy: 1 to 100 letters, digits, and ., _ or - behind the first one."""
+    return re.fullmatch(POLICY_NAME_PATTERN.removesuffix("$"), text) is not None
 
 
 def is_storable(text: str) -> bool:

@@ -30,7 +30,7 @@ VOTES: Final = 64
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """How a policy chooses, for a user whose belief about theta is N(m, V), with m = A^-1 b and V = A^-1.
+    """Rule by which a policy chooses, for a user whose belief about theta is N(m, V), with m = A^-1 b and V = A^-1.
 
     With probability `exploration` the policy draws a candidate uniformly. Otherwise it takes part in a vote: each of
     VOTES fixed points z_k of N(0, I) is one vote, for the candidate with the highest

@@ -6,6 +6,7 @@ Article Recommendation", Algorithm 1, one disjoint model a user.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from statistics import NormalDist
 from typing import Self
 
 import numpy as np
@@ -78,6 +79,22 @@ def stack(states: Sequence[Ridge]) -> Ridge:
 def theta(state: Ridge) -> NDArray[np.float64]:
     """Return theta = A^-1 b, shape (d,), by solving A theta = b (line 8); shape (k, d) for a stack."""
     return np.linalg.solve(state.A, state.b[..., np.newaxis])[..., 0].astype(np.float64, copy=False)
+
+
+def intervals(state: Ridge, level: float = 0.95) -> NDArray[np.float64]:
+    """Return the interval of each number of theta, shape (d, 2): theta_i -+ z sqrt((A^-1)_ii).
+
+    These are the central intervals of N(A^-1 b, A^-1), the belief about theta with a noise variance of 1.
+
+    Args:
+        state: a model of dimension d.
+        level: the probability of each interval, in (0, 1); z is 1.96 for 0.95.
+    """
+    # With A = L L^T, A^-1 = L^-T L^-1, and its diagonal has the squared lengths of the columns of L^-1.
+    inverse_root = np.linalg.solve(np.linalg.cholesky(state.A), np.eye(state.dimension))
+    widths = NormalDist().inv_cdf((1 + level) / 2) * np.sqrt(np.einsum("ij,ij->j", inverse_root, inverse_root))
+    center = theta(state)
+    return np.stack([center - widths, center + widths], axis=1)
 
 
 def whiten(models: Ridge, model: NDArray[np.intp], X: NDArray[np.float64]) -> NDArray[np.float64]:

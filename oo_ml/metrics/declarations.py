@@ -93,6 +93,12 @@ DECISIONS: Final = Declared(
     ("policy", "explored"),
     "Decisions made. explored is true for those that were drawn at random",
 )
+UNKNOWN_VALUES: Final = Declared(
+    "oo_ml_unknown_values_total",
+    Kind.COUNTER,
+    ("policy", "input"),
+    "Candidates of decisions with a category that the policy's definition does not list: it is 0 in all columns",
+)
 REWARDS: Final = Declared(
     "oo_ml_rewards_total", Kind.COUNTER, ("policy",), "Rewards learned, without corrections and default rewards"
 )

@@ -6,8 +6,9 @@ from typing import Any, get_args
 
 import httpx
 
-from oo_ml.api.decisions.batch_schemas import RewardBatch, ScoreBatch
+from oo_ml.api.decisions.batch_schemas import OF_POLICY, RewardBatch, ScoreBatch, kind_of
 from oo_ml.api.decisions.schemas import CorrectionRequest, RewardRequest, ScoreRequest
+from oo_ml.api.policies.schemas import PolicyRewardRequest, PolicyScoreRequest, PublishPolicyRequest
 from oo_ml.api.prompts.schemas import GenerateRequest, PublishRequest
 from oo_ml.api.schemas import Body
 from tests import calls
@@ -29,10 +30,25 @@ CANDIDATE = {
 }
 SCORE = calls.score(candidates=[CANDIDATE, CANDIDATE], decision_id=new_id())
 REWARD = calls.reward(features=FEATURES)
+# Free fields: any name will do.
+FIELDS = {"hour": 9, "Hour": 9, "tags": ["a"], "isOverdue": True, "none": None}
+POLICY_SCORE = calls.score_articles(
+    context=FIELDS,
+    candidates=[{"id": "a1", "features": FIELDS, "content": "x", "prompt_version": "v1"}] * 2,
+    decision_id=new_id(),
+)
+POLICY_REWARD = calls.reward_article(context=FIELDS, features=FIELDS)
+UNIFORM = {"policy": "uniform-v1"}
 BODIES: dict[str, tuple[type[Body], dict[str, Any]]] = {
     "/score": (ScoreRequest, SCORE),
     "/score/egreedy": (ScoreRequest, SCORE),
-    "/score/batch": (ScoreBatch, {"items": [calls.score("ben"), SCORE | {"policy": "linucb-v1"}]}),
+    "/policies": (PublishPolicyRequest, calls.publish_policy()),
+    "/policies/uniform-v1/score": (PolicyScoreRequest, POLICY_SCORE),
+    "/policies/uniform-v1/reward": (PolicyRewardRequest, POLICY_REWARD | {"decision_id": new_id()}),
+    "/score/batch": (
+        ScoreBatch,
+        {"items": [calls.score("ben"), SCORE | {"policy": "linucb-v1"}, POLICY_SCORE | UNIFORM | {"user_id": "cem"}]},
+    ),
     "/reward": (RewardRequest, REWARD | {"decision_id": new_id()}),
     "/reward/egreedy": (RewardRequest, REWARD),
     "/reward/batch": (
@@ -41,6 +57,7 @@ BODIES: dict[str, tuple[type[Body], dict[str, Any]]] = {
             "items": [
                 calls.reward("ben"),
                 REWARD | {"policy": "linucb-v1", "idempotency_key": "k", "decision_id": new_id()},
+                POLICY_REWARD | UNIFORM | {"idempotency_key": "k", "decision_id": new_id()},
             ]
         },
     ),
@@ -81,11 +98,18 @@ def places(model: type[Body], value: Any, place: Place = ()) -> Iterator[tuple[t
     """Yield each field of a body, and the model that it belongs to."""
     for name, inner in value.items():
         yield model, (*place, name)
-        annotation = model.model_fields[name].annotation
-        for part in (annotation, *get_args(annotation)):
-            if isinstance(part, type) and issubclass(part, Body):
-                for index, one in enumerate(inner) if isinstance(inner, list) else ((None, inner),):
-                    yield from places(part, one, (*place, name) if index is None else (*place, name, index))
+        if models := list(_find_models(model.model_fields[name].annotation)):
+            for index, one in enumerate(inner) if isinstance(inner, list) else ((None, inner),):
+                part = models[-1] if kind_of(one) == OF_POLICY else models[0]
+                yield from places(part, one, (*place, name) if index is None else (*place, name, index))
+
+
+def _find_models(annotation: object) -> Iterator[type[Body]]:
+    """Yield the models within an annotation; of items of a batch the contract's first."""
+    if isinstance(annotation, type) and issubclass(annotation, Body):
+        yield annotation
+    for part in get_args(annotation):
+        yield from _find_models(part)
 
 
 def change_field(body: dict[str, Any], place: Place, name: str | None, value: object = ...) -> dict[str, Any]:

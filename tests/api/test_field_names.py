@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from sqlalchemy import Engine
 
-from oo_ml.api.decisions.batch_schemas import Batch
+from oo_ml.api.decisions.batch_schemas import Batch, PolicyRewardItem, PolicyScoreItem
 from oo_ml.api.schemas import Body, ContractBody
 from tests import calls
 from tests import gateway as behave
@@ -65,7 +65,8 @@ def test_misspelled_fields(service: Service, db: Engine, path: str, subtests: py
         right = str(place[-1])
         for kind, spelling in SPELLINGS.items():
             wrong = spelling(right)
-            if wrong == right:
+            if wrong == right or (owner in {PolicyScoreItem, PolicyRewardItem} and right == "policy"):
+                # An item without a policy has the fields of the contract.
                 continue
             with subtests.test(f"{place}, {kind}"):
                 answer = send(service, path, change_field(body, place, wrong))
@@ -76,7 +77,7 @@ def test_misspelled_fields(service: Service, db: Engine, path: str, subtests: py
                     assert isinstance(index, int)
                     refused = answer.json()["outcomes"][index]
                     assert refused["status"] == 422
-                    assert answer.json()["outcomes"][1 - index]["status"] != 422
+                    assert answer.json()["outcomes"][index - 1]["status"] != 422
                     problem, location = refused["error"], location[2:]
                 else:
                     assert answer.status_code == 422

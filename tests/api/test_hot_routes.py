@@ -16,8 +16,17 @@ from oo_ml.dashboard.sessions import Sessions
 from tests import calls
 from tests.serving import Service
 
-HOT = ["/score", "/score/egreedy", "/reward", "/reward/egreedy"]
-GOOD = {path: calls.score() if "score" in path else calls.reward() for path in HOT}
+OF_POLICIES = ["/policies/uniform-v1/score", "/policies/uniform-v1/reward"]
+HOT = ["/score", "/score/egreedy", "/reward", "/reward/egreedy", *OF_POLICIES]
+GOOD = {
+    "/score": calls.score(),
+    "/score/egreedy": calls.score(),
+    "/reward": calls.reward(),
+    "/reward/egreedy": calls.reward(),
+    # One candidate, as it is drawn at random.
+    "/policies/uniform-v1/score": calls.score_articles(candidates=[{"id": "a1"}]),
+    "/policies/uniform-v1/reward": calls.reward_article(),
+}
 # An error has the id of its request.
 HEADERS = {"Content-Type": "application/json", "X-Request-ID": "r-17"}
 BAD: list[Any] = [{}, [], {"user_id": "a\0b"}, {"user_id": 7, "candidates": 1, "tip_id": ""}]
@@ -47,7 +56,7 @@ def test_shortcut(method: str, content: bytes, status: int) -> None:
         return Response(await request.body())
 
     async def call() -> httpx.Response:
-        hot = HotRoutes(FastAPI(), {"/hot": endpoint}, max_body=10)
+        hot = HotRoutes(FastAPI(), {"/hot": endpoint}, {}, max_body=10)
         guarded = Guard(hot, BrowserChecks((), ()), keys=None, sessions=Sessions("secret"), limit=None)
         transport = httpx.ASGITransport(Observed(guarded, []))
         async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
@@ -79,7 +88,7 @@ def test_valid_bodies(service: Service, path: str) -> None:
     assert first == second
 
 
-@pytest.mark.parametrize("path", ["/reward", "/reward/egreedy"])
+@pytest.mark.parametrize("path", [path for path in HOT if "reward" in path])
 def test_idempotency_keys(service: Service, path: str) -> None:
     """A reward sent both ways with one key counts once, and an invalid key is refused alike."""
     content = httpx.Request("POST", "http://x", json=GOOD[path]).content
@@ -94,10 +103,29 @@ def test_idempotency_keys(service: Service, path: str) -> None:
 
 @pytest.mark.parametrize("path", HOT)
 def test_other_methods_and_paths(service: Service, path: str) -> None:
-    """Only a POST to the exact path takes the shortcut."""
+    """Only a POST to the exact path, or with the name of a policy in it, takes the shortcut."""
     assert service.client.get(path).status_code == 405
     assert call_with_length(service, f"{path}/", b"{}").status_code == 404
-    assert call_with_length(service, path.replace("s", "%73", 1).replace("r", "%72", 1), b"{}").status_code == 404
+    encoded = path.replace("/s", "/%73", 1).replace("/r", "/%72", 1)
+    assert call_with_length(service, encoded, b"{}").status_code == 404
+
+
+@pytest.mark.parametrize("path", OF_POLICIES)
+def test_policies_and_parameters(service: Service, path: str) -> None:
+    """An unknown policy is the same 404 both ways, a missing one is no path, and a parameter is refused."""
+    content = httpx.Request("POST", "http://x", json=GOOD[path]).content
+    for name in ("unknown-v1", "{policy}", "%75niform-v1", "x" * 200):
+        answers = [
+            way(service, path.replace("uniform-v1", name), content) for way in (call_without_length, call_with_length)
+        ]
+        assert [(one.status_code, one.json()["code"]) for one in answers] == [(404, "unknown_policy")] * 2
+        assert answers[0].content == answers[1].content
+    # The template of the path in the document would match it.
+    nameless = httpx.post(service.url + path.replace("uniform-v1", ""), content=content, headers=HEADERS)
+    assert nameless.json()["code"] == "not_found"
+    assert call_with_length(service, path.replace("/policies", "/Policies"), content).json()["code"] == "not_found"
+    refused = call_with_length(service, f"{path}?dry=1", content)
+    assert (refused.status_code, refused.json()["detail"][0]["loc"]) == (422, ["query", "dry"])
 
 
 @pytest.mark.parametrize("path", [*HOT, "/prompts"])
@@ -111,5 +139,6 @@ def test_body_over_the_limit(service: Service, path: str) -> None:
 @pytest.mark.parametrize("path", HOT)
 def test_openapi(service: Service, path: str) -> None:
     """The OpenAPI document has the hot calls with their bodies and answers."""
-    described = service.client.get("/openapi.json").json()["paths"][path]["post"]
+    template = path.replace("uniform-v1", "{policy}")
+    described = service.client.get("/openapi.json").json()["paths"][template]["post"]
     assert {"requestBody", "responses"} <= described.keys()

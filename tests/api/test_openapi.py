@@ -39,7 +39,7 @@ def test_operations() -> None:
         "/health",
     }
     assert len(OPERATIONS) == sum(map(len, DOCUMENT["paths"].values()))
-    assert OPERATIONS.keys() == {*calls.EVERY, "getHealth", "getLiveness", "getMetrics"}
+    assert OPERATIONS.keys() == {*calls.EVERY, "getDefinitionSchema", "getHealth", "getLiveness", "getMetrics"}
     for name, operation in OPERATIONS.items():
         [success] = [response for status, response in operation["responses"].items() if status.startswith("2")]
         if name not in NOT_JSON:
@@ -120,6 +120,10 @@ def test_examples_of_requests(service: Service, model: str) -> None:
         "ReceiptAnswer",
         "VerifyAnswer",
         "EraseAnswer",
+        "PublishPolicyRequest",
+        "PolicyScoreRequest",
+        "PolicyRewardRequest",
+        "PolicyUserAnswer",
     ],
 )
 def test_bodies_with_examples(model: str) -> None:
@@ -208,6 +212,7 @@ def test_paging() -> None:
         pages |= {name} if "cursor" in taken else set()
     assert pages == {
         "listDecisions",
+        "listPolicies",
         "listPrompts",
         "getReactionRates",
         "getPolicyValues",

@@ -24,6 +24,7 @@ echo "${{COMPREPLY[@]}}"
         ("oo-ml v", "verify version"),
         ("oo-ml keys re", "revoke"),
         ("oo-ml keys create web --sc", "--scope"),
+        ("oo-ml policies pub", "publish"),
         ("oo-ml verify --s", "--sample"),
         ("oo-ml keys create web --scope de", "decide"),
     ],
@@ -40,7 +41,9 @@ def test_completion_in_bash(words: str, completions: str) -> None:
     assert (done.stdout.split(), done.stderr) == (completions.split(), "")
 
 
-@pytest.mark.parametrize("command", ["audit", "db", "export", "keys", "prompts", "replay", "upkeep", "verify"])
+@pytest.mark.parametrize(
+    "command", ["audit", "db", "export", "keys", "policies", "prompts", "replay", "upkeep", "verify"]
+)
 def test_imports_of_a_completion(command: str) -> None:
     """A completion imports neither settings nor services, so that a key press is answered quickly."""
     imported = list_imports(

@@ -24,6 +24,10 @@ COMMANDS: dict[str, list[str]] = {
     "keys list": [],
     "keys revoke": ["web"],
     "log export": ["--format", "csv"],
+    "policies list": [],
+    "policies publish": ["v9", "definition"],
+    "policies retire": ["uniform-v1"],
+    "policies show": ["uniform-v1"],
     "prompts list": [],
     "prompts price": ["m", "1", "2"],
     "prompts prices": [],
@@ -36,7 +40,7 @@ COMMANDS: dict[str, list[str]] = {
     "verify": [],
 }
 # serve has its own tests; the others log nothing.
-OTHERS = {"serve", "settings", "version"}
+OTHERS = {"policies check", "serve", "settings", "version"}
 # They log errors only, if nothing else is set.
 QUIET = COMMANDS.keys() - {"import-state", "upkeep"}
 
@@ -44,6 +48,9 @@ QUIET = COMMANDS.keys() - {"import-state", "upkeep"}
 @pytest.fixture
 def files(tmp_path: Path) -> Path:
     """Files that the commands read."""
+    (tmp_path / "definition").write_text(
+        '{"inputs": [], "terms": [{"one": true}], "rule": {"exploration": 1}}', "utf-8"
+    )
     (tmp_path / "template").write_text("{{ n }}", "utf-8")
     (tmp_path / "ada.json").write_text(build_export(), "utf-8")
     (tmp_path / "states").mkdir()

@@ -50,6 +50,7 @@ CREATE TABLE oo_ml.feature_history (
     user_id text COLLATE "C" NOT NULL,
     decision_id uuid NOT NULL,
     policy text COLLATE "C" NOT NULL,
+    policy_probability float8,
     epoch integer NOT NULL,
     version bigint NOT NULL,
     pull bigint,
@@ -110,13 +111,16 @@ CREATE TABLE oo_ml.feature_history (
     CONSTRAINT ck_feature_history_propensities_range
         CHECK (propensities IS NULL OR (0 <= ALL (propensities) AND 1 >= ALL (propensities)) IS TRUE),
     CONSTRAINT ck_feature_history_pull_range CHECK (pull >= 1),
-    CONSTRAINT ck_feature_history_prompt_probability_range CHECK (prompt_probability > 0 AND prompt_probability <= 1)
+    CONSTRAINT ck_feature_history_prompt_probability_range CHECK (prompt_probability > 0 AND prompt_probability <= 1),
+    CONSTRAINT ck_feature_history_policy_probability_range CHECK (policy_probability > 0 AND policy_probability <= 1)
 ) PARTITION BY RANGE (decision_id);
 COMMENT ON TABLE oo_ml.feature_history IS
     'One row for each decision; only its reward changes. Partitioned by the month of decision_id';
 COMMENT ON COLUMN oo_ml.feature_history.user_id IS 'The user';
 COMMENT ON COLUMN oo_ml.feature_history.decision_id IS 'UUIDv7 of the decision; its time selects the partition';
 COMMENT ON COLUMN oo_ml.feature_history.policy IS 'The policy that decided';
+COMMENT ON COLUMN oo_ml.feature_history.policy_probability IS
+    'Share of the users that had this policy when the traffic chose it; null: the client named the policy';
 COMMENT ON COLUMN oo_ml.feature_history.epoch IS 'policy_state.epoch at the decision';
 COMMENT ON COLUMN oo_ml.feature_history.version IS 'policy_state.version at the decision';
 COMMENT ON COLUMN oo_ml.feature_history.pull IS 'Number of the decision in its epoch, from 1';

@@ -53,4 +53,4 @@ COMMENT ON COLUMN oo_ml.audit_log.actor IS
 COMMENT ON COLUMN oo_ml.audit_log.request_id IS 'Id of the request, as in the log of the service; null: no request';
 COMMENT ON COLUMN oo_ml.audit_log.action IS 'The action, such as user.erased or key.revoked';
 COMMENT ON COLUMN oo_ml.audit_log.subject IS
-    'Name of the key or of the prompt version; null: a user, whose id is not kept';
+    'Name of the key, prompt version or policy; null: a user, whose id is not kept';

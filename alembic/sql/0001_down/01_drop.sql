@@ -31,7 +31,7 @@ DROP FUNCTION
     rollup.count_z, rollup.latency_step, rollup.delay_step, rollup.pull_step, rollup.reaction,
     rollup.unsupported, rollup.choice, rollup.amount, rollup.weight;
 
-DROP TABLE oo_ml.policies, oo_ml.audit_log, oo_ml.api_keys;
+DROP TABLE oo_ml.policy_traffic, oo_ml.policies, oo_ml.audit_log, oo_ml.api_keys;
 
 DROP TABLE
     oo_ml.daily_latencies, oo_ml.daily_done, oo_ml.daily_costs, oo_ml.daily_exploration, oo_ml.daily_delays, oo_ml.daily_learning,

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Annotated, Any, Final
 
 from fastapi import APIRouter, Query, Request, Response
+from fastapi.exceptions import RequestValidationError
 
 from oo_ml.api.access.scopes import needs
 from oo_ml.api.analytics import schemas
@@ -18,7 +19,7 @@ from oo_ml.api.paging import DecisionPaging, Paging
 from oo_ml.api.paths import REFUSALS, UserIdInPath
 from oo_ml.api.schemas import Answer, Page
 from oo_ml.domain.access import Scope
-from oo_ml.errors import InvalidRequestError
+from oo_ml.errors import InvalidRequestError, UnknownPolicyError
 from oo_ml.services.analytics.reports import (
     DecisionsCommand,
     Filters,
@@ -90,9 +91,21 @@ def _add_routes(which: Report) -> None:
 async def _found(
     request: Request, which: Report, selection: schemas.Selection, page: PageCommand | None = None
 ) -> Found[Mapping[str, Any], int]:
+    await _check_policy(request, selection.policy)
     filters = Filters(**selection.model_dump(exclude=set(Paging.model_fields)))
     [found] = await services(request).readers.run(read_reports, [ReportCommand(which, filters, page)])
     return found
+
+
+async def _check_policy(request: Request, name: str | None) -> None:
+    """Refuse a policy that was never published: a misspelled name would look like a policy without decisions."""
+    if name is None:
+        return
+    try:
+        await services(request).policies.find(name)
+    except UnknownPolicyError:
+        problem = {"loc": ("query", "policy"), "msg": "no published policy has this name", "type": "unknown_policy"}
+        raise RequestValidationError([problem]) from None
 
 
 def _csv(which: Report, rows: list[dict[str, Any]]) -> Response:

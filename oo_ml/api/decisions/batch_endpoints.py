@@ -1,14 +1,15 @@
 """POST /score/batch and /reward/batch: many calls as one, of any users and policies, in one transaction.
 
 Each item has the outcome that the call for it alone would have had, and does not disturb its neighbours. Only unknown
-fields, which the single calls ignore, are refused here.
+fields, which the single calls of the contract ignore, are refused here.
 """
 
 import json
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 
 from fastapi import APIRouter, Request, Response
 from fastapi.exceptions import RequestValidationError
@@ -16,9 +17,15 @@ from pydantic import ValidationError
 
 from oo_ml.api.bodies import answer, read
 from oo_ml.api.decisions.batch_schemas import (
+    CONTRACT,
     MAX_ITEMS,
+    OF_POLICY,
+    AnyRewardItem,
+    AnyScoreItem,
     Batch,
     Item,
+    PolicyRewardItem,
+    PolicyScoreItem,
     Refusal,
     RewardBatch,
     RewardBatchAnswer,
@@ -28,6 +35,7 @@ from oo_ml.api.decisions.batch_schemas import (
     ScoreBatchAnswer,
     ScoreDone,
     ScoreItem,
+    kind_of,
 )
 from oo_ml.api.decisions.endpoints import (
     REWARD_REFUSALS,
@@ -41,11 +49,14 @@ from oo_ml.api.dependencies import KNOWN_PARAMETERS_ONLY, services
 from oo_ml.api.error_statuses import DATABASE, STATUSES
 from oo_ml.api.errors import problem_of, problem_of_fields
 from oo_ml.api.openapi import documented
+from oo_ml.api.policies import endpoints as policies
+from oo_ml.api.schemas import Body
 from oo_ml.domain.access import Scope
-from oo_ml.domain.policies import Policy
+from oo_ml.domain.policies import LINUCB
 from oo_ml.errors import InvalidRequestError, OoMlError, RetiredPolicyError, UnexpectedError, UnknownPolicyError
-from oo_ml.services.decisions.decide import decide
-from oo_ml.services.decisions.learn import learn
+from oo_ml.services.decisions.decide import DecideCommand, decide
+from oo_ml.services.decisions.learn import DecisionRewardCommand, RewardCommand, learn
+from oo_ml.services.policies.catalogue import Assigned, PolicyCatalogue
 
 router = APIRouter(tags=["decisions"], dependencies=[KNOWN_PARAMETERS_ONLY])
 
@@ -55,6 +66,21 @@ Done = TypeVar("Done", ScoreDone, RewardDone)
 
 # With OO_ML_LANE_ONE_USER each item has a transaction of its own, which can fail alone.
 _OF_ITS_OWN: Final = (*DATABASE, UnexpectedError)
+
+
+@dataclass(frozen=True, slots=True)
+class _Invalid:
+    """An invalid item.
+
+    Attributes:
+        policy: the policy of an item with the body of /policies/{policy}. That call looks for its policy first.
+    """
+
+    refusal: Refusal
+    policy: str | None
+
+
+Items = Sequence[Item | _Invalid]
 
 
 @router.post(
@@ -70,15 +96,21 @@ _OF_ITS_OWN: Final = (*DATABASE, UnexpectedError)
     ),
 )
 async def score_batch(request: Request) -> Response:
-    """Decide for each item, in their order, as /score or /score/egreedy does, in one transaction.
+    """Decide for each item, in their order, as the score call of its policy does, in one transaction.
 
     A refused item has the error as its outcome; the others are decided. Only a body without `items`, or
     with more than 1,000, is a 422 as a whole. A body larger than OO_ML_MAX_BODY_BYTES is a 413: send several.
     """
-    items = _items(await request.body(), ScoreBatch, ScoreItem)
+    items = _items(await request.body(), ScoreBatch, {CONTRACT: ScoreItem, OF_POLICY: PolicyScoreItem})
     app, now = services(request), datetime.now(UTC)
-    active = await _find_policies(items, app.policies.find_active)
-    commands = [_command(item, lambda item: decide_command(item, active(item.policy), now)) for item in items]
+    assigned = await _assign(items, app.policies, to_decide=True)
+
+    def command(item: AnyScoreItem, assigned: Assigned) -> DecideCommand:
+        if isinstance(item, ScoreItem):
+            return decide_command(item, item.policy, assigned, now)
+        return policies.decide_command(item, assigned.policy, now)
+
+    commands = [_command(item, one, command) for item, one in zip(items, assigned, strict=True)]
     outcomes = await _run(partial(app.together, decide), commands, lambda made: ScoreDone(body=score_answer(made)))
     return answer(ScoreBatchAnswer(outcomes=outcomes))
 
@@ -96,24 +128,27 @@ async def score_batch(request: Request) -> Response:
     ),
 )
 async def reward_batch(request: Request) -> Response:
-    """Learn from each item, in their order, as /reward or /reward/egreedy does, in one transaction.
+    """Learn from each item, in their order, as the reward call of its policy does, in one transaction.
 
     A refused item has the error as its outcome; the others are learned. Only a body without `items`, or
     with more than 1,000, is a 422 as a whole. A body larger than OO_ML_MAX_BODY_BYTES is a 413: send several.
     """
-    items = _items(await request.body(), RewardBatch, RewardItem)
+    items = _items(await request.body(), RewardBatch, {CONTRACT: RewardItem, OF_POLICY: PolicyRewardItem})
     app, now = services(request), datetime.now(UTC)
-    found = await _find_policies(items, app.policies.find)
-    commands = [
-        _command(item, lambda item: reward_command(item, found(item.policy), item.idempotency_key, now))
-        for item in items
-    ]
+    assigned = await _assign(items, app.policies, to_decide=False)
+
+    def command(item: AnyRewardItem, assigned: Assigned) -> RewardCommand | DecisionRewardCommand:
+        if isinstance(item, RewardItem):
+            return reward_command(item, item.policy, assigned.policy, item.idempotency_key, now)
+        return policies.reward_command(item, assigned.policy, item.idempotency_key, now)
+
+    commands = [_command(item, one, command) for item, one in zip(items, assigned, strict=True)]
     outcomes = await _run(partial(app.together, learn), commands, lambda made: RewardDone(body=reward_answer(made)))
     return answer(RewardBatchAnswer(outcomes=outcomes))
 
 
-def _items(body: bytes, batch: type[Batch[Item]], item: type[Item]) -> Sequence[Item | Refusal]:
-    """Return each item of a body, or its refusal.
+def _items(body: bytes, batch: type[Batch[Item]], kinds: Mapping[str, type[Body]]) -> Items[Item]:
+    """Return each item of a body, or its refusal; `kinds` are the models of items, by `kind_of`.
 
     Raises:
         RequestValidationError: it has no items, too many, or a field besides them.
@@ -121,9 +156,9 @@ def _items(body: bytes, batch: type[Batch[Item]], item: type[Item]) -> Sequence[
     try:
         return batch.model_validate_json(body, extra="forbid").items
     except ValidationError:
-        texts = _split_items(body)
-    if texts is not None:
-        return [_item(text, item) for text in texts]
+        found = _split_items(body)
+    if found is not None:
+        return [_item(item, text, kinds) for item, text in found]
     try:
         return read(batch, body).items
     except RequestValidationError as error:
@@ -132,8 +167,8 @@ def _items(body: bytes, batch: type[Batch[Item]], item: type[Item]) -> Sequence[
         raise RequestValidationError(own) from None
 
 
-def _split_items(body: bytes) -> list[str] | None:
-    """Return each item of a batch as JSON; None if the body is no batch.
+def _split_items(body: bytes) -> list[tuple[Any, str]] | None:
+    """Return each item of a batch, parsed and as JSON; None if the body is no batch.
 
     Pydantic's parser refuses the whole body for one lone surrogate, and Python's accepts it. Parsing apart refuses only
     the item with half an emoji.
@@ -141,43 +176,66 @@ def _split_items(body: bytes) -> list[str] | None:
     try:
         match json.loads(body.decode()):
             case {"items": list(items), **others} if len(items) <= MAX_ITEMS and not others:
-                return [json.dumps(item) for item in items]
+                return [(item, json.dumps(item)) for item in items]
     except (ValueError, RecursionError):
         pass
     return None
 
 
-def _item(text: str, item: type[Item]) -> Item | Refusal:
+def _item(item: Any, text: str, kinds: Mapping[str, type[Body]]) -> Any:  # noqa: ANN401 - JSON, and one of `kinds`
+    kind = kind_of(item)
     try:
-        return read(item, text)
+        return read(kinds[kind], text)
     except RequestValidationError as error:
-        return Refusal(status=422, error=problem_of_fields(error))
+        return _Invalid(_refuse_fields(error), item["policy"] if kind == OF_POLICY else None)
 
 
-def _command(item: Item | Refusal, command: Callable[[Item], Command]) -> Command | Refusal:
+def _command(
+    item: object, assigned: Assigned | OoMlError | None, command: Callable[[Any, Assigned], Command]
+) -> Command | Refusal:
+    """Return the command of an item, or its refusal; `command` takes items of any kind in the batch."""
+    if isinstance(assigned, OoMlError):
+        return _refusal(assigned)
+    if isinstance(item, _Invalid):
+        return item.refusal
     try:
-        return item if isinstance(item, Refusal) else command(item)
+        return command(item, assigned)  # type: ignore[arg-type]
+    except RequestValidationError as error:
+        return _refuse_fields(error)
     except OoMlError as error:
         return _refusal(error)
 
 
-async def _find_policies(
-    items: Sequence[ScoreItem | RewardItem | Refusal], find: Callable[[str], Awaitable[Policy]]
-) -> Callable[[str], Policy]:
-    """Return the function that gives the policy of a name among those of `items`, or raises its refusal."""
-    found: dict[str, Policy | OoMlError] = {}
-    for name in {item.policy for item in items if not isinstance(item, Refusal)}:
+async def _assign(
+    items: Items[AnyScoreItem] | Items[AnyRewardItem], catalogue: PolicyCatalogue, *, to_decide: bool
+) -> list[Assigned | OoMlError | None]:
+    """Return the policy of each item, or the reason why it has none; None for an item that names none and is invalid.
+
+    An item for linucb-v1 is a call of /score or /reward, where the traffic chooses the policy.
+    """
+    find = catalogue.find_active if to_decide else catalogue.find
+    # An unknown name is looked up in the database, so each only once.
+    by_name: dict[str, Assigned | OoMlError] = {}
+    found: list[Assigned | OoMlError | None] = []
+    for item in items:
         try:
-            found[name] = await find(name)
+            if isinstance(item, ScoreItem | RewardItem) and item.policy == LINUCB:
+                found.append(await catalogue.assign(item.user_id, LINUCB, to_decide=to_decide))
+            elif item.policy is None:
+                found.append(None)
+            else:
+                if item.policy not in by_name:
+                    by_name[item.policy] = Assigned(await find(item.policy))
+                found.append(by_name[item.policy])
         except (UnknownPolicyError, RetiredPolicyError) as error:
-            found[name] = error
+            if item.policy is not None and item.policy != LINUCB:
+                by_name[item.policy] = error
+            found.append(error)
+    return found
 
-    def take(name: str) -> Policy:
-        if isinstance(policy := found[name], OoMlError):
-            raise policy
-        return policy
 
-    return take
+def _refuse_fields(error: RequestValidationError) -> Refusal:
+    return Refusal(status=422, error=problem_of_fields(error))
 
 
 def _refusal(error: OoMlError) -> Refusal:

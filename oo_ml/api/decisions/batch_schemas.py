@@ -1,20 +1,49 @@
 """Bodies and answers of the batch calls: those of the single calls, many at once."""
 
+import re
 from typing import Annotated, Final, Generic, Literal, TypeVar
 
-from pydantic import ConfigDict, Field
+from pydantic import ConfigDict, Discriminator, Field, Tag
 
 from oo_ml.api.decisions.schemas import RewardAnswer, RewardRequest, ScoreAnswer, ScoreRequest
 from oo_ml.api.fields import Identifier, PolicyName
+from oo_ml.api.policies.schemas import PolicyRewardRequest, PolicyScoreRequest
 from oo_ml.api.schemas import EXAMPLE_REQUEST_ID, Answer, Body, Problem, example
+from oo_ml.domain.identifiers import POLICY_NAME_PATTERN
+from oo_ml.domain.policies import EPSILON_GREEDY, LINUCB
 
 MAX_ITEMS: Final = 1000
 
-Item = TypeVar("Item", bound=Body)
+Item = TypeVar("Item")
+
+_NAME: Final = re.compile(POLICY_NAME_PATTERN)
 
 # Single calls have these fields in the path or a header. They are excluded, so that the digest of a request is the same
 # in single and batch calls.
-ItemPolicy = Annotated[PolicyName, Field(description="The policy that decides or learns", exclude=True)]
+_POLICY: Final = "The policy that decides or learns"
+_CONTRACT_POLICIES: Final = [LINUCB, EPSILON_GREEDY]
+ContractPolicy = Annotated[
+    PolicyName, Field(description=_POLICY, exclude=True, json_schema_extra={"enum": _CONTRACT_POLICIES})
+]
+OtherPolicy = Annotated[
+    PolicyName,
+    Field(
+        description=f"{_POLICY}: none of linucb-v1 and egreedy-v1",
+        exclude=True,
+        examples=["articles-v1"],
+        json_schema_extra={"not": {"enum": _CONTRACT_POLICIES}},
+    ),
+]
+IdempotencyKeyOfItem = Annotated[
+    Identifier | None,
+    Field(
+        exclude=True,
+        description="As the header Idempotency-Key of the single call; an ASCII key names the same call in both",
+        examples=["9f0c7a1e-reaction-17"],
+    ),
+]
+CONTRACT: Final = "contract"
+OF_POLICY: Final = "policy"
 
 
 class Batch(Body, Generic[Item]):
@@ -23,16 +52,45 @@ class Batch(Body, Generic[Item]):
     items: list[Item] = Field(max_length=MAX_ITEMS, description="Of any users, each user's in order; may be empty")
 
 
+def kind_of(item: object) -> str:
+    """Return whose body an item has, by its policy: one of the contract's calls, or one of a published policy."""
+    policy = item.get("policy", LINUCB) if isinstance(item, dict) else getattr(item, "policy", None)
+    # A malformed name gets the contract's error about it.
+    is_of_policy = isinstance(policy, str) and policy not in _CONTRACT_POLICIES and _NAME.fullmatch(policy)
+    return OF_POLICY if is_of_policy else CONTRACT
+
+
 class ScoreItem(ScoreRequest):
     """The body of /score, and the policy that decides."""
 
     model_config = ConfigDict(extra="forbid")
 
-    policy: ItemPolicy = "linucb-v1"
+    policy: ContractPolicy = "linucb-v1"
 
 
-class ScoreBatch(Batch[ScoreItem]):
-    """Decisions to make."""
+class PolicyScoreItem(PolicyScoreRequest):
+    """The body of /policies/{policy}/score, and the policy."""
+
+    model_config = example(
+        policy="articles-v1",
+        user_id="ada",
+        context={"hour": 9.5},
+        candidates=[
+            {"id": "a1", "features": {"topic": "news", "tags": ["city", "traffic"]}},
+            {"id": "a2", "features": {"topic": "sport"}},
+        ],
+    )
+
+    policy: OtherPolicy
+
+
+AnyScoreItem = Annotated[
+    Annotated[ScoreItem, Tag(CONTRACT)] | Annotated[PolicyScoreItem, Tag(OF_POLICY)], Discriminator(kind_of)
+]
+
+
+class ScoreBatch(Batch[AnyScoreItem]):
+    """Decisions to make: items of linucb-v1 and egreedy-v1 have the fields of /score, others those of their call."""
 
     model_config = example(
         items=[
@@ -58,17 +116,34 @@ class RewardItem(RewardRequest):
 
     model_config = ConfigDict(extra="forbid")
 
-    policy: ItemPolicy = "linucb-v1"
-    idempotency_key: Identifier | None = Field(
-        None,
-        exclude=True,
-        description="As the header Idempotency-Key of /reward; an ASCII key names the same call in both",
-        examples=["9f0c7a1e-reaction-17"],
+    policy: ContractPolicy = "linucb-v1"
+    idempotency_key: IdempotencyKeyOfItem = None
+
+
+class PolicyRewardItem(PolicyRewardRequest):
+    """The body of /policies/{policy}/reward, the policy, and the idempotency key."""
+
+    model_config = example(
+        policy="articles-v1",
+        user_id="ada",
+        tip_id="a1",
+        reward=1,
+        context={"hour": 9.5},
+        features={"topic": "news", "tags": ["city", "traffic"]},
+        idempotency_key="9f0c7a1e-reaction-18",
     )
 
+    policy: OtherPolicy
+    idempotency_key: IdempotencyKeyOfItem = None
 
-class RewardBatch(Batch[RewardItem]):
-    """Reactions to learn from."""
+
+AnyRewardItem = Annotated[
+    Annotated[RewardItem, Tag(CONTRACT)] | Annotated[PolicyRewardItem, Tag(OF_POLICY)], Discriminator(kind_of)
+]
+
+
+class RewardBatch(Batch[AnyRewardItem]):
+    """Reactions to learn from; the fields of an item depend on its policy, as in /score/batch."""
 
     model_config = example(
         items=[

@@ -1,7 +1,7 @@
 """Deciding: choose a candidate for a user, and store the decision."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from itertools import accumulate, count
 from typing import Any, Final, NamedTuple
@@ -25,6 +25,10 @@ from oo_ml.storage.postgres.sessions import Reading, Writing
 _RECENT: Final = timedelta(days=1)
 # Only so many characters of the chosen tip's text are stored: enough to recognise it.
 _MAX_CONTENT: Final = 2000
+
+
+# Numbers of candidates by input.
+Unknown = Mapping[str, int]
 
 
 class Candidate(NamedTuple):
@@ -52,6 +56,7 @@ class DecideCommand:
     Attributes:
         context: raw fields of the decision; policy.features.find_bad_field has accepted them.
         request_digest: SHA-256 of the request if the client named the decision; None if the id is new.
+        policy_probability: share of the users that the traffic gives this policy; None: the client named it.
     """
 
     user_id: str
@@ -61,6 +66,7 @@ class DecideCommand:
     context: Fields
     candidates: Sequence[Candidate]
     request_digest: bytes | None = None
+    policy_probability: float | None = None
 
     @property
     def key(self) -> DecisionKey:
@@ -80,10 +86,13 @@ class Answer:
     Attributes:
         content: the same for every request for the decision.
         explored: True if this command made the decision at random, False if it chose; None if it made none.
+        unknown: number of candidates with an unknown category, by input; the first decision of each policy in a batch
+            has the numbers of all of them.
     """
 
     content: dict[str, Any]
     explored: bool | None = None
+    unknown: Unknown = field(default_factory=dict, compare=False)
 
 
 def decide(connection: Writing, commands: Sequence[DecideCommand]) -> list[Answer | OoMlError]:
@@ -105,13 +114,13 @@ def decide(connection: Writing, commands: Sequence[DecideCommand]) -> list[Answe
     for command in commands:
         if command.key not in known:
             new.setdefault(command.key, command)
-    rows = _decide(states, list(new.values()))
+    rows, unknown = _decide(states, list(new.values()))
     if rows:
         insert_decisions(connection, rows, _count(states, rows))
     made = dict(zip(new, rows, strict=True))
     known |= {key: StoredAnswer(row.request_digest, row.answer) for key, row in made.items()}
     # The first command of a decision has made it.
-    return [_outcome(known[command.key], command, made.pop(command.key, None)) for command in commands]
+    return [_outcome(known[command.key], command, made.pop(command.key, None), unknown) for command in commands]
 
 
 def _read_known(connection: Reading, commands: Sequence[DecideCommand]) -> dict[DecisionKey, StoredAnswer | OoMlError]:
@@ -122,12 +131,16 @@ def _read_known(connection: Reading, commands: Sequence[DecideCommand]) -> dict[
     return {**answers, **dict.fromkeys(too_old, DecisionTooOldError())}
 
 
-def _outcome(known: StoredAnswer | OoMlError, command: DecideCommand, made: DecisionRow | None) -> Answer | OoMlError:
+def _outcome(
+    known: StoredAnswer | OoMlError, command: DecideCommand, made: DecisionRow | None, unknown: dict[str, Unknown]
+) -> Answer | OoMlError:
     if isinstance(known, OoMlError):
         return known
     if known.request_digest != command.request_digest:
         return DecisionExistsError()
-    return Answer(known.answer, None if made is None else made.exploring)
+    if made is None:
+        return Answer(known.answer)
+    return Answer(known.answer, made.exploring, unknown.pop(command.policy.name, {}))
 
 
 def _find_too_old(connection: Reading, commands: Sequence[DecideCommand]) -> set[DecisionKey]:
@@ -138,31 +151,37 @@ def _find_too_old(connection: Reading, commands: Sequence[DecideCommand]) -> set
     return {command.key for command in old if since is not None and time_of(command.decision_id) < since}
 
 
-def _decide(states: Mapping[StateKey, PolicyState], commands: Sequence[DecideCommand]) -> list[DecisionRow]:
-    """Make the decisions. None depends on another: a decision teaches nothing."""
+def _decide(
+    states: Mapping[StateKey, PolicyState], commands: Sequence[DecideCommand]
+) -> tuple[list[DecisionRow], dict[str, Unknown]]:
+    """Make the decisions. None depends on another: a decision teaches nothing.
+
+    The second result has the numbers of unknown categories by policy.
+    """
     rows: dict[int, DecisionRow] = {}
+    unknown: dict[str, Unknown] = {}
     pulls = {key: count(state.pulls + 1) for key, state in states.items()}
     # In the order of the commands within each policy.
     for policy in {command.policy.name: command.policy for command in commands}.values():
         own = [(place, command) for place, command in enumerate(commands) if command.policy.name == policy.name]
-        X, choices = _choose(states, [command for _, command in own], policy)
+        X, choices, unknown[policy.name] = _choose(states, [command for _, command in own], policy)
         for (place, command), x, choice in zip(own, X, choices, strict=True):
             key = command.state_key
             rows[place] = _row(states[key], next(pulls[key]), command, x, choice)
-    return [rows[place] for place in range(len(commands))]
+    return [rows[place] for place in range(len(commands))], unknown
 
 
 def _choose(
     states: Mapping[StateKey, PolicyState], commands: Sequence[DecideCommand], policy: Policy
-) -> tuple[NDArray[np.float64], list[PolicyChoice]]:
-    """Return the features of the chosen tips, one row a command, and the choices."""
+) -> tuple[NDArray[np.float64], list[PolicyChoice], Unknown]:
+    """Return the features of the chosen tips, one row a command, the choices, and the unknown categories."""
     places = {key: place for place, key in enumerate(dict.fromkeys(command.state_key for command in commands))}
     counts = [len(command.candidates) for command in commands]
-    X = policy.features.encode(
+    X, unknown = policy.features.encode(
         [command.context for command in commands],
         [candidate.features for command in commands for candidate in command.candidates],
         counts,
-    ).X
+    )
     choices = policies.choose(
         policy.rule,
         stack([states[key].model for key in places]),
@@ -172,7 +191,7 @@ def _choose(
         [command.decision_id.int for command in commands],
     )
     starts = accumulate(counts[:-1], initial=0)
-    return X[[start + choice.index for start, choice in zip(starts, choices, strict=True)]], choices
+    return X[[start + choice.index for start, choice in zip(starts, choices, strict=True)]], choices, unknown
 
 
 def _count(states: Mapping[StateKey, PolicyState], rows: Sequence[DecisionRow]) -> list[PolicyState]:
@@ -197,6 +216,7 @@ def _row(
     rule = command.policy.rule
     return DecisionRow(
         key=state.key,
+        policy_probability=command.policy_probability,
         decision_id=command.decision_id,
         epoch=state.epoch,
         version=state.version,

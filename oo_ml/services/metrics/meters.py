@@ -40,14 +40,18 @@ def _count_outcomes(metrics: Metrics) -> Callable[[Sequence[object]], None]:
     decisions = cache(
         lambda policy, explored: metrics.increase(declared.DECISIONS, policy, "true" if explored else "false")
     )
+    unknown = cache(lambda policy, name: metrics.increase(declared.UNKNOWN_VALUES, policy, name))
     rewards = cache(lambda policy: metrics.increase(declared.REWARDS, policy))
     delays = cache(lambda policy: metrics.observe(declared.REWARD_DELAY_SECONDS, policy))
 
     def count(outcomes: Sequence[object]) -> None:
         for outcome in outcomes:
             match outcome:
-                case Answer(content=content, explored=bool(explored)):
+                case Answer(content=content, explored=bool(explored), unknown=counts):
                     decisions(content["policy"], explored)()
+                    for name, values in counts.items():
+                        if values:
+                            unknown(content["policy"], name)(values)
                 case Rewarded(lesson=Lesson(policy=policy, delay=delay)):
                     rewards(policy)()
                     if delay is not None:

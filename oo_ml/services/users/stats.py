@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from oo_ml.domain.policies import Policy, draw
-from oo_ml.domain.ridge import theta
+from oo_ml.domain.ridge import intervals, theta
 from oo_ml.errors import OoMlError, UnknownDecisionError
 from oo_ml.services.each import each
 from oo_ml.storage.decision_types import DecisionKey, StoredDecision
@@ -28,7 +28,12 @@ class StatsCommand:
 
 @dataclass(frozen=True, slots=True)
 class Stats:
-    """Counters and model of a user and a policy; `theta` has d numbers with `labels`, all zero for an unknown user."""
+    """Counters and model of a user and a policy.
+
+    Attributes:
+        theta: d numbers with `labels`, all zero for an unknown user.
+        intervals: the 95 % interval of each number of theta.
+    """
 
     user_id: str
     policy: str
@@ -37,6 +42,7 @@ class Stats:
     reward_count: int
     cumulative_reward: float
     theta: list[float]
+    intervals: list[tuple[float, float]]
     labels: tuple[str, ...]
     last_updated: datetime | None
 
@@ -66,6 +72,7 @@ def read_stats(connection: Reading, command: StatsCommand) -> Stats:
         reward_count=state.reward_count,
         cumulative_reward=state.cumulative_reward,
         theta=theta(state.model).tolist(),
+        intervals=[(low, high) for low, high in intervals(state.model).tolist()],
         labels=policy.features.labels,
         last_updated=state.last_updated,
     )

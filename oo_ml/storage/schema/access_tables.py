@@ -35,7 +35,7 @@ audit_log = Table(
     name("actor", "Id of the API key; in parentheses: the command line, the admin key, or a call without a key"),
     name("request_id", "Id of the request, as in the log of the service; null: no request", nullable=True),
     name("action", "The action, such as user.erased or key.revoked"),
-    name("subject", "Name of the key or of the prompt version; null: a user, whose id is not kept", nullable=True),
+    name("subject", "Name of the key, prompt version or policy; null: a user, whose id is not kept", nullable=True),
     length("actor", 100),
     CheckConstraint("octet_length(request_id) BETWEEN 1 AND 200", name="request_id_length"),
     length("action", 100),

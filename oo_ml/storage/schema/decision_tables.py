@@ -77,6 +77,10 @@ feature_history = Table(
     name("user_id", "The user", primary_key=True),
     Column("decision_id", Uuid, primary_key=True, comment="UUIDv7 of the decision; its time selects the partition"),
     name("policy", "The policy that decided"),
+    probability(
+        "policy_probability",
+        "Share of the users that had this policy when the traffic chose it; null: the client named the policy",
+    ),
     Column("epoch", Integer, nullable=False, comment="policy_state.epoch at the decision"),
     Column("version", BigInteger, nullable=False, comment="policy_state.version at the decision"),
     Column("pull", BigInteger, comment="Number of the decision in its epoch, from 1"),
@@ -144,6 +148,7 @@ feature_history = Table(
     ),
     CheckConstraint("pull >= 1", name="pull_range"),
     is_probability("prompt_probability"),
+    is_probability("policy_probability"),
     # tip_id is last: the search for a tip's latest decision reads the index alone.
     Index(None, "user_id", "policy", "epoch", "position", "tip_id"),
     # For queries by time, such as the decisions that have waited too long for a reward. Not partial: an index that

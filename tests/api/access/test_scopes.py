@@ -92,7 +92,17 @@ def test_every_route_with_too_little(guarded: Service, create_key: Create) -> No
         assert {send(guarded, method, path, token).status_code for token in others}.isdisjoint({401, 403}), path
 
 
-@pytest.mark.parametrize("path", ["/score", "/score/egreedy", "/reward", "/reward/egreedy"])
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/score",
+        "/score/egreedy",
+        "/reward",
+        "/reward/egreedy",
+        "/policies/uniform-v1/score",
+        "/policies/uniform-v1/reward",
+    ],
+)
 def test_hot_calls(guarded: Service, create_key: Create, path: str) -> None:
     """The hot calls, which go past FastAPI, need `decide`."""
     reader, decider = create_key(Scope.READ, name="r"), create_key(Scope.DECIDE, name="d")

@@ -48,7 +48,7 @@ def test_invalid_items(service: Service, path: str, bad: dict[str, object], good
 def test_policy_and_key_of_an_item(service: Service) -> None:
     """The fields policy and idempotency_key, which single calls lack, are validated too."""
     for path, good in ((SCORE, calls.score()), (REWARD, calls.reward())):
-        wrong = [good | {"policy": policy} for policy in (ECHO, "", None, 1)]
+        wrong = [good | {"policy": policy} for policy in ("", None, 1, f"{ECHO}\n")]
         outcomes = send(service, path, [*wrong, good])
         assert read_codes(outcomes) == [(422, "invalid")] * 4 + [(200, "")]
         assert [outcome["error"]["detail"][0]["loc"] for outcome in outcomes[:4]] == [["body", "policy"]] * 4

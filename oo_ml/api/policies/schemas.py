@@ -1,0 +1,208 @@
+"""Bodies and answers of the calls about policies."""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import ConfigDict, FailFast, Field, GetCoreSchemaHandler, GetJsonSchemaHandler
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema
+
+from oo_ml.api.decisions.schemas import MAX_CANDIDATES
+from oo_ml.api.fields import (
+    DecisionId,
+    Identifier,
+    JsonObject,
+    NewDecisionId,
+    PolicyName,
+    Reward,
+    Text,
+    TipId,
+    UserId,
+    UtcTime,
+)
+from oo_ml.api.policies.raw_fields import RawFields
+from oo_ml.api.schemas import Answer, Body, Page, example
+from oo_ml.definitions import Definition
+
+_DEFINITION = {
+    "inputs": [
+        {"name": "hour", "of": "context", "encoding": "cyclic", "period": 24},
+        {"name": "topic", "of": "candidate", "encoding": "category", "values": ["news", "sport"]},
+        {"name": "tags", "of": "candidate", "encoding": "hashed", "buckets": 4, "missing": []},
+    ],
+    "terms": [{"one": True}, {"input": "topic"}, {"input": "tags"}, {"product": ["topic", "hour"], "times": 0.5}],
+    "rule": {"alpha": 1.0, "sigma": 0.3, "exploration": 0.02},
+}
+
+
+class _OfDefinition:
+    """Metadata of a JSON object that OpenAPI describes as a definition; `definitions.parse` checks it."""
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:  # noqa: ANN401 - a type
+        return handler(source)
+
+    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        return handler(Definition.__pydantic_core_schema__)
+
+
+class PublishPolicyRequest(Body):
+    """A new policy: see docs/guides/policies.md."""
+
+    model_config = example(policy="articles-v1", description="Articles by topic, tags and hour", definition=_DEFINITION)
+
+    policy: PolicyName
+    # As many characters as fit into the 1,000 bytes of the column, whatever they are.
+    description: Annotated[Text, Field(max_length=250)] = ""
+    definition: Annotated[JsonObject, _OfDefinition()] = Field(description="What the policy reads, and how it chooses")
+
+
+class PolicySummary(Answer):
+    """A policy without its definition."""
+
+    model_config = ConfigDict(from_attributes=True)
+
+    policy: PolicyName
+    status: Literal["active", "retired"] = Field(description="A retired policy learns, and makes no more decisions")
+    published_at: UtcTime
+    retired_at: UtcTime | None
+    description: str
+    dimension: int = Field(description="Number of features d, the length of x and theta")
+
+
+class PoliciesPage(Page[PolicySummary]):
+    """Policies, the oldest first."""
+
+
+class EffectiveRule(Answer):
+    """The rule that a policy decides by."""
+
+    model_config = ConfigDict(from_attributes=True)
+
+    alpha: float | None = Field(description="Width of the confidence bound; null: none")
+    sigma: float = Field(description="Width of the vote")
+    exploration: float = Field(description="Probability of a uniform draw")
+
+
+class PolicyAnswer(PolicySummary):
+    """A policy."""
+
+    labels: list[str] = Field(description="Names of the numbers in x and theta")
+    rule: EffectiveRule = Field(
+        description="The rule in effect: settings give linucb-v1 and egreedy-v1 theirs, all others have that of the"
+        " definition"
+    )
+    definition: dict[str, Any] = Field(description="The definition, as it was published")
+
+
+class DefinitionSchema(Answer):
+    """JSON Schema, draft 2020-12, of the definition of a policy."""
+
+    model_config = ConfigDict(extra="allow")
+
+
+_CONTEXT = "Fields of the decision, the same for all candidates"
+_KEPT = "Fields that the definition does not name are kept with the decision, and change nothing"
+
+
+class PolicyCandidate(Body):
+    """A candidate that may be chosen."""
+
+    id: TipId
+    features: RawFields = Field(default_factory=dict, description=f"Fields of the candidate. {_KEPT}")
+    content: Text | None = Field(
+        None,
+        description="The text that the user reads; that of the chosen candidate is stored, up to 2,000 characters",
+    )
+    prompt_version: Identifier | None = Field(
+        None,
+        description="The prompt version that wrote the tip; default: that of the user's latest generated tip"
+        " with this id",
+    )
+
+
+class PolicyScoreRequest(Body):
+    """The candidates to choose from."""
+
+    model_config = example(
+        user_id="ada",
+        context={"hour": 9.5},
+        candidates=[
+            {"id": "a1", "features": {"topic": "news", "tags": ["city", "traffic"]}},
+            {"id": "a2", "features": {"topic": "sport", "words": 820}},
+        ],
+    )
+
+    user_id: UserId
+    context: RawFields = Field(default_factory=dict, description=f"{_CONTEXT}. {_KEPT}")
+    # The first invalid candidate is enough: a list of a thousand errors helps no client.
+    candidates: Annotated[list[PolicyCandidate], FailFast()] = Field(max_length=MAX_CANDIDATES)
+    decision_id: NewDecisionId | None = Field(
+        None,
+        description="UUIDv7 of this decision, at most a day from now: sent again, it gets the same answer and"
+        " counts once. Default: the service makes one",
+        examples=["01a207ac-5779-7446-ab27-aa4ca4d9dd7a"],
+    )
+
+
+class PolicyRewardRequest(Body):
+    """A reaction in [-1, 1].
+
+    With decision_id the reaction counts once, and the service learns it with the features of the decision. Without one
+    it learns from `context` and `features`.
+    """
+
+    model_config = example(
+        user_id="ada", tip_id="a1", reward=1, context={"hour": 9.5}, features={"topic": "news", "tags": ["city"]}
+    )
+
+    user_id: UserId
+    tip_id: TipId
+    reward: Reward
+    decision_id: DecisionId | None = Field(
+        None,
+        description="The decision that gets the reward, as answered by the score call",
+        examples=["01a207ac-5779-7446-ab27-aa4ca4d9dd7a"],
+    )
+    context: RawFields = Field(default_factory=dict, description=f"{_CONTEXT}; ignored with decision_id")
+    features: RawFields = Field(
+        default_factory=dict, description="Fields of the candidate that was shown; ignored with decision_id"
+    )
+
+
+class Coefficient(Answer):
+    """A number of theta, with its interval."""
+
+    label: str = Field(description="The feature that the number weighs")
+    estimate: float = Field(description="The number of theta = A^-1 b; 0 before the first reward")
+    low: float = Field(description="95 % interval: estimate - 1.96 sqrt((A^-1)_ii), with a noise variance of 1")
+    high: float
+
+
+class PolicyUserAnswer(Answer):
+    """Counters and model of a user and a policy."""
+
+    model_config = example(
+        user_id="ada",
+        policy="articles-v1",
+        pulls=12,
+        explore_count=2,
+        exploration_rate=0.16666666666666666,
+        reward_count=9,
+        cumulative_reward=3.5,
+        estimated_mean_reward=0.3888888888888889,
+        theta=[
+            {"label": "one", "estimate": 0.21, "low": -0.41, "high": 0.83},
+            {"label": "topic=news", "estimate": 0.34, "low": -0.55, "high": 1.23},
+        ],
+        last_updated="2026-11-23T09:12:00.000000Z",
+    )
+
+    user_id: str
+    policy: PolicyName
+    pulls: int = Field(description="Decisions")
+    explore_count: int = Field(description="Decisions that did not take the highest score")
+    exploration_rate: float = Field(description="explore_count / pulls; 0 without decisions")
+    reward_count: int = Field(description="Rewards that the model has learned: all of it is the user's own evidence")
+    cumulative_reward: float
+    estimated_mean_reward: float = Field(description="cumulative_reward / reward_count; 0 without rewards")
+    theta: list[Coefficient] = Field(description="One number a feature, in the order of x")
+    last_updated: UtcTime | None = Field(description="Time of the latest decision or reward")
