@@ -74,17 +74,15 @@ _ASSIGN_XID = text("SELECT pg_current_xact_id()")
 _SUMS: Final = (
     "decisions",
     "rewards",
-    "rewards_squared",
     "weights",
     "weights_squared",
     "weighted_rewards",
-    "squared_weights_rewards",
-    "weighted_rewards_squared",
-    "weighted_squares",
+    "modelled",
+    "random_estimates",
     "choices",
     "unsupported",
 )
-_CELL: Final = "day, policy, prompt_version, exploring, first_pull, delay_step, reaction"
+_CELL: Final = "day, policy, prompt_version, exploring, first_pull, delay_step, reaction, user_group"
 
 
 def _add_sums(table: str, key: str, sums: Sequence[str], source: str, conflict: str = "") -> str:
@@ -106,7 +104,7 @@ def _add_decisions(decisions: str, rewards: str) -> str:
     cells = " UNION ALL ".join(
         f"""
         SELECT
-            {_CELL}, {", ".join(f"sum({name}) AS {name}" for name in _SUMS)},
+            {_CELL}, {", ".join(f"sum({name}) AS {name}" for name in (*_SUMS, "rewards_squared"))},
             CASE WHEN reaction = 'none' THEN 0 ELSE sum(decisions) END AS rewarded
         FROM rollup.{view}
         WHERE {condition}
@@ -116,7 +114,7 @@ def _add_decisions(decisions: str, rewards: str) -> str:
     )
     reactions = _add_sums(
         "daily_reactions",
-        "day, policy, prompt_version, exploring, reaction",
+        "day, policy, prompt_version, exploring, reaction, user_group",
         _SUMS,
         "cells",
         "ON CONSTRAINT uq_daily_reactions",

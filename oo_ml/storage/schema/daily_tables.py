@@ -74,15 +74,14 @@ daily_reactions = Table(
         "reaction",
         "done, helpful, snooze, not_helpful, dismiss, other; none: no reward; default: an assumed one",
     ),
+    Column("user_group", SmallInteger, nullable=False, comment="Group of the users that decided, from 0 to 31"),
     _count("decisions", "Number of decisions"),
     _sum("rewards", "Sum of the rewards r"),
-    _sum("rewards_squared", "Sum of r^2"),
     _sum("weights", "Sum of w = 1 / (propensity x prompt_probability)"),
     _sum("weights_squared", "Sum of w^2"),
     _sum("weighted_rewards", "Sum of w r"),
-    _sum("squared_weights_rewards", "Sum of w^2 r"),
-    _sum("weighted_rewards_squared", "Sum of w^2 r^2"),
-    _sum("weighted_squares", "Sum of w r^2"),
+    _count("modelled", "Number of decisions with a reward and with the expected reward of each candidate"),
+    _sum("random_estimates", "Sum over these of d, the doubly robust estimate of the reward of a draw at random"),
     _count("choices", "Number of decisions among more than one candidate"),
     _count(
         "unsupported",
@@ -94,10 +93,12 @@ daily_reactions = Table(
         "prompt_version",
         "exploring",
         "reaction",
+        "user_group",
         name="uq_daily_reactions",
         postgresql_nulls_not_distinct=True,
     ),
-    comment="Decisions by day and by the reaction that counts. Upkeep adds to it; schema analytics adds newer rows",
+    comment="Decisions by day, by the reaction that counts and by group of users. Upkeep adds to it; schema analytics adds"
+    " newer rows",
     info=REFERENCE,
 )
 
