@@ -113,7 +113,7 @@ def test_coverage_with_different_users(db: Engine) -> None:
 
 
 _ADD_WORLD = """
-    INSERT INTO oo_ml.daily_reactions (
+    INSERT INTO oo_ml.daily_user_groups (
         day, policy, exploring, reaction, user_group, decisions, rewards, weights, weights_squared, weighted_rewards,
         modelled, random_estimates, choices, unsupported
     )

@@ -69,13 +69,13 @@ def test_t95(db: Engine) -> None:
 
 
 def test_user_group(db: Engine) -> None:
-    """A user's group is the first byte of the digest of the id, modulo 32, for any characters."""
+    """A user's group is the first byte of the digest of the id, modulo 16, for any characters."""
     users = [*(f"user {number}" for number in range(200)), "zoë", "\\x00", "a\\b'", "\U0001f600"]
     statement = text("SELECT analytics.user_group(u) FROM unnest(CAST(:users AS text[])) WITH ORDINALITY AS u (u, o)")
     with writing(db) as connection:
         groups = list(connection.scalars(statement, {"users": users}))
     assert groups == [find_group(user) for user in users]
-    assert set(groups) == set(range(32))
+    assert set(groups) == set(range(16))
 
 
 def test_mean_margin(db: Engine) -> None:

@@ -10,9 +10,9 @@ CREATE FUNCTION analytics.user_group(user_id text) RETURNS integer
 LANGUAGE sql STABLE STRICT PARALLEL SAFE
 -- A digest that no release of PostgreSQL changes: an erased user is subtracted from the group that was added to.
 -- STABLE as convert_to is; an IMMUTABLE function would not be inlined, and take four times as long.
-RETURN get_byte(sha256(convert_to(user_id, 'UTF8')), 0) % 32;
+RETURN get_byte(sha256(convert_to(user_id, 'UTF8')), 0) % 16;
 COMMENT ON FUNCTION analytics.user_group IS
-    'Group of a user, from 0 to 31, by the first byte of the SHA-256 of the id. Intervals take the groups as the sample';
+    'Group of a user, from 0 to 15, by the first byte of the SHA-256 of the id. Intervals take the groups as the sample';
 
 CREATE FUNCTION rollup.weight(propensity float8, prompt_probability float8) RETURNS float8
 LANGUAGE sql IMMUTABLE PARALLEL SAFE
@@ -317,15 +317,25 @@ COMMENT ON VIEW rollup.uncounted IS
 
 CREATE VIEW rollup.reactions AS
 SELECT
+    day, policy, prompt_version, exploring, reaction, decisions, weights, weights_squared, weighted_rewards, unsupported
+FROM oo_ml.daily_reactions
+UNION ALL
+SELECT
+    day, policy, prompt_version, exploring, reaction, decisions, weights, weights_squared, weighted_rewards, unsupported
+FROM rollup.uncounted;
+COMMENT ON VIEW rollup.reactions IS 'daily_reactions as of now: rows to be summed up';
+
+CREATE VIEW rollup.user_groups AS
+SELECT
     day, policy, prompt_version, exploring, reaction, user_group, decisions, rewards,
     weights, weights_squared, weighted_rewards, modelled, random_estimates, choices, unsupported
-FROM oo_ml.daily_reactions
+FROM oo_ml.daily_user_groups
 UNION ALL
 SELECT
     day, policy, prompt_version, exploring, reaction, user_group, decisions, rewards,
     weights, weights_squared, weighted_rewards, modelled, random_estimates, choices, unsupported
 FROM rollup.uncounted;
-COMMENT ON VIEW rollup.reactions IS 'daily_reactions as of now: rows to be summed up';
+COMMENT ON VIEW rollup.user_groups IS 'daily_user_groups as of now: rows to be summed up';
 
 CREATE VIEW rollup.learning AS
 SELECT day, policy, first_pull, decisions, rewarded, rewards, rewards_squared
@@ -394,7 +404,7 @@ BEGIN
         ['first_pull', 'First decision number of the group that the decision belongs to, if known'],
         ['delay_step', 'ceil(20 log2(1 + seconds)) from the decision to the reaction; null: no reaction'],
         ['reaction', 'done, helpful, snooze, not_helpful, dismiss, other; none: no reward; default: an assumed one'],
-        ['user_group', 'Group of the user, from 0 to 31'],
+        ['user_group', 'Group of the user, from 0 to 15'],
         ['decisions', 'Number of decisions that enter the cell; below 0: that leave it'],
         ['rewarded', 'Number of these decisions with a reward that counts'],
         ['rewards', 'Sum of their rewards r'],

@@ -2,7 +2,7 @@
 -- w = p_target / p_logged. The mean of w should be 1: less of it means that the target would have chosen what the log had
 -- no chance to show. Such estimates are NULL, because they would be those of another policy.
 --
--- Users are the sample (ADR 26). The state of an aggregate holds the sums of 32 groups of users and not of each user, so
+-- Users are the sample (ADR 26). The state of an aggregate holds the sums of 16 groups of users and not of each user, so
 -- it has the same size for any number of users, and rows can come in any order.
 
 CREATE TYPE analytics.estimate AS (
@@ -21,7 +21,7 @@ COMMENT ON COLUMN analytics.estimate.high IS 'Upper end of its 95 % interval';
 COMMENT ON COLUMN analytics.estimate.mean_weight IS
     'Mean of p_target / p_logged; it should be 1. Less: part of what the target policy chooses had no chance in the log';
 COMMENT ON COLUMN analytics.estimate.unknown_because IS 'Reason why the log does not support the estimate; null: it does';
-COMMENT ON COLUMN analytics.estimate.user_groups IS 'Number of groups of users with rows, at most 32';
+COMMENT ON COLUMN analytics.estimate.user_groups IS 'Number of groups of users with rows, at most 16';
 
 CREATE FUNCTION analytics.importance_weight(p_target float8, p_logged float8) RETURNS float8
 LANGUAGE plpgsql IMMUTABLE STRICT PARALLEL SAFE AS $$
@@ -52,7 +52,7 @@ DECLARE
     place integer := 7 + 3 * user_group;
 BEGIN
     IF state[1] = 0 THEN
-        state := ARRAY[0, 0, 0, 0, 0, value] || array_fill(CAST(0 AS float8), ARRAY[96]);
+        state := ARRAY[0, 0, 0, 0, 0, value] || array_fill(CAST(0 AS float8), ARRAY[48]);
     END IF;
     state[1] := state[1] + 1;
     state[2] := state[2] + w;

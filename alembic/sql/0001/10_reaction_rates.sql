@@ -29,41 +29,58 @@ RETURNS TABLE (
 )
 LANGUAGE sql STABLE SECURITY DEFINER ROWS 100
 BEGIN ATOMIC
-    -- First the few cells of each group of users, which the exact sums are slow for; then the groupings of the cells.
-    WITH cells AS (
+    -- In steps, because exact sums are slow: over days, then by reaction, then over groupings, then over groups of users.
+    WITH by_reaction AS (
         SELECT
             CASE WHEN by_day THEN r.day END AS day,
             r.prompt_version,
             r.policy,
             r.user_group,
-            CAST(sum(r.decisions) AS float8) AS shown,
+            r.reaction,
+            CAST(sum(r.decisions) AS float8) AS decisions,
             CAST(sum(r.weights) AS float8) AS weights,
             CAST(sum(r.weights_squared) AS float8) AS weights_squared,
-            CAST(coalesce(sum(r.decisions) FILTER (WHERE r.reaction NOT IN ('none', 'default')), 0) AS float8) AS reacted,
-            CAST(coalesce(sum(r.weights) FILTER (WHERE r.reaction NOT IN ('none', 'default')), 0) AS float8) AS reacted_weights,
-            CAST(coalesce(sum(r.decisions) FILTER (WHERE r.reaction = 'done'), 0) AS float8) AS done,
-            CAST(coalesce(sum(r.weights) FILTER (WHERE r.reaction = 'done'), 0) AS float8) AS done_weights,
-            CAST(coalesce(sum(r.decisions) FILTER (WHERE r.reaction = 'helpful'), 0) AS float8) AS helpful,
-            CAST(coalesce(sum(r.weights) FILTER (WHERE r.reaction = 'helpful'), 0) AS float8) AS helpful_weights,
-            CAST(coalesce(sum(r.decisions) FILTER (WHERE r.reaction = 'snooze'), 0) AS float8) AS snooze,
-            CAST(coalesce(sum(r.weights) FILTER (WHERE r.reaction = 'snooze'), 0) AS float8) AS snooze_weights,
-            CAST(coalesce(sum(r.decisions) FILTER (WHERE r.reaction = 'not_helpful'), 0) AS float8) AS not_helpful,
-            CAST(coalesce(sum(r.weights) FILTER (WHERE r.reaction = 'not_helpful'), 0) AS float8) AS not_helpful_weights,
-            CAST(coalesce(sum(r.decisions) FILTER (WHERE r.reaction = 'dismiss'), 0) AS float8) AS dismiss,
-            CAST(coalesce(sum(r.weights) FILTER (WHERE r.reaction = 'dismiss'), 0) AS float8) AS dismiss_weights,
-            CAST(coalesce(sum(r.decisions) FILTER (WHERE r.reaction = 'other'), 0) AS float8) AS other,
-            CAST(coalesce(sum(r.weights) FILTER (WHERE r.reaction = 'other'), 0) AS float8) AS other_weights,
-            CAST(coalesce(sum(r.decisions) FILTER (WHERE r.reaction <> 'none'), 0) AS float8) AS rewarded,
-            CAST(coalesce(sum(r.weights) FILTER (WHERE r.reaction <> 'none'), 0) AS float8) AS rewarded_weights,
             CAST(sum(r.rewards) AS float8) AS rewards,
             CAST(sum(r.weighted_rewards) AS float8) AS weighted_rewards,
             CAST(coalesce(sum(r.decisions) FILTER (WHERE r.exploring), 0) AS float8) AS drawn,
             CAST(sum(r.choices) AS float8) AS choices,
             CAST(sum(r.unsupported) AS float8) AS unsupported
-        FROM rollup.reactions AS r
-        WHERE (since IS NULL OR r.day >= since) AND (until IS NULL OR r.day <= until)
-        GROUP BY CASE WHEN by_day THEN r.day END, r.prompt_version, r.policy, r.user_group
+        FROM rollup.user_groups AS r
+        WHERE r.day >= coalesce(since, '-infinity') AND r.day <= coalesce(until, 'infinity')
+        GROUP BY CASE WHEN by_day THEN r.day END, r.prompt_version, r.policy, r.user_group, r.reaction
         HAVING sum(r.decisions) > 0
+    ), cells AS (
+        SELECT
+            s.day,
+            s.prompt_version,
+            s.policy,
+            s.user_group,
+            sum(s.decisions) AS shown,
+            sum(s.weights) AS weights,
+            sum(s.weights_squared) AS weights_squared,
+            coalesce(sum(s.decisions) FILTER (WHERE s.reaction NOT IN ('none', 'default')), 0) AS reacted,
+            coalesce(sum(s.weights) FILTER (WHERE s.reaction NOT IN ('none', 'default')), 0) AS reacted_weights,
+            coalesce(sum(s.decisions) FILTER (WHERE s.reaction = 'done'), 0) AS done,
+            coalesce(sum(s.weights) FILTER (WHERE s.reaction = 'done'), 0) AS done_weights,
+            coalesce(sum(s.decisions) FILTER (WHERE s.reaction = 'helpful'), 0) AS helpful,
+            coalesce(sum(s.weights) FILTER (WHERE s.reaction = 'helpful'), 0) AS helpful_weights,
+            coalesce(sum(s.decisions) FILTER (WHERE s.reaction = 'snooze'), 0) AS snooze,
+            coalesce(sum(s.weights) FILTER (WHERE s.reaction = 'snooze'), 0) AS snooze_weights,
+            coalesce(sum(s.decisions) FILTER (WHERE s.reaction = 'not_helpful'), 0) AS not_helpful,
+            coalesce(sum(s.weights) FILTER (WHERE s.reaction = 'not_helpful'), 0) AS not_helpful_weights,
+            coalesce(sum(s.decisions) FILTER (WHERE s.reaction = 'dismiss'), 0) AS dismiss,
+            coalesce(sum(s.weights) FILTER (WHERE s.reaction = 'dismiss'), 0) AS dismiss_weights,
+            coalesce(sum(s.decisions) FILTER (WHERE s.reaction = 'other'), 0) AS other,
+            coalesce(sum(s.weights) FILTER (WHERE s.reaction = 'other'), 0) AS other_weights,
+            coalesce(sum(s.decisions) FILTER (WHERE s.reaction <> 'none'), 0) AS rewarded,
+            coalesce(sum(s.weights) FILTER (WHERE s.reaction <> 'none'), 0) AS rewarded_weights,
+            sum(s.rewards) AS rewards,
+            sum(s.weighted_rewards) AS weighted_rewards,
+            sum(s.drawn) AS drawn,
+            sum(s.choices) AS choices,
+            sum(s.unsupported) AS unsupported
+        FROM by_reaction AS s
+        GROUP BY s.day, s.prompt_version, s.policy, s.user_group
     ), groups AS (
         SELECT
             c.day,

@@ -86,8 +86,8 @@ BEGIN ATOMIC
                 CAST(sum(r.decisions) AS float8) AS shown,
                 CAST(coalesce(sum(r.decisions) FILTER (WHERE r.reaction <> 'none'), 0) AS float8) AS rewarded,
                 CAST(sum(r.rewards) AS float8) AS rewards
-            FROM rollup.reactions AS r
-            WHERE (since IS NULL OR r.day >= since) AND (until IS NULL OR r.day <= until)
+            FROM rollup.user_groups AS r
+            WHERE r.day >= coalesce(since, '-infinity') AND r.day <= coalesce(until, 'infinity')
                 AND (only_policy IS NULL OR r.policy = only_policy)
                 AND (only_prompt_version IS NULL OR r.prompt_version = only_prompt_version)
             GROUP BY r.day, r.exploring, r.user_group

@@ -32,8 +32,8 @@ BEGIN ATOMIC
             CAST(coalesce(sum(r.decisions) FILTER (WHERE r.exploring AND r.reaction <> 'none'), 0) AS float8) AS drawn,
             CAST(sum(r.choices) AS float8) AS choices,
             CAST(sum(r.unsupported) AS float8) AS unsupported
-        FROM rollup.reactions AS r
-        WHERE (since IS NULL OR r.day >= since) AND (until IS NULL OR r.day <= until)
+        FROM rollup.user_groups AS r
+        WHERE r.day >= coalesce(since, '-infinity') AND r.day <= coalesce(until, 'infinity')
         GROUP BY r.policy, r.user_group
         HAVING sum(r.decisions) > 0
     ), compared AS (

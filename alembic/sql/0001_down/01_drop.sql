@@ -24,7 +24,7 @@ DROP TYPE analytics.estimate;
 
 DROP VIEW
     rollup.done, rollup.done_cells, rollup.latencies, rollup.costs, rollup.uncounted_costs, rollup.exploration, rollup.delays, rollup.learning,
-    rollup.reactions, rollup.uncounted, rollup.cost_cells, rollup.exploration_cells,
+    rollup.user_groups, rollup.reactions, rollup.uncounted, rollup.cost_cells, rollup.exploration_cells,
     rollup.arrival_cells, rollup.departure_cells, rollup.decision_cells;
 
 DROP FUNCTION
@@ -36,7 +36,7 @@ DROP TABLE oo_ml.audit_log, oo_ml.api_keys;
 
 DROP TABLE
     oo_ml.daily_latencies, oo_ml.daily_done, oo_ml.daily_costs, oo_ml.daily_exploration, oo_ml.daily_delays, oo_ml.daily_learning,
-    oo_ml.daily_reactions, oo_ml.counted, oo_ml.upkeep;
+    oo_ml.daily_user_groups, oo_ml.daily_reactions, oo_ml.counted, oo_ml.upkeep;
 
 DROP TABLE
     oo_ml.model_prices, oo_ml.prompt_assignments, oo_ml.tips, oo_ml.generations, oo_ml.prompt_versions,

@@ -7,7 +7,15 @@ from sqlalchemy import Engine, text
 SCRATCH = {
     "reactions": """
         SELECT
-            day, policy, prompt_version, exploring, reaction, get_byte(sha256(convert_to(user_id, 'UTF8')), 0) % 32,
+            day, policy, prompt_version, exploring, reaction, count(*), sum(CAST(1 / p AS numeric)),
+            sum(CAST(1 / p * (1 / p) AS numeric)), sum(CAST(1 / p * reward AS numeric)),
+            count(*) FILTER (WHERE (SELECT min(one) FROM unnest(propensities) AS one) >= 1e-12 IS NOT TRUE)
+        FROM seen
+        GROUP BY day, policy, prompt_version, exploring, reaction
+    """,
+    "user_groups": """
+        SELECT
+            day, policy, prompt_version, exploring, reaction, get_byte(sha256(convert_to(user_id, 'UTF8')), 0) % 16,
             count(*), sum(r), sum(w), sum(ww), sum(wr),
             count(reward) FILTER (WHERE exploit IS NOT NULL), sum(CAST(d AS numeric)),
             count(*) FILTER (WHERE cardinality(propensities) > 1 OR propensities IS NULL),
@@ -89,7 +97,16 @@ SEEN = """
         FROM oo_ml.feature_history
     )
 """
-KEYS = {"reactions": 6, "learning": 3, "delays": 3, "exploration": 2, "costs": 3, "done": 2, "latencies": 3}
+KEYS = {
+    "reactions": 5,
+    "user_groups": 6,
+    "learning": 3,
+    "delays": 3,
+    "exploration": 2,
+    "costs": 3,
+    "done": 2,
+    "latencies": 3,
+}
 
 
 def compute_rows(db: Engine, table: str) -> list[tuple[Any, ...]]:
