@@ -31,7 +31,8 @@ class Reader:
         features = article["features"]
         is_liked = features["topic"] == (self.morning if math.sin(math.tau * hour / 24) > 0 else self.evening)
         liked_tags = len(self.tags.intersection(features["tags"]))
-        return min(0.05 + 0.45 * is_liked + 0.2 * liked_tags - 0.001 * float(features["age_hours"]), 0.95)
+        chance: float = 0.05 + 0.45 * is_liked + 0.2 * liked_tags - 0.001 * features["age_hours"]
+        return min(chance, 0.95)
 
 
 def make_readers(rng: random.Random, count: int) -> list[Reader]:

@@ -44,10 +44,10 @@ def test_news(service: Service) -> None:
 
 
 def test_notifications(service: Service) -> None:
-    """Sending at random costs more than it earns, and the policy earns."""
+    """The policy comes to earn several times as much as candidates drawn at random."""
     first, _, last = simulate("notifications", service)
     assert last[0] > first[0]
-    assert last[1] < 0.1 < last[0]
+    assert last[0] > 4 * last[1]
     features = {"sent": True, "hour_of_day": 12}
     body = {
         "user_id": "new",
