@@ -225,6 +225,14 @@ class PolicyExistsError(OoMlError, code="policy_exists", status=409):
     """This policy is published already; a published policy never changes."""
 
 
+class PolicyInUseError(OoMlError, code="policy_in_use", status=409):
+    """This policy has traffic; change the traffic first."""
+
+
+class TrafficRefusedError(OoMlError, code="traffic_refused"):
+    """The traffic can't be changed like this."""
+
+
 class InvalidDefinitionError(InvalidRequestError):
     """The definition of the policy is invalid."""
 

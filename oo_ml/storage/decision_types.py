@@ -34,6 +34,7 @@ class DecisionRow:
     """A decision among n candidates, to be stored; its fields are columns (storage/schema/decision_tables.py).
 
     Attributes:
+        policy_probability: share of the users that the traffic gives this policy; None: the client named it.
         content: text of the chosen tip; None takes that of the latest generated tip of that id.
         prompt_version: as the client named it; None takes that of the same tip.
         x: features of the chosen tip, shape (d,).
@@ -41,6 +42,7 @@ class DecisionRow:
     """
 
     key: StateKey
+    policy_probability: float | None
     decision_id: UUID
     epoch: int
     version: int
@@ -124,6 +126,7 @@ class StoredDecision:
     user_id: str
     decision_id: UUID
     policy: str
+    policy_probability: float | None
     epoch: int
     version: int
     decided_at: datetime

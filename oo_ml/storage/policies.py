@@ -53,6 +53,12 @@ def read_dimensions(connection: Reading) -> dict[str, int]:
     return {row.policy: row.dimension for row in connection.execute(_DIMENSIONS)}
 
 
+def lock(connection: Writing, names: Sequence[str]) -> dict[str, PolicyRow]:
+    """Lock the policies that exist among `names`, and return them by name: no other transaction retires them."""
+    rows = connection.execute(_LIST.where(policies.c.policy.in_(names)).with_for_update(key_share=True))
+    return {row.policy: PolicyRow(*row) for row in rows}
+
+
 def insert(connection: Writing, row: PolicyRow) -> bool:
     """Insert a policy; return whether the name was free."""
     return connection.execute(_INSERT, asdict(row)).first() is not None

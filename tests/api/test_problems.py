@@ -170,6 +170,7 @@ def test_errors_of_services() -> None:
         for node in ast.walk(ast.parse(file.read_text("utf-8")))
         if isinstance(node, ast.Name)
         and isinstance(error := getattr(errors, node.id, None), type)
+        and issubclass(error, OoMlError)
         and error is not OoMlError
     }
     assert errors.UnknownDecisionError in named

@@ -41,3 +41,23 @@ CREATE TRIGGER policies_immutable
     BEFORE UPDATE OF policy, published_at, description, definition, dimension OR DELETE
     ON oo_ml.policies
     FOR EACH ROW EXECUTE FUNCTION oo_ml.refuse_change_of_policy();
+
+CREATE TABLE oo_ml.policy_traffic (
+    change_id uuid NOT NULL,
+    changed_at timestamptz NOT NULL,
+    changed_by text COLLATE "C" NOT NULL,
+    salt text COLLATE "C" NOT NULL,
+    shares jsonb NOT NULL,
+    CONSTRAINT pk_policy_traffic PRIMARY KEY (change_id),
+    CONSTRAINT ck_policy_traffic_changed_by_length CHECK (octet_length(changed_by) BETWEEN 1 AND 100),
+    CONSTRAINT ck_policy_traffic_salt_length CHECK (octet_length(salt) BETWEEN 1 AND 100),
+    CONSTRAINT ck_policy_traffic_shares_object CHECK (jsonb_typeof(shares) = 'object')
+);
+COMMENT ON TABLE oo_ml.policy_traffic IS
+    'Changes of the traffic: one row each, append only. The last one says which policy decides for whom';
+COMMENT ON COLUMN oo_ml.policy_traffic.change_id IS 'UUIDv7 of the change; the greatest one is the last change';
+COMMENT ON COLUMN oo_ml.policy_traffic.changed_at IS 'Time of the change';
+COMMENT ON COLUMN oo_ml.policy_traffic.changed_by IS 'Id of the API key, or (command line)';
+COMMENT ON COLUMN oo_ml.policy_traffic.salt IS 'Hashed with the user id; kept from the first change on';
+COMMENT ON COLUMN oo_ml.policy_traffic.shares IS
+    'Share of the users by policy, each above 0, sum 1';

@@ -52,10 +52,11 @@ from oo_ml.api.openapi import documented
 from oo_ml.api.policies import endpoints as policies
 from oo_ml.api.schemas import Body
 from oo_ml.domain.access import Scope
-from oo_ml.domain.policies import Policy
+from oo_ml.domain.policies import LINUCB
 from oo_ml.errors import InvalidRequestError, OoMlError, RetiredPolicyError, UnexpectedError, UnknownPolicyError
 from oo_ml.services.decisions.decide import DecideCommand, decide
 from oo_ml.services.decisions.learn import DecisionRewardCommand, RewardCommand, learn
+from oo_ml.services.policies.catalogue import Assigned, PolicyCatalogue
 
 router = APIRouter(tags=["decisions"], dependencies=[KNOWN_PARAMETERS_ONLY])
 
@@ -100,18 +101,16 @@ async def score_batch(request: Request) -> Response:
     A refused item has the error as its outcome; the others are decided. Only a body without `items`, or
     with more than 1,000, is a 422 as a whole. A body larger than OO_ML_MAX_BODY_BYTES is a 413: send several.
     """
-    items: Items[AnyScoreItem] = _items(
-        await request.body(), ScoreBatch, {CONTRACT: ScoreItem, OF_POLICY: PolicyScoreItem}
-    )
+    items = _items(await request.body(), ScoreBatch, {CONTRACT: ScoreItem, OF_POLICY: PolicyScoreItem})
     app, now = services(request), datetime.now(UTC)
-    active = await _find_policies(items, app.policies.find_active)
+    assigned = await _assign(items, app.policies, to_decide=True)
 
-    def command(item: AnyScoreItem, policy: Policy) -> DecideCommand:
+    def command(item: AnyScoreItem, assigned: Assigned) -> DecideCommand:
         if isinstance(item, ScoreItem):
-            return decide_command(item, policy, now)
-        return policies.decide_command(item, policy, now)
+            return decide_command(item, item.policy, assigned, now)
+        return policies.decide_command(item, assigned.policy, now)
 
-    commands = [_command(item, active, command) for item in items]
+    commands = [_command(item, one, command) for item, one in zip(items, assigned, strict=True)]
     outcomes = await _run(partial(app.together, decide), commands, lambda made: ScoreDone(body=score_answer(made)))
     return answer(ScoreBatchAnswer(outcomes=outcomes))
 
@@ -134,18 +133,16 @@ async def reward_batch(request: Request) -> Response:
     A refused item has the error as its outcome; the others are learned. Only a body without `items`, or
     with more than 1,000, is a 422 as a whole. A body larger than OO_ML_MAX_BODY_BYTES is a 413: send several.
     """
-    items: Items[AnyRewardItem] = _items(
-        await request.body(), RewardBatch, {CONTRACT: RewardItem, OF_POLICY: PolicyRewardItem}
-    )
+    items = _items(await request.body(), RewardBatch, {CONTRACT: RewardItem, OF_POLICY: PolicyRewardItem})
     app, now = services(request), datetime.now(UTC)
-    found = await _find_policies(items, app.policies.find)
+    assigned = await _assign(items, app.policies, to_decide=False)
 
-    def command(item: AnyRewardItem, policy: Policy) -> RewardCommand | DecisionRewardCommand:
+    def command(item: AnyRewardItem, assigned: Assigned) -> RewardCommand | DecisionRewardCommand:
         if isinstance(item, RewardItem):
-            return reward_command(item, policy, item.idempotency_key, now)
-        return policies.reward_command(item, policy, item.idempotency_key, now)
+            return reward_command(item, item.policy, assigned.policy, item.idempotency_key, now)
+        return policies.reward_command(item, assigned.policy, item.idempotency_key, now)
 
-    commands = [_command(item, found, command) for item in items]
+    commands = [_command(item, one, command) for item, one in zip(items, assigned, strict=True)]
     outcomes = await _run(partial(app.together, learn), commands, lambda made: RewardDone(body=reward_answer(made)))
     return answer(RewardBatchAnswer(outcomes=outcomes))
 
@@ -194,45 +191,47 @@ def _item(item: Any, text: str, kinds: Mapping[str, type[Body]]) -> Any:  # noqa
 
 
 def _command(
-    item: object, find: Callable[[str], Policy], command: Callable[[Any, Policy], Command]
+    item: object, assigned: Assigned | OoMlError | None, command: Callable[[Any, Assigned], Command]
 ) -> Command | Refusal:
     """Return the command of an item, or its refusal; `command` takes items of any kind in the batch."""
+    if isinstance(assigned, OoMlError):
+        return _refusal(assigned)
+    if isinstance(item, _Invalid):
+        return item.refusal
     try:
-        return _find_and_command(item, find, command)
+        return command(item, assigned)  # type: ignore[arg-type]
     except RequestValidationError as error:
         return _refuse_fields(error)
     except OoMlError as error:
         return _refusal(error)
 
 
-def _find_and_command(
-    item: object, find: Callable[[str], Policy], command: Callable[[Any, Policy], Command]
-) -> Command | Refusal:
-    if not isinstance(item, _Invalid):
-        return command(item, find(item.policy))  # type: ignore[attr-defined]
-    if item.policy is not None:
-        # Raises if there is no such policy.
-        find(item.policy)
-    return item.refusal
+async def _assign(
+    items: Items[AnyScoreItem] | Items[AnyRewardItem], catalogue: PolicyCatalogue, *, to_decide: bool
+) -> list[Assigned | OoMlError | None]:
+    """Return the policy of each item, or the reason why it has none; None for an item that names none and is invalid.
 
-
-async def _find_policies(
-    items: Items[AnyScoreItem] | Items[AnyRewardItem], find: Callable[[str], Awaitable[Policy]]
-) -> Callable[[str], Policy]:
-    """Return the function that gives the policy of a name among those of `items`, or raises its refusal."""
-    found: dict[str, Policy | OoMlError] = {}
-    for name in {item.policy for item in items if item.policy is not None}:
+    An item for linucb-v1 is a call of /score or /reward, where the traffic chooses the policy.
+    """
+    find = catalogue.find_active if to_decide else catalogue.find
+    # An unknown name is looked up in the database, so each only once.
+    by_name: dict[str, Assigned | OoMlError] = {}
+    found: list[Assigned | OoMlError | None] = []
+    for item in items:
         try:
-            found[name] = await find(name)
+            if isinstance(item, ScoreItem | RewardItem) and item.policy == LINUCB:
+                found.append(await catalogue.assign(item.user_id, LINUCB, to_decide=to_decide))
+            elif item.policy is None:
+                found.append(None)
+            else:
+                if item.policy not in by_name:
+                    by_name[item.policy] = Assigned(await find(item.policy))
+                found.append(by_name[item.policy])
         except (UnknownPolicyError, RetiredPolicyError) as error:
-            found[name] = error
-
-    def take(name: str) -> Policy:
-        if isinstance(policy := found[name], OoMlError):
-            raise policy
-        return policy
-
-    return take
+            if item.policy is not None and item.policy != LINUCB:
+                by_name[item.policy] = error
+            found.append(error)
+    return found
 
 
 def _refuse_fields(error: RequestValidationError) -> Refusal:

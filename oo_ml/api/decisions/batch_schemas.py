@@ -20,7 +20,20 @@ _NAME: Final = re.compile(POLICY_NAME_PATTERN)
 
 # Single calls have these fields in the path or a header. They are excluded, so that the digest of a request is the same
 # in single and batch calls.
-ItemPolicy = Annotated[PolicyName, Field(description="The policy that decides or learns", exclude=True)]
+_POLICY: Final = "The policy that decides or learns"
+_CONTRACT_POLICIES: Final = [LINUCB, EPSILON_GREEDY]
+ContractPolicy = Annotated[
+    PolicyName, Field(description=_POLICY, exclude=True, json_schema_extra={"enum": _CONTRACT_POLICIES})
+]
+OtherPolicy = Annotated[
+    PolicyName,
+    Field(
+        description=f"{_POLICY}: none of linucb-v1 and egreedy-v1",
+        exclude=True,
+        examples=["articles-v1"],
+        json_schema_extra={"not": {"enum": _CONTRACT_POLICIES}},
+    ),
+]
 IdempotencyKeyOfItem = Annotated[
     Identifier | None,
     Field(
@@ -43,7 +56,7 @@ def kind_of(item: object) -> str:
     """Return whose body an item has, by its policy: one of the contract's calls, or one of a published policy."""
     policy = item.get("policy", LINUCB) if isinstance(item, dict) else getattr(item, "policy", None)
     # A malformed name gets the contract's error about it.
-    is_of_policy = isinstance(policy, str) and policy not in {LINUCB, EPSILON_GREEDY} and _NAME.fullmatch(policy)
+    is_of_policy = isinstance(policy, str) and policy not in _CONTRACT_POLICIES and _NAME.fullmatch(policy)
     return OF_POLICY if is_of_policy else CONTRACT
 
 
@@ -52,7 +65,7 @@ class ScoreItem(ScoreRequest):
 
     model_config = ConfigDict(extra="forbid")
 
-    policy: ItemPolicy = "linucb-v1"
+    policy: ContractPolicy = "linucb-v1"
 
 
 class PolicyScoreItem(PolicyScoreRequest):
@@ -68,7 +81,7 @@ class PolicyScoreItem(PolicyScoreRequest):
         ],
     )
 
-    policy: ItemPolicy
+    policy: OtherPolicy
 
 
 AnyScoreItem = Annotated[
@@ -103,7 +116,7 @@ class RewardItem(RewardRequest):
 
     model_config = ConfigDict(extra="forbid")
 
-    policy: ItemPolicy = "linucb-v1"
+    policy: ContractPolicy = "linucb-v1"
     idempotency_key: IdempotencyKeyOfItem = None
 
 
@@ -120,7 +133,7 @@ class PolicyRewardItem(PolicyRewardRequest):
         idempotency_key="9f0c7a1e-reaction-18",
     )
 
-    policy: ItemPolicy
+    policy: OtherPolicy
     idempotency_key: IdempotencyKeyOfItem = None
 
 

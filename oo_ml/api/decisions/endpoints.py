@@ -32,6 +32,7 @@ from oo_ml.services.decisions.learn import (
     correct,
     learn,
 )
+from oo_ml.services.policies.catalogue import Assigned
 from oo_ml.services.users.stats import DecisionKey, Receipt, read_receipts
 
 router = APIRouter(tags=["decisions"])
@@ -87,23 +88,27 @@ def _reward_documented(name: str) -> dict[str, Any]:
 
 @router.post("/score", summary="Choose by LinUCB", **_score_documented("score"))
 async def score(request: Request) -> Response:
-    """Choose the candidate with the highest theta.x + alpha sqrt(x^T A^-1 x); of equal ones the first."""
-    return await _score(request, LINUCB)
+    """Choose by the user's policy, as the traffic says; without traffic by linucb-v1.
+
+    linucb-v1 chooses the candidate with the highest theta.x + alpha sqrt(x^T A^-1 x); of equal ones the first. The
+    answer says which policy decided.
+    """
+    return await _score(request, LINUCB, by_traffic=True)
 
 
 @router.post("/score/egreedy", summary="Choose by epsilon-greedy", **_score_documented("scoreEgreedy"))
 async def score_egreedy(request: Request) -> Response:
     """With probability epsilon choose at random, else the highest theta.x; of equal candidates the first."""
-    return await _score(request, EPSILON_GREEDY)
+    return await _score(request, EPSILON_GREEDY, by_traffic=False)
 
 
 @router.post("/reward", summary="Reward LinUCB", **_reward_documented("reward"))
 async def reward(request: Request, idempotency_key: IdempotencyKeyHeader = None) -> Response:
-    """Add x x^T to A and reward times x to b of linucb-v1. The user's next decision uses it.
+    """Add x x^T to A and reward times x to b of the user's policy: as the traffic says, without it linucb-v1.
 
     With decision_id, x and the policy are those of the decision, and a second reward for it changes nothing.
     """
-    return await _reward(request, LINUCB, idempotency_key)
+    return await _reward(request, LINUCB, idempotency_key, by_traffic=True)
 
 
 @router.post("/reward/egreedy", summary="Reward epsilon-greedy", **_reward_documented("rewardEgreedy"))
@@ -112,7 +117,7 @@ async def reward_egreedy(request: Request, idempotency_key: IdempotencyKeyHeader
 
     With decision_id, x and the policy are those of the decision, and a second reward for it changes nothing.
     """
-    return await _reward(request, EPSILON_GREEDY, idempotency_key)
+    return await _reward(request, EPSILON_GREEDY, idempotency_key, by_traffic=False)
 
 
 @receipt_router.get(
@@ -161,8 +166,14 @@ async def retract(request: Request, user_id: UserIdInPath, decision_id: Decision
     return await _correct(request, user_id, decision_id, None)
 
 
-def decide_command(body: schemas.ScoreRequest, policy: Policy, decided_at: datetime) -> DecideCommand:
-    """Return the command of a body for a policy.
+def decide_command(body: schemas.ScoreRequest, call: str, assigned: Assigned, decided_at: datetime) -> DecideCommand:
+    """Return the command of a body.
+
+    Args:
+        body: of /score or /score/egreedy.
+        call: the policy of the contract that the call is for.
+        assigned: the policy that decides.
+        decided_at: time of the call.
 
     Raises:
         NoCandidatesError: the body has no candidates.
@@ -171,7 +182,7 @@ def decide_command(body: schemas.ScoreRequest, policy: Policy, decided_at: datet
         raise errors.NoCandidatesError
     return DecideCommand(
         user_id=body.user_id,
-        policy=policy,
+        policy=assigned.policy,
         decision_id=body.decision_id or uuid_utils.uuid7(),
         decided_at=decided_at,
         context=fields_of_moment(body.context.hour_of_day, body.context.day_of_week),
@@ -179,7 +190,9 @@ def decide_command(body: schemas.ScoreRequest, policy: Policy, decided_at: datet
             Candidate(one.id, fields_of_task(one.features), one.source, one.content, one.prompt_version)
             for one in body.candidates
         ],
-        request_digest=digest(body, policy.name) if body.decision_id is not None else None,
+        # By the call: sent again after a change of the traffic, it is still the same request.
+        request_digest=digest(body, call) if body.decision_id is not None else None,
+        policy_probability=assigned.probability,
     )
 
 
@@ -189,10 +202,10 @@ def score_answer(made: Answer) -> schemas.ScoreAnswer:
 
 
 def reward_command(
-    body: schemas.RewardRequest, policy: Policy, idempotency_key: str | None, received_at: datetime
+    body: schemas.RewardRequest, call: str, policy: Policy, idempotency_key: str | None, received_at: datetime
 ) -> RewardCommand | DecisionRewardCommand:
-    """Return the command of a body for a policy."""
-    key = None if idempotency_key is None else IdempotencyKey(idempotency_key, digest(body, policy.name))
+    """Return the command of a body for a policy; `call` is the policy of the contract that the call is for."""
+    key = None if idempotency_key is None else IdempotencyKey(idempotency_key, digest(body, call))
     if body.decision_id is not None:
         return DecisionRewardCommand(body.user_id, body.decision_id, body.tip_id, body.reward, received_at, key)
     assert body.features is not None  # noqa: S101 - RewardRequest demands them
@@ -213,18 +226,26 @@ def reward_answer(outcome: Rewarded) -> schemas.RewardAnswer:
     return schemas.RewardAnswer(applied=outcome.applied, reward=outcome.reward, decision_id=outcome.decision_id)
 
 
-async def _score(request: Request, policy: str) -> Response:
+async def _score(request: Request, call: str, *, by_traffic: bool) -> Response:
     body = await parse(request, schemas.ScoreRequest)
     app = services(request)
-    command = decide_command(body, await app.policies.find_active(policy), datetime.now(UTC))
+    if by_traffic:
+        assigned = await app.policies.assign(body.user_id, call, to_decide=True)
+    else:
+        assigned = Assigned(await app.policies.find_active(call))
+    command = decide_command(body, call, assigned, datetime.now(UTC))
     return answer(score_answer(await app.lanes.run(decide, command.user_id, command)))
 
 
-async def _reward(request: Request, policy: str, idempotency_key: str | None) -> Response:
+async def _reward(request: Request, call: str, idempotency_key: str | None, *, by_traffic: bool) -> Response:
     body = await parse(request, schemas.RewardRequest)
     check_idempotency_key(idempotency_key)
     app = services(request)
-    command = reward_command(body, await app.policies.find(policy), idempotency_key, datetime.now(UTC))
+    if by_traffic:
+        policy = (await app.policies.assign(body.user_id, call, to_decide=False)).policy
+    else:
+        policy = await app.policies.find(call)
+    command = reward_command(body, call, policy, idempotency_key, datetime.now(UTC))
     return answer(reward_answer(await app.lanes.run(learn, command.user_id, command)))
 
 

@@ -189,6 +189,7 @@ class ReceiptAnswer(Answer):
         user_id="ada",
         decision_id="01a207ac-5779-7446-ab27-aa4ca4d9dd7a",
         policy="linucb-v1",
+        policy_probability=None,
         decided_at="2026-11-23T09:11:04.943518Z",
         epoch=0,
         version=0,
@@ -261,6 +262,9 @@ class ReceiptAnswer(Answer):
     user_id: str
     decision_id: UUID
     policy: PolicyName
+    policy_probability: float | None = Field(
+        description="Share of the users that the traffic gave this policy; null: the client named the policy"
+    )
     decided_at: UtcTime
     epoch: int = Field(description="Epoch of the state that the decision was made from")
     version: int = Field(description="Version of that state: number of earlier ledger entries in the epoch")

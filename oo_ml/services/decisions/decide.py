@@ -56,6 +56,7 @@ class DecideCommand:
     Attributes:
         context: raw fields of the decision; policy.features.find_bad_field has accepted them.
         request_digest: SHA-256 of the request if the client named the decision; None if the id is new.
+        policy_probability: share of the users that the traffic gives this policy; None: the client named it.
     """
 
     user_id: str
@@ -65,6 +66,7 @@ class DecideCommand:
     context: Fields
     candidates: Sequence[Candidate]
     request_digest: bytes | None = None
+    policy_probability: float | None = None
 
     @property
     def key(self) -> DecisionKey:
@@ -214,6 +216,7 @@ def _row(
     rule = command.policy.rule
     return DecisionRow(
         key=state.key,
+        policy_probability=command.policy_probability,
         decision_id=command.decision_id,
         epoch=state.epoch,
         version=state.version,

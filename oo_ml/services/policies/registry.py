@@ -6,9 +6,10 @@ from datetime import datetime
 from typing import Any
 
 from oo_ml import definitions
-from oo_ml.errors import InvalidDefinitionError, OoMlError, PolicyExistsError, UnknownPolicyError
+from oo_ml.errors import InvalidDefinitionError, OoMlError, PolicyExistsError, PolicyInUseError, UnknownPolicyError
 from oo_ml.services.each import each
 from oo_ml.services.paging import Found, PageCommand, by_offset
+from oo_ml.services.policies.traffic import read_traffic
 from oo_ml.storage import policies
 from oo_ml.storage.policies import PolicyRow
 from oo_ml.storage.postgres.sessions import Reading, Writing
@@ -60,7 +61,15 @@ def publish(connection: Writing, command: PublishCommand) -> PolicyRow | OoMlErr
 
 
 def retire(connection: Writing, names: Sequence[str], *, retired_at: datetime) -> list[PolicyRow | OoMlError]:
-    """Retire policies: they make no more decisions. Retiring again changes nothing."""
-    for name in names:
+    """Retire policies: they make no more decisions. Retiring again changes nothing. Refuse a policy with traffic."""
+    policies.lock(connection, names)
+    traffic = read_traffic(connection)
+    in_use = () if traffic is None else traffic.shares.keys()
+    for name in set(names) - set(in_use):
         policies.retire(connection, name, retired_at)
-    return show(connection, names)
+    return [
+        PolicyInUseError(f"{policy.policy} has traffic: give its share to others by `oo-ml policies traffic` first")
+        if isinstance(policy, PolicyRow) and policy.policy in in_use
+        else policy
+        for policy in show(connection, names)
+    ]

@@ -1,0 +1,39 @@
+"""Traffic: which policy decides for a user whose client names none.
+
+A user keeps a policy as long as the shares stay the same, because policies learn for each user. When shares change, as
+few users as possible get another one.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from hashlib import sha256
+from itertools import accumulate
+from math import fsum, isclose
+
+
+@dataclass(frozen=True, slots=True)
+class Traffic:
+    """Shares of the users.
+
+    Attributes:
+        salt: makes the draws independent of those of other services that hash the same user ids.
+        shares: for each policy its share, > 0; their sum is 1.
+    """
+
+    salt: str
+    shares: Mapping[str, float]
+
+    def pick(self, user_id: str) -> str:
+        """Return the policy of a user. Its share is the probability of this draw."""
+        digest = sha256(f"{self.salt}\0{user_id}".encode()).digest()
+        uniform = (int.from_bytes(digest[:8]) >> 11) * 2.0**-53
+        # By name, so that a policy keeps its place whatever the order in which shares are written.
+        names = sorted(self.shares)
+        ends = accumulate(self.shares[name] for name in names)
+        # The sum may round to less than one.
+        return next((name for name, end in zip(names, ends, strict=True) if uniform < end), names[-1])
+
+
+def is_whole(shares: Mapping[str, float]) -> bool:
+    """Return whether shares are of all users: each above 0, and the sum 1 up to rounding."""
+    return all(share > 0 for share in shares.values()) and isclose(fsum(shares.values()), 1.0, abs_tol=1e-9)
