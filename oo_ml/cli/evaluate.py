@@ -3,7 +3,7 @@
 import sys
 from collections.abc import Iterator
 from dataclasses import asdict
-from typing import Annotated, Final, Literal
+from typing import Annotated, Final
 
 import typer
 
@@ -40,15 +40,14 @@ def evaluate(  # noqa: PLR0913, PLR0917 - an option each
     ] = None,
     since: Since = None,
     until: Until = None,
-    policy: Annotated[
-        Literal["linucb-v1", "egreedy-v1"] | None, typer.Option(help="Only decisions of this policy")
-    ] = None,
+    policy: Annotated[str | None, typer.Option(metavar="NAME", help="Only decisions of this published policy")] = None,
     csv: Annotated[
         typer.FileBinaryRead | None,
         typer.Option(
             metavar="FILE",
             help="Evaluate a log from a file instead: CSV with the columns action, reward, propensity and p_target;"
-            " q_logged and q_target if there is a model of the reward; - is standard input",
+            " user, as otherwise each row counts as a user of its own; q_logged and q_target if there is a model of the"
+            " reward; - is standard input",
         ),
     ] = None,
     as_json: AsJson = False,  # noqa: FBT002 - typer reads it as a flag
@@ -57,7 +56,7 @@ def evaluate(  # noqa: PLR0913, PLR0917 - an option each
 
     Read-only; safe while the service is running. Prints the reasons to doubt the result, if there are any. Exit code 1
     if the log does not support the estimate: it needs decisions that were drawn at random (OO_ML_EXPLORATION,
-    OO_ML_EPSILON).
+    OO_ML_EPSILON, or the rule of a policy's definition).
     """
     refuse_empty_period(since, until)
     try:
@@ -90,14 +89,15 @@ def _of_service(question: Question, name: str) -> Evaluation:
 
 
 def _show(name: str, evaluation: Evaluation) -> None:
+    best = "SNIPS" if evaluation.dr is None else "DR"
     estimates = {
         "observed, by the log's own policy": evaluation.observed,
-        "IPS": evaluation.ips,
+        best: evaluation.dr or evaluation.snips,
+        f"{best} less observed": evaluation.gain,
         "SNIPS": evaluation.snips,
-        "DR": evaluation.dr,
-        f"{'SNIPS' if evaluation.dr is None else 'DR'} less observed": evaluation.gain,
+        "IPS": evaluation.ips,
     }
-    rows = [{"label": label, "estimate": estimate} for label, estimate in estimates.items() if estimate is not None]
+    rows = [{"label": label, "estimate": estimate} for label, estimate in estimates.items()]
     print_records(rows, _COLUMNS, is_light=True)
     for line in _lines(printable(name), evaluation):
         typer.echo(line)
@@ -108,15 +108,22 @@ def _interval(estimate: Estimate) -> str:
 
 
 def _lines(name: str, evaluation: Evaluation) -> Iterator[str]:
-    share = evaluation.share_without_support
+    share, users = evaluation.share_without_support, evaluation.users
     yield (
         f"decisions {evaluation.n} (without a reward {evaluation.unrewarded}, left out {evaluation.left_out}),"
-        f" effective sample size {evaluation.ess:.1f}"
+        f" users {'unknown' if users is None else users}, effective sample size {evaluation.ess:.1f}"
     )
     yield (
         f"largest weight {evaluation.max_weight:.4g}, mean weight {evaluation.mean_weight:.4g},"
         f" share without support {'unknown' if share is None else f'{share:.2%}'}"
     )
+    if evaluation.unreadable:
+        fields = ", ".join(f"{printable(field)} {count}" for field, count in sorted(evaluation.unreadable.items()))
+        yield f"Left out without a valid field that {name} needs: {fields}"
+    if evaluation.unlearned:
+        yield f"The state of {name} leaves out {evaluation.unlearned} ledger entries, for which no raw fields are known"
+    if users is None:
+        yield "Each row counts as a user of its own; if users have several rows, add a column user: the intervals widen"
     if evaluation.doubts:
         yield f"Doubtful: the log does not show reliably what {name} would have earned"
         yield from (f"- {doubt.reason}" for doubt in evaluation.doubts)
@@ -127,7 +134,7 @@ def _lines(name: str, evaluation: Evaluation) -> Iterator[str]:
 def _reading(name: str, evaluation: Evaluation) -> str:
     """Return the result in a sentence, for an evaluation without doubts, which has an interval."""
     best, gain, own = evaluation.dr or evaluation.snips, evaluation.gain, evaluation.observed.estimate
-    assert gain.low is not None and gain.high is not None  # noqa: S101, PT018 - a single decision is doubtful
+    assert gain.low is not None and gain.high is not None  # noqa: S101, PT018 - few users are doubtful
     earns = f"{name} would have earned {best.estimate:.4f} a decision"
     if gain.low <= 0 <= gain.high:
         return f"{earns}; the log can't tell that from the {own:.4f} of its own policy."

@@ -2,7 +2,7 @@
 
 import json
 from dataclasses import asdict
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from operator import attrgetter
 from typing import TYPE_CHECKING, Annotated, Any, BinaryIO, Final
@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from oo_ml.services.policies.preview import Preview
 
 app = typer.Typer(
-    help="List, show, check, publish and retire policies: what each looks at, and how it chooses. A published policy"
-    " never changes.",
+    help="List, show, check, publish and retire policies: what each looks at, and how it chooses. Share the users"
+    " between them. A published policy never changes.",
     no_args_is_help=True,
     add_completion=False,
 )
@@ -42,6 +42,13 @@ _COLUMNS: Final = (
     Column("published", lambda row: f"{row['published_at']:%Y-%m-%d}"),
     Column("rule", lambda row: _describe_rule(row["rule"])),
     Column("description", lambda row: row["description"]),
+)
+
+_TRAFFIC: Final = (
+    Column("policy", lambda row: row["policy"], is_whole=True),
+    Column("share", lambda row: f"{row['share']:.1%}", is_number=True),
+    Column("decisions", lambda row: str(row["decided"].decisions if row["decided"] else 0), is_number=True),
+    Column("users", lambda row: str(row["decided"].users if row["decided"] else 0), is_number=True),
 )
 
 
@@ -194,6 +201,78 @@ def retire(policy: Name) -> None:
     with open_database() as (url, settings):
         only(run_once(settings, url, service, [policy]))
     typer.echo(f"Retired {policy}")
+
+
+@app.command()
+def traffic(
+    shares: Annotated[
+        list[str] | None,
+        typer.Argument(
+            help="The new shares, such as pooled-v1=0.95 uniform-v1=0.05; their sum is 1", show_default=False
+        ),
+    ] = None,
+    as_json: AsJson = False,  # noqa: FBT002 - typer reads it as a flag
+) -> None:
+    """Set which policy decides for which share of the users, where a call to /score or /reward names none.
+
+    Each user keeps a policy, because policies learn for each user; a change moves as few users as possible. Without
+    shares, prints the shares that are set, and the decisions and users of the last day that came of them. Services
+    follow within OO_ML_POLICY_MAX_AGE. Exit code 1 if the sum is not 1, or /score can't decide by a policy.
+    """
+    from oo_ml.domain.access import COMMAND_LINE
+    from oo_ml.execution.outcomes import only
+    from oo_ml.services.access.audit_log import audited_command
+    from oo_ml.services.database import run_once
+    from oo_ml.services.policies import traffic as service
+
+    now = datetime.now(UTC)
+    wanted = _parse_shares(shares or [])
+    with open_database() as (url, settings):
+        if wanted:
+            command = service.SetTrafficCommand(wanted, now, COMMAND_LINE.key_id)
+            change = audited_command(service.set_traffic, "traffic.changed", lambda _: "policies")
+            only(run_once(settings, url, change, [command]))
+        found = only(run_once(settings, url, service.show_traffic, [now - timedelta(days=1)], read_only=True))
+    if as_json:
+        print_json(
+            {
+                "changes": [asdict(one) for one in found.changes],
+                "last_day": {name: one._asdict() for name, one in found.decided.items()},
+            }
+        )
+        return
+    if not found.changes:
+        typer.echo("# no traffic is set: linucb-v1 decides for all users")
+        return
+    latest = found.changes[0]
+    typer.echo(
+        f"# set {latest.changed_at:%Y-%m-%d %H:%M} UTC by {latest.changed_by}; decisions and users of the last day"
+    )
+    rows = [
+        {"policy": name, "share": share, "decided": found.decided.get(name)} for name, share in latest.shares.items()
+    ]
+    print_records(rows, _TRAFFIC)
+
+
+def _parse_shares(texts: "Sequence[str]") -> dict[str, float]:
+    """Return shares by policy.
+
+    Raises:
+        typer.BadParameter: a text is not NAME=SHARE, or names a policy twice.
+    """
+    shares: dict[str, float] = {}
+    for text in texts:
+        name, _, number = text.rpartition("=")
+        try:
+            share = float(number)
+        except ValueError:
+            share = -1.0
+        if not is_policy_name(name) or not 0 < share <= 1 or name in shares:
+            raise typer.BadParameter(
+                f"{text!r} must be POLICY=SHARE, each policy once, with a share above 0 and up to 1"
+            )
+        shares[name] = share
+    return shares
 
 
 def _load(file: BinaryIO, *, as_json: bool) -> tuple[str, Any]:

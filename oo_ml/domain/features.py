@@ -79,13 +79,14 @@ class Features:
 
     Attributes:
         labels: of the d columns of x.
-        inputs: the inputs, in the order of the definition.
+        inputs, terms: in the order of the definition.
         depends_on_candidates: whether any column can differ between the candidates of a decision.
     """
 
     def __init__(self, inputs: Sequence[Input], terms: Sequence[Term]) -> None:
         """Compile `terms`, whose inputs are all among `inputs`; names of inputs are unique."""
         self.inputs = tuple(inputs)
+        self.terms = tuple(terms)
         # The columns of all inputs stand side by side in E; its last column is 1.
         names: list[str] = []
         columns: dict[str, range] = {}
@@ -116,6 +117,10 @@ class Features:
     def dimension(self) -> int:
         """The number of features d."""
         return len(self.labels)
+
+    def is_same(self, other: "Features") -> bool:
+        """Return whether the features have the same inputs and terms, so that x is always the same."""
+        return (self.inputs, self.terms) == (other.inputs, other.terms)
 
     def find_bad_field(self, context: Fields, candidates: Sequence[Fields]) -> BadField | None:
         """Return the first field of a decision that can't be encoded; None if all can."""

@@ -9,8 +9,9 @@ Agrawal and Goyal (2013), "Thompson Sampling for Contextual Bandits with Linear 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
+from itertools import accumulate
 from statistics import NormalDist
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -75,7 +76,7 @@ class PolicyChoice:
         exploit: theta.x of each row, shape (n,).
         explore: the bonus for uncertainty, shape (n,): the width of the bound; 0 without a bound.
         propensities: the probability of each row to be chosen, shape (n,), sum 1; > 0 for `index`.
-        exploring: True if the row was drawn uniformly, or does not have the highest score.
+        exploring: True if the row was drawn uniformly, whatever its score. A vote draws nothing uniformly.
     """
 
     index: int
@@ -143,17 +144,8 @@ def choose(  # noqa: PLR0913, PLR0917 - the arrays of m decisions
         counts: number of candidates of each decision, m numbers >= 1.
         seeds: the id of each decision as a number.
     """
-    model = np.repeat(which, counts)
-    # einsum sums each row by itself. In a matrix product the order of additions may depend on the other rows.
-    exploit = np.einsum("nd,nd->n", X, theta(models)[model])
-    explore = np.zeros(len(X))
-    whitened = whiten(models, model, X) if rule.alpha is not None or rule.sigma else None
-    if whitened is not None and rule.alpha is not None:
-        explore = rule.alpha * np.sqrt(np.einsum("nd,nd->n", whitened, whitened))
+    exploit, explore, votes = _score(rule, models, np.repeat(which, counts), X)
     bounds = exploit + explore
-    votes = None
-    if whitened is not None and rule.sigma:
-        votes = bounds[:, np.newaxis] + rule.sigma * np.einsum("nd,kd->nk", whitened, fixed_points(models.dimension))
     ends = np.cumsum(counts)
     choices = []
     for n, end, seed in zip(counts, ends.tolist(), seeds, strict=True):
@@ -168,11 +160,71 @@ def choose(  # noqa: PLR0913, PLR0917 - the arrays of m decisions
             shares = np.bincount(votes[own].argmax(axis=0), minlength=n) / VOTES
             propensities = np.minimum((1 - rule.exploration) * shares + propensities, 1.0)
         first, second = draw(seed) if rule.exploration or votes is not None else (1.0, 0.0)
-        if first < rule.exploration:
+        exploring = first < rule.exploration
+        if exploring:
             index = int(second * n)
         else:
             # Sums of multiples of 1/64 are exact, and the last one is 1, so the search ends within the rows.
             index = highest if votes is None else int(np.searchsorted(np.cumsum(shares), second, side="right"))
-        exploring = first < rule.exploration or index != highest
         choices.append(PolicyChoice(index, exploit[own], explore[own], propensities, exploring))
     return choices
+
+
+class Recomputed(NamedTuple):
+    """What the n candidates of m decisions must have had, up to rounding.
+
+    Attributes:
+        exploit: theta.x of each candidate, shape (n,).
+        least, most: the range of each candidate's propensity, shape (n,): one number, but for candidates that tie.
+    """
+
+    exploit: NDArray[np.float64]
+    least: NDArray[np.float64]
+    most: NDArray[np.float64]
+
+
+def recompute(  # noqa: PLR0913, PLR0917 - the arrays of m decisions
+    rule: Rule,
+    models: Ridge,
+    which: Sequence[int],
+    X: NDArray[np.float64],
+    counts: Sequence[int],
+    rounding: float,
+) -> Recomputed:
+    """Recompute decisions of `choose`, which another machine may have made.
+
+    Machines round differently. So where other candidates come within rounding of the highest score v, that is within
+    `rounding` (1 + |v|), each of them may have won, in each vote. The other arguments are those of `choose`.
+    """
+    exploit, explore, votes = _score(rule, models, np.repeat(which, counts), X)
+    scores = (exploit + explore)[:, np.newaxis] if votes is None else votes
+    starts = list(accumulate(counts[:-1], initial=0))
+    highest = np.repeat(np.maximum.reduceat(scores, starts), counts, axis=0)
+    # A NaN, from a model that was tampered with, ties with nothing.
+    ties = scores >= highest - rounding * (1 + np.abs(highest))
+    alone = np.repeat(np.add.reduceat(ties.astype(np.intp), starts), counts, axis=0) == 1
+    uniform = rule.exploration / np.repeat(counts, counts)
+    least = (1 - rule.exploration) * (ties & alone).mean(axis=1) + uniform
+    most = (1 - rule.exploration) * ties.mean(axis=1) + uniform
+    return Recomputed(exploit, np.minimum(least, 1.0), np.minimum(most, 1.0))
+
+
+def _score(
+    rule: Rule, models: Ridge, model: NDArray[np.intp], X: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64] | None]:
+    """Return exploit and explore of each row, shape (n,), and its score in each vote, shape (n, VOTES); None: no vote.
+
+    `model` has the index of each row's model.
+    """
+    # einsum sums each row by itself. In a matrix product the order of additions may depend on the other rows.
+    exploit = np.einsum("nd,nd->n", X, theta(models)[model])
+    explore = np.zeros(len(X))
+    if rule.alpha is None and not rule.sigma:
+        return exploit, explore, None
+    whitened = whiten(models, model, X)
+    if rule.alpha is not None:
+        explore = rule.alpha * np.sqrt(np.einsum("nd,nd->n", whitened, whitened))
+    if not rule.sigma:
+        return exploit, explore, None
+    spread = np.einsum("nd,kd->nk", whitened, fixed_points(models.dimension))
+    return exploit, explore, (exploit + explore)[:, np.newaxis] + rule.sigma * spread

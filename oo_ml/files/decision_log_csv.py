@@ -31,17 +31,23 @@ _NUMBERS: Final[Mapping[str, _Range]] = {
 }
 _MODEL: Final[Mapping[str, _Range]] = {"q_logged": _NUMBER, "q_target": _NUMBER}
 _ACTION: Final = "action"
+_USER: Final = "user"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Rows:
-    """n rows of a log, each column an array of shape (n,); the last two are None if the log lacks the columns."""
+    """n rows of a log, each column of numbers an array of shape (n,); None if the log lacks the column.
+
+    Attributes:
+        user: the user of each row, n of them.
+    """
 
     reward: NDArray[np.float64]
     propensity: NDArray[np.float64]
     p_target: NDArray[np.float64]
     q_logged: NDArray[np.float64] | None = None
     q_target: NDArray[np.float64] | None = None
+    user: Sequence[str] | None = None
 
 
 def read(source: IO[bytes]) -> Iterator[Rows]:
@@ -57,7 +63,9 @@ def read(source: IO[bytes]) -> Iterator[Rows]:
         names = _select_columns(header)
         rows = _parse_rows(reader, header, names)
         while block := list(islice(rows, _ROWS_AT_ONCE)):
-            yield Rows(**dict(zip(names, np.array(block).T, strict=True)))
+            users, numbers = zip(*block, strict=True)
+            columns = dict(zip(names, np.array(numbers).T, strict=True))
+            yield Rows(**columns, user=users if _USER in header else None)
     except UnicodeDecodeError:
         raise LogFileError("The file is not UTF-8") from None
     except csv.Error as error:
@@ -74,18 +82,22 @@ def _select_columns(header: Sequence[str]) -> Mapping[str, _Range]:
     names = {**_NUMBERS, **(_MODEL if _MODEL.keys() & set(header) else {})}
     if missing := [name for name in (_ACTION, *names) if name not in header]:
         raise LogFileError(f"line 1: missing column {', '.join(missing)}")
-    if twice := [name for name in (_ACTION, *names) if header.count(name) > 1]:
+    if twice := [name for name in (_ACTION, _USER, *names) if header.count(name) > 1]:
         raise LogFileError(f"line 1: column {', '.join(twice)} more than once")
     return names
 
 
 # typeshed has no public name for what csv.reader returns.
-def _parse_rows(reader: Any, header: Sequence[str], names: Mapping[str, _Range]) -> Iterator[list[float]]:  # noqa: ANN401
-    """Yield the numbers of each row, in the order of `names`."""
+def _parse_rows(reader: Any, header: Sequence[str], names: Mapping[str, _Range]) -> Iterator[tuple[str, list[float]]]:  # noqa: ANN401
+    """Yield the user of each row, empty without the column, and its numbers, in the order of `names`."""
+    user_place = header.index(_USER) if _USER in header else None
     places = [(name, header.index(name), names[name]) for name in names]
     for row in reader:
         if len(row) == len(header):
-            yield [_parse_number(row[place], name, reader.line_num, range_) for name, place, range_ in places]
+            user = "" if user_place is None else row[user_place]
+            if not user and user_place is not None:
+                raise LogFileError(f"line {reader.line_num}, {_USER}: empty")
+            yield user, [_parse_number(row[place], name, reader.line_num, range_) for name, place, range_ in places]
         elif row:
             raise LogFileError(f"line {reader.line_num}: {len(row)} values, but line 1 names {len(header)} columns")
 

@@ -20,8 +20,8 @@ from oo_ml.errors import ConfigurationError
 Row = Mapping[str, Any]
 Write = Callable[[Sequence[Row]], None]
 
-# By column of the view, in its order: Arrow's name of the type; lists and structs are lists and mappings.
-_TASK: Final[Mapping[str, Any]] = {"is_overdue": "bool", "task_age_days": "float64", "priority": "int64"}
+# By column of the view, in its order: Arrow's name of the type; lists and structs are lists and mappings. Raw fields
+# differ from policy to policy, so they are text: JSON.
 COLUMNS: Final[Mapping[str, Any]] = {
     "user_id": "string",
     "decision_id": "string",
@@ -38,8 +38,8 @@ COLUMNS: Final[Mapping[str, Any]] = {
     "exploring": "bool",
     "exploration": "float64",
     "alpha": "float64",
-    "context": {"hour_of_day": "int64", "day_of_week": "int64"},
-    "features": _TASK,
+    "context": "json",
+    "features": "json",
     "x": ["float64"],
     "candidates": [
         {
@@ -47,7 +47,7 @@ COLUMNS: Final[Mapping[str, Any]] = {
             "source": "string",
             "content": "string",
             "prompt_version": "string",
-            "features": _TASK,
+            "features": "json",
             "exploit": "float64",
             "explore": "float64",
             "score": "float64",
@@ -123,6 +123,8 @@ def _writing_parquet(sink: IO[bytes]) -> Iterator[Write]:
                 return pa.struct([(name, to_arrow(field)) for name, field in type_.items()])
             case "time":
                 return pa.timestamp("us", "UTC")
+            case "json":
+                return pa.string()
         return getattr(pa, type_)() if type_ != "bool" else pa.bool_()
 
     schema = pa.schema([(name, to_arrow(type_)) for name, type_ in COLUMNS.items()])
@@ -136,7 +138,7 @@ def _writing_parquet(sink: IO[bytes]) -> Iterator[Write]:
                 waiting.clear()
 
         def write(rows: Sequence[Row]) -> None:
-            plain = [{name: _to_text(value) for name, value in row.items()} for row in rows]
+            plain = [{name: _to_arrow_value(type_, row[name]) for name, type_ in COLUMNS.items()} for row in rows]
             waiting.append(pa.RecordBatch.from_pylist(plain, schema))
             size = sum(batch.num_rows for batch in waiting)
             if size >= _GROUP_ROWS or sum(batch.nbytes for batch in waiting) >= _GROUP_BYTES:
@@ -153,8 +155,17 @@ _WRITERS: Final[Mapping[Format, Callable[[IO[bytes]], AbstractContextManager[Wri
 }
 
 
-def _to_text(value: object) -> object:
-    """Return an id as text, anything else unchanged."""
+def _to_arrow_value(type_: Any, value: Any) -> Any:  # noqa: ANN401 - of any column
+    """Return ids and raw fields as text, anything else unchanged."""
+    match type_, value:
+        case _, None:
+            return None
+        case [inner], list():
+            return [_to_arrow_value(inner, one) for one in value] if isinstance(inner, dict) else value
+        case dict(), _:
+            return {name: _to_arrow_value(own, value.get(name)) for name, own in type_.items()}
+        case "json", _:
+            return _dump(value)
     return str(value) if isinstance(value, UUID) else value
 
 

@@ -1,6 +1,6 @@
-"""The decisions that an evaluation reads, in the order in which they were made."""
+"""The decisions that evaluation and verification rebuild, in the order in which they were made."""
 
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from datetime import datetime
 from typing import Any, Final, NamedTuple
 from uuid import UUID
@@ -9,6 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 from sqlalchemy import text
 
+from oo_ml.domain.learning import StoredEntry
+from oo_ml.storage.policy_state import StateKey
 from oo_ml.storage.postgres.sessions import Reading
 from oo_ml.storage.user_ranges import WITHIN, UserRange
 
@@ -16,10 +18,12 @@ _ROWS_AT_ONCE: Final = 100
 
 
 class LoggedDecision(NamedTuple):
-    """A decision with a reward.
+    """A decision with its propensities.
 
     Attributes:
+        exploration, alpha: the rule that made it, with the sigma of its policy; see domain/policies.py.
         x: features of the chosen tip, shape (d,).
+        reward: the reward that counts; None only in a sample, which is not asked for rewards.
         propensity: the probability with which it was chosen.
         propensities, exploit: the probability and theta.x of each candidate, shape (n,).
         versions: the prompt version of each candidate, None if unknown; None: not asked for.
@@ -33,10 +37,13 @@ class LoggedDecision(NamedTuple):
     version: int
     decision_id: UUID
     tip_id: str
+    exploration: float
+    alpha: float | None
     x: NDArray[np.float64]
     context: dict[str, Any]
+    features: dict[str, Any]
     candidates: list[dict[str, Any]]
-    reward: float
+    reward: float | None
     propensity: float
     propensities: NDArray[np.float64]
     exploit: NDArray[np.float64]
@@ -50,6 +57,13 @@ class Asked(NamedTuple):
     policies: Sequence[str]
     since: datetime | None = None
     until: datetime | None = None
+
+
+class Choice(NamedTuple):
+    """The raw fields of a decision's context and of its chosen tip."""
+
+    context: dict[str, Any]
+    features: dict[str, Any]
 
 
 class LeftOut(NamedTuple):
@@ -85,11 +99,13 @@ _VERSIONS: Final = """
 """
 
 
+_DECISION: Final = ", ".join(f"h.{column}" for column in LoggedDecision._fields[:-2])
+_NO_VERSIONS: Final = "CAST(NULL AS text[])"
+
+
 def _build_select(versions: str) -> str:
     return f"""
-        SELECT
-            {", ".join(f"h.{column}" for column in LoggedDecision._fields[:-2])},
-            {versions}, nullif(h.prompt_probability, 1)
+        SELECT {_DECISION}, {versions}, nullif(h.prompt_probability, 1)
         FROM oo_ml.feature_history AS h
         WHERE {_ASKED} AND h.reward IS NOT NULL AND h.propensities IS NOT NULL
         ORDER BY h.user_id, h.policy, h.epoch, h.position
@@ -97,12 +113,47 @@ def _build_select(versions: str) -> str:
 
 
 _WITH_VERSIONS = text(_build_select(_VERSIONS))
-_WITHOUT_VERSIONS = text(_build_select("CAST(NULL AS text[])"))
+_WITHOUT_VERSIONS = text(_build_select(_NO_VERSIONS))
 
 _LEFT_OUT = text(f"""
     SELECT count(*) FILTER (WHERE h.reward IS NULL), count(*) FILTER (WHERE h.reward IS NOT NULL)
     FROM oo_ml.feature_history AS h
     WHERE {_ASKED} AND (h.reward IS NULL OR h.propensities IS NULL)
+""")
+
+# The latest decisions of each state are in one place of an index.
+_SAMPLED: Final = f"""
+    FROM oo_ml.policy_state AS s
+    CROSS JOIN LATERAL (
+        SELECT *
+        FROM oo_ml.feature_history AS f
+        WHERE f.user_id = s.user_id AND f.policy = s.policy AND f.epoch = s.epoch AND f.propensities IS NOT NULL
+        ORDER BY f.position DESC
+        LIMIT :of_each
+    ) AS h
+    WHERE s.{WITHIN}
+"""
+_SAMPLED_VERSIONS = text(f"SELECT h.user_id, h.policy, h.version {_SAMPLED}")
+_SAMPLE = text(f"""
+    SELECT {_DECISION}, {_NO_VERSIONS}, nullif(h.prompt_probability, 1)
+    {_SAMPLED}
+    ORDER BY h.user_id, h.policy, h.position
+""")
+
+_LEDGER = text(f"""
+    SELECT {", ".join(f"l.{column}" for column in StoredEntry._fields)}, h.context, h.features
+    FROM (
+        SELECT *
+        FROM oo_ml.reward_ledger
+        WHERE (user_id, policy, epoch, version)
+                > (CAST(:user_id AS text), CAST(:policy AS text), CAST(:epoch AS integer), CAST(:version AS bigint))
+            AND user_id <= CAST(:last AS text)
+        ORDER BY user_id, policy, epoch, version
+        LIMIT :size
+    ) AS l
+    LEFT JOIN oo_ml.feature_history AS h ON h.user_id = l.user_id AND h.decision_id = l.decision_id
+        AND h.policy = l.policy AND h.epoch = l.epoch
+    ORDER BY l.user_id, l.policy, l.epoch, l.version
 """)
 
 
@@ -126,3 +177,38 @@ def count_left_out(connection: Reading, users: UserRange, asked: Asked) -> LeftO
     if not asked.policies:
         return LeftOut(0, 0)
     return LeftOut._make(connection.execute(_LEFT_OUT, {**users._asdict(), **asked._asdict()}).one())
+
+
+def read_sampled_versions(connection: Reading, users: UserRange, of_each: int) -> set[tuple[StateKey, int]]:
+    """Return the states, and their versions, at which the decisions of `read_sample` were made."""
+    rows = connection.execute(_SAMPLED_VERSIONS, {**users._asdict(), "of_each": of_each})
+    return {(StateKey(user_id, policy), version) for user_id, policy, version in rows}
+
+
+def read_sample(connection: Reading, users: UserRange, of_each: int) -> Generator[LoggedDecision]:
+    """Yield the latest decisions with propensities of each state, at most `of_each`, by user, policy and position.
+
+    Close the generator before the transaction ends.
+    """
+    parameters = {**users._asdict(), "of_each": of_each}
+    with connection.execute(_SAMPLE, parameters, execution_options={"yield_per": _ROWS_AT_ONCE}) as result:
+        for row in result:
+            yield LoggedDecision._make(row)
+
+
+def read_ledger(connection: Reading, users: UserRange, page_size: int) -> Iterator[tuple[StoredEntry, Choice | None]]:
+    """Yield the ledger of `users` by user, policy, epoch and version, each entry with the choice that it is for.
+
+    The choice is None if the entry has no decision, or the decision is past retention. At most `page_size` entries are
+    in memory.
+    """
+    # No policy is empty and no epoch negative, so all entries of the first user come after this.
+    after: Sequence[Any] = (users.first, "", -1, 0)
+    while True:
+        cursor = dict(zip(("user_id", "policy", "epoch", "version"), after, strict=True))
+        page = connection.execute(_LEDGER, {**cursor, "last": users.last, "size": page_size}).all()
+        for *entry, context, features in page:
+            yield StoredEntry._make(entry), None if context is None else Choice(context, features)
+        if len(page) < page_size:
+            return
+        after = page[-1][:4]

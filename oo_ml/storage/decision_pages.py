@@ -115,6 +115,8 @@ def _restore_candidate(candidate: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _restore_age(features: Mapping[str, Any] | None) -> dict[str, Any] | None:
-    if features is None or "task_age_days" not in features:
-        return features if features is None else dict(features)
-    return {**features, "task_age_days": float(features["task_age_days"])}
+    age = None if features is None else features.get("task_age_days")
+    # Fields of this name may be anything for other policies than the contract's.
+    if features is None or not isinstance(age, int) or isinstance(age, bool):
+        return None if features is None else dict(features)
+    return {**features, "task_age_days": float(age)}

@@ -2,6 +2,7 @@
 
 from dataclasses import asdict, dataclass
 from datetime import datetime
+from typing import NamedTuple
 from uuid import UUID
 
 from sqlalchemy import insert, select, text
@@ -17,7 +18,7 @@ class TrafficChange:
     Attributes:
         change_id: UUIDv7.
         changed_by: id of the API key, or (command line).
-        shares: share of the users by policy; empty: the policy of the contract decides for all.
+        shares: share of the users by policy, each above 0, sum 1.
     """
 
     change_id: UUID
@@ -27,10 +28,24 @@ class TrafficChange:
     shares: dict[str, float]
 
 
+class Decided(NamedTuple):
+    """Numbers of decisions, and of users with one."""
+
+    decisions: int
+    users: int
+
+
 _COLUMNS = tuple(policy_traffic.c[name] for name in TrafficChange.__dataclass_fields__)
 _LATEST = select(*_COLUMNS).order_by(policy_traffic.c.change_id.desc())
 # Two changes at once: the second one sees the first. Readers do not wait.
 _LOCK = text("LOCK TABLE oo_ml.policy_traffic IN SHARE ROW EXCLUSIVE MODE")
+
+_COUNT = text("""
+    SELECT policy, count(*), count(DISTINCT user_id)
+    FROM oo_ml.feature_history
+    WHERE decided_at >= :since AND policy_probability IS NOT NULL
+    GROUP BY policy
+""")
 
 
 def lock(connection: Writing) -> None:
@@ -41,6 +56,13 @@ def lock(connection: Writing) -> None:
 def list_latest(connection: Reading, limit: int) -> list[TrafficChange]:
     """Return at most `limit` changes, the latest first."""
     return [TrafficChange(*row) for row in connection.execute(_LATEST.limit(limit))]
+
+
+def count_since(connection: Reading, since: datetime) -> dict[str, Decided]:
+    """Return, by policy, what was decided by traffic since a time."""
+    return {
+        policy: Decided(decisions, users) for policy, decisions, users in connection.execute(_COUNT, {"since": since})
+    }
 
 
 def append(connection: Writing, change: TrafficChange) -> None:

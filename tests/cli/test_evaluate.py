@@ -62,20 +62,22 @@ def test_table(database_url: str) -> None:
     assert done.code == 0, done.err
     assert done.err == "Evaluating: 2 of 2\n"
     lines = done.out.splitlines()
-    assert [line.split("\t")[0] for line in lines[:-4]] == [
+    assert [line.split("\t")[0] for line in lines[:-5]] == [
         "reward a decision",
         "observed, by the log's own policy",
-        "IPS",
-        "SNIPS",
         "DR",
         "DR less observed",
+        "SNIPS",
+        "IPS",
     ]
-    assert len({line.split("\t")[-1] for line in lines if line.startswith(("observed", "IPS"))}) == 1
-    assert "decisions 20 (without a reward 1, left out 0), effective sample size 20.0" in lines
+    # One user has no interval.
+    assert {line.split("\t")[-1] for line in lines[1:6]} == {""}
+    assert "decisions 20 (without a reward 1, left out 0), users 1, effective sample size 20.0" in lines
     assert "largest weight 1, mean weight 1, share without support 0.00%" in lines
-    assert lines[-2:] == [
+    assert lines[-3:] == [
         "Doubtful: the log does not show reliably what linucb alpha=0.7 exploration=0.3 would have earned",
         "- the effective sample size is 20.0, below 100: chance may explain the result",
+        "- the log has 1 user, fewer than 20: the result may be theirs alone",
     ]
 
 
@@ -88,6 +90,7 @@ def test_json(database_url: str) -> None:
     estimates = {"observed", "ips", "snips", "dr", "gain"}
     assert found.keys() == estimates | {
         "n",
+        "users",
         "unrewarded",
         "left_out",
         "ess",
@@ -105,7 +108,7 @@ def test_json(database_url: str) -> None:
     } in found["doubts"]
     assert all(found[name].keys() == ESTIMATE for name in estimates)
     assert (found["n"], found["unrewarded"], found["left_out"], found["share_without_support"]) == (40, 2, 0, 0)
-    assert found["dr"]["low"] < found["dr"]["estimate"] < found["dr"]["high"]
+    assert (found["users"], found["dr"]["low"], found["dr"]["high"]) == (1, None, None)
 
 
 @pytest.mark.usefixtures("simulated")
@@ -160,7 +163,17 @@ def test_log_from_a_csv_file(tmp_path: Path) -> None:
     assert found["ess"] == pytest.approx(16 / 6.5)
     assert found["ips"]["estimate"] == pytest.approx(2.5 / 3)
     assert found["snips"]["estimate"] == pytest.approx(2.5 / 4)
+    assert found["users"] is None
     shown = oo_ml("evaluate", "--csv", str(file))
+    assert "users unknown" in shown.out
+    assert "Each row counts as a user of its own" in shown.out
+    named = oo_ml("evaluate", "--csv", "-", stdin=CSV.replace("action", "user"))
+    assert "line 1: missing column action" in named.err
+    named = oo_ml(
+        "evaluate", "--csv", "-", stdin="".join(f"{line},ada\n" for line in CSV.split()).replace("ada", "user", 1)
+    )
+    assert "users 1," in named.out
+    assert "Each row counts" not in named.out
     assert "share without support unknown" in shown.out
     assert "SNIPS less observed" in shown.out
     modelled = json.loads(oo_ml("evaluate", "--csv", "-", "--json", stdin=MODELLED).out)
@@ -196,7 +209,7 @@ def test_doubtful_result() -> None:
     head, *reasons = doubtful.out.splitlines()[-3:]
     assert head == "Doubtful: the log does not show reliably what the target would have earned"
     assert [reason.split(" and ")[0] for reason in reasons] == [
-        "- the 95 % intervals of IPS",
+        "- the 95 % intervals of SNIPS",
         "- the mean weight is 0.5556",
     ]
     one = json.loads(oo_ml("evaluate", "--csv", "-", "--json", stdin=f"{header}\na,1,0.9,1\n").out)

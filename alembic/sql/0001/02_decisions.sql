@@ -33,11 +33,11 @@ CREATE TABLE oo_ml.policy_state (
 COMMENT ON TABLE oo_ml.policy_state IS
     'State: one row for each user and policy, with A, b and counters. The only row that is locked';
 COMMENT ON COLUMN oo_ml.policy_state.user_id IS 'The user, as the client names them';
-COMMENT ON COLUMN oo_ml.policy_state.policy IS 'linucb-v1 or egreedy-v1';
+COMMENT ON COLUMN oo_ml.policy_state.policy IS 'The policy that learns';
 COMMENT ON COLUMN oo_ml.policy_state.epoch IS 'Grows by one with each reset, and each import over older state';
 COMMENT ON COLUMN oo_ml.policy_state.version IS 'Number of ledger entries in this epoch';
 COMMENT ON COLUMN oo_ml.policy_state.pulls IS 'Number of decisions in this epoch';
-COMMENT ON COLUMN oo_ml.policy_state.explore_count IS 'Number of these decisions that were drawn at random';
+COMMENT ON COLUMN oo_ml.policy_state.explore_count IS 'Number of these decisions that were drawn uniformly at random';
 COMMENT ON COLUMN oo_ml.policy_state.reward_count IS 'Number of rewards that count';
 COMMENT ON COLUMN oo_ml.policy_state.cumulative_reward IS 'Sum of the rewards that count';
 COMMENT ON COLUMN oo_ml.policy_state.last_updated IS 'Time of the last decision or reward; null after a reset';
@@ -135,15 +135,15 @@ COMMENT ON COLUMN oo_ml.feature_history.prompt_probability IS
 COMMENT ON COLUMN oo_ml.feature_history.generation_id IS 'Generation that the tip came from, if known';
 COMMENT ON COLUMN oo_ml.feature_history.score IS 'Score of the chosen tip, as answered';
 COMMENT ON COLUMN oo_ml.feature_history.propensity IS 'Probability with which this tip was chosen';
-COMMENT ON COLUMN oo_ml.feature_history.exploring IS 'True if the tip was drawn at random';
-COMMENT ON COLUMN oo_ml.feature_history.exploration IS 'Probability of a draw at random when this decision was made';
-COMMENT ON COLUMN oo_ml.feature_history.alpha IS 'Width of the confidence bound; null for egreedy-v1';
+COMMENT ON COLUMN oo_ml.feature_history.exploring IS 'True if the tip was drawn uniformly at random';
+COMMENT ON COLUMN oo_ml.feature_history.exploration IS 'Probability of a uniform draw when this decision was made';
+COMMENT ON COLUMN oo_ml.feature_history.alpha IS 'Width of the confidence bound; null without a bound';
 COMMENT ON COLUMN oo_ml.feature_history.x IS 'Feature vector of the chosen tip; d numbers';
-COMMENT ON COLUMN oo_ml.feature_history.context IS 'Context of the decision: hour_of_day and day_of_week';
-COMMENT ON COLUMN oo_ml.feature_history.features IS 'Raw features of the chosen tip, as /features shows them';
+COMMENT ON COLUMN oo_ml.feature_history.context IS 'Raw fields of the context, as the client sent them';
+COMMENT ON COLUMN oo_ml.feature_history.features IS 'Raw fields of the chosen tip, as the client sent them';
 COMMENT ON COLUMN oo_ml.feature_history.candidates IS 'The candidates, in the order of the request';
 COMMENT ON COLUMN oo_ml.feature_history.exploit IS 'theta.x of each candidate';
-COMMENT ON COLUMN oo_ml.feature_history.explore IS 'alpha sqrt(x^T A^-1 x) of each candidate; 0 for egreedy-v1';
+COMMENT ON COLUMN oo_ml.feature_history.explore IS 'alpha sqrt(x^T A^-1 x) of each candidate; 0 without alpha';
 COMMENT ON COLUMN oo_ml.feature_history.propensities IS 'Probability of each candidate to be chosen';
 COMMENT ON COLUMN oo_ml.feature_history.answer IS 'The answer as sent';
 COMMENT ON COLUMN oo_ml.feature_history.request_digest IS 'SHA-256 of the request, if the client named the decision';

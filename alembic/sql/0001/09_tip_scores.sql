@@ -27,7 +27,7 @@ COMMENT ON COLUMN analytics.tip_scores.decision_id IS 'The decision, as /score a
 COMMENT ON COLUMN analytics.tip_scores.tip_id IS 'The tip that was chosen';
 COMMENT ON COLUMN analytics.tip_scores.content IS
     'Text of the tip, as sent or as generated, if known; at most 2,000 characters';
-COMMENT ON COLUMN analytics.tip_scores.policy IS 'The policy that decided: linucb-v1 or egreedy-v1';
+COMMENT ON COLUMN analytics.tip_scores.policy IS 'The policy that decided';
 COMMENT ON COLUMN analytics.tip_scores.prompt_version IS 'Prompt version that wrote the tip; null if no model did';
 COMMENT ON COLUMN analytics.tip_scores.generation_id IS 'Generation that the tip came from, if known';
 COMMENT ON COLUMN analytics.tip_scores.prompt_probability IS

@@ -117,9 +117,13 @@ BEGIN ATOMIC
         SELECT 'unsupported_share', u.policy, u.value, 0, NULL,
             CASE WHEN u.value > analytics.support_limit() THEN 'amber' ELSE 'green' END,
             CASE WHEN u.value > analytics.support_limit()
-                THEN 'some candidates have no chance, so weighted numbers are unknown and no other policy can be judged: set '
-                    || CASE u.policy WHEN 'egreedy-v1' THEN 'OO_ML_EPSILON' ELSE 'OO_ML_EXPLORATION' END
-                    || ' above 0; decisions from before stay without support'
+                THEN 'some candidates have no chance, so weighted numbers are unknown and no other policy can be judged: '
+                    || CASE u.policy
+                        WHEN 'linucb-v1' THEN 'set OO_ML_EXPLORATION above 0'
+                        WHEN 'egreedy-v1' THEN 'set OO_ML_EPSILON above 0'
+                        ELSE 'publish a policy with rule.exploration above 0'
+                    END
+                    || '; decisions from before stay without support'
                 ELSE 'every candidate has a chance, so weighted numbers hold' END
         FROM support AS u
         UNION ALL
@@ -129,7 +133,7 @@ BEGIN ATOMIC
                 WHEN analytics.two_sided_p(c.shares_z) < 1e-3 THEN 'amber' ELSE 'green' END,
             CASE WHEN analytics.two_sided_p(c.shares_z) < 1e-3 OR c.shares_z IS NULL AND abs(c.shares / c.n - 1) > 1e-6
                 THEN 'the inverse propensities don''t add up to the candidates: weighted numbers can''t be trusted'
-                WHEN c.expected < 1e-12 * c.n THEN 'without exploration the chosen tip has propensity 1, as it should'
+                WHEN c.expected < 1e-12 * c.n THEN 'without exploration there are no inverse propensities to add up'
                 ELSE 'the inverse propensities add up to the candidates' END
         FROM chances AS c
         UNION ALL

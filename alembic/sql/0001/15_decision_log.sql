@@ -20,7 +20,7 @@ SELECT
     h.exploration,
     h.alpha,
     h.context,
-    h.features - ARRAY['hour_of_day', 'day_of_week', 'exploring'] AS features,
+    h.features,
     h.x,
     (
         -- The decision itself has the text and version of the chosen tip. For another candidate the version is the one that
@@ -73,7 +73,7 @@ COMMENT ON VIEW analytics.decision_log IS
 COMMENT ON COLUMN analytics.decision_log.user_id IS 'The user';
 COMMENT ON COLUMN analytics.decision_log.decision_id IS 'The decision, as /score answered it; unique for each user';
 COMMENT ON COLUMN analytics.decision_log.decided_at IS 'Time of the decision';
-COMMENT ON COLUMN analytics.decision_log.policy IS 'The policy that decided: linucb-v1 or egreedy-v1';
+COMMENT ON COLUMN analytics.decision_log.policy IS 'The policy that decided';
 COMMENT ON COLUMN analytics.decision_log.decision_number IS
     'Number of the decision among those of this user and policy since the last reset, from 1, if known';
 COMMENT ON COLUMN analytics.decision_log.tip_id IS 'The tip that was chosen';
@@ -86,16 +86,16 @@ COMMENT ON COLUMN analytics.decision_log.generation_id IS 'Generation that the c
 COMMENT ON COLUMN analytics.decision_log.score IS 'Score of the chosen tip, as answered';
 COMMENT ON COLUMN analytics.decision_log.propensity IS
     'Probability with which this tip was chosen among the candidates; the sum if it was listed more than once';
-COMMENT ON COLUMN analytics.decision_log.exploring IS 'True if the tip was drawn at random';
+COMMENT ON COLUMN analytics.decision_log.exploring IS 'True if the tip was drawn uniformly at random';
 COMMENT ON COLUMN analytics.decision_log.exploration IS
     'Probability of a draw at random when this decision was made, if known';
-COMMENT ON COLUMN analytics.decision_log.alpha IS 'Width of the confidence bound of linucb-v1; null for egreedy-v1';
+COMMENT ON COLUMN analytics.decision_log.alpha IS 'Width of the confidence bound; null for a policy without a bound, such as egreedy-v1';
 COMMENT ON COLUMN analytics.decision_log.context IS
-    'Context of the decision: hour_of_day (0 to 23) and day_of_week (0 to 6), as sent';
+    'Fields of the context of the decision, as sent: hour_of_day and day_of_week for /score';
 COMMENT ON COLUMN analytics.decision_log.features IS
-    'Features of the task of the chosen tip: is_overdue, task_age_days, priority';
+    'Fields of the chosen tip, as sent: is_overdue, task_age_days and priority for /score';
 COMMENT ON COLUMN analytics.decision_log.x IS
-    'Feature vector of the chosen tip, computed from context and features; 5 numbers for linucb-v1, 7 for egreedy-v1';
+    'Feature vector of the chosen tip: d numbers, computed from context and features as the definition of the policy says';
 COMMENT ON COLUMN analytics.decision_log.candidates IS
     'The candidates in the order of the request: a list of objects with tip_id, source, content and prompt_version (null if'
     ' unknown), features, exploit (theta.x), explore (the bonus for uncertainty), score (their sum) and propensity';

@@ -60,4 +60,4 @@ COMMENT ON COLUMN oo_ml.policy_traffic.changed_at IS 'Time of the change';
 COMMENT ON COLUMN oo_ml.policy_traffic.changed_by IS 'Id of the API key, or (command line)';
 COMMENT ON COLUMN oo_ml.policy_traffic.salt IS 'Hashed with the user id; kept from the first change on';
 COMMENT ON COLUMN oo_ml.policy_traffic.shares IS
-    'Share of the users by policy, sum 1; empty: the policy of the contract decides for all';
+    'Share of the users by policy, each above 0, sum 1';

@@ -1,7 +1,7 @@
 """Target policies: the policies to evaluate, and the probability with which each would choose a candidate."""
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 from typing import Final
@@ -10,14 +10,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from oo_ml.domain import policies
-from oo_ml.domain.evaluation.logged_decisions import DecisionBlock
-from oo_ml.domain.policies import Rule
+from oo_ml.domain.logged_decisions import DecisionBlock
+from oo_ml.domain.policies import Policy, Rule
+from oo_ml.domain.ridge import Ridge, theta
 
 _PROMPT: Final = "prompt:"
 POSSIBLE: Final = (
-    'uniform, always-first, greedy, "linucb alpha=1", "linucb alpha=1 exploration=0.1", "egreedy epsilon=0.1"'
-    f" or {_PROMPT}VERSION"
+    'uniform, always-first, greedy, "linucb alpha=1", "linucb alpha=1 exploration=0.1", "egreedy epsilon=0.1",'
+    f" {_PROMPT}VERSION or the name of a published policy"
 )
+# A target whose name begins so is one with parameters.
+_WORDS: Final = ("uniform", "always-first", "greedy", "linucb", "egreedy")
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +52,35 @@ class Prompt:
     version: str
 
 
-Target = Uniform | AlwaysFirst | OwnPolicy | Prompt
+@dataclass(frozen=True, slots=True)
+class Published:
+    """The published policy of this name, with its own features and rule.
+
+    If its features are those of the log's policy, it chooses by the model that this policy had learned. Otherwise it
+    chooses by the model that it would have learned from the same rewards.
+    """
+
+    name: str
+
+
+Target = Uniform | AlwaysFirst | OwnPolicy | Prompt | Published
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Seen:
+    """The decisions of a block as a published policy sees them.
+
+    Attributes:
+        policy: the policy.
+        models: its models, a stack of k.
+        which: the index of each decision's model, m numbers below k.
+        X: its features of the candidates, shape (n, d).
+    """
+
+    policy: Policy
+    models: Ridge
+    which: Sequence[int]
+    X: NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -57,21 +88,19 @@ class Weighed:
     """m decisions, weighed by a target policy.
 
     Attributes:
-        exploit: theta.x of each candidate by the model of its decision, shape (n,).
         weights: w of each decision, shape (m,); see domain/evaluation/estimators.py.
         q_logged: theta.x of the chosen tip, shape (m,); the mean if it was listed more than once.
         q_target: the mean of theta.x over the target's choice, shape (m,).
         without_support: the probability with which the target chooses a tip of propensity 0, shape (m,).
     """
 
-    exploit: NDArray[np.float64]
     weights: NDArray[np.float64]
     q_logged: NDArray[np.float64]
     q_target: NDArray[np.float64]
     without_support: NDArray[np.float64]
 
 
-def parse(text: str) -> Target:
+def parse(text: str) -> Target:  # noqa: PLR0911 - one for each kind
     """Return the target with a name.
 
     Raises:
@@ -95,6 +124,8 @@ def parse(text: str) -> Target:
             numbers = _parse_numbers(words, {"epsilon": 1})
             if "epsilon" in numbers:
                 return OwnPolicy(Rule(numbers["epsilon"]))
+        case _ if name and name not in _WORDS and not text.startswith(_PROMPT):
+            return Published(text)
     raise ValueError(f"unknown target {text!r}; use {POSSIBLE}")
 
 
@@ -107,14 +138,16 @@ def describe(target: Target) -> str:
             return "always-first"
         case Prompt(version):
             return f"{_PROMPT}{version}"
+        case Published(name):
+            return name
         case OwnPolicy(Rule(exploration, None)):
             return f"egreedy epsilon={exploration!r}" if exploration else "greedy"
         case OwnPolicy(Rule(exploration, alpha)):
             return f"linucb alpha={alpha!r}" + (f" exploration={exploration!r}" if exploration else "")
 
 
-def weigh(target: Target, block: DecisionBlock) -> Weighed:
-    """Weigh decisions by a target policy.
+def weigh(target: Target, block: DecisionBlock, seen: Seen | None = None) -> Weighed:
+    """Weigh decisions by a target policy; `seen` is needed for a published one.
 
     Raises:
         ValueError: a chosen tip has propensity 0, or is not among the candidates.
@@ -122,19 +155,19 @@ def weigh(target: Target, block: DecisionBlock) -> Weighed:
     logged = np.minimum(block.sum_chosen(block.propensities), 1.0)
     if not (logged > 0).all():
         raise ValueError("a chosen tip has propensity 0")
-    parameters = target.parameters if isinstance(target, OwnPolicy) else Rule(0.0)
-    # The draws are not used.
-    seeds = [0] * len(block.counts)
-    choices = policies.choose(parameters, block.models, block.which, block.X, block.counts, seeds)
-    exploit = np.concatenate([choice.exploit for choice in choices])
+    exploit = np.einsum("nd,nd->n", block.X, theta(block.models)[np.repeat(block.which, block.counts)])
     match target:
         case Uniform():
             probabilities = 1 / np.repeat(block.counts, block.counts)
         case AlwaysFirst():
             probabilities = np.zeros(len(block.X))
             probabilities[list(accumulate(block.counts[:-1], initial=0))] = 1.0
-        case OwnPolicy():
-            probabilities = np.concatenate([choice.propensities for choice in choices])
+        case OwnPolicy(rule):
+            probabilities = _choose(rule, block.models, block.which, block.X, block.counts)
+        case Published(name):
+            if seen is None:
+                raise ValueError(f"the features and models of {name} are missing")
+            probabilities = _choose(seen.policy.rule, seen.models, seen.which, seen.X, block.counts)
         case Prompt(version):
             probabilities = _restrict(version, block)
     # As in the log, a sum that rounds past 1 counts as 1.
@@ -144,12 +177,20 @@ def weigh(target: Target, block: DecisionBlock) -> Weighed:
     # The mean over the rows of a tip. Any number will do, as long as q_logged and q_target use the same.
     q = block.sum_by_tip(exploit) / block.sum_by_tip(np.ones(len(exploit)))
     return Weighed(
-        exploit=exploit,
         weights=weights,
         q_logged=block.sum_chosen(q) / block.sum_chosen(np.ones(len(q))),
         q_target=block.sum_by_decision(probabilities * q),
         without_support=block.sum_by_decision(np.where(block.sum_by_tip(block.propensities) == 0, probabilities, 0.0)),
     )
+
+
+def _choose(
+    rule: Rule, models: Ridge, which: Sequence[int], X: NDArray[np.float64], counts: Sequence[int]
+) -> NDArray[np.float64]:
+    """Return the propensities of all candidates, shape (n,)."""
+    # The draws are not used.
+    choices = policies.choose(rule, models, which, X, counts, [0] * len(counts))
+    return np.concatenate([choice.propensities for choice in choices])
 
 
 def _restrict(version: str, block: DecisionBlock) -> NDArray[np.float64]:

@@ -1,7 +1,7 @@
 """Differences between states, decisions and the ledger, each as a sentence: the place, the expected and the found."""
 
 import heapq
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import groupby
 from operator import itemgetter
@@ -26,23 +26,31 @@ class Difference:
     sentence: str
 
 
-def find_difference(
+def find_difference(  # noqa: PLR0913 - the tables that are compared
     stored: Mapping[StateKey, PolicyState],
     counts: Iterable[DecisionCounts],
     ledger: Iterator[StoredEntry],
     dimensions: Mapping[str, int],
     *,
+    passed: Callable[[StateKey, Replayed], None],
     may_miss_decisions: bool,
 ) -> Difference | None:
     """Return the first difference between states, numbers of decisions and the ledger, by user and policy.
 
     `dimensions` has the number of features of each published policy. The ledger is in the order of its primary key,
-    and is read up to the first difference. With `may_miss_decisions`, retention may have removed decisions that the
-    counters of a state include.
+    and is read up to the first difference. `passed` is called with every version of the current epochs, as the ledger
+    gives it. With `may_miss_decisions`, retention may have removed decisions that the counters of a state include.
     """
     counted = {StateKey(*count[:2]): count for count in counts}
     for key, entries in _group_by_key(sorted({*stored, *counted}), ledger):
-        found = _compare(stored.get(key), counted.get(key), entries, dimensions, may_miss_decisions=may_miss_decisions)
+        found = _compare(
+            stored.get(key),
+            counted.get(key),
+            entries,
+            dimensions,
+            passed=passed,
+            may_miss_decisions=may_miss_decisions,
+        )
         if found is not None:
             return Difference(*key, f"{key[1]}{found}")
     return None
@@ -59,12 +67,13 @@ def _group_by_key(
         yield key, (entry for _, entry in pairs if entry is not None)
 
 
-def _compare(
+def _compare(  # noqa: PLR0913 - as find_difference has them
     state: PolicyState | None,
     count: DecisionCounts | None,
     entries: Iterator[StoredEntry],
     dimensions: Mapping[str, int],
     *,
+    passed: Callable[[StateKey, Replayed], None],
     may_miss_decisions: bool,
 ) -> str | None:
     """Return the first difference of a user and policy."""
@@ -75,6 +84,7 @@ def _compare(
     if dimension is None:
         return f": expected a published policy ({', '.join(dimensions)}), found another"
     replayed = Replayed.fresh(dimension, state.epoch)
+    passed(state.key, replayed)
     for entry in entries:
         place = f", epoch {entry.epoch}, version {entry.version}"
         if entry.epoch > state.epoch:
@@ -83,6 +93,8 @@ def _compare(
             replayed = fold_entry(replayed, entry)
         except ValueError as error:
             return f"{place}: {error}"
+        if replayed.epoch == state.epoch:
+            passed(state.key, replayed)
     if replayed.epoch != state.epoch:
         replayed = Replayed.fresh(dimension, state.epoch)
     found = _compare_state(state, replayed) or _compare_counters(

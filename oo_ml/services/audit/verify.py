@@ -1,6 +1,7 @@
 """The proof that each state is the fold of its ledger, bit for bit, and that decisions agree with their ledger entries.
 
-It only reads, all as of one moment, so concurrent writes make no difference.
+The latest decisions are also recomputed from state, definition and candidates. It only reads, all as of one moment, so
+concurrent writes make no difference.
 """
 
 from collections.abc import Iterator, Sequence
@@ -8,14 +9,18 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
-from oo_ml.domain.learning import StoredEntry
+from oo_ml.domain.learning import Replayed, StoredEntry
+from oo_ml.domain.ridge import Ridge
+from oo_ml.services.audit import recompute
 from oo_ml.services.audit.differences import (
     Difference,
     describe_decision_conflict,
     describe_entry_conflict,
     find_difference,
 )
-from oo_ml.storage import audit, policies, policy_state, upkeep
+from oo_ml.services.policies.compiled import read_policies
+from oo_ml.storage import audit, decision_log, policy_state, upkeep
+from oo_ml.storage.policy_state import StateKey
 from oo_ml.storage.postgres.sessions import Reading
 from oo_ml.storage.user_ranges import UserRange
 
@@ -68,15 +73,36 @@ def verify_range(
             entries += 1
             yield entry
 
-    ledger = count(audit.read_ledger(connection, users, page_size))
-    dimensions = policies.read_dimensions(connection)
-    first = find_difference(states, counts, ledger, dimensions, may_miss_decisions=history_from is not None)
+    policies = read_policies(connection, {})
+    of_each = recompute.size_of_sample(len(states))
+    sampled = decision_log.read_sampled_versions(connection, users, of_each)
+    models: dict[tuple[StateKey, int], Ridge] = {}
+
+    def keep(key: StateKey, replayed: Replayed) -> None:
+        if (key, replayed.version) in sampled:
+            models[key, replayed.version] = replayed.learned.model
+
+    first = find_difference(
+        states,
+        counts,
+        count(audit.read_ledger(connection, users, page_size)),
+        {name: policy.features.dimension for name, policy in policies.items()},
+        passed=keep,
+        may_miss_decisions=history_from is not None,
+    )
     if first is not None:
         # Only an earlier difference matters now.
         users = UserRange(users.first, first.user_id)
     entry = audit.find_entry_conflict(connection, users)
     decision = audit.find_decision_conflict(connection, users, history_from)
-    found = (first, entry and describe_entry_conflict(entry), decision and describe_decision_conflict(decision))
+    # The models of later users are not known, nor those of the user's later policies.
+    changed = recompute.find_changed_decision(connection, users, of_each, models, policies) if first is None else None
+    found = (
+        first,
+        entry and describe_entry_conflict(entry),
+        decision and describe_decision_conflict(decision),
+        changed,
+    )
     return Report(
         users=len({key.user_id for key in states}),
         states=len(states),

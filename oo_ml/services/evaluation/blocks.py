@@ -1,39 +1,50 @@
-"""Evaluation of decisions in blocks: weights them by the target policy, checks them against the rebuilt models."""
+"""Evaluation of decisions in blocks: weights them by the target policy, checks them against the rebuilt models.
 
-from collections import defaultdict
+A user's decisions lie in several blocks, by several policies. So the totals of users are kept over all blocks.
+"""
+
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Final
 
 import numpy as np
-from numpy.typing import NDArray
 
-from oo_ml.domain.evaluation import estimators
-from oo_ml.domain.evaluation.logged_decisions import DecisionBlock, find_first_rows, find_mismatches
-from oo_ml.domain.evaluation.targets import Prompt, Target, weigh
+from oo_ml.domain.evaluation.estimators import UserTotals
+from oo_ml.domain.evaluation.targets import Prompt, Seen, Target, weigh
+from oo_ml.domain.logged_decisions import DecisionBlock
 from oo_ml.domain.policies import Policy
-from oo_ml.domain.ridge import Ridge, stack
-from oo_ml.services.evaluation.models import build_contradiction
+from oo_ml.services.decision_blocks import TAMPERED, Made, build_block, compare, number_models, raw_fields, split
+from oo_ml.services.evaluation.models import build_contradiction, learns_apart
 from oo_ml.services.evaluation.results import Part
 from oo_ml.storage.decision_log import LoggedDecision
 
-# A decision and the model that made it.
-Made = tuple[LoggedDecision, Ridge]
 
-# A block ends at the first of these.
-_DECISIONS: Final = 500
-_CANDIDATES: Final = 5000
+def evaluate_blocks(
+    target: Target, made: Iterable[Made], policies: Mapping[str, Policy], published: Policy | None = None
+) -> Iterator[Part]:
+    """Yield the result of each block of decisions, and at the end the summary of all.
 
-
-def evaluate_blocks(target: Target, made: Iterable[Made], policies: Mapping[str, Policy]) -> Iterator[Part]:
-    """Yield the result of each block of decisions, which were made by `policies`.
+    Args:
+        target: the target policy.
+        made: all decisions of some users, made by `policies`.
+        policies: by name.
+        published: the target, if it is a published policy.
 
     Raises:
         LogContradictedError: the log of a decision disagrees with its model or candidates.
     """
-    for block in _split(made):
-        relevant = [one for one in block if _is_relevant(target, one[0])]
-        part = _evaluate_block(target, relevant, policies) if relevant else Part()
-        yield part + Part(unwritten=len(block) - len(relevant))
+    totals = UserTotals()
+    for block in split(made):
+        written = [one for one in block if _is_relevant(target, one.decision)]
+        apart = published if published and learns_apart(published, policies[block[0].decision.policy]) else None
+        missing = [None if apart is None else _find_missing(apart, one.decision) for one in written]
+        readable = [one for one, field in zip(written, missing, strict=True) if field is None]
+        part = _evaluate_block(target, readable, policies, published, totals) if readable else Part()
+        yield part + Part(
+            unwritten=len(block) - len(written),
+            unreadable=Counter(field for field in missing if field is not None),
+            unlearned=sum(one.unlearned for one in block),
+        )
+    yield Part(summary=totals.summarise())
 
 
 def _is_relevant(target: Target, decision: LoggedDecision) -> bool:
@@ -43,71 +54,55 @@ def _is_relevant(target: Target, decision: LoggedDecision) -> bool:
     return target.version in (decision.versions or ())
 
 
-def _split(made: Iterable[Made]) -> Iterator[list[Made]]:
-    """Yield blocks of decisions. The decisions of a block have the same policy."""
-    waiting: dict[str, list[Made]] = defaultdict(list)
-    candidates: dict[str, int] = defaultdict(int)
-    for one in made:
-        policy = one[0].policy
-        waiting[policy].append(one)
-        candidates[policy] += len(one[0].propensities)
-        if len(waiting[policy]) >= _DECISIONS or candidates[policy] >= _CANDIDATES:
-            yield waiting[policy]
-            waiting[policy], candidates[policy] = [], 0
-    yield from filter(None, waiting.values())
-
-
-def _evaluate_block(target: Target, made: Sequence[Made], policies: Mapping[str, Policy]) -> Part:
-    decisions = [decision for decision, _ in made]
+def _find_missing(policy: Policy, decision: LoggedDecision) -> str | None:
+    """Return the first field of the decision that the policy needs and can't read; None if it can read all."""
     try:
-        block = _build_block(made, policies[decisions[0].policy])
-        weighed = weigh(target, block)
-        wrong = find_mismatches(
-            block,
-            weighed.exploit,
-            np.array([decision.x for decision in decisions]),
-            np.array([decision.propensity for decision in decisions]),
-            np.concatenate([decision.exploit for decision in decisions]),
-        )
-    except (ValueError, TypeError, LookupError, ArithmeticError):
-        # A row that was tampered with can hold anything. Evaluate each decision alone to find it.
+        bad = policy.features.find_bad_field(*_fields_of(decision))
+    except TAMPERED:
+        # The comparison with the log says so.
+        return None
+    return bad and f"{'context' if bad.candidate is None else 'features'}.{bad.field}"
+
+
+def _fields_of(decision: LoggedDecision) -> tuple[Mapping[str, object], Sequence[Mapping[str, object]]]:
+    [context], candidates = raw_fields([decision])
+    return context, candidates
+
+
+def _evaluate_block(
+    target: Target,
+    made: Sequence[Made],
+    policies: Mapping[str, Policy],
+    published: Policy | None,
+    totals: UserTotals,
+) -> Part:
+    """Add a block to `totals`; return the rest of its result."""
+    decisions = [one.decision for one in made]
+    try:
+        block = build_block(made, policies[decisions[0].policy])
+        wrong = compare(block, decisions)
+        weighed = None if wrong else weigh(target, block, None if published is None else _see(published, made, block))
+    except TAMPERED:
+        # Evaluate each decision alone to find the one that was tampered with.
         if len(made) == 1:
             raise build_contradiction(decisions[0]) from None
-        return sum((_evaluate_block(target, [one], policies) for one in made), Part())
-    if wrong.any():
-        raise build_contradiction(decisions[int(wrong.argmax())])
-    rewards = np.array([decision.reward for decision in decisions])
+        return sum((_evaluate_block(target, [one], policies, published, totals) for one in made), Part())
+    if wrong is not None or weighed is None:
+        raise build_contradiction(decisions[wrong.decision if wrong else 0])
+    rewards = np.array([decision.reward for decision in decisions], np.float64)
+    users = [decision.user_id for decision in decisions]
+    totals.add(users, weighed.weights, rewards, weighed.q_logged, weighed.q_target)
     return Part(
-        summary=estimators.summarise(weighed.weights, rewards, weighed.q_logged, weighed.q_target),
         without_support={decisions[0].policy: float(weighed.without_support.sum())},
         is_random=any(decision.propensity < 1 for decision in decisions),
     )
 
 
-def _build_block(made: Sequence[Made], policy: Policy) -> DecisionBlock:
-    # By identity: decisions made by the same model share one object, so each model is solved only once.
-    models = {id(model): model for _, model in made}
-    places = {name: place for place, name in enumerate(models)}
-    ids = [[candidate["id"] for candidate in decision.candidates] for decision, _ in made]
-    counts = [len(own) for own in ids]
-    starts = np.cumsum([0, *counts[:-1]])
-    return DecisionBlock(
-        models=stack(list(models.values())),
-        which=[places[id(model)] for _, model in made],
-        counts=counts,
-        X=_encode(policy, [decision for decision, _ in made], counts),
-        tips=np.concatenate([start + np.array(find_first_rows(own)) for start, own in zip(starts, ids, strict=True)]),
-        is_chosen=np.array(
-            [one == decision.tip_id for (decision, _), own in zip(made, ids, strict=True) for one in own]
-        ),
-        propensities=np.concatenate([decision.propensities for decision, _ in made]),
-        versions=[version for decision, _ in made for version in decision.versions or ()],
-        version_probabilities=np.array(
-            [np.nan if decision.prompt_probability is None else decision.prompt_probability for decision, _ in made]
-        ),
-    )
-
-
-def _encode(policy: Policy, decisions: Sequence[LoggedDecision], counts: Sequence[int]) -> NDArray[np.float64]:
-    candidates = [candidate["features"] for decision in decisions for candidate in decision.candidates]
-    return policy.features.encode([decision.context for decision in decisions], candidates, counts).X
+def _see(policy: Policy, made: Sequence[Made], block: DecisionBlock) -> Seen:
+    """Return the decisions of a block as the target sees them."""
+    own = [one.target_model for one in made if one.target_model is not None]
+    if not own:
+        return Seen(policy, block.models, block.which, block.X)
+    models, which = number_models(own)
+    fields = raw_fields([one.decision for one in made])
+    return Seen(policy, models, which, policy.features.encode(*fields, block.counts).X)

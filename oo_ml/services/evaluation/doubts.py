@@ -1,4 +1,4 @@
-"""Reasons to doubt an evaluation: too few decisions carry it, or its estimators contradict each other."""
+"""Reasons to doubt an evaluation: too few decisions or users carry it, or its estimators contradict each other."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -9,8 +9,11 @@ from typing import Final
 from oo_ml.domain.evaluation import estimators
 from oo_ml.domain.evaluation.estimators import Estimate, Summary
 
-# Below this effective sample size, intervals by the normal distribution are too narrow.
+# Below this effective sample size the distribution of an estimate can be far from normal.
 LEAST_SAMPLE: Final = 100
+# With fewer users than these, intervals from totals of users are too narrow if some users decide much more often than
+# others: Cameron, Gelbach, Miller (2008), "Bootstrap-Based Improvements for Inference with Clustered Errors".
+LEAST_USERS: Final = 20
 # One decision that carries more than this share of the weights can move the estimate by itself.
 MOST_OF_ONE: Final = 0.1
 # The mean weight is off if it differs from 1 by more than this, and by more than so many standard errors.
@@ -24,6 +27,7 @@ class DoubtKind(StrEnum):
     """The kind of a doubt."""
 
     SMALL_SAMPLE = "small_sample"
+    FEW_USERS = "few_users"
     DOMINANT_DECISION = "dominant_decision"
     ESTIMATORS_DISAGREE = "estimators_disagree"
     MEAN_WEIGHT = "mean_weight"
@@ -42,11 +46,12 @@ def compute_largest_share(summary: Summary) -> float:
     return summary.max_weight / (summary.n * summary.mean_weight) if summary.mean_weight else 0.0
 
 
-def find_doubts(summary: Summary, by_name: Mapping[str, Estimate | None]) -> Iterator[Doubt]:
+def find_doubts(summary: Summary, users: int | None, by_name: Mapping[str, Estimate | None]) -> Iterator[Doubt]:
     """Yield every reason to doubt the estimates of a log.
 
     Args:
         summary: the sums of the log.
+        users: the number of users; None if the log does not name them.
         by_name: the estimates of the target's reward by the names of their estimators; None: no such estimate.
     """
     size = estimators.effective_sample_size(summary)
@@ -54,6 +59,12 @@ def find_doubts(summary: Summary, by_name: Mapping[str, Estimate | None]) -> Ite
         yield Doubt(
             DoubtKind.SMALL_SAMPLE,
             f"the effective sample size is {size:.1f}, below {LEAST_SAMPLE}: chance may explain the result",
+        )
+    if users is not None and users < LEAST_USERS:
+        yield Doubt(
+            DoubtKind.FEW_USERS,
+            f"the log has {users} user{'' if users == 1 else 's'}, fewer than {LEAST_USERS}: the result may be theirs"
+            " alone",
         )
     share = compute_largest_share(summary)
     if share > MOST_OF_ONE:

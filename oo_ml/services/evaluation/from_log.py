@@ -1,19 +1,22 @@
 """Evaluation from the service's own decisions, each with the model that made it."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
+from types import MappingProxyType
 from typing import Final
 
 from sqlalchemy import Engine
 
-from oo_ml.domain.evaluation.targets import Prompt, Target
+from oo_ml.domain.evaluation.targets import POSSIBLE, Prompt, Published, Target
+from oo_ml.domain.policies import Policy, Rule
+from oo_ml.errors import UnknownPolicyError
 from oo_ml.services.evaluation.blocks import evaluate_blocks
-from oo_ml.services.evaluation.models import rebuild_models
+from oo_ml.services.evaluation.models import Ledger, rebuild_models
 from oo_ml.services.evaluation.results import Part
-from oo_ml.services.policies.compiled import read_policies
+from oo_ml.services.policies.compiled import read_policies, rules_of
 from oo_ml.services.walk_users import Walk, walk_all
 from oo_ml.settings import Settings
 from oo_ml.storage import audit, decision_log, user_ranges
@@ -45,27 +48,62 @@ def walk_log(engine: Engine, settings: Settings, question: Question) -> Walk[Par
 
     Raises, when a part is asked for:
         LogContradictedError: the model of a decision can't be rebuilt from the ledger.
+        UnknownPolicyError: no policy has the name of the target, or of the policy that is asked for.
         UnavailableError: the database is unavailable.
     """
-    return walk_all(engine, settings, partial(evaluate, question=question), least_parts=_LEAST_PARTS)
+    service = partial(evaluate, question=question, rules=rules_of(settings))
+    return walk_all(engine, settings, service, least_parts=_LEAST_PARTS)
 
 
 def evaluate(
-    connection: Reading, ranges: Sequence[UserRange], *, question: Question, page_size: int = _PAGE_SIZE
+    connection: Reading,
+    ranges: Sequence[UserRange],
+    *,
+    question: Question,
+    rules: Mapping[str, Rule] = MappingProxyType({}),
+    page_size: int = _PAGE_SIZE,
 ) -> list[Part]:
-    """Evaluate the decisions of each range of users, all from one snapshot."""
+    """Evaluate the decisions of each range of users, all from one snapshot; `rules` are those that settings give."""
     audit.begin_snapshot(connection)
-    return [_evaluate(connection, users, question, page_size) for users in ranges]
+    policies = read_policies(connection, rules)
+    target = _find_target(question, policies)
+    return [_evaluate(connection, users, question, policies, target, page_size) for users in ranges]
 
 
-def _evaluate(connection: Reading, users: UserRange, question: Question, page_size: int) -> Part:
-    published = read_policies(connection, {})
+def _find_target(question: Question, policies: Mapping[str, Policy]) -> Policy | None:
+    """Return the target if it is a published policy.
+
+    Raises:
+        UnknownPolicyError: no policy has the name of the target, or of the policy that is asked for.
+    """
+    if question.policy is not None and question.policy not in policies:
+        raise UnknownPolicyError(f"Unknown policy: {question.policy}; `oo-ml policies list` shows those published")
+    if not isinstance(question.target, Published):
+        return None
+    if question.target.name not in policies:
+        raise UnknownPolicyError(f"Unknown target: {question.target.name}; use {POSSIBLE}")
+    return policies[question.target.name]
+
+
+def _evaluate(  # noqa: PLR0913, PLR0917 - the parts of the question, and where to read
+    connection: Reading,
+    users: UserRange,
+    question: Question,
+    policies: Mapping[str, Policy],
+    target: Policy | None,
+    page_size: int,
+) -> Part:
     asked = decision_log.Asked(
-        list(published) if question.policy is None else [question.policy], question.since, question.until
+        list(policies) if question.policy is None else [question.policy], question.since, question.until
     )
     left = decision_log.count_left_out(connection, users, asked)
     part = Part(user_ranges.count_states(connection, users), unrewarded=left.unrewarded, unexplained=left.unexplained)
+    ledger: Ledger
+    if target is None:
+        ledger = ((entry, None) for entry in audit.read_ledger(connection, users, page_size))
+    else:
+        ledger = decision_log.read_ledger(connection, users, page_size)
     versions = isinstance(question.target, Prompt)
     with closing(decision_log.read_decisions(connection, users, asked, versions=versions)) as decisions:
-        made = rebuild_models(decisions, audit.read_ledger(connection, users, page_size), published)
-        return sum(evaluate_blocks(question.target, made, published), part)
+        made = rebuild_models(decisions, ledger, policies, target)
+        return sum(evaluate_blocks(question.target, made, policies, target), part)

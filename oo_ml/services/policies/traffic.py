@@ -1,7 +1,7 @@
 """Traffic between policies: shares of the users, each change a row with its time and author."""
 
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
@@ -14,11 +14,12 @@ from oo_ml.services.each import each
 from oo_ml.services.policies.compiled import compile_row
 from oo_ml.storage import policies, policy_traffic
 from oo_ml.storage.policies import PolicyRow
-from oo_ml.storage.policy_traffic import TrafficChange
+from oo_ml.storage.policy_traffic import Decided, TrafficChange
 from oo_ml.storage.postgres.sessions import Reading, Writing
 
-__all__ = ["SetTrafficCommand", "TrafficChange", "list_changes", "read_traffic", "set_traffic"]
+__all__ = ["SetTrafficCommand", "Shares", "TrafficChange", "read_traffic", "set_traffic", "show_traffic"]
 
+_CHANGES: Final = 100
 # What /score knows: every policy of the traffic has to do with these fields.
 _CONTEXT: Final[Mapping[str, Any]] = {"hour_of_day": 12, "day_of_week": 0}
 _TASK: Final[Mapping[str, Any]] = {"is_overdue": False, "task_age_days": 0.0, "priority": 1}
@@ -26,7 +27,7 @@ _TASK: Final[Mapping[str, Any]] = {"is_overdue": False, "task_age_days": 0.0, "p
 
 @dataclass(frozen=True, slots=True)
 class SetTrafficCommand:
-    """Give each policy its share of the users; no shares: the policy of the contract decides for all."""
+    """Give each policy its share of the users."""
 
     shares: Mapping[str, float]
     changed_at: datetime
@@ -37,7 +38,7 @@ class SetTrafficCommand:
 def set_traffic(connection: Writing, command: SetTrafficCommand) -> TrafficChange | OoMlError:
     """Append a change. Refuse shares that are not of all users, and policies that /score can't decide by."""
     policy_traffic.lock(connection)
-    if command.shares and not is_whole(command.shares):
+    if not is_whole(command.shares):
         total = sum(command.shares.values())
         return TrafficRefusedError(f"The shares must each be above 0 and sum to 1; their sum is {total:.6g}")
     # A policy can't be retired until this transaction ends, and then has traffic.
@@ -59,14 +60,28 @@ def set_traffic(connection: Writing, command: SetTrafficCommand) -> TrafficChang
 
 
 def read_traffic(connection: Reading) -> Traffic | None:
-    """Return the shares now; None: the policy of the contract decides for all."""
+    """Return the shares now; None if they were never set: the policies of the contract decide."""
     latest = policy_traffic.list_latest(connection, 1)
-    return Traffic(latest[0].salt, latest[0].shares) if latest and latest[0].shares else None
+    return Traffic(latest[0].salt, latest[0].shares) if latest else None
 
 
-def list_changes(connection: Reading, limits: Sequence[int]) -> list[list[TrafficChange]]:
-    """Return, for each limit, at most so many changes, the latest first."""
-    return [policy_traffic.list_latest(connection, limit) for limit in limits]
+@dataclass(frozen=True, slots=True)
+class Shares:
+    """The traffic as it was set, and as it came.
+
+    Attributes:
+        changes: the latest first.
+        decided: by policy, what was decided by traffic since the time asked for.
+    """
+
+    changes: list[TrafficChange]
+    decided: Mapping[str, Decided]
+
+
+@each
+def show_traffic(connection: Reading, since: datetime) -> Shares:
+    """Return the last changes, and what was decided by traffic since a time."""
+    return Shares(policy_traffic.list_latest(connection, _CHANGES), policy_traffic.count_since(connection, since))
 
 
 def _find_refusal(name: str, row: PolicyRow | None) -> str | None:

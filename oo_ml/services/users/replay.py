@@ -204,10 +204,16 @@ def _find_misshapen(row: Mapping[str, Any]) -> str | None:
 
 def _is_candidate(value: object) -> bool:
     match value:
-        case {"id": str(), "source": str(), "features": features, **others}:
-            return _is_flat(features) and _is_flat(others)
+        case {"id": str(), "features": features, **others}:
+            return _is_flat(features) and isinstance(others.get("source", ""), str) and _is_flat(others)
     return False
 
 
 def _is_flat(value: object) -> bool:
-    return isinstance(value, dict) and not any(isinstance(inner, dict | list) for inner in value.values())
+    """Return whether a value is an object of values and of lists of texts, as raw fields are."""
+    if not isinstance(value, dict):
+        return False
+    lists = [inner for inner in value.values() if isinstance(inner, list)]
+    return all(isinstance(one, str) for inner in lists for one in inner) and not any(
+        isinstance(inner, dict) for inner in value.values()
+    )

@@ -32,12 +32,7 @@ policy_traffic = Table(
     moment("changed_at", "Time of the change"),
     name("changed_by", "Id of the API key, or (command line)"),
     name("salt", "Hashed with the user id; kept from the first change on"),
-    Column(
-        "shares",
-        JSONB,
-        nullable=False,
-        comment="Share of the users by policy, sum 1; empty: the policy of the contract decides for all",
-    ),
+    Column("shares", JSONB, nullable=False, comment="Share of the users by policy, each above 0, sum 1"),
     length("changed_by", 100),
     length("salt", 100),
     CheckConstraint("jsonb_typeof(shares) = 'object'", name="shares_object"),

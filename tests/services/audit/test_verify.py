@@ -184,9 +184,12 @@ def test_ledger_pages(db: Engine, rows: int, pages: int) -> None:
         "upkeep",
         "policy_state",
         "feature_history",
+        "policies",
+        "policy_state",
         *["reward_ledger"] * pages,
         "reward_ledger",
         "feature_history",
+        "policy_state",
     ]
 
 
@@ -230,4 +233,4 @@ def test_retention_waits_for_verify(scenario_db: Engine, postgresql: psycopg.Con
         event.listen(connection, "after_cursor_execute", detach)
         assert verify(connection, [ALL_USERS])[0].difference is None
     assert refused[0].startswith("LOCK")
-    assert len(refused) == 7
+    assert len(refused) == 10

@@ -38,6 +38,13 @@ def test_decision_with_much_weight(propensity: str, is_doubtful: bool) -> None:
     assert (DoubtKind.DOMINANT_DECISION in kinds) == is_doubtful
 
 
+@pytest.mark.parametrize(("users", "kinds"), [(1, [DoubtKind.FEW_USERS]), (19, [DoubtKind.FEW_USERS]), (20, [])])
+def test_few_users(users: int, kinds: list[DoubtKind]) -> None:
+    """Fewer than 20 users are doubtful, however many decisions they made."""
+    lines = [f"{number % users},a,{number % 3},0.5,0.5" for number in range(400)]
+    assert find_kinds(*lines, header=f"user,{HEADER}") == kinds
+
+
 def test_single_decision() -> None:
     """One decision has no interval, and all the weight."""
     evaluation = evaluate_file(BytesIO(f"{HEADER}\na,1,0.5,0.5".encode()))
@@ -52,7 +59,7 @@ def test_estimators_that_disagree() -> None:
     lines = ["a,1,1,0.5,0.9,0.9", "b,0,0.999,0.5,0.9,0.9"] * 200
     content = "\n".join([MODELLED, *lines]).encode()
     reasons = {doubt.reason.partition(" do not")[0] for doubt in evaluate_file(BytesIO(content)).doubts}
-    assert {"the 95 % intervals of IPS and SNIPS", "the 95 % intervals of IPS and DR"} <= reasons
+    assert {"the 95 % intervals of SNIPS and IPS", "the 95 % intervals of DR and IPS"} <= reasons
 
 
 def test_estimators_that_agree() -> None:

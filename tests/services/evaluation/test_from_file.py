@@ -49,7 +49,7 @@ def test_estimates_against_numpy(seed: int, n: int, modelled: bool) -> None:
     assert evaluation.ips.estimate == pytest.approx((w * r).mean(), rel=1e-9, abs=1e-12)
     assert evaluation.ips.variance == pytest.approx((w * r).var(ddof=1) / n, rel=1e-9)
     assert evaluation.snips.estimate == pytest.approx(s, rel=1e-9, abs=1e-12)
-    assert evaluation.snips.variance == pytest.approx((w**2 * (r - s) ** 2).sum() / w.sum() ** 2, rel=1e-9)
+    assert evaluation.snips.variance == pytest.approx((w * (r - s)).var(ddof=1) / w.mean() ** 2 / n, rel=1e-9)
     assert (evaluation.dr is None) != modelled
     if evaluation.dr is not None:
         d = columns["q_target"] + w * (r - columns["q_logged"])
@@ -57,6 +57,24 @@ def test_estimates_against_numpy(seed: int, n: int, modelled: bool) -> None:
         assert evaluation.dr.variance == pytest.approx(d.var(ddof=1) / n, rel=1e-9)
     assert evaluation.share_without_support is None
     assert (evaluation.unrewarded, evaluation.left_out) == (0, 0)
+    # Without the column each row counts as a user of its own.
+    assert evaluation.users is None
+
+
+def test_column_of_users() -> None:
+    """With the column user the variance comes from users' totals; a user's rows lie anywhere in the file."""
+    rng = np.random.default_rng(1)
+    n = 12_000
+    users, rewards = rng.integers(0, 50, n), rng.integers(0, 2, n)
+    lines = [f'"user, {user}",{reward},0.5,0.5,a' for user, reward in zip(users, rewards, strict=True)]
+    content = "\n".join(["user,reward,propensity,p_target,action", *lines])
+    evaluation = evaluate_content(content)
+    totals = np.bincount(users, rewards - rewards.mean())
+    assert (evaluation.n, evaluation.users) == (n, 50)
+    assert evaluation.observed.variance == pytest.approx(50 / 49 * (totals**2).sum() / n**2, rel=1e-9)
+    unnamed = evaluate_content(content.replace("user,reward", "who,reward"))
+    assert unnamed.users is None
+    assert unnamed.observed.variance == pytest.approx(rewards.var(ddof=1) / n, rel=1e-9)
 
 
 @pytest.mark.parametrize(
@@ -102,6 +120,8 @@ def test_accepted_csv_dialects(text: str) -> None:
         (f"{MODELLED}\na,1,0.5,1,inf,0\n", "line 2, q_logged: must be a number from -1e+50 to 1e+50"),
         (f"{MODELLED}\na,1,0.5,1,0,\n", "line 2, q_target: not a number"),
         (f"{HEADER}\n" + "a,1,0.5,1\n" * 5000 + "a,1,0.5,2\n", "line 5002, p_target: must be from 0 to 1"),
+        (f"user,{HEADER}\nada,a,1,0.5,1\n,a,1,0.5,1\n", "line 3, user: empty"),
+        (f"user,{HEADER},user\n", "line 1: column user more than once"),
         (f'{HEADER}\n"a,1,0.5,1\n', "line 2: not valid CSV: unexpected end of data"),
         (f'{HEADER}\n"{"a" * 200_000}",1,0.5,1\n', "line 2: not valid CSV: field larger than field limit (131072)"),
         (f"{HEADER}\nä,1,0.5,1\n".encode("latin-1"), "The file is not UTF-8"),

@@ -6,10 +6,13 @@ in the log.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from oo_ml.domain import policies
+from oo_ml.domain.policies import Rule
 from oo_ml.domain.ridge import Ridge
 
 # Sums and scores differ in the last bits between machines.
@@ -19,9 +22,10 @@ _SOLVING = 1e-6
 
 @dataclass(frozen=True, slots=True, eq=False)
 class DecisionBlock:
-    """m decisions by one policy, with n candidates in all, those of the first decision first.
+    """m decisions by one policy and rule, with n candidates in all, those of the first decision first.
 
     Attributes:
+        rule: the rule that made them.
         models: the models that made the decisions, a stack of k.
         which: the index of each decision's model, m numbers below k.
         counts: the number of candidates of each decision, m numbers >= 1.
@@ -34,6 +38,7 @@ class DecisionBlock:
             drawn, or if that is unknown, shape (m,).
     """
 
+    rule: Rule
     models: Ridge
     which: Sequence[int]
     counts: Sequence[int]
@@ -70,28 +75,75 @@ def find_first_rows(tip_ids: Sequence[str]) -> Sequence[int]:
     return [first.setdefault(tip_id, row) for row, tip_id in enumerate(tip_ids)]
 
 
-def find_mismatches(
+class Mismatch(NamedTuple):
+    """A number in the log of a decision that is not the recomputed one.
+
+    Attributes:
+        decision: the index of the decision in its block.
+        column: the column of feature_history; tip_id: the tip is not among the candidates.
+        place: the index in the column; None: the column is one value.
+    """
+
+    decision: int
+    column: str
+    place: int | None = None
+    expected: float = np.nan
+    found: float = np.nan
+
+
+def find_mismatch(
     block: DecisionBlock,
-    exploit: NDArray[np.float64],
     x: NDArray[np.float64],
     propensity: NDArray[np.float64],
-    logged_exploit: NDArray[np.float64],
-) -> NDArray[np.bool_]:
-    """Return, shape (m,), whether a decision's logged x, propensity or exploit disagrees with the rebuilt values.
+    exploit: NDArray[np.float64],
+) -> Mismatch | None:
+    """Return the first number of the log that contradicts the rebuilt decisions; None if there is none.
+
+    x must be equal bit for bit. Other numbers may differ as machines round: exploit by a part in a million, and a
+    propensity by 1e-9. Candidates whose scores tie may have had each other's share.
 
     Args:
-        block: the rebuilt decisions.
-        exploit: theta.x of the candidates by the rebuilt models, shape (n,).
+        block: the rebuilt decisions, with the propensities of the log.
         x: the logged features of the chosen tip, shape (m, d).
         propensity: the logged probability of the chosen tip, shape (m,).
-        logged_exploit: the logged theta.x of each candidate, shape (n,).
+        exploit: the logged theta.x of each candidate, shape (n,).
     """
-    same_x = block.is_chosen & (np.repeat(x, block.counts, axis=0) == block.X).all(axis=1)
-    rebuilt = np.minimum(block.sum_chosen(block.propensities), 1.0)
-    other_exploit = ~(np.abs(exploit - logged_exploit) <= _SOLVING * (1 + np.abs(logged_exploit)))
-    wrong: NDArray[np.bool_] = block.sum_by_decision(same_x.astype(np.float64)) == 0
-    wrong |= ~(np.abs(rebuilt - propensity) <= _ROUNDING)
-    return wrong | (block.sum_by_decision(other_exploit.astype(np.float64)) > 0)
+    again = policies.recompute(block.rule, block.models, block.which, block.X, block.counts, _SOLVING)
+    # fmax and fmin pass over NaN.
+    nearest = np.fmin(np.fmax(block.propensities, again.least), again.most)
+    same_x = block.is_chosen & (np.repeat(x, block.counts, axis=0).view(np.uint64) == block.X.view(np.uint64)).all(
+        axis=1
+    )
+    chosen = np.minimum(block.sum_chosen(block.propensities), 1.0)
+    sums = block.sum_by_decision(block.propensities)
+    # Comparisons are negated, because NaN is a mismatch.
+    wrong_exploit = ~(np.abs(again.exploit - exploit) <= _SOLVING * (1 + np.abs(exploit)))
+    wrong_propensities = ~(np.abs(nearest - block.propensities) <= _ROUNDING)
+    wrong = block.sum_by_decision((wrong_exploit | wrong_propensities).astype(np.float64)) > 0
+    wrong |= ~(np.abs(sums - 1) <= _ROUNDING) | ~(np.abs(chosen - propensity) <= _ROUNDING)
+    wrong |= block.sum_by_decision(same_x.astype(np.float64)) == 0
+    if not wrong.any():
+        return None
+    decision = int(wrong.argmax())
+    own = block.decisions == decision
+    rows = np.flatnonzero(own & block.is_chosen)
+    if not len(rows):
+        return Mismatch(decision, "tip_id")
+    if not same_x[rows].any():
+        place = int((x[decision].view(np.uint64) != block.X[rows[0]].view(np.uint64)).argmax())
+        return Mismatch(decision, "x", place, float(block.X[rows[0], place]), float(x[decision, place]))
+    start = int(own.argmax())
+    for column, different, expected, found in (
+        ("exploit", wrong_exploit, again.exploit, exploit),
+        ("propensities", wrong_propensities, nearest, block.propensities),
+    ):
+        if (own & different).any():
+            row = int((own & different).argmax())
+            return Mismatch(decision, column, row - start, float(expected[row]), float(found[row]))
+    if abs(sums[decision] - 1) > _ROUNDING:
+        # Each is possible, but not all together.
+        return Mismatch(decision, "sum of propensities", None, 1.0, float(sums[decision]))
+    return Mismatch(decision, "propensity", None, float(chosen[decision]), float(propensity[decision]))
 
 
 def _sum_groups(groups: NDArray[np.intp], values: NDArray[np.float64], size: int) -> NDArray[np.float64]:
