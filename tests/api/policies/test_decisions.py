@@ -170,10 +170,10 @@ def test_no_candidates(articles: Service) -> None:
 
 
 def test_repeated_decision(articles: Service) -> None:
-    """A named decision counts once, in any order of fields and in a batch; another request with the name is a 409."""
-    body = calls.score_articles(decision_id=new_id(), context={"hour": 9.5, "device": "phone"})
+    """A named decision counts once, in any order of fields, with 9 or 9.0, and in a batch; another one is a 409."""
+    body = calls.score_articles(decision_id=new_id(), context={"hour": 9, "device": "phone"})
     first = articles.client.post(SCORE, json=body).json()
-    turned = body | {"context": {"device": "phone", "hour": 9.5}}
+    turned = body | {"context": {"device": "phone", "hour": 9.0}}
     assert articles.client.post(SCORE, json=dict(reversed(turned.items()))).json() == first
     [outcome] = articles.client.post("/score/batch", json={"items": [{**turned, "policy": calls.ARTICLES}]}).json()[
         "outcomes"
