@@ -60,6 +60,9 @@ function reactionTo(problem: Problem): "retry" | "give up" | "mend" {
     case "idempotency_key_reused":
     case "unknown_prompt_version":
     case "retired_prompt_version":
+    case "unknown_policy":
+    case "retired_policy":
+    case "policy_exists":
     case "prompt_version_exists":
     case "prompt_version_reserved":
     case "invalid_template":
@@ -195,6 +198,60 @@ async function main(baseUrl: string): Promise<void> {
     body: { version: "v4-short", system_template: "Be brief.", user_template: "{{ n }} tips." },
   });
   check(published?.status === "active", "a version is published");
+
+  // A policy of one's own: publish it, choose by it, reward it, and read what it knows.
+  const { data: schema } = await client.GET("/definition-schema");
+  check(schema?.title === "Definition", "definitions have a schema");
+  const { data: policy } = await client.POST("/policies", {
+    body: {
+      policy: "articles-v1",
+      definition: {
+        inputs: [
+          { name: "hour", of: "context", encoding: "cyclic", period: 24 },
+          { name: "topic", of: "candidate", encoding: "category", values: ["news", "sport"] },
+          { name: "tags", of: "candidate", encoding: "hashed", buckets: 4, missing: [] },
+        ],
+        terms: [{ input: "topic" }, { input: "tags" }, { product: ["topic", "hour"] }],
+        rule: { alpha: 1, sigma: 0.3, exploration: 0.02 },
+      },
+    },
+  });
+  check(policy?.dimension === 10 && policy.labels[0] === "topic=news", "the policy has its features");
+  const policyPath = { policy: "articles-v1" };
+  const features = { topic: "news", tags: ["city"], words: 820, paid: false, author: null };
+  const { data: article } = await client.POST("/policies/{policy}/score", {
+    params: { path: policyPath },
+    body: { user_id, context: { hour: 9.5 }, candidates: [{ id: "a1", features }] },
+  });
+  check(article?.policy === "articles-v1" && article.tip_id === "a1", "an article is chosen");
+  const { error: missing } = await client.POST("/policies/{policy}/score", {
+    params: { path: policyPath },
+    body: { user_id, candidates: [{ id: "a1", features }] },
+  });
+  check(missing !== undefined && explain(missing).startsWith("body.context.hour: "), "the hour is required");
+  const { data: read } = await client.POST("/policies/{policy}/reward", {
+    params: { path: policyPath, header: { "Idempotency-Key": "9f0c7a1e-reaction-18" } },
+    body: { user_id, tip_id: "a1", reward: 1, context: { hour: 9.5 }, features },
+  });
+  check(read?.applied === true && read.decision_id === article?.decision_id, "the reward goes to the decision");
+  const { data: known } = await client.GET("/policies/{policy}/users/{user_id}", {
+    params: { path: { ...policyPath, ...path } },
+  });
+  const weight = known?.theta.find((one) => one.label === "topic=news");
+  check(weight !== undefined && weight.low < weight.estimate && weight.estimate < weight.high, "theta has intervals");
+  const { data: mixed } = await client.POST("/score/batch", {
+    body: {
+      items: [
+        { user_id, candidates },
+        { user_id, policy: "articles-v1", context: { hour: 9.5 }, candidates: [{ id: "a1", features }] },
+      ],
+    },
+  });
+  check(mixed?.outcomes.map(chosen).join() === "t7,a1", "a batch has items of any policy");
+  const { data: policies } = await client.GET("/policies", { params: { query: { limit: 10 } } });
+  check(policies?.items.at(-1)?.policy === "articles-v1", "the policies, the oldest first");
+  const { error: nowhere } = await client.GET("/policies/{policy}", { params: { path: { policy: "articles-v2" } } });
+  check(nowhere?.code === "unknown_policy" && reactionTo(nowhere) === "mend", "a policy that is not there");
 
   // No model answers here; the problem says so.
   const { data: generated, error: away } = await client.POST("/generate", {
