@@ -5,6 +5,7 @@ import createClient from "openapi-fetch";
 import type { components, paths } from "./schema.js";
 
 type Problem = components["schemas"]["Problem"];
+type Shown = components["schemas"]["ShownFeatures"];
 type Outcome = components["schemas"]["ScoreBatchAnswer"]["outcomes"][number];
 
 /** Return a UUIDv7; what crypto.randomUUID() gives is a version 4. */
@@ -63,6 +64,7 @@ function reactionTo(problem: Problem): "retry" | "give up" | "mend" {
     case "unknown_policy":
     case "retired_policy":
     case "policy_exists":
+    case "policy_in_use":
     case "prompt_version_exists":
     case "prompt_version_reserved":
     case "invalid_template":
@@ -132,8 +134,10 @@ async function main(baseUrl: string): Promise<void> {
   const labels: string[] = egreedy?.feature_labels ?? [];
   check(labels.length === 7 && egreedy?.policy === "egreedy-v1", "the other policy has seven features");
   const { data: features } = await client.GET("/features/{user_id}", { params: { path } });
-  const hours: number[] = (features?.history ?? []).map((entry) => entry.features.hour_of_day);
-  const explored: (boolean | undefined)[] = (features?.history ?? []).map((entry) => entry.features.exploring);
+  // Decisions of other policies have fields of their own.
+  const shown = (features?.history ?? []).map((entry) => entry.features as Shown);
+  const hours: number[] = shown.map((one) => one.hour_of_day);
+  const explored: (boolean | undefined)[] = shown.map((one) => one.exploring);
   check(hours.length === 1 && explored[0] === undefined, "linucb-v1 says nothing of exploring");
 
   // The receipt, and correcting the reward.
@@ -218,20 +222,20 @@ async function main(baseUrl: string): Promise<void> {
   });
   check(policy?.dimension === 10 && policy.labels[0] === "topic=news", "the policy has its features");
   const policyPath = { policy: "articles-v1" };
-  const features = { topic: "news", tags: ["city"], words: 820, paid: false, author: null };
+  const fields = { topic: "news", tags: ["city"], words: 820, paid: false, author: null };
   const { data: article } = await client.POST("/policies/{policy}/score", {
     params: { path: policyPath },
-    body: { user_id, context: { hour: 9.5 }, candidates: [{ id: "a1", features }] },
+    body: { user_id, context: { hour: 9.5 }, candidates: [{ id: "a1", features: fields }] },
   });
   check(article?.policy === "articles-v1" && article.tip_id === "a1", "an article is chosen");
   const { error: missing } = await client.POST("/policies/{policy}/score", {
     params: { path: policyPath },
-    body: { user_id, candidates: [{ id: "a1", features }] },
+    body: { user_id, candidates: [{ id: "a1", features: fields }] },
   });
   check(missing !== undefined && explain(missing).startsWith("body.context.hour: "), "the hour is required");
   const { data: read } = await client.POST("/policies/{policy}/reward", {
     params: { path: policyPath, header: { "Idempotency-Key": "9f0c7a1e-reaction-18" } },
-    body: { user_id, tip_id: "a1", reward: 1, context: { hour: 9.5 }, features },
+    body: { user_id, tip_id: "a1", reward: 1, context: { hour: 9.5 }, features: fields },
   });
   check(read?.applied === true && read.decision_id === article?.decision_id, "the reward goes to the decision");
   const { data: known } = await client.GET("/policies/{policy}/users/{user_id}", {
@@ -243,7 +247,7 @@ async function main(baseUrl: string): Promise<void> {
     body: {
       items: [
         { user_id, candidates },
-        { user_id, policy: "articles-v1", context: { hour: 9.5 }, candidates: [{ id: "a1", features }] },
+        { user_id, policy: "articles-v1", context: { hour: 9.5 }, candidates: [{ id: "a1", features: fields }] },
       ],
     },
   });
