@@ -76,8 +76,8 @@ def test_intervals(service: Service) -> None:
     expected = compute_wilson(0.25, (is_done - 0.25) / 8, groups, 8)
     assert (v1["done_low"], v1["done_high"]) == pytest.approx(expected)
     rewards = np.array(REWARDS[:-1], dtype=float)
-    expected = build_interval("mean_reward", rewards.mean(), (rewards - rewards.mean()) / 7, groups[:-1])
-    assert {name: v1[name] for name in expected} == pytest.approx(expected)
+    interval = build_interval("mean_reward", rewards.mean(), (rewards - rewards.mean()) / 7, groups[:-1])
+    assert {name: v1[name] for name in interval} == pytest.approx(interval)
 
 
 def test_filters(active_service: Service) -> None:
