@@ -366,7 +366,7 @@ def _print_preview(policy: "Policy", decision: "Example", found: "Preview") -> N
         for label, values in zip(policy.features.labels, zip(*found.x, strict=True), strict=True)
     ]
     rows.append({"name": "propensity", "values": found.propensities})
-    print_records(rows, [Column("", lambda row: row["name"], is_whole=True), *candidates])
+    print_records(rows, [Column("feature", lambda row: row["name"], is_whole=True), *candidates])
     if found.shared and len(decision.candidates) > 1:
         typer.echo(f"# the same for all of these candidates: {', '.join(found.shared)}")
     for name, count in found.unknown.items():

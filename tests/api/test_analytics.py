@@ -214,6 +214,20 @@ def test_invalid_filters(service: Service, report: str, filters: dict[str, Any])
     assert answer.json()["detail"][0]["loc"][-1] == next(iter(filters))
 
 
+def test_filter_by_a_published_policy(active_service: Service) -> None:
+    """Each published policy is a filter as soon as it is published, in pages and as CSV."""
+    for status in (422, 200):
+        for suffix in ("", ".csv"):
+            answer = active_service.client.get(
+                f"/analytics/reaction-rates{suffix}", params={"by": "policy", "policy": calls.ARTICLES}
+            )
+            assert answer.status_code == status
+        active_service.client.post("/policies", json=calls.publish_policy())
+    active_service.client.post(f"/policies/{calls.ARTICLES}/score", json=calls.score_articles())
+    [row] = get(active_service, "reaction-rates", by="policy", policy=calls.ARTICLES)["items"]
+    assert (row["policy"], row["shown"]) == (calls.ARTICLES, 1)
+
+
 def test_decisions_of_a_user(active_service: Service) -> None:
     """A user's decisions are listed page by page, the latest first, those before a reset too."""
     active_service.client.post("/reset/ada")
