@@ -9,6 +9,7 @@ from sqlalchemy import Engine, text
 from oo_ml.domain.policies import EPSILON_GREEDY, LINUCB
 from oo_ml.errors import OoMlError, PolicyInUseError, TrafficRefusedError
 from oo_ml.services.policies import registry
+from oo_ml.services.policies.retire import retire
 from oo_ml.services.policies.traffic import SetTrafficCommand, Shares, TrafficChange, set_traffic, show_traffic
 from tests.services.policies.readers import define, publish_policy
 from tests.sessions import writing
@@ -31,10 +32,10 @@ def read(db: Engine, since: datetime = NOON) -> Shares:
     return shares
 
 
-def retire(db: Engine, name: str) -> registry.PolicyRow | OoMlError:
+def retire_one(db: Engine, name: str) -> registry.PolicyRow | OoMlError:
     """Retire a policy."""
     with writing(db) as connection:
-        [outcome] = registry.retire(connection, [name], retired_at=NOON)
+        [outcome] = retire(connection, [name], retired_at=NOON)
     return outcome
 
 
@@ -64,7 +65,7 @@ def test_refusals(db: Engine, shares: Mapping[str, float], reason: str) -> None:
     """Shares of too few or too many users, and policies that can't decide for /score, change nothing."""
     publish_policy(db, "news")
     publish_policy(db, "old", define(inputs=[], terms=[{"one": True}], rule={"exploration": 1}))
-    assert not isinstance(retire(db, "old"), OoMlError)
+    assert not isinstance(retire_one(db, "old"), OoMlError)
     outcome = change(db, shares)
     assert isinstance(outcome, TrafficRefusedError)
     assert reason in outcome.message
@@ -84,13 +85,13 @@ def test_policy_with_missing_values(db: Engine) -> None:
 def test_retirement_with_traffic(db: Engine) -> None:
     """A policy with traffic can't be retired; without it again it can."""
     change(db, {LINUCB: 0.9, UNIFORM: 0.1})
-    assert isinstance(retire(db, UNIFORM), PolicyInUseError)
+    assert isinstance(retire_one(db, UNIFORM), PolicyInUseError)
     with writing(db) as connection:
         [shown] = registry.show(connection, [UNIFORM])
     assert isinstance(shown, registry.PolicyRow)
     assert shown.status == "active"
     change(db, {LINUCB: 1.0})
-    retired = retire(db, UNIFORM)
+    retired = retire_one(db, UNIFORM)
     assert isinstance(retired, registry.PolicyRow)
     assert retired.status == "retired"
 
