@@ -64,7 +64,6 @@ function reactionTo(problem: Problem): "retry" | "give up" | "mend" {
     case "unknown_policy":
     case "retired_policy":
     case "policy_exists":
-    case "policy_in_use":
     case "prompt_version_exists":
     case "prompt_version_reserved":
     case "invalid_template":
