@@ -98,8 +98,8 @@ def measure(target: Target, plan: Plan, console: Console) -> Pages:
     rows, seconds = _count(database, console)
     with database.connect_as_superuser() as connection:
         connection.execute(
-            "VACUUM (ANALYZE) oo_ml.daily_reactions, oo_ml.daily_learning, oo_ml.daily_delays, oo_ml.daily_exploration,"
-            " oo_ml.daily_costs, oo_ml.daily_latencies"
+            "VACUUM (ANALYZE) oo_ml.daily_reactions, oo_ml.daily_user_groups, oo_ml.daily_learning, oo_ml.daily_delays,"
+            " oo_ml.daily_exploration, oo_ml.daily_costs, oo_ml.daily_latencies"
         )
     questions = _questions(database, user)
     counted = [_ask(service, question, plan.asked) for question in questions]

@@ -185,14 +185,14 @@ def publish(
 def retire(policy: Name) -> None:
     """Retire a policy: it makes no more decisions. Rewards of its decisions still count, and all of its data stays.
 
-    Services refuse new decisions within OO_ML_POLICY_MAX_AGE. Exit code 1 if it is unknown.
+    Services refuse new decisions within OO_ML_POLICY_MAX_AGE. Exit code 1 if it is unknown or has traffic.
     """
     from oo_ml.execution.outcomes import only
     from oo_ml.services.access.audit_log import audited_command
     from oo_ml.services.database import run_once
-    from oo_ml.services.policies import registry
+    from oo_ml.services.policies.retire import retire as retire_policies
 
-    service = audited_command(partial(registry.retire, retired_at=datetime.now(UTC)), "policy.retired", str)
+    service = audited_command(partial(retire_policies, retired_at=datetime.now(UTC)), "policy.retired", str)
     with open_database() as (url, settings):
         only(run_once(settings, url, service, [policy]))
     typer.echo(f"Retired {policy}")

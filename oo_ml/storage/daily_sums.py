@@ -42,7 +42,8 @@ class Range(NamedTuple):
 _PROGRESS = text("SELECT source, counted_until, settled_until, next_until, next_xid FROM oo_ml.counted")
 
 _RESTART = text("""
-    WITH reactions AS (DELETE FROM oo_ml.daily_reactions), learning AS (DELETE FROM oo_ml.daily_learning),
+    WITH reactions AS (DELETE FROM oo_ml.daily_reactions), user_groups AS (DELETE FROM oo_ml.daily_user_groups),
+        learning AS (DELETE FROM oo_ml.daily_learning),
         delays AS (DELETE FROM oo_ml.daily_delays), exploration AS (DELETE FROM oo_ml.daily_exploration),
         costs AS (DELETE FROM oo_ml.daily_costs), latencies AS (DELETE FROM oo_ml.daily_latencies),
         done AS (DELETE FROM oo_ml.daily_done),
@@ -71,20 +72,9 @@ _TRANSACTIONS = text("""
 _ASSIGN_XID = text("SELECT pg_current_xact_id()")
 
 
-_SUMS: Final = (
-    "decisions",
-    "rewards",
-    "rewards_squared",
-    "weights",
-    "weights_squared",
-    "weighted_rewards",
-    "squared_weights_rewards",
-    "weighted_rewards_squared",
-    "weighted_squares",
-    "choices",
-    "unsupported",
-)
-_CELL: Final = "day, policy, prompt_version, exploring, first_pull, delay_step, reaction"
+_OF_REACTIONS: Final = ("decisions", "weights", "weights_squared", "weighted_rewards", "unsupported")
+_OF_USER_GROUPS: Final = (*_OF_REACTIONS, "rewards", "modelled", "random_estimates", "choices")
+_CELL: Final = "day, policy, prompt_version, exploring, first_pull, delay_step, reaction, user_group"
 
 
 def _add_sums(table: str, key: str, sums: Sequence[str], source: str, conflict: str = "") -> str:
@@ -106,7 +96,7 @@ def _add_decisions(decisions: str, rewards: str) -> str:
     cells = " UNION ALL ".join(
         f"""
         SELECT
-            {_CELL}, {", ".join(f"sum({name}) AS {name}" for name in _SUMS)},
+            {_CELL}, {", ".join(f"sum({name}) AS {name}" for name in (*_OF_USER_GROUPS, "rewards_squared"))},
             CASE WHEN reaction = 'none' THEN 0 ELSE sum(decisions) END AS rewarded
         FROM rollup.{view}
         WHERE {condition}
@@ -117,9 +107,16 @@ def _add_decisions(decisions: str, rewards: str) -> str:
     reactions = _add_sums(
         "daily_reactions",
         "day, policy, prompt_version, exploring, reaction",
-        _SUMS,
+        _OF_REACTIONS,
         "cells",
         "ON CONSTRAINT uq_daily_reactions",
+    )
+    user_groups = _add_sums(
+        "daily_user_groups",
+        "day, policy, prompt_version, exploring, reaction, user_group",
+        _OF_USER_GROUPS,
+        "cells",
+        "ON CONSTRAINT uq_daily_user_groups",
     )
     learning = _add_sums(
         "daily_learning",
@@ -135,7 +132,8 @@ def _add_decisions(decisions: str, rewards: str) -> str:
         f"rollup.exploration_cells WHERE {decisions}",
     )
     return f"""
-        WITH cells AS MATERIALIZED ({cells}), reactions AS ({reactions}), learning AS ({learning}), delays AS ({delays})
+        WITH cells AS MATERIALIZED ({cells}), reactions AS ({reactions}), user_groups AS ({user_groups}),
+            learning AS ({learning}), delays AS ({delays})
         {exploration}
     """
 

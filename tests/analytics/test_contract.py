@@ -44,7 +44,7 @@ VIEWS = {
         policy text, shown bigint, rewarded bigint, mean_reward float8, mean_reward_low float8, mean_reward_high float8,
         random_mean_reward float8, random_mean_reward_low float8, random_mean_reward_high float8,
         gain float8, gain_low float8, gain_high float8, effective_sample_size float8, unsupported bigint,
-        unknown_because text
+        unknown_because text, estimator text
     """,
     "prompt_costs": """
         prompt_version text, calls bigint, failed bigint, retries bigint, prompt_tokens bigint,
@@ -57,27 +57,30 @@ VIEWS = {
 }
 
 FUNCTIONS = {
-    "ips": "reward float8, p_target float8, p_logged float8 -> analytics.estimate",
-    "snips": "reward float8, p_target float8, p_logged float8 -> analytics.estimate",
+    "ips": "reward float8, p_target float8, p_logged float8, user_id anycompatible -> analytics.estimate",
+    "snips": "reward float8, p_target float8, p_logged float8, user_id anycompatible -> analytics.estimate",
     "dr": (
-        "reward float8, q_logged_action float8, q_target float8, p_target float8, p_logged float8 -> analytics.estimate"
+        "reward float8, q_logged_action float8, q_target float8, p_target float8, p_logged float8,"
+        " user_id anycompatible -> analytics.estimate"
     ),
-    "ess": "p_target float8, p_logged float8 -> float8",
+    "ess": "p_target float8, p_logged float8, user_id anycompatible -> float8",
     "mean_weight": "p_target float8, p_logged float8 -> float8",
     "support_limit": "-> float8",
     "least_draws": "-> integer",
     "unknown_because": "decisions float8, choices float8, drawn float8, unsupported float8 -> text",
-    "wilson_low": "rate float8, n float8 -> float8",
-    "wilson_high": "rate float8, n float8 -> float8",
+    "user_group": "user_id text -> integer",
+    "t95": "degrees float8 -> float8",
+    "wilson_low": "rate float8, n float8, reach float8 DEFAULT 1.959963984540054 -> float8",
+    "wilson_high": "rate float8, n float8, reach float8 DEFAULT 1.959963984540054 -> float8",
     "mean_margin": "n float8, sum float8, sum_squared float8 -> float8",
-    "weighted_margin": (
-        "weights float8, weights_squared float8, weighted_sum float8, squared_weights_sum float8,"
-        " weighted_sum_squared float8 -> float8"
-    ),
+    "ratio_error": ("n float8, sum_y float8, sum_x float8, sum_yy float8, sum_xy float8, sum_xx float8 -> float8"),
+    "ratio_margin": ("n float8, sum_y float8, sum_x float8, sum_yy float8, sum_xy float8, sum_xx float8 -> float8"),
+    "rate_size": "rate float8, error float8, most float8 -> float8",
     "two_sided_p": "z float8 -> float8",
 }
 ESTIMATE = (
-    "n bigint, estimate float8, variance float8, low float8, high float8, mean_weight float8, unknown_because text"
+    "n bigint, estimate float8, variance float8, low float8, high float8, mean_weight float8, unknown_because text,"
+    " user_groups bigint"
 )
 
 COLUMNS = """

@@ -11,13 +11,13 @@ from sqlalchemy import Engine, text
 from oo_ml.domain.policies import EPSILON_GREEDY, LINUCB
 from oo_ml.errors import OoMlError
 from oo_ml.services.decisions.learn import CorrectCommand, correct
+from tests.analytics.intervals import build_interval, compute_wilson, find_group
 from tests.analytics.test_contract import REACTIONS, VIEWS
 from tests.policies import DIMENSIONS
 from tests.services.upkeep.daily_sums.counting import NOW, count_all
 from tests.sessions import writing
 from tests.simulated_users import CERTAIN, SimulatedUsers
 
-Z95 = 1.959963984540054
 NAMES = {1.0: "done", 0.5: "helpful", 0.0: "snooze", -0.5: "not_helpful", -1.0: "dismiss"}
 Row = Mapping[Any, Any]
 
@@ -204,33 +204,27 @@ def compute_naively(group: list[Row]) -> dict[str, Any]:
     w = np.array([1 / (one["propensity"] * (one["prompt_probability"] or 1)) for one in group])
     size = w.sum() ** 2 / (w**2).sum()
     reactions = [get_reaction(one) for one in group]
+    user_groups = [find_group(one["user_id"]) for one in group]
     unsupported = sum(min(one["propensities"]) < 1e-12 for one in group)
     numbers: dict[str, Any] = {"shown": len(group), "effective_sample_size": size, "unsupported": unsupported}
     for name in REACTIONS:
         is_so = np.array([one is not None if name == "reacted" else one == name for one in reactions])
         numbers[name] = int(is_so.sum())
-        for part, rate, n in (("", is_so.mean(), len(group)), ("_weighted", (w * is_so).sum() / w.sum(), size)):
+        weighted = (w * is_so).sum() / w.sum()
+        for part, rate, e, n in (
+            ("", is_so.mean(), (is_so - is_so.mean()) / len(group), len(group)),
+            ("_weighted", weighted, w * (is_so - weighted) / w.sum(), size),
+        ):
             numbers[f"{name}{part}_rate"] = rate
-            numbers[f"{name}{part}_low"], numbers[f"{name}{part}_high"] = compute_wilson(rate, n)
+            numbers[f"{name}{part}_low"], numbers[f"{name}{part}_high"] = compute_wilson(rate, e, user_groups, n)
     has_reward = np.array([one["reward"] is not None for one in group])
     r, w = np.array([one["reward"] for one in group if one["reward"] is not None]), w[has_reward]
     numbers["rewarded"] = n = len(r)
-    mean = r.mean() if n else None
-    margin = Z95 * r.std(ddof=1) / np.sqrt(n) if n > 1 else None
-    numbers |= build_interval("mean_reward", mean, margin)
-    weighted = (w * r).sum() / w.sum() if n else None
-    margin = Z95 * np.sqrt((w**2 * (r - weighted) ** 2).sum()) / w.sum() if n > 1 else None
-    return numbers | build_interval("weighted_mean_reward", weighted, margin)
-
-
-def compute_wilson(rate: float, n: float) -> tuple[float, float]:
-    """Return both ends of Wilson's interval."""
-    low, high = np.sort(np.roots([1 + Z95**2 / n, -2 * rate - Z95**2 / n, rate**2]).real)
-    return max(low, 0), min(high, 1)
-
-
-def build_interval(name: str, mean: float | None, margin: float | None) -> dict[str, float | None]:
-    """Return a mean and the ends of its interval."""
-    if mean is None or margin is None:
-        return {name: mean, f"{name}_low": None, f"{name}_high": None}
-    return {name: mean, f"{name}_low": mean - margin, f"{name}_high": mean + margin}
+    user_groups = [one for one, is_rewarded in zip(user_groups, has_reward, strict=True) if is_rewarded]
+    mean, weighted = (r.mean(), (w * r).sum() / w.sum()) if n else (None, None)
+    for name, value, e in (
+        ("mean_reward", mean, (r - mean) / n if n else r),
+        ("weighted_mean_reward", weighted, w * (r - weighted) / w.sum() if n else r),
+    ):
+        numbers |= build_interval(name, value, e, user_groups)
+    return numbers

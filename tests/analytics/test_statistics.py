@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 from sqlalchemy import Engine, text
 
+from oo_ml.domain.evaluation.student import t95
+from tests.analytics.intervals import find_group
 from tests.analytics.logs import random_log
 from tests.sessions import writing
 
@@ -52,39 +54,67 @@ def test_wilson_formula(db: Engine) -> None:
     assert compute_wilson(db, 0.5, 0) == (None, None)
 
 
+def test_wilson_with_reach(db: Engine) -> None:
+    """With a reach of t standard errors the interval solves the equation with t, and is wider."""
+    low, high = (call(db, f"analytics.wilson_{end}(0.3, 20, 3)") for end in ("low", "high"))
+    assert (low, high) == pytest.approx(tuple(np.sort(np.roots([1 + 9 / 20, -0.6 - 9 / 20, 0.09]).real)))
+
+
+def test_t95(db: Engine) -> None:
+    """The percentile equals domain/evaluation/student.py to eight digits; it is null below one degree of freedom."""
+    numbers = [*range(1, 200), 500, 10_000, 10**9]
+    expected = [t95(number) for number in numbers]
+    assert call_each(db, "analytics.t95(z)", [float(number) for number in numbers]) == pytest.approx(expected, rel=1e-8)
+    assert call_each(db, "analytics.t95(z)", [0.0, -1.0, None]) == [None, None, None]
+
+
+def test_user_group(db: Engine) -> None:
+    """A user's group is the first byte of the digest of the id, modulo 16, for any characters."""
+    users = [*(f"user {number}" for number in range(200)), "zoë", "\\x00", "a\\b'", "\U0001f600"]
+    statement = text("SELECT analytics.user_group(u) FROM unnest(CAST(:users AS text[])) WITH ORDINALITY AS u (u, o)")
+    with writing(db) as connection:
+        groups = list(connection.scalars(statement, {"users": users}))
+    assert groups == [find_group(user) for user in users]
+    assert set(groups) == set(range(16))
+
+
 def test_mean_margin(db: Engine) -> None:
-    """The margin is z95 s / sqrt(n), and null below two rows."""
+    """The margin is t s / sqrt(n) with n - 1 degrees of freedom, and null below two numbers."""
     for seed in range(20):
         r = random_log(seed, 2 + seed * 10).r
         margin = call(db, "analytics.mean_margin(:n, :s, :ss)", n=len(r), s=r.sum(), ss=(r * r).sum())
-        assert margin == pytest.approx(Z95 * math.sqrt(r.var(ddof=1) / len(r)), rel=1e-9)
+        assert margin == pytest.approx(t95(len(r) - 1) * math.sqrt(r.var(ddof=1) / len(r)), rel=1e-8)
     assert call(db, "analytics.mean_margin(1, 0.5, 0.25)") is None
     assert call(db, "analytics.mean_margin(0, 0, 0)") is None
     # Rounding may make a variance of 0 negative.
     assert call(db, "analytics.mean_margin(3, 0.3::float8, 3 * 0.1::float8 * 0.1::float8)") == pytest.approx(
-        0, abs=1e-8
+        0, abs=1e-7
     )
 
 
-def test_weighted_margin(db: Engine) -> None:
-    """The margin is z95 sqrt(sum(w^2 (r - mean)^2)) / sum(w), and null if only one weight is above 0."""
-    for seed in range(20):
-        log = random_log(seed, 3 + seed * 10)
-        w, r = log.w + 0.01, log.r
-        mean = (w * r).sum() / w.sum()
-        expected = Z95 * math.sqrt((w**2 * (r - mean) ** 2).sum()) / w.sum()
-        assert compute_weighted_margin(db, w.tolist(), r.tolist()) == pytest.approx(expected, rel=1e-9)
-    assert compute_weighted_margin(db, [3.0], [0.5]) is None
-    assert compute_weighted_margin(db, [3.0, 0.0, 0.0], [0.5, 1.0, -1.0]) is None
-    assert compute_weighted_margin(db, [0.0, 0.0], [0.5, 1.0]) is None
-    assert compute_weighted_margin(db, [3.0, 5.0], [0.1, 0.1]) == pytest.approx(0, abs=1e-7)
+def test_ratio_margin(db: Engine) -> None:
+    """The error of a ratio of totals is that of its linearised parts, and the margin t of it; null for one user."""
+    rng = np.random.default_rng(1)
+    for n in (2, 3, 30, 500):
+        x, y = rng.integers(1, 50, n), rng.normal(1, 1, n)
+        off = (y - y.sum() / x.sum() * x) / x.sum()
+        error = math.sqrt(n / (n - 1) * (off**2).sum())
+        sums = {"n": n, "y": y.sum(), "x": x.sum(), "yy": (y * y).sum(), "xy": (x * y).sum(), "xx": (x * x).sum()}
+        assert call(db, "analytics.ratio_error(:n, :y, :x, :yy, :xy, :xx)", **sums) == pytest.approx(error, rel=1e-9)
+        margin = call(db, "analytics.ratio_margin(:n, :y, :x, :yy, :xy, :xx)", **sums)
+        assert margin == pytest.approx(t95(n - 1) * error, rel=1e-8)
+    assert call(db, "analytics.ratio_margin(1, 2, 3, 4, 6, 9)") is None
+    assert call(db, "analytics.ratio_margin(0, NULL, NULL, NULL, NULL, NULL)") is None
+    assert call(db, "analytics.ratio_margin(2, 0, 0, 0, 0, 0)") is None
 
 
-def compute_weighted_margin(db: Engine, weights: list[float], rewards: list[float]) -> Any:  # noqa: ANN401 - float or None
-    """Call the function with the sums that it needs."""
-    w, r = np.array(weights), np.array(rewards)
-    sums = {"w": w.sum(), "ww": (w**2).sum(), "wr": (w * r).sum(), "wwr": (w**2 * r).sum(), "wwrr": (w**2 * r**2).sum()}
-    return call(db, "analytics.weighted_margin(:w, :ww, :wr, :wwr, :wwrr)", **sums)
+def test_rate_size(db: Engine) -> None:
+    """The number of cases gives the same standard error, and is at most `most`; without an error there is none."""
+    n = call(db, "analytics.rate_size(0.3, 0.1, 100)")
+    assert math.sqrt(0.3 * 0.7 / n) == pytest.approx(0.1)
+    assert call(db, "analytics.rate_size(0.3, 0.001, 100)") == 100
+    assert [call(db, f"analytics.rate_size({rate}, 0, 100)") for rate in (0, 0.5, 1)] == [100, 100, 100]
+    assert call(db, "analytics.rate_size(0.3, NULL, 100)") is None
 
 
 def compute_wilson(db: Engine, rate: float, n: float) -> tuple[Any, Any]:

@@ -39,10 +39,10 @@ BLOCK: Final = re.compile(r"(?<=```)(sql|sh)\n(.*?)```\n\n```text\n(.*?)(?=```)"
 EVALUATED: Final = """
     SELECT
         policy,
-        CAST(analytics.ips(reward, 1.0 / candidates, propensity) AS text) AS ips,
-        CAST(analytics.snips(reward, 1.0 / candidates, propensity) AS text) AS snips,
-        CAST(analytics.dr(reward, 0.4, 0.4, 1.0 / candidates, propensity) AS text) AS dr,
-        analytics.ess(1.0 / candidates, propensity) AS size,
+        CAST(analytics.ips(reward, 1.0 / candidates, propensity, user_id) AS text) AS ips,
+        CAST(analytics.snips(reward, 1.0 / candidates, propensity, user_id) AS text) AS snips,
+        CAST(analytics.dr(reward, 0.4, 0.4, 1.0 / candidates, propensity, user_id) AS text) AS dr,
+        analytics.ess(1.0 / candidates, propensity, user_id) AS size,
         analytics.mean_weight(1.0 / candidates, propensity) AS mean_weight
     FROM analytics.tip_scores
     GROUP BY policy

@@ -43,15 +43,9 @@ CREATE TABLE oo_ml.daily_reactions (
     exploring boolean NOT NULL,
     reaction text COLLATE "C" NOT NULL,
     decisions bigint NOT NULL,
-    rewards numeric NOT NULL,
-    rewards_squared numeric NOT NULL,
     weights numeric NOT NULL,
     weights_squared numeric NOT NULL,
     weighted_rewards numeric NOT NULL,
-    squared_weights_rewards numeric NOT NULL,
-    weighted_rewards_squared numeric NOT NULL,
-    weighted_squares numeric NOT NULL,
-    choices bigint NOT NULL,
     unsupported bigint NOT NULL,
     CONSTRAINT uq_daily_reactions UNIQUE NULLS NOT DISTINCT (day, policy, prompt_version, exploring, reaction)
 );
@@ -64,16 +58,53 @@ COMMENT ON COLUMN oo_ml.daily_reactions.exploring IS 'True if the tip was drawn 
 COMMENT ON COLUMN oo_ml.daily_reactions.reaction IS
     'done, helpful, snooze, not_helpful, dismiss, other; none: no reward; default: an assumed one';
 COMMENT ON COLUMN oo_ml.daily_reactions.decisions IS 'Number of decisions';
-COMMENT ON COLUMN oo_ml.daily_reactions.rewards IS 'Sum of the rewards r';
-COMMENT ON COLUMN oo_ml.daily_reactions.rewards_squared IS 'Sum of r^2';
 COMMENT ON COLUMN oo_ml.daily_reactions.weights IS 'Sum of w = 1 / (propensity x prompt_probability)';
 COMMENT ON COLUMN oo_ml.daily_reactions.weights_squared IS 'Sum of w^2';
-COMMENT ON COLUMN oo_ml.daily_reactions.weighted_rewards IS 'Sum of w r';
-COMMENT ON COLUMN oo_ml.daily_reactions.squared_weights_rewards IS 'Sum of w^2 r';
-COMMENT ON COLUMN oo_ml.daily_reactions.weighted_rewards_squared IS 'Sum of w^2 r^2';
-COMMENT ON COLUMN oo_ml.daily_reactions.weighted_squares IS 'Sum of w r^2';
-COMMENT ON COLUMN oo_ml.daily_reactions.choices IS 'Number of decisions among more than one candidate';
+COMMENT ON COLUMN oo_ml.daily_reactions.weighted_rewards IS 'Sum of w r, r the reward';
 COMMENT ON COLUMN oo_ml.daily_reactions.unsupported IS
+    'Number of decisions in which some candidate had a propensity below 1e-12, or propensities are unknown';
+
+-- The cells of daily_reactions once more, split by group of users: intervals take users as the sample (ADR 26). It has
+-- up to 16 times as many rows, so only reports with intervals read it.
+CREATE TABLE oo_ml.daily_user_groups (
+    day date NOT NULL,
+    policy text COLLATE "C" NOT NULL,
+    prompt_version text COLLATE "C",
+    exploring boolean NOT NULL,
+    reaction text COLLATE "C" NOT NULL,
+    user_group smallint NOT NULL,
+    decisions bigint NOT NULL,
+    rewards numeric NOT NULL,
+    weights numeric NOT NULL,
+    weights_squared numeric NOT NULL,
+    weighted_rewards numeric NOT NULL,
+    modelled bigint NOT NULL,
+    random_estimates numeric NOT NULL,
+    choices bigint NOT NULL,
+    unsupported bigint NOT NULL,
+    CONSTRAINT uq_daily_user_groups
+        UNIQUE NULLS NOT DISTINCT (day, policy, prompt_version, exploring, reaction, user_group)
+);
+COMMENT ON TABLE oo_ml.daily_user_groups IS
+    'Decisions by day, by the reaction that counts and by group of users. Upkeep adds to it; schema analytics adds newer rows';
+COMMENT ON COLUMN oo_ml.daily_user_groups.day IS 'Day of the decisions, UTC';
+COMMENT ON COLUMN oo_ml.daily_user_groups.policy IS 'The policy that decided';
+COMMENT ON COLUMN oo_ml.daily_user_groups.prompt_version IS 'Prompt version that wrote the tip, if a model did';
+COMMENT ON COLUMN oo_ml.daily_user_groups.exploring IS 'True if the tip was drawn at random';
+COMMENT ON COLUMN oo_ml.daily_user_groups.reaction IS
+    'done, helpful, snooze, not_helpful, dismiss, other; none: no reward; default: an assumed one';
+COMMENT ON COLUMN oo_ml.daily_user_groups.user_group IS 'Group of the users that decided, from 0 to 15';
+COMMENT ON COLUMN oo_ml.daily_user_groups.decisions IS 'Number of decisions';
+COMMENT ON COLUMN oo_ml.daily_user_groups.rewards IS 'Sum of the rewards r';
+COMMENT ON COLUMN oo_ml.daily_user_groups.weights IS 'Sum of w = 1 / (propensity x prompt_probability)';
+COMMENT ON COLUMN oo_ml.daily_user_groups.weights_squared IS 'Sum of w^2';
+COMMENT ON COLUMN oo_ml.daily_user_groups.weighted_rewards IS 'Sum of w r';
+COMMENT ON COLUMN oo_ml.daily_user_groups.modelled IS
+    'Number of decisions with a reward and with the expected reward of each candidate';
+COMMENT ON COLUMN oo_ml.daily_user_groups.random_estimates IS
+    'Sum over these of d, the doubly robust estimate of the reward of a draw at random';
+COMMENT ON COLUMN oo_ml.daily_user_groups.choices IS 'Number of decisions among more than one candidate';
+COMMENT ON COLUMN oo_ml.daily_user_groups.unsupported IS
     'Number of decisions in which some candidate had a propensity below 1e-12, or propensities are unknown';
 
 CREATE TABLE oo_ml.daily_learning (

@@ -5,6 +5,15 @@
 
 COMMENT ON SCHEMA rollup IS 'Views between the tables and schema analytics. They may change with any release';
 
+-- Of schema analytics, for analysts too; the sums by day need it before the others.
+CREATE FUNCTION analytics.user_group(user_id text) RETURNS integer
+LANGUAGE sql STABLE STRICT PARALLEL SAFE
+-- A digest that no release of PostgreSQL changes: an erased user is subtracted from the group that was added to.
+-- STABLE as convert_to is; an IMMUTABLE function would not be inlined, and take four times as long.
+RETURN get_byte(sha256(convert_to(user_id, 'UTF8')), 0) % 16;
+COMMENT ON FUNCTION analytics.user_group IS
+    'Group of a user, from 0 to 15, by the first byte of the SHA-256 of the id. Intervals take the groups as the sample';
+
 CREATE FUNCTION rollup.weight(propensity float8, prompt_probability float8) RETURNS float8
 LANGUAGE sql IMMUTABLE PARALLEL SAFE
 -- Bounded, so that the square of the weight is finite whatever a client has logged.
@@ -17,6 +26,28 @@ LANGUAGE sql IMMUTABLE PARALLEL SAFE
 -- PostgreSQL refuses a product that is too small for a float8, so one such reward would make every sum fail.
 RETURN CASE WHEN abs(reward) >= 1e-30 THEN reward ELSE 0 END;
 COMMENT ON FUNCTION rollup.amount IS 'The reward as it is added up: 0 if there is none, or if it is below 1e-30';
+
+CREATE FUNCTION rollup.expected(exploit float8) RETURNS float8
+LANGUAGE sql IMMUTABLE PARALLEL SAFE
+-- Any model of the reward is right for a doubly robust estimate, but a sum must stay finite.
+RETURN rollup.amount(least(greatest(exploit, -1e30), 1e30));
+COMMENT ON FUNCTION rollup.expected IS 'The expected reward of a candidate as it is added up: at most 1e30, 0 below 1e-30';
+
+CREATE FUNCTION rollup.random_estimate(
+    reward float8, propensity float8, tip_id text, candidates jsonb, exploit float8[]
+) RETURNS float8
+LANGUAGE sql IMMUTABLE PARALLEL SAFE
+BEGIN ATOMIC
+    -- A tip that is listed more than once has the mean of its rows, as in oo_ml/domain/evaluation/targets.py.
+    SELECT avg(e.q) + rollup.weight(propensity, NULL) * count(*) FILTER (WHERE e.is_chosen) / count(*)
+        * (reward - avg(e.q) FILTER (WHERE e.is_chosen))
+    FROM (
+        SELECT rollup.expected(o.exploit) AS q, o.candidate ->> 'id' = tip_id AS is_chosen
+        FROM ROWS FROM (jsonb_array_elements(candidates), unnest(exploit)) AS o (candidate, exploit)
+    ) AS e;
+END;
+COMMENT ON FUNCTION rollup.random_estimate IS
+    'Doubly robust estimate of the reward of a draw at random from the candidates: mean of q + (r - q of the tip) / (n propensity), where q is theta.x';
 
 CREATE FUNCTION rollup.choice(propensities float8[]) RETURNS integer
 LANGUAGE sql IMMUTABLE PARALLEL SAFE
@@ -103,15 +134,15 @@ SELECT
     c.pull / rollup.pull_step(c.pull) * rollup.pull_step(c.pull) AS first_pull,
     CAST(NULL AS smallint) AS delay_step,
     'none' AS reaction,
+    CAST(analytics.user_group(c.user_id) AS smallint) AS user_group,
     1 AS decisions,
     CAST(0 AS numeric) AS rewards,
     CAST(0 AS numeric) AS rewards_squared,
     CAST(c.w AS numeric) AS weights,
     CAST(c.w * c.w AS numeric) AS weights_squared,
     CAST(0 AS numeric) AS weighted_rewards,
-    CAST(0 AS numeric) AS squared_weights_rewards,
-    CAST(0 AS numeric) AS weighted_rewards_squared,
-    CAST(0 AS numeric) AS weighted_squares,
+    0 AS modelled,
+    CAST(0 AS numeric) AS random_estimates,
     c.choices,
     c.unsupported
 FROM (
@@ -135,15 +166,17 @@ SELECT
     CASE WHEN c.kind <> 'default' AND c.reward IS NOT NULL THEN rollup.delay_step(c.rewarded_at - c.decided_at) END
         AS delay_step,
     rollup.reaction(c.reward, c.kind) AS reaction,
+    CAST(analytics.user_group(c.user_id) AS smallint) AS user_group,
     -1 AS decisions,
     -CAST(c.r AS numeric) AS rewards,
     -CAST(c.r * c.r AS numeric) AS rewards_squared,
     -CAST(c.w AS numeric) AS weights,
     -CAST(c.w * c.w AS numeric) AS weights_squared,
     -CAST(c.w * c.r AS numeric) AS weighted_rewards,
-    -CAST(c.w * c.w * c.r AS numeric) AS squared_weights_rewards,
-    -CAST(c.w * c.w * c.r * c.r AS numeric) AS weighted_rewards_squared,
-    -CAST(c.w * c.r * c.r AS numeric) AS weighted_squares,
+    -CAST(c.is_modelled AS integer) AS modelled,
+    -CAST(CASE WHEN c.is_modelled
+        THEN rollup.random_estimate(c.r, c.propensity, c.tip_id, c.candidates, c.exploit) ELSE 0
+    END AS numeric) AS random_estimates,
     -c.choices AS choices,
     -c.unsupported AS unsupported
 FROM (
@@ -151,6 +184,8 @@ FROM (
         l.position, h.user_id, h.decided_at, h.policy, h.prompt_version, h.exploring, h.pull,
         before.kind, before.reward, before.recorded_at AS rewarded_at, rollup.amount(before.reward) AS r,
         rollup.weight(h.propensity, h.prompt_probability) AS w,
+        before.reward IS NOT NULL AND h.exploit IS NOT NULL AS is_modelled,
+        h.propensity, h.tip_id, h.candidates, h.exploit,
         rollup.choice(h.propensities) AS choices, rollup.unsupported(h.propensities) AS unsupported
     FROM oo_ml.reward_ledger AS l
     JOIN oo_ml.feature_history AS h ON h.user_id = l.user_id AND h.decision_id = l.decision_id
@@ -173,15 +208,17 @@ SELECT
     CASE WHEN c.kind <> 'default' AND c.reward IS NOT NULL THEN rollup.delay_step(c.rewarded_at - c.decided_at) END
         AS delay_step,
     rollup.reaction(c.reward, c.kind) AS reaction,
+    CAST(analytics.user_group(c.user_id) AS smallint) AS user_group,
     1 AS decisions,
     CAST(c.r AS numeric) AS rewards,
     CAST(c.r * c.r AS numeric) AS rewards_squared,
     CAST(c.w AS numeric) AS weights,
     CAST(c.w * c.w AS numeric) AS weights_squared,
     CAST(c.w * c.r AS numeric) AS weighted_rewards,
-    CAST(c.w * c.w * c.r AS numeric) AS squared_weights_rewards,
-    CAST(c.w * c.w * c.r * c.r AS numeric) AS weighted_rewards_squared,
-    CAST(c.w * c.r * c.r AS numeric) AS weighted_squares,
+    CAST(c.is_modelled AS integer) AS modelled,
+    CAST(CASE WHEN c.is_modelled
+        THEN rollup.random_estimate(c.r, c.propensity, c.tip_id, c.candidates, c.exploit) ELSE 0
+    END AS numeric) AS random_estimates,
     c.choices,
     c.unsupported
 FROM (
@@ -189,6 +226,8 @@ FROM (
         l.position, h.user_id, h.decided_at, h.policy, h.prompt_version, h.exploring, h.pull,
         l.kind, l.reward, l.recorded_at AS rewarded_at, rollup.amount(l.reward) AS r,
         rollup.weight(h.propensity, h.prompt_probability) AS w,
+        l.reward IS NOT NULL AND h.exploit IS NOT NULL AS is_modelled,
+        h.propensity, h.tip_id, h.candidates, h.exploit,
         rollup.choice(h.propensities) AS choices, rollup.unsupported(h.propensities) AS unsupported
     FROM oo_ml.reward_ledger AS l
     JOIN oo_ml.feature_history AS h ON h.user_id = l.user_id AND h.decision_id = l.decision_id
@@ -242,53 +281,61 @@ COMMENT ON VIEW rollup.cost_cells IS 'One row for each call of the language mode
 
 CREATE VIEW rollup.uncounted AS
 SELECT
-    day, policy, prompt_version, exploring, first_pull, delay_step, reaction,
+    day, policy, prompt_version, exploring, first_pull, delay_step, reaction, user_group,
     sum(decisions) AS decisions, sum(rewards) AS rewards, sum(rewards_squared) AS rewards_squared,
     sum(weights) AS weights, sum(weights_squared) AS weights_squared, sum(weighted_rewards) AS weighted_rewards,
-    sum(squared_weights_rewards) AS squared_weights_rewards, sum(weighted_rewards_squared) AS weighted_rewards_squared,
-    sum(weighted_squares) AS weighted_squares, sum(choices) AS choices, sum(unsupported) AS unsupported
+    sum(modelled) AS modelled, sum(random_estimates) AS random_estimates,
+    sum(choices) AS choices, sum(unsupported) AS unsupported
 FROM rollup.decision_cells
 WHERE position > (SELECT counted_until FROM oo_ml.counted WHERE source = 'feature_history')
     AND position <= 9223372036854775807
-GROUP BY day, policy, prompt_version, exploring, first_pull, delay_step, reaction
+GROUP BY day, policy, prompt_version, exploring, first_pull, delay_step, reaction, user_group
 UNION ALL
 SELECT
-    day, policy, prompt_version, exploring, first_pull, delay_step, reaction,
+    day, policy, prompt_version, exploring, first_pull, delay_step, reaction, user_group,
     sum(decisions) AS decisions, sum(rewards) AS rewards, sum(rewards_squared) AS rewards_squared,
     sum(weights) AS weights, sum(weights_squared) AS weights_squared, sum(weighted_rewards) AS weighted_rewards,
-    sum(squared_weights_rewards) AS squared_weights_rewards, sum(weighted_rewards_squared) AS weighted_rewards_squared,
-    sum(weighted_squares) AS weighted_squares, sum(choices) AS choices, sum(unsupported) AS unsupported
+    sum(modelled) AS modelled, sum(random_estimates) AS random_estimates,
+    sum(choices) AS choices, sum(unsupported) AS unsupported
 FROM rollup.departure_cells
 WHERE position > (SELECT counted_until FROM oo_ml.counted WHERE source = 'reward_ledger')
     AND position <= 9223372036854775807
-GROUP BY day, policy, prompt_version, exploring, first_pull, delay_step, reaction
+GROUP BY day, policy, prompt_version, exploring, first_pull, delay_step, reaction, user_group
 UNION ALL
 SELECT
-    day, policy, prompt_version, exploring, first_pull, delay_step, reaction,
+    day, policy, prompt_version, exploring, first_pull, delay_step, reaction, user_group,
     sum(decisions) AS decisions, sum(rewards) AS rewards, sum(rewards_squared) AS rewards_squared,
     sum(weights) AS weights, sum(weights_squared) AS weights_squared, sum(weighted_rewards) AS weighted_rewards,
-    sum(squared_weights_rewards) AS squared_weights_rewards, sum(weighted_rewards_squared) AS weighted_rewards_squared,
-    sum(weighted_squares) AS weighted_squares, sum(choices) AS choices, sum(unsupported) AS unsupported
+    sum(modelled) AS modelled, sum(random_estimates) AS random_estimates,
+    sum(choices) AS choices, sum(unsupported) AS unsupported
 FROM rollup.arrival_cells
 WHERE position > (SELECT counted_until FROM oo_ml.counted WHERE source = 'reward_ledger')
     AND position <= 9223372036854775807
-GROUP BY day, policy, prompt_version, exploring, first_pull, delay_step, reaction;
+GROUP BY day, policy, prompt_version, exploring, first_pull, delay_step, reaction, user_group;
 COMMENT ON VIEW rollup.uncounted IS
     'Sums over the decisions and ledger entries that the daily tables do not include yet';
 
 CREATE VIEW rollup.reactions AS
 SELECT
-    day, policy, prompt_version, exploring, reaction, decisions, rewards, rewards_squared,
-    weights, weights_squared, weighted_rewards, squared_weights_rewards, weighted_rewards_squared,
-    weighted_squares, choices, unsupported
+    day, policy, prompt_version, exploring, reaction, decisions, weights, weights_squared, weighted_rewards, unsupported
 FROM oo_ml.daily_reactions
 UNION ALL
 SELECT
-    day, policy, prompt_version, exploring, reaction, decisions, rewards, rewards_squared,
-    weights, weights_squared, weighted_rewards, squared_weights_rewards, weighted_rewards_squared,
-    weighted_squares, choices, unsupported
+    day, policy, prompt_version, exploring, reaction, decisions, weights, weights_squared, weighted_rewards, unsupported
 FROM rollup.uncounted;
 COMMENT ON VIEW rollup.reactions IS 'daily_reactions as of now: rows to be summed up';
+
+CREATE VIEW rollup.user_groups AS
+SELECT
+    day, policy, prompt_version, exploring, reaction, user_group, decisions, rewards,
+    weights, weights_squared, weighted_rewards, modelled, random_estimates, choices, unsupported
+FROM oo_ml.daily_user_groups
+UNION ALL
+SELECT
+    day, policy, prompt_version, exploring, reaction, user_group, decisions, rewards,
+    weights, weights_squared, weighted_rewards, modelled, random_estimates, choices, unsupported
+FROM rollup.uncounted;
+COMMENT ON VIEW rollup.user_groups IS 'daily_user_groups as of now: rows to be summed up';
 
 CREATE VIEW rollup.learning AS
 SELECT day, policy, first_pull, decisions, rewarded, rewards, rewards_squared
@@ -357,6 +404,7 @@ BEGIN
         ['first_pull', 'First decision number of the group that the decision belongs to, if known'],
         ['delay_step', 'ceil(20 log2(1 + seconds)) from the decision to the reaction; null: no reaction'],
         ['reaction', 'done, helpful, snooze, not_helpful, dismiss, other; none: no reward; default: an assumed one'],
+        ['user_group', 'Group of the user, from 0 to 15'],
         ['decisions', 'Number of decisions that enter the cell; below 0: that leave it'],
         ['rewarded', 'Number of these decisions with a reward that counts'],
         ['rewards', 'Sum of their rewards r'],
@@ -364,9 +412,8 @@ BEGIN
         ['weights', 'Sum of w = 1 / (propensity x prompt_probability)'],
         ['weights_squared', 'Sum of w^2'],
         ['weighted_rewards', 'Sum of w r'],
-        ['squared_weights_rewards', 'Sum of w^2 r'],
-        ['weighted_rewards_squared', 'Sum of w^2 r^2'],
-        ['weighted_squares', 'Sum of w r^2'],
+        ['modelled', 'Number of decisions with a reward and with the expected reward of each candidate'],
+        ['random_estimates', 'Sum over these of d, the doubly robust estimate of the reward of a draw at random'],
         ['choices', 'Number of decisions among more than one candidate'],
         ['unsupported', 'Number of decisions in which some candidate had a propensity below 1e-12, or propensities are unknown'],
         ['explored', 'Number of these decisions that were drawn at random'],

@@ -14,8 +14,8 @@ BEGIN ATOMIC
         s.decisions,
         s.rewarded,
         s.rewards / nullif(s.rewarded, 0),
-        s.rewards / nullif(s.rewarded, 0) - analytics.mean_margin(s.rewarded, s.rewards, s.rewards_squared),
-        s.rewards / nullif(s.rewarded, 0) + analytics.mean_margin(s.rewarded, s.rewards, s.rewards_squared)
+        s.rewards / nullif(s.rewarded, 0) - s.margin,
+        s.rewards / nullif(s.rewarded, 0) + s.margin
     FROM (
         SELECT
             l.policy,
@@ -23,7 +23,10 @@ BEGIN ATOMIC
             CAST(sum(l.decisions) AS bigint) AS decisions,
             CAST(sum(l.rewarded) AS bigint) AS rewarded,
             CAST(sum(l.rewards) AS float8) AS rewards,
-            CAST(sum(l.rewards_squared) AS float8) AS rewards_squared
+            -- Below 100 each decision is of a user of its own. Further on the sums do not tell users apart.
+            CASE WHEN l.first_pull < 100 THEN analytics.mean_margin(
+                CAST(sum(l.rewarded) AS float8), CAST(sum(l.rewards) AS float8), CAST(sum(l.rewards_squared) AS float8)
+            ) END AS margin
         FROM rollup.learning AS l
         WHERE (since IS NULL OR l.day >= since) AND (until IS NULL OR l.day <= until)
         GROUP BY l.policy, l.first_pull
@@ -44,7 +47,8 @@ COMMENT ON COLUMN analytics.learning_curve.last_decision IS 'The last n of the g
 COMMENT ON COLUMN analytics.learning_curve.decisions IS 'Number of decisions; below 100 also the number of users';
 COMMENT ON COLUMN analytics.learning_curve.rewarded IS 'Number of decisions with a reward that counts';
 COMMENT ON COLUMN analytics.learning_curve.mean_reward IS 'Mean of these rewards';
-COMMENT ON COLUMN analytics.learning_curve.mean_reward_low IS 'Lower end of its 95 % interval';
+COMMENT ON COLUMN analytics.learning_curve.mean_reward_low IS
+    'Lower end of its 95 % interval over users; null from 100 on, where the sums do not tell users apart. A user who was reset counts once for each start';
 COMMENT ON COLUMN analytics.learning_curve.mean_reward_high IS 'Upper end of its 95 % interval';
 
 CREATE FUNCTION analytics.rewards_by_day_between(
@@ -62,22 +66,34 @@ BEGIN ATOMIC
         s.shown,
         s.rewarded,
         s.rewards / nullif(s.rewarded, 0),
-        s.rewards / nullif(s.rewarded, 0) - analytics.mean_margin(s.rewarded, s.rewards, s.rewards_squared),
-        s.rewards / nullif(s.rewarded, 0) + analytics.mean_margin(s.rewarded, s.rewards, s.rewards_squared)
+        s.rewards / nullif(s.rewarded, 0) - s.margin,
+        s.rewards / nullif(s.rewarded, 0) + s.margin
     FROM (
         SELECT
-            r.day,
-            r.exploring,
-            CAST(sum(r.decisions) AS bigint) AS shown,
-            CAST(coalesce(sum(r.decisions) FILTER (WHERE r.reaction <> 'none'), 0) AS bigint) AS rewarded,
-            CAST(sum(r.rewards) AS float8) AS rewards,
-            CAST(sum(r.rewards_squared) AS float8) AS rewards_squared
-        FROM rollup.reactions AS r
-        WHERE (since IS NULL OR r.day >= since) AND (until IS NULL OR r.day <= until)
-            AND (only_policy IS NULL OR r.policy = only_policy)
-            AND (only_prompt_version IS NULL OR r.prompt_version = only_prompt_version)
-        GROUP BY r.day, r.exploring
-        HAVING sum(r.decisions) > 0
+            g.day,
+            g.exploring,
+            CAST(sum(g.shown) AS bigint) AS shown,
+            CAST(sum(g.rewarded) AS bigint) AS rewarded,
+            sum(g.rewards) AS rewards,
+            analytics.ratio_margin(
+                count(*) FILTER (WHERE g.rewarded > 0), sum(g.rewards), sum(g.rewarded),
+                sum(g.rewards * g.rewards), sum(g.rewards * g.rewarded), sum(g.rewarded * g.rewarded)
+            ) AS margin
+        FROM (
+            SELECT
+                r.day,
+                r.exploring,
+                CAST(sum(r.decisions) AS float8) AS shown,
+                CAST(coalesce(sum(r.decisions) FILTER (WHERE r.reaction <> 'none'), 0) AS float8) AS rewarded,
+                CAST(sum(r.rewards) AS float8) AS rewards
+            FROM rollup.user_groups AS r
+            WHERE r.day >= coalesce(since, '-infinity') AND r.day <= coalesce(until, 'infinity')
+                AND (only_policy IS NULL OR r.policy = only_policy)
+                AND (only_prompt_version IS NULL OR r.prompt_version = only_prompt_version)
+            GROUP BY r.day, r.exploring, r.user_group
+            HAVING sum(r.decisions) > 0
+        ) AS g
+        GROUP BY g.day, g.exploring
     ) AS s;
 END;
 COMMENT ON FUNCTION analytics.rewards_by_day_between IS
@@ -92,5 +108,6 @@ COMMENT ON COLUMN analytics.rewards_by_day.exploring IS 'True if the tips were d
 COMMENT ON COLUMN analytics.rewards_by_day.shown IS 'Number of decisions';
 COMMENT ON COLUMN analytics.rewards_by_day.rewarded IS 'Number of decisions with a reward that counts';
 COMMENT ON COLUMN analytics.rewards_by_day.mean_reward IS 'Mean of these rewards';
-COMMENT ON COLUMN analytics.rewards_by_day.mean_reward_low IS 'Lower end of its 95 % interval';
+COMMENT ON COLUMN analytics.rewards_by_day.mean_reward_low IS
+    'Lower end of its 95 % interval, from groups of users; null below two groups';
 COMMENT ON COLUMN analytics.rewards_by_day.mean_reward_high IS 'Upper end of its 95 % interval';

@@ -1,27 +1,11 @@
 -- Policies, each against drawing at random from the candidates of its own decisions. Means of two policies can be
 -- compared if chance decided which users each of them got; each mean against random can be compared in any case.
 
-CREATE FUNCTION rollup.gain_margin(
-    n float8, sum float8, sum_squared float8,
-    weights float8, weights_squared float8,
-    weighted_sum float8, squared_weights_sum float8, weighted_sum_squared float8, weighted_squares float8
-) RETURNS float8
+CREATE FUNCTION rollup.error_margin(n float8, squares float8) RETURNS float8
 LANGUAGE sql IMMUTABLE PARALLEL SAFE
-BEGIN ATOMIC
-    -- Both means are of the same rewards, so their errors go together: the variance is the sum of
-    -- ((r - m) / n - w (r - s) / sum(w))^2, with the mean m and the weighted mean s.
-    SELECT CASE WHEN n > 1 AND weights > 0 AND weights * weights > weights_squared * 1.000000001 THEN
-        1.959963984540054 * sqrt(greatest(
-            (sum_squared - n * g.m * g.m) / (n * n)
-            + (weighted_sum_squared - 2 * g.s * squared_weights_sum + g.s * g.s * weights_squared) / (weights * weights)
-            - 2 * (weighted_squares - g.s * g.s * weights) / (n * weights),
-            0
-        ))
-    END
-    FROM (SELECT sum / nullif(n, 0) AS m, weighted_sum / nullif(weights, 0) AS s) AS g;
-END;
-COMMENT ON FUNCTION rollup.gain_margin IS
-    'Half the width of the 95 % interval of mean(r) - sum(w r) / sum(w), linearised, from the sums of 1, r, r^2, w, w^2, w r, w^2 r, w^2 r^2, w r^2';
+RETURN CASE WHEN n > 1 THEN analytics.t95(n - 1) * sqrt(n / (n - 1) * squares) END;
+COMMENT ON FUNCTION rollup.error_margin IS
+    'Half the width of a 95 % interval, from the sum of the squared errors of n groups of users; null if n is below 2';
 
 CREATE FUNCTION analytics.policy_values_between(since date, until date)
 RETURNS TABLE (
@@ -29,48 +13,84 @@ RETURNS TABLE (
     mean_reward float8, mean_reward_low float8, mean_reward_high float8,
     random_mean_reward float8, random_mean_reward_low float8, random_mean_reward_high float8,
     gain float8, gain_low float8, gain_high float8,
-    effective_sample_size float8, unsupported bigint, unknown_because text
+    effective_sample_size float8, unsupported bigint, unknown_because text, estimator text
 )
 LANGUAGE sql STABLE SECURITY DEFINER ROWS 2
 BEGIN ATOMIC
-    WITH sums AS (
+    -- Of each group of users (ADR 26).
+    WITH groups AS (
         SELECT
             r.policy,
-            CAST(sum(r.decisions) AS bigint) AS shown,
-            CAST(coalesce(sum(r.decisions) FILTER (WHERE r.reaction <> 'none'), 0) AS bigint) AS rewarded,
+            CAST(sum(r.decisions) AS float8) AS shown,
+            CAST(coalesce(sum(r.decisions) FILTER (WHERE r.reaction <> 'none'), 0) AS float8) AS rewarded,
             CAST(sum(r.rewards) AS float8) AS rewards,
-            CAST(sum(r.rewards_squared) AS float8) AS rewards_squared,
-            CAST(sum(r.weights) FILTER (WHERE r.reaction <> 'none') AS float8) AS weights,
-            CAST(sum(r.weights_squared) FILTER (WHERE r.reaction <> 'none') AS float8) AS weights_squared,
+            CAST(coalesce(sum(r.weights) FILTER (WHERE r.reaction <> 'none'), 0) AS float8) AS weights,
+            CAST(coalesce(sum(r.weights_squared) FILTER (WHERE r.reaction <> 'none'), 0) AS float8) AS weights_squared,
             CAST(sum(r.weighted_rewards) AS float8) AS weighted_rewards,
-            CAST(sum(r.squared_weights_rewards) AS float8) AS squared_weights_rewards,
-            CAST(sum(r.weighted_rewards_squared) AS float8) AS weighted_rewards_squared,
-            CAST(sum(r.weighted_squares) AS float8) AS weighted_squares,
-            CAST(sum(r.unsupported) AS bigint) AS unsupported,
-            -- Draws without a reward tell nothing of rewards.
-            analytics.unknown_because(
-                CAST(sum(r.decisions) AS float8), CAST(sum(r.choices) AS float8),
-                CAST(coalesce(sum(r.decisions) FILTER (WHERE r.exploring AND r.reaction <> 'none'), 0) AS float8),
-                CAST(sum(r.unsupported) AS float8)
-            ) AS unknown_because
-        FROM rollup.reactions AS r
-        WHERE (since IS NULL OR r.day >= since) AND (until IS NULL OR r.day <= until)
-        GROUP BY r.policy
+            CAST(sum(r.modelled) AS float8) AS modelled,
+            CAST(sum(r.random_estimates) AS float8) AS random_estimates,
+            CAST(coalesce(sum(r.decisions) FILTER (WHERE r.exploring AND r.reaction <> 'none'), 0) AS float8) AS drawn,
+            CAST(sum(r.choices) AS float8) AS choices,
+            CAST(sum(r.unsupported) AS float8) AS unsupported
+        FROM rollup.user_groups AS r
+        WHERE r.day >= coalesce(since, '-infinity') AND r.day <= coalesce(until, 'infinity')
+        GROUP BY r.policy, r.user_group
         HAVING sum(r.decisions) > 0
+    ), compared AS (
+        SELECT
+            g.*,
+            t.is_dr,
+            t.mean,
+            t.random_mean,
+            -- The errors of the group, linearised: of the mean reward, and of the estimate for drawing at random.
+            (g.rewards - t.mean * g.rewarded) / t.rewarded AS off,
+            CASE WHEN t.is_dr THEN (g.random_estimates - t.random_mean * g.modelled) / t.rewarded
+                ELSE (g.weighted_rewards - t.random_mean * g.weights) / nullif(t.weights, 0) END AS random_off
+        FROM groups AS g
+        JOIN (
+            SELECT
+                s.*,
+                s.rewards / s.rewarded AS mean,
+                CASE WHEN s.is_dr THEN s.random_estimates / s.rewarded
+                    ELSE s.weighted_rewards / nullif(s.weights, 0) END AS random_mean
+            FROM (
+                SELECT
+                    x.policy,
+                    nullif(sum(x.rewarded), 0) AS rewarded,
+                    sum(x.rewards) AS rewards,
+                    sum(x.weights) AS weights,
+                    sum(x.weighted_rewards) AS weighted_rewards,
+                    sum(x.random_estimates) AS random_estimates,
+                    sum(x.modelled) = sum(x.rewarded) AND sum(x.rewarded) > 0 AS is_dr
+                FROM groups AS x
+                GROUP BY x.policy
+            ) AS s
+        ) AS t ON t.policy = g.policy
+    ), sums AS (
+        SELECT
+            c.policy,
+            CAST(sum(c.shown) AS bigint) AS shown,
+            CAST(sum(c.rewarded) AS bigint) AS rewarded,
+            min(c.mean) AS mean,
+            min(c.random_mean) AS random_mean,
+            rollup.error_margin(count(*) FILTER (WHERE c.rewarded > 0), sum(c.off * c.off)) AS margin,
+            rollup.error_margin(
+                count(*) FILTER (WHERE c.rewarded > 0), sum(c.random_off * c.random_off)
+            ) AS random_margin,
+            rollup.error_margin(
+                count(*) FILTER (WHERE c.rewarded > 0), sum((c.off - c.random_off) * (c.off - c.random_off))
+            ) AS gain_margin,
+            sum(c.weights) * sum(c.weights) / nullif(sum(c.weights_squared), 0) AS size,
+            CASE WHEN bool_and(c.is_dr) THEN 'dr' ELSE 'snips' END AS estimator,
+            CAST(sum(c.unsupported) AS bigint) AS unsupported,
+            -- Draws without a reward tell nothing of rewards.
+            analytics.unknown_because(sum(c.shown), sum(c.choices), sum(c.drawn), sum(c.unsupported)) AS unknown_because
+        FROM compared AS c
+        GROUP BY c.policy
     ), means AS (
         SELECT
             s.*,
-            s.rewards / nullif(s.rewarded, 0) AS mean,
-            analytics.mean_margin(s.rewarded, s.rewards, s.rewards_squared) AS margin,
-            CASE WHEN s.unknown_because IS NULL THEN s.weighted_rewards / nullif(s.weights, 0) END AS random_mean,
-            analytics.weighted_margin(
-                s.weights, s.weights_squared, s.weighted_rewards, s.squared_weights_rewards, s.weighted_rewards_squared
-            ) AS random_margin,
-            rollup.gain_margin(
-                s.rewarded, s.rewards, s.rewards_squared, s.weights, s.weights_squared,
-                s.weighted_rewards, s.squared_weights_rewards, s.weighted_rewards_squared, s.weighted_squares
-            ) AS gain_margin,
-            s.weights * s.weights / nullif(s.weights_squared, 0) AS size
+            CASE WHEN s.unknown_because IS NULL THEN s.random_mean END AS known_mean
         FROM sums AS s
     )
     SELECT
@@ -80,15 +100,16 @@ BEGIN ATOMIC
         m.mean,
         m.mean - m.margin,
         m.mean + m.margin,
-        m.random_mean,
-        m.random_mean - m.random_margin,
-        m.random_mean + m.random_margin,
-        m.mean - m.random_mean,
-        m.mean - m.random_mean - m.gain_margin,
-        m.mean - m.random_mean + m.gain_margin,
+        m.known_mean,
+        m.known_mean - m.random_margin,
+        m.known_mean + m.random_margin,
+        m.mean - m.known_mean,
+        m.mean - m.known_mean - m.gain_margin,
+        m.mean - m.known_mean + m.gain_margin,
         CASE WHEN m.unknown_because IS NULL THEN m.size END,
         m.unsupported,
-        m.unknown_because
+        m.unknown_because,
+        CASE WHEN m.known_mean IS NOT NULL THEN m.estimator END
     FROM means AS m;
 END;
 COMMENT ON FUNCTION analytics.policy_values_between IS
@@ -98,7 +119,7 @@ CREATE VIEW analytics.policy_values AS
 SELECT
     policy, shown, rewarded, mean_reward, mean_reward_low, mean_reward_high,
     random_mean_reward, random_mean_reward_low, random_mean_reward_high, gain, gain_low, gain_high,
-    effective_sample_size, unsupported, unknown_because
+    effective_sample_size, unsupported, unknown_because, estimator
 FROM analytics.policy_values_between(NULL, NULL);
 COMMENT ON VIEW analytics.policy_values IS
     'Mean reward of each policy, and the estimate for drawing at random among the same candidates';
@@ -106,11 +127,12 @@ COMMENT ON COLUMN analytics.policy_values.policy IS 'The policy';
 COMMENT ON COLUMN analytics.policy_values.shown IS 'Number of decisions';
 COMMENT ON COLUMN analytics.policy_values.rewarded IS 'Number of decisions with a reward that counts, received or assumed';
 COMMENT ON COLUMN analytics.policy_values.mean_reward IS 'Mean of these rewards';
-COMMENT ON COLUMN analytics.policy_values.mean_reward_low IS 'Lower end of its 95 % interval';
+COMMENT ON COLUMN analytics.policy_values.mean_reward_low IS
+    'Lower end of its 95 % interval, from groups of users; null below two groups';
 COMMENT ON COLUMN analytics.policy_values.mean_reward_high IS 'Upper end of its 95 % interval';
 COMMENT ON COLUMN analytics.policy_values.random_mean_reward IS
-    'Estimated mean reward of drawing at random: each reward counts 1 / (propensity x prompt_probability) times';
-COMMENT ON COLUMN analytics.policy_values.random_mean_reward_low IS 'Lower end of its 95 % interval';
+    'Estimated mean reward of drawing at random among the same candidates, by `estimator`';
+COMMENT ON COLUMN analytics.policy_values.random_mean_reward_low IS 'Lower end of its 95 % interval, in the same way';
 COMMENT ON COLUMN analytics.policy_values.random_mean_reward_high IS 'Upper end of its 95 % interval';
 COMMENT ON COLUMN analytics.policy_values.gain IS 'mean_reward less random_mean_reward: the value of choosing';
 COMMENT ON COLUMN analytics.policy_values.gain_low IS 'Lower end of its 95 % interval, in which the errors of both means cancel in part';
@@ -121,3 +143,5 @@ COMMENT ON COLUMN analytics.policy_values.unsupported IS
     'Number of decisions in which some candidate had no chance (propensity below 1e-12, or unknown)';
 COMMENT ON COLUMN analytics.policy_values.unknown_because IS
     'Reason why the estimates are null, if they are; see analytics.support_limit()';
+COMMENT ON COLUMN analytics.policy_values.estimator IS
+    'dr: doubly robust, with theta.x of each candidate as the model of the reward; snips: some decision has no theta.x, and each reward counts 1 / (propensity x prompt_probability) times';

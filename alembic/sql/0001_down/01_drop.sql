@@ -7,35 +7,36 @@ DROP VIEW
     analytics.decision_log;
 
 DROP ROUTINE
-    analytics.policy_values_between, rollup.gain_margin, analytics.loop_health_between,
+    analytics.policy_values_between, rollup.error_margin, analytics.loop_health_between,
     analytics.prompt_costs_between, analytics.rewards_by_day_between,
     analytics.learning_curve_between, analytics.reaction_rates_between,
     analytics.mean_weight, analytics.ess, analytics.dr, analytics.snips, analytics.ips,
     analytics.estimator_mean_weight, analytics.estimator_size, analytics.estimator_ratio, analytics.estimator_mean,
-    analytics.as_estimate,
+    analytics.as_estimate, analytics.estimator_mean_weight_step,
     analytics.estimator_ess_step, analytics.estimator_snips_step, analytics.estimator_dr_step,
-    analytics.estimator_ips_step, analytics.importance_weight, analytics.estimator_add,
-    analytics.weight_unknown_because, analytics.weight_add,
-    analytics.two_sided_p, analytics.weighted_margin, analytics.mean_margin,
-    analytics.wilson_high, analytics.wilson_low, analytics.unknown_because, analytics.least_draws,
+    analytics.estimator_ips_step, analytics.weight_unknown_because, analytics.estimator_error,
+    analytics.estimator_groups, analytics.estimator_add, analytics.importance_weight,
+    analytics.two_sided_p, analytics.rate_size, analytics.ratio_margin, analytics.ratio_error, analytics.mean_margin,
+    analytics.wilson_high, analytics.wilson_low, analytics.t95, analytics.unknown_because, analytics.least_draws,
     analytics.support_limit;
 
 DROP TYPE analytics.estimate;
 
 DROP VIEW
     rollup.done, rollup.done_cells, rollup.latencies, rollup.costs, rollup.uncounted_costs, rollup.exploration, rollup.delays, rollup.learning,
-    rollup.reactions, rollup.uncounted, rollup.cost_cells, rollup.exploration_cells,
+    rollup.user_groups, rollup.reactions, rollup.uncounted, rollup.cost_cells, rollup.exploration_cells,
     rollup.arrival_cells, rollup.departure_cells, rollup.decision_cells;
 
 DROP FUNCTION
     rollup.count_z, rollup.latency_step, rollup.delay_step, rollup.pull_step, rollup.reaction,
-    rollup.unsupported, rollup.choice, rollup.amount, rollup.weight;
+    rollup.unsupported, rollup.choice, rollup.random_estimate, rollup.expected, rollup.amount, rollup.weight,
+    analytics.user_group;
 
 DROP TABLE oo_ml.policy_traffic, oo_ml.policies, oo_ml.audit_log, oo_ml.api_keys;
 
 DROP TABLE
     oo_ml.daily_latencies, oo_ml.daily_done, oo_ml.daily_costs, oo_ml.daily_exploration, oo_ml.daily_delays, oo_ml.daily_learning,
-    oo_ml.daily_reactions, oo_ml.counted, oo_ml.upkeep;
+    oo_ml.daily_user_groups, oo_ml.daily_reactions, oo_ml.counted, oo_ml.upkeep;
 
 DROP TABLE
     oo_ml.model_prices, oo_ml.prompt_assignments, oo_ml.tips, oo_ml.generations, oo_ml.prompt_versions,

@@ -83,7 +83,7 @@ class _Group(Answer):
 class _Means(Answer):
     rewarded: int = Field(description="Decisions with a reward, default rewards included")
     mean_reward: Number
-    mean_reward_low: Number = Field(description="95 % interval")
+    mean_reward_low: Number = Field(description="95 % interval, from groups of users; null if the users are too few")
     mean_reward_high: Number
 
 
@@ -102,10 +102,10 @@ def _of_reaction(name: str) -> dict[str, Any]:
     return {
         name: (int, Field(description=f"Decisions: {name}")),
         f"{name}_rate": (Number, Field(description="Their share of shown")),
-        f"{name}_low": (Number, Field(description="95 % interval (Wilson)")),
+        f"{name}_low": (Number, Field(description="95 % interval (Wilson), from groups of users")),
         f"{name}_high": (Number, ...),
         f"{name}_weighted_rate": (Number, Field(description="The share by inverse propensity")),
-        f"{name}_weighted_low": (Number, Field(description="95 % interval (Wilson)")),
+        f"{name}_weighted_low": (Number, Field(description="95 % interval (Wilson), from groups of users")),
         f"{name}_weighted_high": (Number, ...),
     }
 
@@ -127,16 +127,19 @@ class PolicyValues(_Means):
 
     policy: PolicyName
     shown: int = Field(description="Decisions")
-    random_mean_reward: Number = Field(description="Estimate for drawing at random, by inverse propensity")
-    random_mean_reward_low: Number = Field(description="95 % interval")
+    random_mean_reward: Number = Field(description="Estimate for drawing at random, by `estimator`")
+    random_mean_reward_low: Number = Field(description="95 % interval, from groups of users")
     random_mean_reward_high: Number
     gain: Number = Field(description="mean_reward less random_mean_reward: the value of choosing")
-    gain_low: Number = Field(description="95 % interval")
+    gain_low: Number = Field(description="95 % interval, from groups of users")
     gain_high: Number
     effective_sample_size: Number
     unsupported: int = Field(description="Decisions in which some candidate had no chance")
     unknown_because: str | None = Field(
         description="Reason why the estimates are null, if they are", examples=["nothing was drawn at random"]
+    )
+    estimator: Literal["dr", "snips"] | None = Field(
+        description="dr: doubly robust, with theta.x as the model of the reward; snips: some decision has no theta.x"
     )
 
 

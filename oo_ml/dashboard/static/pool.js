@@ -11,16 +11,19 @@ export function groups(steps, place, most) {
   return [...found.values()];
 }
 
-/** Return the mean of means { rewarded, mean_reward, mean_reward_low, mean_reward_high }, its interval, and the number of rewards. */
+/**
+ * Return the mean of means { rewarded, mean_reward, mean_reward_low, mean_reward_high }, an interval that is at least as
+ * wide as its 95 % interval, and the number of rewards.
+ */
 export function mean(rows) {
   const known = rows.filter((row) => row.mean_reward !== null);
   const number = sum(known, (row) => row.rewarded);
   if (number === 0) return { value: null, low: null, high: null, number };
   const value = sum(known, (row) => row.rewarded * row.mean_reward) / number;
-  // The means are independent, so the squares of their errors add up. A mean of a single reward has no known error.
+  // The means are of the same users, so their errors may go together: their mean is the most that the error can be. A
+  // mean of too few users has no known error.
   const sure = known.filter((row) => row.mean_reward_low !== null);
-  const squares = sum(sure, (row) => (row.rewarded * (row.mean_reward_high - row.mean_reward_low)) ** 2);
-  const reach = Math.sqrt(squares) / 2 / sum(sure, (row) => row.rewarded);
+  const reach = sum(sure, (row) => row.rewarded * (row.mean_reward_high - row.mean_reward_low)) / 2 / sum(sure, (row) => row.rewarded);
   return sure.length === 0 ? { value, low: null, high: null, number } : { value, low: value - reach, high: value + reach, number };
 }
 

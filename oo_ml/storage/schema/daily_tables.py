@@ -63,41 +63,52 @@ counted = Table(
 )
 
 
+def _cell(*more: Column[Any]) -> list[Column[Any]]:
+    return [
+        Column("day", Date, nullable=False, comment="Day of the decisions, UTC"),
+        name("policy", "The policy that decided"),
+        name("prompt_version", "Prompt version that wrote the tip, if a model did", nullable=True),
+        Column("exploring", Boolean, nullable=False, comment="True if the tip was drawn at random"),
+        name(
+            "reaction",
+            "done, helpful, snooze, not_helpful, dismiss, other; none: no reward; default: an assumed one",
+        ),
+        *more,
+        _count("decisions", "Number of decisions"),
+    ]
+
+
+_CELL_KEY = ("day", "policy", "prompt_version", "exploring", "reaction")
+_UNSUPPORTED = "Number of decisions in which some candidate had a propensity below 1e-12, or propensities are unknown"
+
 daily_reactions = Table(
     "daily_reactions",
     metadata,
-    Column("day", Date, nullable=False, comment="Day of the decisions, UTC"),
-    name("policy", "The policy that decided"),
-    name("prompt_version", "Prompt version that wrote the tip, if a model did", nullable=True),
-    Column("exploring", Boolean, nullable=False, comment="True if the tip was drawn at random"),
-    name(
-        "reaction",
-        "done, helpful, snooze, not_helpful, dismiss, other; none: no reward; default: an assumed one",
-    ),
-    _count("decisions", "Number of decisions"),
+    *_cell(),
+    _sum("weights", "Sum of w = 1 / (propensity x prompt_probability)"),
+    _sum("weights_squared", "Sum of w^2"),
+    _sum("weighted_rewards", "Sum of w r, r the reward"),
+    _count("unsupported", _UNSUPPORTED),
+    UniqueConstraint(*_CELL_KEY, name="uq_daily_reactions", postgresql_nulls_not_distinct=True),
+    comment="Decisions by day and by the reaction that counts. Upkeep adds to it; schema analytics adds newer rows",
+    info=REFERENCE,
+)
+
+daily_user_groups = Table(
+    "daily_user_groups",
+    metadata,
+    *_cell(Column("user_group", SmallInteger, nullable=False, comment="Group of the users that decided, from 0 to 15")),
     _sum("rewards", "Sum of the rewards r"),
-    _sum("rewards_squared", "Sum of r^2"),
     _sum("weights", "Sum of w = 1 / (propensity x prompt_probability)"),
     _sum("weights_squared", "Sum of w^2"),
     _sum("weighted_rewards", "Sum of w r"),
-    _sum("squared_weights_rewards", "Sum of w^2 r"),
-    _sum("weighted_rewards_squared", "Sum of w^2 r^2"),
-    _sum("weighted_squares", "Sum of w r^2"),
+    _count("modelled", "Number of decisions with a reward and with the expected reward of each candidate"),
+    _sum("random_estimates", "Sum over these of d, the doubly robust estimate of the reward of a draw at random"),
     _count("choices", "Number of decisions among more than one candidate"),
-    _count(
-        "unsupported",
-        "Number of decisions in which some candidate had a propensity below 1e-12, or propensities are unknown",
-    ),
-    UniqueConstraint(
-        "day",
-        "policy",
-        "prompt_version",
-        "exploring",
-        "reaction",
-        name="uq_daily_reactions",
-        postgresql_nulls_not_distinct=True,
-    ),
-    comment="Decisions by day and by the reaction that counts. Upkeep adds to it; schema analytics adds newer rows",
+    _count("unsupported", _UNSUPPORTED),
+    UniqueConstraint(*_CELL_KEY, "user_group", name="uq_daily_user_groups", postgresql_nulls_not_distinct=True),
+    comment="Decisions by day, by the reaction that counts and by group of users. Upkeep adds to it; schema analytics"
+    " adds newer rows",
     info=REFERENCE,
 )
 

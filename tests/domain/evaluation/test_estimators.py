@@ -35,7 +35,7 @@ def in_blocks(seed: int, *columns: Numbers) -> Summary:
     return reduce(merge, (summarise(*block) for block in zip(*(np.split(one, ends) for one in columns), strict=True)))
 
 
-def by_users(seed: int, users: Numbers, *columns: Numbers) -> Summary:
+def by_users(seed: int, users: NDArray[np.int64], *columns: Numbers) -> Summary:
     """Sum up a log in parts of whole users, each part in blocks of decisions in any order."""
     rng = np.random.default_rng(seed)
     part_of = rng.integers(0, 4, users.max() + 1)[users]
@@ -49,7 +49,7 @@ def by_users(seed: int, users: Numbers, *columns: Numbers) -> Summary:
     return summary
 
 
-def compute_variance(e: Numbers, users: Numbers) -> float:
+def compute_variance(e: Numbers, users: NDArray[np.int64]) -> float:
     """Return the variance of the mean of e, by its definition."""
     totals = np.array([(e - e.mean())[users == user].sum() for user in np.unique(users)])
     return float(len(totals) / (len(totals) - 1) * (totals**2).sum() / len(e) ** 2)

@@ -7,19 +7,31 @@ from sqlalchemy import Engine, text
 SCRATCH = {
     "reactions": """
         SELECT
-            day, policy, prompt_version, exploring, reaction, count(*), sum(r), sum(r * r),
-            sum(w), sum(ww), sum(wr), sum(wwr), sum(wwrr), sum(wrr),
+            day, policy, prompt_version, exploring, reaction, count(*), sum(CAST(1 / p AS numeric)),
+            sum(CAST(1 / p * (1 / p) AS numeric)), sum(CAST(1 / p * reward AS numeric)),
+            count(*) FILTER (WHERE (SELECT min(one) FROM unnest(propensities) AS one) >= 1e-12 IS NOT TRUE)
+        FROM seen
+        GROUP BY day, policy, prompt_version, exploring, reaction
+    """,
+    "user_groups": """
+        SELECT
+            day, policy, prompt_version, exploring, reaction, get_byte(sha256(convert_to(user_id, 'UTF8')), 0) % 16,
+            count(*), sum(r), sum(w), sum(ww), sum(wr),
+            count(reward) FILTER (WHERE exploit IS NOT NULL), sum(CAST(d AS numeric)),
             count(*) FILTER (WHERE cardinality(propensities) > 1 OR propensities IS NULL),
             count(*) FILTER (WHERE (SELECT min(one) FROM unnest(propensities) AS one) >= 1e-12 IS NOT TRUE)
         FROM (
             SELECT
                 *, CAST(1 / p AS numeric) AS w, CAST(1 / p * (1 / p) AS numeric) AS ww,
-                CAST(1 / p * reward AS numeric) AS wr, CAST(1 / p * reward * reward AS numeric) AS wrr,
-                CAST(1 / p * (1 / p) * reward AS numeric) AS wwr,
-                CAST(1 / p * (1 / p) * reward * reward AS numeric) AS wwrr, CAST(reward AS numeric) AS r
+                CAST(1 / p * reward AS numeric) AS wr, CAST(reward AS numeric) AS r,
+                (
+                    SELECT avg(q) + 1 / propensity * count(*) FILTER (WHERE one ->> 'id' = tip_id) / count(*)
+                        * (reward - avg(q) FILTER (WHERE one ->> 'id' = tip_id))
+                    FROM ROWS FROM (jsonb_array_elements(candidates), unnest(exploit)) AS candidate (one, q)
+                ) AS d
             FROM seen
         ) AS weighed
-        GROUP BY day, policy, prompt_version, exploring, reaction
+        GROUP BY day, policy, prompt_version, exploring, reaction, 6
     """,
     "learning": """
         SELECT
@@ -85,7 +97,16 @@ SEEN = """
         FROM oo_ml.feature_history
     )
 """
-KEYS = {"reactions": 5, "learning": 3, "delays": 3, "exploration": 2, "costs": 3, "done": 2, "latencies": 3}
+KEYS = {
+    "reactions": 5,
+    "user_groups": 6,
+    "learning": 3,
+    "delays": 3,
+    "exploration": 2,
+    "costs": 3,
+    "done": 2,
+    "latencies": 3,
+}
 
 
 def compute_rows(db: Engine, table: str) -> list[tuple[Any, ...]]:
