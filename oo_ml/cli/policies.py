@@ -11,6 +11,7 @@ import typer
 
 from oo_ml.cli.database import open_database
 from oo_ml.cli.exit_codes import ExitCode
+from oo_ml.cli.options import policy_name
 from oo_ml.cli.results import AsJson, Column, print_json, print_records, printable
 from oo_ml.domain.identifiers import is_policy_name, is_storable
 from oo_ml.errors import InvalidDefinitionError, describe_place
@@ -52,19 +53,13 @@ _TRAFFIC: Final = (
 )
 
 
-def _name(text: str) -> str:
-    if not is_policy_name(text):
-        raise typer.BadParameter("must be 1 to 100 letters, digits, '.', '_' and '-', the first a letter or digit")
-    return text
-
-
 def _description(text: str) -> str:
     if not is_storable(text) or len(text.encode()) > _MAX_DESCRIPTION_BYTES:
         raise typer.BadParameter(f"must be text of at most {_MAX_DESCRIPTION_BYTES} bytes, in UTF-8")
     return text
 
 
-Name = Annotated[str, typer.Argument(help="Name of the policy", callback=_name)]
+Name = Annotated[str, typer.Argument(help="Name of the policy", callback=policy_name)]
 File = Annotated[typer.FileBinaryRead, typer.Argument(help="The definition, JSON; -: standard input")]
 
 
