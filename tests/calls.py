@@ -95,6 +95,8 @@ EVERY: dict[str, tuple[str, str, dict[str, Any] | None]] = {
     "retractReward": ("DELETE", f"{_DECISION}/reward", None),
     "getReactionRates": ("GET", "/analytics/reaction-rates", None),
     "getPolicyValues": ("GET", "/analytics/policy-values", None),
+    "getPolicyLift": ("GET", "/analytics/policy-lift", None),
+    "getPolicyTrafficByDay": ("GET", "/analytics/policy-traffic-by-day", None),
     "getRewardsByDay": ("GET", "/analytics/rewards-by-day", None),
     "getLearningCurve": ("GET", "/analytics/learning-curve", None),
     "getPromptCosts": ("GET", "/analytics/prompt-costs", None),

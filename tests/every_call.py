@@ -10,6 +10,8 @@ from tests.serving import Service
 REPORTS = (
     "reaction-rates",
     "policy-values",
+    "policy-lift",
+    "policy-traffic-by-day",
     "rewards-by-day",
     "learning-curve",
     "prompt-costs",

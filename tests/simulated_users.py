@@ -67,8 +67,13 @@ class SimulatedUsers:
         versions: Sequence[str | None] | None = None,
         parameters: Parameters | None = None,
         at: datetime | None = None,
+        share: float | None = None,
     ) -> UUID:
-        """Make a decision among `ids`, by default one to six tips, and return its id."""
+        """Make a decision among `ids`, by default one to six tips, and return its id.
+
+        Args:
+            share: the share of the users that the traffic gives this policy; None: the client named the policy.
+        """
         number = next(self._numbers)
         at = at or self.now + timedelta(seconds=number)
         ids = ids or [f"t{place}" for place in range(self.random.randint(1, 6))]
@@ -77,7 +82,9 @@ class SimulatedUsers:
             build_candidate(tip_id, "s", self.draw_task(), version)
             for tip_id, version in zip(ids, versions or [None] * len(ids), strict=True)
         ]
-        command = DecideCommand(user_id, builtin(policy), uuid7(self.now, number), at, moment, candidates)
+        command = DecideCommand(
+            user_id, builtin(policy), uuid7(self.now, number), at, moment, candidates, policy_probability=share
+        )
         with writing(self.db) as connection:
             [answer] = decide_by(parameters or self.parameters, connection, [command])
         assert isinstance(answer, Answer)
@@ -194,6 +201,7 @@ class SimulatedUsers:
             ids=ids,
             versions=self.random.choices(_VERSIONS, k=len(ids)),
             at=self.now - timedelta(days=self.random.randint(0, 3), seconds=self.random.randint(0, 5000)),
+            share=0.5 if len(self.decisions) % 3 == 0 else None,
         )
 
     def _react_at_random(self, _user_id: str) -> None:

@@ -74,7 +74,7 @@ _ASSIGN_XID = text("SELECT pg_current_xact_id()")
 
 _OF_REACTIONS: Final = ("decisions", "weights", "weights_squared", "weighted_rewards", "unsupported")
 _OF_USER_GROUPS: Final = (*_OF_REACTIONS, "rewards", "modelled", "random_estimates", "choices")
-_CELL: Final = "day, policy, prompt_version, exploring, first_pull, delay_step, reaction, user_group"
+_CELL: Final = "day, policy, prompt_version, exploring, first_pull, delay_step, reaction, user_group, assigned"
 
 
 def _add_sums(table: str, key: str, sums: Sequence[str], source: str, conflict: str = "") -> str:
@@ -113,7 +113,7 @@ def _add_decisions(decisions: str, rewards: str) -> str:
     )
     user_groups = _add_sums(
         "daily_user_groups",
-        "day, policy, prompt_version, exploring, reaction, user_group",
+        "day, policy, prompt_version, exploring, reaction, user_group, assigned",
         _OF_USER_GROUPS,
         "cells",
         "ON CONSTRAINT uq_daily_user_groups",

@@ -17,6 +17,8 @@ class Report(StrEnum):
 
     REACTION_RATES = "reaction-rates"
     POLICY_VALUES = "policy-values"
+    POLICY_LIFT = "policy-lift"
+    POLICY_TRAFFIC_BY_DAY = "policy-traffic-by-day"
     REWARDS_BY_DAY = "rewards-by-day"
     LEARNING_CURVE = "learning-curve"
     PROMPT_COSTS = "prompt-costs"
@@ -76,6 +78,13 @@ _REPORTS: Final = {
     ),
     Report.POLICY_VALUES: _add_page(
         f"SELECT * FROM analytics.policy_values_between({_PERIOD}) WHERE {_OF_POLICY}", "policy"
+    ),
+    # The function compares all policies, so the filter comes after it.
+    Report.POLICY_LIFT: _add_page(
+        f"SELECT * FROM analytics.policy_lift_between({_PERIOD}) WHERE {_OF_POLICY}", "policy"
+    ),
+    Report.POLICY_TRAFFIC_BY_DAY: _add_page(
+        f"SELECT * FROM analytics.policy_traffic_by_day_between({_PERIOD}) WHERE {_OF_POLICY}", "day, policy"
     ),
     Report.REWARDS_BY_DAY: _add_page(
         f"""

@@ -46,6 +46,12 @@ VIEWS = {
         gain float8, gain_low float8, gain_high float8, effective_sample_size float8, unsupported bigint,
         unknown_because text, estimator text
     """,
+    "policy_lift": """
+        policy text, hold_out text, decisions bigint, share float8, rewarded bigint, user_groups bigint,
+        mean_reward float8, mean_reward_low float8, mean_reward_high float8,
+        lift float8, lift_low float8, lift_high float8, probability_best float8, unknown_because text
+    """,
+    "policy_traffic_by_day": "day date, policy text, decisions bigint, share float8",
     "prompt_costs": """
         prompt_version text, calls bigint, failed bigint, retries bigint, prompt_tokens bigint,
         completion_tokens bigint, latency_p50_ms float8, latency_p95_ms float8, done bigint, tokens_per_done float8,
@@ -76,6 +82,7 @@ FUNCTIONS = {
     "ratio_error": ("n float8, sum_y float8, sum_x float8, sum_yy float8, sum_xy float8, sum_xx float8 -> float8"),
     "ratio_margin": ("n float8, sum_y float8, sum_x float8, sum_yy float8, sum_xy float8, sum_xx float8 -> float8"),
     "rate_size": "rate float8, error float8, most float8 -> float8",
+    "probabilities_best": "means float8[], errors float8[] -> float8[]",
     "two_sided_p": "z float8 -> float8",
 }
 ESTIMATE = (

@@ -114,12 +114,12 @@ def test_coverage_with_different_users(db: Engine) -> None:
 
 _ADD_WORLD = """
     INSERT INTO oo_ml.daily_user_groups (
-        day, policy, exploring, reaction, user_group, decisions, rewards, weights, weights_squared, weighted_rewards,
-        modelled, random_estimates, choices, unsupported
+        day, policy, exploring, reaction, user_group, assigned, decisions, rewards, weights, weights_squared,
+        weighted_rewards, modelled, random_estimates, choices, unsupported
     )
     SELECT
         date '2026-01-01' + CAST(:world AS integer), 'linucb-v1', true, r.reaction, analytics.user_group(u.user_id),
-        sum(r.n), sum(r.n * r.reward), sum(2 * r.n), sum(4 * r.n), sum(2 * r.n * r.reward), 0, 0, sum(r.n), 0
+        false, sum(r.n), sum(r.n * r.reward), sum(2 * r.n), sum(4 * r.n), sum(2 * r.n * r.reward), 0, 0, sum(r.n), 0
     FROM unnest(CAST(:users AS text[]), CAST(:counts AS integer[]), CAST(:done AS integer[]))
         AS u (user_id, decisions, done)
     CROSS JOIN LATERAL (VALUES ('done', u.done, 1), ('snooze', u.decisions - u.done, 0)) AS r (reaction, n, reward)

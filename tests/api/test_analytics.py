@@ -14,7 +14,16 @@ from tests.analytics.intervals import build_interval, compute_wilson, find_group
 from tests.conftest import Serve
 from tests.serving import Service
 
-REPORTS = ("reaction-rates", "policy-values", "rewards-by-day", "learning-curve", "prompt-costs", "loop-health")
+REPORTS = (
+    "reaction-rates",
+    "policy-values",
+    "policy-lift",
+    "policy-traffic-by-day",
+    "rewards-by-day",
+    "learning-curve",
+    "prompt-costs",
+    "loop-health",
+)
 REWARDS = (1.0, 1.0, 0.5, 0.0, -0.5, -1.0, 0.3, None)
 
 

@@ -73,6 +73,7 @@ CREATE TABLE oo_ml.daily_user_groups (
     exploring boolean NOT NULL,
     reaction text COLLATE "C" NOT NULL,
     user_group smallint NOT NULL,
+    assigned boolean NOT NULL,
     decisions bigint NOT NULL,
     rewards numeric NOT NULL,
     weights numeric NOT NULL,
@@ -83,7 +84,7 @@ CREATE TABLE oo_ml.daily_user_groups (
     choices bigint NOT NULL,
     unsupported bigint NOT NULL,
     CONSTRAINT uq_daily_user_groups
-        UNIQUE NULLS NOT DISTINCT (day, policy, prompt_version, exploring, reaction, user_group)
+        UNIQUE NULLS NOT DISTINCT (day, policy, prompt_version, exploring, reaction, user_group, assigned)
 );
 COMMENT ON TABLE oo_ml.daily_user_groups IS
     'Decisions by day, by the reaction that counts and by group of users. Upkeep adds to it; schema analytics adds newer rows';
@@ -94,6 +95,7 @@ COMMENT ON COLUMN oo_ml.daily_user_groups.exploring IS 'True if the tip was draw
 COMMENT ON COLUMN oo_ml.daily_user_groups.reaction IS
     'done, helpful, snooze, not_helpful, dismiss, other; none: no reward; default: an assumed one';
 COMMENT ON COLUMN oo_ml.daily_user_groups.user_group IS 'Group of the users that decided, from 0 to 15';
+COMMENT ON COLUMN oo_ml.daily_user_groups.assigned IS 'True if the traffic chose the policy by the user';
 COMMENT ON COLUMN oo_ml.daily_user_groups.decisions IS 'Number of decisions';
 COMMENT ON COLUMN oo_ml.daily_user_groups.rewards IS 'Sum of the rewards r';
 COMMENT ON COLUMN oo_ml.daily_user_groups.weights IS 'Sum of w = 1 / (propensity x prompt_probability)';

@@ -135,6 +135,7 @@ SELECT
     CAST(NULL AS smallint) AS delay_step,
     'none' AS reaction,
     CAST(analytics.user_group(c.user_id) AS smallint) AS user_group,
+    c.assigned,
     1 AS decisions,
     CAST(0 AS numeric) AS rewards,
     CAST(0 AS numeric) AS rewards_squared,
@@ -148,6 +149,7 @@ SELECT
 FROM (
     SELECT
         h.position, h.user_id, h.decided_at, h.policy, h.prompt_version, h.exploring, h.pull,
+        h.policy_probability IS NOT NULL AS assigned,
         rollup.weight(h.propensity, h.prompt_probability) AS w,
         rollup.choice(h.propensities) AS choices, rollup.unsupported(h.propensities) AS unsupported
     FROM oo_ml.feature_history AS h
@@ -167,6 +169,7 @@ SELECT
         AS delay_step,
     rollup.reaction(c.reward, c.kind) AS reaction,
     CAST(analytics.user_group(c.user_id) AS smallint) AS user_group,
+    c.assigned,
     -1 AS decisions,
     -CAST(c.r AS numeric) AS rewards,
     -CAST(c.r * c.r AS numeric) AS rewards_squared,
@@ -182,6 +185,7 @@ SELECT
 FROM (
     SELECT
         l.position, h.user_id, h.decided_at, h.policy, h.prompt_version, h.exploring, h.pull,
+        h.policy_probability IS NOT NULL AS assigned,
         before.kind, before.reward, before.recorded_at AS rewarded_at, rollup.amount(before.reward) AS r,
         rollup.weight(h.propensity, h.prompt_probability) AS w,
         before.reward IS NOT NULL AND h.exploit IS NOT NULL AS is_modelled,
@@ -209,6 +213,7 @@ SELECT
         AS delay_step,
     rollup.reaction(c.reward, c.kind) AS reaction,
     CAST(analytics.user_group(c.user_id) AS smallint) AS user_group,
+    c.assigned,
     1 AS decisions,
     CAST(c.r AS numeric) AS rewards,
     CAST(c.r * c.r AS numeric) AS rewards_squared,
@@ -224,6 +229,7 @@ SELECT
 FROM (
     SELECT
         l.position, h.user_id, h.decided_at, h.policy, h.prompt_version, h.exploring, h.pull,
+        h.policy_probability IS NOT NULL AS assigned,
         l.kind, l.reward, l.recorded_at AS rewarded_at, rollup.amount(l.reward) AS r,
         rollup.weight(h.propensity, h.prompt_probability) AS w,
         l.reward IS NOT NULL AND h.exploit IS NOT NULL AS is_modelled,
@@ -281,7 +287,7 @@ COMMENT ON VIEW rollup.cost_cells IS 'One row for each call of the language mode
 
 CREATE VIEW rollup.uncounted AS
 SELECT
-    day, policy, prompt_version, exploring, first_pull, delay_step, reaction, user_group,
+    day, policy, prompt_version, exploring, first_pull, delay_step, reaction, user_group, assigned,
     sum(decisions) AS decisions, sum(rewards) AS rewards, sum(rewards_squared) AS rewards_squared,
     sum(weights) AS weights, sum(weights_squared) AS weights_squared, sum(weighted_rewards) AS weighted_rewards,
     sum(modelled) AS modelled, sum(random_estimates) AS random_estimates,
@@ -289,10 +295,10 @@ SELECT
 FROM rollup.decision_cells
 WHERE position > (SELECT counted_until FROM oo_ml.counted WHERE source = 'feature_history')
     AND position <= 9223372036854775807
-GROUP BY day, policy, prompt_version, exploring, first_pull, delay_step, reaction, user_group
+GROUP BY day, policy, prompt_version, exploring, first_pull, delay_step, reaction, user_group, assigned
 UNION ALL
 SELECT
-    day, policy, prompt_version, exploring, first_pull, delay_step, reaction, user_group,
+    day, policy, prompt_version, exploring, first_pull, delay_step, reaction, user_group, assigned,
     sum(decisions) AS decisions, sum(rewards) AS rewards, sum(rewards_squared) AS rewards_squared,
     sum(weights) AS weights, sum(weights_squared) AS weights_squared, sum(weighted_rewards) AS weighted_rewards,
     sum(modelled) AS modelled, sum(random_estimates) AS random_estimates,
@@ -300,10 +306,10 @@ SELECT
 FROM rollup.departure_cells
 WHERE position > (SELECT counted_until FROM oo_ml.counted WHERE source = 'reward_ledger')
     AND position <= 9223372036854775807
-GROUP BY day, policy, prompt_version, exploring, first_pull, delay_step, reaction, user_group
+GROUP BY day, policy, prompt_version, exploring, first_pull, delay_step, reaction, user_group, assigned
 UNION ALL
 SELECT
-    day, policy, prompt_version, exploring, first_pull, delay_step, reaction, user_group,
+    day, policy, prompt_version, exploring, first_pull, delay_step, reaction, user_group, assigned,
     sum(decisions) AS decisions, sum(rewards) AS rewards, sum(rewards_squared) AS rewards_squared,
     sum(weights) AS weights, sum(weights_squared) AS weights_squared, sum(weighted_rewards) AS weighted_rewards,
     sum(modelled) AS modelled, sum(random_estimates) AS random_estimates,
@@ -311,7 +317,7 @@ SELECT
 FROM rollup.arrival_cells
 WHERE position > (SELECT counted_until FROM oo_ml.counted WHERE source = 'reward_ledger')
     AND position <= 9223372036854775807
-GROUP BY day, policy, prompt_version, exploring, first_pull, delay_step, reaction, user_group;
+GROUP BY day, policy, prompt_version, exploring, first_pull, delay_step, reaction, user_group, assigned;
 COMMENT ON VIEW rollup.uncounted IS
     'Sums over the decisions and ledger entries that the daily tables do not include yet';
 
@@ -327,12 +333,12 @@ COMMENT ON VIEW rollup.reactions IS 'daily_reactions as of now: rows to be summe
 
 CREATE VIEW rollup.user_groups AS
 SELECT
-    day, policy, prompt_version, exploring, reaction, user_group, decisions, rewards,
+    day, policy, prompt_version, exploring, reaction, user_group, assigned, decisions, rewards,
     weights, weights_squared, weighted_rewards, modelled, random_estimates, choices, unsupported
 FROM oo_ml.daily_user_groups
 UNION ALL
 SELECT
-    day, policy, prompt_version, exploring, reaction, user_group, decisions, rewards,
+    day, policy, prompt_version, exploring, reaction, user_group, assigned, decisions, rewards,
     weights, weights_squared, weighted_rewards, modelled, random_estimates, choices, unsupported
 FROM rollup.uncounted;
 COMMENT ON VIEW rollup.user_groups IS 'daily_user_groups as of now: rows to be summed up';
@@ -405,6 +411,7 @@ BEGIN
         ['delay_step', 'ceil(20 log2(1 + seconds)) from the decision to the reaction; null: no reaction'],
         ['reaction', 'done, helpful, snooze, not_helpful, dismiss, other; none: no reward; default: an assumed one'],
         ['user_group', 'Group of the user, from 0 to 15'],
+        ['assigned', 'True if the traffic chose the policy by the user'],
         ['decisions', 'Number of decisions that enter the cell; below 0: that leave it'],
         ['rewarded', 'Number of these decisions with a reward that counts'],
         ['rewards', 'Sum of their rewards r'],

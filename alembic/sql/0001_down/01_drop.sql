@@ -2,12 +2,13 @@
 -- PostgreSQL refuses and nothing is dropped. Schema oo_ml stays, with alembic_version and with detached months.
 
 DROP VIEW
-    analytics.policy_values, analytics.loop_health, analytics.prompt_costs, analytics.rewards_by_day,
+    analytics.policy_traffic_by_day, analytics.policy_lift, analytics.policy_values, analytics.loop_health, analytics.prompt_costs, analytics.rewards_by_day,
     analytics.learning_curve, analytics.reaction_rates, analytics.reaction_rates_by_day, analytics.tip_scores,
     analytics.decision_log;
 
 DROP ROUTINE
-    analytics.policy_values_between, rollup.error_margin, analytics.loop_health_between,
+    analytics.policy_traffic_by_day_between, analytics.policy_lift_between, analytics.lift_unknown_because,
+    analytics.probabilities_best, analytics.policy_values_between, rollup.error_margin, analytics.loop_health_between,
     analytics.prompt_costs_between, analytics.rewards_by_day_between,
     analytics.learning_curve_between, analytics.reaction_rates_between,
     analytics.mean_weight, analytics.ess, analytics.dr, analytics.snips, analytics.ips,

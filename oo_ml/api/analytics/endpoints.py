@@ -53,6 +53,12 @@ _SHAPES: Final = {
     Report.POLICY_VALUES: _Shape(
         "Get the mean reward of policies, and of drawing at random", schemas.PolicyValues, schemas.PolicyValuesPage
     ),
+    Report.POLICY_LIFT: _Shape(
+        "Get the lift of policies over the hold-out", schemas.PolicyLift, schemas.PolicyLiftPage
+    ),
+    Report.POLICY_TRAFFIC_BY_DAY: _Shape(
+        "Get the share of the traffic by day and policy", schemas.PolicyTrafficByDay, schemas.PolicyTrafficByDayPage
+    ),
     Report.REWARDS_BY_DAY: _Shape(
         "Get the mean reward by day, explored and not", schemas.RewardsByDay, schemas.RewardsByDayPage
     ),

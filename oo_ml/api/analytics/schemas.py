@@ -143,6 +143,36 @@ class PolicyValues(_Means):
     )
 
 
+class PolicyLift(_Means):
+    """Lift of a policy over the hold-out, by the decisions for which the traffic chose the policy."""
+
+    policy: PolicyName
+    hold_out: PolicyName | None = Field(
+        description="Policy with traffic that draws everything at random; the others are compared with it"
+    )
+    decisions: int = Field(description="Decisions for which the traffic chose this policy")
+    share: Number = Field(description="Their share of all such decisions")
+    user_groups: int = Field(description="Groups of users with a reward, at most 16")
+    lift: Number = Field(description="mean_reward less that of the hold-out; null for the hold-out itself")
+    lift_low: Number = Field(description="95 % interval, from groups of users")
+    lift_high: Number
+    probability_best: Number = Field(
+        description="Probability that this policy has the highest mean of those with enough rewards and users"
+    )
+    unknown_because: str | None = Field(
+        description="Reason why the lift is null, if it is", examples=["fewer than 10 rewards of the hold-out"]
+    )
+
+
+class PolicyTrafficByDay(Answer):
+    """Decisions of a day for which the traffic chose the policy."""
+
+    day: date
+    policy: PolicyName
+    decisions: int
+    share: float = Field(description="Share of all such decisions of the day")
+
+
 class RewardsByDay(_Means):
     """Mean reward of a day's decisions: those drawn at random, or the others."""
 
@@ -221,6 +251,14 @@ class ReactionRatesPage(Page[ReactionRates]):
 
 class PolicyValuesPage(Page[PolicyValues]):
     """Values of policies, by name."""
+
+
+class PolicyLiftPage(Page[PolicyLift]):
+    """Lift of policies, by name."""
+
+
+class PolicyTrafficByDayPage(Page[PolicyTrafficByDay]):
+    """Shares of the traffic, the earliest day first."""
 
 
 class RewardsByDayPage(Page[RewardsByDay]):

@@ -97,7 +97,10 @@ daily_reactions = Table(
 daily_user_groups = Table(
     "daily_user_groups",
     metadata,
-    *_cell(Column("user_group", SmallInteger, nullable=False, comment="Group of the users that decided, from 0 to 15")),
+    *_cell(
+        Column("user_group", SmallInteger, nullable=False, comment="Group of the users that decided, from 0 to 15"),
+        Column("assigned", Boolean, nullable=False, comment="True if the traffic chose the policy by the user"),
+    ),
     _sum("rewards", "Sum of the rewards r"),
     _sum("weights", "Sum of w = 1 / (propensity x prompt_probability)"),
     _sum("weights_squared", "Sum of w^2"),
@@ -106,7 +109,9 @@ daily_user_groups = Table(
     _sum("random_estimates", "Sum over these of d, the doubly robust estimate of the reward of a draw at random"),
     _count("choices", "Number of decisions among more than one candidate"),
     _count("unsupported", _UNSUPPORTED),
-    UniqueConstraint(*_CELL_KEY, "user_group", name="uq_daily_user_groups", postgresql_nulls_not_distinct=True),
+    UniqueConstraint(
+        *_CELL_KEY, "user_group", "assigned", name="uq_daily_user_groups", postgresql_nulls_not_distinct=True
+    ),
     comment="Decisions by day, by the reaction that counts and by group of users. Upkeep adds to it; schema analytics"
     " adds newer rows",
     info=REFERENCE,

@@ -16,7 +16,7 @@ SCRATCH = {
     "user_groups": """
         SELECT
             day, policy, prompt_version, exploring, reaction, get_byte(sha256(convert_to(user_id, 'UTF8')), 0) % 16,
-            count(*), sum(r), sum(w), sum(ww), sum(wr),
+            policy_probability IS NOT NULL, count(*), sum(r), sum(w), sum(ww), sum(wr),
             count(reward) FILTER (WHERE exploit IS NOT NULL), sum(CAST(d AS numeric)),
             count(*) FILTER (WHERE cardinality(propensities) > 1 OR propensities IS NULL),
             count(*) FILTER (WHERE (SELECT min(one) FROM unnest(propensities) AS one) >= 1e-12 IS NOT TRUE)
@@ -31,7 +31,7 @@ SCRATCH = {
                 ) AS d
             FROM seen
         ) AS weighed
-        GROUP BY day, policy, prompt_version, exploring, reaction, 6
+        GROUP BY day, policy, prompt_version, exploring, reaction, 6, 7
     """,
     "learning": """
         SELECT
@@ -99,7 +99,7 @@ SEEN = """
 """
 KEYS = {
     "reactions": 5,
-    "user_groups": 6,
+    "user_groups": 7,
     "learning": 3,
     "delays": 3,
     "exploration": 2,
