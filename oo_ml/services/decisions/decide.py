@@ -128,7 +128,15 @@ def _read_known(connection: Reading, commands: Sequence[DecideCommand]) -> dict[
     named = [command for command in commands if command.request_digest is not None]
     answers = read_answers(connection, [command.key for command in named]) if named else {}
     too_old = _find_too_old(connection, [command for command in named if command.key not in answers])
-    return {**answers, **dict.fromkeys(too_old, DecisionTooOldError())}
+    return {
+        **{one.key: _refuse_retired(one.policy) for one in commands if one.policy.is_retired},
+        **answers,
+        **dict.fromkeys(too_old, DecisionTooOldError()),
+    }
+
+
+def _refuse_retired(policy: Policy) -> RetiredPolicyError:
+    return RetiredPolicyError(f"Retired policy: {policy.name}; it learns from late rewards, and makes no more decisions")
 
 
 def _outcome(
