@@ -15,7 +15,7 @@ from oo_ml.domain.features import Fields
 from oo_ml.domain.identifiers import time_of
 from oo_ml.domain.policies import Policy, PolicyChoice
 from oo_ml.domain.ridge import stack
-from oo_ml.errors import DecisionExistsError, DecisionTooOldError, OoMlError
+from oo_ml.errors import DecisionExistsError, DecisionTooOldError, OoMlError, RetiredPolicyError
 from oo_ml.storage import upkeep
 from oo_ml.storage.decision_types import DecisionKey, DecisionRow, StoredAnswer
 from oo_ml.storage.feature_history import insert_decisions, read_answers
@@ -136,7 +136,9 @@ def _read_known(connection: Reading, commands: Sequence[DecideCommand]) -> dict[
 
 
 def _refuse_retired(policy: Policy) -> RetiredPolicyError:
-    return RetiredPolicyError(f"Retired policy: {policy.name}; it learns from late rewards, and makes no more decisions")
+    return RetiredPolicyError(
+        f"Retired policy: {policy.name}; it learns from late rewards, and makes no more decisions"
+    )
 
 
 def _outcome(
