@@ -225,7 +225,7 @@ class PolicyExistsError(OoMlError, code="policy_exists", status=409):
     """This policy is published already; a published policy never changes."""
 
 
-class PolicyInUseError(OoMlError, code="policy_in_use", status=409):
+class PolicyInUseError(OoMlError, code="policy_in_use"):
     """This policy has traffic; change the traffic first."""
 
 

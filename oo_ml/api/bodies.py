@@ -64,9 +64,21 @@ def digest(body: BaseModel, policy: str) -> bytes:
 
 
 def sorted_digest(body: BaseModel, policy: str) -> bytes:
-    """Return the SHA-256 of a request with raw fields, which may come in any order too; else as `digest`."""
-    fields = json.dumps(body.model_dump(mode="json", exclude_unset=True), sort_keys=True)
+    """Return the SHA-256 of a request with raw fields, as `digest` does: they too may come in any order."""
+    fields = json.dumps(_with_integers(body.model_dump(mode="json", exclude_unset=True)), sort_keys=True)
     return sha256(f"{policy} {fields}".encode()).digest()
+
+
+def _with_integers(value: object) -> object:
+    """Return JSON in which 9.0 is 9: the type of a raw number says which of the two a client has sent."""
+    match value:
+        case dict():
+            return {name: _with_integers(inner) for name, inner in value.items()}
+        case list():
+            return [_with_integers(inner) for inner in value]
+        case float() if value.is_integer():
+            return int(value)
+    return value
 
 
 def page_of(model: type[PageModel], found: Found[Any, Any]) -> PageModel:

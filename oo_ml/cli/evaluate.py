@@ -8,7 +8,7 @@ from typing import Annotated, Final
 import typer
 
 from oo_ml.cli.database import open_database
-from oo_ml.cli.options import Since, Until, refuse_empty_period
+from oo_ml.cli.options import Since, Until, policy_name, refuse_empty_period
 from oo_ml.cli.results import AsJson, Column, print_json, print_records, printable
 from oo_ml.domain.evaluation.estimators import Estimate
 from oo_ml.domain.evaluation.targets import POSSIBLE, describe, parse
@@ -40,7 +40,10 @@ def evaluate(  # noqa: PLR0913, PLR0917 - an option each
     ] = None,
     since: Since = None,
     until: Until = None,
-    policy: Annotated[str | None, typer.Option(metavar="NAME", help="Only decisions of this published policy")] = None,
+    policy: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="Only decisions of this published policy", callback=policy_name),
+    ] = None,
     csv: Annotated[
         typer.FileBinaryRead | None,
         typer.Option(

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from oo_ml.domain.identifiers import is_user_id
+from oo_ml.domain.identifiers import is_policy_name, is_user_id
 
 
 def user_id(text: str | None) -> str | None:
@@ -16,6 +16,17 @@ def user_id(text: str | None) -> str | None:
     """
     if text is not None and not is_user_id(text):
         raise typer.BadParameter("the service accepts no such id")
+    return text
+
+
+def policy_name(text: str | None) -> str | None:
+    """Return the name of a policy, if it is given.
+
+    Raises:
+        BadParameter: no policy can have this name.
+    """
+    if text is not None and not is_policy_name(text):
+        raise typer.BadParameter("must be 1 to 100 letters, digits, '.', '_' and '-', the first a letter or digit")
     return text
 
 

@@ -11,6 +11,7 @@ import typer
 
 from oo_ml.cli.database import open_database
 from oo_ml.cli.exit_codes import ExitCode
+from oo_ml.cli.options import policy_name
 from oo_ml.cli.results import AsJson, Column, print_json, print_records, printable
 from oo_ml.domain.identifiers import is_policy_name, is_storable
 from oo_ml.errors import InvalidDefinitionError, describe_place
@@ -52,19 +53,13 @@ _TRAFFIC: Final = (
 )
 
 
-def _name(text: str) -> str:
-    if not is_policy_name(text):
-        raise typer.BadParameter("must be 1 to 100 letters, digits, '.', '_' and '-', the first a letter or digit")
-    return text
-
-
 def _description(text: str) -> str:
     if not is_storable(text) or len(text.encode()) > _MAX_DESCRIPTION_BYTES:
         raise typer.BadParameter(f"must be text of at most {_MAX_DESCRIPTION_BYTES} bytes, in UTF-8")
     return text
 
 
-Name = Annotated[str, typer.Argument(help="Name of the policy", callback=_name)]
+Name = Annotated[str, typer.Argument(help="Name of the policy", callback=policy_name)]
 File = Annotated[typer.FileBinaryRead, typer.Argument(help="The definition, JSON; -: standard input")]
 
 
@@ -190,14 +185,14 @@ def publish(
 def retire(policy: Name) -> None:
     """Retire a policy: it makes no more decisions. Rewards of its decisions still count, and all of its data stays.
 
-    Services refuse new decisions within OO_ML_POLICY_MAX_AGE. Exit code 1 if it is unknown.
+    Services refuse new decisions within OO_ML_POLICY_MAX_AGE. Exit code 1 if it is unknown or has traffic.
     """
     from oo_ml.execution.outcomes import only
     from oo_ml.services.access.audit_log import audited_command
     from oo_ml.services.database import run_once
-    from oo_ml.services.policies import registry
+    from oo_ml.services.policies.retire import retire as retire_policies
 
-    service = audited_command(partial(registry.retire, retired_at=datetime.now(UTC)), "policy.retired", str)
+    service = audited_command(partial(retire_policies, retired_at=datetime.now(UTC)), "policy.retired", str)
     with open_database() as (url, settings):
         only(run_once(settings, url, service, [policy]))
     typer.echo(f"Retired {policy}")
@@ -366,7 +361,7 @@ def _print_preview(policy: "Policy", decision: "Example", found: "Preview") -> N
         for label, values in zip(policy.features.labels, zip(*found.x, strict=True), strict=True)
     ]
     rows.append({"name": "propensity", "values": found.propensities})
-    print_records(rows, [Column("", lambda row: row["name"], is_whole=True), *candidates])
+    print_records(rows, [Column("feature", lambda row: row["name"], is_whole=True), *candidates])
     if found.shared and len(decision.candidates) > 1:
         typer.echo(f"# the same for all of these candidates: {', '.join(found.shared)}")
     for name, count in found.unknown.items():

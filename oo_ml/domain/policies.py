@@ -171,7 +171,7 @@ def choose(  # noqa: PLR0913, PLR0917 - the arrays of m decisions
 
 
 class Recomputed(NamedTuple):
-    """What the n candidates of m decisions must have had, up to rounding.
+    """Values that the n candidates of m decisions must have had, up to rounding.
 
     Attributes:
         exploit: theta.x of each candidate, shape (n,).

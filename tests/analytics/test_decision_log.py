@@ -163,7 +163,11 @@ def test_any_lives(db: Engine) -> None:
     assert sorted(row.decision_id for row in found) == sorted(users.decisions)
     for row in found:
         command = users.decisions[row.decision_id]
-        assert (row.user_id, row.policy, row.tip_id) == (command.user_id, command.policy, users.chosen[row.decision_id])
+        assert (row.user_id, row.policy, row.tip_id) == (
+            command.user_id,
+            command.policy.name,
+            users.chosen[row.decision_id],
+        )
         assert [one["tip_id"] for one in row.candidates] == [one.id for one in command.candidates]
     with writing(db) as connection:
         erase(connection, ["ada"])

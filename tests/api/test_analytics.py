@@ -4,11 +4,13 @@ import csv
 import io
 from typing import Any
 
+import numpy as np
 import pytest
 
 from oo_ml.api.analytics import endpoints as analytics
 from oo_ml.storage.reports import Report
 from tests import calls, openapi
+from tests.analytics.intervals import build_interval, compute_wilson, find_group
 from tests.conftest import Serve
 from tests.serving import Service
 
@@ -57,20 +59,34 @@ def get(service: Service, report: str, **filters: Any) -> dict[str, Any]:  # noq
 
 
 def test_reaction_rates(active_service: Service) -> None:
-    """A version has its counts, its rates with Wilson's interval, and its means; the most shown version comes first."""
+    """A version has its counts, rates and means; one user has no interval; the most shown version comes first."""
     answer = get(active_service, "reaction-rates")
     assert [item["prompt_version"] for item in answer["items"]] == ["v1", "v2-mentor", None]
     v1 = answer["items"][0]
     counts = ("shown", "reacted", "done", "helpful", "snooze", "not_helpful", "dismiss", "other", "rewarded")
     assert [v1[name] for name in counts] == [8, 7, 2, 1, 1, 1, 1, 1, 7]
     assert v1["done_rate"] == pytest.approx(0.25)
-    # Wilson (1927) for 2 of 8, from a table.
-    assert (v1["done_low"], v1["done_high"]) == pytest.approx((0.0715, 0.5907), abs=1e-4)
+    assert (v1["done_low"], v1["done_high"], v1["mean_reward_low"], v1["mean_reward_high"]) == (None,) * 4
     assert v1["mean_reward"] == pytest.approx(1.3 / 7)
     # One candidate has propensity 1, so weighing changes nothing.
     assert v1["weighted_mean_reward"] == pytest.approx(v1["mean_reward"])
     assert v1["done_weighted_rate"] == pytest.approx(v1["done_rate"])
     assert v1["effective_sample_size"] == pytest.approx(8)
+
+
+def test_intervals(service: Service) -> None:
+    """Intervals take users as the sample: eight users with a decision each, two of which were done."""
+    users = [f"user {number}" for number in range(8)]
+    for user, reward in zip(users, REWARDS, strict=True):
+        show(service, "v1", reward, user)
+    [v1] = get(service, "reaction-rates")["items"]
+    groups = [find_group(user) for user in users]
+    is_done = np.array(REWARDS) == 1.0
+    expected = compute_wilson(0.25, (is_done - 0.25) / 8, groups, 8)
+    assert (v1["done_low"], v1["done_high"]) == pytest.approx(expected)
+    rewards = np.array(REWARDS[:-1], dtype=float)
+    mean = build_interval("mean_reward", rewards.mean(), (rewards - rewards.mean()) / 7, groups[:-1])
+    assert {name: v1[name] for name in mean} == pytest.approx(mean)
 
 
 def test_filters(active_service: Service) -> None:
@@ -205,6 +221,20 @@ def test_invalid_filters(service: Service, report: str, filters: dict[str, Any])
     answer = service.client.get(f"/analytics/{report}", params=filters)
     assert answer.status_code == 422
     assert answer.json()["detail"][0]["loc"][-1] == next(iter(filters))
+
+
+def test_filter_by_a_published_policy(active_service: Service) -> None:
+    """Each published policy is a filter as soon as it is published, in pages and as CSV."""
+    for status in (422, 200):
+        for suffix in ("", ".csv"):
+            answer = active_service.client.get(
+                f"/analytics/reaction-rates{suffix}", params={"by": "policy", "policy": calls.ARTICLES}
+            )
+            assert answer.status_code == status
+        active_service.client.post("/policies", json=calls.publish_policy())
+    active_service.client.post(f"/policies/{calls.ARTICLES}/score", json=calls.score_articles())
+    [row] = get(active_service, "reaction-rates", by="policy", policy=calls.ARTICLES)["items"]
+    assert (row["policy"], row["shown"]) == (calls.ARTICLES, 1)
 
 
 def test_decisions_of_a_user(active_service: Service) -> None:

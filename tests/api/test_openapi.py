@@ -172,6 +172,7 @@ def test_required_fields_of_answers() -> None:
     }
     assert optional == {
         ("GeneratedCandidate", "rationale"),
+        ("ReceiptCandidate", "source"),
         ("ShownFeatures", "day_of_week"),
         ("ShownFeatures", "exploring"),
     }

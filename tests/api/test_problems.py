@@ -23,7 +23,17 @@ from tests.serving import Service, serving
 from tests.sessions import writing
 
 # Services that only the command line calls: modules, and the room of evaluation.
-NOT_OVER_HTTP = {"grants", "keys", "migrations", "import_state", "replay", "evaluation", "database_address"}
+NOT_OVER_HTTP = {
+    "grants",
+    "keys",
+    "migrations",
+    "import_state",
+    "replay",
+    "evaluation",
+    "database_address",
+    "traffic",
+    "retire",
+}
 
 
 def call(service: Service, operation: str) -> tuple[int, dict[str, Any]]:

@@ -10,6 +10,7 @@ from sqlalchemy import Engine, text
 
 from tests.commands import Done, oo_ml
 from tests.policies import DIMENSIONS
+from tests.services.policies.readers import NEWS, Readers, define, publish_policy
 from tests.sessions import writing
 from tests.simulated_users import CERTAIN, EXPLORING, NOON, SimulatedUsers
 
@@ -26,6 +27,7 @@ DETERMINISTIC = (
     "Cannot evaluate the target: every propensity in the log is 1, so the log says nothing about other choices. The"
     " decisions of this service are random if OO_ML_EXPLORATION and OO_ML_EPSILON are above 0"
 )
+MOOD = {"name": "mood", "of": "context", "encoding": "boolean"}
 ESTIMATE = {"estimate", "variance", "low", "high"}
 
 
@@ -93,6 +95,8 @@ def test_json(database_url: str) -> None:
         "users",
         "unrewarded",
         "left_out",
+        "unreadable",
+        "unlearned",
         "ess",
         "max_weight",
         "mean_weight",
@@ -109,6 +113,35 @@ def test_json(database_url: str) -> None:
     assert all(found[name].keys() == ESTIMATE for name in estimates)
     assert (found["n"], found["unrewarded"], found["left_out"], found["share_without_support"]) == (40, 2, 0, 0)
     assert (found["users"], found["dr"]["low"], found["dr"]["high"]) == (1, None, None)
+    assert (found["unreadable"], found["unlearned"]) == ({}, 0)
+
+
+def test_published_policy(database_url: str, db: Engine) -> None:
+    """Any published policy is a target, and its log a log; what its state and the result leave out is said."""
+    readers = Readers(db, publish_policy(db, "news-v1"))
+    for number in range(8):
+        readers.react(readers.decide("ada", **({"mood": True} if number % 2 else {})))
+    publish_policy(
+        db, "mood-v1", define(inputs=[*NEWS["inputs"], MOOD], terms=[{"product": ["topic", "mood"]}, *NEWS["terms"]])
+    )
+    done = evaluate(database_url, "--target", "mood-v1", "--policy", "news-v1")
+    assert (done.code, done.err) == (0, "Evaluating: 1 of 1\n")
+    lines = done.out.splitlines()
+    assert "decisions 4 (without a reward 0, left out 4), users 1, effective sample size" in done.out
+    assert "Left out without a valid field that mood-v1 needs: context.mood 4" in lines
+    assert "The state of mood-v1 leaves out 4 ledger entries, for which no raw fields are known" in lines
+    own = json.loads(evaluate(database_url, "--target", "news-v1", "--json").out)
+    assert (own["n"], own["max_weight"], own["unlearned"]) == (8, 1, 0)
+    for words, sentence in (
+        (["--target", "news-v2"], "Unknown target: news-v2; use uniform, "),
+        (
+            ["--target", "greedy", "--policy", "news-v2"],
+            "Unknown policy: news-v2; `oo-ml policies list` shows those published",
+        ),
+    ):
+        refused = evaluate(database_url, *words)
+        assert (refused.code, refused.out) == (1, "")
+        assert refused.err.startswith(f"error: {sentence}")
 
 
 @pytest.mark.usefixtures("simulated")
@@ -248,9 +281,9 @@ def test_useless_csv_files(csv: str, sentence: str, is_refused: bool) -> None:
         (["--target", "uniform", "--since", "2026-11-23", "--until", "2026-11-22"], "--since must be before --until"),
         (["--target", "uniform", "--until", "tomorrow"], "must be a date or time in ISO 8601"),
         (["--csv", "/nonexistent"], "No such file"),
-        (["--target", "best"], "unknown target 'best'; use uniform, always-first, greedy"),
+        (["--target", "the best"], "unknown target 'the best'; use uniform, always-first, greedy"),
         (["--target", "linucb alpha=-1"], "unknown target 'linucb alpha=-1'"),
-        (["--target", "uniform", "--policy", "ucb"], "'ucb' is not one of"),
+        (["--target", "uniform", "--policy", "u cb"], "must be 1 to 100 letters"),
         (["--target", "uniform", "--since", "yesterday"], "must be a date or time in ISO 8601"),
         (["--target", "uniform", "--since", "0001-01-01T00:00+01:00"], "must be a date or time in ISO 8601"),
     ],
@@ -260,9 +293,3 @@ def test_invalid_options(words: list[str], reason: str) -> None:
     done = oo_ml("evaluate", *words, OO_ML_DATABASE_URL="postgresql://u@127.0.0.1:1/d")
     assert (done.code, done.out) == (2, "")
     assert reason in done.err
-
-
-def test_policies_in_the_help() -> None:
-    """The help lists every policy by its name."""
-    help_ = oo_ml("evaluate", "--help").out
-    assert all(policy in help_ for policy in DIMENSIONS)

@@ -28,6 +28,7 @@ COMMANDS: dict[str, list[str]] = {
     "policies publish": ["v9", "definition"],
     "policies retire": ["uniform-v1"],
     "policies show": ["uniform-v1"],
+    "policies traffic": [],
     "prompts list": [],
     "prompts price": ["m", "1", "2"],
     "prompts prices": [],

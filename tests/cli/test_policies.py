@@ -165,7 +165,7 @@ def test_check(tmp_path: Path) -> None:
     assert done.out.splitlines() == [
         f"# 6 features: {', '.join(LABELS)}",
         "# alpha 1, sigma 0.3, exploration 0.02",
-        "\tt1\tt2",
+        "feature\tt1\tt2",
         "one\t1\t1",
         "age\t0.5\t0",
         "topic=news x hour_sin\t0.5\t0",

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from oo_ml.domain.ridge import Ridge, observe, stack, theta, whiten
+from oo_ml.domain.ridge import Ridge, intervals, observe, stack, theta, whiten
 
 _features = arrays(np.float64, 5, elements=st.floats(-1, 1, allow_subnormal=False))
 _rewards = st.lists(st.tuples(_features, st.floats(-1, 1, allow_subnormal=False)), max_size=30)
@@ -58,3 +58,27 @@ def test_observe_does_not_change_its_argument() -> None:
     observe(before, np.ones(5), 1.0)
     assert np.array_equal(before.A, np.eye(5))
     assert np.array_equal(before.b, np.zeros(5))
+
+
+@given(_rewards)
+def test_intervals(rewards: list[tuple[np.ndarray, float]]) -> None:
+    """Each interval is theta_i -+ 1.96 sqrt((A^-1)_ii), computed here with an explicit inverse."""
+    state = _observe_all(rewards)
+    widths = 1.959963984540054 * np.sqrt(np.diag(np.linalg.inv(state.A)))
+    expected = np.stack([theta(state) - widths, theta(state) + widths], axis=1)
+    np.testing.assert_allclose(intervals(state), expected, rtol=1e-9, atol=1e-12)
+
+
+@given(_rewards, st.floats(0.01, 0.99))
+def test_levels_of_intervals(rewards: list[tuple[np.ndarray, float]], level: float) -> None:
+    """Intervals of a lower level lie within those of a higher one, around the same theta."""
+    state = _observe_all(rewards)
+    inner, outer = intervals(state, level), intervals(state, (1 + level) / 2)
+    assert (outer[:, 0] <= inner[:, 0]).all()
+    assert (inner[:, 1] <= outer[:, 1]).all()
+    np.testing.assert_allclose(inner.mean(axis=1), theta(state), atol=1e-12)
+
+
+def test_intervals_without_rewards() -> None:
+    """Before the first reward each number is 0 -+ 1.96, the prior N(0, 1)."""
+    np.testing.assert_allclose(intervals(Ridge.fresh(3)), [[-1.959964, 1.959964]] * 3, atol=1e-6)

@@ -5,6 +5,7 @@ import createClient from "openapi-fetch";
 import type { components, paths } from "./schema.js";
 
 type Problem = components["schemas"]["Problem"];
+type Shown = components["schemas"]["ShownFeatures"];
 type Outcome = components["schemas"]["ScoreBatchAnswer"]["outcomes"][number];
 
 /** Return a UUIDv7; what crypto.randomUUID() gives is a version 4. */
@@ -60,6 +61,9 @@ function reactionTo(problem: Problem): "retry" | "give up" | "mend" {
     case "idempotency_key_reused":
     case "unknown_prompt_version":
     case "retired_prompt_version":
+    case "unknown_policy":
+    case "retired_policy":
+    case "policy_exists":
     case "prompt_version_exists":
     case "prompt_version_reserved":
     case "invalid_template":
@@ -129,8 +133,10 @@ async function main(baseUrl: string): Promise<void> {
   const labels: string[] = egreedy?.feature_labels ?? [];
   check(labels.length === 7 && egreedy?.policy === "egreedy-v1", "the other policy has seven features");
   const { data: features } = await client.GET("/features/{user_id}", { params: { path } });
-  const hours: number[] = (features?.history ?? []).map((entry) => entry.features.hour_of_day);
-  const explored: (boolean | undefined)[] = (features?.history ?? []).map((entry) => entry.features.exploring);
+  // Decisions of other policies have fields of their own.
+  const shown = (features?.history ?? []).map((entry) => entry.features as Shown);
+  const hours: number[] = shown.map((one) => one.hour_of_day);
+  const explored: (boolean | undefined)[] = shown.map((one) => one.exploring);
   check(hours.length === 1 && explored[0] === undefined, "linucb-v1 says nothing of exploring");
 
   // The receipt, and correcting the reward.
@@ -195,6 +201,60 @@ async function main(baseUrl: string): Promise<void> {
     body: { version: "v4-short", system_template: "Be brief.", user_template: "{{ n }} tips." },
   });
   check(published?.status === "active", "a version is published");
+
+  // A policy of one's own: publish it, choose by it, reward it, and read what it knows.
+  const { data: schema } = await client.GET("/definition-schema");
+  check(schema?.title === "Definition", "definitions have a schema");
+  const { data: policy } = await client.POST("/policies", {
+    body: {
+      policy: "articles-v1",
+      definition: {
+        inputs: [
+          { name: "hour", of: "context", encoding: "cyclic", period: 24 },
+          { name: "topic", of: "candidate", encoding: "category", values: ["news", "sport"] },
+          { name: "tags", of: "candidate", encoding: "hashed", buckets: 4, missing: [] },
+        ],
+        terms: [{ input: "topic" }, { input: "tags" }, { product: ["topic", "hour"] }],
+        rule: { alpha: 1, sigma: 0.3, exploration: 0.02 },
+      },
+    },
+  });
+  check(policy?.dimension === 10 && policy.labels[0] === "topic=news", "the policy has its features");
+  const policyPath = { policy: "articles-v1" };
+  const fields = { topic: "news", tags: ["city"], words: 820, paid: false, author: null };
+  const { data: article } = await client.POST("/policies/{policy}/score", {
+    params: { path: policyPath },
+    body: { user_id, context: { hour: 9.5 }, candidates: [{ id: "a1", features: fields }] },
+  });
+  check(article?.policy === "articles-v1" && article.tip_id === "a1", "an article is chosen");
+  const { error: missing } = await client.POST("/policies/{policy}/score", {
+    params: { path: policyPath },
+    body: { user_id, candidates: [{ id: "a1", features: fields }] },
+  });
+  check(missing !== undefined && explain(missing).startsWith("body.context.hour: "), "the hour is required");
+  const { data: read } = await client.POST("/policies/{policy}/reward", {
+    params: { path: policyPath, header: { "Idempotency-Key": "9f0c7a1e-reaction-18" } },
+    body: { user_id, tip_id: "a1", reward: 1, context: { hour: 9.5 }, features: fields },
+  });
+  check(read?.applied === true && read.decision_id === article?.decision_id, "the reward goes to the decision");
+  const { data: known } = await client.GET("/policies/{policy}/users/{user_id}", {
+    params: { path: { ...policyPath, ...path } },
+  });
+  const weight = known?.theta.find((one) => one.label === "topic=news");
+  check(weight !== undefined && weight.low < weight.estimate && weight.estimate < weight.high, "theta has intervals");
+  const { data: mixed } = await client.POST("/score/batch", {
+    body: {
+      items: [
+        { user_id, candidates },
+        { user_id, policy: "articles-v1", context: { hour: 9.5 }, candidates: [{ id: "a1", features: fields }] },
+      ],
+    },
+  });
+  check(mixed?.outcomes.map(chosen).join() === "t7,a1", "a batch has items of any policy");
+  const { data: policies } = await client.GET("/policies", { params: { query: { limit: 10 } } });
+  check(policies?.items.at(-1)?.policy === "articles-v1", "the policies, the oldest first");
+  const { error: nowhere } = await client.GET("/policies/{policy}", { params: { path: { policy: "articles-v2" } } });
+  check(nowhere?.code === "unknown_policy" && reactionTo(nowhere) === "mend", "a policy that is not there");
 
   // No model answers here; the problem says so.
   const { data: generated, error: away } = await client.POST("/generate", {

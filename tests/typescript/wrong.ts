@@ -16,8 +16,12 @@ export async function wrong(outcome: components["schemas"]["RewardBatchAnswer"][
   await client.POST("/score", { body: { candidates } });
   // @ts-expect-error: text for a number
   await client.POST("/reward", { body: { user_id: "ada", tip_id: "t1", reward: "1" } });
-  // @ts-expect-error: no such policy
-  await client.POST("/score/batch", { body: { items: [{ user_id: "ada", candidates, policy: "linucb-v2" }] } });
+  // @ts-expect-error: an item without candidates
+  await client.POST("/score/batch", { body: { items: [{ user_id: "ada", policy: "linucb-v1" }] } });
+  // @ts-expect-error: an object is no field
+  await client.POST("/policies/{policy}/score", { params: { path: { policy: "p" } }, body: { user_id: "ada", candidates: [{ id: "t1", features: { a: {} } }] } });
+  // @ts-expect-error: no such encoding
+  await client.POST("/policies", { body: { policy: "p", definition: { inputs: [{ name: "a", of: "context", encoding: "words" }], terms: [], rule: {} } } });
   // @ts-expect-error: no such filter
   await client.GET("/analytics/reaction-rates", { params: { query: { offset: 100 } } });
   // @ts-expect-error: a user is missing

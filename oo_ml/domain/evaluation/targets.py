@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from oo_ml.domain import policies
+from oo_ml.domain.identifiers import is_policy_name
 from oo_ml.domain.logged_decisions import DecisionBlock
 from oo_ml.domain.policies import Policy, Rule
 from oo_ml.domain.ridge import Ridge, theta
@@ -124,7 +125,7 @@ def parse(text: str) -> Target:  # noqa: PLR0911 - one for each kind
             numbers = _parse_numbers(words, {"epsilon": 1})
             if "epsilon" in numbers:
                 return OwnPolicy(Rule(numbers["epsilon"]))
-        case _ if name and name not in _WORDS and not text.startswith(_PROMPT):
+        case _ if name not in _WORDS and is_policy_name(text):
             return Published(text)
     raise ValueError(f"unknown target {text!r}; use {POSSIBLE}")
 

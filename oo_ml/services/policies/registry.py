@@ -1,4 +1,4 @@
-"""The registry of policies: publish, list, show and retire. A published policy never changes."""
+"""The registry of policies: publish, list and show. A published policy never changes."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -6,15 +6,14 @@ from datetime import datetime
 from typing import Any
 
 from oo_ml import definitions
-from oo_ml.errors import InvalidDefinitionError, OoMlError, PolicyExistsError, PolicyInUseError, UnknownPolicyError
+from oo_ml.errors import InvalidDefinitionError, OoMlError, PolicyExistsError, UnknownPolicyError
 from oo_ml.services.each import each
 from oo_ml.services.paging import Found, PageCommand, by_offset
-from oo_ml.services.policies.traffic import read_traffic
 from oo_ml.storage import policies
 from oo_ml.storage.policies import PolicyRow
 from oo_ml.storage.postgres.sessions import Reading, Writing
 
-__all__ = ["PolicyRow", "PublishCommand", "list_policies", "publish", "retire", "show"]
+__all__ = ["PolicyRow", "PublishCommand", "list_policies", "publish", "show"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,18 +57,3 @@ def publish(connection: Writing, command: PublishCommand) -> PolicyRow | OoMlErr
     if not policies.insert(connection, row):
         return PolicyExistsError(f"Policy {command.policy} is published already; a published policy never changes")
     return row
-
-
-def retire(connection: Writing, names: Sequence[str], *, retired_at: datetime) -> list[PolicyRow | OoMlError]:
-    """Retire policies: they make no more decisions. Retiring again changes nothing. Refuse a policy with traffic."""
-    policies.lock(connection, names)
-    traffic = read_traffic(connection)
-    in_use = () if traffic is None else traffic.shares.keys()
-    for name in set(names) - set(in_use):
-        policies.retire(connection, name, retired_at)
-    return [
-        PolicyInUseError(f"{policy.policy} has traffic: give its share to others by `oo-ml policies traffic` first")
-        if isinstance(policy, PolicyRow) and policy.policy in in_use
-        else policy
-        for policy in show(connection, names)
-    ]

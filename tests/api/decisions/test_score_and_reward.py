@@ -44,7 +44,7 @@ def test_stored_decision(service: Service, db: Engine) -> None:
     assert row["x"].tolist() == pytest.approx([np.sqrt(0.5), -np.sqrt(0.5), 0, 0, 1])
     assert [candidate["id"] for candidate in row["candidates"]] == ["t1", "t2"]
     assert row["context"] == {"hour_of_day": 9, "day_of_week": 2}
-    assert row["features"] == {"hour_of_day": 9, "is_overdue": False, "task_age_days": 0.0, "priority": 4}
+    assert row["features"] == {"is_overdue": False, "task_age_days": 0.0, "priority": 4}
     assert (row["reward"], row["rewarded_at"]) == (None, None)
 
 

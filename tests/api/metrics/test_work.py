@@ -92,8 +92,8 @@ def test_lanes_and_pools(service: Service) -> None:
         assert found.value("oo_ml_pool_connections", pool=name, state="idle") == 1
         assert found.value("oo_ml_pool_connections", pool=name, state="in_use") == 0
         assert found.value("oo_ml_pool_limit", pool=name) == 2
-    # Readiness at the start, the stats, and the numbers of this scrape.
-    assert found.value("oo_ml_lane_batch_size_count", lanes="reader") == 3
+    # Readiness at the start, the policies, the stats, and the numbers of this scrape.
+    assert found.value("oo_ml_lane_batch_size_count", lanes="reader") == 4
     assert found.value("oo_ml_pool_limit", pool="reader") == 4
 
 

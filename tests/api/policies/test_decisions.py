@@ -149,7 +149,7 @@ def test_invalid_fields(articles: Service, fields: str, place: list[str]) -> Non
 def test_longest_fields(articles: Service) -> None:
     """A hundred fields with the longest names and values are stored."""
     fields = {f"{'n' * 97}{number:03}": "é" * 100 for number in range(97)}
-    context = {**fields, "hour": 9.5, "texts": ["x" * 200] * 100, "small": -1.5e300}
+    context = {**fields, "hour": 9.5, "texts": ["x" * 200] * 100, "small": -1.5e-300}
     assert read_receipt(articles, decide(articles, context=context))["context"] == context
 
 
@@ -170,10 +170,10 @@ def test_no_candidates(articles: Service) -> None:
 
 
 def test_repeated_decision(articles: Service) -> None:
-    """A named decision counts once, in any order of fields and in a batch; another request with the name is a 409."""
-    body = calls.score_articles(decision_id=new_id(), context={"hour": 9.5, "device": "phone"})
+    """A named decision counts once, in any order of fields, with 9 or 9.0, and in a batch; another one is a 409."""
+    body = calls.score_articles(decision_id=new_id(), context={"hour": 9, "device": "phone"})
     first = articles.client.post(SCORE, json=body).json()
-    turned = body | {"context": {"device": "phone", "hour": 9.5}}
+    turned = body | {"context": {"device": "phone", "hour": 9.0}}
     assert articles.client.post(SCORE, json=dict(reversed(turned.items()))).json() == first
     [outcome] = articles.client.post("/score/batch", json={"items": [{**turned, "policy": calls.ARTICLES}]}).json()[
         "outcomes"
@@ -223,7 +223,8 @@ def test_learning(articles: Service) -> None:
         for topic, value in (("news", -1.0), ("sport", 1.0)):
             body = calls.reward_article(value=value, features={"topic": topic})
             assert articles.client.post(REWARD, json=body).status_code == 200
-    receipt = read_receipt(articles, decide(articles))
+    candidates = [{"id": topic, "features": {"topic": topic}} for topic in ("news", "sport")]
+    receipt = read_receipt(articles, decide(articles, candidates=candidates))
     news, sport = (one["exploit"] for one in receipt["candidates"])
     assert news < -0.5 < 0.5 < sport
     assert receipt["candidates"][1]["propensity"] == pytest.approx(0.99)

@@ -134,13 +134,13 @@ def test_unknown_policy(service: Service) -> None:
         (change(terms=[]), "terms", "at least 1"),
         (change(rule={"alpha": -1}), "rule.alpha", "greater than or equal to 0"),
         (change(rule={"exploration": 1.5}), "rule.exploration", "less than or equal to 1"),
-        (change(rule={"epsilon": 0.1}), "rule.epsilon", "not permitted"),
-        (change(colour="red"), "colour", "not permitted"),
+        (change(rule={"epsilon": 0.1}), "rule.epsilon", "is no part of a definition"),
+        (change(colour="red"), "colour", "is no part of a definition"),
         (change(terms=[{"input": "colour"}, *calls.DEFINITION["terms"]]), "terms.0.input", "the inputs: hour"),
         (change(terms=[{"input": "topic"}]), "inputs.0", "add one, or leave the input out"),
-        (change(terms=[{"one": True, "input": "hour"}]), "terms.0", "has to have one of"),
+        (change(terms=[{"one": True, "input": "hour"}]), "terms.0", "must have one of"),
         (use({"name": "a", "of": "user", "encoding": "boolean"}), "inputs.0.of", "'context' or 'candidate'"),
-        (use({"name": "a", "of": "candidate", "encoding": "words"}), "inputs.0", "hashed"),
+        (use({"name": "a", "of": "candidate", "encoding": "words"}), "inputs.0.encoding", "hashed"),
         (use({"name": "a", "of": "candidate", "encoding": "number", "min": 1, "max": 1}), "inputs.0.max", "above min"),
         (
             use({"name": "a", "of": "candidate", "encoding": "category", "values": ["x", "x"]}),
@@ -160,7 +160,7 @@ def test_invalid_definitions(service: Service, db: Engine, definition: object, p
 HOSTILE: dict[str, tuple[str, str]] = {
     "a million buckets": (
         json.dumps(use({"name": "a", "of": "candidate", "encoding": "hashed", "buckets": 1_000_000})),
-        "inputs.0.buckets: Input should be less than or equal to 64",
+        "inputs.0.buckets: must be less than or equal to 64",
     ),
     "64 x 64 columns": (
         json.dumps(
@@ -175,11 +175,11 @@ HOSTILE: dict[str, tuple[str, str]] = {
     "a hundred thousand inputs": (json.dumps(change(inputs=[{}] * 100_000)), "inputs"),
     "a hundred thousand values": (
         json.dumps(use({"name": "a", "of": "candidate", "encoding": "category", "values": ["x"] * 100_000})),
-        "inputs.0.values: List should have at most 64 items",
+        "inputs.0.values: must have at most 64 items",
     ),
     "a hundred thousand unknown keys": (
         json.dumps(change(**{f"k{number}": 1 for number in range(100_000)})),
-        "k0: Extra inputs are not permitted",
+        "k0: is no part of a definition",
     ),
     "a huge key": (json.dumps(change(**{"k" * 1_500_000: 1})), "k" * 100),
     "a huge name": (

@@ -113,6 +113,8 @@ def test_names_of_targets(name: str, target: Target) -> None:
         "egreedy epsilon=-0.1",
         "egreedy epsilon=0.1 alpha=1",
         "prompt:",
+        "news v1",
+        "news:v1",
     ],
 )
 def test_unknown_names(name: str) -> None:

@@ -1,0 +1,56 @@
+"""The examples run against a service, and their policies learn."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+from tests.commands import environment, oo_ml
+from tests.serving import Service
+
+EXAMPLES: Final = Path(__file__).parents[2] / "examples"
+
+
+def simulate(example: str, service: Service) -> list[tuple[float, float]]:
+    """Run the script of an example; return the numbers of each third of the days, and those of drawing at random."""
+    done = subprocess.run(  # noqa: S603 - our own script
+        [sys.executable, str(EXAMPLES / example / "simulate.py"), service.url],
+        env=environment(),
+        cwd="/",
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    numbers = [re.findall(r"[+-]?\d+(?:\.\d+)?", line) for line in done.stdout.splitlines()]
+    assert len(numbers) == 3
+    return [(float(chosen), float(at_random)) for chosen, at_random in numbers]
+
+
+@pytest.mark.parametrize("example", ["news", "notifications"])
+def test_definitions(example: str) -> None:
+    """The definition of each example passes the check."""
+    assert oo_ml("policies", "check", str(EXAMPLES / example / "definition.json")).code == 0
+
+
+def test_news(service: Service) -> None:
+    """Readers open more of what the policy chooses than of articles drawn at random: in the end, much more."""
+    first, _, last = simulate("news", service)
+    assert last[0] > first[0]
+    assert last[0] > 1.5 * last[1]
+
+
+def test_notifications(service: Service) -> None:
+    """The policy comes to earn several times as much as candidates drawn at random."""
+    first, _, last = simulate("notifications", service)
+    assert last[0] > first[0]
+    assert last[0] > 4 * last[1]
+    features = {"sent": True, "hour_of_day": 12}
+    body = {
+        "user_id": "new",
+        "candidates": [{"id": "none", "features": {"sent": False}}, {"id": "at-12", "features": features}],
+    }
+    assert service.client.post("/policies/notifications-v1/score", json=body).status_code == 200
