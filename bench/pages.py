@@ -58,6 +58,8 @@ _PAGES: Final = (
     "/analytics/reaction-rates{}",
     "/analytics/reaction-rates{}&by=policy",
     "/analytics/policy-values{}",
+    "/analytics/policy-lift{}",
+    "/analytics/policy-traffic-by-day{}",
     "/analytics/rewards-by-day{}",
     "/analytics/learning-curve{}",
     "/analytics/prompt-costs{}",

@@ -71,8 +71,7 @@ class SimulatedUsers:
     ) -> UUID:
         """Make a decision among `ids`, by default one to six tips, and return its id.
 
-        Args:
-            share: the share of the users that the traffic gives this policy; None: the client named the policy.
+        `share` is the share of the users that the traffic gives this policy; None: the client named the policy.
         """
         number = next(self._numbers)
         at = at or self.now + timedelta(seconds=number)

@@ -27,6 +27,7 @@ class Look:
 
     Attributes:
         react: draws the reaction to a tip and the time until it comes; None: there is no reaction.
+        share: share of the users that the traffic gives this policy; None: the client named it.
     """
 
     user_id: str
@@ -35,6 +36,7 @@ class Look:
     decision_id: UUID
     candidates: Sequence[Candidate]
     react: Callable[[Candidate], tuple[Reaction, timedelta] | None]
+    share: float | None = None
 
     @property
     def moment(self) -> Fields:
@@ -64,7 +66,15 @@ def draw_uuid7(at: datetime, random: Random) -> UUID:
 def _decide(db: Engine, looks: Sequence[Look], parameters: Parameters) -> list[DecisionRewardCommand]:
     """Make a decision for each look, and return the rewards that will come."""
     commands = [
-        DecideCommand(look.user_id, builtin(look.policy), look.decision_id, look.at, look.moment, look.candidates)
+        DecideCommand(
+            look.user_id,
+            builtin(look.policy),
+            look.decision_id,
+            look.at,
+            look.moment,
+            look.candidates,
+            policy_probability=look.share,
+        )
         for look in looks
     ]
     with writing(db) as connection:

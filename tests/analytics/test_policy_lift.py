@@ -25,7 +25,7 @@ Numbers = NDArray[np.float64]
 
 
 def test_policy_lift(db: Engine, database_url: str) -> None:
-    """Every number equals the one from the assigned decisions, counted by upkeep or not; those of clients do not count."""
+    """Every number equals the one from the decisions of the traffic, counted by upkeep or not, and corrected."""
     simulated = SimulatedUsers(db, 41)
     for number in range(360):
         policy = (LINUCB, EPSILON_GREEDY, UNIFORM)[number % 3]
@@ -114,7 +114,7 @@ def test_probabilities_of_several(db: Engine) -> None:
 
 
 def test_coverage_with_different_users(db: Engine) -> None:
-    """95 % intervals of the lift cover the truth in at least 92 of 100 worlds, and equal policies are equally likely best.
+    """95 % intervals of the lift cover the truth in at least 92 of 100 worlds; equal policies are even.
 
     The traffic assigns 300 users with base rates of standard deviation 0.2. The day stands for the world.
     """
@@ -172,7 +172,7 @@ def add_worlds(
     *,
     is_assigned: bool = True,
 ) -> None:
-    """Add decisions of users to the groups of a world, as upkeep would; `done` of each user's `counts` have reward 1."""
+    """Add decisions of users to the groups of a world, as upkeep would; `done` of a user's `counts` have reward 1."""
     columns = {"world": world, "policy": policy, "users": users, "counts": counts, "done": done}
     with superuser(db) as connection:
         connection.execute(text(_ADD_WORLD), {**columns, "is_assigned": is_assigned})
@@ -213,7 +213,8 @@ def assert_right(db: Engine) -> None:
         seen = [dict(row) for row in connection.execute(text(statement)).mappings()]
     found = read_lift(db)
     assert found.keys() == {LINUCB, EPSILON_GREEDY, UNIFORM}
-    expected, variances = {}, {}
+    expected: dict[str, dict[str, Any]] = {}
+    variances = {}
     for policy in found:
         own = [one for one in seen if one["policy"] == policy]
         r = np.array([one["reward"] for one in own if one["reward"] is not None])

@@ -94,7 +94,7 @@ def test_ignored_filters(service: Service, db: Engine, visit: Visit) -> None:
     for label, name, value in (("Policy", "policy", LINUCB), ("Prompt version", "prompt_version", "v1")):
         page.get_by_label(label, exact=True).first.select_option(value)
         wait_until_settled(page)
-        for part in ("health", "rates", "policies", "rewards", "learning", "costs"):
+        for part in ("health", "rates", "policies", "lift", "rewards", "learning", "costs"):
             is_filtered = f"{name}={value}" in str(page.locator(f"#{part} a.csv").get_attribute("href"))
             says = page.locator(f"#{part} .note", has_text="filter does not apply")
             # The checks of a policy are filtered, the checks of all policies are not.

@@ -50,6 +50,7 @@ def test_overview(simulated: Service, visit: Visit) -> None:
     assert [summary[:20] for summary in charts] == [
         "Done, 4 prompt versi",
         "Mean reward of 2 pol",
+        "Gain of 2 policies o",
         "Mean reward by day, ",
         "Mean reward by the n",
     ]

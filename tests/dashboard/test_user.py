@@ -35,7 +35,27 @@ def test_state(service: Service, db: Engine, visit: Visit) -> None:
     with page.expect_download() as download:
         linucb.get_by_role("link", name="CSV").click()
     rows = list(csv.reader(download.value.path().read_text("utf-8").splitlines()))
-    assert [float(value) for _, value in rows[1:]] == stats["theta"]
+    assert [float(row[1]) for row in rows[1:]] == stats["theta"]
+    theta = service.client.get("/policies/linucb-v1/users/ada").json()["theta"]
+    assert [[float(end) for end in row[2:]] for row in rows[1:]] == [[one["low"], one["high"]] for one in theta]
+    expect(linucb.locator(".bars .interval")).to_have_count(5)
+
+
+def test_choice_of_the_policy(service: Service, db: Engine, visit: Visit) -> None:
+    """The page shows the state of every policy that knows the user, published ones too, and lets one be chosen."""
+    simulate(db, days=5, users=["ada"])
+    assert service.client.post("/policies", json=calls.publish_policy()).status_code == 201
+    path = f"/policies/{calls.ARTICLES}"
+    assert service.client.post(f"{path}/score", json=calls.score_articles()).status_code == 200
+    page = visit(service, "/dashboard/user?id=ada")
+    cards = page.locator("#state article")
+    assert sorted(str(card.get_attribute("aria-label")) for card in cards.all()) == sorted(
+        [calls.ARTICLES, "egreedy-v1", "linucb-v1"]
+    )
+    page.locator("#state").get_by_label("Policy", exact=True).select_option(calls.ARTICLES)
+    expect(page.locator("#state article:visible")).to_have_count(1)
+    labels = [one["label"] for one in service.client.get(f"{path}/users/ada").json()["theta"]]
+    assert page.get_by_label(calls.ARTICLES, exact=True).locator(".bars .label").all_inner_texts() == labels
 
 
 def test_content_of_tips(service: Service, visit: Visit) -> None:

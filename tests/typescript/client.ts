@@ -186,6 +186,9 @@ async function main(baseUrl: string): Promise<void> {
   const { data: values } = await client.GET("/analytics/policy-values");
   const gain: number | null | undefined = values?.items[0]?.gain;
   check(gain === undefined || gain === null || gain <= 2, "a gain is a number, or null");
+  const { data: lifts } = await client.GET("/analytics/policy-lift");
+  check(lifts?.items.every((one) => one.lift === null) === true, "without traffic there is no lift");
+  await client.GET("/analytics/policy-traffic-by-day");
   await client.GET("/analytics/rewards-by-day");
   await client.GET("/analytics/learning-curve");
   await client.GET("/analytics/prompt-costs");

@@ -7,6 +7,7 @@ import * as filters from "./filters.js";
 import { day, plural } from "./formats.js";
 import * as health from "./health.js";
 import * as learning from "./learning.js";
+import * as lift from "./lift.js";
 import * as policies from "./policies.js";
 import { announce, fill, nothing } from "./panels.js";
 import "./session.js";
@@ -16,7 +17,7 @@ import * as totals from "./totals.js";
 
 // Each part has the call for its items (path, parameters), further choices that change it (view), its rendering, and its
 // own loading if that needs more than one call.
-const PARTS = { totals, health, rates, policies, rewards, learning, costs };
+const PARTS = { totals, health, rates, policies, lift, rewards, learning, costs };
 
 const start = document.getElementById("start");
 const form = document.getElementById("filters");

@@ -1,39 +1,35 @@
-// The state of a user and policy: counters, and theta as bars.
+// The states of a user: counters, and theta as bars with intervals, of each policy that knows the user.
 
 import { bars } from "./bars.js";
 import { el, name } from "./dom.js";
-import { count, decimal, percent, reward, time } from "./formats.js";
+import { count, decimal, percent, range, reward, time } from "./formats.js";
 import { nothing } from "./panels.js";
 import { scale } from "./scales.js";
 import { folded, table } from "./tables.js";
 
-const MEANINGS = {
-  hour_sin: "Hour of the day: the sine of its angle on the clock, highest at 6",
-  hour_cos: "Hour of the day: the cosine of its angle on the clock, highest at midnight",
-  is_overdue: "1 if the task is overdue",
-  task_age: "Days since the task was due, up to 30",
-  priority: "Priority of the task, 1 to 4",
-  dow_sin: "Day of the week: the sine of its angle in the week",
-  dow_cos: "Day of the week: the cosine of its angle in the week",
-};
-
-/** Return the states of both policies, with theta on the same scale. */
-export function known(linucb, egreedy) {
-  const states = [{ policy: "linucb-v1", ...linucb }, egreedy];
-  if (states.every((state) => state.last_updated === null)) {
-    return nothing("There is no state for this user: no decisions yet, or none since a reset.");
-  }
-  const largest = Math.max(...states.flatMap((state) => state.theta.map(Math.abs)));
-  const reach = scale(0, largest || 1).high;
-  return el("div", { class: "pair" }, states.map((state) => card(state, egreedy.feature_labels, reach)));
+/** Return a card for each state, and a choice of the policy if there are several. `states` are those of all policies. */
+export function known(states) {
+  const found = states.filter((state) => state.last_updated !== null);
+  if (found.length === 0) return nothing("There is no state for this user: no decisions yet, or none since a reset.");
+  const cards = found.map(card);
+  const pair = el("div", { class: "pair" }, cards);
+  return found.length === 1 ? pair : [choice(found, cards), pair];
 }
 
-function card(state, labels, reach) {
-  const weights = state.theta.map((value, index) => ({ label: labels[index] ?? `feature ${index + 1}`, value }));
+function choice(states, cards) {
+  const select = el("select", { id: "state-policy", change: () => show() },
+    el("option", { value: "" }, "All policies with a state"), states.map(({ policy }) => el("option", { value: policy }, policy)));
+  const show = () => cards.forEach((one, index) => { one.hidden = select.value !== "" && select.value !== states[index].policy; });
+  return el("p", { class: "field" }, el("label", { for: "state-policy" }, "Policy"), select);
+}
+
+function card(state) {
+  const weights = state.theta.map(({ label, estimate: value, low, high }) => ({ label, value, low, high }));
+  const reach = scale(0, Math.max(...weights.flatMap(({ value, low, high }) => [value, low, high].map(Math.abs))) || 1).high;
   return el("article", { "aria-label": state.policy },
-    el("h3", {}, name(state.policy), el("span", { class: "quiet" }, state.last_updated === null ? "nothing yet" : `last change ${time(state.last_updated)}`)),
+    el("h3", {}, name(state.policy), el("span", { class: "quiet" }, `last change ${time(state.last_updated)}`)),
     counters(state),
-    el("h4", {}, "Theta: the weight of each feature in the expected reward"),
+    el("h4", {}, "Theta: the weight of each feature in the expected reward. Lines are 95% intervals"),
     bars(summary(state.policy, weights), weights, reach, reward),
     el("div", { class: "beside" }, folded("Table", listed(state.policy, weights)), csv(state.policy, weights)));
 }
@@ -44,26 +40,28 @@ function counters(state) {
     ["Rewards", count(state.reward_count)],
     ["Sum of rewards", reward(state.cumulative_reward)],
     ["Mean reward", reward(state.reward_count ? state.estimated_mean_reward : null)],
+    ["Explored", percent(state.exploration_rate)],
   ];
-  if (state.exploration_rate !== undefined) entries.push(["Drawn at random", percent(state.exploration_rate)]);
   return el("dl", { class: "counters" }, entries.map(([title, value]) => el("div", {}, el("dt", {}, title), el("dd", {}, value))));
 }
 
 function summary(policy, weights) {
-  return `Theta of ${policy}: ${weights.map(({ label, value }) => `${label} ${reward(value)}`).join(", ")}.`;
+  const said = weights.map(({ label, value, low, high }) => `${label} ${reward(value)} (${range(low, high, reward)})`);
+  return `Theta of ${policy}: ${said.join(", ")}.`;
 }
 
 function listed(policy, weights) {
   return table(`Theta of ${policy}`, [
     { title: "Feature", cell: ({ label }) => label },
     { title: "Theta", number: true, cell: ({ value }) => decimal(value) },
-    { title: "Meaning", cell: ({ label }) => el("span", { class: "prose" }, MEANINGS[label] ?? "") },
+    { title: "95% interval", number: true, cell: ({ low, high }) => range(low, high, decimal) },
   ], weights);
 }
 
-// The service has no CSV of theta. The values are numbers and names of features, so nothing needs quoting.
+// The service has no CSV of theta. Labels can have commas and quotes, because values of categories are free text.
 function csv(policy, weights) {
-  const text = ["feature,theta", ...weights.map(({ label, value }) => `${label},${value}`)].join("\r\n");
+  const quoted = (text) => `"${text.replaceAll('"', '""')}"`;
+  const text = ["feature,theta,low,high", ...weights.map(({ label, value, low, high }) => [quoted(label), value, low, high].join(","))].join("\r\n");
   const href = URL.createObjectURL(new Blob([`${text}\r\n`], { type: "text/csv" }));
   return el("a", { class: "csv", href, download: `theta-${policy}.csv` }, "CSV", el("span", { class: "unseen" }, ` of theta of ${policy}`));
 }

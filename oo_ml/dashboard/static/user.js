@@ -1,6 +1,6 @@
 // The page of a user: states, decisions and verification.
 
-import { get, segment } from "./api.js";
+import { get, items, segment } from "./api.js";
 import * as decisions from "./decisions.js";
 import { name } from "./dom.js";
 import { announce, fill, nothing } from "./panels.js";
@@ -37,8 +37,11 @@ function say(sentence) {
 }
 
 function states(user) {
-  const load = (signal) => Promise.all([get(`stats/${user}`, {}, signal), get(`stats/egreedy/${user}`, {}, signal)]);
-  return fill(part("state"), load, ([linucb, egreedy]) => known(linucb, egreedy));
+  const load = async (signal) => {
+    const policies = await items("policies", {}, signal);
+    return Promise.all(policies.map(({ policy }) => get(`policies/${segment(policy)}/users/${user}`, {}, signal)));
+  };
+  return fill(part("state"), load, known);
 }
 
 function latest(user, cursor = null, earlier = []) {

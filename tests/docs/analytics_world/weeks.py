@@ -62,7 +62,7 @@ def _draw_look(situation: Situation, random: Random) -> Look:
     def react(tip: Candidate) -> tuple[Reaction, timedelta] | None:
         return situation.react(str(tip.prompt_version), random)
 
-    return Look(situation.user.user_id, situation.user.policy, at, draw_uuid7(at, random), candidates, react)
+    return Look(situation.user.user_id, situation.user.policy, at, draw_uuid7(at, random), candidates, react, share=0.5)
 
 
 def _publish(connection: Writing, at: datetime) -> None:
