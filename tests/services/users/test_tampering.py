@@ -74,7 +74,7 @@ TAMPERED: dict[str, tuple[Tampering, str]] = {
     ),
     "unknown policy": (
         lambda d: [row.update(policy="zz") for table in POLICIES for row in d[table] if row["policy"] == "linucb-v1"],
-        "The export contradicts itself: zz: expected a policy of this release (.*), found another",
+        "The export contradicts itself: zz: expected a published policy (.*), found another",
     ),
     # What could not be shown
     "features": (
