@@ -17,6 +17,7 @@ import typer
 from pydantic import SecretStr
 from rich.console import Console
 
+from demo import news
 from demo.cast import USERS
 from demo.offline_model import Gateway, offline_model
 from demo.processes import DemoError
@@ -79,6 +80,7 @@ def main(
             with database(settings) as url:
                 services = create_services(settings, url)
                 asyncio.run(_play(services, USERS[:users], 7 * weeks, np.random.default_rng(seed), console))
+                news.live(data_dir, url, seed, console)
     except OoMlError as error:
         console.print("The demo failed.", style="red")
         console.print(f"{error}\nThe logs are in {data_dir}", markup=False, highlight=False, soft_wrap=True)
@@ -102,7 +104,7 @@ async def _play(
 
 async def _erase_earlier_run(stage: Stage) -> None:
     """Erase these users' data of an earlier run, and create the months in which they will live."""
-    await stage.services.long.run(erase, [user.user_id for user in USERS])
+    await stage.services.long.run(erase, [*(user.user_id for user in USERS), *news.READER_IDS])
     for day in range(0, stage.days, 28):
         await keep_months(stage.services.long, stage.services.settings, stage.moment(day, 0).at)
 
@@ -136,6 +138,7 @@ def _print_next_steps(console: Console, data_dir: Path) -> None:
         "Then open",
         "  http://127.0.0.1:8000/dashboard",
         f"  http://127.0.0.1:8000/dashboard/user?id={USERS[0].user_id}",
+        f"  http://127.0.0.1:8000/dashboard/user?id={news.READER_IDS[0]}",
     )
     for line in lines:
         console.print(line, soft_wrap=True, highlight=False, markup=False)

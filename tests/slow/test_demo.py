@@ -32,6 +32,7 @@ def test_week(command: list[str], tmp_path: Path) -> None:
         for heading in ("Learned weights", "Mean reward of a tip shown", "Reactions to each prompt version"):
             assert heading in demo.stdout
         assert "Verified: " in demo.stdout
+        assert "Another policy, news-v1, chose among 20 articles" in demo.stdout
         assert f"OO_ML_DATA_DIR={tmp_path} " in demo.stdout
         assert "http://127.0.0.1:8000/dashboard\n" in demo.stdout
         assert is_stopped(tmp_path)
@@ -41,8 +42,10 @@ def test_week(command: list[str], tmp_path: Path) -> None:
         lived = date.fromisoformat(known["last_day"]) - date.fromisoformat(known["first_day"])
         # Before seven in the morning today has no decision yet.
         assert timedelta(days=5) <= lived <= timedelta(days=6)
-        rates = service.client.get("/analytics/reaction-rates").json()["items"]
-        shown = sum(row["shown"] for row in rates if row["policy"] is None)
+        rates = service.client.get("/analytics/reaction-rates", params={"by": "policy"}).json()["items"]
+        shown = sum(row["shown"] for row in rates if row["policy"] in {"linucb-v1", "egreedy-v1"})
+        # Eight readers of news, 45 days each.
+        assert sum(row["shown"] for row in rates if row["policy"] == "news-v1") == 8 * 45
         assert shown == len(service.client.get("/users/demo-ada/decisions").json()["items"]) >= 6 * 8
         assert service.stop(signal.SIGTERM) == 0
 
