@@ -59,12 +59,14 @@ class Policy:
     Attributes:
         rule: that of the definition, unless settings gave it another one.
         definition: the document as it was published, JSON.
+        is_retired: it makes no more decisions, and learns from late rewards.
     """
 
     name: str
     features: Features
     rule: Rule
     definition: Mapping[str, Any]
+    is_retired: bool = False
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -120,7 +120,7 @@ def test_published_policy(database_url: str, db: Engine) -> None:
     """Any published policy is a target, and its log a log; what its state and the result leave out is said."""
     readers = Readers(db, publish_policy(db, "news-v1"))
     for number in range(8):
-        readers.react(readers.decide("ada", **({"mood": True} if number % 2 else {})))
+        readers.react(readers.decide("ada", mood=True) if number % 2 else readers.decide("ada"))
     publish_policy(
         db, "mood-v1", define(inputs=[*NEWS["inputs"], MOOD], terms=[{"product": ["topic", "mood"]}, *NEWS["terms"]])
     )

@@ -35,7 +35,7 @@ def test_traffic(database_url: str, db: Engine) -> None:
     ("words", "code", "message"),
     [
         (["linucb-v1=0.5"], 1, "error: The shares must each be above 0 and sum to 1; their sum is 0.5\n"),
-        (["nobody=1"], 1, "error: Unknown policy: nobody\n"),
+        (["none-v1=1"], 1, "error: Unknown policy: none-v1\n"),
         (["linucb-v1"], 2, "must be POLICY=SHARE"),
         (["linucb-v1=x"], 2, "must be POLICY=SHARE"),
         (["linucb-v1=0.5", "linucb-v1=0.5"], 2, "must be POLICY=SHARE"),

@@ -20,7 +20,11 @@ SELECT
     h.exploration,
     h.alpha,
     h.context,
-    h.features,
+    -- Rows of the pre-release also have fields of the context here.
+    CASE
+        WHEN h.policy IN ('linucb-v1', 'egreedy-v1') THEN h.features - ARRAY['hour_of_day', 'day_of_week', 'exploring']
+        ELSE h.features
+    END AS features,
     h.x,
     (
         -- The decision itself has the text and version of the chosen tip. For another candidate the version is the one that

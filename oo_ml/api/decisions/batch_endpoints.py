@@ -53,7 +53,7 @@ from oo_ml.api.policies import endpoints as policies
 from oo_ml.api.schemas import Body
 from oo_ml.domain.access import Scope
 from oo_ml.domain.policies import LINUCB
-from oo_ml.errors import InvalidRequestError, OoMlError, RetiredPolicyError, UnexpectedError, UnknownPolicyError
+from oo_ml.errors import InvalidRequestError, OoMlError, UnexpectedError, UnknownPolicyError
 from oo_ml.services.decisions.decide import DecideCommand, decide
 from oo_ml.services.decisions.learn import DecisionRewardCommand, RewardCommand, learn
 from oo_ml.services.policies.catalogue import Assigned, PolicyCatalogue
@@ -103,7 +103,7 @@ async def score_batch(request: Request) -> Response:
     """
     items = _items(await request.body(), ScoreBatch, {CONTRACT: ScoreItem, OF_POLICY: PolicyScoreItem})
     app, now = services(request), datetime.now(UTC)
-    assigned = await _assign(items, app.policies, to_decide=True)
+    assigned = await _assign(items, app.policies)
 
     def command(item: AnyScoreItem, assigned: Assigned) -> DecideCommand:
         if isinstance(item, ScoreItem):
@@ -135,7 +135,7 @@ async def reward_batch(request: Request) -> Response:
     """
     items = _items(await request.body(), RewardBatch, {CONTRACT: RewardItem, OF_POLICY: PolicyRewardItem})
     app, now = services(request), datetime.now(UTC)
-    assigned = await _assign(items, app.policies, to_decide=False)
+    assigned = await _assign(items, app.policies)
 
     def command(item: AnyRewardItem, assigned: Assigned) -> RewardCommand | DecisionRewardCommand:
         if isinstance(item, RewardItem):
@@ -207,27 +207,26 @@ def _command(
 
 
 async def _assign(
-    items: Items[AnyScoreItem] | Items[AnyRewardItem], catalogue: PolicyCatalogue, *, to_decide: bool
+    items: Items[AnyScoreItem] | Items[AnyRewardItem], catalogue: PolicyCatalogue
 ) -> list[Assigned | OoMlError | None]:
     """Return the policy of each item, or the reason why it has none; None for an item that names none and is invalid.
 
     An item for linucb-v1 is a call of /score or /reward, where the traffic chooses the policy.
     """
-    find = catalogue.find_active if to_decide else catalogue.find
     # An unknown name is looked up in the database, so each only once.
     by_name: dict[str, Assigned | OoMlError] = {}
     found: list[Assigned | OoMlError | None] = []
     for item in items:
         try:
             if isinstance(item, ScoreItem | RewardItem) and item.policy == LINUCB:
-                found.append(await catalogue.assign(item.user_id, LINUCB, to_decide=to_decide))
+                found.append(await catalogue.assign(item.user_id, LINUCB))
             elif item.policy is None:
                 found.append(None)
             else:
                 if item.policy not in by_name:
-                    by_name[item.policy] = Assigned(await find(item.policy))
+                    by_name[item.policy] = Assigned(await catalogue.find(item.policy))
                 found.append(by_name[item.policy])
-        except (UnknownPolicyError, RetiredPolicyError) as error:
+        except UnknownPolicyError as error:
             if item.policy is not None and item.policy != LINUCB:
                 by_name[item.policy] = error
             found.append(error)

@@ -230,9 +230,9 @@ async def _score(request: Request, call: str, *, by_traffic: bool) -> Response:
     body = await parse(request, schemas.ScoreRequest)
     app = services(request)
     if by_traffic:
-        assigned = await app.policies.assign(body.user_id, call, to_decide=True)
+        assigned = await app.policies.assign(body.user_id, call)
     else:
-        assigned = Assigned(await app.policies.find_active(call))
+        assigned = Assigned(await app.policies.find(call))
     command = decide_command(body, call, assigned, datetime.now(UTC))
     return answer(score_answer(await app.lanes.run(decide, command.user_id, command)))
 
@@ -242,7 +242,7 @@ async def _reward(request: Request, call: str, idempotency_key: str | None, *, b
     check_idempotency_key(idempotency_key)
     app = services(request)
     if by_traffic:
-        policy = (await app.policies.assign(body.user_id, call, to_decide=False)).policy
+        policy = (await app.policies.assign(body.user_id, call)).policy
     else:
         policy = await app.policies.find(call)
     command = reward_command(body, call, policy, idempotency_key, datetime.now(UTC))

@@ -138,7 +138,7 @@ async def score(request: Request, policy: PolicyInPath) -> Response:
     not name are kept with the decision, and change nothing.
     """
     app = services(request)
-    found = await app.policies.find_active(policy)
+    found = await app.policies.find(policy)
     command = decide_command(await parse(request, schemas.PolicyScoreRequest), found, datetime.now(UTC))
     return answer(score_answer(await app.lanes.run(decide, command.user_id, command)))
 

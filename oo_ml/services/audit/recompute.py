@@ -15,8 +15,7 @@ from oo_ml.storage.policy_state import StateKey
 from oo_ml.storage.postgres.sessions import Reading
 from oo_ml.storage.user_ranges import UserRange
 
-# The latest decisions of each state, at most so many; in all about so many decisions and candidates of a range. Then a
-# range of 500 users takes a tenth of a second longer.
+# The latest decisions of each state, at most so many; in all about so many decisions and candidates of a range.
 _OF_EACH: Final = 20
 _DECISIONS: Final = 500
 _CANDIDATES: Final = 20_000

@@ -15,7 +15,7 @@ from oo_ml.domain.features import Fields
 from oo_ml.domain.identifiers import time_of
 from oo_ml.domain.policies import Policy, PolicyChoice
 from oo_ml.domain.ridge import stack
-from oo_ml.errors import DecisionExistsError, DecisionTooOldError, OoMlError
+from oo_ml.errors import DecisionExistsError, DecisionTooOldError, OoMlError, RetiredPolicyError
 from oo_ml.storage import upkeep
 from oo_ml.storage.decision_types import DecisionKey, DecisionRow, StoredAnswer
 from oo_ml.storage.feature_history import insert_decisions, read_answers
@@ -128,7 +128,17 @@ def _read_known(connection: Reading, commands: Sequence[DecideCommand]) -> dict[
     named = [command for command in commands if command.request_digest is not None]
     answers = read_answers(connection, [command.key for command in named]) if named else {}
     too_old = _find_too_old(connection, [command for command in named if command.key not in answers])
-    return {**answers, **dict.fromkeys(too_old, DecisionTooOldError())}
+    return {
+        **{one.key: _refuse_retired(one.policy) for one in commands if one.policy.is_retired},
+        **answers,
+        **dict.fromkeys(too_old, DecisionTooOldError()),
+    }
+
+
+def _refuse_retired(policy: Policy) -> RetiredPolicyError:
+    return RetiredPolicyError(
+        f"Retired policy: {policy.name}; it learns from late rewards, and makes no more decisions"
+    )
 
 
 def _outcome(

@@ -1,12 +1,13 @@
 """The policies that a process decides by, read again after some seconds, and when a name is unknown."""
 
+import logging
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 from oo_ml.domain.policies import Policy, Rule
 from oo_ml.domain.traffic import Traffic
-from oo_ml.errors import RetiredPolicyError, UnavailableError, UnknownPolicyError
+from oo_ml.errors import InvalidDefinitionError, UnavailableError, UnknownPolicyError
 from oo_ml.execution.outcomes import only
 from oo_ml.execution.pool import Pool
 from oo_ml.execution.shared_reading import SharedReading
@@ -17,18 +18,14 @@ from oo_ml.storage import policies
 from oo_ml.storage.policies import PolicyRow
 from oo_ml.storage.postgres.sessions import Reading
 
-
-@dataclass(frozen=True, slots=True)
-class _Held:
-    policy: Policy
-    is_active: bool
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
 class _Registry:
     """The registry at one moment: policies by name, and the shares of the users, if there are any."""
 
-    policies: Mapping[str, _Held]
+    policies: Mapping[str, Policy]
     traffic: Traffic | None
 
 
@@ -64,6 +61,8 @@ class PolicyCatalogue:
         self._rules = rules
         self._max_age = max_age
         self._registry = SharedReading(self._read)
+        # Told once.
+        self._unreadable: set[str] = set()
 
     async def find(self, name: str) -> Policy:
         """Return the policy of this name, retired or not.
@@ -72,45 +71,26 @@ class PolicyCatalogue:
             UnknownPolicyError: no policy has this name.
             UnavailableError: the registry can't be read now, and was not read before.
         """
-        return (await self._find(name)).policy
+        asked_at = time.monotonic()
+        found = (await self._read_recent()).policies.get(name)
+        if found is None:
+            # It may have been published a moment ago.
+            found = (await self._registry.since(asked_at)).policies.get(name)
+        if found is None:
+            raise UnknownPolicyError(f"Unknown policy: {name}")
+        return found
 
-    async def find_active(self, name: str) -> Policy:
-        """Return the policy of this name, to decide by it.
-
-        Raises:
-            UnknownPolicyError, UnavailableError: as of `find`.
-            RetiredPolicyError: the policy makes no more decisions.
-        """
-        held = await self._find(name)
-        if not held.is_active:
-            raise RetiredPolicyError(
-                f"Retired policy: {name}; it learns from late rewards, and makes no more decisions"
-            )
-        return held.policy
-
-    async def assign(self, user_id: str, default: str, *, to_decide: bool) -> Assigned:
+    async def assign(self, user_id: str, default: str) -> Assigned:
         """Return the policy that the traffic gives a user; without traffic it is `default`.
 
         Raises:
             UnknownPolicyError, UnavailableError: as of `find`.
-            RetiredPolicyError: as of `find_active`, if the policy is `to_decide`.
         """
-        find = self.find_active if to_decide else self.find
         traffic = (await self._read_recent()).traffic
         if traffic is None:
-            return Assigned(await find(default))
+            return Assigned(await self.find(default))
         name = traffic.pick(user_id)
-        return Assigned(await find(name), traffic.shares[name])
-
-    async def _find(self, name: str) -> _Held:
-        asked_at = time.monotonic()
-        held = (await self._read_recent()).policies.get(name)
-        if held is None:
-            # It may have been published a moment ago.
-            held = (await self._registry.since(asked_at)).policies.get(name)
-        if held is None:
-            raise UnknownPolicyError(f"Unknown policy: {name}")
-        return held
+        return Assigned(await self.find(name), traffic.shares[name])
 
     async def _read_recent(self) -> _Registry:
         try:
@@ -123,5 +103,13 @@ class PolicyCatalogue:
 
     async def _read(self) -> _Registry:
         rows, traffic = only(await self._readers.run(_read_all, [None]))
-        held = {row.policy: _Held(compile_row(row, self._rules), row.status == "active") for row in rows}
-        return _Registry(held, traffic)
+        found = {}
+        for row in rows:
+            try:
+                found[row.policy] = compile_row(row, self._rules)
+            except InvalidDefinitionError as error:
+                # During an upgrade a newer release may have published it. The other policies go on.
+                if row.policy not in self._unreadable:
+                    self._unreadable.add(row.policy)
+                    logger.error("policy %s can't be used by this release: %s", row.policy, error.explanation)  # noqa: TRY400
+        return _Registry(found, traffic)

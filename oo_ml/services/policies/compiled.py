@@ -28,7 +28,12 @@ def compile_row(row: PolicyRow, rules: Mapping[str, Rule]) -> Policy:
         InvalidDefinitionError: the row was not written by this service.
     """
     policy = _compile(row.policy, json.dumps(row.definition))
-    return replace(policy, rule=rules.get(row.policy, policy.rule), definition=row.definition)
+    return replace(
+        policy,
+        rule=rules.get(row.policy, policy.rule),
+        definition=row.definition,
+        is_retired=row.status == "retired",
+    )
 
 
 def read_policies(connection: Reading, rules: Mapping[str, Rule]) -> dict[str, Policy]:

@@ -231,9 +231,11 @@ def test_learning(articles: Service) -> None:
 
 
 def test_retired_policy(articles: Service, db: Engine) -> None:
-    """A retired policy makes no more decisions, learns from late rewards, and is shown as retired."""
-    answer = decide(articles)
+    """A retired policy makes no more decisions, repeats those it made, learns from late rewards, and is shown."""
+    name = new_id()
+    answer = decide(articles, decision_id=name)
     retire(db)
+    assert decide(articles, decision_id=name) == answer
     items = [{**calls.score_articles(), "policy": calls.ARTICLES}, calls.score()]
     refused = articles.client.post(SCORE, json=calls.score_articles())
     assert (refused.status_code, refused.json()["code"]) == (409, "retired_policy")
@@ -243,6 +245,25 @@ def test_retired_policy(articles: Service, db: Engine) -> None:
     assert articles.client.post(REWARD, json=calls.reward_article()).json()["applied"] is True
     shown = articles.client.get(f"/policies/{calls.ARTICLES}").json()
     assert (shown["status"], shown["retired_at"] is None) == ("retired", False)
+
+
+def test_definition_of_a_later_release(db: Engine, serve: Serve, caplog: pytest.LogCaptureFixture) -> None:
+    """A definition that this release can't read is unknown, and told in the log once; other policies go on."""
+    with writing(db) as connection:
+        connection.execute(
+            text("""
+                INSERT INTO oo_ml.policies (policy, status, published_at, description, definition, dimension)
+                VALUES ('later-v1', 'active', now(), '', '{"inputs": [], "terms": [], "rule": {"tau": 1}}', 1)
+            """)
+        )
+    service = serve(policy_max_age=0.001)
+    for _ in range(3):
+        assert service.client.post("/score", json=calls.score()).status_code == 200
+        answer = service.client.post("/policies/later-v1/score", json=calls.score_articles())
+        assert (answer.status_code, answer.json()["code"]) == (404, "unknown_policy")
+    told = [record.message for record in caplog.records if "later-v1" in record.message]
+    assert len(told) == 1
+    assert told[0].startswith("policy later-v1 can't be used by this release: ")
 
 
 def test_policies_of_the_contract(serve: Serve) -> None:

@@ -1,4 +1,4 @@
-"""What a policy knows of a user: counters, theta by label, and its intervals."""
+"""The state of a user and a policy: counters, theta by label, and its intervals."""
 
 import numpy as np
 import pytest
@@ -12,10 +12,10 @@ USER = f"/policies/{calls.ARTICLES}/users"
 
 def test_unknown_user(articles: Service) -> None:
     """An unknown user has zeros, and the widest intervals: 1.96 to both sides."""
-    known = articles.client.get(f"{USER}/nobody").json()
+    known = articles.client.get(f"{USER}/unknown").json()
     theta = known.pop("theta")
     assert known == {
-        "user_id": "nobody",
+        "user_id": "unknown",
         "policy": calls.ARTICLES,
         "pulls": 0,
         "explore_count": 0,

@@ -211,6 +211,7 @@ class ReferenceUser:
         decision = self.decisions[decision_id]
         kind = None if decision.kind == "reward" else decision.kind
         return decision.receipt | {
+            "policy_probability": None,
             "labels": LABELS[: len(decision.receipt["x"])],
             "definition": json.loads((DEFINITIONS / f"{decision.policy}.json").read_text()),
             "reward": decision.reward,
