@@ -66,12 +66,14 @@ function againstHoldOut(rows) {
 }
 
 function againstRandom(values) {
-  const known = values.filter((row) => row.gain !== null);
-  if (known.length === 0) return [nothing("There is no hold-out, and the gain over drawing at random is unknown: see Policies for the reason.")];
-  const said = known.map((row) => `${row.policy}: ${reward(row.gain)} (${range(row.gain_low, row.gain_high, reward)})`);
+  if (values.every((row) => row.gain === null)) {
+    return [nothing("There is no hold-out, and the gain over drawing at random is unknown: see Policies for the reason.")];
+  }
+  const said = values.map((row) => (row.gain === null
+    ? `${row.policy}: unknown` : `${row.policy}: ${reward(row.gain)} (${range(row.gain_low, row.gain_high, reward)})`));
   return [
     el("h3", {}, "Gain over drawing at random, because there is no hold-out"),
-    chart(`Gain of ${plural(known.length, "policy", "policies")} over drawing at random. ${said.join(". ")}.`, known, "gain"),
+    chart(`Gain of ${plural(values.length, "policy", "policies")} over drawing at random. ${said.join(". ")}.`, values, "gain"),
   ];
 }
 
