@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any, Protocol
 
-from pydantic import Field
+from pydantic import ConfigDict, Field
 from pydantic.json_schema import SkipJsonSchema
 
 from oo_ml.api.schemas import Answer
@@ -13,12 +13,18 @@ from oo_ml.domain.policies import EPSILON_GREEDY, LINUCB
 class Moment(Answer):
     """Time of a decision, in the user's time zone."""
 
+    # Other fields are those of another policy, and shown as they are.
+    model_config = ConfigDict(extra="forbid")
+
     hour_of_day: int
     day_of_week: int
 
 
 class TaskDescription(Answer):
     """The task behind a candidate."""
+
+    # Other fields are those of another policy, and shown as they are.
+    model_config = ConfigDict(extra="forbid")
 
     is_overdue: bool
     task_age_days: float

@@ -210,7 +210,7 @@ def traffic(
 ) -> None:
     """Set which policy decides for which share of the users, where a call to /score or /reward names none.
 
-    Each user keeps a policy, because policies learn for each user; a change moves as few users as possible. Without
+    Each user keeps a policy as long as the shares stay the same, because policies learn for each user. Without
     shares, prints the shares that are set, and the decisions and users of the last day that came of them. Services
     follow within OO_ML_POLICY_MAX_AGE. Exit code 1 if the sum is not 1, or /score can't decide by a policy.
     """

@@ -108,12 +108,19 @@ def _find_problems(definition: Definition) -> Iterator[Problem]:
         for name in term.inputs:
             if name not in by_name:
                 yield ("terms", place, given[-1]), f"no input has the name {name!r}; the inputs: {known}"
-    for place in _find_repeated([tuple(sorted(term.inputs)) for term in definition.terms]):
-        yield ("terms", place), "another term has the same columns: leave one of them out"
+    yield from _find_problems_of_products(definition)
     used = {name for term in definition.terms for name in term.inputs}
     for place, name in enumerate(names):
         if name not in used:
             yield ("inputs", place), f"no term uses {name!r}: add one, or leave the input out"
+
+
+def _find_problems_of_products(definition: Definition) -> Iterator[Problem]:
+    for place, term in enumerate(definition.terms):
+        if len(term.inputs) > len(set(term.inputs)):
+            yield ("terms", place, "product"), "multiplies an input by itself: name two inputs"
+    for place in _find_repeated([tuple(sorted(term.inputs)) for term in definition.terms]):
+        yield ("terms", place), "another term has the same columns: leave one of them out"
 
 
 def _find_fields_of_two_types(inputs: Sequence[Input]) -> Iterator[Problem]:
@@ -156,7 +163,11 @@ def _find_problems_of_columns(definition: Definition) -> Iterator[Problem]:
         problem = f"make {dimension} columns, and {MAX_DIMENSION} is the limit: use fewer buckets, values or products"
         yield ("terms",), problem
         return
-    labels = compile_features(definition).labels
+    features = compile_features(definition)
+    for place, one in enumerate(features.inputs):
+        if one.missing is not None and (expectation := one.encoding.expectation(one.missing)):
+            yield ("inputs", place, "missing"), f"must be {expectation}"
+    labels = features.labels
     for place in _find_repeated(labels):
         yield ("terms",), f"make two columns with the label {labels[place]!r}: give an input another name"
     used = {name for term in definition.terms for name in term.inputs}

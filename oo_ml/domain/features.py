@@ -80,7 +80,6 @@ class Features:
     Attributes:
         labels: of the d columns of x.
         inputs, terms: in the order of the definition.
-        depends_on_candidates: whether any column can differ between the candidates of a decision.
     """
 
     def __init__(self, inputs: Sequence[Input], terms: Sequence[Term]) -> None:
@@ -110,8 +109,6 @@ class Features:
         self._right = np.array([right for _, right, _ in pairs], np.intp)
         self._times = np.array([times for _, _, times in pairs])
         self._is_plain = all(right in ones and times == 1 for _, right, times in pairs)
-        of_candidates = {one.name for one in self.inputs if one.of == "candidate"}
-        self.depends_on_candidates = any(not of_candidates.isdisjoint(term.inputs) for term in terms)
 
     @property
     def dimension(self) -> int:
@@ -125,15 +122,15 @@ class Features:
     def find_bad_field(self, context: Fields, candidates: Sequence[Fields]) -> BadField | None:
         """Return the first field of a decision that can't be encoded; None if all can."""
         for one in self.inputs:
-            rows = [(None, context)] if one.of == "context" else list(enumerate(candidates))
-            for place, row in rows:
+            is_shared = one.of == "context"
+            for place, row in enumerate((context,) if is_shared else candidates):
                 value = row.get(one.field)
-                if value is None:
-                    value = one.missing
-                if value is None:
-                    return BadField(place, one.field, None)
-                if expectation := one.encoding.expectation(value):
-                    return BadField(place, one.field, expectation)
+                if value is None and one.missing is not None:
+                    continue
+                # An absent field has no value to describe.
+                expectation = None if value is None else one.encoding.expectation(value)
+                if value is None or expectation is not None:
+                    return BadField(None if is_shared else place, one.field, expectation)
         return None
 
     def encode(self, contexts: Sequence[Fields], candidates: Sequence[Fields], counts: Sequence[int]) -> Encoded:

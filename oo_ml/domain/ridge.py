@@ -7,10 +7,13 @@ Article Recommendation", Algorithm 1, one disjoint model a user.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
-from typing import Self
+from typing import Final, Self
 
 import numpy as np
 from numpy.typing import NDArray
+
+# Of the matrices that `whiten` holds at once: 32 MB.
+_MOST_NUMBERS: Final = 4_000_000
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -110,5 +113,11 @@ def whiten(models: Ridge, model: NDArray[np.intp], X: NDArray[np.float64]) -> ND
         X: features, shape (n, d).
     """
     inverse_roots = np.linalg.solve(np.linalg.cholesky(models.A), np.eye(models.dimension))
-    whitened: NDArray[np.float64] = np.einsum("nij,nj->ni", inverse_roots[model], X)
+    # In parts, because each row takes d x d numbers.
+    rows = max(1, _MOST_NUMBERS // models.dimension**2)
+    parts = [
+        np.einsum("nij,nj->ni", inverse_roots[model[start : start + rows]], X[start : start + rows])
+        for start in range(0, len(X), rows)
+    ]
+    whitened: NDArray[np.float64] = np.concatenate([X[:0], *parts])
     return whitened

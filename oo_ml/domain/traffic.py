@@ -1,7 +1,7 @@
 """Traffic: which policy decides for a user whose client names none.
 
-A user keeps a policy as long as the shares stay the same, because policies learn for each user. When shares change, as
-few users as possible get another one.
+A user keeps a policy as long as the shares stay the same, because policies learn for each user. The shares lie side by
+side, by name, so a change moves the users next to the borders that it moves.
 """
 
 from collections.abc import Mapping

@@ -218,6 +218,8 @@ def test_paging() -> None:
         "getReactionRates",
         "getPolicyValues",
         "getRewardsByDay",
+        "getPolicyLift",
+        "getPolicyTrafficByDay",
         "getLearningCurve",
         "getPromptCosts",
         "getLoopHealth",

@@ -63,7 +63,7 @@ def test_rights_of_an_analyst(db: Engine, analyst_url: str) -> None:
             count = analyst.execute(name).fetchone()
             with db.connect() as service:
                 assert count == tuple(service.exec_driver_sql(name.as_string()).one())
-        assert analyst.execute("SELECT (analytics.ips(1, 0.5, 0.5)).estimate").fetchone() == (1,)
+        assert analyst.execute("SELECT (analytics.ips(1, 0.5, 0.5, 'ada')).estimate").fetchone() == (1,)
         for statement in FORBIDDEN:
             with pytest.raises(InsufficientPrivilege):
                 analyst.execute(statement.encode())

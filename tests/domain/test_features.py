@@ -125,20 +125,6 @@ def test_labels() -> None:
 
 
 @pytest.mark.parametrize(
-    ("terms", "depends"),
-    [
-        ([Term()], False),
-        ([Term(), Term(("hour",)), Term(("hour", "season"))], False),
-        ([Term(("hour", "age"))], True),
-        ([Term(("age",))], True),
-    ],
-)
-def test_dependence_on_candidates(terms: list[Term], depends: bool) -> None:
-    """Columns can differ between candidates only if a term reads a field of them."""
-    assert Features(INPUTS, terms).depends_on_candidates == depends
-
-
-@pytest.mark.parametrize(
     ("context", "candidates", "expected"),
     [
         ({"season": "winter"}, [{"is_new": True}], None),

@@ -20,7 +20,7 @@ def test_shares() -> None:
 
 
 def test_change_of_shares() -> None:
-    """A change moves as few users as possible: the policy that gained has all users that it had."""
+    """With two policies a change moves as few users as possible: the policy that gained has all users that it had."""
     before = Traffic("salt", {"a": 0.5, "b": 0.5})
     after = Traffic("salt", {"b": 0.4, "a": 0.6})
     moved = [user for user in USERS if before.pick(user) != after.pick(user)]

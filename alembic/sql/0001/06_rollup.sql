@@ -257,7 +257,16 @@ FROM oo_ml.feature_history AS h
 CROSS JOIN LATERAL (
     -- A client may send a tip twice, which then counts as two. So no share is above 1 / exploration.
     SELECT rollup.weight(h.propensity, NULL) / CASE
-        WHEN h.exploration = 0 THEN 1
+        -- Only a vote can draw among candidates then: among those with a share of it.
+        WHEN h.exploration = 0 THEN CASE
+            WHEN h.propensity < 1 THEN coalesce((
+                SELECT
+                    CAST(count(*) FILTER (WHERE v.share > 0) AS float8)
+                    / nullif(count(*) FILTER (WHERE v.share > 0 AND h.candidates -> CAST(v.place - 1 AS integer) ->> 'id' = h.tip_id), 0)
+                FROM unnest(h.propensities) WITH ORDINALITY AS v (share, place)
+            ), 1)
+            ELSE 1
+        END
         ELSE CAST(greatest(count(*), 1) AS float8) / greatest(count(*) FILTER (WHERE o.tip ->> 'id' = h.tip_id), 1)
     END AS share
     -- Without exploration the candidates need not be counted.

@@ -50,8 +50,15 @@ BEGIN ATOMIC
             -- observed variance says little: until the first draw at random it is 0. On a day on which e was changed
             -- (sum(e)^2 < n sum(e^2) shows it) the variance may be larger than this bound.
             sum(CASE
-                -- A probability below 1e-12 counts as 0.
-                WHEN d.expected < 1e-12 * d.n THEN 0
+                -- A probability below 1e-12 counts as 0. A share of a vote is at least 1/64, so the variance of 1 / (n
+                -- propensity) is at most 64 / 2 - 1.
+                WHEN d.expected < 1e-12 * d.n THEN CASE
+                    WHEN EXISTS (
+                        SELECT FROM oo_ml.policies AS p
+                        WHERE p.policy = d.policy AND CAST(p.definition #>> '{rule,sigma}' AS float8) > 0
+                    ) THEN 31 * d.n
+                    ELSE 0
+                END
                 WHEN d.expected * d.expected < d.n * (d.expected - d.variance) * 0.999999
                     THEN greatest(d.n * (d.n / d.expected - 1), d.shares_squared - d.shares * d.shares / d.n)
                 ELSE d.n * (d.n / d.expected - 1)

@@ -5,6 +5,7 @@ fields, which the single calls of the contract ignore, are refused here.
 """
 
 import json
+import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -211,23 +212,23 @@ async def _assign(
 ) -> list[Assigned | OoMlError | None]:
     """Return the policy of each item, or the reason why it has none; None for an item that names none and is invalid.
 
-    An item for linucb-v1 is a call of /score or /reward, where the traffic chooses the policy.
+    An item that names no policy is a call of /score or /reward: the traffic chooses the policy.
     """
-    # An unknown name is looked up in the database, so each only once.
+    asked_at = time.monotonic()
     by_name: dict[str, Assigned | OoMlError] = {}
     found: list[Assigned | OoMlError | None] = []
     for item in items:
         try:
-            if isinstance(item, ScoreItem | RewardItem) and item.policy == LINUCB:
+            if isinstance(item, ScoreItem | RewardItem) and "policy" not in item.model_fields_set:
                 found.append(await catalogue.assign(item.user_id, LINUCB))
             elif item.policy is None:
                 found.append(None)
             else:
                 if item.policy not in by_name:
-                    by_name[item.policy] = Assigned(await catalogue.find(item.policy))
+                    by_name[item.policy] = Assigned(await catalogue.find(item.policy, asked_at=asked_at))
                 found.append(by_name[item.policy])
         except UnknownPolicyError as error:
-            if item.policy is not None and item.policy != LINUCB:
+            if item.policy is not None:
                 by_name[item.policy] = error
             found.append(error)
     return found

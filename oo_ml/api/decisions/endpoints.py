@@ -86,7 +86,7 @@ def _reward_documented(name: str) -> dict[str, Any]:
     )
 
 
-@router.post("/score", summary="Choose by LinUCB", **_score_documented("score"))
+@router.post("/score", summary="Choose a tip", **_score_documented("score"))
 async def score(request: Request) -> Response:
     """Choose by the user's policy, as the traffic says; without traffic by linucb-v1.
 
@@ -102,7 +102,7 @@ async def score_egreedy(request: Request) -> Response:
     return await _score(request, EPSILON_GREEDY, by_traffic=False)
 
 
-@router.post("/reward", summary="Reward LinUCB", **_reward_documented("reward"))
+@router.post("/reward", summary="Reward a tip", **_reward_documented("reward"))
 async def reward(request: Request, idempotency_key: IdempotencyKeyHeader = None) -> Response:
     """Add x x^T to A and reward times x to b of the user's policy: as the traffic says, without it linucb-v1.
 

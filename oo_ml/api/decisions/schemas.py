@@ -279,7 +279,8 @@ class ReceiptAnswer(Answer):
     alpha: float | None = Field(description="Width of the confidence bound; null: none")
     draw: tuple[float, float] = Field(
         description="Two uniform numbers made from decision_id. If the first is below `exploration`, the decision"
-        " explores: it takes the candidate at the second number times the number of candidates"
+        " explores: it takes the candidate at the second number times the number of candidates. Otherwise, if the rule"
+        " has a sigma, the second number picks among the shares of the vote, added up in the order of the candidates"
     )
     prompt_version: str | None = Field(description="The prompt version that wrote the tip, if a model did")
     prompt_probability: float | None = Field(description="The probability with which that version was drawn, if known")

@@ -199,7 +199,7 @@ class PolicyUserAnswer(Answer):
     user_id: str
     policy: PolicyName
     pulls: int = Field(description="Decisions")
-    explore_count: int = Field(description="Decisions that did not take the highest score")
+    explore_count: int = Field(description="Decisions that were drawn uniformly")
     exploration_rate: float = Field(description="explore_count / pulls; 0 without decisions")
     reward_count: int = Field(description="Rewards that the model has learned: all of it is the user's own evidence")
     cumulative_reward: float

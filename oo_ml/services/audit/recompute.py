@@ -39,7 +39,8 @@ def find_changed_decision(
     found: list[Difference] = []
     with closing(decision_log.read_sample(connection, users, of_each)) as sample:
         for block in split(_attach(_limit(sample), models, found)):
-            found += filter(None, [_check(block, policies[block[0].decision.policy])])
+            if policy := policies.get(block[0].decision.policy):
+                found += filter(None, [_check(block, policy)])
     return min(found, key=lambda one: (one.user_id, one.policy), default=None)
 
 

@@ -64,14 +64,19 @@ class PolicyCatalogue:
         # Told once.
         self._unreadable: set[str] = set()
 
-    async def find(self, name: str) -> Policy:
+    async def find(self, name: str, *, asked_at: float | None = None) -> Policy:
         """Return the policy of this name, retired or not.
+
+        Args:
+            name: of the policy.
+            asked_at: the time.monotonic() at which it was asked for; None: now. An unknown name is looked for in a
+                reading that began later, so several names that were asked for at once take one reading.
 
         Raises:
             UnknownPolicyError: no policy has this name.
             UnavailableError: the registry can't be read now, and was not read before.
         """
-        asked_at = time.monotonic()
+        asked_at = time.monotonic() if asked_at is None else asked_at
         found = (await self._read_recent()).policies.get(name)
         if found is None:
             # It may have been published a moment ago.

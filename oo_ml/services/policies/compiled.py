@@ -2,11 +2,13 @@
 
 import json
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import replace
 from functools import lru_cache
 
 from oo_ml import definitions
 from oo_ml.domain.policies import EPSILON_GREEDY, LINUCB, Policy, Rule
+from oo_ml.errors import InvalidDefinitionError
 from oo_ml.settings import Settings
 from oo_ml.storage import policies
 from oo_ml.storage.policies import PolicyRow
@@ -37,8 +39,12 @@ def compile_row(row: PolicyRow, rules: Mapping[str, Rule]) -> Policy:
 
 
 def read_policies(connection: Reading, rules: Mapping[str, Rule]) -> dict[str, Policy]:
-    """Return all published policies by name, retired ones too."""
-    return {row.policy: compile_row(row, rules) for row in policies.list_all(connection)}
+    """Return all published policies by name, retired ones too; without those that only a later release can read."""
+    found = {}
+    for row in policies.list_all(connection):
+        with suppress(InvalidDefinitionError):
+            found[row.policy] = compile_row(row, rules)
+    return found
 
 
 # A published definition never changes.

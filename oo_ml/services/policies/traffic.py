@@ -46,9 +46,13 @@ def set_traffic(connection: Writing, command: SetTrafficCommand) -> TrafficChang
     for name in command.shares:
         if refusal := _find_refusal(name, found.get(name)):
             return TrafficRefusedError(refusal)
-    before = policy_traffic.list_latest(connection, 1)
+    before, change_id = policy_traffic.list_latest(connection, 1), uuid_utils.uuid7()
+    if before and change_id <= before[0].change_id:
+        return TrafficRefusedError(
+            f"The last change is of {before[0].changed_at:%Y-%m-%d %H:%M:%S %Z}; the clock of this machine is behind it"
+        )
     change = TrafficChange(
-        change_id=uuid_utils.uuid7(),
+        change_id=change_id,
         changed_at=command.changed_at,
         changed_by=command.changed_by,
         # Another salt would give most users another policy.

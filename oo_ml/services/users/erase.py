@@ -10,11 +10,11 @@ from oo_ml.storage.postgres.sessions import Writing
 
 def erase(connection: Writing, user_ids: Sequence[str]) -> list[dict[str, int]]:
     """Delete every row of each user; return the number of rows deleted from each table."""
-    dimensions = policies.read_dimensions(connection)
     # Take this lock before the locks on states. Counting, or another erasure, may hold it for long, and meanwhile the
     # users' decisions and rewards go on. This cannot deadlock: counting locks no state, and no transaction that holds
     # a lock on a state waits for counting.
     upkeep.exclude(connection, upkeep.DAYS)
+    dimensions = policies.read_dimensions(connection)
     # Wait for decisions and rewards under way, to erase them too. A new user has no state to lock yet. Creating the
     # states makes the erasure wait for the first decision too.
     made = {

@@ -85,7 +85,7 @@ BEGIN ATOMIC
             sum(g.rewards) / nullif(sum(g.rewarded), 0) AS mean
         FROM groups AS g
         GROUP BY g.policy
-    ), errors AS (
+    ), variances AS (
         SELECT
             t.*,
             CASE WHEN t.user_groups > 1 THEN (
@@ -98,6 +98,12 @@ BEGIN ATOMIC
             ) END AS variance,
             analytics.lift_unknown_because(t.rewarded, t.user_groups, t.rewarded, t.user_groups) IS NULL AS is_enough
         FROM totals AS t
+    ), errors AS (
+        -- Equal rewards say nothing about the error: 0 would be certainty.
+        SELECT
+            v.policy, v.decisions, v.rewarded, v.user_groups, v.mean, v.is_enough,
+            CASE WHEN v.variance > 1e-15 THEN v.variance END AS variance
+        FROM variances AS v
     ), hold_out AS (
         SELECT e.*
         FROM errors AS e JOIN oo_ml.policies AS p ON p.policy = e.policy
@@ -112,7 +118,7 @@ BEGIN ATOMIC
                 array_agg(e.mean ORDER BY e.policy) AS means,
                 array_agg(sqrt(e.variance) ORDER BY e.policy) AS errors
             FROM errors AS e
-            WHERE e.is_enough
+            WHERE e.is_enough AND e.variance IS NOT NULL
             -- One alone is the best of one.
             HAVING count(*) > 1
         ) AS a
@@ -125,17 +131,17 @@ BEGIN ATOMIC
                 WHEN e.decisions = 0 THEN 'the traffic assigned it no decision'
                 WHEN e.policy = h.policy
                     THEN analytics.lift_unknown_because(e.rewarded, e.user_groups, e.rewarded, e.user_groups)
-                ELSE analytics.lift_unknown_because(e.rewarded, e.user_groups, h.rewarded, h.user_groups)
+                WHEN analytics.lift_unknown_because(e.rewarded, e.user_groups, h.rewarded, h.user_groups) IS NOT NULL
+                    THEN analytics.lift_unknown_because(e.rewarded, e.user_groups, h.rewarded, h.user_groups)
+                WHEN e.variance IS NULL THEN 'all its rewards are equal'
+                WHEN h.variance IS NULL THEN 'all rewards of the hold-out are equal'
             END AS unknown_because,
             e.mean - h.mean AS lift,
             -- Each user has one policy, so the errors are independent; degrees of freedom by Welch (1947).
-            sqrt(e.variance + h.variance) * CASE
-                WHEN e.variance + h.variance > 0 THEN analytics.t95(
-                    (e.variance + h.variance) * (e.variance + h.variance)
-                    / (e.variance * e.variance / (e.user_groups - 1) + h.variance * h.variance / (h.user_groups - 1))
-                )
-                ELSE 0
-            END AS lift_margin,
+            sqrt(e.variance + h.variance) * analytics.t95(
+                (e.variance + h.variance) * (e.variance + h.variance)
+                / (e.variance * e.variance / (e.user_groups - 1) + h.variance * h.variance / (h.user_groups - 1))
+            ) AS lift_margin,
             analytics.t95(e.user_groups - 1) * sqrt(e.variance) AS margin
         FROM errors AS e LEFT JOIN hold_out AS h ON true
     ), known AS (
