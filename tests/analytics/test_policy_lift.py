@@ -44,6 +44,22 @@ def test_policy_lift(db: Engine, database_url: str) -> None:
     assert_right(db)
 
 
+def test_equal_rewards(db: Engine) -> None:
+    """Rewards that are all equal say nothing about the error, so no interval has the width 0, and no policy is sure."""
+    simulated = SimulatedUsers(db, 43)
+    for number in range(120):
+        policy = LINUCB if number % 2 else UNIFORM
+        exploration = Parameters(alpha=0.7, epsilon=0.2, exploration=1.0 if policy == UNIFORM else 0.3)
+        decision = simulated.decide(f"user {number}", policy, parameters=exploration, share=0.5)
+        simulated.react(decision, 1.0 if policy == LINUCB else -1.0)
+    with writing(db) as connection:
+        columns = "mean_reward, mean_reward_low, lift, lift_low, probability_best, unknown_because"
+        rows = connection.execute(text(f"SELECT policy, {columns} FROM analytics.policy_lift")).all()  # noqa: S608
+    found = {row.policy: tuple(row[1:]) for row in rows}
+    assert found[LINUCB] == (1.0, None, None, None, None, "all its rewards are equal")
+    assert found[UNIFORM][:5] == (-1.0, None, None, None, None)
+
+
 def test_traffic_by_day(db: Engine, database_url: str) -> None:
     """The shares of a day are those of its assigned decisions, counted by upkeep or not."""
     simulated = SimulatedUsers(db, 42)

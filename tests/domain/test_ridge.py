@@ -42,6 +42,17 @@ def test_uncertainty(rewards: list[tuple[np.ndarray, float]], x: np.ndarray) -> 
     assert np.isclose(width, np.sqrt(x @ np.linalg.inv(state.A) @ x), rtol=1e-9, atol=1e-12)
 
 
+def test_many_rows() -> None:
+    """Rows are whitened in parts, and each is the same as alone, bit for bit."""
+    rng = np.random.default_rng(1)
+    models = stack([observe(Ridge.fresh(64), x, 0.5) for x in rng.normal(size=(2, 64))])
+    rows, model = rng.normal(size=(2100, 64)), rng.integers(0, 2, 2100)
+    together = whiten(models, model, rows)
+    for row in (0, 975, 976, 977, 1952, 2099):
+        assert np.array_equal(together[row], whiten(models, model[row : row + 1], rows[row : row + 1])[0])
+    assert whiten(models, model[:0], rows[:0]).shape == (0, 64)
+
+
 @given(_rewards, _features)
 def test_positive_definiteness(rewards: list[tuple[np.ndarray, float]], x: np.ndarray) -> None:
     """A is symmetric bit for bit with no eigenvalue below 1, and no reward increases the uncertainty."""

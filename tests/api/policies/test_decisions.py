@@ -230,6 +230,21 @@ def test_learning(articles: Service) -> None:
     assert receipt["candidates"][1]["propensity"] == pytest.approx(0.99)
 
 
+def test_more_fields_than_the_contract_has(serve: Serve) -> None:
+    """A receipt of a policy of the contract has also the fields that the contract does not know."""
+    service = serve()
+    task = {"is_overdue": True, "task_age_days": 2.0, "priority": 3}
+    body = {
+        "user_id": "ada",
+        "context": {"hour_of_day": 9, "day_of_week": 2, "season": "winter"},
+        "candidates": [{"id": "t1", "features": {**task, "topic": "home"}}],
+    }
+    receipt = read_receipt(service, service.client.post("/policies/linucb-v1/score", json=body).json())
+    assert receipt["context"] == body["context"]
+    assert receipt["features"] == {"hour_of_day": 9, "season": "winter", **task, "topic": "home"}
+    assert receipt["candidates"][0]["features"] == {**task, "topic": "home"}
+
+
 def test_retired_policy(articles: Service, db: Engine) -> None:
     """A retired policy makes no more decisions, repeats those it made, learns from late rewards, and is shown."""
     name = new_id()

@@ -60,8 +60,10 @@ def test_named_policies(db: Engine, serve: Serve) -> None:
     greedy = service.client.post("/score/egreedy", json=calls.score(user)).json()
     body = {"user_id": user, "candidates": [{"id": "a"}, {"id": "b"}]}
     named = service.client.post(f"/policies/{LINUCB}/score", json=body).json()
-    assert (greedy["policy"], named["policy"]) == (EPSILON_GREEDY, LINUCB)
-    assert [read_receipt(service, one, user)["policy_probability"] for one in (greedy, named)] == [None, None]
+    batch = service.client.post("/score/batch", json={"items": [calls.score(user, policy=LINUCB)]}).json()
+    item = batch["outcomes"][0]["body"]
+    assert (greedy["policy"], named["policy"], item["policy"]) == (EPSILON_GREEDY, LINUCB, LINUCB)
+    assert [read_receipt(service, one, user)["policy_probability"] for one in (greedy, named, item)] == [None] * 3
 
 
 def test_without_traffic(service: Service) -> None:

@@ -21,7 +21,7 @@ from oo_ml.storage.reports import Report as Analysis
 from oo_ml.storage.user_ranges import ALL_USERS
 from tests.conftest import make_settings
 from tests.services.evaluation.evaluating import look
-from tests.services.policies.readers import Readers, publish_policy
+from tests.services.policies.readers import Readers, define, publish_policy
 from tests.services.sample_users import export_user, replay_bytes
 from tests.services.upkeep.daily_sums.counting import count_all
 from tests.sessions import writing
@@ -157,3 +157,17 @@ _SURE: Final = {
     "terms": [{"input": "topic"}],
     "rule": {"alpha": 0.5},
 }
+
+
+def test_vote_without_uniform_draws(db: Engine) -> None:
+    """Thompson sampling draws by votes alone, and loop health is not red for it: its propensities add up."""
+    policy = publish_policy(db, "thompson-v1", define(rule={"sigma": 1}))
+    readers = Readers(db, policy)
+    for number in range(40):
+        readers.decide(f"user {number}")
+    with writing(db) as connection:
+        rows = read_report(connection, Analysis.LOOP_HEALTH, Filters(policy="thompson-v1"))
+        drawn = connection.execute(text("SELECT count(*) FROM oo_ml.feature_history WHERE propensity < 1")).scalar_one()
+    assert drawn > 10
+    checks = {row["check_name"]: row["status"] for row in rows if row["policy"] == "thompson-v1"}
+    assert (checks["explored_share"], checks["propensity_calibration"]) == ("green", "green")

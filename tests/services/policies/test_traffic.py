@@ -96,6 +96,25 @@ def test_retirement_with_traffic(db: Engine) -> None:
     assert retired.status == "retired"
 
 
+@pytest.mark.parametrize("name", [LINUCB, EPSILON_GREEDY])
+def test_retirement_of_a_contract_policy(db: Engine, name: str) -> None:
+    """The policies of the contract are never retired: /score and /score/egreedy would refuse every call."""
+    assert isinstance(retire_one(db, name), PolicyInUseError)
+    change(db, {UNIFORM: 1.0})
+    assert isinstance(retire_one(db, name), PolicyInUseError)
+
+
+def test_clock_that_is_behind(db: Engine) -> None:
+    """A change from a machine whose clock is behind is refused: it would have no effect."""
+    change(db, {LINUCB: 1.0})
+    with writing(db) as connection:
+        connection.execute(text("UPDATE oo_ml.policy_traffic SET change_id = 'ffffffff-ffff-7fff-bfff-ffffffffffff'"))
+    outcome = change(db, {UNIFORM: 1.0})
+    assert isinstance(outcome, TrafficRefusedError)
+    assert "the clock of this machine is behind" in outcome.message
+    assert len(read(db).changes) == 1
+
+
 def test_decisions_by_traffic(db: Engine) -> None:
     """Only decisions for which the traffic chose the policy are counted, by policy, since a time."""
     users = SimulatedUsers(db, 1)
