@@ -39,6 +39,16 @@ def test_lift(service: Service, db: Engine, visit: Visit) -> None:
     assert_plain(page)
 
 
+def test_learning_of_several_policies(service: Service, db: Engine, visit: Visit) -> None:
+    """The learning curve has the two policies with the most decisions, and says that there are more."""
+    decide(db, [LINUCB, UNIFORM], users=60)
+    decide(db, [EPSILON_GREEDY], users=20)
+    learning = visit(service, "/dashboard?period=all").locator("#learning")
+    expect(learning).to_contain_text("Drawn are the 2 policies with the most decisions of 3.")
+    expect(learning.locator(".legend")).to_contain_text(UNIFORM)
+    expect(learning.locator(".legend")).not_to_contain_text(EPSILON_GREEDY)
+
+
 def test_without_hold_out(service: Service, db: Engine, visit: Visit) -> None:
     """Without a hold-out the page shows the gain over drawing at random, and says how to have a hold-out."""
     decide(db, [LINUCB, EPSILON_GREEDY], users=40)

@@ -28,7 +28,8 @@ export function render(items, shown) {
     prompt_version: "All prompt versions: a policy learns about a user from all of them, so that filter does not apply here.",
   });
   if (items.every((row) => row.mean_reward === null)) return [...notes, nothing("There are no rewards for the tips of these days.")];
-  const policies = [...Map.groupBy(items, (row) => row.policy)].slice(0, STYLES.length);
+  const known = [...Map.groupBy(items, (row) => row.policy)].filter(([, rows]) => rows.some((row) => row.mean_reward !== null));
+  const policies = most(known, STYLES.length);
   const steps = [...new Map(items.map((row) => [row.first_decision, row])).values()]
     .sort((a, b) => a.first_decision - b.first_decision);
   const long = steps.at(-1).last_decision > 8 * steps[0].first_decision && steps.at(-1).last_decision > LONG;
@@ -39,8 +40,17 @@ export function render(items, shown) {
     lines(summary(policies), drawn.map((one) => middle(one, long)), series, axis(drawn, long), reward),
     ...(drawn.length === steps.length ? [] : [el("p", { class: "note" },
       `Drawn as ${plural(drawn.length, "group")} of decisions; the table and the CSV have each decision.`)]),
+    ...(policies.length === known.length ? [] : [el("p", { class: "note" },
+      `Drawn are the ${STYLES.length} policies with the most decisions of ${known.length}. Filter by a policy to see its curve; the table and the CSV have all.`)]),
     folded("Table", listed(items)),
   ];
+}
+
+// The policies with the most decisions, in the order in which they came.
+function most(policies, limit) {
+  const decided = ([, rows]) => rows.reduce((sum, row) => sum + row.decisions, 0);
+  const chosen = new Set([...policies].sort((one, other) => decided(other) - decided(one)).slice(0, limit));
+  return policies.filter((one) => chosen.has(one));
 }
 
 function span(group) {
