@@ -51,12 +51,13 @@ _ROUND_SETTINGS: Final = hypothesis.settings(
 
 
 class Known(NamedTuple):
-    """Values by which a request finds something: a user, a decision of the user with its tip, a prompt version."""
+    """Values by which a request finds something: a user, a decision of the user with its tip, a version, a policy."""
 
     user_id: str
     decision_id: str
     tip_id: str
     version: str
+    policy: str
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,13 +21,17 @@ PROBES: Final = {"getHealth", "getLiveness", "getReadiness"}
 
 
 @pytest.fixture
-def target(serve: Serve, gateway: Gateway) -> Any:  # noqa: ANN401 - a Target of the module that is imported late
-    """A service that demands keys, and knows a decision with its tip."""
+def target(operation_id: str, serve: Serve, gateway: Gateway) -> Any:  # noqa: ANN401 - a Target of the late module
+    """A service that demands keys, and knows a decision with its tip, and the policy of the document's examples."""
     service = serve(auth=Auth.REQUIRED, admin_key=KEY, litellm_url=gateway.url)
     headers = {"Authorization": f"Bearer {KEY}"}
     made = service.client.post("/score", json=calls.score(), headers=headers).json()
+    if operation_id != "publishPolicy":
+        assert service.client.post("/policies", json=calls.publish_policy(), headers=headers).status_code == 201
     sender = import_module("tests.slow.fuzz.sender")
-    known = sender.Known(user_id="ada", decision_id=made["decision_id"], tip_id=made["tip_id"], version="v1")
+    known = sender.Known(
+        user_id="ada", decision_id=made["decision_id"], tip_id=made["tip_id"], version="v1", policy=calls.ARTICLES
+    )
     return sender.Target(service.url, KEY, known)
 
 
