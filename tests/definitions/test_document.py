@@ -308,3 +308,24 @@ def test_any_value_at_any_place(place: tuple[str | int, ...], value: Any) -> Non
         return
     assert problems
     assert all(problem for _, problem in problems)
+
+
+@pytest.mark.parametrize(
+    ("parts", "problem"),
+    [
+        ({"terms": [{"product": ["n", "n"]}]}, "terms[0].product: multiplies an input by itself: name two inputs"),
+        (
+            {
+                "inputs": [{"name": "n", "of": "candidate", "encoding": "cyclic", "period": 1, "missing": 1e9}],
+                "terms": [{"input": "n"}],
+            },
+            "inputs[0].missing: must be a number from -1e+06 to 1e+06",
+        ),
+    ],
+)
+def test_what_no_decision_could_use(parts: dict[str, Any], problem: str) -> None:
+    """A product of an input with itself repeats columns, and an invalid value for absence would fail each call."""
+    number = {"name": "n", "of": "candidate", "encoding": "number", "min": 0, "max": 1}
+    with pytest.raises(InvalidDefinitionError) as refused:
+        parse({"inputs": [number], "terms": [{"input": "n"}], "rule": {}} | parts)
+    assert problem in refused.value.message
