@@ -153,5 +153,25 @@ Weekday = Annotated[int, Field(ge=0, le=6), INTEGER]
 Text = Annotated[str, Field(pattern=r"^[^\x00]*$")]
 # Sessions of the database can have any time zone; the contract's times end in Z.
 UtcTime = Annotated[datetime, AfterValidator(lambda time: time.astimezone(UTC))]
+# Optional fields of every call that chooses.
+NameOfDecision = Annotated[
+    NewDecisionId | None,
+    Field(
+        description="UUIDv7 of this decision, at most a day from now: sent again, it gets the same answer and"
+        " counts once. Default: the service makes one",
+        examples=["01a207ac-5779-7446-ab27-aa4ca4d9dd7a"],
+    ),
+]
+TipContent = Annotated[
+    Text | None,
+    Field(description="The text that the user reads; that of the chosen candidate is stored, up to 2,000 characters"),
+]
+VersionOfTip = Annotated[
+    Identifier | None,
+    Field(
+        description="The prompt version that wrote the tip; default: that of the user's latest generated tip"
+        " with this id"
+    ),
+]
 JsonObject = Annotated[dict[str, JsonValue], AfterValidator(_json_storable)]
 Template = Annotated[Text, Field(min_length=1)]

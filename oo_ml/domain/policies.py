@@ -22,6 +22,7 @@ from oo_ml.domain.ridge import Ridge, theta, whiten
 # The policies of the contract.
 LINUCB: Final = "linucb-v1"
 EPSILON_GREEDY: Final = "egreedy-v1"
+OF_CONTRACT: Final = (LINUCB, EPSILON_GREEDY)
 
 # Points at which the candidates are compared if a rule has a sigma. Each propensity is then a multiple of 1/VOTES, but
 # for the floor.

@@ -7,8 +7,9 @@ side, by name, so a change moves the users next to the borders that it moves.
 from collections.abc import Mapping
 from dataclasses import dataclass
 from hashlib import sha256
-from itertools import accumulate
 from math import fsum, isclose
+
+from oo_ml.domain.version_probabilities import pick
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,9 +30,7 @@ class Traffic:
         uniform = (int.from_bytes(digest[:8]) >> 11) * 2.0**-53
         # By name, so that a policy keeps its place whatever the order in which shares are written.
         names = sorted(self.shares)
-        ends = accumulate(self.shares[name] for name in names)
-        # The sum may round to less than one.
-        return next((name for name, end in zip(names, ends, strict=True) if uniform < end), names[-1])
+        return names[pick([self.shares[name] for name in names], uniform)]
 
 
 def is_whole(shares: Mapping[str, float]) -> bool:

@@ -10,7 +10,7 @@ from oo_ml.api.fields import Identifier, PolicyName
 from oo_ml.api.policies.schemas import PolicyRewardRequest, PolicyScoreRequest
 from oo_ml.api.schemas import EXAMPLE_REQUEST_ID, Answer, Body, Problem, example
 from oo_ml.domain.identifiers import POLICY_NAME_PATTERN
-from oo_ml.domain.policies import EPSILON_GREEDY, LINUCB
+from oo_ml.domain.policies import LINUCB, OF_CONTRACT
 
 MAX_ITEMS: Final = 1000
 
@@ -21,9 +21,8 @@ _NAME: Final = re.compile(POLICY_NAME_PATTERN)
 # Single calls have these fields in the path or a header. They are excluded, so that the digest of a request is the same
 # in single and batch calls.
 _POLICY: Final = "The policy that decides or learns"
-_CONTRACT_POLICIES: Final = [LINUCB, EPSILON_GREEDY]
 ContractPolicy = Annotated[
-    PolicyName, Field(description=_POLICY, exclude=True, json_schema_extra={"enum": _CONTRACT_POLICIES})
+    PolicyName, Field(description=_POLICY, exclude=True, json_schema_extra={"enum": [*OF_CONTRACT]})
 ]
 OtherPolicy = Annotated[
     PolicyName,
@@ -31,7 +30,7 @@ OtherPolicy = Annotated[
         description=f"{_POLICY}: none of linucb-v1 and egreedy-v1",
         exclude=True,
         examples=["articles-v1"],
-        json_schema_extra={"not": {"enum": _CONTRACT_POLICIES}},
+        json_schema_extra={"not": {"enum": [*OF_CONTRACT]}},
     ),
 ]
 IdempotencyKeyOfItem = Annotated[
@@ -56,7 +55,7 @@ def kind_of(item: object) -> str:
     """Return whose body an item has, by its policy: one of the contract's calls, or one of a published policy."""
     policy = item.get("policy", LINUCB) if isinstance(item, dict) else getattr(item, "policy", None)
     # A malformed name gets the contract's error about it.
-    is_of_policy = isinstance(policy, str) and policy not in _CONTRACT_POLICIES and _NAME.fullmatch(policy)
+    is_of_policy = isinstance(policy, str) and policy not in OF_CONTRACT and _NAME.fullmatch(policy)
     return OF_POLICY if is_of_policy else CONTRACT
 
 

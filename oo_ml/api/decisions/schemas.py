@@ -11,14 +11,15 @@ from oo_ml.api.fields import (
     INTEGER,
     DecisionId,
     Hour,
-    Identifier,
-    NewDecisionId,
+    NameOfDecision,
     PolicyName,
     Reward,
     Text,
+    TipContent,
     TipId,
     UserId,
     UtcTime,
+    VersionOfTip,
     Weekday,
 )
 from oo_ml.api.raw_features import Moment, RawFields, ShownFeatures, TaskDescription
@@ -40,18 +41,11 @@ class Candidate(ContractBody):
     """A tip that may be shown."""
 
     id: TipId
-    content: Text | None = Field(
-        None,
-        description="The text that the user reads; that of the chosen candidate is stored, up to 2,000 characters",
-    )
+    content: TipContent = None
     source: Text = Field(examples=["todoist", "llm"])
     source_id: str | None = None
     features: TaskFeatures = TaskFeatures()
-    prompt_version: Identifier | None = Field(
-        None,
-        description="The prompt version that wrote the tip; default: that of the user's latest generated tip"
-        " with this id",
-    )
+    prompt_version: VersionOfTip = None
 
 
 class Context(ContractBody):
@@ -82,12 +76,7 @@ class ScoreRequest(ContractBody):
     # The first invalid candidate is enough: a list of a thousand errors helps no client.
     candidates: Annotated[list[Candidate], FailFast()] = Field(max_length=MAX_CANDIDATES)
     context: Context = Context()
-    decision_id: NewDecisionId | None = Field(
-        None,
-        description="UUIDv7 of this decision, at most a day from now: sent again, it gets the same answer and"
-        " counts once. Default: the service makes one",
-        examples=["01a207ac-5779-7446-ab27-aa4ca4d9dd7a"],
-    )
+    decision_id: NameOfDecision = None
 
 
 class ScoreAnswer(Answer):

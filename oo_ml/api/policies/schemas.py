@@ -9,15 +9,16 @@ from pydantic_core import CoreSchema
 from oo_ml.api.decisions.schemas import MAX_CANDIDATES
 from oo_ml.api.fields import (
     DecisionId,
-    Identifier,
     JsonObject,
-    NewDecisionId,
+    NameOfDecision,
     PolicyName,
     Reward,
     Text,
+    TipContent,
     TipId,
     UserId,
     UtcTime,
+    VersionOfTip,
 )
 from oo_ml.api.policies.raw_fields import RawFields
 from oo_ml.api.schemas import Answer, Body, Page, example
@@ -108,15 +109,8 @@ class PolicyCandidate(Body):
 
     id: TipId
     features: RawFields = Field(default_factory=dict, description=f"Fields of the candidate. {_KEPT}")
-    content: Text | None = Field(
-        None,
-        description="The text that the user reads; that of the chosen candidate is stored, up to 2,000 characters",
-    )
-    prompt_version: Identifier | None = Field(
-        None,
-        description="The prompt version that wrote the tip; default: that of the user's latest generated tip"
-        " with this id",
-    )
+    content: TipContent = None
+    prompt_version: VersionOfTip = None
 
 
 class PolicyScoreRequest(Body):
@@ -135,12 +129,7 @@ class PolicyScoreRequest(Body):
     context: RawFields = Field(default_factory=dict, description=f"{_CONTEXT}. {_KEPT}")
     # The first invalid candidate is enough: a list of a thousand errors helps no client.
     candidates: Annotated[list[PolicyCandidate], FailFast()] = Field(max_length=MAX_CANDIDATES)
-    decision_id: NewDecisionId | None = Field(
-        None,
-        description="UUIDv7 of this decision, at most a day from now: sent again, it gets the same answer and"
-        " counts once. Default: the service makes one",
-        examples=["01a207ac-5779-7446-ab27-aa4ca4d9dd7a"],
-    )
+    decision_id: NameOfDecision = None
 
 
 class PolicyRewardRequest(Body):

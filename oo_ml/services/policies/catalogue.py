@@ -77,13 +77,7 @@ class PolicyCatalogue:
             UnavailableError: the registry can't be read now, and was not read before.
         """
         asked_at = time.monotonic() if asked_at is None else asked_at
-        found = (await self._read_recent()).policies.get(name)
-        if found is None:
-            # It may have been published a moment ago.
-            found = (await self._registry.since(asked_at)).policies.get(name)
-        if found is None:
-            raise UnknownPolicyError(f"Unknown policy: {name}")
-        return found
+        return await self._take(await self._read_recent(), name, asked_at)
 
     async def assign(self, user_id: str, default: str) -> Assigned:
         """Return the policy that the traffic gives a user; without traffic it is `default`.
@@ -91,11 +85,21 @@ class PolicyCatalogue:
         Raises:
             UnknownPolicyError, UnavailableError: as of `find`.
         """
-        traffic = (await self._read_recent()).traffic
-        if traffic is None:
-            return Assigned(await self.find(default))
-        name = traffic.pick(user_id)
-        return Assigned(await self.find(name), traffic.shares[name])
+        asked_at = time.monotonic()
+        recent = await self._read_recent()
+        if recent.traffic is None:
+            return Assigned(await self._take(recent, default, asked_at))
+        name = recent.traffic.pick(user_id)
+        return Assigned(await self._take(recent, name, asked_at), recent.traffic.shares[name])
+
+    async def _take(self, recent: _Registry, name: str, asked_at: float) -> Policy:
+        found = recent.policies.get(name)
+        if found is None:
+            # It may have been published a moment ago.
+            found = (await self._registry.since(asked_at)).policies.get(name)
+        if found is None:
+            raise UnknownPolicyError(f"Unknown policy: {name}")
+        return found
 
     async def _read_recent(self) -> _Registry:
         try:

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from datetime import datetime
 
-from oo_ml.domain.policies import EPSILON_GREEDY, LINUCB
+from oo_ml.domain.policies import OF_CONTRACT
 from oo_ml.errors import OoMlError, PolicyInUseError
 from oo_ml.services.policies.registry import PolicyRow, show
 from oo_ml.services.policies.traffic import read_traffic
@@ -16,7 +16,7 @@ def retire(connection: Writing, names: Sequence[str], *, retired_at: datetime) -
     policies.lock(connection, names)
     traffic = read_traffic(connection)
     # Without traffic /score decides by the first of these; /score/egreedy always by the second.
-    in_use = {LINUCB, EPSILON_GREEDY, *(() if traffic is None else traffic.shares)}
+    in_use = {*OF_CONTRACT, *(() if traffic is None else traffic.shares)}
     for name in set(names) - in_use:
         policies.retire(connection, name, retired_at)
     return [
@@ -26,6 +26,6 @@ def retire(connection: Writing, names: Sequence[str], *, retired_at: datetime) -
 
 
 def _refuse(name: str) -> PolicyInUseError:
-    if name in {LINUCB, EPSILON_GREEDY}:
+    if name in OF_CONTRACT:
         return PolicyInUseError(f"{name} can't be retired: the calls /score and /score/egreedy need it")
     return PolicyInUseError(f"{name} has traffic: give its share to others by `oo-ml policies traffic` first")
