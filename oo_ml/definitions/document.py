@@ -14,6 +14,9 @@ _MAX_TERMS: Final = 64
 _LARGEST: Final = 1e12
 # A column beyond 100 or so would leave too few digits for the others in the sum of x x^T.
 _LARGEST_FACTOR: Final = 100
+# Weights double with each half-life, and float64 has room for 1,000 of them: with a week, for 19 years.
+_SHORTEST_HALF_LIFE: Final = 7
+_LONGEST_HALF_LIFE: Final = 36_500
 
 
 class _Part(BaseModel):
@@ -139,6 +142,20 @@ class Rule(_Part):
     exploration: float = Field(0.0, ge=0, le=1, description="Probability of a uniform draw; 1: every choice is uniform")
 
 
+class Evidence(_Part):
+    """What the policy knows about a user besides their rewards: what users have in common."""
+
+    prior: Literal["population"] = Field(
+        description="Each user starts from what all users have in common; a prior that is fitted again and again"
+    )
+    half_life_days: float | None = Field(
+        None,
+        ge=_SHORTEST_HALF_LIFE,
+        le=_LONGEST_HALF_LIFE,
+        description="The time in which a reward comes to count half; without it a reward always counts the same",
+    )
+
+
 class Definition(_Part):
     """Definition of a policy: the fields it looks at, and its rule. It never changes once it is published."""
 
@@ -168,3 +185,4 @@ class Definition(_Part):
         description="The columns of x, in order; at most 64 columns in all"
     )
     rule: Rule
+    evidence: Evidence | None = Field(None, description="Without it each user is learned about alone")

@@ -10,14 +10,15 @@ from typing import NamedTuple, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from oo_ml.domain.ridge import Ridge, adjust, forget, observe
+from oo_ml.domain.evidence import Evidence, adjust, forget, observe
 
 
 class Kind(StrEnum):
     """Kind of a change, as the ledger names it.
 
     REWARD: a reaction came in. DEFAULT: no reaction came in time. AMEND: another reward counts from now on. RETRACT: no
-    reward counts any more. IMPORT: the epoch starts from the state of another service.
+    reward counts any more. IMPORT: the epoch starts from the state of another service. WARM: a reward for a decision of
+    another policy counts for this one too.
     """
 
     REWARD = "reward"
@@ -25,19 +26,20 @@ class Kind(StrEnum):
     AMEND = "amend"
     RETRACT = "retract"
     IMPORT = "import"
+    WARM = "warm"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Learned:
-    """Sums over the rewards that count, and the model.
+    """Sums over the rewards that count.
 
     Attributes:
-        model: A, shape (d, d), and b, shape (d,).
+        evidence: A, shape (d, d), and b, shape (d,).
         reward_count: number of rewards that count.
         cumulative_reward: their sum.
     """
 
-    model: Ridge
+    evidence: Evidence
     reward_count: int
     cumulative_reward: float
 
@@ -49,13 +51,15 @@ class Change:
     Attributes:
         x: features that the reward is for, shape (d,).
         reward: the reward that counts from now on, in [-1, 1]; None for RETRACT.
-        previous_reward: the reward that counted before; None for REWARD and DEFAULT.
+        previous_reward: the reward that counted before; None for REWARD, DEFAULT and WARM.
+        weight: g; see domain/population.py.
     """
 
     kind: Kind
     x: NDArray[np.float64]
     reward: float | None
     previous_reward: float | None = None
+    weight: float = 1.0
 
 
 # ADR 8
@@ -65,19 +69,21 @@ def fold(before: Learned, change: Change) -> Learned:
     Raises:
         ValueError: the kind of the change and its rewards contradict each other, or it is an IMPORT.
     """
+    x, g = change.x, change.weight
     match change:
-        case Change(kind=Kind.REWARD | Kind.DEFAULT, reward=float(reward), previous_reward=None):
+        case Change(kind=Kind.REWARD | Kind.DEFAULT | Kind.WARM, reward=float(reward), previous_reward=None):
             return Learned(
-                observe(before.model, change.x, reward), before.reward_count + 1, before.cumulative_reward + reward
+                observe(before.evidence, x, reward, g), before.reward_count + 1, before.cumulative_reward + reward
             )
         case Change(kind=Kind.AMEND, reward=float(reward), previous_reward=float(previous)):
-            difference = reward - previous
             return Learned(
-                adjust(before.model, change.x, difference), before.reward_count, before.cumulative_reward + difference
+                adjust(before.evidence, x, reward, previous, g),
+                before.reward_count,
+                before.cumulative_reward + (reward - previous),
             )
         case Change(kind=Kind.RETRACT, reward=None, previous_reward=float(previous)):
             return Learned(
-                forget(before.model, change.x, previous), before.reward_count - 1, before.cumulative_reward - previous
+                forget(before.evidence, x, previous, g), before.reward_count - 1, before.cumulative_reward - previous
             )
     raise ValueError(
         f"expected a valid change, found {change.kind} with previous_reward {change.previous_reward} and reward"
@@ -90,6 +96,7 @@ class StoredEntry(NamedTuple):
 
     Attributes:
         x: features, shape (d,); None for IMPORT, and for a stored array that can't be a vector of finite numbers.
+        weight: g; None: 1.
         start_...: the state that IMPORT starts from; `start_a` and `start_b` are None like `x`.
     """
 
@@ -101,6 +108,7 @@ class StoredEntry(NamedTuple):
     reward: float | None
     previous_reward: float | None
     x: NDArray[np.float64] | None
+    weight: float | None
     start_pulls: int
     start_explore_count: int
     start_reward_count: int
@@ -120,9 +128,9 @@ class Replayed:
     start_explore_count: int = 0
 
     @classmethod
-    def fresh(cls, dimension: int, epoch: int) -> Self:
-        """Return the state before the first entry of an epoch, for a policy with so many features."""
-        return cls(epoch, 0, Learned(Ridge.fresh(dimension), 0, 0.0))
+    def fresh(cls, evidence: Evidence, epoch: int) -> Self:
+        """Return the state before the first entry of an epoch, for a policy with this evidence before it."""
+        return cls(epoch, 0, Learned(evidence, 0, 0.0))
 
 
 def fold_entry(before: Replayed, entry: StoredEntry) -> Replayed:
@@ -131,22 +139,23 @@ def fold_entry(before: Replayed, entry: StoredEntry) -> Replayed:
     Raises:
         ValueError: the entry can't follow `before`; the message says what was expected and what was found.
     """
-    d = before.learned.model.dimension
+    d = before.learned.evidence.dimension
     if entry.epoch != before.epoch:
-        before = Replayed.fresh(d, entry.epoch)
+        before = Replayed.fresh(before.learned.evidence.fresh(), entry.epoch)
     if entry.version != before.version + 1:
         raise ValueError(f"expected version {before.version + 1} as the next ledger entry, found this one")
     if entry.kind == Kind.IMPORT:
         if before.version:
             raise ValueError("expected an import only as the first entry of its epoch, found a later one")
         learned = Learned(
-            Ridge(_check_shape("start_a", entry.start_a, d, d), _check_shape("start_b", entry.start_b, d)),
+            Evidence(_check_shape("start_a", entry.start_a, d, d), _check_shape("start_b", entry.start_b, d)),
             entry.start_reward_count,
             entry.start_cumulative_reward,
         )
         return Replayed(entry.epoch, entry.version, learned, entry.start_pulls, entry.start_explore_count)
     x = _check_shape("x", entry.x, d)
-    learned = fold(before.learned, Change(Kind(entry.kind), x, entry.reward, entry.previous_reward))
+    weight = 1.0 if entry.weight is None else entry.weight
+    learned = fold(before.learned, Change(Kind(entry.kind), x, entry.reward, entry.previous_reward, weight))
     return Replayed(entry.epoch, entry.version, learned, before.start_pulls, before.start_explore_count)
 
 

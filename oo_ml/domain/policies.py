@@ -8,6 +8,7 @@ Agrawal and Goyal (2013), "Thompson Sampling for Contextual Bandits with Linear 
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from functools import cache
 from itertools import accumulate
 from statistics import NormalDist
@@ -16,8 +17,10 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from oo_ml.domain.evidence import Evidence
 from oo_ml.domain.features import Features
-from oo_ml.domain.ridge import Ridge, theta, whiten
+from oo_ml.domain.population import Population, Prior
+from oo_ml.domain.ridge import Ridge, stack, theta, whiten
 
 # The policies of the contract.
 LINUCB: Final = "linucb-v1"
@@ -31,7 +34,7 @@ VOTES: Final = 64
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """Rule by which a policy chooses, for a user whose belief about theta is N(m, V), with m = A^-1 b and V = A^-1.
+    """Rule by which a policy chooses, for a user whose belief about theta is N(m, V).
 
     With probability `exploration` the policy draws a candidate uniformly. Otherwise it takes part in a vote: each of
     VOTES fixed points z_k of N(0, I) is one vote, for the candidate with the highest
@@ -60,6 +63,7 @@ class Policy:
     Attributes:
         rule: that of the definition, unless settings gave it another one.
         definition: the document as it was published, JSON.
+        population: what its users share; None: each learns alone.
         is_retired: it makes no more decisions, and learns from late rewards.
     """
 
@@ -67,7 +71,29 @@ class Policy:
     features: Features
     rule: Rule
     definition: Mapping[str, Any]
+    population: Population | None = None
     is_retired: bool = False
+
+    def fresh(self) -> Evidence:
+        """Return the evidence about a user before their first reward."""
+        d = self.features.dimension
+        return Evidence.of_one(d) if self.population is None else Evidence.of_many(d)
+
+    def weigh(self, decided_at: datetime) -> float | None:
+        """Return the weight of the reward for a decision; None: every reward counts the same."""
+        return None if self.population is None else self.population.weigh(decided_at)
+
+    def believe(self, evidence: Sequence[Evidence], times: Sequence[datetime], prior: Prior | None = None) -> Ridge:
+        """Return the beliefs about m users at m times, a stack.
+
+        Args:
+            evidence: sums of this policy.
+            times: of the decisions, m.
+            prior: the version of the prior to start from; None: the latest. Without a population there is none.
+        """
+        if self.population is None:
+            return stack([Ridge(one.A, one.b) for one in evidence])
+        return self.population.believe(evidence, times, prior)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

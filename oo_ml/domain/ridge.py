@@ -1,4 +1,4 @@
-"""Ridge regression of LinUCB. The state is the sums A and b and never an inverse, so rounding errors don't build up.
+"""Ridge regression of LinUCB: what follows from a belief about theta.
 
 Source: Li, Chu, Langford, Schapire (2010), "A Contextual-Bandit Approach to Personalized News
 Article Recommendation", Algorithm 1, one disjoint model a user.
@@ -7,7 +7,7 @@ Article Recommendation", Algorithm 1, one disjoint model a user.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
-from typing import Final, Self
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,60 +18,21 @@ _MOST_NUMBERS: Final = 4_000_000
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Ridge:
-    """The sufficient statistics of one user's model; immutable.
+    """The belief about theta of one user: N(A^-1 b, A^-1), if the variance of noise is 1; immutable.
 
     Attributes:
-        A: I + the sum of x x^T over the rewarded decisions, float64, shape (d, d), symmetric positive definite.
-        b: the sum of r x, float64, shape (d,).
+        A: the precision, float64, shape (d, d), symmetric positive definite. Without a population it is I + the sum of
+            x x^T over the rewarded decisions.
+        b: A times the mean, float64, shape (d,). Without a population it is the sum of r x.
     """
 
     A: NDArray[np.float64]
     b: NDArray[np.float64]
 
-    @classmethod
-    def fresh(cls, dimension: int) -> Self:
-        """Return the state before the first reward: A = I, b = 0."""
-        return cls(np.eye(dimension), np.zeros(dimension))
-
     @property
     def dimension(self) -> int:
         """The number of features d."""
         return int(self.b.shape[-1])
-
-
-def observe(state: Ridge, x: NDArray[np.float64], reward: float) -> Ridge:
-    """Add a reward for the features `x`: A + x x^T and b + r x (Algorithm 1, lines 12 and 13).
-
-    Args:
-        state: the state before, of dimension d.
-        x: features of the tip that was shown, shape (d,).
-        reward: finite number in [-1, 1].
-    """
-    return Ridge(state.A + np.outer(x, x), state.b + reward * x)
-
-
-def adjust(state: Ridge, x: NDArray[np.float64], difference: float) -> Ridge:
-    """Change the reward for `x` by `difference`: b + difference x, and A unchanged.
-
-    Args:
-        state: the state before, of dimension d.
-        x: features of the observed reward, shape (d,).
-        difference: finite number in [-2, 2].
-    """
-    return Ridge(state.A, state.b + difference * x)
-
-
-def forget(state: Ridge, x: NDArray[np.float64], reward: float) -> Ridge:
-    """Remove a reward for the features `x`: A - x x^T and b - r x, the inverse of `observe`.
-
-    The result is exact except for rounding in the last bits of A and b.
-
-    Args:
-        state: the state before, of dimension d, which contains the reward.
-        x: features of the tip that was shown, shape (d,).
-        reward: the reward to remove, in [-1, 1].
-    """
-    return Ridge(state.A - np.outer(x, x), state.b - reward * x)
 
 
 def stack(states: Sequence[Ridge]) -> Ridge:
@@ -87,7 +48,7 @@ def theta(state: Ridge) -> NDArray[np.float64]:
 def intervals(state: Ridge, level: float = 0.95) -> NDArray[np.float64]:
     """Return the interval of each number of theta, shape (d, 2): theta_i -+ z sqrt((A^-1)_ii).
 
-    These are the central intervals of N(A^-1 b, A^-1), the belief about theta with a noise variance of 1.
+    These are the central intervals of N(A^-1 b, A^-1).
 
     Args:
         state: a model of dimension d.

@@ -1,0 +1,213 @@
+"""What the users of a policy share: the prior, from which each user starts, and the decay of what they told.
+
+For a user u with rewards r = theta_u.x + N(0, s2), theta_u ~ N(mu, Sigma). The prior has mu, Sigma and s2, fitted to
+all users together by expectation maximisation; before there is data, theta_u ~ N(0, 0.35 I) and s2 = 0.35.
+
+Sources: Lindley and Smith (1972), "Bayes Estimates for the Linear Model", for the belief; Dempster, Laird and Rubin
+(1977), "Maximum Likelihood from Incomplete Data via the EM Algorithm", for the fit; Cormode, Shkapenyuk, Srivastava and
+Xu (2009), "Forward Decay", for the weights.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from functools import cached_property
+from typing import Final, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from oo_ml.domain.evidence import Evidence
+from oo_ml.domain.ridge import Ridge
+
+# Before there is data: the variance of each number of theta, and that of noise.
+_VARIANCE: Final = 0.35
+_NOISE: Final = 0.35
+# A fit counts these besides the data, so that few users can't make a variance vanish: the variance of each number of
+# theta as of d + 2 users, the noise as of 20 rewards, and the variance of the mean before there is data.
+_VARIANCE_OF_FEW: Final = 0.05
+_NOISE_OF_FEW: Final = 20
+_VARIANCE_OF_MEAN: Final = 0.3
+# A fit ends when its mean moves by less than this share of a user's standard deviation.
+_STILL: Final = 1e-3
+_FIRST_ROUNDS: Final = 40
+_LEAST_ROUNDS: Final = 4
+_MOST_ROUNDS: Final = 10
+# Users whose matrices a fit holds at once.
+_USERS_AT_ONCE: Final = 1000
+
+
+@dataclass(frozen=True, eq=False)
+class Prior:
+    """A version of the belief about a user of whom nothing is known: theta_u ~ N(mean, covariance + mean_covariance).
+
+    Attributes:
+        version: 0 before the first fit.
+        mean: mu, shape (d,).
+        covariance: Sigma, how users differ from each other, shape (d, d).
+        mean_covariance: C, how uncertain the mean is, shape (d, d).
+        noise_variance: s2, the variance of a reward around theta_u.x.
+    """
+
+    version: int
+    mean: NDArray[np.float64]
+    covariance: NDArray[np.float64]
+    mean_covariance: NDArray[np.float64]
+    noise_variance: float
+
+    @classmethod
+    def initial(cls, dimension: int) -> Self:
+        """Return version 0, the prior without data."""
+        d = dimension
+        return cls(0, np.zeros(d), _VARIANCE * np.eye(d), np.zeros((d, d)), _NOISE)
+
+    @property
+    def dimension(self) -> int:
+        """The number of features d."""
+        return len(self.mean)
+
+    @cached_property
+    def belief(self) -> Ridge:
+        """The belief about a user of whom nothing is known."""
+        precision = _invert(self.covariance + self.mean_covariance)
+        return Ridge(precision, precision @ self.mean)
+
+    def own_share(self, belief: Ridge) -> float:
+        """Return the share of a belief that the user's own rewards gave, from 0 to 1: 1 - tr(V S^-1) / d.
+
+        Args:
+            belief: of a user, from this prior; V is its covariance, and S that of the prior.
+        """
+        return 1 - float(np.trace(np.linalg.solve(belief.A, self.belief.A))) / self.dimension
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Population:
+    """The users of a policy that learn from each other.
+
+    Attributes:
+        since: t0 of the decay.
+        half_life: the time in which a reward comes to count half; None: it always counts the same.
+        prior: the latest version.
+    """
+
+    since: datetime
+    half_life: timedelta | None
+    prior: Prior
+
+    def weigh(self, decided_at: datetime) -> float:
+        """Return the weight g = 2^((t - t0) / half-life) of the reward for a decision at t: the later, the more.
+
+        Weights never change, and so a sum of weighted rewards stays the same sum, whatever the time and the order of
+        arrival. float64 has room for about 1,000 half-lives.
+        """
+        return 1.0 if self.half_life is None else 2.0 ** ((decided_at - self.since) / self.half_life)
+
+    def believe(self, evidence: Sequence[Evidence], times: Sequence[datetime], prior: Prior | None = None) -> Ridge:
+        """Return the beliefs about m users at m times, each from the evidence about the user and the prior.
+
+        With f = 1 / g(t), a reward at t itself counts 1: the precision is S^-1 + f A / s2, and the mean is that
+        precision's inverse times (S^-1 mu + f b / s2), with the prior's covariance S.
+
+        Args:
+            evidence: sums of this policy, of dimension d.
+            times: of the decisions, m.
+            prior: the version to start from; None: the latest.
+
+        Returns:
+            a stack of m beliefs.
+        """
+        prior = self.prior if prior is None else prior
+        scales = np.array([1 / (self.weigh(at) * prior.noise_variance) for at in times])
+        own_A, own_b = np.array([one.A for one in evidence]), np.array([one.b for one in evidence])
+        return Ridge(
+            prior.belief.A + scales[:, np.newaxis, np.newaxis] * own_A,
+            prior.belief.b + scales[:, np.newaxis] * own_b,
+        )
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Sample:
+    """The evidence of n users at one time, each with a weight above 0; what a prior is fitted to.
+
+    Attributes:
+        A, b, weight, squares: those of `Evidence`, faded to the time of the fit: shapes (n, d, d), (n, d), (n,), (n,).
+    """
+
+    A: NDArray[np.float64]
+    b: NDArray[np.float64]
+    weight: NDArray[np.float64]
+    squares: NDArray[np.float64]
+
+
+def fit(sample: Sample, before: Prior) -> Prior:
+    """Return the next version of a prior, fitted to the evidence of n users, n >= 1.
+
+    Each round takes the belief about each user from the last Sigma and s2, and then Sigma, s2 and mu from these
+    beliefs (expectation maximisation, with mu integrated out of the beliefs). The first fit takes 40 rounds; others
+    start from the version before, and take 4 to 10.
+
+    Raises:
+        ArithmeticError, np.linalg.LinAlgError: the result is not finite, or has no inverse; the evidence was tampered
+            with, or is too large.
+    """
+    n, d = sample.b.shape
+    prior = replace(before, version=before.version + 1)
+    most = _MOST_ROUNDS if before.version else _FIRST_ROUNDS
+    for finished in range(1, most + 1):
+        moved = prior.mean
+        prior = _improve(sample, prior)
+        moved = np.abs(prior.mean - moved) / np.sqrt(np.diag(prior.covariance))
+        if before.version and finished >= _LEAST_ROUNDS and moved.max() < _STILL:
+            break
+    # Fails if it is not positive definite.
+    np.linalg.cholesky(prior.covariance)
+    numbers = (prior.mean, prior.covariance, prior.mean_covariance, np.array(prior.noise_variance))
+    if not all(np.isfinite(one).all() for one in numbers) or prior.noise_variance <= 0:
+        raise ArithmeticError(f"the fit of {n} users with {d} features is not finite")
+    return prior
+
+
+def _improve(sample: Sample, prior: Prior) -> Prior:
+    """Return the prior after one more round."""
+    n, d = sample.b.shape
+    inverse = _invert(prior.covariance)
+    # With V_u = (Sigma^-1 + A_u / s2)^-1: K_u, the precision of what user u says about mu, and V_u b_u / s2.
+    precision, pulls = np.eye(d) / _VARIANCE_OF_MEAN, np.zeros(d)
+    for part in _parts(n):
+        V = np.linalg.inv(inverse + sample.A[part] / prior.noise_variance)
+        means = np.einsum("nij,nj->ni", V, sample.b[part]) / prior.noise_variance
+        precision = precision + len(V) * inverse - inverse @ V.sum(axis=0) @ inverse
+        pulls += means.sum(axis=0)
+    C = _invert(precision)
+    mu = C @ (inverse @ pulls)
+    spread, errors = (d + 2) * _VARIANCE_OF_FEW * np.eye(d), _NOISE_OF_FEW * _NOISE
+    for part in _parts(n):
+        A, b = sample.A[part], sample.b[part]
+        V = np.linalg.inv(inverse + A / prior.noise_variance)
+        means = np.einsum("nij,nj->ni", V, inverse @ mu + b / prior.noise_variance)
+        deviations = means - mu
+        spread += V.sum(axis=0) + deviations.T @ deviations
+        explained = np.einsum("ni,ni->", means, b)
+        predicted = np.einsum("nij,nj->ni", A, means)
+        seconds = np.einsum("nij,nij->", A, V) + np.einsum("ni,ni->", means, predicted)
+        errors += float(sample.squares[part].sum() - 2 * explained + seconds)
+    return replace(
+        prior,
+        mean=mu,
+        covariance=_symmetric(spread / (n + d + 2)),
+        mean_covariance=C,
+        noise_variance=errors / (float(sample.weight.sum()) + _NOISE_OF_FEW),
+    )
+
+
+def _parts(n: int) -> Iterator[slice]:
+    return (slice(start, start + _USERS_AT_ONCE) for start in range(0, n, _USERS_AT_ONCE))
+
+
+def _invert(matrix: NDArray[np.float64]) -> NDArray[np.float64]:
+    return _symmetric(np.linalg.inv(matrix))
+
+
+def _symmetric(matrix: NDArray[np.float64]) -> NDArray[np.float64]:
+    return (matrix + matrix.T) / 2
