@@ -23,7 +23,7 @@ from bench.database import Database
 from oo_ml import definitions
 from oo_ml.domain import policies
 from oo_ml.domain.policies import Policy
-from oo_ml.domain.ridge import Ridge, stack
+from oo_ml.domain.ridge import stack
 from oo_ml.execution import retry
 from oo_ml.services.decisions.decide import Candidate, DecideCommand, decide
 from oo_ml.services.decisions.learn import DecisionRewardCommand, learn
@@ -58,13 +58,12 @@ def _measure(source: Engine, small: Database, d: int, n: int) -> tuple[float, fl
     random, policy, user = Random(1), _policy(d), f"user {d} {n}"  # noqa: S311 - load, not secrets
     times: dict[str, list[float]] = {"choose": [], "decide": [], "learn": []}
     wal: dict[str, list[int]] = {"decide": [], "learn": []}
-    model = Ridge.fresh(d)
     for _ in range(_DECISIONS):
         command = _command(random, policy, user, n)
 
         def choose(command: DecideCommand = command) -> None:
             X = policy.features.encode([command.context], [one.features for one in command.candidates], [n]).X
-            policies.choose(policy.rule, stack([model]), [0], X, [n], [1])
+            policies.choose(policy.rule, stack([policy.stranger]), [0], X, [n], [1])
 
         times["choose"].append(_time(choose)[0])
         before = _wal(small)
@@ -88,7 +87,8 @@ def _policy(d: int) -> Policy:
     inputs = [{"name": name, "of": "candidate", "encoding": "number", "min": 0, "max": 1} for name in names]
     terms = [{"one": True}, *({"input": name} for name in names)]
     rule = {"alpha": 1.0, "exploration": 0.02}
-    return definitions.compile_policy(f"d{d}", definitions.parse({"inputs": inputs, "terms": terms, "rule": rule}))
+    definition = definitions.parse({"inputs": inputs, "terms": terms, "rule": rule})
+    return definitions.compile_policy(f"d{d}", definition, datetime.now(UTC))
 
 
 def _command(random: Random, policy: Policy, user: str, n: int) -> DecideCommand:

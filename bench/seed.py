@@ -18,8 +18,8 @@ from bench.errors import BenchError
 from bench.open_decisions import OpenDecisions
 from bench.patterns import Part, Row
 from bench.plan import Plan
+from oo_ml.domain.evidence import Evidence
 from oo_ml.domain.policies import LINUCB
-from oo_ml.domain.ridge import Ridge
 from oo_ml.progress import progress
 from oo_ml.storage.schema.partitions import month_of
 
@@ -84,7 +84,7 @@ def large(database: Database, rows: list[Row], plan: Plan, now: datetime, consol
 
 def _make_states(database: Database, first_user: int, users: int, pulls: int) -> None:
     # The number of features of linucb-v1.
-    fresh = Ridge.fresh(5)
+    fresh = Evidence.of_one(5)
     with database.connect() as connection:
         connection.execute(
             _STATES,

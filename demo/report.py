@@ -77,7 +77,7 @@ def _make_tips_table(written: Written) -> Table:
 
 async def _make_weights_table(stage: Stage) -> Table:
     policies = [await stage.services.policies.find(policy) for policy in POLICIES]
-    commands = [StatsCommand(user.user_id, policy) for user in stage.users for policy in policies]
+    commands = [StatsCommand(user.user_id, policy, datetime.now(UTC)) for user in stage.users for policy in policies]
     names = {user.user_id: user.name for user in stage.users}
     # LinUCB's five features are the first of epsilon-greedy's seven.
     headings = [label.replace("_", "\n") for label in policies[-1].features.labels]

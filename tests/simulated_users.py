@@ -15,10 +15,10 @@ import numpy as np
 from sqlalchemy import Engine
 
 from demo.reactions import REACTIONS
+from oo_ml.domain.evidence import Evidence
 from oo_ml.domain.features import Fields
 from oo_ml.domain.learning import Kind
 from oo_ml.domain.policies import LINUCB
-from oo_ml.domain.ridge import Ridge
 from oo_ml.files.legacy_state import FileState
 from oo_ml.services.decisions.decide import Answer, DecideCommand
 from oo_ml.services.decisions.learn import CorrectCommand, DecisionRewardCommand, RewardCommand, correct, learn
@@ -134,8 +134,8 @@ class SimulatedUsers:
             commands = []
             for policy, d in DIMENSIONS.items():
                 x = np.linspace(-0.7, 0.9, d) * size
-                model = Ridge(np.eye(d) + np.outer(x, x), 0.3 * x)
-                state = FileState(user_id, policy, model, size, 0, 1, 0.3, self.now + timedelta(size))
+                evidence = Evidence(np.eye(d) + np.outer(x, x), 0.3 * x)
+                state = FileState(user_id, policy, evidence, size, 0, 1, 0.3, self.now + timedelta(size))
                 commands.append(ImportCommand(user_id, state))
             with writing(self.db) as connection:
                 import_states(connection, commands, imported_at=self.now)

@@ -52,14 +52,14 @@ class Change:
         x: features that the reward is for, shape (d,).
         reward: the reward that counts from now on, in [-1, 1]; None for RETRACT.
         previous_reward: the reward that counted before; None for REWARD, DEFAULT and WARM.
-        weight: g; see domain/population.py.
+        weight: g; see domain/population.py. None: 1.
     """
 
     kind: Kind
     x: NDArray[np.float64]
     reward: float | None
     previous_reward: float | None = None
-    weight: float = 1.0
+    weight: float | None = None
 
 
 # ADR 8
@@ -69,7 +69,7 @@ def fold(before: Learned, change: Change) -> Learned:
     Raises:
         ValueError: the kind of the change and its rewards contradict each other, or it is an IMPORT.
     """
-    x, g = change.x, change.weight
+    x, g = change.x, 1.0 if change.weight is None else change.weight
     match change:
         case Change(kind=Kind.REWARD | Kind.DEFAULT | Kind.WARM, reward=float(reward), previous_reward=None):
             return Learned(
@@ -154,8 +154,8 @@ def fold_entry(before: Replayed, entry: StoredEntry) -> Replayed:
         )
         return Replayed(entry.epoch, entry.version, learned, entry.start_pulls, entry.start_explore_count)
     x = _check_shape("x", entry.x, d)
-    weight = 1.0 if entry.weight is None else entry.weight
-    learned = fold(before.learned, Change(Kind(entry.kind), x, entry.reward, entry.previous_reward, weight))
+    change = Change(Kind(entry.kind), x, entry.reward, entry.previous_reward, entry.weight)
+    learned = fold(before.learned, change)
     return Replayed(entry.epoch, entry.version, learned, before.start_pulls, before.start_explore_count)
 
 

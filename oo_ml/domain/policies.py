@@ -79,6 +79,12 @@ class Policy:
         d = self.features.dimension
         return Evidence.of_one(d) if self.population is None else Evidence.of_many(d)
 
+    @property
+    def stranger(self) -> Ridge:
+        """The belief about a user before their first reward."""
+        d = self.features.dimension
+        return Ridge(np.eye(d), np.zeros(d)) if self.population is None else self.population.prior.belief
+
     def weigh(self, decided_at: datetime) -> float | None:
         """Return the weight of the reward for a decision; None: every reward counts the same."""
         return None if self.population is None else self.population.weigh(decided_at)

@@ -14,6 +14,7 @@ import numpy as np
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 from pydantic_core import ErrorDetails, PydanticCustomError
 
+from oo_ml.domain.evidence import Evidence
 from oo_ml.domain.policies import EPSILON_GREEDY, LINUCB
 from oo_ml.domain.ridge import Ridge, stack, theta, whiten
 from oo_ml.errors import ImportSourceError
@@ -53,13 +54,13 @@ class FileState:
 
     Attributes:
         name: the user's id with every non-alphanumeric character replaced by `_`.
-        model: A, shape (d, d), symmetric positive definite, and b, shape (d,), with the d of `policy`.
+        evidence: A, shape (d, d), symmetric positive definite, and b, shape (d,), with the d of `policy`.
         last_updated: in UTC.
     """
 
     name: str
     policy: str
-    model: Ridge
+    evidence: Evidence
     pulls: int
     explore_count: int
     reward_count: int
@@ -125,13 +126,13 @@ def read(directory: Path, file: str) -> FileState:
         if not name.endswith(EPSILON_GREEDY_SUFFIX):
             raise StateFileError(f"A is 7 x 7, but a file of this name holds {LINUCB}, 5 x 5")
         name = name.removesuffix(EPSILON_GREEDY_SUFFIX)
-    model = Ridge(np.array(content.A, np.float64), np.array(content.b, np.float64))
-    _check(model)
+    evidence = Evidence(np.array(content.A, np.float64), np.array(content.b, np.float64))
+    _check(Ridge(evidence.A, evidence.b))
     meta = content.meta
     return FileState(
         name=name,
         policy=policy,
-        model=model,
+        evidence=evidence,
         pulls=meta.pulls,
         explore_count=_explore_count(meta, policy),
         reward_count=meta.reward_count,

@@ -38,6 +38,9 @@ class DecisionRow:
         content: text of the chosen tip; None takes that of the latest generated tip of that id.
         prompt_version: as the client named it; None takes that of the same tip.
         x: features of the chosen tip, shape (d,).
+        prior_version: of the prior that it started from; None without a population, like the next two.
+        prior_score: the part of theta.x of the chosen tip that the prior gave.
+        weight: g, with which the reward counts; see domain/population.py.
         exploit, explore, propensities: of each candidate, shape (n,); see domain/policies.py.
     """
 
@@ -62,6 +65,9 @@ class DecisionRow:
     request_digest: bytes | None
     exploration: float
     alpha: float | None
+    prior_version: int | None
+    prior_score: float | None
+    weight: float | None
     exploit: NDArray[np.float64]
     explore: NDArray[np.float64]
     propensities: NDArray[np.float64]
@@ -82,6 +88,7 @@ class Decision:
     Attributes:
         epoch: of the state it was made from.
         x: features of the chosen tip, shape (d,).
+        weight: g, with which the reward counts; None: 1.
         reward: the reward that counts; None before the first and after a retraction.
         rewarded_at: time of that reward.
         reward_kind: DEFAULT, AMEND or RETRACT; None for a reward as first received, or none yet.
@@ -94,6 +101,7 @@ class Decision:
     decided_at: datetime
     tip_id: str
     x: NDArray[np.float64]
+    weight: float | None
     reward: float | None
     rewarded_at: datetime | None
     reward_kind: Kind | None
@@ -148,6 +156,8 @@ class StoredDecision:
     reward_kind: str | None
     exploration: float | None
     alpha: float | None
+    prior_version: int | None
+    prior_score: float | None
     exploit: NDArray[np.float64] | None
     explore: NDArray[np.float64] | None
     propensities: NDArray[np.float64] | None

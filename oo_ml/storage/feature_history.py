@@ -158,16 +158,5 @@ def read_recent_decisions(connection: Reading, user_id: str) -> list[RecentDecis
 
 
 def _decision(row: Sequence[Any]) -> Decision:
-    user_id, decision_id, policy, epoch, decided_at, tip_id, x, reward, rewarded_at, kind = row
-    return Decision(
-        user_id=user_id,
-        decision_id=decision_id,
-        policy=policy,
-        epoch=epoch,
-        decided_at=decided_at,
-        tip_id=tip_id,
-        x=x,
-        reward=reward,
-        rewarded_at=rewarded_at,
-        reward_kind=None if kind is None else Kind(kind),
-    )
+    *others, kind = row
+    return Decision(*others, None if kind is None else Kind(kind))

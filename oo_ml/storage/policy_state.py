@@ -3,12 +3,12 @@
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from datetime import datetime
-from typing import Any, Final, NamedTuple, Self
+from typing import Any, Final, NamedTuple
 from uuid import UUID
 
 from sqlalchemy import text
 
-from oo_ml.domain.ridge import Ridge
+from oo_ml.domain.evidence import Evidence
 from oo_ml.storage.postgres.binary_columns import Texts
 from oo_ml.storage.postgres.rows import Rows, attributes
 from oo_ml.storage.postgres.sessions import Reading, Writing
@@ -29,13 +29,13 @@ class PolicyState:
     """Row of policy_state.
 
     Attributes:
-        model: A, shape (d, d), and b, shape (d,).
+        evidence: A, shape (d, d), and b, shape (d,).
         epoch: grows with each reset.
         version: number of ledger entries in this epoch.
     """
 
     key: StateKey
-    model: Ridge
+    evidence: Evidence
     epoch: int = 0
     version: int = 0
     pulls: int = 0
@@ -43,11 +43,6 @@ class PolicyState:
     reward_count: int = 0
     cumulative_reward: float = 0.0
     last_updated: datetime | None = None
-
-    @classmethod
-    def fresh(cls, key: StateKey, dimension: int) -> Self:
-        """Return the state of a new user and a policy with so many features."""
-        return cls(key, Ridge.fresh(dimension))
 
 
 def keep_later(before: datetime | None, now: datetime) -> datetime:
@@ -57,7 +52,15 @@ def keep_later(before: datetime | None, now: datetime) -> datetime:
 
 # In the order of PolicyState: `_states` reads them so.
 _COUNTERS: Final = [field.name for field in fields(PolicyState)][2:]
-_COLUMNS: Final = attributes("key.user_id", "key.policy", *_COUNTERS, "model.A", "model.b")
+_COLUMNS: Final = attributes(
+    "key.user_id",
+    "key.policy",
+    *_COUNTERS,
+    "evidence.A",
+    "evidence.b",
+    "evidence.weight",
+    "evidence.squares",
+)
 _DECISION_COLUMNS: Final = ("user_id", "policy", "pulls", "explore_count", "last_updated")
 
 # The columns that a reward changes, and those that a decision changes. Their UPDATEs are parts of other statements.
@@ -139,25 +142,25 @@ def lock_users(connection: Writing, user_ids: Iterable[str]) -> dict[StateKey, P
     return _states(_LOCK_USERS.run(connection, {"user_ids": Texts.of(sorted(set(user_ids)))}))
 
 
-def create_states(connection: Writing, dimensions: Mapping[StateKey, int]) -> int:
+def create_states(connection: Writing, fresh: Mapping[StateKey, Evidence]) -> int:
     """Create the rows of these keys that don't exist, in key order; return their number.
 
-    `dimensions` has the number of features of each key's policy.
+    `fresh` has, for each key, the evidence of its policy before the first reward.
 
     If another transaction is creating one of these rows, wait for that transaction, and keep its row.
     """
-    fresh = [PolicyState.fresh(key, dimensions[key]) for key in sorted(dimensions)]
-    return len(_CREATE.run(connection, SAVED.parameters(fresh)))
+    states = [PolicyState(key, fresh[key]) for key in sorted(fresh)]
+    return len(_CREATE.run(connection, SAVED.parameters(states)))
 
 
 def lock_or_create_states(
     connection: Writing,
-    dimensions: Mapping[StateKey, int],
+    fresh: Mapping[StateKey, Evidence],
     decisions: Sequence[tuple[str, UUID]] = (),
     *,
     needed: Callable[[], Collection[StateKey]] | None = None,
 ) -> dict[StateKey, PolicyState]:
-    """Lock the rows of the keys of `dimensions`, and create those that don't exist, with so many features.
+    """Lock the rows of the keys of `fresh`, and create those that don't exist, with that evidence.
 
     A transaction never creates a row while it holds locks on rows that others can see. Otherwise two transactions could
     wait for each other in a circle (ADR 19).
@@ -166,10 +169,10 @@ def lock_or_create_states(
     locked. `decisions` are as in `lock_states`.
     """
     # Once more only if a user is erased right after the rows were created.
-    while not (states := lock_states(connection, dimensions, decisions)).keys() >= dimensions.keys():
+    while not (states := lock_states(connection, fresh, decisions)).keys() >= fresh.keys():
         if needed is not None:
-            dimensions = {key: dimensions[key] for key in needed()}
-        create_states(connection, dimensions)
+            fresh = {key: fresh[key] for key in needed()}
+        create_states(connection, fresh)
     return states
 
 
@@ -191,7 +194,7 @@ def read_range(connection: Reading, users: UserRange) -> dict[StateKey, PolicySt
 
 def _states(rows: Iterable[Sequence[Any]]) -> dict[StateKey, PolicyState]:
     states = {}
-    for user_id, policy, *counters, a, b in rows:
+    for user_id, policy, *counters, a, b, weight, squares in rows:
         key = StateKey(user_id, policy)
-        states[key] = PolicyState(key, Ridge(a, b), *counters)
+        states[key] = PolicyState(key, Evidence(a, b, weight, squares), *counters)
     return states

@@ -37,6 +37,7 @@ class LedgerEntry:
         decision_id: the decision that the reward is for, if known.
         corrects: version of the previous entry for the same decision; None for the first.
         idempotency_key: of the call, if it had one.
+        origin_decision_id: WARM: the decision of another policy that had the reward.
     """
 
     key: StateKey
@@ -48,6 +49,7 @@ class LedgerEntry:
     decision_id: UUID | None = None
     corrects: int | None = None
     idempotency_key: IdempotencyKey | None = None
+    origin_decision_id: UUID | None = None
 
 
 class EpochKey(NamedTuple):
@@ -98,8 +100,8 @@ _ENTRIES: Final = Rows[LedgerEntry](
     reward_ledger,
     {
         **attributes("key.user_id", "key.policy", "epoch", "version", "recorded_at"),
-        **attributes("change.kind", "change.reward", "change.previous_reward", "change.x"),
-        **attributes("tip_id", "decision_id", "corrects"),
+        **attributes("change.kind", "change.reward", "change.previous_reward", "change.x", "change.weight"),
+        **attributes("tip_id", "decision_id", "corrects", "origin_decision_id"),
         "idempotency_key": lambda entry: entry.idempotency_key and entry.idempotency_key.value,
         "request_digest": lambda entry: entry.idempotency_key and entry.idempotency_key.digest,
     },
@@ -125,8 +127,8 @@ _IMPORTS: Final = Rows[tuple[PolicyState, datetime]](
         "start_explore_count": lambda entry: entry[0].explore_count,
         "start_reward_count": lambda entry: entry[0].reward_count,
         "start_cumulative_reward": lambda entry: entry[0].cumulative_reward,
-        "start_a": lambda entry: entry[0].model.A,
-        "start_b": lambda entry: entry[0].model.b,
+        "start_a": lambda entry: entry[0].evidence.A,
+        "start_b": lambda entry: entry[0].evidence.b,
     },
 )
 

@@ -35,7 +35,7 @@ from tests.faults import aborts
 from tests.faults.aborts import abort_steps, lose_commits
 from tests.faults.proxy import Proxy, run_proxy
 from tests.gates import holding_state
-from tests.policies import DIMENSIONS
+from tests.policies import FRESH
 from tests.sessions import open_session, writing
 from tests.waiting import until
 
@@ -49,9 +49,7 @@ pytestmark = pytest.mark.usefixtures("paper")
 
 def lock_rows(connection: Writing, commands: Sequence[Note]) -> None:
     """Lock the row of each user, as the services do."""
-    policy_state.lock_or_create_states(
-        connection, {StateKey(note.user_id, LINUCB): DIMENSIONS[LINUCB] for note in commands}
-    )
+    policy_state.lock_or_create_states(connection, {StateKey(note.user_id, LINUCB): FRESH[LINUCB] for note in commands})
 
 
 @pytest.fixture

@@ -39,7 +39,7 @@ from tests.execution.notes import running
 from tests.faults import aborts
 from tests.faults.aborts import abort_steps
 from tests.migrations.rows import uuid7
-from tests.policies import DIMENSIONS, Parameters, builtin, decide_by
+from tests.policies import FRESH, Parameters, builtin, decide_by
 from tests.rows import assert_folded
 from tests.sessions import open_session, writing
 
@@ -221,7 +221,7 @@ async def disturb(db: Engine, seen: list[int]) -> None:
     rng = random.Random(0)  # noqa: S311
     for turn in count():
         with open_session(db) as holder:
-            policy_state.lock_or_create_states(holder, {StateKey(rng.choice(USERS), LINUCB): DIMENSIONS[LINUCB]})
+            policy_state.lock_or_create_states(holder, {StateKey(rng.choice(USERS), LINUCB): FRESH[LINUCB]})
             await asyncio.sleep(0.07)
             holder.commit()
             if turn % 4 == 3:

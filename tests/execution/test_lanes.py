@@ -33,7 +33,7 @@ from tests.execution.notes import (
     send_together,
 )
 from tests.gates import holding_state, scalar, wait_until_blocked
-from tests.policies import DIMENSIONS
+from tests.policies import FRESH
 from tests.rows import assert_folded, everything
 from tests.services.decisions.batches import corrections, make_comparable, reactions_by_id, rewards, score, scores
 from tests.sessions import writing
@@ -43,9 +43,7 @@ pytestmark = pytest.mark.usefixtures("paper")
 
 def touch(connection: Writing, user_ids: Sequence[str]) -> list[str]:
     """Lock or create the row of each user; return the name of the lane, once for each."""
-    policy_state.lock_or_create_states(
-        connection, {StateKey(user_id, LINUCB): DIMENSIONS[LINUCB] for user_id in user_ids}
-    )
+    policy_state.lock_or_create_states(connection, {StateKey(user_id, LINUCB): FRESH[LINUCB] for user_id in user_ids})
     return [threading.current_thread().name] * len(user_ids)
 
 

@@ -21,7 +21,7 @@ from oo_ml.storage.postgres.sessions import Writing
 from tests.conftest import make_settings
 from tests.faults.proxy import run_proxy
 from tests.gates import holding_state, scalar, wait_until_blocked
-from tests.policies import DIMENSIONS
+from tests.policies import FRESH
 from tests.sessions import open_session, writing
 from tests.waiting import PATIENCE, until
 
@@ -47,9 +47,7 @@ def pool(url: str, *, threads: int = 1, **settings: Any) -> Iterator[tuple[Pool[
 
 def touch(connection: Writing, user_ids: Sequence[str]) -> list[None]:
     """Create the row of each user."""
-    policy_state.lock_or_create_states(
-        connection, {StateKey(user_id, LINUCB): DIMENSIONS[LINUCB] for user_id in user_ids}
-    )
+    policy_state.lock_or_create_states(connection, {StateKey(user_id, LINUCB): FRESH[LINUCB] for user_id in user_ids})
     return [None] * len(user_ids)
 
 

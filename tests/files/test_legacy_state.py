@@ -27,8 +27,8 @@ def test_exactness(tmp_path: Path) -> None:
     (tmp_path / "ada_egreedy.json").write_text(json.dumps(written), "utf-8")
     state = legacy_state.read(tmp_path, "ada_egreedy.json")
     assert (state.name, state.policy) == ("ada", EPSILON_GREEDY)
-    assert state.model.A.tobytes() == np.array(written["A"]).tobytes()
-    assert state.model.b.tobytes() == np.array(written["b"]).tobytes()
+    assert state.evidence.A.tobytes() == np.array(written["A"]).tobytes()
+    assert state.evidence.b.tobytes() == np.array(written["b"]).tobytes()
     meta = written["meta"]
     assert state.pulls == meta["pulls"]
     assert state.explore_count == meta["explore_count"]

@@ -21,7 +21,7 @@ NOT_DECLARED = """
     DROP TRIGGER policies_immutable ON oo_ml.policies;
     DROP FUNCTION
         oo_ml.create_feature_history_months, oo_ml.detach_feature_history_months, oo_ml.refuse_change_of_prompt_version,
-        oo_ml.refuse_change_of_policy;
+        oo_ml.refuse_change_of_policy, oo_ml.refuse_change_of_prior;
 """
 
 

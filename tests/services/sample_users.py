@@ -10,8 +10,8 @@ from uuid import UUID
 import numpy as np
 from sqlalchemy import Engine, text
 
+from oo_ml.domain.evidence import Evidence
 from oo_ml.domain.policies import EPSILON_GREEDY
-from oo_ml.domain.ridge import Ridge
 from oo_ml.execution import retry
 from oo_ml.files.export_document import Export, open_export
 from oo_ml.files.legacy_state import FileState
@@ -51,7 +51,7 @@ def create_users(db: Engine) -> None:
     state = FileState(
         name="zoë",
         policy=EPSILON_GREEDY,
-        model=Ridge(A, np.array([-0.0, LEAST, -LEAST, 0.1 + 0.2, 1e-308, 2**53 + 2.0, -1 / 3])),
+        evidence=Evidence(A, np.array([-0.0, LEAST, -LEAST, 0.1 + 0.2, 1e-308, 2**53 + 2.0, -1 / 3])),
         pulls=2**53,
         explore_count=0,
         reward_count=0,

@@ -7,9 +7,9 @@ from uuid import UUID
 import numpy as np
 from sqlalchemy import Engine
 
+from oo_ml.domain.evidence import Evidence
 from oo_ml.domain.learning import Kind
 from oo_ml.domain.policies import EPSILON_GREEDY, LINUCB
-from oo_ml.domain.ridge import Ridge
 from oo_ml.files.legacy_state import FileState
 from oo_ml.services.decisions.decide import DecideCommand, decide
 from oo_ml.services.decisions.learn import CorrectCommand, DecisionRewardCommand, RewardCommand, correct, learn
@@ -110,7 +110,7 @@ def _import(db: Engine, user_id: str) -> None:
     state = FileState(
         name=user_id,
         policy=LINUCB,
-        model=Ridge(np.eye(5) + np.outer(x, x), 0.3 * x),
+        evidence=Evidence(np.eye(5) + np.outer(x, x), 0.3 * x),
         pulls=4,
         explore_count=2,
         reward_count=1,

@@ -13,7 +13,7 @@ from oo_ml.storage.policy_state import StateKey
 from oo_ml.storage.postgres.engine import create, limit_lock_wait
 from tests.conftest import make_settings
 from tests.gates import holding_state
-from tests.policies import DIMENSIONS
+from tests.policies import FRESH
 from tests.sessions import open_session, writing
 
 ADA = StateKey("ada", LINUCB)
@@ -27,7 +27,7 @@ def limit(connection: Connection) -> object:
 def test_limit_with_a_locked_row(db: Engine) -> None:
     """A wait for a locked row ends after the limit, although the session's own limit is twenty seconds."""
     with writing(db) as connection:
-        policy_state.lock_or_create_states(connection, {ADA: DIMENSIONS[ADA.policy]})
+        policy_state.lock_or_create_states(connection, {ADA: FRESH[ADA.policy]})
     with holding_state(db, *ADA), open_session(db) as connection:
         limit_lock_wait(connection, 0.1)
         began = time.monotonic()
@@ -41,7 +41,7 @@ def test_limit_with_a_locked_row(db: Engine) -> None:
 def test_limit_with_a_free_row(db: Engine) -> None:
     """A free row can be locked under a limit."""
     with writing(db) as connection:
-        policy_state.lock_or_create_states(connection, {ADA: DIMENSIONS[ADA.policy]})
+        policy_state.lock_or_create_states(connection, {ADA: FRESH[ADA.policy]})
     with writing(db) as connection:
         limit_lock_wait(connection, 0.1)
         assert policy_state.lock_states(connection, [ADA]).keys() == {ADA}

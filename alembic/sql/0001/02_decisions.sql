@@ -14,6 +14,8 @@ CREATE TABLE oo_ml.policy_state (
     last_updated timestamptz,
     a float8[] NOT NULL,
     b float8[] NOT NULL,
+    weight float8,
+    squares float8,
     CONSTRAINT pk_policy_state PRIMARY KEY (user_id, policy),
     CONSTRAINT ck_policy_state_user_id_length CHECK (octet_length(user_id) BETWEEN 1 AND 200),
     CONSTRAINT ck_policy_state_policy_length CHECK (octet_length(policy) BETWEEN 1 AND 100),
@@ -28,7 +30,10 @@ CREATE TABLE oo_ml.policy_state (
         CHECK ((array_ndims(b) = 1 AND array_ndims(a) = 2
             AND array_length(a, 1) = array_length(b, 1) AND array_length(a, 2) = array_length(b, 1)) IS TRUE),
     CONSTRAINT ck_policy_state_a_finite CHECK (('-Infinity' < ALL (a) AND 'Infinity' > ALL (a)) IS TRUE),
-    CONSTRAINT ck_policy_state_b_finite CHECK (('-Infinity' < ALL (b) AND 'Infinity' > ALL (b)) IS TRUE)
+    CONSTRAINT ck_policy_state_b_finite CHECK (('-Infinity' < ALL (b) AND 'Infinity' > ALL (b)) IS TRUE),
+    CONSTRAINT ck_policy_state_weight_finite CHECK (weight > '-Infinity' AND weight < 'Infinity'),
+    CONSTRAINT ck_policy_state_squares_finite CHECK (squares > '-Infinity' AND squares < 'Infinity'),
+    CONSTRAINT ck_policy_state_population_present CHECK (num_nulls(weight, squares) IN (0, 2))
 ) WITH (fillfactor = 70, autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_cost_delay = 0);
 COMMENT ON TABLE oo_ml.policy_state IS
     'State: one row for each user and policy, with A, b and counters. The only row that is locked';
@@ -41,8 +46,12 @@ COMMENT ON COLUMN oo_ml.policy_state.explore_count IS 'Number of these decisions
 COMMENT ON COLUMN oo_ml.policy_state.reward_count IS 'Number of rewards that count';
 COMMENT ON COLUMN oo_ml.policy_state.cumulative_reward IS 'Sum of the rewards that count';
 COMMENT ON COLUMN oo_ml.policy_state.last_updated IS 'Time of the last decision or reward; null after a reset';
-COMMENT ON COLUMN oo_ml.policy_state.a IS 'A = I + sum of x x^T over rewards; d rows of d numbers';
-COMMENT ON COLUMN oo_ml.policy_state.b IS 'b = sum of reward times x; d numbers';
+COMMENT ON COLUMN oo_ml.policy_state.a IS
+    'A = sum of g x x^T over rewards, plus I without a population; d rows of d numbers';
+COMMENT ON COLUMN oo_ml.policy_state.b IS 'b = sum of g times reward times x; d numbers';
+COMMENT ON COLUMN oo_ml.policy_state.weight IS
+    'Sum of the weights g of the rewards; null without a population: each g is 1';
+COMMENT ON COLUMN oo_ml.policy_state.squares IS 'Sum of g times reward squared; null without a population';
 
 CREATE SEQUENCE oo_ml.feature_history_order AS bigint;
 
@@ -66,6 +75,9 @@ CREATE TABLE oo_ml.feature_history (
     exploring boolean NOT NULL,
     exploration float8,
     alpha float8,
+    prior_version integer,
+    prior_score float8,
+    weight float8,
     x float8[] NOT NULL,
     context jsonb NOT NULL,
     features jsonb NOT NULL,
@@ -98,6 +110,10 @@ CREATE TABLE oo_ml.feature_history (
     CONSTRAINT ck_feature_history_request_digest_length CHECK (octet_length(request_digest) = 32),
     CONSTRAINT ck_feature_history_exploration_range CHECK (exploration BETWEEN 0 AND 1),
     CONSTRAINT ck_feature_history_alpha_range CHECK (alpha >= 0 AND alpha < 'Infinity'),
+    CONSTRAINT ck_feature_history_prior_version_range CHECK (prior_version >= 0),
+    CONSTRAINT ck_feature_history_prior_score_finite CHECK (prior_score > '-Infinity' AND prior_score < 'Infinity'),
+    CONSTRAINT ck_feature_history_weight_range CHECK (weight > 0 AND weight < 'Infinity'),
+    CONSTRAINT ck_feature_history_population_present CHECK (num_nulls(prior_version, prior_score, weight) IN (0, 3)),
     CONSTRAINT ck_feature_history_candidate_dimensions
         CHECK (num_nonnulls(exploration, exploit, explore, propensities) = 0
             OR (array_ndims(propensities) = 1 AND array_ndims(exploit) = 1 AND array_ndims(explore) = 1
@@ -138,6 +154,12 @@ COMMENT ON COLUMN oo_ml.feature_history.propensity IS 'Probability with which th
 COMMENT ON COLUMN oo_ml.feature_history.exploring IS 'True if the tip was drawn uniformly at random';
 COMMENT ON COLUMN oo_ml.feature_history.exploration IS 'Probability of a uniform draw when this decision was made';
 COMMENT ON COLUMN oo_ml.feature_history.alpha IS 'Width of the confidence bound; null without a bound';
+COMMENT ON COLUMN oo_ml.feature_history.prior_version IS
+    'Version of the prior that the decision started from; null without a population';
+COMMENT ON COLUMN oo_ml.feature_history.prior_score IS
+    'Part of theta.x of the chosen tip that the prior gave; the rest is from the rewards of the user';
+COMMENT ON COLUMN oo_ml.feature_history.weight IS
+    'Weight g with which the reward counts; null without a population: 1';
 COMMENT ON COLUMN oo_ml.feature_history.x IS 'Feature vector of the chosen tip; d numbers';
 COMMENT ON COLUMN oo_ml.feature_history.context IS 'Raw fields of the context, as the client sent them';
 COMMENT ON COLUMN oo_ml.feature_history.features IS 'Raw fields of the chosen tip, as the client sent them';
@@ -179,9 +201,11 @@ CREATE TABLE oo_ml.reward_ledger (
     reward float8,
     previous_reward float8,
     x float8[],
+    weight float8,
     tip_id text COLLATE "C",
     decision_id uuid,
     corrects bigint,
+    origin_decision_id uuid,
     idempotency_key text COLLATE "C",
     request_digest bytea,
     start_pulls bigint,
@@ -197,10 +221,11 @@ CREATE TABLE oo_ml.reward_ledger (
     CONSTRAINT ck_reward_ledger_idempotency_key_length CHECK (octet_length(idempotency_key) BETWEEN 1 AND 200),
     CONSTRAINT ck_reward_ledger_epoch_range CHECK (epoch >= 0),
     CONSTRAINT ck_reward_ledger_version_range CHECK (version >= 1),
-    CONSTRAINT ck_reward_ledger_kind_known CHECK (kind IN ('reward', 'default', 'amend', 'retract', 'import')),
+    CONSTRAINT ck_reward_ledger_kind_known CHECK (kind IN ('reward', 'default', 'amend', 'retract', 'import', 'warm')),
     CONSTRAINT ck_reward_ledger_reward_range CHECK (reward BETWEEN -1 AND 1),
     CONSTRAINT ck_reward_ledger_dimensions CHECK (x IS NULL OR (array_ndims(x) = 1) IS TRUE),
     CONSTRAINT ck_reward_ledger_x_finite CHECK (x IS NULL OR ('-Infinity' < ALL (x) AND 'Infinity' > ALL (x)) IS TRUE),
+    CONSTRAINT ck_reward_ledger_weight_range CHECK (weight > 0 AND weight < 'Infinity'),
     CONSTRAINT ck_reward_ledger_reward_present CHECK ((reward IS NULL) = (kind IN ('retract', 'import'))),
     CONSTRAINT ck_reward_ledger_x_present CHECK (num_nulls(x, tip_id) = CASE kind WHEN 'import' THEN 2 ELSE 0 END),
     CONSTRAINT ck_reward_ledger_start_present
@@ -221,6 +246,8 @@ CREATE TABLE oo_ml.reward_ledger (
     CONSTRAINT ck_reward_ledger_decision_present
         CHECK ((kind NOT IN ('amend', 'retract') OR corrects IS NOT NULL)
             AND (corrects IS NULL OR decision_id IS NOT NULL) AND (kind <> 'default' OR decision_id IS NOT NULL)),
+    CONSTRAINT ck_reward_ledger_origin_present
+        CHECK ((origin_decision_id IS NOT NULL) = (kind = 'warm') AND (kind <> 'warm' OR decision_id IS NULL)),
     CONSTRAINT ck_reward_ledger_corrects_range CHECK (corrects BETWEEN 1 AND version - 1),
     CONSTRAINT ck_reward_ledger_request_digest_length CHECK (octet_length(request_digest) = 32)
 );
@@ -234,13 +261,16 @@ COMMENT ON COLUMN oo_ml.reward_ledger.position IS 'Order in which entries were w
 COMMENT ON COLUMN oo_ml.reward_ledger.recorded_at IS 'Time at which the entry was applied';
 COMMENT ON COLUMN oo_ml.reward_ledger.kind IS
     'reward: a reaction came in; default: no reaction came in time; amend: another reward counts from now on;'
-    ' retract: no reward counts any more; import: the epoch starts from the state of another service';
+    ' retract: no reward counts any more; import: the epoch starts from the state of another service; warm: a reward'
+    ' that another policy learned counts for this one too';
 COMMENT ON COLUMN oo_ml.reward_ledger.reward IS 'The reward that counts from now on';
 COMMENT ON COLUMN oo_ml.reward_ledger.previous_reward IS 'amend, retract: the reward that counted before';
 COMMENT ON COLUMN oo_ml.reward_ledger.x IS 'Feature vector that the reward was applied with; d numbers';
+COMMENT ON COLUMN oo_ml.reward_ledger.weight IS 'Weight g of the reward; null without a population: 1';
 COMMENT ON COLUMN oo_ml.reward_ledger.tip_id IS 'The tip that the reward is for';
 COMMENT ON COLUMN oo_ml.reward_ledger.decision_id IS 'The decision that the reward is for, if known';
 COMMENT ON COLUMN oo_ml.reward_ledger.corrects IS 'Version of the previous entry for the same decision';
+COMMENT ON COLUMN oo_ml.reward_ledger.origin_decision_id IS 'warm: the decision of another policy that had the reward';
 COMMENT ON COLUMN oo_ml.reward_ledger.idempotency_key IS 'Idempotency-Key of the call, if it had one';
 COMMENT ON COLUMN oo_ml.reward_ledger.request_digest IS 'SHA-256 of the call that had idempotency_key';
 COMMENT ON COLUMN oo_ml.reward_ledger.start_pulls IS 'import: pulls of the imported state';
@@ -256,5 +286,8 @@ CREATE INDEX ix_reward_ledger_position
 CREATE UNIQUE INDEX ix_reward_ledger_user_id_decision_id_corrects
     ON oo_ml.reward_ledger (user_id, decision_id, corrects) NULLS NOT DISTINCT
     WHERE decision_id IS NOT NULL;
+-- A decision of another policy warms a policy once.
+CREATE UNIQUE INDEX ix_reward_ledger_user_id_policy_origin_decision_id
+    ON oo_ml.reward_ledger (user_id, policy, origin_decision_id) WHERE origin_decision_id IS NOT NULL;
 CREATE UNIQUE INDEX ix_reward_ledger_user_id_idempotency_key
     ON oo_ml.reward_ledger (user_id, idempotency_key) WHERE idempotency_key IS NOT NULL;

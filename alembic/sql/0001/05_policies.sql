@@ -61,3 +61,57 @@ COMMENT ON COLUMN oo_ml.policy_traffic.changed_by IS 'Id of the API key, or (com
 COMMENT ON COLUMN oo_ml.policy_traffic.salt IS 'Hashed with the user id; kept from the first change on';
 COMMENT ON COLUMN oo_ml.policy_traffic.shares IS
     'Share of the users by policy, each above 0, sum 1';
+
+CREATE TABLE oo_ml.policy_priors (
+    policy text COLLATE "C" NOT NULL,
+    version integer NOT NULL,
+    fitted_at timestamptz NOT NULL,
+    users bigint NOT NULL,
+    rewards bigint NOT NULL,
+    mean float8[] NOT NULL,
+    covariance float8[] NOT NULL,
+    mean_covariance float8[] NOT NULL,
+    noise_variance float8 NOT NULL,
+    CONSTRAINT pk_policy_priors PRIMARY KEY (policy, version),
+    CONSTRAINT ck_policy_priors_policy_length CHECK (octet_length(policy) BETWEEN 1 AND 100),
+    CONSTRAINT ck_policy_priors_version_range CHECK (version >= 1),
+    CONSTRAINT ck_policy_priors_users_range CHECK (users >= 1),
+    CONSTRAINT ck_policy_priors_rewards_range CHECK (rewards >= 1),
+    CONSTRAINT ck_policy_priors_mean_finite CHECK (('-Infinity' < ALL (mean) AND 'Infinity' > ALL (mean)) IS TRUE),
+    CONSTRAINT ck_policy_priors_dimensions
+        CHECK ((array_ndims(mean) = 1 AND array_ndims(covariance) = 2
+            AND array_length(covariance, 1) = array_length(mean, 1)
+            AND array_length(covariance, 2) = array_length(mean, 1)) IS TRUE),
+    CONSTRAINT ck_policy_priors_mean_dimensions
+        CHECK ((array_ndims(mean) = 1 AND array_ndims(mean_covariance) = 2
+            AND array_length(mean_covariance, 1) = array_length(mean, 1)
+            AND array_length(mean_covariance, 2) = array_length(mean, 1)) IS TRUE),
+    CONSTRAINT ck_policy_priors_covariance_finite
+        CHECK (('-Infinity' < ALL (covariance) AND 'Infinity' > ALL (covariance)) IS TRUE),
+    CONSTRAINT ck_policy_priors_mean_covariance_finite
+        CHECK (('-Infinity' < ALL (mean_covariance) AND 'Infinity' > ALL (mean_covariance)) IS TRUE),
+    CONSTRAINT ck_policy_priors_noise_variance_range CHECK (noise_variance > 0 AND noise_variance < 'Infinity')
+);
+COMMENT ON TABLE oo_ml.policy_priors IS
+    'Versions of the prior from which the users of a policy start: one row a fit, never changed. Version 0 has no row';
+COMMENT ON COLUMN oo_ml.policy_priors.policy IS 'The policy';
+COMMENT ON COLUMN oo_ml.policy_priors.version IS '1, 2, 3, ... for each policy';
+COMMENT ON COLUMN oo_ml.policy_priors.fitted_at IS 'Time of the fit, to which the rewards were faded';
+COMMENT ON COLUMN oo_ml.policy_priors.users IS 'Number of users that it was fitted to';
+COMMENT ON COLUMN oo_ml.policy_priors.rewards IS 'Number of rewards of the policy that counted then';
+COMMENT ON COLUMN oo_ml.policy_priors.mean IS 'mu, the theta of the mean user; d numbers';
+COMMENT ON COLUMN oo_ml.policy_priors.covariance IS 'Sigma: how users differ from each other; d rows of d numbers';
+COMMENT ON COLUMN oo_ml.policy_priors.mean_covariance IS 'C: how uncertain the mean is; d rows of d numbers';
+COMMENT ON COLUMN oo_ml.policy_priors.noise_variance IS 's2, the variance of a reward around theta.x of its user';
+
+CREATE FUNCTION oo_ml.refuse_change_of_prior() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    RAISE EXCEPTION 'prior % of policy % is in use: it never changes', OLD.version, OLD.policy
+        USING ERRCODE = 'integrity_constraint_violation';
+END
+$$;
+COMMENT ON FUNCTION oo_ml.refuse_change_of_prior IS 'Trigger function: refuses changes of a prior; old ones may be deleted';
+
+CREATE TRIGGER policy_priors_immutable
+    BEFORE UPDATE ON oo_ml.policy_priors
+    FOR EACH ROW EXECUTE FUNCTION oo_ml.refuse_change_of_prior();

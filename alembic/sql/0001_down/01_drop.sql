@@ -33,7 +33,7 @@ DROP FUNCTION
     rollup.unsupported, rollup.choice, rollup.random_estimate, rollup.expected, rollup.amount, rollup.weight,
     analytics.user_group;
 
-DROP TABLE oo_ml.policy_traffic, oo_ml.policies, oo_ml.audit_log, oo_ml.api_keys;
+DROP TABLE oo_ml.policy_priors, oo_ml.policy_traffic, oo_ml.policies, oo_ml.audit_log, oo_ml.api_keys;
 
 DROP TABLE
     oo_ml.daily_latencies, oo_ml.daily_done, oo_ml.daily_costs, oo_ml.daily_exploration, oo_ml.daily_delays, oo_ml.daily_learning,
@@ -45,7 +45,7 @@ DROP TABLE
 
 DROP FUNCTION
     oo_ml.detach_feature_history_months, oo_ml.create_feature_history_months, oo_ml.refuse_change_of_prompt_version,
-    oo_ml.refuse_change_of_policy;
+    oo_ml.refuse_change_of_policy, oo_ml.refuse_change_of_prior;
 
 -- Detached months must not depend on the sequence that is dropped below.
 DO $$

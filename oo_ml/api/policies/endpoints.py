@@ -181,7 +181,8 @@ async def reward(request: Request, policy: PolicyInPath, idempotency_key: Idempo
 async def policy_user(request: Request, policy: PolicyInPath, user_id: UserIdInPath) -> Response:
     """Return counters and theta with its intervals; zeros for an unknown user."""
     app = services(request)
-    [found] = await app.readers.run(read_stats, [StatsCommand(user_id, await app.policies.find(policy))])
+    command = StatsCommand(user_id, await app.policies.find(policy), datetime.now(UTC))
+    [found] = await app.readers.run(read_stats, [command])
     theta = [
         schemas.Coefficient(label=label, estimate=estimate, low=low, high=high)
         for label, estimate, (low, high) in zip(found.labels, found.theta, found.intervals, strict=True)

@@ -195,7 +195,8 @@ async def export_user(
 
 async def _stats(request: Request, user_id: str, policy: str, model: type[schemas.StatsAnswer]) -> Response:
     app = services(request)
-    [found] = await app.readers.run(read_stats, [StatsCommand(user_id, await app.policies.find(policy))])
+    command = StatsCommand(user_id, await app.policies.find(policy), datetime.now(UTC))
+    [found] = await app.readers.run(read_stats, [command])
     return answer(model.model_validate(found))
 
 

@@ -10,6 +10,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from oo_ml.domain.evidence import Evidence
 from oo_ml.domain.learning import Kind, Replayed, StoredEntry, describe_shape, fold_entry
 from oo_ml.storage.audit import DecisionConflict, DecisionCounts, EntryConflict
 from oo_ml.storage.policy_state import PolicyState, StateKey
@@ -30,16 +31,17 @@ def find_difference(  # noqa: PLR0913 - the tables that are compared
     stored: Mapping[StateKey, PolicyState],
     counts: Iterable[DecisionCounts],
     ledger: Iterator[StoredEntry],
-    dimensions: Mapping[str, int],
+    fresh: Mapping[str, Evidence],
     *,
     passed: Callable[[StateKey, Replayed], None],
     may_miss_decisions: bool,
 ) -> Difference | None:
     """Return the first difference between states, numbers of decisions and the ledger, by user and policy.
 
-    `dimensions` has the number of features of each published policy. The ledger is in the order of its primary key,
-    and is read up to the first difference. `passed` is called with every version of the current epochs, as the ledger
-    gives it. With `may_miss_decisions`, retention may have removed decisions that the counters of a state include.
+    `fresh` has the evidence of each published policy before the first reward. The ledger is in the order of its
+    primary key, and is read up to the first difference. `passed` is called with every version of the current epochs, as
+    the ledger gives it. With `may_miss_decisions`, retention may have removed decisions that the counters of a state
+    include.
     """
     counted = {StateKey(*count[:2]): count for count in counts}
     for key, entries in _group_by_key(sorted({*stored, *counted}), ledger):
@@ -47,7 +49,7 @@ def find_difference(  # noqa: PLR0913 - the tables that are compared
             stored.get(key),
             counted.get(key),
             entries,
-            dimensions,
+            fresh,
             passed=passed,
             may_miss_decisions=may_miss_decisions,
         )
@@ -71,7 +73,7 @@ def _compare(  # noqa: PLR0913 - as find_difference has them
     state: PolicyState | None,
     count: DecisionCounts | None,
     entries: Iterator[StoredEntry],
-    dimensions: Mapping[str, int],
+    fresh: Mapping[str, Evidence],
     *,
     passed: Callable[[StateKey, Replayed], None],
     may_miss_decisions: bool,
@@ -80,10 +82,10 @@ def _compare(  # noqa: PLR0913 - as find_difference has them
     if state is None:
         table = "reward_ledger" if count is None else "feature_history"
         return f": expected a row in policy_state, because {table} has rows, found none"
-    dimension = dimensions.get(state.key.policy)
-    if dimension is None:
+    start = fresh.get(state.key.policy)
+    if start is None:
         return ": expected a published policy, found another"
-    replayed = Replayed.fresh(dimension, state.epoch)
+    replayed = Replayed.fresh(start, state.epoch)
     passed(state.key, replayed)
     for entry in entries:
         place = f", epoch {entry.epoch}, version {entry.version}"
@@ -96,7 +98,7 @@ def _compare(  # noqa: PLR0913 - as find_difference has them
         if replayed.epoch == state.epoch:
             passed(state.key, replayed)
     if replayed.epoch != state.epoch:
-        replayed = Replayed.fresh(dimension, state.epoch)
+        replayed = Replayed.fresh(start, state.epoch)
     found = _compare_state(state, replayed) or _compare_counters(
         state, replayed, count, may_miss_decisions=may_miss_decisions
     )
@@ -109,10 +111,12 @@ def _compare_state(state: PolicyState, replayed: Replayed) -> str | None:
     if state.version != replayed.version:
         return f"expected version = {replayed.version}, the number of ledger entries, found {state.version}"
     return (
-        _compare_arrays("A", learned.model.A, state.model.A)
-        or _compare_arrays("b", learned.model.b, state.model.b)
+        _compare_arrays("A", learned.evidence.A, state.evidence.A)
+        or _compare_arrays("b", learned.evidence.b, state.evidence.b)
+        or _compare_sums("weight", learned.evidence.weight, state.evidence.weight)
+        or _compare_sums("squares", learned.evidence.squares, state.evidence.squares)
         or _compare_numbers("reward_count", learned.reward_count, state.reward_count)
-        or _compare_arrays("cumulative_reward", np.array(learned.cumulative_reward), np.array(state.cumulative_reward))
+        or _compare_sums("cumulative_reward", learned.cumulative_reward, state.cumulative_reward)
     )
 
 
@@ -142,6 +146,12 @@ def _compare_arrays(name: str, expected: NDArray[np.float64], found: NDArray[np.
     place = tuple(different[0].tolist())
     index = "".join(f"[{i}]" for i in place)
     return f"expected {name}{index} = {float(expected[place])!r}, found {float(found[place])!r}"
+
+
+def _compare_sums(name: str, expected: float | None, found: float | None) -> str | None:
+    if expected is None or found is None:
+        return None if expected is found else f"expected {name} = {_or_null(expected)}, found {_or_null(found)}"
+    return _compare_arrays(name, np.array(expected), np.array(found))
 
 
 def _compare_numbers(name: str, expected: int, found: int) -> str | None:

@@ -4,6 +4,7 @@ from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import closing
 from typing import Final
 
+from oo_ml.domain.evidence import Evidence
 from oo_ml.domain.logged_decisions import Mismatch
 from oo_ml.domain.policies import Policy
 from oo_ml.domain.ridge import Ridge
@@ -21,7 +22,7 @@ _DECISIONS: Final = 500
 _CANDIDATES: Final = 20_000
 
 # The models at some versions of the current epochs.
-Models = Mapping[tuple[StateKey, int], Ridge]
+Models = Mapping[tuple[StateKey, int], Evidence]
 
 
 def size_of_sample(states: int) -> int:
@@ -60,7 +61,7 @@ def _attach(decisions: Iterator[LoggedDecision], models: Models, found: list[Dif
         if model is None:
             found.append(_describe(decision, "a version that the ledger has reached", str(decision.version)))
         else:
-            yield Made(decision, model)
+            yield Made(decision, Ridge(model.A, model.b))
 
 
 def _check(made: Sequence[Made], policy: Policy) -> Difference | None:

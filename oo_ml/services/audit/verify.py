@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
+from oo_ml.domain.evidence import Evidence
 from oo_ml.domain.learning import Replayed, StoredEntry
-from oo_ml.domain.ridge import Ridge
 from oo_ml.services.audit import recompute
 from oo_ml.services.audit.differences import (
     Difference,
@@ -76,17 +76,17 @@ def verify_range(
     policies = read_policies(connection, {})
     of_each = recompute.size_of_sample(len(states))
     sampled = decision_log.read_sampled_versions(connection, users, of_each)
-    models: dict[tuple[StateKey, int], Ridge] = {}
+    models: dict[tuple[StateKey, int], Evidence] = {}
 
     def keep(key: StateKey, replayed: Replayed) -> None:
         if (key, replayed.version) in sampled:
-            models[key, replayed.version] = replayed.learned.model
+            models[key, replayed.version] = replayed.learned.evidence
 
     first = find_difference(
         states,
         counts,
         count(audit.read_ledger(connection, users, page_size)),
-        {name: policy.features.dimension for name, policy in policies.items()},
+        {name: policy.fresh() for name, policy in policies.items()},
         passed=keep,
         may_miss_decisions=history_from is not None,
     )

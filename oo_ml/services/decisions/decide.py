@@ -14,7 +14,7 @@ from oo_ml.domain import policies
 from oo_ml.domain.features import Fields
 from oo_ml.domain.identifiers import time_of
 from oo_ml.domain.policies import Policy, PolicyChoice
-from oo_ml.domain.ridge import stack
+from oo_ml.domain.ridge import Ridge, theta
 from oo_ml.errors import DecisionExistsError, DecisionTooOldError, OoMlError, RetiredPolicyError
 from oo_ml.storage import upkeep
 from oo_ml.storage.decision_types import DecisionKey, DecisionRow, StoredAnswer
@@ -107,8 +107,8 @@ def decide(connection: Writing, commands: Sequence[DecideCommand]) -> list[Answe
         known.update(_read_known(connection, commands))
         return {command.state_key for command in commands if command.key not in known}
 
-    dimensions = {command.state_key: command.policy.features.dimension for command in commands}
-    states = lock_or_create_states(connection, dimensions, needed=needed)
+    fresh = {command.state_key: command.policy.fresh() for command in commands}
+    states = lock_or_create_states(connection, fresh, needed=needed)
     known.update(_read_known(connection, commands))
     new: dict[DecisionKey, DecideCommand] = {}
     for command in commands:
@@ -174,34 +174,48 @@ def _decide(
     # In the order of the commands within each policy.
     for policy in {command.policy.name: command.policy for command in commands}.values():
         own = [(place, command) for place, command in enumerate(commands) if command.policy.name == policy.name]
-        X, choices, unknown[policy.name] = _choose(states, [command for _, command in own], policy)
-        for (place, command), x, choice in zip(own, X, choices, strict=True):
+        chosen, unknown[policy.name] = _choose(states, [command for _, command in own], policy)
+        for (place, command), one in zip(own, chosen, strict=True):
             key = command.state_key
-            rows[place] = _row(states[key], next(pulls[key]), command, x, choice)
+            rows[place] = _row(states[key], next(pulls[key]), command, one)
     return [rows[place] for place in range(len(commands))], unknown
+
+
+class _Chosen(NamedTuple):
+    """A choice, the features of the chosen tip, shape (d,), and the part of theta.x that the prior gave."""
+
+    choice: PolicyChoice
+    x: NDArray[np.float64]
+    prior_score: float | None
 
 
 def _choose(
     states: Mapping[StateKey, PolicyState], commands: Sequence[DecideCommand], policy: Policy
-) -> tuple[NDArray[np.float64], list[PolicyChoice], Unknown]:
-    """Return the features of the chosen tips, one row a command, the choices, and the unknown categories."""
-    places = {key: place for place, key in enumerate(dict.fromkeys(command.state_key for command in commands))}
+) -> tuple[list[_Chosen], Unknown]:
+    """Return the choice of each command, and the unknown categories."""
     counts = [len(command.candidates) for command in commands]
     X, unknown = policy.features.encode(
         [command.context for command in commands],
         [candidate.features for command in commands for candidate in command.candidates],
         counts,
     )
-    choices = policies.choose(
-        policy.rule,
-        stack([states[key].model for key in places]),
-        [places[command.state_key] for command in commands],
-        X,
-        counts,
-        [command.decision_id.int for command in commands],
-    )
+    # Beliefs fade with time, so each decision has one of its own; a user who learns alone has the same one for all.
+    names = [(one.state_key, one.decided_at if policy.population else None) for one in commands]
+    places = {name: place for place, name in enumerate(dict.fromkeys(names))}
+    which = [places[name] for name in names]
+    first = dict(zip(reversed(names), reversed(commands), strict=True))
+    beliefs = policy.believe([states[key].evidence for key, _ in places], [first[name].decided_at for name in places])
+    seeds = [command.decision_id.int for command in commands]
+    choices = policies.choose(policy.rule, beliefs, which, X, counts, seeds)
     starts = accumulate(counts[:-1], initial=0)
-    return X[[start + choice.index for start, choice in zip(starts, choices, strict=True)]], choices, unknown
+    x = X[[start + choice.index for start, choice in zip(starts, choices, strict=True)]]
+    prior_scores: list[float | None] = [None] * len(commands)
+    if policy.population is not None:
+        # The mean is linear in b, so the mean from the prior's b alone is the prior's part.
+        own = policy.population.prior.belief.b
+        parts = theta(Ridge(beliefs.A, np.broadcast_to(own, beliefs.b.shape)))
+        prior_scores = np.einsum("nd,nd->n", x, parts[which]).tolist()
+    return list(map(_Chosen, choices, x, prior_scores)), unknown
 
 
 def _count(states: Mapping[StateKey, PolicyState], rows: Sequence[DecisionRow]) -> list[PolicyState]:
@@ -218,12 +232,10 @@ def _count(states: Mapping[StateKey, PolicyState], rows: Sequence[DecisionRow]) 
     return [after[key] for key in sorted(after)]
 
 
-def _row(
-    state: PolicyState, pull: int, command: DecideCommand, x: NDArray[np.float64], choice: PolicyChoice
-) -> DecisionRow:
+def _row(state: PolicyState, pull: int, command: DecideCommand, made: _Chosen) -> DecisionRow:
+    choice, policy = made.choice, command.policy
     chosen = command.candidates[choice.index]
     propensity = _propensity(command, choice)
-    rule = command.policy.rule
     return DecisionRow(
         key=state.key,
         policy_probability=command.policy_probability,
@@ -238,20 +250,23 @@ def _row(
         tip_id=chosen.id,
         content=None if chosen.content is None else chosen.content[:_MAX_CONTENT],
         prompt_version=chosen.prompt_version,
-        x=x,
+        x=made.x,
         context=command.context,
         features=chosen.features,
         candidates=[_stored_candidate(candidate) for candidate in command.candidates],
         answer={
             "tip_id": chosen.id,
             "score": choice.score,
-            "policy": command.policy.name,
+            "policy": policy.name,
             "decision_id": str(command.decision_id),
             "propensity": propensity,
         },
         request_digest=command.request_digest,
-        exploration=rule.exploration,
-        alpha=rule.alpha,
+        exploration=policy.rule.exploration,
+        alpha=policy.rule.alpha,
+        prior_version=None if policy.population is None else policy.population.prior.version,
+        prior_score=made.prior_score,
+        weight=policy.weigh(command.decided_at),
         exploit=choice.exploit,
         explore=choice.explore,
         propensities=choice.propensities,

@@ -122,7 +122,7 @@ def learn(connection: Writing, commands: Sequence[RewardCommand | DecisionReward
 
     unit = UnitOfWork.lock(
         connection,
-        {command.state_key: command.policy.features.dimension for command in for_tips},
+        {command.state_key: command.policy.fresh() for command in for_tips},
         [command.key for command in commands if isinstance(command, DecisionRewardCommand)],
         needed=needed,
     )
@@ -223,7 +223,7 @@ def _learn_for_tip(
             epoch=tip.epoch,
             version=unit.next_version(tip.state_key, tip.epoch),
             recorded_at=at,
-            change=Change(Kind.REWARD, x, command.reward),
+            change=Change(Kind.REWARD, x, command.reward, weight=command.policy.weigh(at)),
             tip_id=command.tip_id,
             idempotency_key=idempotency_key,
         )

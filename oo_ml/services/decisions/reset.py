@@ -2,7 +2,6 @@
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import replace
 
 from oo_ml.storage.policy_state import PolicyState, lock_users, save_states
 from oo_ml.storage.postgres.sessions import Writing
@@ -14,7 +13,7 @@ def reset(connection: Writing, user_ids: Sequence[str]) -> list[None]:
     # A batch may name a user twice.
     times = Counter(user_ids)
     fresh = [
-        replace(PolicyState.fresh(key, state.model.dimension), epoch=state.epoch + times[key.user_id])
+        PolicyState(key, state.evidence.fresh(), epoch=state.epoch + times[key.user_id])
         for key, state in states.items()
     ]
     if fresh:

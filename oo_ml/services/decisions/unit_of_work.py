@@ -13,6 +13,7 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
+from oo_ml.domain.evidence import Evidence
 from oo_ml.domain.learning import Change, Kind, Learned, fold
 from oo_ml.storage.decision_types import Decision, DecisionKey
 from oo_ml.storage.feature_history import read_decisions
@@ -51,17 +52,17 @@ class UnitOfWork:
     def lock(
         cls,
         connection: Writing,
-        dimensions: Mapping[StateKey, int] = MappingProxyType({}),
+        fresh: Mapping[StateKey, Evidence] = MappingProxyType({}),
         decisions: Sequence[DecisionKey] = (),
         *,
         needed: Callable[[], Collection[StateKey]] | None = None,
     ) -> Self:
-        """Lock the states of the keys of `dimensions` and those of `decisions`, and read `decisions`.
+        """Lock the states of the keys of `fresh` and those of `decisions`, and read `decisions`.
 
-        States that don't exist are created; see lock_or_create_states, also for `dimensions` and `needed`. A decision
+        States that don't exist are created; see lock_or_create_states, also for `fresh` and `needed`. A decision
         that does not exist is missing from the result.
         """
-        unit = cls(lock_or_create_states(connection, dimensions, decisions, needed=needed), {}, {}, {}, [])
+        unit = cls(lock_or_create_states(connection, fresh, decisions, needed=needed), {}, {}, {}, [])
         if decisions:
             unit.load_decisions(connection, decisions)
         # It was made, or moved to its month, while the lock waited: a second look sees it.
@@ -109,11 +110,12 @@ class UnitOfWork:
         """
         latest = self.latest.get(decision.key)
         if decision.reward is None:
-            change = Change(kind, decision.x if x is None else x, reward)
+            change = Change(kind, decision.x if x is None else x, reward, weight=decision.weight)
         else:
             # The reward that counts has an entry.
             features = self.latest[decision.key].x
-            change = Change(Kind.RETRACT if reward is None else Kind.AMEND, features, reward, decision.reward)
+            corrected = Kind.RETRACT if reward is None else Kind.AMEND
+            change = Change(corrected, features, reward, decision.reward, decision.weight)
         return LedgerEntry(
             decision.state_key,
             decision.epoch,
@@ -135,10 +137,10 @@ class UnitOfWork:
         """Apply an entry, the next one of its epoch, to its state and its decision."""
         state, change = self.states[entry.key], entry.change
         if entry.epoch == state.epoch:
-            learned = fold(Learned(state.model, state.reward_count, state.cumulative_reward), change)
+            learned = fold(Learned(state.evidence, state.reward_count, state.cumulative_reward), change)
             self.states[entry.key] = replace(
                 state,
-                model=learned.model,
+                evidence=learned.evidence,
                 version=entry.version,
                 reward_count=learned.reward_count,
                 cumulative_reward=learned.cumulative_reward,

@@ -60,8 +60,11 @@ def rebuild_models(
             key, states = decision[:3], _fresh(policies[decision.policy], decision.epoch, target)
         if states.of_log.version != decision.version:
             raise build_contradiction(decision)
-        of_target = None if states.of_target is None else states.of_target.model
-        yield Made(decision, states.of_log.learned.model, of_target, states.unlearned)
+        of_target = (
+            None if states.of_target is None else Ridge(states.of_target.evidence.A, states.of_target.evidence.b)
+        )
+        evidence = states.of_log.learned.evidence
+        yield Made(decision, Ridge(evidence.A, evidence.b), of_target, states.unlearned)
         states = _States(states.of_log, states.of_target)
 
 
@@ -73,8 +76,8 @@ def learns_apart(target: Policy, policy: Policy) -> bool:
 def _fresh(policy: Policy, epoch: int, target: Policy | None) -> _States:
     own = target is not None and learns_apart(target, policy)
     return _States(
-        Replayed.fresh(policy.features.dimension, epoch),
-        Learned(Ridge.fresh(target.features.dimension), 0, 0.0) if target is not None and own else None,
+        Replayed.fresh(policy.fresh(), epoch),
+        Learned(target.fresh(), 0, 0.0) if target is not None and own else None,
     )
 
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from oo_ml.domain.policies import Policy, Rule
+from oo_ml.domain.population import Prior
 from oo_ml.domain.traffic import Traffic
 from oo_ml.errors import InvalidDefinitionError, UnavailableError, UnknownPolicyError
 from oo_ml.execution.outcomes import only
@@ -14,7 +15,7 @@ from oo_ml.execution.shared_reading import SharedReading
 from oo_ml.services.each import each
 from oo_ml.services.policies.compiled import compile_row
 from oo_ml.services.policies.traffic import read_traffic
-from oo_ml.storage import policies
+from oo_ml.storage import policies, policy_priors
 from oo_ml.storage.policies import PolicyRow
 from oo_ml.storage.postgres.sessions import Reading
 
@@ -42,8 +43,8 @@ class Assigned:
 
 
 @each
-def _read_all(connection: Reading, _: None) -> tuple[list[PolicyRow], Traffic | None]:
-    return policies.list_all(connection), read_traffic(connection)
+def _read_all(connection: Reading, _: None) -> tuple[list[PolicyRow], Mapping[str, Prior], Traffic | None]:
+    return policies.list_all(connection), policy_priors.read_latest(connection), read_traffic(connection)
 
 
 class PolicyCatalogue:
@@ -110,12 +111,19 @@ class PolicyCatalogue:
                 raise
             return self._registry.last
 
+    def _keep(self, policy: str, prior: Prior | None) -> Prior | None:
+        """Return the prior, as the object of the last reading if it is the same version: its inverse is known."""
+        last = self._registry.last and self._registry.last.policies.get(policy)
+        if last and last.population and prior and last.population.prior.version == prior.version:
+            return last.population.prior
+        return prior
+
     async def _read(self) -> _Registry:
-        rows, traffic = only(await self._readers.run(_read_all, [None]))
+        rows, priors, traffic = only(await self._readers.run(_read_all, [None]))
         found = {}
         for row in rows:
             try:
-                found[row.policy] = compile_row(row, self._rules)
+                found[row.policy] = compile_row(row, self._rules, self._keep(row.policy, priors.get(row.policy)))
             except InvalidDefinitionError as error:
                 # During an upgrade a newer release may have published it. The other policies go on.
                 if row.policy not in self._unreadable:

@@ -4,13 +4,15 @@ import json
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import replace
+from datetime import datetime
 from functools import lru_cache
 
 from oo_ml import definitions
 from oo_ml.domain.policies import EPSILON_GREEDY, LINUCB, Policy, Rule
+from oo_ml.domain.population import Prior
 from oo_ml.errors import InvalidDefinitionError
 from oo_ml.settings import Settings
-from oo_ml.storage import policies
+from oo_ml.storage import policies, policy_priors
 from oo_ml.storage.policies import PolicyRow
 from oo_ml.storage.postgres.sessions import Reading
 
@@ -23,17 +25,23 @@ def rules_of(settings: Settings) -> dict[str, Rule]:
     }
 
 
-def compile_row(row: PolicyRow, rules: Mapping[str, Rule]) -> Policy:
+def compile_row(row: PolicyRow, rules: Mapping[str, Rule], prior: Prior | None = None) -> Policy:
     """Return the policy of a row, by the rule in `rules` if there is one for it, else by that of its definition.
+
+    `prior` is the latest version of its prior; None: it has none, or only that before data.
 
     Raises:
         InvalidDefinitionError: the row was not written by this service.
     """
-    policy = _compile(row.policy, json.dumps(row.definition))
+    policy = _compile(row.policy, json.dumps(row.definition), row.published_at)
+    population = policy.population
+    if population is not None and prior is not None:
+        population = replace(population, prior=prior)
     return replace(
         policy,
         rule=rules.get(row.policy, policy.rule),
         definition=row.definition,
+        population=population,
         is_retired=row.status == "retired",
     )
 
@@ -41,13 +49,14 @@ def compile_row(row: PolicyRow, rules: Mapping[str, Rule]) -> Policy:
 def read_policies(connection: Reading, rules: Mapping[str, Rule]) -> dict[str, Policy]:
     """Return all published policies by name, retired ones too; without those that only a later release can read."""
     found = {}
+    priors = policy_priors.read_latest(connection)
     for row in policies.list_all(connection):
         with suppress(InvalidDefinitionError):
-            found[row.policy] = compile_row(row, rules)
+            found[row.policy] = compile_row(row, rules, priors.get(row.policy))
     return found
 
 
 # A published definition never changes.
 @lru_cache(maxsize=1000)
-def _compile(name: str, definition: str) -> Policy:
-    return definitions.compile_policy(name, definitions.parse(definition))
+def _compile(name: str, definition: str, published_at: datetime) -> Policy:
+    return definitions.compile_policy(name, definitions.parse(definition), published_at)

@@ -8,7 +8,7 @@ import numpy as np
 
 from oo_ml.domain.features import Fields
 from oo_ml.domain.policies import Policy, choose
-from oo_ml.domain.ridge import Ridge, stack
+from oo_ml.domain.ridge import stack
 
 # Differences of features up to it are rounding.
 _ROUNDING: Final = 1e-12
@@ -36,9 +36,8 @@ def preview(policy: Policy, context: Fields, candidates: Sequence[Fields]) -> Pr
     """Return the features and propensities of candidates, at least one, whose fields find_bad_field has accepted."""
     encoded = policy.features.encode([context], candidates, [len(candidates)])
     X = encoded.X
-    fresh = stack([Ridge.fresh(policy.features.dimension)])
     # The id decides which candidate is drawn, not how probable each is.
-    [choice] = choose(policy.rule, fresh, [0], X, [len(candidates)], [0])
+    [choice] = choose(policy.rule, stack([policy.stranger]), [0], X, [len(candidates)], [0])
     # A cosine may be 1e-17 in place of 0.
     is_shared = (np.abs(X - X[0]).max(axis=0) < _ROUNDING).tolist()
     return Preview(

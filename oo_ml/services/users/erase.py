@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Sequence
 
+from oo_ml.domain.evidence import Evidence
 from oo_ml.storage import daily_sums, personal_data, policies, upkeep
 from oo_ml.storage.policy_state import StateKey, create_states, lock_users
 from oo_ml.storage.postgres.sessions import Writing
@@ -14,11 +15,11 @@ def erase(connection: Writing, user_ids: Sequence[str]) -> list[dict[str, int]]:
     # users' decisions and rewards go on. This cannot deadlock: counting locks no state, and no transaction that holds
     # a lock on a state waits for counting.
     upkeep.exclude(connection, upkeep.DAYS)
-    dimensions = policies.read_dimensions(connection)
+    fresh = {policy: Evidence.of_one(d) for policy, d in policies.read_dimensions(connection).items()}
     # Wait for decisions and rewards under way, to erase them too. A new user has no state to lock yet. Creating the
     # states makes the erasure wait for the first decision too.
     made = {
-        user_id: create_states(connection, {StateKey(user_id, policy): d for policy, d in dimensions.items()})
+        user_id: create_states(connection, {StateKey(user_id, policy): one for policy, one in fresh.items()})
         for user_id in sorted(set(user_ids))
     }
     lock_users(connection, user_ids)

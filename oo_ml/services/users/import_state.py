@@ -70,8 +70,8 @@ class Source:
 def import_states(connection: Writing, commands: Sequence[ImportCommand], *, imported_at: datetime) -> list[Outcome]:
     """Begin an epoch with each state that is newer than the stored one, and add a ledger entry with the state."""
     keys = [StateKey(command.user_id, command.state.policy) for command in commands]
-    dimensions = {key: command.state.model.dimension for key, command in zip(keys, commands, strict=True)}
-    current = lock_or_create_states(connection, dimensions)
+    fresh = {key: command.state.evidence.fresh() for key, command in zip(keys, commands, strict=True)}
+    current = lock_or_create_states(connection, fresh)
     outcomes, started = _start(current, find_unused_imports(connection, keys), commands)
     if started:
         save_states(connection, list({state.key: state for state in started}.values()))
@@ -83,8 +83,7 @@ def preview(connection: Reading, commands: Sequence[ImportCommand]) -> list[Outc
     """Return the outcomes that import_states would have; lock nothing and write nothing."""
     keys = [StateKey(command.user_id, command.state.policy) for command in commands]
     current = {
-        key: read_states(connection, key.user_id).get(key.policy)
-        or PolicyState.fresh(key, command.state.model.dimension)
+        key: read_states(connection, key.user_id).get(key.policy) or PolicyState(key, command.state.evidence.fresh())
         for key, command in zip(keys, commands, strict=True)
     }
     outcomes, _ = _start(current, find_unused_imports(connection, keys), commands)
@@ -206,7 +205,7 @@ def _judge(here: PolicyState, file: FileState, *, replaceable: bool) -> Outcome:
 def _build_start(key: StateKey, epoch: int, file: FileState) -> PolicyState:
     return PolicyState(
         key=key,
-        model=file.model,
+        evidence=file.evidence,
         epoch=epoch,
         version=1,
         pulls=file.pulls,
@@ -219,7 +218,7 @@ def _build_start(key: StateKey, epoch: int, file: FileState) -> PolicyState:
 
 def _is_same(here: PolicyState, there: PolicyState) -> bool:
     return (
-        here.model.A.tobytes() == there.model.A.tobytes()
-        and here.model.b.tobytes() == there.model.b.tobytes()
-        and replace(here, model=there.model) == there
+        here.evidence.A.tobytes() == there.evidence.A.tobytes()
+        and here.evidence.b.tobytes() == there.evidence.b.tobytes()
+        and replace(here, evidence=there.evidence) == there
     )

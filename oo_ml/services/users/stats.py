@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from oo_ml.domain.policies import Policy, draw
-from oo_ml.domain.ridge import intervals, theta
+from oo_ml.domain.ridge import Ridge, intervals, theta
 from oo_ml.errors import OoMlError, UnknownDecisionError
 from oo_ml.services.each import each
 from oo_ml.storage.decision_types import DecisionKey, StoredDecision
@@ -24,6 +24,7 @@ class StatsCommand:
 
     user_id: str
     policy: Policy
+    asked_at: datetime
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,9 +62,11 @@ class Stats:
 def read_stats(connection: Reading, command: StatsCommand) -> Stats:
     """Return the stats of a user and a policy."""
     policy = command.policy
-    state = read_states(connection, command.user_id).get(policy.name) or PolicyState.fresh(
-        StateKey(command.user_id, policy.name), policy.features.dimension
+    state = read_states(connection, command.user_id).get(policy.name) or PolicyState(
+        StateKey(command.user_id, policy.name), policy.fresh()
     )
+    beliefs = policy.believe([state.evidence], [command.asked_at])
+    belief = Ridge(beliefs.A[0], beliefs.b[0])
     return Stats(
         user_id=command.user_id,
         policy=policy.name,
@@ -71,8 +74,8 @@ def read_stats(connection: Reading, command: StatsCommand) -> Stats:
         explore_count=state.explore_count,
         reward_count=state.reward_count,
         cumulative_reward=state.cumulative_reward,
-        theta=theta(state.model).tolist(),
-        intervals=[(low, high) for low, high in intervals(state.model).tolist()],
+        theta=theta(belief).tolist(),
+        intervals=[(low, high) for low, high in intervals(belief).tolist()],
         labels=policy.features.labels,
         last_updated=state.last_updated,
     )

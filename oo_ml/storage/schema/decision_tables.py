@@ -49,8 +49,19 @@ policy_state = Table(
     Column("reward_count", BigInteger, nullable=False, comment="Number of rewards that count"),
     Column("cumulative_reward", DOUBLE_PRECISION, nullable=False, comment="Sum of the rewards that count"),
     moment("last_updated", "Time of the last decision or reward; null after a reset", nullable=True),
-    Column("a", Float8Array(2), nullable=False, comment="A = I + sum of x x^T over rewards; d rows of d numbers"),
-    Column("b", Float8Array, nullable=False, comment="b = sum of reward times x; d numbers"),
+    Column(
+        "a",
+        Float8Array(2),
+        nullable=False,
+        comment="A = sum of g x x^T over rewards, plus I without a population; d rows of d numbers",
+    ),
+    Column("b", Float8Array, nullable=False, comment="b = sum of g times reward times x; d numbers"),
+    Column(
+        "weight",
+        DOUBLE_PRECISION,
+        comment="Sum of the weights g of the rewards; null without a population: each g is 1",
+    ),
+    Column("squares", DOUBLE_PRECISION, comment="Sum of g times reward squared; null without a population"),
     length("user_id", 200),
     length("policy", 100),
     CheckConstraint("epoch >= 0", name="epoch_range"),
@@ -62,6 +73,9 @@ policy_state = Table(
     CheckConstraint(same_dimension("a", "b"), name="dimensions"),
     finite_elements("a"),
     finite_elements("b"),
+    finite("weight"),
+    finite("squares"),
+    CheckConstraint("num_nulls(weight, squares) IN (0, 2)", name="population_present"),
     comment="State: one row for each user and policy, with A, b and counters. The only row that is locked",
     info=USERS,
     # Each page keeps room for the new version of a row, so that an update stays on its page and touches no index (HOT).
@@ -98,6 +112,21 @@ feature_history = Table(
     Column("exploring", Boolean, nullable=False, comment="True if the tip was drawn uniformly at random"),
     Column("exploration", DOUBLE_PRECISION, comment="Probability of a uniform draw when this decision was made"),
     Column("alpha", DOUBLE_PRECISION, comment="Width of the confidence bound; null without a bound"),
+    Column(
+        "prior_version",
+        Integer,
+        comment="Version of the prior that the decision started from; null without a population",
+    ),
+    Column(
+        "prior_score",
+        DOUBLE_PRECISION,
+        comment="Part of theta.x of the chosen tip that the prior gave; the rest is from the rewards of the user",
+    ),
+    Column(
+        "weight",
+        DOUBLE_PRECISION,
+        comment="Weight g with which the reward counts; null without a population: 1",
+    ),
     Column("x", Float8Array, nullable=False, comment="Feature vector of the chosen tip; d numbers"),
     Column("context", JSONB, nullable=False, comment="Raw fields of the context, as the client sent them"),
     Column("features", JSONB, nullable=False, comment="Raw fields of the chosen tip, as the client sent them"),
@@ -132,6 +161,10 @@ feature_history = Table(
     CheckConstraint("octet_length(request_digest) = 32", name="request_digest_length"),
     CheckConstraint("exploration BETWEEN 0 AND 1", name="exploration_range"),
     CheckConstraint("alpha >= 0 AND alpha < 'Infinity'", name="alpha_range"),
+    CheckConstraint("prior_version >= 0", name="prior_version_range"),
+    finite("prior_score"),
+    CheckConstraint("weight > 0 AND weight < 'Infinity'", name="weight_range"),
+    CheckConstraint("num_nulls(prior_version, prior_score, weight) IN (0, 3)", name="population_present"),
     CheckConstraint(
         "num_nonnulls(exploration, exploit, explore, propensities) = 0"
         " OR (array_ndims(propensities) = 1 AND array_ndims(exploit) = 1 AND array_ndims(explore) = 1"
@@ -174,14 +207,17 @@ reward_ledger = Table(
     name(
         "kind",
         "reward: a reaction came in; default: no reaction came in time; amend: another reward counts from now on;"
-        " retract: no reward counts any more; import: the epoch starts from the state of another service",
+        " retract: no reward counts any more; import: the epoch starts from the state of another service; warm: a"
+        " reward that another policy learned counts for this one too",
     ),
     Column("reward", DOUBLE_PRECISION, comment="The reward that counts from now on"),
     Column("previous_reward", DOUBLE_PRECISION, comment="amend, retract: the reward that counted before"),
     Column("x", Float8Array, comment="Feature vector that the reward was applied with; d numbers"),
+    Column("weight", DOUBLE_PRECISION, comment="Weight g of the reward; null without a population: 1"),
     name("tip_id", "The tip that the reward is for", nullable=True),
     Column("decision_id", Uuid, comment="The decision that the reward is for, if known"),
     Column("corrects", BigInteger, comment="Version of the previous entry for the same decision"),
+    Column("origin_decision_id", Uuid, comment="warm: the decision of another policy that had the reward"),
     name("idempotency_key", "Idempotency-Key of the call, if it had one", nullable=True),
     Column("request_digest", BYTEA, comment="SHA-256 of the call that had idempotency_key"),
     Column("start_pulls", BigInteger, comment="import: pulls of the imported state"),
@@ -196,10 +232,11 @@ reward_ledger = Table(
     length("idempotency_key", 200),
     CheckConstraint("epoch >= 0", name="epoch_range"),
     CheckConstraint("version >= 1", name="version_range"),
-    CheckConstraint("kind IN ('reward', 'default', 'amend', 'retract', 'import')", name="kind_known"),
+    CheckConstraint("kind IN ('reward', 'default', 'amend', 'retract', 'import', 'warm')", name="kind_known"),
     CheckConstraint("reward BETWEEN -1 AND 1", name="reward_range"),
     vector("x", nullable=True),
     finite_elements("x", nullable=True),
+    CheckConstraint("weight > 0 AND weight < 'Infinity'", name="weight_range"),
     CheckConstraint("(reward IS NULL) = (kind IN ('retract', 'import'))", name="reward_present"),
     CheckConstraint("num_nulls(x, tip_id) = CASE kind WHEN 'import' THEN 2 ELSE 0 END", name="x_present"),
     CheckConstraint(
@@ -217,6 +254,10 @@ reward_ledger = Table(
         " AND (kind <> 'default' OR decision_id IS NOT NULL)",
         name="decision_present",
     ),
+    CheckConstraint(
+        "(origin_decision_id IS NOT NULL) = (kind = 'warm') AND (kind <> 'warm' OR decision_id IS NULL)",
+        name="origin_present",
+    ),
     CheckConstraint("corrects BETWEEN 1 AND version - 1", name="corrects_range"),
     CheckConstraint("octet_length(request_digest) = 32", name="request_digest_length"),
     # A decision has one first reward, and at most one entry corrects each of its entries: a reward can't count twice.
@@ -228,6 +269,15 @@ reward_ledger = Table(
         unique=True,
         postgresql_nulls_not_distinct=True,
         postgresql_where=text("decision_id IS NOT NULL"),
+    ),
+    # A decision of another policy warms a policy once.
+    Index(
+        None,
+        "user_id",
+        "policy",
+        "origin_decision_id",
+        unique=True,
+        postgresql_where=text("origin_decision_id IS NOT NULL"),
     ),
     Index(None, "user_id", "idempotency_key", unique=True, postgresql_where=text("idempotency_key IS NOT NULL")),
     by_position("reward_ledger"),

@@ -1,9 +1,18 @@
-"""Declarations of the registry of policies and of the traffic between them."""
+"""Declarations of the registry of policies, of the traffic between them, and of the priors that their users share."""
 
-from sqlalchemy import CheckConstraint, Column, Integer, Table, Text, Uuid
-from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy import BigInteger, CheckConstraint, Column, Integer, Table, Text, Uuid
+from sqlalchemy.dialects.postgresql import DOUBLE_PRECISION, JSONB
 
-from oo_ml.storage.schema.column_types import REFERENCE, length, metadata, moment, name
+from oo_ml.storage.schema.column_types import (
+    REFERENCE,
+    Float8Array,
+    finite_elements,
+    length,
+    metadata,
+    moment,
+    name,
+    same_dimension,
+)
 
 policies = Table(
     "policies",
@@ -37,5 +46,47 @@ policy_traffic = Table(
     length("salt", 100),
     CheckConstraint("jsonb_typeof(shares) = 'object'", name="shares_object"),
     comment="Changes of the traffic: one row each, append only. The last one says which policy decides for whom",
+    info=REFERENCE,
+)
+
+policy_priors = Table(
+    "policy_priors",
+    metadata,
+    name("policy", "The policy", primary_key=True),
+    Column("version", Integer, primary_key=True, autoincrement=False, comment="1, 2, 3, ... for each policy"),
+    moment("fitted_at", "Time of the fit, to which the rewards were faded"),
+    Column("users", BigInteger, nullable=False, comment="Number of users that it was fitted to"),
+    Column("rewards", BigInteger, nullable=False, comment="Number of rewards of the policy that counted then"),
+    Column("mean", Float8Array, nullable=False, comment="mu, the theta of the mean user; d numbers"),
+    Column(
+        "covariance",
+        Float8Array(2),
+        nullable=False,
+        comment="Sigma: how users differ from each other; d rows of d numbers",
+    ),
+    Column(
+        "mean_covariance",
+        Float8Array(2),
+        nullable=False,
+        comment="C: how uncertain the mean is; d rows of d numbers",
+    ),
+    Column(
+        "noise_variance",
+        DOUBLE_PRECISION,
+        nullable=False,
+        comment="s2, the variance of a reward around theta.x of its user",
+    ),
+    length("policy", 100),
+    CheckConstraint("version >= 1", name="version_range"),
+    CheckConstraint("users >= 1", name="users_range"),
+    CheckConstraint("rewards >= 1", name="rewards_range"),
+    finite_elements("mean"),
+    CheckConstraint(same_dimension("covariance", "mean"), name="dimensions"),
+    CheckConstraint(same_dimension("mean_covariance", "mean"), name="mean_dimensions"),
+    finite_elements("covariance"),
+    finite_elements("mean_covariance"),
+    CheckConstraint("noise_variance > 0 AND noise_variance < 'Infinity'", name="noise_variance_range"),
+    comment="Versions of the prior from which the users of a policy start: one row a fit, never changed. Version 0 has"
+    " no row",
     info=REFERENCE,
 )

@@ -10,8 +10,8 @@ from uuid import UUID
 import pytest
 from sqlalchemy import Engine, text
 
+from oo_ml.domain.evidence import observe
 from oo_ml.domain.policies import EPSILON_GREEDY, LINUCB
-from oo_ml.domain.ridge import Ridge, observe
 from oo_ml.services.decisions.decide import DecideCommand
 from oo_ml.services.decisions.learn import (
     Rewarded,
@@ -22,7 +22,7 @@ from oo_ml.services.decisions.reset import reset
 from oo_ml.storage import policy_state
 from tests.candidates import build_candidate, build_context, build_task
 from tests.gates import scalar
-from tests.policies import DIMENSIONS, Parameters, builtin, decide_by
+from tests.policies import FRESH, Parameters, builtin, decide_by
 from tests.rows import everything
 from tests.services import scenario
 from tests.services.decisions.batches import (
@@ -113,13 +113,13 @@ def test_state_is_fold_of_ledger(db: Engine) -> None:
                     """),
                     {"user": user, "policy": policy, "epoch": state.epoch},
                 ).all()
-                model, total = Ridge.fresh(DIMENSIONS[policy]), 0.0
+                evidence, total = FRESH[policy], 0.0
                 for _, reward, x in ledger:
-                    model, total = observe(model, x, reward), total + reward
+                    evidence, total = observe(evidence, x, reward), total + reward
                 assert [row.version for row in ledger] == list(range(1, state.version + 1))
                 assert (state.reward_count, state.cumulative_reward) == (len(ledger), total)
-                assert state.model.A.tobytes() == model.A.tobytes()
-                assert state.model.b.tobytes() == model.b.tobytes()
+                assert state.evidence.A.tobytes() == evidence.A.tobytes()
+                assert state.evidence.b.tobytes() == evidence.b.tobytes()
 
 
 @pytest.mark.parametrize("size", [1, 10, 300])

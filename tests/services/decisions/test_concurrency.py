@@ -18,7 +18,7 @@ from oo_ml.storage.policy_state import StateKey
 from tests import calls
 from tests.conftest import Serve
 from tests.gates import holding_state, scalar, wait_until_blocked
-from tests.policies import DIMENSIONS
+from tests.policies import FRESH
 from tests.serving import Service
 from tests.sessions import open_session, writing
 from tests.superuser import superuser
@@ -43,7 +43,7 @@ def test_concurrent_rewards(service: Service, second_service: Service, db: Engin
         x = connection.scalars(text("SELECT x FROM oo_ml.reward_ledger LIMIT 1")).one()
     assert (state.reward_count, state.version, state.cumulative_reward) == (2, 2, 1.5)
     assert versions == [1, 2]
-    assert np.array_equal(state.model.A, np.eye(5) + np.outer(x, x) + np.outer(x, x))
+    assert np.array_equal(state.evidence.A, np.eye(5) + np.outer(x, x) + np.outer(x, x))
 
 
 def test_concurrent_score_and_reward(service: Service, second_service: Service, db: Engine) -> None:
@@ -116,7 +116,7 @@ def test_concurrent_first_calls(serve: Serve, db: Engine, path: str, at_once: in
     with ThreadPoolExecutor(50) as clients:
         with open_session(db) as creator:
             # An uncommitted row of the same key: every call finds none, inserts, and waits for this transaction.
-            policy_state.lock_or_create_states(creator, {ADA: DIMENSIONS[ADA.policy]})
+            policy_state.lock_or_create_states(creator, {ADA: FRESH[ADA.policy]})
             answers = [clients.submit(services[i % 2].post, path, json=body) for i in range(50)]
             wait_until_blocked(db, at_once)
             creator.rollback()
@@ -155,7 +155,7 @@ def test_row_erased_after_creation(database_url: str, db: Engine) -> None:
     event.listen(db, "before_cursor_execute", step)
     event.listen(db, "after_cursor_execute", step)
     with writing(db) as connection:
-        assert policy_state.lock_or_create_states(connection, {ADA: DIMENSIONS[ADA.policy]})[ADA].version == 0
+        assert policy_state.lock_or_create_states(connection, {ADA: FRESH[ADA.policy]})[ADA].version == 0
     assert steps == []
     assert scalar(db, "SELECT array_agg(version) FROM oo_ml.policy_state") == [0]
 
@@ -164,7 +164,7 @@ def test_lock_order(db: Engine) -> None:
     """A batch that waits for its first key holds none of the later ones, so batches cannot deadlock."""
     keys = [StateKey(user, LINUCB) for user in ("a", "b", "c")]
     with writing(db) as connection:
-        policy_state.lock_or_create_states(connection, {key: DIMENSIONS[key.policy] for key in keys})
+        policy_state.lock_or_create_states(connection, {key: FRESH[key.policy] for key in keys})
     with ThreadPoolExecutor() as others, holding_state(db, *keys[0]):
         batch = others.submit(_reset_all, db, ["c", "b", "a"])
         wait_until_blocked(db, 1)

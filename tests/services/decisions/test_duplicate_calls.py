@@ -25,7 +25,7 @@ from tests.commands import run_serve
 from tests.conftest import Serve
 from tests.gates import holding_state, scalar, wait_until_blocked
 from tests.migrations.rows import uuid7
-from tests.policies import DIMENSIONS
+from tests.policies import FRESH
 from tests.rows import assert_folded
 from tests.services.reference_policies import PATH_SUFFIXES
 from tests.sessions import open_session, writing
@@ -107,7 +107,7 @@ def test_concurrent_requests_for_one_decision(serve: Serve, db: Engine) -> None:
     body = calls.score(decision_id=str(uuid7(datetime.now(UTC))))
     with ThreadPoolExecutor(CROWD) as clients:
         with open_session(db) as creator:
-            policy_state.lock_or_create_states(creator, {ADA: DIMENSIONS[ADA.policy]})
+            policy_state.lock_or_create_states(creator, {ADA: FRESH[ADA.policy]})
             sent = [
                 clients.submit(call, service, "/score", body)
                 for _, (service, call) in zip(range(CROWD), cycle(product(services, (post, in_a_batch))), strict=False)

@@ -36,7 +36,7 @@ from tests import calls
 from tests.candidates import build_candidate, build_context, build_task
 from tests.conftest import make_settings
 from tests.gates import count_blocked, scalar, wait_until_blocked
-from tests.policies import DIMENSIONS, Parameters, builtin, decide_by
+from tests.policies import FRESH, Parameters, builtin, decide_by
 from tests.services.lives.state_machine import parse_answer
 from tests.services.reference_policies import PATH_SUFFIXES
 from tests.serving import Service
@@ -95,7 +95,7 @@ def test_batch_while_a_named_decision_is_committed(db: Engine) -> None:
         DecisionRewardCommand("ada", UUID(D), "t1", 1.0, NOW),
     ]
     with writing(db) as connection:
-        policy_state.lock_or_create_states(connection, {StateKey("ada", EPSILON_GREEDY): DIMENSIONS[EPSILON_GREEDY]})
+        policy_state.lock_or_create_states(connection, {StateKey("ada", EPSILON_GREEDY): FRESH[EPSILON_GREEDY]})
     with open_session(db) as reacting, reacting.begin():
         call_after(reacting, 1, lambda: decide_and_commit(db))
         tied, named = learn(reacting, commands)
@@ -225,7 +225,7 @@ def test_first_calls_of_two_kinds(
     with ThreadPoolExecutor() as clients:
         with open_session(db) as creating:
             # A row of the same key that is not committed: every call finds none, and waits to insert one.
-            policy_state.lock_or_create_states(creating, {ADA: DIMENSIONS[ADA.policy]})
+            policy_state.lock_or_create_states(creating, {ADA: FRESH[ADA.policy]})
             answers = [clients.submit(service.client.post, "/score", json=calls.score(decision_id=D))]
             wait_until_blocked(db, 1)
             answers.append(clients.submit(started[second]))
@@ -247,7 +247,7 @@ def test_first_call_and_erasure(service: Service, db: Engine, *, goes_through: b
     """The decision is erased as a whole, or starts the user anew as a whole."""
     with ThreadPoolExecutor() as clients:
         with open_session(db) as creating:
-            policy_state.lock_or_create_states(creating, {ADA: DIMENSIONS[ADA.policy]})
+            policy_state.lock_or_create_states(creating, {ADA: FRESH[ADA.policy]})
             scored = clients.submit(service.client.post, "/score", json=calls.score(decision_id=D))
             wait_until_blocked(db, 1)
             erased = clients.submit(service.client.delete, "/users/ada")
@@ -265,7 +265,7 @@ def test_first_rewards(service: Service, second_service: Service, db: Engine, *,
     """Both rewards count, one after the other."""
     with ThreadPoolExecutor() as clients:
         with open_session(db) as creating:
-            policy_state.lock_or_create_states(creating, {ADA: DIMENSIONS[ADA.policy]})
+            policy_state.lock_or_create_states(creating, {ADA: FRESH[ADA.policy]})
             answers = [
                 clients.submit(at.client.post, "/reward", json=calls.reward(value=value))
                 for at, value in [(service, 1.0), (second_service, -0.5)]

@@ -15,7 +15,7 @@ from oo_ml.storage.policy_state import StateKey
 from tests import calls
 from tests.conftest import Serve
 from tests.gates import count_blocked, scalar
-from tests.policies import DIMENSIONS
+from tests.policies import FRESH
 from tests.sessions import open_session
 from tests.waiting import until
 
@@ -27,7 +27,7 @@ def test_no_deadlock_with_new_users(serve: Serve, db: Engine, path: str, item: C
     service.client.post("/score", json=calls.score("ben"))
     with ThreadPoolExecutor(2) as clients, open_session(db) as ada, open_session(db) as dan, refusals() as seen:
         for maker, user_id in ((ada, "ada"), (dan, "dan")):
-            policy_state.lock_or_create_states(maker, {StateKey(user_id, LINUCB): DIMENSIONS[LINUCB]})
+            policy_state.lock_or_create_states(maker, {StateKey(user_id, LINUCB): FRESH[LINUCB]})
         first = clients.submit(service.client.post, path, json={"items": [item(one) for one in ("ada", "ben", "dan")]})
         until(lambda: waits_for(db, ada))
         ada.commit()

@@ -282,8 +282,8 @@ class Life(RuleBasedStateMachine):
             self._same(sorted(stored), sorted(user.epochs))
             for policy, state in stored.items():
                 columns = {name: getattr(state, name, None) for name in user.state(policy)}
-                model = {"a": state.model.A.tolist(), "b": state.model.b.tolist()}
-                known = columns | model | {"touched": state.last_updated is not None}
+                sums = {"a": state.evidence.A.tolist(), "b": state.evidence.b.tolist()}
+                known = columns | sums | {"touched": state.last_updated is not None}
                 self._same(known, user.state(policy))
             for policy, door in PATH_SUFFIXES.items():
                 stats = self._get(user, f"/stats{door}/{{}}")

@@ -21,7 +21,7 @@ from oo_ml.storage.user_ranges import ALL_USERS
 from tests import calls
 from tests.conftest import Serve
 from tests.gates import has_blocked, holding_state, scalar, wait_until_blocked
-from tests.policies import DIMENSIONS
+from tests.policies import FRESH
 from tests.services.decisions.batches import score, scores
 from tests.services.sample_users import ADA, create_users, detach_the_past, insert_generations, rows_of, rows_of_others
 from tests.services.scenario import teach
@@ -171,7 +171,7 @@ def test_first_decision_under_way(db: Engine) -> None:
 def test_lock_order(db: Engine) -> None:
     """A decision during the deletion of rows waits for the state, and holds no lock that the erasure needs."""
     with writing(db) as connection:
-        policy_state.lock_or_create_states(connection, {StateKey("ada", LINUCB): DIMENSIONS[LINUCB]})
+        policy_state.lock_or_create_states(connection, {StateKey("ada", LINUCB): FRESH[LINUCB]})
     with ThreadPoolExecutor() as others, open_session(db) as connection:
         erase(connection, ["ada"])
         waiting = others.submit(teach, db, "ada")

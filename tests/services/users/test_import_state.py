@@ -12,8 +12,9 @@ import psycopg
 import pytest
 from sqlalchemy import Engine
 
+from oo_ml.domain.evidence import Evidence, observe
 from oo_ml.domain.policies import EPSILON_GREEDY, LINUCB, Rule, choose
-from oo_ml.domain.ridge import Ridge, observe, stack, theta
+from oo_ml.domain.ridge import Ridge, stack, theta
 from oo_ml.errors import DatabaseTimeoutError
 from oo_ml.execution import retry
 from oo_ml.files.legacy_state import FileState, read
@@ -100,8 +101,8 @@ def test_decisions_after_an_import(db: Engine, service: Service, tmp_path: Path)
     features = {"hour_of_day": 9, "is_overdue": True, "priority": 4}
     reward = {"user_id": "ada", "tip_id": "t1", "reward": 1, "features": features}
     assert service.client.post("/reward", json=reward).json()["applied"] is True
-    learned = observe(model, X[0, :5], 1)
-    assert service.client.get("/stats/ada").json()["theta"] == theta(learned).tolist()
+    learned = observe(Evidence(model.A, model.b), X[0, :5], 1)
+    assert service.client.get("/stats/ada").json()["theta"] == theta(Ridge(learned.A, learned.b)).tolist()
 
 
 def test_ledger_entry_of_an_import(db: Engine, postgresql: psycopg.Connection[Any], tmp_path: Path) -> None:

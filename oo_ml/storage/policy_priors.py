@@ -1,0 +1,69 @@
+"""The table policy_priors: a row for each version of the prior of a policy. Rows are inserted and deleted."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Final
+
+from sqlalchemy import select, tuple_
+from sqlalchemy.dialects.postgresql import insert as upsert
+
+from oo_ml.domain.population import Prior
+from oo_ml.storage.postgres.sessions import Reading, Writing
+from oo_ml.storage.schema.policy_tables import policy_priors
+
+
+@dataclass(frozen=True, slots=True)
+class PriorRow:
+    """A row of policy_priors.
+
+    Attributes:
+        fitted_at: time of the fit.
+        users: the number of users that it was fitted to.
+        rewards: the number of rewards of the policy that counted then.
+    """
+
+    policy: str
+    prior: Prior
+    fitted_at: datetime
+    users: int
+    rewards: int
+
+
+_OF_PRIOR: Final = ("version", "mean", "covariance", "mean_covariance", "noise_variance")
+_COLUMNS: Final = tuple(policy_priors.c[name] for name in ("policy", "fitted_at", "users", "rewards", *_OF_PRIOR))
+_LATEST: Final = (
+    select(*_COLUMNS).distinct(policy_priors.c.policy).order_by(policy_priors.c.policy, policy_priors.c.version.desc())
+)
+_INSERT: Final = upsert(policy_priors).on_conflict_do_nothing().returning(policy_priors.c.policy)
+
+
+def read_latest(connection: Reading) -> dict[str, Prior]:
+    """Return the latest version of each policy that has one."""
+    return {row.policy: row.prior for row in _rows(connection.execute(_LATEST))}
+
+
+def find(connection: Reading, names: Iterable[tuple[str, int]]) -> dict[tuple[str, int], Prior]:
+    """Return the priors that exist among these policies and versions."""
+    wanted = tuple_(policy_priors.c.policy, policy_priors.c.version).in_(list(names))
+    return {
+        (row.policy, row.prior.version): row.prior for row in _rows(connection.execute(select(*_COLUMNS).where(wanted)))
+    }
+
+
+def insert(connection: Writing, row: PriorRow) -> bool:
+    """Insert a version; return whether no other transaction has inserted it meanwhile."""
+    values = {
+        "policy": row.policy,
+        "fitted_at": row.fitted_at,
+        "users": row.users,
+        "rewards": row.rewards,
+        **{name: getattr(row.prior, name) for name in _OF_PRIOR},
+    }
+    return connection.execute(_INSERT, values).first() is not None
+
+
+def _rows(rows: Iterable[Any]) -> list[PriorRow]:
+    return [
+        PriorRow(policy, Prior(*prior), fitted_at, users, rewards) for policy, fitted_at, users, rewards, *prior in rows
+    ]
