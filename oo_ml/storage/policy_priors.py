@@ -6,6 +6,7 @@ from datetime import datetime
 from typing import Any, Final
 
 from sqlalchemy import select, tuple_
+from sqlalchemy.dialects.postgresql import distinct_on
 from sqlalchemy.dialects.postgresql import insert as upsert
 
 from oo_ml.domain.population import Prior
@@ -33,7 +34,9 @@ class PriorRow:
 _OF_PRIOR: Final = ("version", "mean", "covariance", "mean_covariance", "noise_variance")
 _COLUMNS: Final = tuple(policy_priors.c[name] for name in ("policy", "fitted_at", "users", "rewards", *_OF_PRIOR))
 _LATEST: Final = (
-    select(*_COLUMNS).distinct(policy_priors.c.policy).order_by(policy_priors.c.policy, policy_priors.c.version.desc())
+    select(*_COLUMNS)
+    .ext(distinct_on(policy_priors.c.policy))
+    .order_by(policy_priors.c.policy, policy_priors.c.version.desc())
 )
 _INSERT: Final = upsert(policy_priors).on_conflict_do_nothing().returning(policy_priors.c.policy)
 

@@ -12,7 +12,7 @@ from oo_ml.domain.policies import EPSILON_GREEDY, LINUCB, Policy, Rule
 from oo_ml.domain.population import Prior
 from oo_ml.errors import InvalidDefinitionError
 from oo_ml.settings import Settings
-from oo_ml.storage import policies, policy_priors
+from oo_ml.storage import policies
 from oo_ml.storage.policies import PolicyRow
 from oo_ml.storage.postgres.sessions import Reading
 
@@ -47,12 +47,14 @@ def compile_row(row: PolicyRow, rules: Mapping[str, Rule], prior: Prior | None =
 
 
 def read_policies(connection: Reading, rules: Mapping[str, Rule]) -> dict[str, Policy]:
-    """Return all published policies by name, retired ones too; without those that only a later release can read."""
+    """Return all published policies by name, retired ones too, with the prior that there is before data.
+
+    Those that only a later release can read are left out.
+    """
     found = {}
-    priors = policy_priors.read_latest(connection)
     for row in policies.list_all(connection):
         with suppress(InvalidDefinitionError):
-            found[row.policy] = compile_row(row, rules, priors.get(row.policy))
+            found[row.policy] = compile_row(row, rules)
     return found
 
 
