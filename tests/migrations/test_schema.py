@@ -19,6 +19,7 @@ NOT_DECLARED = """
     DROP TABLE oo_ml.alembic_version, oo_ml.feature_history_default, {months};
     DROP TRIGGER prompt_versions_immutable ON oo_ml.prompt_versions;
     DROP TRIGGER policies_immutable ON oo_ml.policies;
+    DROP TRIGGER policy_priors_immutable ON oo_ml.policy_priors;
     DROP FUNCTION
         oo_ml.create_feature_history_months, oo_ml.detach_feature_history_months, oo_ml.refuse_change_of_prompt_version,
         oo_ml.refuse_change_of_policy, oo_ml.refuse_change_of_prior;
