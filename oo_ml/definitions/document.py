@@ -143,7 +143,7 @@ class Rule(_Part):
 
 
 class Evidence(_Part):
-    """What the policy knows about a user besides their rewards: what users have in common."""
+    """Evidence about a user: where it starts from, and how long a reward counts."""
 
     prior: Literal["population"] = Field(
         description="Each user starts from what all users have in common; a prior that is fitted again and again"

@@ -199,12 +199,14 @@ def _choose(
         [candidate.features for command in commands for candidate in command.candidates],
         counts,
     )
-    # Beliefs fade with time, so each decision has one of its own; a user who learns alone has the same one for all.
+    # Evidence fades with time, so each decision has a belief of its own; a user who learns alone has one for all.
     names = [(one.state_key, one.decided_at if policy.population else None) for one in commands]
-    places = {name: place for place, name in enumerate(dict.fromkeys(names))}
+    of_beliefs = dict(zip(names, commands, strict=True))
+    beliefs = policy.believe(
+        [states[one.state_key].evidence for one in of_beliefs.values()], [one.decided_at for one in of_beliefs.values()]
+    )
+    places = {name: place for place, name in enumerate(of_beliefs)}
     which = [places[name] for name in names]
-    first = dict(zip(reversed(names), reversed(commands), strict=True))
-    beliefs = policy.believe([states[key].evidence for key, _ in places], [first[name].decided_at for name in places])
     seeds = [command.decision_id.int for command in commands]
     choices = policies.choose(policy.rule, beliefs, which, X, counts, seeds)
     starts = accumulate(counts[:-1], initial=0)
