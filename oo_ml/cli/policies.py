@@ -287,7 +287,7 @@ def warm(
     from oo_ml.services.users import warm as service
 
     command = service.FindSourceCommand(policy, sources or ())
-    with open_database("warning") as (url, settings):
+    with open_database() as (url, settings):
         source = only(run_once(settings, url, service.find_source, [command], read_only=True))
         total = service.Warmed()
         with single_connection(settings, url, read_only=dry_run, long=True) as engine:

@@ -40,11 +40,13 @@ _WARM_ENTRY: Final = """
         ON l.user_id = h.user_id AND l.policy = :policy AND l.origin_decision_id = h.decision_id
 """
 
+# The range is named for each table: the planner does not infer it from the equal user ids.
 _COUNT = text(f"""
     SELECT h.user_id, count(*) FILTER (WHERE l.version IS NULL), count(l.version)
     FROM oo_ml.feature_history AS h
-    JOIN oo_ml.policy_state AS s ON s.user_id = h.user_id AND s.policy = h.policy AND s.epoch = h.epoch
-    {_WARM_ENTRY}
+    JOIN oo_ml.policy_state AS s
+        ON s.user_id = h.user_id AND s.policy = h.policy AND s.epoch = h.epoch AND s.{WITHIN}
+    {_WARM_ENTRY} AND l.{WITHIN}
     WHERE h.{WITHIN} AND h.policy = ANY (CAST(:sources AS text[])) AND h.reward IS NOT NULL
     GROUP BY h.user_id
     ORDER BY h.user_id

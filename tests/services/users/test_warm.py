@@ -165,7 +165,7 @@ def test_fields_that_cannot_be_read(db: Engine, limit: int) -> None:
     assert (done.users, done.rewards, done.left_out) == (1, 1, 5)
     [entry] = read(db, _WARM)
     assert (entry.user_id, entry.policy, entry.reward, entry.weight) == ("ada", "news-v2", 1.0, None)
-    assert read(db, "SELECT user_id FROM oo_ml.policy_state WHERE policy = 'news-v2'") == [("ada",)]
+    assert scalar(db, "SELECT array_agg(user_id) FROM oo_ml.policy_state WHERE policy = 'news-v2'") == ["ada"]
     again = warm_all(db, source(target, [LINUCB, "news-v1"]), limit=limit)
     assert (again.rewards, again.left_out, again.already_there) == (0, 5, 1)
     assert_sound(db)
@@ -200,7 +200,8 @@ def test_reset_meanwhile(db: Engine) -> None:
             wait_until_blocked(db, 1)
         warming.result()
     assert read(db, _WARM) == []
-    assert read(db, "SELECT policy, epoch FROM oo_ml.policy_state") == [(LINUCB, 1)]
+    states = read(db, "SELECT policy, epoch FROM oo_ml.policy_state")
+    assert [(row.policy, row.epoch) for row in states] == [(LINUCB, 1)]
 
 
 def test_erasure_meanwhile(db: Engine) -> None:
