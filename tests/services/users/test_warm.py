@@ -25,7 +25,8 @@ from tests.gates import scalar, wait_until_blocked
 from tests.policies import builtin
 from tests.rows import assert_folded, everything
 from tests.services.policies.readers import Readers, publish_policy
-from tests.services.sample_users import export_user, replay_bytes
+from tests.services.sample_users import detach_the_past, export_user, replay_bytes
+from tests.services.scenario import create_ada_and_ben
 from tests.services.upkeep.daily_sums.counting import NOW, count_all
 from tests.services.upkeep.daily_sums.from_scratch import assert_right
 from tests.sessions import open_session, writing
@@ -169,6 +170,16 @@ def test_fields_that_cannot_be_read(db: Engine, limit: int) -> None:
     again = warm_all(db, source(target, [LINUCB, "news-v1"]), limit=limit)
     assert (again.rewards, again.left_out, again.already_there) == (0, 5, 1)
     assert_sound(db)
+
+
+def test_detached_months(db: Engine) -> None:
+    """Decisions of months that retention has detached are not folded; entries about them stay."""
+    create_ada_and_ben(db)
+    assert warm_all(db, source(names=[EPSILON_GREEDY])).rewards == 1
+    detach_the_past(db)
+    done = warm_all(db)
+    assert (done.users, done.rewards, done.left_out, done.already_there) == (0, 0, 0, 0)
+    assert len(read(db, _WARM)) == 1
 
 
 def test_reset(db: Engine) -> None:
