@@ -35,17 +35,23 @@ def assert_folded(db: Engine) -> None:
         rows = [
             row for row in ledger if (row.user_id, row.policy, row.epoch) == (state.user_id, state.policy, state.epoch)
         ]
-        A, b, count, total = np.eye(len(state.b)), np.zeros(len(state.b)), 0, 0.0
+        d, is_pooled = len(state.b), state.weight is not None
+        A, b = (np.zeros((d, d)) if is_pooled else np.eye(d)), np.zeros(d)
+        count, total, weight, squares = 0, 0.0, 0.0, 0.0
         for row in rows:
+            g = row.weight if is_pooled else 1.0
             match row.kind:
-                case "reward" | "default":
-                    A, b = A + np.outer(row.x, row.x), b + row.reward * row.x
+                case "reward" | "default" | "warm":
+                    A, b = A + g * np.outer(row.x, row.x), b + g * row.reward * row.x
+                    weight, squares = weight + g, squares + g * row.reward**2
                     count, total = count + 1, total + row.reward
                 case "amend":
                     difference = row.reward - row.previous_reward
-                    b, total = b + difference * row.x, total + difference
+                    b, total = b + g * difference * row.x, total + difference
+                    squares += g * (row.reward**2 - row.previous_reward**2)
                 case "retract":
-                    A, b = A - np.outer(row.x, row.x), b - row.previous_reward * row.x
+                    A, b = A - g * np.outer(row.x, row.x), b - g * row.previous_reward * row.x
+                    weight, squares = weight - g, squares - g * row.previous_reward**2
                     count, total = count - 1, total - row.previous_reward
                 case _:
                     raise AssertionError(row.kind)
@@ -53,3 +59,4 @@ def assert_folded(db: Engine) -> None:
         assert versions == list(range(1, state.version + 1)), versions
         assert (state.reward_count, state.cumulative_reward) == (count, total), state
         assert (state.a.tobytes(), state.b.tobytes()) == (A.tobytes(), b.tobytes()), state
+        assert (state.weight, state.squares) == ((weight, squares) if is_pooled else (None, None)), state

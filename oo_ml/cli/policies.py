@@ -13,6 +13,7 @@ from oo_ml.cli.database import open_database
 from oo_ml.cli.exit_codes import ExitCode
 from oo_ml.cli.options import policy_name
 from oo_ml.cli.results import AsJson, Column, print_json, print_records, printable
+from oo_ml.cli.warm import warm
 from oo_ml.domain.identifiers import is_policy_name, is_storable
 from oo_ml.errors import InvalidDefinitionError, describe_place
 
@@ -366,3 +367,6 @@ def _print_preview(policy: "Policy", decision: "Example", found: "Preview") -> N
         typer.echo(f"# the same for all of these candidates: {', '.join(found.shared)}")
     for name, count in found.unknown.items():
         typer.echo(f"# {name}: {count} of {len(decision.candidates)} candidates have a value that is not listed")
+
+
+app.command()(warm)

@@ -146,11 +146,11 @@ _READ_LATEST = Statement(f"""
     ) AS l
 """)
 
-_EPOCHS: Final = Rows[EpochKey]("key", reward_ledger, attributes("state_key.user_id", "state_key.policy", "epoch"))
+EPOCHS: Final = Rows[EpochKey]("key", reward_ledger, attributes("state_key.user_id", "state_key.policy", "epoch"))
 
 _READ_LAST_VERSIONS = Statement(f"""
     SELECT key.user_id, key.policy, key.epoch, coalesce(max(l.version), 0)
-    FROM {_EPOCHS.source}
+    FROM {EPOCHS.source}
     LEFT JOIN oo_ml.reward_ledger AS l ON l.user_id = key.user_id AND l.policy = key.policy AND l.epoch = key.epoch
     GROUP BY key.user_id, key.policy, key.epoch
 """)
@@ -210,7 +210,7 @@ def read_latest_entries(connection: Reading, keys: Sequence[DecisionKey]) -> dic
 
 def read_last_versions(connection: Reading, epochs: Sequence[EpochKey]) -> dict[EpochKey, int]:
     """Return the last version of each epoch, 0 where it has no entry."""
-    rows = _READ_LAST_VERSIONS.run(connection, _EPOCHS.parameters(epochs))
+    rows = _READ_LAST_VERSIONS.run(connection, EPOCHS.parameters(epochs))
     return {EpochKey(StateKey(user_id, policy), epoch): version for user_id, policy, epoch, version in rows}
 
 

@@ -29,6 +29,7 @@ COMMANDS: dict[str, list[str]] = {
     "policies retire": ["uniform-v1"],
     "policies show": ["uniform-v1"],
     "policies traffic": [],
+    "policies warm": ["pooled-v1"],
     "prompts list": [],
     "prompts price": ["m", "1", "2"],
     "prompts prices": [],

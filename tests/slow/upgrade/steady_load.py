@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 import httpx
+from sqlalchemy import Engine, text
 
 from tests import calls
 from tests.migrations.rows import uuid7
@@ -141,3 +142,21 @@ class _Client:
 
     def _choose_path(self, path: str) -> str:
         return self._random.choice((path, f"{path}/egreedy"))
+
+
+def assert_stored(db: Engine, load: SteadyLoad) -> None:
+    """Assert that the tables hold each decision and each reward of the load once, and no other.
+
+    A warm entry is no reward: another entry is that reward.
+    """
+    with db.begin() as connection:
+        decisions = connection.execute(text("SELECT user_id, decision_id, answer FROM oo_ml.feature_history")).all()
+        rewards = connection.execute(
+            text("SELECT * FROM oo_ml.reward_ledger WHERE kind <> 'warm' ORDER BY epoch, version")
+        ).all()
+    assert len(decisions) == len(load.answers)
+    assert {(one.user_id, str(one.decision_id)): one.answer for one in decisions} == load.answers
+    entries = defaultdict(list)
+    for one in rewards:
+        entries[one.user_id, str(one.decision_id or one.tip_id)].append((one.kind, one.reward))
+    assert entries == load.entries

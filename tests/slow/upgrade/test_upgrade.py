@@ -2,7 +2,6 @@
 
 import re
 import signal
-from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -10,7 +9,7 @@ from typing import Any, Final
 
 import psycopg
 import pytest
-from sqlalchemy import Engine, text
+from sqlalchemy import Engine
 
 from oo_ml.storage.postgres import engine
 from tests.commands import Served, run_serve
@@ -18,7 +17,7 @@ from tests.conftest import MIGRATOR, SERVICE, allow_migrations, as_role, make_se
 from tests.rows import assert_folded
 from tests.slow.upgrade.balancer import Balancer, running_balancer
 from tests.slow.upgrade.releases import Release, coming_release, previous_release
-from tests.slow.upgrade.steady_load import SteadyLoad
+from tests.slow.upgrade.steady_load import SteadyLoad, assert_stored
 from tests.waiting import PATIENCE
 
 pytestmark = pytest.mark.slow
@@ -124,16 +123,3 @@ def migrate(release: Release, url: str) -> None:
     """Migrate the database as a pipeline does."""
     done = release.run("db", "upgrade", url=url)
     assert done.code == 0, done.err
-
-
-def assert_stored(db: Engine, load: SteadyLoad) -> None:
-    """Assert that the tables hold each decision and each reward of the load once, and no other."""
-    with db.begin() as connection:
-        decisions = connection.execute(text("SELECT user_id, decision_id, answer FROM oo_ml.feature_history")).all()
-        rewards = connection.execute(text("SELECT * FROM oo_ml.reward_ledger ORDER BY epoch, version")).all()
-    assert len(decisions) == len(load.answers)
-    assert {(one.user_id, str(one.decision_id)): one.answer for one in decisions} == load.answers
-    entries = defaultdict(list)
-    for one in rewards:
-        entries[one.user_id, str(one.decision_id or one.tip_id)].append((one.kind, one.reward))
-    assert entries == load.entries
