@@ -20,7 +20,7 @@ from oo_ml.execution.outcomes import only, send
 from oo_ml.execution.pool import Pool
 from oo_ml.services.each import each
 from oo_ml.services.policies.compiled import read_policies
-from oo_ml.services.policies.priors import largest_change
+from oo_ml.services.policies.priors import PriorVersion, describe
 from oo_ml.settings import Settings
 from oo_ml.storage import daily_sums, evidence_sample, policies, policy_priors
 from oo_ml.storage.policy_priors import PriorRow
@@ -47,11 +47,13 @@ class Material:
     """The evidence for the next version of a prior, and the numbers of its row.
 
     Attributes:
+        labels: of the policy's features.
         population: of the policy, with the prior before.
         before: the row of that prior; None: it is version 0.
         sample: of the users with evidence, not faded; None: there are none.
     """
 
+    labels: Sequence[str]
     population: Population
     before: PriorRow | None
     sample: Sample | None
@@ -64,12 +66,12 @@ class Fitted:
     """A new version.
 
     Attributes:
-        largest_change: of the mean, in standard deviations of users.
+        version: the row, for reading.
         is_inserted: False: another process inserted this version meanwhile, or it was not to be inserted.
     """
 
     row: PriorRow
-    largest_change: float
+    version: PriorVersion
     is_inserted: bool
 
 
@@ -121,14 +123,20 @@ async def fit_policy(
     material = only(await workers.run(read_material, [ReadCommand(policy, now)]))
     advance(1)
     before = material.population.prior
-    prior = await _in_thread(partial(_compute, material, policy, now))
+    prior = await _in_thread(partial(compute_next, material, policy, now))
     advance(1)
     if prior is None:
         return None
     users = 0 if material.sample is None else len(material.sample.weight)
     row = PriorRow(policy, prior, now, users, material.rewards, material.erasures)
     is_inserted = False if is_dry_run else only(await workers.run(insert, [row]))
-    return Fitted(row, largest_change(before, prior), is_inserted)
+    return Fitted(row, describe(row, material.labels, before), is_inserted)
+
+
+@each
+def list_fitted(connection: Reading, _: None) -> list[str]:
+    """Return the policies that have a prior, by name."""
+    return sorted(name for name, policy in read_policies(connection, {}).items() if policy.population is not None)
 
 
 @each
@@ -154,6 +162,7 @@ def read_material(connection: Reading, command: ReadCommand) -> Material | OoMlE
         return NoPriorError(f"Policy {command.policy} has no prior: its users do not learn from each other")
     before = policy_priors.read_latest_rows(connection).get(command.policy)
     return Material(
+        labels=policy.features.labels,
         population=policy.population if before is None else replace(policy.population, prior=before.prior),
         before=before,
         sample=evidence_sample.draw(connection, command.policy, policy.features.dimension),
@@ -174,18 +183,14 @@ def delete_replaced(connection: Writing, before: datetime) -> int:
     return policy_priors.delete_replaced(connection, before)
 
 
-def _is_due(last: PriorRow | None, rewards: int, erasures: int, now: datetime) -> bool:
-    grown = rewards - (0 if last is None else last.rewards)
-    if last is None:
-        return grown >= _LEAST_GROWTH
-    # A user whom the prior was fitted to has been erased.
-    is_outdated = erasures != last.erasures
-    is_old = now - last.fitted_at >= _AGE and grown != 0
-    return is_outdated or is_old or grown >= max(_LEAST_GROWTH, _GROWTH * last.rewards)
+def compute_next(material: Material, policy: str, now: datetime) -> Prior | None:
+    """Return the next version, as of `now`; None if there is nothing to fit it to, and nothing to forget.
 
+    The material is used up.
 
-def _compute(material: Material, policy: str, now: datetime) -> Prior | None:
-    """Return the next version; None if there is nothing to fit it to, and nothing to forget."""
+    Raises:
+        FitFailedError: the result is not finite.
+    """
     before = material.population.prior
     if material.sample is None:
         has_forgotten = material.before is not None and material.erasures != material.before.erasures
@@ -198,6 +203,16 @@ def _compute(material: Material, policy: str, now: datetime) -> Prior | None:
         raise FitFailedError(
             f"The prior of {policy} could not be fitted, and stays as it is", cause=str(error)
         ) from None
+
+
+def _is_due(last: PriorRow | None, rewards: int, erasures: int, now: datetime) -> bool:
+    grown = rewards - (0 if last is None else last.rewards)
+    if last is None:
+        return grown >= _LEAST_GROWTH
+    # A user whom the prior was fitted to has been erased.
+    is_outdated = erasures != last.erasures
+    is_old = now - last.fitted_at >= _AGE and grown != 0
+    return is_outdated or is_old or grown >= max(_LEAST_GROWTH, _GROWTH * last.rewards)
 
 
 def _fade(sample: Sample, factor: float) -> Sample:

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 
 import numpy as np
 
@@ -23,20 +24,34 @@ class PriorsCommand:
 
 
 @dataclass(frozen=True, slots=True)
-class Version:
-    """A version of a prior.
+class MeanCoefficient:
+    """A number of theta of the mean user, and the standard deviation of users around it."""
+
+    label: str
+    mean: float
+    deviation: float
+
+
+@dataclass(frozen=True, slots=True)
+class PriorVersion:
+    """A version of a prior, for reading.
 
     Attributes:
-        labels: the features that the numbers of theta weigh, d.
-        largest_change: see the function of this name; None if the version before has been deleted.
+        mean: one number for each feature, d.
+        largest_change: of a number of the mean since the version before, in standard deviations of users; None: that
+            version has been deleted.
     """
 
-    row: PriorRow
-    labels: Sequence[str]
+    version: int
+    fitted_at: datetime
+    users: int
+    rewards: int
+    noise_variance: float
+    mean: Sequence[MeanCoefficient]
     largest_change: float | None
 
 
-def list_priors(connection: Reading, commands: Sequence[PriorsCommand]) -> list[Found[Version, int] | OoMlError]:
+def list_priors(connection: Reading, commands: Sequence[PriorsCommand]) -> list[Found[PriorVersion, int] | OoMlError]:
     """Return a page of versions for each command, the latest first; a policy without a population has none."""
     found = read_policies(connection, {})
     return [
@@ -47,18 +62,21 @@ def list_priors(connection: Reading, commands: Sequence[PriorsCommand]) -> list[
     ]
 
 
-def largest_change(before: Prior, after: Prior) -> float:
-    """Return the largest change of a number of the mean, in standard deviations of users around it."""
-    return float(np.max(np.abs(after.mean - before.mean) / np.sqrt(np.diag(after.covariance))))
+def describe(row: PriorRow, labels: Sequence[str], before: Prior | None) -> PriorVersion:
+    """Return a version for reading; `before` is the version before it, if that is known."""
+    mean, deviations = row.prior.mean, np.sqrt(np.diag(row.prior.covariance))
+    change = None if before is None else float(np.max(np.abs(mean - before.mean) / deviations))
+    coefficients = [
+        MeanCoefficient(label, float(of_mean), float(deviation))
+        for label, of_mean, deviation in zip(labels, mean, deviations, strict=True)
+    ]
+    numbers = (row.prior.version, row.fitted_at, row.users, row.rewards, row.prior.noise_variance)
+    return PriorVersion(*numbers, coefficients, change)
 
 
-def _list(connection: Reading, command: PriorsCommand, labels: Sequence[str]) -> Found[Version, int]:
+def _list(connection: Reading, command: PriorsCommand, labels: Sequence[str]) -> Found[PriorVersion, int]:
     page = command.page
     # One more row than the page has: the version before its last one.
     rows = policy_priors.list_versions(connection, command.policy, page.limit + 1, page.offset)
     priors = {row.prior.version: row.prior for row in rows} | {0: Prior.initial(len(labels))}
-    versions = []
-    for row in rows:
-        before = priors.get(row.prior.version - 1)
-        versions.append(Version(row, labels, None if before is None else largest_change(before, row.prior)))
-    return by_offset(versions, page)
+    return by_offset([describe(row, labels, priors.get(row.prior.version - 1)) for row in rows], page)
