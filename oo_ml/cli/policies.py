@@ -72,6 +72,13 @@ def _description(text: str) -> str:
     return text
 
 
+def _policy_names(names: list[str] | None) -> list[str]:
+    """Return the names of policies, each once."""
+    for name in names or []:
+        policy_name(name)
+    return list(dict.fromkeys(names or []))
+
+
 Name = Annotated[str, typer.Argument(help="Name of the policy", callback=policy_name)]
 File = Annotated[typer.FileBinaryRead, typer.Argument(help="The definition, JSON; -: standard input")]
 
@@ -267,7 +274,10 @@ def fit(
     policies: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="[POLICY]...", help="Policies to fit; default: all that have a prior", show_default=False
+            metavar="POLICY",
+            help="Policies to fit; default: all that have a prior",
+            show_default=False,
+            callback=_policy_names,
         ),
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Insert nothing")] = False,  # noqa: FBT002 - typer reads it as a flag
@@ -290,7 +300,7 @@ def fit(
     records: list[dict[str, Any]] = []
     errors: list[str] = []
     with open_database("warning") as (url, settings):
-        names = list(dict.fromkeys(policies or [])) or run_once(settings, url, list_fitted, [None], read_only=True)[0]
+        names = policies or run_once(settings, url, list_fitted, [None], read_only=True)[0]
         with single_worker(settings, url) as worker, progress(sys.stderr, "Fitting", 2 * len(names)) as advance:
             for name in names:
                 try:

@@ -32,7 +32,7 @@ _READ: Final = text(f"SELECT a, b, weight, squares {_PART}")
 def draw(connection: Reading, policy: str, dimension: int) -> Sample | None:
     """Return the evidence, not faded, of at most 20,000 users with a weight above 0; None if there are none.
 
-    All users if they are fewer. For more than 28 features fewer are drawn, because their evidence is large.
+    All users if they are fewer. For more than 27 features fewer are drawn, because their evidence is large.
     """
     d = dimension
     most = min(_MOST_USERS, _MOST_NUMBERS // (d * d + d + 2))

@@ -209,7 +209,7 @@ def test_erasure_after_a_reset(learners: Learners, db: Engine, database_url: str
 
 
 def test_erasure_of_all(learners: Learners, db: Engine, database_url: str) -> None:
-    """When the last user is erased, the next version is the prior before data."""
+    """After the last user is erased, the next version is the prior before data."""
     learners.teach(5, 1)
     keep_up(database_url)
     with writing(db) as connection:
