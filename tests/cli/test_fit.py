@@ -52,7 +52,7 @@ def test_refusals(database_url: str, db: Engine) -> None:
     """A policy without a prior, an unknown one and a failed fit are errors; the others are fitted."""
     Learners(db).teach(5, 3)
     Learners(db, "shared-v2").teach(5, 3)
-    run(db, f"UPDATE oo_ml.policy_state SET squares = 1e308 WHERE policy = '{NAME}'")  # noqa: S608 - a name of ours
+    run(db, f"UPDATE oo_ml.policy_state SET b = '{{1e308,1e308,1e308}}' WHERE policy = '{NAME}'")  # noqa: S608 - a name of ours
     done = policies(database_url, "fit", NAME, "linucb-v1", "nowhere-v1", "shared-v2")
     assert done.code == 1
     assert [line.split("\t")[0] for line in done.out.splitlines()] == ["policy", "shared-v2"]
@@ -73,7 +73,7 @@ def test_upkeep(database_url: str, db: Engine) -> None:
     )
     assert json.loads(oo_ml("upkeep", "--json", OO_ML_DATABASE_URL=database_url).out)["priors"] == []
     Learners(db, "shared-v2").teach(5, 3)
-    run(db, "UPDATE oo_ml.policy_state SET squares = 1e308 WHERE policy = 'shared-v2'")
+    run(db, "UPDATE oo_ml.policy_state SET b = '{1e308,1e308,1e308}' WHERE policy = 'shared-v2'")
     done = oo_ml("upkeep", OO_ML_DATABASE_URL=database_url)
     assert (done.code, done.out) == (1, "")
     assert done.err.startswith("error: The prior of shared-v2 could not be fitted, and stays as it is: ")

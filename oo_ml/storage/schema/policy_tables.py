@@ -1,6 +1,6 @@
 """Declarations of the registry of policies, of the traffic between them, and of the priors that their users share."""
 
-from sqlalchemy import BigInteger, CheckConstraint, Column, Integer, Table, Text, Uuid
+from sqlalchemy import BigInteger, CheckConstraint, Column, Integer, Table, Text, Uuid, text
 from sqlalchemy.dialects.postgresql import DOUBLE_PRECISION, JSONB
 
 from oo_ml.storage.schema.column_types import (
@@ -28,7 +28,7 @@ policies = Table(
         "erasures",
         BigInteger,
         nullable=False,
-        server_default="0",
+        server_default=text("0"),
         comment="Number of erased users who had rewards of the policy; a prior with fewer was fitted to one of them",
     ),
     length("policy", 100),

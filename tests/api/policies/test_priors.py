@@ -37,7 +37,7 @@ def test_versions(service: Service) -> None:
     assert [one["largest_change"] for one in page["items"]] == [0, pytest.approx(0.5), pytest.approx(2)]
     assert page["items"][0] == {
         "version": 3,
-        "fitted_at": "2026-11-23T15:00:00.000000Z",
+        "fitted_at": "2026-11-23T15:00:00Z",
         "users": 10,
         "rewards": 150,
         "noise_variance": 0.25,

@@ -150,15 +150,14 @@ def test_concurrent_fits(learners: Learners, db: Engine, database_url: str) -> N
         assert service.insert(connection, [row]) == [False]
 
 
-@pytest.mark.parametrize("column", ["a", "b", "weight", "squares"])
+@pytest.mark.parametrize(
+    "column", ["a = array_fill(1e308::float8, ARRAY[3, 3])", "b = array_fill(1e308::float8, ARRAY[3])"]
+)
 def test_evidence_that_is_too_large(learners: Learners, db: Engine, database_url: str, column: str) -> None:
     """A fit whose result is not finite is a problem, changes nothing, and leaves other policies alone."""
     learners.teach(5, 2)
-    others = Learners(db, "shared-v2")
-    others.teach(5, 2)
-    huge = {"a": "array_fill(1e308::float8, ARRAY[3, 3])", "b": "array_fill(1e308::float8, ARRAY[3])"}
-    value = huge.get(column, "1.7e308")
-    run(db, f"UPDATE oo_ml.policy_state SET {column} = {value} WHERE policy = '{NAME}'")  # noqa: S608 - names of ours
+    Learners(db, "shared-v2").teach(5, 2)
+    run(db, f"UPDATE oo_ml.policy_state SET {column} WHERE policy = '{NAME}'")  # noqa: S608 - names of ours
     found = keep_up(database_url)
     assert [row.policy for row in found.fitted] == ["shared-v2"]
     [problem] = found.problems

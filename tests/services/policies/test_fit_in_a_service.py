@@ -47,12 +47,12 @@ def test_failed_fit(serve: Serve, db: Engine, caplog: pytest.LogCaptureFixture) 
     """A fit that fails is logged as an error once, counted as a failure, and tried again."""
     learners = Learners(db)
     learners.teach(10, 5)
-    run(db, "UPDATE oo_ml.policy_state SET squares = 1e308 WHERE user_id = 'user 3'")
+    run(db, "UPDATE oo_ml.policy_state SET b = '{1e308,1e308,1e308}' WHERE user_id = 'user 3'")
     service = serve(**QUICK)
     until(lambda: (scrape(service.client).value("oo_ml_upkeep_failures_total") or 0) > 2)
     said = [one for one in caplog.records if "upkeep (priors)" in one.message]
     assert [one.levelno for one in said] == [logging.ERROR]
     assert f"The prior of {NAME} could not be fitted, and stays as it is" in said[0].message
     assert scalar(db, LAST) is None
-    run(db, "UPDATE oo_ml.policy_state SET squares = 1 WHERE user_id = 'user 3'")
+    run(db, "UPDATE oo_ml.policy_state SET b = '{0,0,0}' WHERE user_id = 'user 3'")
     until(lambda: scalar(db, LAST) == 1)
