@@ -35,14 +35,6 @@ _AGE: Final = timedelta(days=1)
 
 
 @dataclass(frozen=True, slots=True)
-class ReadCommand:
-    """Read the evidence for the next version of a policy's prior, as of `now`."""
-
-    policy: str
-    now: datetime
-
-
-@dataclass(frozen=True, slots=True)
 class Material:
     """The evidence for the next version of a prior, and the numbers of its row.
 
@@ -51,6 +43,7 @@ class Material:
         population: of the policy, with the prior before.
         before: the row of that prior; None: it is version 0.
         sample: of the users with evidence, not faded; None: there are none.
+        rewards, erasures: of the policy now.
     """
 
     labels: Sequence[str]
@@ -120,7 +113,7 @@ async def fit_policy(
         FitFailedError: the result is not finite. Nothing was changed.
         UnavailableError: the database is unavailable.
     """
-    material = only(await workers.run(read_material, [ReadCommand(policy, now)]))
+    material = only(await workers.run(read_material, [policy]))
     advance(1)
     before = material.population.prior
     prior = await _in_thread(partial(compute_next, material, policy, now))
@@ -152,22 +145,22 @@ def find_due(connection: Reading, now: datetime) -> list[str]:
 
 
 @each
-def read_material(connection: Reading, command: ReadCommand) -> Material | OoMlError:
+def read_material(connection: Reading, name: str) -> Material | OoMlError:
     """Read the evidence for a fit, all of it as of one moment: a user is erased in all of it or in none."""
     snapshot(connection)
-    policy = read_policies(connection, {}).get(command.policy)
+    policy = read_policies(connection, {}).get(name)
     if policy is None:
-        return UnknownPolicyError(f"Unknown policy: {command.policy}")
+        return UnknownPolicyError(f"Unknown policy: {name}")
     if policy.population is None:
-        return NoPriorError(f"Policy {command.policy} has no prior: its users do not learn from each other")
-    before = policy_priors.read_latest_rows(connection).get(command.policy)
+        return NoPriorError(f"Policy {name} has no prior: its users do not learn from each other")
+    before = policy_priors.read_latest_rows(connection).get(name)
     return Material(
         labels=policy.features.labels,
         population=policy.population if before is None else replace(policy.population, prior=before.prior),
         before=before,
-        sample=evidence_sample.draw(connection, command.policy, policy.features.dimension),
-        rewards=daily_sums.count_rewards(connection).get(command.policy, 0),
-        erasures=policies.read_erasures(connection)[command.policy],
+        sample=evidence_sample.draw(connection, name, policy.features.dimension),
+        rewards=daily_sums.count_rewards(connection).get(name, 0),
+        erasures=policies.read_erasures(connection)[name],
     )
 
 

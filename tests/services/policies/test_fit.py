@@ -184,7 +184,7 @@ def test_erasure_during_a_fit(learners: Learners, db: Engine, database_url: str)
     """A version that was read before an erasure and inserted after it is replaced by the next run."""
     learners.teach(20, 5)
     with open_session(db) as connection:
-        [material] = service.read_material(connection, [service.ReadCommand(NAME, NOON)])
+        [material] = service.read_material(connection, [NAME])
     with writing(db) as connection:
         erase(connection, ["user 3"])
     assert not isinstance(material, OoMlError)
