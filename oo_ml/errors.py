@@ -233,6 +233,14 @@ class TrafficRefusedError(OoMlError, code="traffic_refused"):
     """The traffic can't be changed like this."""
 
 
+class NoPriorError(OoMlError, code="no_prior"):
+    """The users of this policy do not learn from each other: its definition has no `evidence`."""
+
+
+class FitFailedError(OoMlError, code="fit_failed"):
+    """A prior could not be fitted, and stays as it is."""
+
+
 class InvalidDefinitionError(InvalidRequestError):
     """The definition of the policy is invalid."""
 

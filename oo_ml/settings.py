@@ -188,6 +188,12 @@ class Settings(BaseSettings):
         None,
         description="Months of feature_history to keep before the current one; older are detached; empty: keep all",
     )
+    prior_retention_days: int = Field(
+        400,
+        gt=0,
+        le=_YEARS * 366,
+        description="Days for which a version of a prior is kept after a newer one has replaced it",
+    )
     migration_wait: PositiveFloat = Field(600.0, description="Longest wait for another process that is migrating")
     migration_lock_timeout: PositiveFloat = Field(5.0, description="Longest wait of a migration for a table lock")
 

@@ -110,6 +110,7 @@ EVERY: dict[str, tuple[str, str, dict[str, Any] | None]] = {
     "publishPolicy": ("POST", "/policies", publish_policy()),
     "scorePolicy": ("POST", "/policies/uniform-v1/score", score_articles()),
     "rewardPolicy": ("POST", "/policies/uniform-v1/reward", reward_article()),
+    "listPriors": ("GET", "/policies/pooled-v1/priors", None),
     "getPolicyUser": ("GET", "/policies/uniform-v1/users/ada", None),
     "getReadiness": ("GET", "/readyz", None),
 }

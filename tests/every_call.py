@@ -47,6 +47,7 @@ def make_every_call(service: Service, gateway: Gateway) -> None:
     call("POST", "/policies/{policy}/score", calls.score_articles(), **articles)
     call("POST", "/policies/{policy}/reward", calls.reward_article(), **articles)
     call("GET", "/policies/{policy}/users/{user_id}", **articles, **ada)
+    call("GET", "/policies/{policy}/priors", **articles)
     for path in ("/policies", "/definition-schema", "/prompts", "/livez", "/health", "/readyz", "/metrics"):
         call("GET", path)
     for path in ("/stats/{user_id}", "/stats/egreedy/{user_id}", "/features/{user_id}", "/users/{user_id}/verify"):

@@ -1,6 +1,7 @@
-"""`oo-ml policies`: the registry of policies, and the check of a definition before it is published."""
+"""`oo-ml policies`: the registry of policies, the check of a definition before it is published, and fits of priors."""
 
 import json
+import sys
 from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -15,18 +16,19 @@ from oo_ml.cli.options import policy_name
 from oo_ml.cli.results import AsJson, Column, print_json, print_records, printable
 from oo_ml.cli.warm import warm
 from oo_ml.domain.identifiers import is_policy_name, is_storable
-from oo_ml.errors import InvalidDefinitionError, describe_place
+from oo_ml.errors import InvalidDefinitionError, OoMlError, UnavailableError, describe_place
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from oo_ml.definitions.examples import Example
     from oo_ml.domain.policies import Policy
+    from oo_ml.services.policies.fit import Fitted
     from oo_ml.services.policies.preview import Preview
 
 app = typer.Typer(
     help="List, show, check, publish and retire policies: what each looks at, and how it chooses. Share the users"
-    " between them. A published policy never changes.",
+    " between them, and fit the priors that users share. A published policy never changes.",
     no_args_is_help=True,
     add_completion=False,
 )
@@ -54,10 +56,28 @@ _TRAFFIC: Final = (
 )
 
 
+_FITS: Final = (
+    Column("policy", lambda row: row["policy"], is_whole=True),
+    Column("version", lambda row: str(row["version"]), is_number=True),
+    Column("users", lambda row: str(row["users"]), is_number=True),
+    Column("rewards", lambda row: str(row["rewards"]), is_number=True),
+    Column("noise", lambda row: f"{row['noise_variance']:.4f}", is_number=True),
+    Column("largest change", lambda row: f"{row['largest_change']:.2f}", is_number=True),
+    Column("inserted", lambda row: "yes" if row["inserted"] else "no"),
+)
+
+
 def _description(text: str) -> str:
     if not is_storable(text) or len(text.encode()) > _MAX_DESCRIPTION_BYTES:
         raise typer.BadParameter(f"must be text of at most {_MAX_DESCRIPTION_BYTES} bytes, in UTF-8")
     return text
+
+
+def _policy_names(names: list[str] | None) -> list[str]:
+    """Return the names of policies, each once."""
+    for name in names or []:
+        policy_name(name)
+    return list(dict.fromkeys(names or []))
 
 
 Name = Annotated[str, typer.Argument(help="Name of the policy", callback=policy_name)]
@@ -248,6 +268,59 @@ def traffic(
         {"policy": name, "share": share, "decided": found.decided.get(name)} for name, share in latest.shares.items()
     ]
     print_records(rows, _TRAFFIC)
+
+
+@app.command()
+def fit(
+    policies: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="POLICY",
+            help="Policies to fit; default: all that have a prior",
+            show_default=False,
+            callback=_policy_names,
+        ),
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Insert nothing")] = False,  # noqa: FBT002 - typer reads it as a flag
+    as_json: AsJson = False,  # noqa: FBT002 - typer reads it as a flag
+) -> None:
+    """Fit the prior from which the users of a policy start, now. Upkeep does so too when it is due.
+
+    Inserts the next version of each prior, which services use within OO_ML_POLICY_MAX_AGE. Prints the users and rewards
+    that it was fitted to, the variance of the noise, and the largest change of the mean, in standard deviations of
+    users. A policy without users who have rewards is left out. Safe while the service is running. Exit code 1 if a
+    policy is unknown or has no prior, or if a fit failed, which changes nothing.
+    """
+    import asyncio
+
+    from oo_ml.progress import progress
+    from oo_ml.services.database import run_once, single_worker
+    from oo_ml.services.policies.fit import fit_policy, list_fitted
+
+    now = datetime.now(UTC)
+    records: list[dict[str, Any]] = []
+    errors: list[str] = []
+    with open_database("warning") as (url, settings):
+        names = policies or run_once(settings, url, list_fitted, [None], read_only=True)[0]
+        with single_worker(settings, url) as worker, progress(sys.stderr, "Fitting", 2 * len(names)) as advance:
+            for name in names:
+                try:
+                    found = asyncio.run(fit_policy(worker, name, now, is_dry_run=dry_run, advance=advance))
+                except UnavailableError:
+                    raise
+                except OoMlError as error:
+                    errors.append(error.explanation)
+                else:
+                    records += [] if found is None else [_build_fit(found)]
+    print_records(records, _FITS, as_json=as_json)
+    for message in errors:
+        typer.echo(f"error: {message}", err=True)
+    if errors:
+        raise typer.Exit(ExitCode.FAILED)
+
+
+def _build_fit(fitted: "Fitted") -> dict[str, Any]:
+    return {"policy": fitted.row.policy} | asdict(fitted.version) | {"inserted": fitted.is_inserted}
 
 
 def _parse_shares(texts: "Sequence[str]") -> dict[str, float]:

@@ -17,20 +17,27 @@ if TYPE_CHECKING:
 
 
 def upkeep(as_json: AsJson = False) -> None:  # noqa: FBT002 - typer reads it as a flag
-    """Run the regular upkeep once: partitions, default rewards, daily sums.
+    """Run the regular upkeep once: partitions, default rewards, daily sums, priors.
 
     Makes the partitions of coming months, detaches months past OO_ML_HISTORY_RETENTION, gives default rewards to
-    decisions past OO_ML_REWARD_WAIT, and updates the daily sums. Safe while the service is running. Exit code 1 if a
-    task fails.
+    decisions past OO_ML_REWARD_WAIT, updates the daily sums, fits the priors that are due, and deletes their versions
+    past OO_ML_PRIOR_RETENTION_DAYS. Safe while the service is running. Exit code 1 if a task fails.
     """
     import asyncio
 
     from oo_ml.services.database import single_worker
+    from oo_ml.services.policies.fit import fit_due
     from oo_ml.services.upkeep.daily_sums import count_days
     from oo_ml.services.upkeep.default_rewards import give_default_rewards
     from oo_ml.services.upkeep.partitions import keep_months
 
-    done: dict[str, Any] = {"made": [], "detached": [], "default_rewards_given": 0, "default_rewards_busy": False}
+    done: dict[str, Any] = {
+        "made": [],
+        "detached": [],
+        "default_rewards_given": 0,
+        "default_rewards_busy": False,
+        "priors": [],
+    }
     errors: list[str] = []
     try:
         with open_database("warning") as (url, settings), single_worker(settings, url) as worker:
@@ -49,6 +56,14 @@ def upkeep(as_json: AsJson = False) -> None:  # noqa: FBT002 - typer reads it as
                 errors.append(f"default rewards that could not be given, see above: {len(defaults.failed)}")
                 _show_errors(errors[-1:])
             asyncio.run(count_days(worker, now))
+            fits = asyncio.run(fit_due(worker, settings, now))
+            done["priors"] = [{"policy": row.policy, "version": row.prior.version} for row in fits.fitted]
+            if not as_json:
+                for row in fits.fitted:
+                    typer.echo(f"fitted version {row.prior.version} of the prior of {row.policy} to {row.users} users")
+            problems = [problem.explanation for problem in fits.problems]
+            errors += problems
+            _show_errors(problems)
     except OoMlError as error:
         # Printed by the caller. What was done before is done.
         if as_json:

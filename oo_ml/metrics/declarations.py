@@ -153,6 +153,13 @@ ALARM: Final = Declared(
     "1 if upkeep needs an operator: a month is missing, is too crowded to be made, or has stray decisions",
     is_read=True,
 )
+PRIOR_FITTED: Final = Declared(
+    "oo_ml_prior_fitted_timestamp_seconds",
+    Kind.GAUGE,
+    ("policy",),
+    "Time of the fit of the latest version of the prior from which the users of a policy start",
+    is_read=True,
+)
 DATABASE_UP: Final = Declared(
     "oo_ml_database_up",
     Kind.GAUGE,

@@ -56,6 +56,7 @@ class Services:
         writers: threads for other services that write.
         readers: threads for services that only read.
         long: threads for services that may take OO_ML_LONG_TIMEOUT.
+        fits: the thread that reads users and stores priors: no report waits for it, and it waits for none.
         keys: the API keys in use.
         policies: the published policies.
         readiness: the reason why this release can't work on the database now; None if it can.
@@ -68,6 +69,7 @@ class Services:
     writers: Pool[Writing]
     readers: Pool[Reading]
     long: Pool[Writing]
+    fits: Pool[Writing]
     keys: KeyRing
     policies: PolicyCatalogue
     readiness: SharedReading[OoMlError | None]
@@ -128,6 +130,7 @@ def create_services(settings: Settings, database_url: str) -> Services:
     writers: Pool[Writing] = pool("writer", settings.database_workers, settings.request_timeout)
     readers: Pool[Reading] = pool("reader", settings.database_readers, settings.request_timeout, read_only=True)
     long: Pool[Writing] = pool("long", settings.long_workers, settings.long_timeout, long=True)
+    fits: Pool[Writing] = pool("fit", 1, settings.long_timeout, long=True)
     lanes = Lanes(
         engine.create(database_url, settings, threads=settings.lanes, lanes=True),
         settings.lanes,
@@ -141,7 +144,13 @@ def create_services(settings: Settings, database_url: str) -> Services:
         ),
         create_meter(metrics, "lanes"),
     )
-    usages = {"lanes": lanes.usage, "writer": writers.usage, "reader": readers.usage, "long": long.usage}
+    usages = {
+        "lanes": lanes.usage,
+        "writer": writers.usage,
+        "reader": readers.usage,
+        "long": long.usage,
+        "fit": fits.usage,
+    }
     client = create_client(settings)
     return Services(
         settings=settings,
@@ -157,6 +166,7 @@ def create_services(settings: Settings, database_url: str) -> Services:
         writers=writers,
         readers=readers,
         long=long,
+        fits=fits,
         keys=KeyRing(
             readers,
             writers,
@@ -179,13 +189,15 @@ async def running(services: Services) -> AsyncIterator[None]:
             await _report_readiness(services)
             failed = services.metrics.increase(UPKEEP_FAILURES)
             async with (
-                scheduler.run_in_background(services.settings, services.writers, services.long, failed=failed),
+                scheduler.run_in_background(
+                    services.settings, services.writers, services.long, services.fits, failed=failed
+                ),
                 services.exposition.sampled(),
             ):
                 yield
     finally:
         until = time.monotonic() + services.settings.shutdown_timeout
-        for threads in (services.lanes, services.writers, services.readers, services.long):
+        for threads in (services.lanes, services.writers, services.readers, services.long, services.fits):
             threads.close(max(0.0, until - time.monotonic()))
         tracing.close(max(_LAST_SPANS, until - time.monotonic()))
 

@@ -46,7 +46,7 @@ _RESTART = text("""
         learning AS (DELETE FROM oo_ml.daily_learning),
         delays AS (DELETE FROM oo_ml.daily_delays), exploration AS (DELETE FROM oo_ml.daily_exploration),
         costs AS (DELETE FROM oo_ml.daily_costs), latencies AS (DELETE FROM oo_ml.daily_latencies),
-        done AS (DELETE FROM oo_ml.daily_done),
+        done AS (DELETE FROM oo_ml.daily_done), rewards AS (DELETE FROM oo_ml.daily_rewards),
         gone AS (DELETE FROM oo_ml.counted WHERE source <> ALL (CAST(:sources AS text[])))
     INSERT INTO oo_ml.counted (source, counted_until, settled_until)
     SELECT source, :start, :start FROM unnest(CAST(:sources AS text[])) AS source
@@ -158,6 +158,11 @@ def _add_done(condition: str) -> str:
     return _add_sums("daily_done", "day, prompt_version", ("done",), f"rollup.done_cells WHERE {condition}")
 
 
+def _add_rewards(condition: str) -> str:
+    """Return the statement for the rewards of ledger entries that meet this condition."""
+    return _add_sums("daily_rewards", "day, policy", ("learned",), f"rollup.reward_cells WHERE {condition}")
+
+
 def _counted_of_user(source: str) -> str:
     """Return the condition for the counted rows of one user."""
     return f"""
@@ -177,11 +182,17 @@ _ADD_CALLS = text(_add_calls("position > :after AND position <= :until"))
 
 _ADD_DONE = text(_add_done("position > :after AND position <= :until"))
 
+_ADD_REWARDS = text(_add_rewards("position > :after AND position <= :until"))
+
 _SUBTRACT_DECISIONS = text(_add_decisions(_counted_of_user(DECISIONS), _counted_of_user(REWARDS)))
 
 _SUBTRACT_CALLS = text(_add_calls(_counted_of_user(GENERATIONS)))
 
 _SUBTRACT_DONE = text(_add_done(_counted_of_user(REWARDS)))
+
+_SUBTRACT_REWARDS = text(_add_rewards(_counted_of_user(REWARDS)))
+
+_COUNT_REWARDS = text("SELECT policy, CAST(sum(learned) AS bigint) AS learned FROM rollup.rewards GROUP BY policy")
 
 
 def read_progress(connection: Reading) -> dict[str, Progress]:
@@ -218,6 +229,11 @@ def count_uncounted(connection: Reading) -> int:
     return sum(max(0, last[source] - max(0, counted.get(source, 0))) for source in ORDERS)
 
 
+def count_rewards(connection: Reading) -> dict[str, int]:
+    """Return the number of rewards of each policy that has any; the cost grows with days, and not with users."""
+    return {row.policy: row.learned for row in connection.execute(_COUNT_REWARDS)}
+
+
 def read_transactions(connection: Reading) -> tuple[int, int]:
     """Return the id of the oldest transaction that may still run, and the first id not yet assigned."""
     oldest, next_xid = connection.execute(_TRANSACTIONS).one()
@@ -238,10 +254,11 @@ def add(connection: Writing, ranges: Mapping[str, Range]) -> None:
         },
     )
     connection.execute(_ADD_DONE, {"sign": 1, **rewards._asdict()})
+    connection.execute(_ADD_REWARDS, {"sign": 1, **rewards._asdict()})
     connection.execute(_ADD_CALLS, {"sign": 1, **generations._asdict()})
 
 
 def subtract_user(connection: Writing, user_id: str) -> None:
     """Subtract a user's counted rows from the daily tables; the caller excludes the task `days` meanwhile."""
-    for statement in (_SUBTRACT_DECISIONS, _SUBTRACT_DONE, _SUBTRACT_CALLS):
+    for statement in (_SUBTRACT_DECISIONS, _SUBTRACT_DONE, _SUBTRACT_REWARDS, _SUBTRACT_CALLS):
         connection.execute(statement, {"sign": -1, "user_id": user_id})

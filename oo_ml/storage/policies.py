@@ -1,6 +1,6 @@
-"""The table policies: definitions as they were published. Only the status of a row changes."""
+"""The table policies: definitions as they were published. Only the status and the erasures of a row change."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any
@@ -34,6 +34,7 @@ class PolicyRow:
 _COLUMNS = tuple(policies.c[name] for name in PolicyRow.__dataclass_fields__)
 _LIST = select(*_COLUMNS).order_by(policies.c.published_at, policies.c.policy)
 _DIMENSIONS = select(policies.c.policy, policies.c.dimension)
+_ERASURES = select(policies.c.policy, policies.c.erasures)
 _INSERT = upsert(policies).on_conflict_do_nothing().returning(policies.c.policy)
 
 
@@ -51,6 +52,16 @@ def find(connection: Reading, names: Sequence[str]) -> dict[str, PolicyRow]:
 def read_dimensions(connection: Reading) -> dict[str, int]:
     """Return the number of features of each policy, retired ones too."""
     return {row.policy: row.dimension for row in connection.execute(_DIMENSIONS)}
+
+
+def read_erasures(connection: Reading) -> dict[str, int]:
+    """Return, by policy, the number of erased users who had rewards of it."""
+    return {row.policy: row.erasures for row in connection.execute(_ERASURES)}
+
+
+def count_erasure(connection: Writing, names: Collection[str]) -> None:
+    """Count an erased user who had rewards of these policies: their priors are fitted again."""
+    connection.execute(update(policies).where(policies.c.policy.in_(names)).values(erasures=policies.c.erasures + 1))
 
 
 def lock(connection: Writing, names: Sequence[str]) -> dict[str, PolicyRow]:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
 
-from sqlalchemy import select, tuple_
+from sqlalchemy import delete, exists, func, select, tuple_
 from sqlalchemy.dialects.postgresql import distinct_on
 from sqlalchemy.dialects.postgresql import insert as upsert
 
@@ -22,6 +22,7 @@ class PriorRow:
         fitted_at: time of the fit.
         users: the number of users that it was fitted to.
         rewards: the number of rewards of the policy that counted then.
+        erasures: the number of erased users of the policy then.
     """
 
     policy: str
@@ -29,21 +30,44 @@ class PriorRow:
     fitted_at: datetime
     users: int
     rewards: int
+    erasures: int = 0
 
 
 _OF_PRIOR: Final = ("version", "mean", "covariance", "mean_covariance", "noise_variance")
-_COLUMNS: Final = tuple(policy_priors.c[name] for name in ("policy", "fitted_at", "users", "rewards", *_OF_PRIOR))
+_COLUMNS: Final = tuple(
+    policy_priors.c[name] for name in ("policy", "fitted_at", "users", "rewards", "erasures", *_OF_PRIOR)
+)
 _LATEST: Final = (
     select(*_COLUMNS)
     .ext(distinct_on(policy_priors.c.policy))
     .order_by(policy_priors.c.policy, policy_priors.c.version.desc())
 )
+_FITTED: Final = select(policy_priors.c.policy, func.max(policy_priors.c.fitted_at).label("fitted_at")).group_by(
+    policy_priors.c.policy
+)
+_NEXT: Final = policy_priors.alias("next")
 _INSERT: Final = upsert(policy_priors).on_conflict_do_nothing().returning(policy_priors.c.policy)
 
 
 def read_latest(connection: Reading) -> dict[str, Prior]:
     """Return the latest version of each policy that has one."""
-    return {row.policy: row.prior for row in _rows(connection.execute(_LATEST))}
+    return {name: row.prior for name, row in read_latest_rows(connection).items()}
+
+
+def read_latest_rows(connection: Reading) -> dict[str, PriorRow]:
+    """Return the row of the latest version of each policy that has one."""
+    return {row.policy: row for row in _rows(connection.execute(_LATEST))}
+
+
+def read_fit_times(connection: Reading) -> dict[str, datetime]:
+    """Return the time of the latest fit of each policy that has one."""
+    return {row.policy: row.fitted_at for row in connection.execute(_FITTED)}
+
+
+def list_versions(connection: Reading, policy: str, limit: int, offset: int) -> list[PriorRow]:
+    """Return at most `limit` versions of a policy, the latest first, after the first `offset`."""
+    statement = select(*_COLUMNS).where(policy_priors.c.policy == policy).order_by(policy_priors.c.version.desc())
+    return _rows(connection.execute(statement.limit(limit).offset(offset)))
 
 
 def find(connection: Reading, names: Iterable[tuple[str, int]]) -> dict[tuple[str, int], Prior]:
@@ -61,12 +85,22 @@ def insert(connection: Writing, row: PriorRow) -> bool:
         "fitted_at": row.fitted_at,
         "users": row.users,
         "rewards": row.rewards,
+        "erasures": row.erasures,
         **{name: getattr(row.prior, name) for name in _OF_PRIOR},
     }
     return connection.execute(_INSERT, values).first() is not None
 
 
+def delete_replaced(connection: Writing, before: datetime) -> int:
+    """Delete the versions that a newer one had replaced by this time; return their number."""
+    replaced = exists().where(
+        _NEXT.c.policy == policy_priors.c.policy, _NEXT.c.version > policy_priors.c.version, _NEXT.c.fitted_at < before
+    )
+    return connection.execute(delete(policy_priors).where(replaced)).rowcount
+
+
 def _rows(rows: Iterable[Any]) -> list[PriorRow]:
     return [
-        PriorRow(policy, Prior(*prior), fitted_at, users, rewards) for policy, fitted_at, users, rewards, *prior in rows
+        PriorRow(policy, Prior(*prior), fitted_at, users, rewards, erasures)
+        for policy, fitted_at, users, rewards, erasures, *prior in rows
     ]

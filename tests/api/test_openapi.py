@@ -214,6 +214,7 @@ def test_paging() -> None:
     assert pages == {
         "listDecisions",
         "listPolicies",
+        "listPriors",
         "listPrompts",
         "getReactionRates",
         "getPolicyValues",

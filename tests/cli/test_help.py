@@ -30,6 +30,7 @@ EVERYTHING = DATABASE | SERVICE | TEMPLATES | MIGRATIONS
         ("policies --help", EVERYTHING | TABLES | {"pydantic_settings"}),
         ("policies check /nonexistent", EVERYTHING | TABLES | {"pydantic_settings"}),
         ("policies show linucb-v1", SERVICE | TEMPLATES | MIGRATIONS | TABLES),
+        ("policies fit", SERVICE | TEMPLATES | MIGRATIONS | TABLES),
         ("prompts --help", EVERYTHING | TABLES | {"pydantic_settings"}),
         ("settings", EVERYTHING | TABLES),
         ("keys list", SERVICE | TEMPLATES | MIGRATIONS | TABLES),

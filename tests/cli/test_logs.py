@@ -24,6 +24,7 @@ COMMANDS: dict[str, list[str]] = {
     "keys list": [],
     "keys revoke": ["web"],
     "log export": ["--format", "csv"],
+    "policies fit": [],
     "policies list": [],
     "policies publish": ["v9", "definition"],
     "policies retire": ["uniform-v1"],
@@ -44,7 +45,7 @@ COMMANDS: dict[str, list[str]] = {
 # serve has its own tests; the others log nothing.
 OTHERS = {"policies check", "serve", "settings", "version"}
 # They log errors only, if nothing else is set.
-QUIET = COMMANDS.keys() - {"import-state", "upkeep"}
+QUIET = COMMANDS.keys() - {"import-state", "policies fit", "upkeep"}
 
 
 @pytest.fixture

@@ -20,6 +20,7 @@
 --   upkeep              the progress of each task of upkeep
 --   counted             the position up to which the sums by day include each source
 --   daily_reactions, daily_learning, daily_delays, daily_exploration    sums by day of decisions and their rewards
+--   daily_rewards                                                       rewards of each policy by day
 --   daily_user_groups                                                   the same, by group of users
 --   daily_costs, daily_latencies                                        sums by day of calls of the language model
 --   api_keys            the SHA-256 and the scopes of each API key

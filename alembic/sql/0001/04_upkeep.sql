@@ -187,6 +187,18 @@ COMMENT ON COLUMN oo_ml.daily_costs.retries IS 'Number of further requests to th
 COMMENT ON COLUMN oo_ml.daily_costs.prompt_tokens IS 'Tokens of the prompts';
 COMMENT ON COLUMN oo_ml.daily_costs.completion_tokens IS 'Tokens of the replies';
 
+CREATE TABLE oo_ml.daily_rewards (
+    day date NOT NULL,
+    policy text COLLATE "C" NOT NULL,
+    learned bigint NOT NULL,
+    CONSTRAINT pk_daily_rewards PRIMARY KEY (day, policy)
+);
+COMMENT ON TABLE oo_ml.daily_rewards IS
+    'Rewards of each policy by day, with and without a decision. Upkeep adds to it, and fits priors by it';
+COMMENT ON COLUMN oo_ml.daily_rewards.day IS 'Day of the ledger entries, UTC';
+COMMENT ON COLUMN oo_ml.daily_rewards.policy IS 'The policy that learned';
+COMMENT ON COLUMN oo_ml.daily_rewards.learned IS 'Number of rewards learned, less those retracted';
+
 CREATE TABLE oo_ml.daily_done (
     day date NOT NULL,
     prompt_version text COLLATE "C" NOT NULL,

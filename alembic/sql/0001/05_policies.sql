@@ -9,13 +9,15 @@ CREATE TABLE oo_ml.policies (
     description text NOT NULL,
     definition jsonb NOT NULL,
     dimension integer NOT NULL,
+    erasures bigint NOT NULL DEFAULT 0,
     CONSTRAINT pk_policies PRIMARY KEY (policy),
     CONSTRAINT ck_policies_policy_length CHECK (octet_length(policy) BETWEEN 1 AND 100),
     CONSTRAINT ck_policies_status_known CHECK (status IN ('active', 'retired')),
     CONSTRAINT ck_policies_retired_at_present CHECK ((status = 'retired') = (retired_at IS NOT NULL)),
     CONSTRAINT ck_policies_description_length CHECK (octet_length(description) <= 1000),
     CONSTRAINT ck_policies_definition_object CHECK (jsonb_typeof(definition) = 'object'),
-    CONSTRAINT ck_policies_dimension_range CHECK (dimension BETWEEN 1 AND 64)
+    CONSTRAINT ck_policies_dimension_range CHECK (dimension BETWEEN 1 AND 64),
+    CONSTRAINT ck_policies_erasures_range CHECK (erasures >= 0)
 );
 COMMENT ON TABLE oo_ml.policies IS
     'Registry of policies. A trigger refuses every change of a published definition';
@@ -27,6 +29,8 @@ COMMENT ON COLUMN oo_ml.policies.retired_at IS 'Time of retirement';
 COMMENT ON COLUMN oo_ml.policies.description IS 'Description of the policy: its purpose';
 COMMENT ON COLUMN oo_ml.policies.definition IS 'Inputs, terms and rule, as published';
 COMMENT ON COLUMN oo_ml.policies.dimension IS 'Number of features d';
+COMMENT ON COLUMN oo_ml.policies.erasures IS
+    'Number of erased users who had rewards of the policy; a prior with fewer was fitted to one of them';
 
 CREATE FUNCTION oo_ml.refuse_change_of_policy() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
@@ -35,7 +39,7 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION oo_ml.refuse_change_of_policy IS
-    'Trigger function: refuses changes of a published policy, except of its status';
+    'Trigger function: refuses changes of a published policy, except of its status and erasures';
 
 CREATE TRIGGER policies_immutable
     BEFORE UPDATE OF policy, published_at, description, definition, dimension OR DELETE
@@ -68,6 +72,7 @@ CREATE TABLE oo_ml.policy_priors (
     fitted_at timestamptz NOT NULL,
     users bigint NOT NULL,
     rewards bigint NOT NULL,
+    erasures bigint NOT NULL,
     mean float8[] NOT NULL,
     covariance float8[] NOT NULL,
     mean_covariance float8[] NOT NULL,
@@ -75,8 +80,9 @@ CREATE TABLE oo_ml.policy_priors (
     CONSTRAINT pk_policy_priors PRIMARY KEY (policy, version),
     CONSTRAINT ck_policy_priors_policy_length CHECK (octet_length(policy) BETWEEN 1 AND 100),
     CONSTRAINT ck_policy_priors_version_range CHECK (version >= 1),
-    CONSTRAINT ck_policy_priors_users_range CHECK (users >= 1),
-    CONSTRAINT ck_policy_priors_rewards_range CHECK (rewards >= 1),
+    CONSTRAINT ck_policy_priors_users_range CHECK (users >= 0),
+    CONSTRAINT ck_policy_priors_rewards_range CHECK (rewards >= 0),
+    CONSTRAINT ck_policy_priors_erasures_range CHECK (erasures >= 0),
     CONSTRAINT ck_policy_priors_mean_finite CHECK (('-Infinity' < ALL (mean) AND 'Infinity' > ALL (mean)) IS TRUE),
     CONSTRAINT ck_policy_priors_dimensions
         CHECK ((array_ndims(mean) = 1 AND array_ndims(covariance) = 2
@@ -99,6 +105,7 @@ COMMENT ON COLUMN oo_ml.policy_priors.version IS '1, 2, 3, ... for each policy';
 COMMENT ON COLUMN oo_ml.policy_priors.fitted_at IS 'Time of the fit, to which the rewards were faded';
 COMMENT ON COLUMN oo_ml.policy_priors.users IS 'Number of users that it was fitted to';
 COMMENT ON COLUMN oo_ml.policy_priors.rewards IS 'Number of rewards of the policy that counted then';
+COMMENT ON COLUMN oo_ml.policy_priors.erasures IS 'erasures of the policy then: the users erased before are not in it';
 COMMENT ON COLUMN oo_ml.policy_priors.mean IS 'mu, the theta of the mean user; d numbers';
 COMMENT ON COLUMN oo_ml.policy_priors.covariance IS 'Sigma: how users differ from each other; d rows of d numbers';
 COMMENT ON COLUMN oo_ml.policy_priors.mean_covariance IS 'C: how uncertain the mean is; d rows of d numbers';

@@ -275,6 +275,16 @@ CROSS JOIN LATERAL (
 WHERE h.exploration IS NOT NULL;
 COMMENT ON VIEW rollup.exploration_cells IS 'One row for each decision: its addition to daily_exploration';
 
+CREATE VIEW rollup.reward_cells AS
+SELECT
+    l.position,
+    l.user_id,
+    CAST(l.recorded_at AT TIME ZONE 'UTC' AS date) AS day,
+    l.policy,
+    CAST(l.reward IS NOT NULL AS integer) - CAST(l.previous_reward IS NOT NULL AS integer) AS learned
+FROM oo_ml.reward_ledger AS l;
+COMMENT ON VIEW rollup.reward_cells IS 'One row for each ledger entry: its addition to daily_rewards';
+
 CREATE VIEW rollup.cost_cells AS
 SELECT
     g.position,
@@ -403,6 +413,17 @@ SELECT day, prompt_version, latency_step, calls
 FROM rollup.uncounted_costs;
 COMMENT ON VIEW rollup.latencies IS 'daily_latencies as of now: rows to be summed up';
 
+CREATE VIEW rollup.rewards AS
+SELECT day, policy, learned
+FROM oo_ml.daily_rewards
+UNION ALL
+SELECT day, policy, sum(learned) AS learned
+FROM rollup.reward_cells
+WHERE position > (SELECT counted_until FROM oo_ml.counted WHERE source = 'reward_ledger')
+    AND position <= 9223372036854775807
+GROUP BY day, policy;
+COMMENT ON VIEW rollup.rewards IS 'daily_rewards as of now: rows to be summed up';
+
 -- The comment of each column, once for all views of the schema that have it.
 DO $$
 DECLARE
@@ -425,6 +446,7 @@ BEGIN
         ['rewarded', 'Number of these decisions with a reward that counts'],
         ['rewards', 'Sum of their rewards r'],
         ['rewards_squared', 'Sum of r^2'],
+        ['learned', 'Number of rewards learned; below 0: of rewards retracted'],
         ['weights', 'Sum of w = 1 / (propensity x prompt_probability)'],
         ['weights_squared', 'Sum of w^2'],
         ['weighted_rewards', 'Sum of w r'],

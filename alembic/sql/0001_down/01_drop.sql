@@ -24,8 +24,8 @@ DROP ROUTINE
 DROP TYPE analytics.estimate;
 
 DROP VIEW
-    rollup.done, rollup.done_cells, rollup.latencies, rollup.costs, rollup.uncounted_costs, rollup.exploration, rollup.delays, rollup.learning,
-    rollup.user_groups, rollup.reactions, rollup.uncounted, rollup.cost_cells, rollup.exploration_cells,
+    rollup.done, rollup.done_cells, rollup.latencies, rollup.costs, rollup.uncounted_costs, rollup.rewards, rollup.exploration, rollup.delays, rollup.learning,
+    rollup.user_groups, rollup.reactions, rollup.uncounted, rollup.cost_cells, rollup.reward_cells, rollup.exploration_cells,
     rollup.arrival_cells, rollup.departure_cells, rollup.decision_cells;
 
 DROP FUNCTION
@@ -36,7 +36,7 @@ DROP FUNCTION
 DROP TABLE oo_ml.policy_priors, oo_ml.policy_traffic, oo_ml.policies, oo_ml.audit_log, oo_ml.api_keys;
 
 DROP TABLE
-    oo_ml.daily_latencies, oo_ml.daily_done, oo_ml.daily_costs, oo_ml.daily_exploration, oo_ml.daily_delays, oo_ml.daily_learning,
+    oo_ml.daily_latencies, oo_ml.daily_done, oo_ml.daily_rewards, oo_ml.daily_costs, oo_ml.daily_exploration, oo_ml.daily_delays, oo_ml.daily_learning,
     oo_ml.daily_user_groups, oo_ml.daily_reactions, oo_ml.counted, oo_ml.upkeep;
 
 DROP TABLE

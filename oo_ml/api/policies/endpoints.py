@@ -34,7 +34,7 @@ from oo_ml.services.access.audit_log import audited
 from oo_ml.services.decisions.decide import Candidate, DecideCommand, decide
 from oo_ml.services.decisions.learn import DecisionRewardCommand, IdempotencyKey, RewardCommand, learn
 from oo_ml.services.paging import PageCommand
-from oo_ml.services.policies import registry
+from oo_ml.services.policies import priors, registry
 from oo_ml.services.policies.compiled import compile_row, rules_of
 from oo_ml.services.users.stats import StatsCommand, read_stats
 
@@ -166,6 +166,26 @@ async def reward(request: Request, policy: PolicyInPath, idempotency_key: Idempo
     check_idempotency_key(idempotency_key)
     command = reward_command(body, found, idempotency_key, datetime.now(UTC))
     return answer(reward_answer(await app.lanes.run(learn, command.user_id, command)))
+
+
+@router.get(
+    "/policies/{policy}/priors",
+    summary="List the versions of a prior",
+    **documented(
+        "listPriors",
+        Scope.READ,
+        gives=schemas.PriorsPage,
+        raises=(errors.InvalidRequestError, errors.UnknownPolicyError, *DATABASE),
+    ),
+)
+async def list_priors(request: Request, policy: PolicyInPath, paging: Annotated[Paging, Query()]) -> Response:
+    """Return the versions of the prior from which the users of a policy start, the latest first.
+
+    A policy whose users do not learn from each other has none. OO_ML_PRIOR_RETENTION_DAYS says how long old ones stay.
+    """
+    command = priors.PriorsCommand(policy, PageCommand(paging.limit, paging.cursor or 0))
+    found = only(await services(request).readers.run(priors.list_priors, [command]))
+    return answer(page_of(schemas.PriorsPage, found))
 
 
 @router.get(

@@ -166,6 +166,55 @@ class Coefficient(Answer):
     high: float
 
 
+class MeanCoefficient(Answer):
+    """A number of theta of the mean user."""
+
+    model_config = ConfigDict(from_attributes=True)
+
+    label: str = Field(description="The feature that the number weighs")
+    mean: float
+    deviation: float = Field(description="Standard deviation of users around the mean")
+
+
+class PriorVersion(Answer):
+    """A version of the prior from which the users of a policy start. It never changes."""
+
+    model_config = ConfigDict(from_attributes=True)
+
+    version: int = Field(description="1, 2, 3, ...; decisions name it as prior_version")
+    fitted_at: UtcTime = Field(description="Time of the fit, to which the rewards were faded")
+    users: int = Field(description="Users that it was fitted to: all who have rewards, or 20,000 drawn at random")
+    rewards: int = Field(description="Rewards of the policy that counted then")
+    noise_variance: float = Field(description="Variance of a reward around theta.x of its user")
+    mean: list[MeanCoefficient] = Field(description="One number a feature, in the order of x")
+    largest_change: float | None = Field(
+        description="Largest change of the mean since the version before, in standard deviations of users; null: that"
+        " version has been deleted"
+    )
+
+
+class PriorsPage(Page[PriorVersion]):
+    """Versions of a prior, the latest first."""
+
+    model_config = example(
+        items=[
+            {
+                "version": 3,
+                "fitted_at": "2026-11-23T09:12:00.000000Z",
+                "users": 812,
+                "rewards": 10240,
+                "noise_variance": 0.31,
+                "mean": [
+                    {"label": "one", "mean": 0.18, "deviation": 0.22},
+                    {"label": "topic=news", "mean": 0.31, "deviation": 0.27},
+                ],
+                "largest_change": 0.06,
+            }
+        ],
+        next_cursor=None,
+    )
+
+
 class PolicyUserAnswer(Answer):
     """Counters and model of a user and a policy."""
 

@@ -8,7 +8,7 @@ from oo_ml.metrics.registry import Sample
 from oo_ml.services.each import each
 from oo_ml.services.upkeep.partitions import Alarm, read_months_ahead
 from oo_ml.settings import Settings
-from oo_ml.storage import daily_sums, upkeep
+from oo_ml.storage import daily_sums, policy_priors, upkeep
 from oo_ml.storage.postgres.sessions import Reading
 
 
@@ -30,5 +30,9 @@ def read_numbers(connection: Reading, now: datetime, *, settings: Settings) -> S
         *runs,
         Sample(declared.UPKEEP_ROWS_NOT_COUNTED, daily_sums.count_uncounted(connection)),
         Sample(declared.PARTITIONS_AHEAD, months.count),
+        *(
+            Sample(declared.PRIOR_FITTED, fitted_at.timestamp(), (policy,))
+            for policy, fitted_at in policy_priors.read_fit_times(connection).items()
+        ),
         *(Sample(declared.ALARM, alarm in months.alarms, (alarm,)) for alarm in Alarm),
     ]

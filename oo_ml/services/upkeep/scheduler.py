@@ -11,6 +11,7 @@ from typing import Final
 
 from oo_ml.errors import DatabaseRefusedError, OoMlError, UnavailableError
 from oo_ml.execution.pool import Pool
+from oo_ml.services.policies.fit import fit_due
 from oo_ml.services.upkeep.daily_sums import count_days
 from oo_ml.services.upkeep.default_rewards import give_default_rewards
 from oo_ml.services.upkeep.partitions import keep_months
@@ -25,11 +26,17 @@ _JITTER: Final = 0.1
 
 @asynccontextmanager
 async def run_in_background(
-    settings: Settings, writers: Pool[Writing], long: Pool[Writing], *, failed: Callable[[], None]
+    settings: Settings,
+    writers: Pool[Writing],
+    long: Pool[Writing],
+    fits: Pool[Writing],
+    *,
+    failed: Callable[[], None],
 ) -> AsyncIterator[None]:
     """Run upkeep every OO_ML_UPKEEP_INTERVAL until the block ends. Workers finish the steps that have begun.
 
-    The task that locks whole tables runs on `writers`, with the time limits of calls; the others run on `long`.
+    The task that locks whole tables runs on `writers`, with the time limits of calls. Priors are fitted on `fits`; the
+    others run on `long`.
     `failed` is called after each run of a task that has a problem.
     """
     # Separate asyncio tasks, so that a backlog of default rewards does not delay a partition.
@@ -37,6 +44,7 @@ async def run_in_background(
         "months": partial(_run_months, writers, settings),
         "default rewards": partial(_run_defaults, long, settings),
         "days": partial(_run_days, long),
+        "priors": partial(_run_priors, fits, settings),
     }
     tasks = [
         asyncio.create_task(_repeat(settings.upkeep_interval, name, task, failed))
@@ -97,6 +105,13 @@ async def _run_defaults(long: Pool[Writing], settings: Settings) -> Sequence[OoM
 async def _run_days(long: Pool[Writing]) -> Sequence[OoMlError]:
     await count_days(long, datetime.now(UTC))
     return ()
+
+
+async def _run_priors(fits: Pool[Writing], settings: Settings) -> Sequence[OoMlError]:
+    found = await fit_due(fits, settings, datetime.now(UTC))
+    for row in found.fitted:
+        logger.info("fitted version %d of the prior of %s to %d users", row.prior.version, row.policy, row.users)
+    return found.problems
 
 
 def _choose_level(problem: OoMlError) -> int:

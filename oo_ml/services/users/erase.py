@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from oo_ml.domain.evidence import Evidence
 from oo_ml.storage import daily_sums, personal_data, policies, upkeep
-from oo_ml.storage.policy_state import StateKey, create_states, lock_users
+from oo_ml.storage.policy_state import PolicyState, StateKey, create_states, lock_users
 from oo_ml.storage.postgres.sessions import Writing
 
 
@@ -22,10 +22,18 @@ def erase(connection: Writing, user_ids: Sequence[str]) -> list[dict[str, int]]:
         user_id: create_states(connection, {StateKey(user_id, policy): one for policy, one in fresh.items()})
         for user_id in sorted(set(user_ids))
     }
-    lock_users(connection, user_ids)
+    states = lock_users(connection, user_ids)
     for user_id in made:
+        # Fitted again soon: the latest prior may have been fitted to the user, also if a reset came after.
+        fitted = [key.policy for key, one in states.items() if key.user_id == user_id and _may_be_fitted(one)]
+        if fitted:
+            policies.count_erasure(connection, fitted)
         daily_sums.subtract_user(connection, user_id)
     return [_erase(connection, user_id, made.pop(user_id, 0)) for user_id in user_ids]
+
+
+def _may_be_fitted(state: PolicyState) -> bool:
+    return state.evidence.weight is not None and (state.version > 0 or state.epoch > 0)
 
 
 def _erase(connection: Writing, user_id: str, made: int) -> dict[str, int]:

@@ -173,6 +173,16 @@ daily_costs = Table(
     info=REFERENCE,
 )
 
+daily_rewards = Table(
+    "daily_rewards",
+    metadata,
+    _day("ledger entries"),
+    name("policy", "The policy that learned", primary_key=True),
+    _count("learned", "Number of rewards learned, less those retracted"),
+    comment="Rewards of each policy by day, with and without a decision. Upkeep adds to it, and fits priors by it",
+    info=REFERENCE,
+)
+
 daily_done = Table(
     "daily_done",
     metadata,

@@ -1,6 +1,6 @@
 """Declarations of the registry of policies, of the traffic between them, and of the priors that their users share."""
 
-from sqlalchemy import BigInteger, CheckConstraint, Column, Integer, Table, Text, Uuid
+from sqlalchemy import BigInteger, CheckConstraint, Column, Integer, Table, Text, Uuid, text
 from sqlalchemy.dialects.postgresql import DOUBLE_PRECISION, JSONB
 
 from oo_ml.storage.schema.column_types import (
@@ -24,12 +24,20 @@ policies = Table(
     Column("description", Text, nullable=False, comment="Description of the policy: its purpose"),
     Column("definition", JSONB, nullable=False, comment="Inputs, terms and rule, as published"),
     Column("dimension", Integer, nullable=False, comment="Number of features d"),
+    Column(
+        "erasures",
+        BigInteger,
+        nullable=False,
+        server_default=text("0"),
+        comment="Number of erased users who had rewards of the policy; a prior with fewer was fitted to one of them",
+    ),
     length("policy", 100),
     CheckConstraint("status IN ('active', 'retired')", name="status_known"),
     CheckConstraint("(status = 'retired') = (retired_at IS NOT NULL)", name="retired_at_present"),
     CheckConstraint("octet_length(description) <= 1000", name="description_length"),
     CheckConstraint("jsonb_typeof(definition) = 'object'", name="definition_object"),
     CheckConstraint("dimension BETWEEN 1 AND 64", name="dimension_range"),
+    CheckConstraint("erasures >= 0", name="erasures_range"),
     comment="Registry of policies. A trigger refuses every change of a published definition",
     info=REFERENCE,
 )
@@ -57,6 +65,12 @@ policy_priors = Table(
     moment("fitted_at", "Time of the fit, to which the rewards were faded"),
     Column("users", BigInteger, nullable=False, comment="Number of users that it was fitted to"),
     Column("rewards", BigInteger, nullable=False, comment="Number of rewards of the policy that counted then"),
+    Column(
+        "erasures",
+        BigInteger,
+        nullable=False,
+        comment="erasures of the policy then: the users erased before are not in it",
+    ),
     Column("mean", Float8Array, nullable=False, comment="mu, the theta of the mean user; d numbers"),
     Column(
         "covariance",
@@ -78,8 +92,9 @@ policy_priors = Table(
     ),
     length("policy", 100),
     CheckConstraint("version >= 1", name="version_range"),
-    CheckConstraint("users >= 1", name="users_range"),
-    CheckConstraint("rewards >= 1", name="rewards_range"),
+    CheckConstraint("users >= 0", name="users_range"),
+    CheckConstraint("rewards >= 0", name="rewards_range"),
+    CheckConstraint("erasures >= 0", name="erasures_range"),
     finite_elements("mean"),
     CheckConstraint(same_dimension("covariance", "mean"), name="dimensions"),
     CheckConstraint(same_dimension("mean_covariance", "mean"), name="mean_dimensions"),

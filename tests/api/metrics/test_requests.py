@@ -113,7 +113,7 @@ def test_declared(service: Service) -> None:
     """Every metric is declared, with its labels, and each name has the prefix and the unit that Prometheus wants."""
     service.client.post("/score", json=calls.score())
     declared = {one.name: set(one.labels) for one in ALL}
-    assert len(declared) == len(ALL) == 24
+    assert len(declared) == len(ALL) == 25
     for name, has in scrape(service.client).samples:
         base = next((one for one in declared if name.removeprefix(one) in {"", "_bucket", "_count", "_sum"}), None)
         assert base is not None, name

@@ -121,7 +121,7 @@ def test_upkeep_after_an_outage(database_url: str, db: Engine, caplog: pytest.Lo
     assert {record.levelno for record in said} == {logging.WARNING}
     assert sorted(record.message.partition(": Connection")[0] for record in said) == [
         f"upkeep ({task}) will be retried: The database can't be reached"
-        for task in ("days", "default rewards", "months")
+        for task in ("days", "default rewards", "months", "priors")
     ]
 
 

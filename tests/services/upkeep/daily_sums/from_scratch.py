@@ -68,6 +68,14 @@ SCRATCH = {
         WHERE reaction = 'done'
         GROUP BY 1, 2
     """,
+    "rewards": """
+        SELECT
+            CAST(recorded_at AT TIME ZONE 'UTC' AS date), policy,
+            count(*) FILTER (WHERE kind IN ('reward', 'default', 'warm')) - count(*) FILTER (WHERE kind = 'retract')
+        FROM oo_ml.reward_ledger
+        GROUP BY 1, 2
+        HAVING count(*) FILTER (WHERE kind IN ('reward', 'default', 'warm')) <> count(*) FILTER (WHERE kind = 'retract')
+    """,
     "latencies": """
         SELECT
             CAST(created_at AT TIME ZONE 'UTC' AS date) AS day, prompt_version,
@@ -105,6 +113,7 @@ KEYS = {
     "exploration": 2,
     "costs": 3,
     "done": 2,
+    "rewards": 2,
     "latencies": 3,
 }
 

@@ -1,0 +1,230 @@
+"""The fit of priors: read a sample of users in one snapshot, compute outside of any transaction, insert the version.
+
+Any number of processes may fit at the same time: the first version of a number stays, and the others are dropped. A
+fit that fails changes nothing.
+"""
+
+import asyncio
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from functools import partial
+from typing import Final
+
+import numpy as np
+
+from oo_ml.domain.population import Population, Prior, Sample, fit
+from oo_ml.errors import FitFailedError, NoPriorError, OoMlError, UnavailableError, UnknownPolicyError
+from oo_ml.execution.outcomes import only, send
+from oo_ml.execution.pool import Pool
+from oo_ml.services.each import each
+from oo_ml.services.policies.compiled import read_policies
+from oo_ml.services.policies.priors import PriorVersion, describe
+from oo_ml.settings import Settings
+from oo_ml.storage import daily_sums, evidence_sample, policies, policy_priors
+from oo_ml.storage.policy_priors import PriorRow
+from oo_ml.storage.postgres.engine import snapshot
+from oo_ml.storage.postgres.sessions import Reading, Writing
+
+# A prior is due once the rewards have grown by this share since the last fit, and by at least this number.
+_GROWTH: Final = 0.1
+_LEAST_GROWTH: Final = 5
+# It is due after this time if the rewards have changed at all.
+_AGE: Final = timedelta(days=1)
+
+
+@dataclass(frozen=True, slots=True)
+class Material:
+    """The evidence for the next version of a prior, and the numbers of its row.
+
+    Attributes:
+        labels: of the policy's features.
+        population: of the policy, with the prior before.
+        before: the row of that prior; None: it is version 0.
+        sample: of the users with evidence, not faded; None: there are none.
+        rewards, erasures: of the policy now.
+    """
+
+    labels: Sequence[str]
+    population: Population
+    before: PriorRow | None
+    sample: Sample | None
+    rewards: int
+    erasures: int
+
+
+@dataclass(frozen=True, slots=True)
+class Fitted:
+    """A new version.
+
+    Attributes:
+        version: the row, for reading.
+        is_inserted: False: another process inserted this version meanwhile, or it was not to be inserted.
+    """
+
+    row: PriorRow
+    version: PriorVersion
+    is_inserted: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Fits:
+    """The versions that a run of upkeep inserted, and the fits that failed."""
+
+    fitted: Sequence[PriorRow]
+    problems: Sequence[OoMlError]
+
+
+async def fit_due(workers: Pool[Writing], settings: Settings, now: datetime) -> Fits:
+    """Fit every prior that is due, then delete versions that were replaced OO_ML_PRIOR_RETENTION_DAYS ago.
+
+    Raises:
+        UnavailableError: the database is unavailable; the versions so far are inserted.
+    """
+    [due] = await workers.run(find_due, [now])
+    fitted, problems = [], list[OoMlError]()
+    for policy in due:
+        try:
+            found = await fit_policy(workers, policy, now)
+        except UnavailableError:
+            raise
+        except OoMlError as error:
+            problems.append(error)
+        else:
+            if found is not None and found.is_inserted:
+                fitted.append(found.row)
+    await workers.run(delete_replaced, [now - timedelta(days=settings.prior_retention_days)])
+    return Fits(fitted, problems)
+
+
+async def fit_policy(
+    workers: Pool[Writing],
+    policy: str,
+    now: datetime,
+    *,
+    is_dry_run: bool = False,
+    advance: Callable[[int], None] = lambda _: None,
+) -> Fitted | None:
+    """Fit the prior of a policy, due or not; None: no user has evidence. `advance` is told of each of two steps.
+
+    Raises:
+        UnknownPolicyError, NoPriorError: there is no such policy, or its users do not learn from each other.
+        FitFailedError: the result is not finite. Nothing was changed.
+        UnavailableError: the database is unavailable.
+    """
+    material = only(await workers.run(read_material, [policy]))
+    advance(1)
+    before = material.population.prior
+    prior = await _in_thread(partial(compute_next, material, policy, now))
+    advance(1)
+    if prior is None:
+        return None
+    users = 0 if material.sample is None else len(material.sample.weight)
+    row = PriorRow(policy, prior, now, users, material.rewards, material.erasures)
+    is_inserted = False if is_dry_run else only(await workers.run(insert, [row]))
+    return Fitted(row, describe(row, material.labels, before), is_inserted)
+
+
+@each
+def list_fitted(connection: Reading, _: None) -> list[str]:
+    """Return the policies that have a prior, by name."""
+    return sorted(name for name, policy in read_policies(connection, {}).items() if policy.population is not None)
+
+
+@each
+def find_due(connection: Reading, now: datetime) -> list[str]:
+    """Return the policies whose prior is due, by name."""
+    latest = policy_priors.read_latest_rows(connection)
+    rewards, erasures = daily_sums.count_rewards(connection), policies.read_erasures(connection)
+    return sorted(
+        name
+        for name, policy in read_policies(connection, {}).items()
+        if policy.population is not None and _is_due(latest.get(name), rewards.get(name, 0), erasures[name], now)
+    )
+
+
+@each
+def read_material(connection: Reading, name: str) -> Material | OoMlError:
+    """Read the evidence for a fit, all of it as of one moment: a user is erased in all of it or in none."""
+    snapshot(connection)
+    policy = read_policies(connection, {}).get(name)
+    if policy is None:
+        return UnknownPolicyError(f"Unknown policy: {name}")
+    if policy.population is None:
+        return NoPriorError(f"Policy {name} has no prior: its users do not learn from each other")
+    before = policy_priors.read_latest_rows(connection).get(name)
+    return Material(
+        labels=policy.features.labels,
+        population=policy.population if before is None else replace(policy.population, prior=before.prior),
+        before=before,
+        sample=evidence_sample.draw(connection, name, policy.features.dimension),
+        rewards=daily_sums.count_rewards(connection).get(name, 0),
+        erasures=policies.read_erasures(connection)[name],
+    )
+
+
+@each
+def insert(connection: Writing, row: PriorRow) -> bool:
+    """Insert a version; return whether no other process had inserted it."""
+    return policy_priors.insert(connection, row)
+
+
+@each
+def delete_replaced(connection: Writing, before: datetime) -> int:
+    """Delete the versions that were replaced before this time; return their number. The latest one stays."""
+    return policy_priors.delete_replaced(connection, before)
+
+
+def compute_next(material: Material, policy: str, now: datetime) -> Prior | None:
+    """Return the next version, as of `now`; None if there is nothing to fit it to, and nothing to forget.
+
+    The material is used up.
+
+    Raises:
+        FitFailedError: the result is not finite.
+    """
+    before = material.population.prior
+    if material.sample is None:
+        has_forgotten = material.before is not None and material.erasures != material.before.erasures
+        return replace(Prior.initial(before.dimension), version=before.version + 1) if has_forgotten else None
+    try:
+        # Without warnings: the end of the fit tells whether its result is finite.
+        with np.errstate(all="ignore"):
+            return fit(_fade(material.sample, 1 / material.population.weigh(now)), before)
+    except (ArithmeticError, np.linalg.LinAlgError) as error:
+        raise FitFailedError(
+            f"The prior of {policy} could not be fitted, and stays as it is", cause=str(error)
+        ) from None
+
+
+def _is_due(last: PriorRow | None, rewards: int, erasures: int, now: datetime) -> bool:
+    grown = rewards - (0 if last is None else last.rewards)
+    if last is None:
+        return grown >= _LEAST_GROWTH
+    # A user whom the prior was fitted to has been erased.
+    is_outdated = erasures != last.erasures
+    is_old = now - last.fitted_at >= _AGE and grown != 0
+    return is_outdated or is_old or grown >= max(_LEAST_GROWTH, _GROWTH * last.rewards)
+
+
+def _fade(sample: Sample, factor: float) -> Sample:
+    """Fade sums in place: they are the largest arrays of a fit."""
+    for sums in (sample.A, sample.b, sample.weight, sample.squares):
+        np.multiply(sums, factor, out=sums)
+    return sample
+
+
+async def _in_thread(compute: Callable[[], Prior | None]) -> Prior | None:
+    """Compute in a thread of its own, for which no end of the process waits: a fit may take many seconds."""
+    answer: asyncio.Future[Prior | None] = asyncio.get_running_loop().create_future()
+
+    def work() -> None:
+        try:
+            outcome: object = compute()
+        except Exception as error:  # noqa: BLE001 - the caller gets it
+            outcome = error
+        send([answer], [outcome])
+
+    threading.Thread(target=work, name="fit", daemon=True).start()
+    return await answer
