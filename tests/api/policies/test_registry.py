@@ -12,7 +12,7 @@ from tests import calls
 from tests.gates import scalar
 from tests.serving import Service
 
-BUILT_IN = ["egreedy-v1", "linucb-v1", "uniform-v1"]
+BUILT_IN = ["egreedy-v1", "linucb-v1", "pooled-v1", "uniform-v1"]
 LABELS = [
     "one",
     "topic=news",
