@@ -120,8 +120,8 @@ def check(
     """Check a definition before it is published, and show what it makes of an example. Needs no database.
 
     Prints the labels of the features, the rule, whether users share a prior, the features x of each candidate of the
-    example, and the probability with which each candidate would be chosen for a new user, before a prior is fitted. Exit code 1 if the definition or the example is invalid:
-    each problem has its line and its place.
+    example, and the probability with which each candidate would be chosen for a new user, before a prior is fitted.
+    Exit code 1 if the definition or the example is invalid: each problem has its line and its place.
     """
     from oo_ml.definitions import compile_policy, parse
     from oo_ml.definitions.examples import make_example, parse_example

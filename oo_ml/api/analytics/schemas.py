@@ -200,8 +200,8 @@ class PriorHistory(Answer):
     rewards: int = Field(description="Rewards of the policy that counted then")
     noise_variance: float = Field(description="Variance of a reward around theta.x of its user")
     largest_change: Number = Field(
-        description="Largest change of a number of the mean against the version before, in standard deviations of users;"
-        " null if that version is not kept"
+        description="Largest change of a number of the mean against the version before, in standard deviations of"
+        " users; null if that version is not kept"
     )
     changed_feature: int | None = Field(description="Place of that number in x, from 1")
 

@@ -282,7 +282,7 @@ class ReceiptAnswer(Answer):
         description="The rest of theta.x, from the user's own rewards: exploit of the candidate chosen - prior_score"
     )
     weight: float | None = Field(
-        description="Weight g with which the reward counts, 2^(days since the policy was published / half-life); null: 1"
+        description="Weight g with which the reward counts: 2^(age of the policy / half-life); null: 1"
     )
     draw: tuple[float, float] = Field(
         description="Two uniform numbers made from decision_id. If the first is below `exploration`, the decision"

@@ -174,7 +174,7 @@ class Coefficient(Answer):
         " is 0, or that of the population"
     )
     low: float = Field(
-        description="95 % interval: estimate - 1.96 sqrt(V_ii). Without a population V = A^-1, with a noise variance of 1"
+        description="95 % interval: estimate - 1.96 sqrt(V_ii). Without a population V = A^-1, noise variance 1"
     )
     high: float
     population: UsersRange | None = Field(
