@@ -88,7 +88,8 @@ def read_stats(connection: Reading, command: StatsCommand) -> Stats:
         theta=theta(belief).tolist(),
         intervals=[(low, high) for low, high in intervals(belief).tolist()],
         labels=policy.features.labels,
-        own_evidence=None if prior is None else prior.own_share(belief),
+        # Rounding can give a new user less than 0.
+        own_evidence=None if prior is None else max(prior.own_share(belief), 0.0),
         prior_version=None if prior is None else prior.version,
         population=None if prior is None else _describe_users(prior),
         last_updated=state.last_updated,

@@ -82,6 +82,7 @@ def test_population(serve: Serve, db: Engine) -> None:
     ends = 1.959964 * np.sqrt(np.diag(covariance))
     stranger = service.client.get(f"{path}/unknown").json()
     assert (stranger["own_evidence"], stranger["prior_version"]) == (pytest.approx(0, abs=1e-9), 1)
+    assert stranger["own_evidence"] >= 0
     assert_theta(stranger["theta"], prior.mean, ends)
     known = service.client.get(f"{path}/user%203").json()
     with writing(db) as connection:
