@@ -221,6 +221,8 @@ def test_paging() -> None:
         "getPolicyLift",
         "getPolicyTrafficByDay",
         "getLearningCurve",
+        "getPriorHistory",
+        "getLearningByPrior",
         "getPromptCosts",
         "getLoopHealth",
     }

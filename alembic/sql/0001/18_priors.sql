@@ -90,7 +90,7 @@ BEGIN ATOMIC
                 CAST(sum(d.rewards) AS float8) AS rewards
             FROM rollup.first_decisions AS d
             WHERE (since IS NULL OR d.day >= since) AND (until IS NULL OR d.day <= until)
-            GROUP BY d.policy, rollup.first_of_versions(d.prior_version), d.first_pull, d.user_group
+            GROUP BY d.policy, 2, d.first_pull, d.user_group
             HAVING sum(d.decisions) > 0
         ) AS g
         GROUP BY g.policy, g.first_version, g.first_pull
