@@ -248,7 +248,7 @@ async function main(baseUrl: string): Promise<void> {
   });
   const weight = known?.theta.find((one) => one.label === "topic=news");
   check(weight !== undefined && weight.low < weight.estimate && weight.estimate < weight.high, "theta has intervals");
-  check(known?.own_evidence === null && weight.population === null, "users of this policy share nothing");
+  check(known?.own_evidence === null && weight?.population === null, "users of this policy share nothing");
   const { data: pooled } = await client.GET("/policies/{policy}/users/{user_id}", {
     params: { path: { policy: "pooled-v1", ...path } },
   });
