@@ -62,6 +62,8 @@ _PAGES: Final = (
     "/analytics/policy-traffic-by-day{}",
     "/analytics/rewards-by-day{}",
     "/analytics/learning-curve{}",
+    "/analytics/prior-history{}",
+    "/analytics/learning-by-prior{}",
     "/analytics/prompt-costs{}",
     "/analytics/loop-health{}",
     "/analytics/prompt-costs?limit=1000",

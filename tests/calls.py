@@ -99,6 +99,8 @@ EVERY: dict[str, tuple[str, str, dict[str, Any] | None]] = {
     "getPolicyTrafficByDay": ("GET", "/analytics/policy-traffic-by-day", None),
     "getRewardsByDay": ("GET", "/analytics/rewards-by-day", None),
     "getLearningCurve": ("GET", "/analytics/learning-curve", None),
+    "getPriorHistory": ("GET", "/analytics/prior-history", None),
+    "getLearningByPrior": ("GET", "/analytics/learning-by-prior", None),
     "getPromptCosts": ("GET", "/analytics/prompt-costs", None),
     "getLoopHealth": ("GET", "/analytics/loop-health", None),
     "getFilters": ("GET", "/analytics/filters", None),

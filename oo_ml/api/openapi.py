@@ -198,10 +198,16 @@ def _schemas(calls: str) -> Json:
     _, definitions = models_json_schema(models, ref_template=_SCHEMAS + "{model}")
     schemas: Json = definitions["$defs"]
     for schema in schemas.values():
-        for name, field in schema.get("properties", {}).items():
-            default = field.pop("default", None)
-            if name not in schema.get("required", ()) and isinstance(default, bool | int | float | str):
-                # Some generators take a field with a default for a required one, so only its description has it.
-                described = [field["description"]] if "description" in field else []
-                field["description"] = ". ".join([*described, f"Default: {json.dumps(default)}"])
+        _describe_defaults(schema)
     return schemas
+
+
+def _describe_defaults(schema: Json) -> None:
+    """Move defaults into descriptions, because some generators take a field with a default for a required one."""
+    for name, field in schema.get("properties", {}).items():
+        default = field.pop("default", None)
+        if name not in schema.get("required", ()) and isinstance(default, bool | int | float | str):
+            described = [field["description"]] if "description" in field else []
+            field["description"] = ". ".join([*described, f"Default: {json.dumps(default)}"])
+        # A definition stands in its body, not in a schema of its own.
+        _describe_defaults(field)

@@ -19,7 +19,7 @@ from oo_ml.domain.identifiers import is_policy_name, is_storable
 from oo_ml.errors import InvalidDefinitionError, OoMlError, UnavailableError, describe_place
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from oo_ml.definitions.examples import Example
     from oo_ml.domain.policies import Policy
@@ -45,6 +45,7 @@ _COLUMNS: Final = (
     Column("features", lambda row: str(row["dimension"]), is_number=True),
     Column("published", lambda row: f"{row['published_at']:%Y-%m-%d}"),
     Column("rule", lambda row: _describe_rule(row["rule"])),
+    Column("evidence", lambda row: _describe_evidence(row["definition"])),
     Column("description", lambda row: row["description"]),
 )
 
@@ -139,9 +140,9 @@ def check(
 ) -> None:
     """Check a definition before it is published, and show what it makes of an example. Needs no database.
 
-    Prints the labels of the features, the rule, the features x of each candidate of the example, and the probability
-    with which each candidate would be chosen for a new user. Exit code 1 if the definition or the example is invalid:
-    each problem has its line and its place.
+    Prints the labels of the features, the rule, whether users share a prior, the features x of each candidate of the
+    example, and the probability with which each candidate would be chosen for a new user, before a prior is fitted.
+    Exit code 1 if the definition or the example is invalid: each problem has its line and its place.
     """
     from oo_ml.definitions import compile_policy, parse
     from oo_ml.definitions.examples import make_example, parse_example
@@ -403,12 +404,23 @@ def _name_file(file: BinaryIO) -> str:
 
 def _describe(policy: "Policy") -> str:
     features = policy.features
-    return f"# {features.dimension} features: {', '.join(features.labels)}\n# {_describe_rule(asdict(policy.rule))}"
+    lines = [f"{features.dimension} features: {', '.join(features.labels)}", _describe_rule(asdict(policy.rule))]
+    if policy.population is not None:
+        lines.append(_describe_evidence(policy.definition))
+    return "\n".join(f"# {line}" for line in lines)
 
 
 def _describe_rule(rule: dict[str, Any]) -> str:
     given = {name: rule[name] for name in ("alpha", "sigma", "exploration") if rule[name]}
     return ", ".join(f"{name} {value:.15g}" for name, value in given.items()) or "greedy"
+
+
+def _describe_evidence(definition: "Mapping[str, Any]") -> str:
+    evidence = definition.get("evidence")
+    if evidence is None:
+        return "each user alone"
+    half_life = evidence.get("half_life_days")
+    return "users share a prior" + ("" if half_life is None else f", half-life {half_life:.15g} days")
 
 
 def _build_report(policy: "Policy", decision: "Example", found: "Preview") -> dict[str, Any]:
@@ -418,6 +430,7 @@ def _build_report(policy: "Policy", decision: "Example", found: "Preview") -> di
         "dimension": policy.features.dimension,
         "labels": policy.features.labels,
         "rule": asdict(policy.rule),
+        "evidence": policy.definition.get("evidence"),
         "candidates": [{"id": one.id, "x": x, "propensity": propensity} for one, x, propensity in candidates],
         "same_for_all": found.shared,
         "unknown_values": found.unknown,

@@ -43,7 +43,7 @@ _PROGRESS = text("SELECT source, counted_until, settled_until, next_until, next_
 
 _RESTART = text("""
     WITH reactions AS (DELETE FROM oo_ml.daily_reactions), user_groups AS (DELETE FROM oo_ml.daily_user_groups),
-        learning AS (DELETE FROM oo_ml.daily_learning),
+        learning AS (DELETE FROM oo_ml.daily_learning), first_decisions AS (DELETE FROM oo_ml.daily_first_decisions),
         delays AS (DELETE FROM oo_ml.daily_delays), exploration AS (DELETE FROM oo_ml.daily_exploration),
         costs AS (DELETE FROM oo_ml.daily_costs), latencies AS (DELETE FROM oo_ml.daily_latencies),
         done AS (DELETE FROM oo_ml.daily_done), rewards AS (DELETE FROM oo_ml.daily_rewards),
@@ -74,7 +74,9 @@ _ASSIGN_XID = text("SELECT pg_current_xact_id()")
 
 _OF_REACTIONS: Final = ("decisions", "weights", "weights_squared", "weighted_rewards", "unsupported")
 _OF_USER_GROUPS: Final = (*_OF_REACTIONS, "rewards", "modelled", "random_estimates", "choices")
-_CELL: Final = "day, policy, prompt_version, exploring, first_pull, delay_step, reaction, user_group, assigned"
+_CELL: Final = (
+    "day, policy, prompt_version, exploring, first_pull, prior_version, delay_step, reaction, user_group, assigned"
+)
 
 
 def _add_sums(table: str, key: str, sums: Sequence[str], source: str, conflict: str = "") -> str:
@@ -124,6 +126,18 @@ def _add_decisions(decisions: str, rewards: str) -> str:
         ("decisions", "rewarded", "rewards", "rewards_squared"),
         "cells WHERE first_pull IS NOT NULL",
     )
+    first_decisions = _add_sums(
+        "daily_first_decisions",
+        "day, policy, prior_version, first_pull, user_group",
+        ("decisions", "rewarded", "rewards"),
+        """(
+            SELECT
+                day, policy, prior_version, rollup.first_of_five(first_pull) AS first_pull, user_group,
+                decisions, rewarded, rewards
+            FROM cells
+            WHERE prior_version IS NOT NULL
+        ) AS firsts""",
+    )
     delays = _add_sums("daily_delays", "day, policy, delay_step", ("decisions",), "cells WHERE delay_step IS NOT NULL")
     exploration = _add_sums(
         "daily_exploration",
@@ -133,7 +147,7 @@ def _add_decisions(decisions: str, rewards: str) -> str:
     )
     return f"""
         WITH cells AS MATERIALIZED ({cells}), reactions AS ({reactions}), user_groups AS ({user_groups}),
-            learning AS ({learning}), delays AS ({delays})
+            learning AS ({learning}), first_decisions AS ({first_decisions}), delays AS ({delays})
         {exploration}
     """
 

@@ -158,6 +158,7 @@ class StoredDecision:
     alpha: float | None
     prior_version: int | None
     prior_score: float | None
+    weight: float | None
     exploit: NDArray[np.float64] | None
     explore: NDArray[np.float64] | None
     propensities: NDArray[np.float64] | None

@@ -21,6 +21,8 @@ class Report(StrEnum):
     POLICY_TRAFFIC_BY_DAY = "policy-traffic-by-day"
     REWARDS_BY_DAY = "rewards-by-day"
     LEARNING_CURVE = "learning-curve"
+    PRIOR_HISTORY = "prior-history"
+    LEARNING_BY_PRIOR = "learning-by-prior"
     PROMPT_COSTS = "prompt-costs"
     LOOP_HEALTH = "loop-health"
 
@@ -96,6 +98,13 @@ _REPORTS: Final = {
     ),
     Report.LEARNING_CURVE: _add_page(
         f"SELECT * FROM analytics.learning_curve_between({_PERIOD}) WHERE {_OF_POLICY}", "policy, first_decision"
+    ),
+    Report.PRIOR_HISTORY: _add_page(
+        f"SELECT * FROM analytics.prior_history_between({_PERIOD}) WHERE {_OF_POLICY}", "policy, version DESC"
+    ),
+    Report.LEARNING_BY_PRIOR: _add_page(
+        f"SELECT * FROM analytics.learning_by_prior_between({_PERIOD}) WHERE {_OF_POLICY}",
+        "policy, first_version, first_decision",
     ),
     Report.PROMPT_COSTS: _add_page(
         f"SELECT * FROM analytics.prompt_costs_between({_PERIOD}) WHERE {_OF_VERSION}", "calls DESC, prompt_version"

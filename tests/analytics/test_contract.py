@@ -36,6 +36,14 @@ VIEWS = {
         policy text, first_decision bigint, last_decision bigint, decisions bigint, rewarded bigint,
         mean_reward float8, mean_reward_low float8, mean_reward_high float8
     """,
+    "prior_history": """
+        policy text, version integer, fitted_at timestamptz, users bigint, rewards bigint, noise_variance float8,
+        largest_change float8, changed_feature integer
+    """,
+    "learning_by_prior": """
+        policy text, first_version integer, last_version integer, first_decision bigint, last_decision bigint,
+        decisions bigint, rewarded bigint, mean_reward float8, mean_reward_low float8, mean_reward_high float8
+    """,
     "rewards_by_day": """
         day date, exploring boolean, shown bigint, rewarded bigint,
         mean_reward float8, mean_reward_low float8, mean_reward_high float8

@@ -21,6 +21,8 @@ REPORTS = (
     "policy-traffic-by-day",
     "rewards-by-day",
     "learning-curve",
+    "prior-history",
+    "learning-by-prior",
     "prompt-costs",
     "loop-health",
 )

@@ -222,6 +222,8 @@ def test_paging() -> None:
         "getPolicyLift",
         "getPolicyTrafficByDay",
         "getLearningCurve",
+        "getPriorHistory",
+        "getLearningByPrior",
         "getPromptCosts",
         "getLoopHealth",
     }

@@ -88,9 +88,16 @@ def test_list(database_url: str, definition: Path) -> None:
     policies(database_url, "retire", "uniform-v1")
     listed = oo_ml("policies", "list", OO_ML_DATABASE_URL=database_url, OO_ML_ALPHA=0.7, OO_ML_EXPLORATION=0.25)
     cells = {line.split("\t")[0]: line.split("\t")[1:] for line in listed.out.splitlines()}
-    assert [cells["policy"][place] for place in (0, 1, 3)] == ["status", "features", "rule"]
-    assert [cells["linucb-v1"][place] for place in (0, 1, 3)] == ["active", "5", "alpha 0.7, exploration 0.25"]
-    assert [cells["uniform-v1"][place] for place in (0, 1, 3)] == ["retired", "1", "exploration 1"]
+    places = (0, 1, 3, 4)
+    assert [cells["policy"][place] for place in places] == ["status", "features", "rule", "evidence"]
+    assert [cells["linucb-v1"][place] for place in places] == [
+        "active",
+        "5",
+        "alpha 0.7, exploration 0.25",
+        "each user alone",
+    ]
+    assert [cells["uniform-v1"][place] for place in places[:3]] == ["retired", "1", "exploration 1"]
+    assert cells["pooled-v1"][4] == "users share a prior, half-life 75 days"
     assert list(cells)[-1] == "articles-v1"
 
 
@@ -109,6 +116,18 @@ def test_json(database_url: str, definition: Path) -> None:
         6,
     )
     assert shown["rule"] == {"alpha": 1, "sigma": 0.3, "exploration": 0.02}
+
+
+def test_evidence(database_url: str) -> None:
+    """`show` and `check` say that users share a prior; what `show` prints can be checked."""
+    shown = policies(database_url, "show", "pooled-v1").out
+    head, _, body = shown.partition("\n\n")
+    assert head.splitlines()[-1] == "# users share a prior, half-life 75 days"
+    checked = check(body)
+    assert checked.out.splitlines()[1:3] == head.splitlines()[-2:]
+    assert json.loads(check(body, "--json").out)["evidence"] == {"prior": "population", "half_life_days": 75}
+    always = check(DEFINITION.replace("}\n}", '},\n  "evidence": {"prior": "population"}\n}')).out
+    assert always.splitlines()[2] == "# users share a prior"
 
 
 def test_published_name(database_url: str, db: Engine, definition: Path) -> None:

@@ -137,7 +137,7 @@ def test_measures(simulated: Service, visit: Visit) -> None:
 def test_days_without_data(simulated: Service, visit: Visit) -> None:
     """Each part says that there is no data, and the filters stay usable."""
     page = visit(simulated, "/dashboard?since=2001-01-01&until=2001-01-31")
-    for part in ("totals", "rates", "rewards", "learning", "costs"):
+    for part in ("totals", "rates", "rewards", "learning", "priors", "firsts", "costs"):
         expect(page.locator(f"#{part} .nothing")).to_be_visible()
     assert_plain(page)
 
@@ -177,7 +177,7 @@ def test_database_failure(serve: Serve, db: Engine, database_url: str, visits: V
     with refuse_connections(database_url):
         page.get_by_label("Policy", exact=True).first.select_option("linucb-v1")
         wait_until_settled(page)
-        for part in ("totals", "health", "rates", "rewards", "learning", "costs"):
+        for part in ("totals", "health", "rates", "rewards", "learning", "priors", "firsts", "costs"):
             expect(page.locator(f"#{part} .failure")).to_contain_text("The database can't be reached.")
         expect(page.locator("#status")).to_contain_text("could not be loaded")
         page.locator("#rates").get_by_role("button", name="Try again").click()
@@ -220,7 +220,7 @@ def test_prefix(simulated: Service, visits: Visits) -> None:
     wait_until_settled(page)
     shown = simulated.client.get("/analytics/reaction-rates", params={"since": "2026-10-27"}).json()["items"]
     assert tile(page, "Tips shown") == f"{sum(item['shown'] for item in shown):,}"
-    for part in ("health", "rates", "rewards", "learning", "costs"):
+    for part in ("health", "rates", "rewards", "learning", "priors", "firsts", "costs"):
         assert page.locator(f"#{part} a.csv").evaluate("link => link.href").startswith(f"{prefix}/analytics/")
     page.get_by_role("textbox", name="User").fill("ada")
     page.get_by_role("button", name="Open").click()

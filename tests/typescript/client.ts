@@ -191,6 +191,9 @@ async function main(baseUrl: string): Promise<void> {
   await client.GET("/analytics/policy-traffic-by-day");
   await client.GET("/analytics/rewards-by-day");
   await client.GET("/analytics/learning-curve");
+  const { data: priors } = await client.GET("/analytics/prior-history");
+  check(priors?.items.length === 0, "no prior is fitted yet");
+  await client.GET("/analytics/learning-by-prior");
   await client.GET("/analytics/prompt-costs");
   const { data: filters } = await client.GET("/analytics/filters");
   check(filters?.policies.includes("linucb-v1") !== undefined, "the policies have names");
@@ -245,6 +248,12 @@ async function main(baseUrl: string): Promise<void> {
   });
   const weight = known?.theta.find((one) => one.label === "topic=news");
   check(weight !== undefined && weight.low < weight.estimate && weight.estimate < weight.high, "theta has intervals");
+  check(known?.own_evidence === null && weight?.population === null, "users of this policy share nothing");
+  const { data: pooled } = await client.GET("/policies/{policy}/users/{user_id}", {
+    params: { path: { policy: "pooled-v1", ...path } },
+  });
+  const spread = pooled?.theta.map(({ population }) => (population ? population.high - population.low : 0)) ?? [];
+  check(pooled?.own_evidence === 0 && Math.min(...spread) > 0, "an unknown user is as all users are");
   const { data: mixed } = await client.POST("/score/batch", {
     body: {
       items: [

@@ -22,6 +22,7 @@
 --   daily_reactions, daily_learning, daily_delays, daily_exploration    sums by day of decisions and their rewards
 --   daily_rewards                                                       rewards of each policy by day
 --   daily_user_groups                                                   the same, by group of users
+--   daily_first_decisions                                               the first 20 of users, by version of the prior
 --   daily_costs, daily_latencies                                        sums by day of calls of the language model
 --   api_keys            the SHA-256 and the scopes of each API key
 --   audit_log           administrative actions

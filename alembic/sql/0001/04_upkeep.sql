@@ -129,6 +129,28 @@ COMMENT ON COLUMN oo_ml.daily_learning.rewarded IS 'Number of decisions with a r
 COMMENT ON COLUMN oo_ml.daily_learning.rewards IS 'Sum of the rewards r';
 COMMENT ON COLUMN oo_ml.daily_learning.rewards_squared IS 'Sum of r^2';
 
+CREATE TABLE oo_ml.daily_first_decisions (
+    day date NOT NULL,
+    policy text COLLATE "C" NOT NULL,
+    prior_version integer NOT NULL,
+    first_pull bigint NOT NULL,
+    user_group smallint NOT NULL,
+    decisions bigint NOT NULL,
+    rewarded bigint NOT NULL,
+    rewards numeric NOT NULL,
+    CONSTRAINT pk_daily_first_decisions PRIMARY KEY (day, policy, prior_version, first_pull, user_group)
+);
+COMMENT ON TABLE oo_ml.daily_first_decisions IS
+    'The first 20 decisions of each user by a policy with a prior, by day, by the version of the prior and by group of users';
+COMMENT ON COLUMN oo_ml.daily_first_decisions.day IS 'Day of the decisions, UTC';
+COMMENT ON COLUMN oo_ml.daily_first_decisions.policy IS 'The policy that decided';
+COMMENT ON COLUMN oo_ml.daily_first_decisions.prior_version IS 'Version of the prior that the decisions started from';
+COMMENT ON COLUMN oo_ml.daily_first_decisions.first_pull IS 'First decision number of the group: 1, 6, 11 or 16';
+COMMENT ON COLUMN oo_ml.daily_first_decisions.user_group IS 'Group of the users that decided, from 0 to 15';
+COMMENT ON COLUMN oo_ml.daily_first_decisions.decisions IS 'Number of decisions';
+COMMENT ON COLUMN oo_ml.daily_first_decisions.rewarded IS 'Number of decisions with a reward that counts';
+COMMENT ON COLUMN oo_ml.daily_first_decisions.rewards IS 'Sum of the rewards r';
+
 CREATE TABLE oo_ml.daily_delays (
     day date NOT NULL,
     policy text COLLATE "C" NOT NULL,

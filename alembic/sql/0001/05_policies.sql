@@ -27,7 +27,7 @@ COMMENT ON COLUMN oo_ml.policies.status IS
 COMMENT ON COLUMN oo_ml.policies.published_at IS 'Time of publication';
 COMMENT ON COLUMN oo_ml.policies.retired_at IS 'Time of retirement';
 COMMENT ON COLUMN oo_ml.policies.description IS 'Description of the policy: its purpose';
-COMMENT ON COLUMN oo_ml.policies.definition IS 'Inputs, terms and rule, as published';
+COMMENT ON COLUMN oo_ml.policies.definition IS 'Inputs, terms, rule and evidence, as published';
 COMMENT ON COLUMN oo_ml.policies.dimension IS 'Number of features d';
 COMMENT ON COLUMN oo_ml.policies.erasures IS
     'Number of erased users who had rewards of the policy; a prior with fewer was fitted to one of them';

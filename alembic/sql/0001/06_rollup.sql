@@ -86,6 +86,18 @@ RETURN CASE
 END;
 COMMENT ON FUNCTION rollup.pull_step IS 'Size of the group of decision numbers that this number belongs to';
 
+CREATE FUNCTION rollup.first_of_five(pull bigint) RETURNS bigint
+LANGUAGE sql IMMUTABLE PARALLEL SAFE
+RETURN (pull - 1) / 5 * 5 + 1;
+COMMENT ON FUNCTION rollup.first_of_five IS 'First decision number of the five to which this number belongs: 1, 6, 11, ...';
+
+CREATE FUNCTION rollup.first_of_versions(version integer) RETURNS integer
+LANGUAGE sql IMMUTABLE PARALLEL SAFE
+-- The highest bit. A fit follows when rewards have grown by a share, so a later group has far more rewards.
+RETURN CASE WHEN version < 2 THEN version ELSE 1 << (length(ltrim(CAST(CAST(version AS bit(32)) AS text), '0')) - 1) END;
+COMMENT ON FUNCTION rollup.first_of_versions IS
+    'First version of the group of prior versions to which this version belongs: 0, 1, 2, 4, 8, ...';
+
 CREATE FUNCTION rollup.delay_step(delay interval) RETURNS smallint
 LANGUAGE sql IMMUTABLE PARALLEL SAFE
 -- greatest: clocks differ, so a reaction can seem to come before its decision. round: 7 s are 60 steps and not 61.
@@ -132,6 +144,7 @@ SELECT
     c.prompt_version,
     c.exploring,
     c.pull / rollup.pull_step(c.pull) * rollup.pull_step(c.pull) AS first_pull,
+    CASE WHEN c.pull <= 20 THEN c.prior_version END AS prior_version,
     CAST(NULL AS smallint) AS delay_step,
     'none' AS reaction,
     CAST(analytics.user_group(c.user_id) AS smallint) AS user_group,
@@ -148,7 +161,7 @@ SELECT
     c.unsupported
 FROM (
     SELECT
-        h.position, h.user_id, h.decided_at, h.policy, h.prompt_version, h.exploring, h.pull,
+        h.position, h.user_id, h.decided_at, h.policy, h.prompt_version, h.exploring, h.pull, h.prior_version,
         h.policy_probability IS NOT NULL AS assigned,
         rollup.weight(h.propensity, h.prompt_probability) AS w,
         rollup.choice(h.propensities) AS choices, rollup.unsupported(h.propensities) AS unsupported
@@ -165,6 +178,7 @@ SELECT
     c.prompt_version,
     c.exploring,
     c.pull / rollup.pull_step(c.pull) * rollup.pull_step(c.pull) AS first_pull,
+    CASE WHEN c.pull <= 20 THEN c.prior_version END AS prior_version,
     CASE WHEN c.kind <> 'default' AND c.reward IS NOT NULL THEN rollup.delay_step(c.rewarded_at - c.decided_at) END
         AS delay_step,
     rollup.reaction(c.reward, c.kind) AS reaction,
@@ -184,7 +198,7 @@ SELECT
     -c.unsupported AS unsupported
 FROM (
     SELECT
-        l.position, h.user_id, h.decided_at, h.policy, h.prompt_version, h.exploring, h.pull,
+        l.position, h.user_id, h.decided_at, h.policy, h.prompt_version, h.exploring, h.pull, h.prior_version,
         h.policy_probability IS NOT NULL AS assigned,
         before.kind, before.reward, before.recorded_at AS rewarded_at, rollup.amount(before.reward) AS r,
         rollup.weight(h.propensity, h.prompt_probability) AS w,
@@ -209,6 +223,7 @@ SELECT
     c.prompt_version,
     c.exploring,
     c.pull / rollup.pull_step(c.pull) * rollup.pull_step(c.pull) AS first_pull,
+    CASE WHEN c.pull <= 20 THEN c.prior_version END AS prior_version,
     CASE WHEN c.kind <> 'default' AND c.reward IS NOT NULL THEN rollup.delay_step(c.rewarded_at - c.decided_at) END
         AS delay_step,
     rollup.reaction(c.reward, c.kind) AS reaction,
@@ -228,7 +243,7 @@ SELECT
     c.unsupported
 FROM (
     SELECT
-        l.position, h.user_id, h.decided_at, h.policy, h.prompt_version, h.exploring, h.pull,
+        l.position, h.user_id, h.decided_at, h.policy, h.prompt_version, h.exploring, h.pull, h.prior_version,
         h.policy_probability IS NOT NULL AS assigned,
         l.kind, l.reward, l.recorded_at AS rewarded_at, rollup.amount(l.reward) AS r,
         rollup.weight(h.propensity, h.prompt_probability) AS w,
@@ -306,7 +321,7 @@ COMMENT ON VIEW rollup.cost_cells IS 'One row for each call of the language mode
 
 CREATE VIEW rollup.uncounted AS
 SELECT
-    day, policy, prompt_version, exploring, first_pull, delay_step, reaction, user_group, assigned,
+    day, policy, prompt_version, exploring, first_pull, prior_version, delay_step, reaction, user_group, assigned,
     sum(decisions) AS decisions, sum(rewards) AS rewards, sum(rewards_squared) AS rewards_squared,
     sum(weights) AS weights, sum(weights_squared) AS weights_squared, sum(weighted_rewards) AS weighted_rewards,
     sum(modelled) AS modelled, sum(random_estimates) AS random_estimates,
@@ -314,10 +329,10 @@ SELECT
 FROM rollup.decision_cells
 WHERE position > (SELECT counted_until FROM oo_ml.counted WHERE source = 'feature_history')
     AND position <= 9223372036854775807
-GROUP BY day, policy, prompt_version, exploring, first_pull, delay_step, reaction, user_group, assigned
+GROUP BY day, policy, prompt_version, exploring, first_pull, prior_version, delay_step, reaction, user_group, assigned
 UNION ALL
 SELECT
-    day, policy, prompt_version, exploring, first_pull, delay_step, reaction, user_group, assigned,
+    day, policy, prompt_version, exploring, first_pull, prior_version, delay_step, reaction, user_group, assigned,
     sum(decisions) AS decisions, sum(rewards) AS rewards, sum(rewards_squared) AS rewards_squared,
     sum(weights) AS weights, sum(weights_squared) AS weights_squared, sum(weighted_rewards) AS weighted_rewards,
     sum(modelled) AS modelled, sum(random_estimates) AS random_estimates,
@@ -325,10 +340,10 @@ SELECT
 FROM rollup.departure_cells
 WHERE position > (SELECT counted_until FROM oo_ml.counted WHERE source = 'reward_ledger')
     AND position <= 9223372036854775807
-GROUP BY day, policy, prompt_version, exploring, first_pull, delay_step, reaction, user_group, assigned
+GROUP BY day, policy, prompt_version, exploring, first_pull, prior_version, delay_step, reaction, user_group, assigned
 UNION ALL
 SELECT
-    day, policy, prompt_version, exploring, first_pull, delay_step, reaction, user_group, assigned,
+    day, policy, prompt_version, exploring, first_pull, prior_version, delay_step, reaction, user_group, assigned,
     sum(decisions) AS decisions, sum(rewards) AS rewards, sum(rewards_squared) AS rewards_squared,
     sum(weights) AS weights, sum(weights_squared) AS weights_squared, sum(weighted_rewards) AS weighted_rewards,
     sum(modelled) AS modelled, sum(random_estimates) AS random_estimates,
@@ -336,7 +351,7 @@ SELECT
 FROM rollup.arrival_cells
 WHERE position > (SELECT counted_until FROM oo_ml.counted WHERE source = 'reward_ledger')
     AND position <= 9223372036854775807
-GROUP BY day, policy, prompt_version, exploring, first_pull, delay_step, reaction, user_group, assigned;
+GROUP BY day, policy, prompt_version, exploring, first_pull, prior_version, delay_step, reaction, user_group, assigned;
 COMMENT ON VIEW rollup.uncounted IS
     'Sums over the decisions and ledger entries that the daily tables do not include yet';
 
@@ -371,6 +386,17 @@ SELECT
 FROM rollup.uncounted
 WHERE first_pull IS NOT NULL;
 COMMENT ON VIEW rollup.learning IS 'daily_learning as of now: rows to be summed up';
+
+CREATE VIEW rollup.first_decisions AS
+SELECT day, policy, prior_version, first_pull, user_group, decisions, rewarded, rewards
+FROM oo_ml.daily_first_decisions
+UNION ALL
+SELECT
+    day, policy, prior_version, rollup.first_of_five(first_pull), user_group,
+    decisions, CASE WHEN reaction = 'none' THEN 0 ELSE decisions END, rewards
+FROM rollup.uncounted
+WHERE prior_version IS NOT NULL;
+COMMENT ON VIEW rollup.first_decisions IS 'daily_first_decisions as of now: rows to be summed up';
 
 CREATE VIEW rollup.delays AS
 SELECT day, policy, delay_step, decisions
@@ -438,6 +464,7 @@ BEGIN
         ['prompt_version', 'Prompt version that wrote the tip, if a model did'],
         ['exploring', 'True if the tip was drawn at random'],
         ['first_pull', 'First decision number of the group that the decision belongs to, if known'],
+        ['prior_version', 'Version of the prior that the decision started from, if it is one of the first 20 of a user'],
         ['delay_step', 'ceil(20 log2(1 + seconds)) from the decision to the reaction; null: no reaction'],
         ['reaction', 'done, helpful, snooze, not_helpful, dismiss, other; none: no reward; default: an assumed one'],
         ['user_group', 'Group of the user, from 0 to 15'],

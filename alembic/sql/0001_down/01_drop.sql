@@ -2,11 +2,12 @@
 -- PostgreSQL refuses and nothing is dropped. Schema oo_ml stays, with alembic_version and with detached months.
 
 DROP VIEW
-    analytics.policy_traffic_by_day, analytics.policy_lift, analytics.policy_values, analytics.loop_health, analytics.prompt_costs, analytics.rewards_by_day,
+    analytics.learning_by_prior, analytics.prior_history, analytics.policy_traffic_by_day, analytics.policy_lift, analytics.policy_values, analytics.loop_health, analytics.prompt_costs, analytics.rewards_by_day,
     analytics.learning_curve, analytics.reaction_rates, analytics.reaction_rates_by_day, analytics.tip_scores,
     analytics.decision_log;
 
 DROP ROUTINE
+    analytics.learning_by_prior_between, analytics.prior_history_between,
     analytics.policy_traffic_by_day_between, analytics.policy_lift_between, analytics.lift_unknown_because,
     analytics.probabilities_best, analytics.policy_values_between, rollup.error_margin, analytics.loop_health_between,
     analytics.prompt_costs_between, analytics.rewards_by_day_between,
@@ -24,19 +25,20 @@ DROP ROUTINE
 DROP TYPE analytics.estimate;
 
 DROP VIEW
-    rollup.done, rollup.done_cells, rollup.latencies, rollup.costs, rollup.uncounted_costs, rollup.rewards, rollup.exploration, rollup.delays, rollup.learning,
-    rollup.user_groups, rollup.reactions, rollup.uncounted, rollup.cost_cells, rollup.reward_cells, rollup.exploration_cells,
+    rollup.done, rollup.done_cells, rollup.latencies, rollup.costs, rollup.uncounted_costs, rollup.rewards, rollup.exploration, rollup.delays, rollup.first_decisions,
+    rollup.learning, rollup.user_groups, rollup.reactions, rollup.uncounted, rollup.cost_cells, rollup.reward_cells, rollup.exploration_cells,
     rollup.arrival_cells, rollup.departure_cells, rollup.decision_cells;
 
 DROP FUNCTION
-    rollup.count_z, rollup.latency_step, rollup.delay_step, rollup.pull_step, rollup.reaction,
+    rollup.count_z, rollup.latency_step, rollup.delay_step, rollup.first_of_versions, rollup.first_of_five, rollup.pull_step, rollup.reaction,
     rollup.unsupported, rollup.choice, rollup.random_estimate, rollup.expected, rollup.amount, rollup.weight,
     analytics.user_group;
 
 DROP TABLE oo_ml.policy_priors, oo_ml.policy_traffic, oo_ml.policies, oo_ml.audit_log, oo_ml.api_keys;
 
 DROP TABLE
-    oo_ml.daily_latencies, oo_ml.daily_done, oo_ml.daily_rewards, oo_ml.daily_costs, oo_ml.daily_exploration, oo_ml.daily_delays, oo_ml.daily_learning,
+    oo_ml.daily_latencies, oo_ml.daily_done, oo_ml.daily_rewards, oo_ml.daily_costs, oo_ml.daily_exploration, oo_ml.daily_delays, oo_ml.daily_first_decisions,
+    oo_ml.daily_learning,
     oo_ml.daily_user_groups, oo_ml.daily_reactions, oo_ml.counted, oo_ml.upkeep;
 
 DROP TABLE

@@ -65,6 +65,14 @@ _SHAPES: Final = {
     Report.LEARNING_CURVE: _Shape(
         "Get the mean reward of users' nth decision", schemas.LearningCurve, schemas.LearningCurvePage
     ),
+    Report.PRIOR_HISTORY: _Shape(
+        "Get the versions of the priors that users share", schemas.PriorHistory, schemas.PriorHistoryPage
+    ),
+    Report.LEARNING_BY_PRIOR: _Shape(
+        "Get the mean reward of users' first decisions by prior version",
+        schemas.LearningByPrior,
+        schemas.LearningByPriorPage,
+    ),
     Report.PROMPT_COSTS: _Shape("Get the costs of prompt versions", schemas.PromptCosts, schemas.PromptCostsPage),
     Report.LOOP_HEALTH: _Shape(
         "Get the health of the loop of decision and reward", schemas.LoopHealth, schemas.LoopHealthPage

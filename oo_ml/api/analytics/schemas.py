@@ -190,6 +190,33 @@ class LearningCurve(_Means):
     decisions: int
 
 
+class PriorHistory(Answer):
+    """Version of the prior from which the users of a policy start; `since` and `until` are days of the fits."""
+
+    policy: PolicyName
+    version: int
+    fitted_at: UtcTime
+    users: int = Field(description="Users that it was fitted to")
+    rewards: int = Field(description="Rewards of the policy that counted then")
+    noise_variance: float = Field(description="Variance of a reward around theta.x of its user")
+    largest_change: Number = Field(
+        description="Largest change of a number of the mean against the version before, in standard deviations of"
+        " users; null if that version is not kept"
+    )
+    changed_feature: int | None = Field(description="Place of that number in x, from 1")
+
+
+class LearningByPrior(_Means):
+    """Mean reward of users' first 20 decisions since their last reset, by the prior version they started from."""
+
+    policy: PolicyName
+    first_version: int = Field(description="First version of a group: 0, 1, 2, 4, 8, ...; 0: before the first fit")
+    last_version: int = Field(description="Last version of the group")
+    first_decision: int = Field(description="First number of the decisions: 1, 6, 11 or 16")
+    last_decision: int
+    decisions: int
+
+
 class PromptCosts(Answer):
     """Calls, tokens and latency of a prompt version."""
 
@@ -267,6 +294,14 @@ class RewardsByDayPage(Page[RewardsByDay]):
 
 class LearningCurvePage(Page[LearningCurve]):
     """Mean rewards, a policy's first decision first."""
+
+
+class PriorHistoryPage(Page[PriorHistory]):
+    """Versions of priors, the latest of each policy first."""
+
+
+class LearningByPriorPage(Page[LearningByPrior]):
+    """Mean rewards, by policy, prior version and decision."""
 
 
 class PromptCostsPage(Page[PromptCosts]):

@@ -274,6 +274,7 @@ def _receipt_answer(receipt: Receipt, policy: Policy) -> schemas.ReceiptAnswer:
     numbers = [[None] * len(stored.candidates) if column is None else column.tolist() for column in columns]
     made = {
         "draw": receipt.draw,
+        "own_score": receipt.own_score,
         "features": show_features(stored.policy, stored.context, stored.features, exploring=stored.exploring),
         "x": stored.x.tolist(),
         "labels": list(policy.features.labels),

@@ -154,7 +154,10 @@ class ReceiptCandidate(Answer):
     prompt_version: str | None = Field(None, description="As sent by the client")
     features: TaskDescription | RawFields
     exploit: float | None = Field(description="theta.x; null if the release that decided did not store it")
-    explore: float | None = Field(description="alpha sqrt(x^T A^-1 x); 0 without a bound")
+    explore: float | None = Field(
+        description="alpha sqrt(x^T V x), V the covariance of the belief about theta: A^-1 without a population; 0"
+        " without a bound"
+    )
     propensity: float | None = Field(description="The probability with which the policy chooses this candidate")
 
 
@@ -188,6 +191,10 @@ class ReceiptAnswer(Answer):
         exploring=False,
         exploration=0.0,
         alpha=1.0,
+        prior_version=None,
+        prior_score=None,
+        own_score=None,
+        weight=None,
         draw=[0.643503973413226, 0.29773946117556893],
         labels=["hour_sin", "hour_cos", "is_overdue", "task_age", "priority"],
         definition={
@@ -266,6 +273,17 @@ class ReceiptAnswer(Answer):
     exploring: bool = Field(description="True if the tip was drawn at random")
     exploration: float | None = Field(description="Probability of a random draw at that time")
     alpha: float | None = Field(description="Width of the confidence bound; null: none")
+    prior_version: int | None = Field(
+        description="Version of the prior that the decision started from; 0: before the first fit; null: the policy has"
+        " no population, like the next three"
+    )
+    prior_score: float | None = Field(description="Part of theta.x of the chosen tip that the prior gave")
+    own_score: float | None = Field(
+        description="The rest of theta.x, from the user's own rewards: exploit of the candidate chosen - prior_score"
+    )
+    weight: float | None = Field(
+        description="Weight g with which the reward counts: 2^(age of the policy / half-life); null: 1"
+    )
     draw: tuple[float, float] = Field(
         description="Two uniform numbers made from decision_id. If the first is below `exploration`, the decision"
         " explores: it takes the candidate at the second number times the number of candidates. Otherwise, if the rule"

@@ -199,13 +199,19 @@ async def list_priors(request: Request, policy: PolicyInPath, paging: Annotated[
     ),
 )
 async def policy_user(request: Request, policy: PolicyInPath, user_id: UserIdInPath) -> Response:
-    """Return counters and theta with its intervals; zeros for an unknown user."""
+    """Return counters and theta with its intervals; for an unknown user zeros, or theta as the population has it."""
     app = services(request)
     command = StatsCommand(user_id, await app.policies.find(policy), datetime.now(UTC))
     [found] = await app.readers.run(read_stats, [command])
+    users = (
+        [None] * len(found.theta)
+        if found.population is None
+        else [schemas.UsersRange(estimate=estimate, low=low, high=high) for estimate, low, high in found.population]
+    )
+    rows = zip(found.labels, found.theta, found.intervals, users, strict=True)
     theta = [
-        schemas.Coefficient(label=label, estimate=estimate, low=low, high=high)
-        for label, estimate, (low, high) in zip(found.labels, found.theta, found.intervals, strict=True)
+        schemas.Coefficient(label=label, estimate=estimate, low=low, high=high, population=population)
+        for label, estimate, (low, high), population in rows
     ]
     rest = {name: getattr(found, name) for name in schemas.PolicyUserAnswer.model_fields if name != "theta"}
     return answer(schemas.PolicyUserAnswer(theta=theta, **rest))

@@ -157,13 +157,29 @@ class PolicyRewardRequest(Body):
     )
 
 
+class UsersRange(Answer):
+    """A number of the theta of the mean user, and the range that holds 95 % of the users."""
+
+    estimate: float = Field(description="The number of mu, the mean of the prior")
+    low: float = Field(description="estimate - 1.96 sqrt(S_ii), S = Sigma + C of the prior")
+    high: float
+
+
 class Coefficient(Answer):
     """A number of theta, with its interval."""
 
     label: str = Field(description="The feature that the number weighs")
-    estimate: float = Field(description="The number of theta = A^-1 b; 0 before the first reward")
-    low: float = Field(description="95 % interval: estimate - 1.96 sqrt((A^-1)_ii), with a noise variance of 1")
+    estimate: float = Field(
+        description="The number of theta, the mean of the belief N(theta, V) about the user. Before the first reward it"
+        " is 0, or that of the population"
+    )
+    low: float = Field(
+        description="95 % interval: estimate - 1.96 sqrt(V_ii). Without a population V = A^-1, noise variance 1"
+    )
     high: float
+    population: UsersRange | None = Field(
+        description="The same number of all users; null: the policy has no population, each user is learned about alone"
+    )
 
 
 class MeanCoefficient(Answer):
@@ -220,7 +236,7 @@ class PolicyUserAnswer(Answer):
 
     model_config = example(
         user_id="ada",
-        policy="articles-v1",
+        policy="pooled-v1",
         pulls=12,
         explore_count=2,
         exploration_rate=0.16666666666666666,
@@ -228,9 +244,23 @@ class PolicyUserAnswer(Answer):
         cumulative_reward=3.5,
         estimated_mean_reward=0.3888888888888889,
         theta=[
-            {"label": "one", "estimate": 0.21, "low": -0.41, "high": 0.83},
-            {"label": "topic=news", "estimate": 0.34, "low": -0.55, "high": 1.23},
+            {
+                "label": "one",
+                "estimate": 0.21,
+                "low": -0.04,
+                "high": 0.46,
+                "population": {"estimate": 0.12, "low": -0.31, "high": 0.55},
+            },
+            {
+                "label": "priority",
+                "estimate": 0.34,
+                "low": 0.02,
+                "high": 0.66,
+                "population": {"estimate": 0.28, "low": -0.09, "high": 0.65},
+            },
         ],
+        own_evidence=0.31,
+        prior_version=17,
         last_updated="2026-11-23T09:12:00.000000Z",
     )
 
@@ -239,8 +269,15 @@ class PolicyUserAnswer(Answer):
     pulls: int = Field(description="Decisions")
     explore_count: int = Field(description="Decisions that were drawn uniformly")
     exploration_rate: float = Field(description="explore_count / pulls; 0 without decisions")
-    reward_count: int = Field(description="Rewards that the model has learned: all of it is the user's own evidence")
+    reward_count: int = Field(description="The user's own rewards that the model has learned")
     cumulative_reward: float
     estimated_mean_reward: float = Field(description="cumulative_reward / reward_count; 0 without rewards")
     theta: list[Coefficient] = Field(description="One number a feature, in the order of x")
+    own_evidence: float | None = Field(
+        description="Share of the belief that the user's own rewards gave: 1 - tr(V S^-1) / d, from 0 for an unknown"
+        " user to nearly 1; the rest is the prior's. null: the policy has no population"
+    )
+    prior_version: int | None = Field(
+        description="Version of the prior that the belief starts from; 0: no prior is fitted yet; null: no population"
+    )
     last_updated: UtcTime | None = Field(description="Time of the latest decision or reward")

@@ -4,12 +4,14 @@ import { address, get, items } from "./api.js";
 import * as costs from "./costs.js";
 import { el } from "./dom.js";
 import * as filters from "./filters.js";
+import * as firsts from "./firsts.js";
 import { day, plural } from "./formats.js";
 import * as health from "./health.js";
 import * as learning from "./learning.js";
 import * as lift from "./lift.js";
 import * as policies from "./policies.js";
 import { announce, fill, nothing } from "./panels.js";
+import * as priors from "./priors.js";
 import "./session.js";
 import * as rates from "./rates.js";
 import * as rewards from "./rewards.js";
@@ -17,7 +19,7 @@ import * as totals from "./totals.js";
 
 // Each part has the call for its items (path, parameters), further choices that change it (view), its rendering, and its
 // own loading if that needs more than one call.
-const PARTS = { totals, health, rates, policies, lift, rewards, learning, costs };
+const PARTS = { totals, health, rates, policies, lift, rewards, learning, priors, firsts, costs };
 
 const start = document.getElementById("start");
 const form = document.getElementById("filters");

@@ -4,7 +4,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
+import numpy as np
+
 from oo_ml.domain.policies import Policy, draw
+from oo_ml.domain.population import Prior
 from oo_ml.domain.ridge import Ridge, intervals, theta
 from oo_ml.errors import OoMlError, UnknownDecisionError
 from oo_ml.services.each import each
@@ -34,6 +37,10 @@ class Stats:
     Attributes:
         theta: d numbers with `labels`, all zero for an unknown user.
         intervals: the 95 % interval of each number of theta.
+        own_evidence: the share of theta that the user's own rewards gave, from 0 to 1; None without a population, like
+            the next two.
+        prior_version: of the prior that theta starts from.
+        population: for each number of theta that of the mean user, and the range of 95 % of the users.
     """
 
     user_id: str
@@ -45,6 +52,9 @@ class Stats:
     theta: list[float]
     intervals: list[tuple[float, float]]
     labels: tuple[str, ...]
+    own_evidence: float | None
+    prior_version: int | None
+    population: list[tuple[float, float, float]] | None
     last_updated: datetime | None
 
     @property
@@ -67,6 +77,7 @@ def read_stats(connection: Reading, command: StatsCommand) -> Stats:
     )
     beliefs = policy.believe([state.evidence], [command.asked_at])
     belief = Ridge(beliefs.A[0], beliefs.b[0])
+    prior = None if policy.population is None else policy.population.prior
     return Stats(
         user_id=command.user_id,
         policy=policy.name,
@@ -77,8 +88,18 @@ def read_stats(connection: Reading, command: StatsCommand) -> Stats:
         theta=theta(belief).tolist(),
         intervals=[(low, high) for low, high in intervals(belief).tolist()],
         labels=policy.features.labels,
+        # Rounding can give a new user less than 0.
+        own_evidence=None if prior is None else max(prior.own_share(belief), 0.0),
+        prior_version=None if prior is None else prior.version,
+        population=None if prior is None else _describe_users(prior),
         last_updated=state.last_updated,
     )
+
+
+def _describe_users(prior: Prior) -> list[tuple[float, float, float]]:
+    """Return each number of the mean user's theta, and the ends of the range of 95 % of the users."""
+    rows = np.column_stack([prior.mean, intervals(prior.belief)]).tolist()
+    return [(estimate, low, high) for estimate, low, high in rows]
 
 
 # The last 100 decisions of each user, oldest first.
@@ -96,6 +117,19 @@ class Receipt:
     decision: StoredDecision
     draw: tuple[float, float]
     rewards: list[ReceiptEntry]
+
+    @property
+    def own_score(self) -> float | None:
+        """The part of theta.x of the chosen tip that is not the prior's; None without a population."""
+        stored = self.decision
+        if stored.prior_score is None or stored.exploit is None or stored.explore is None:
+            return None
+        # A tip may be listed twice, with other features: the score tells which one was chosen.
+        scores = stored.exploit + stored.explore
+        rows = zip(stored.candidates, stored.exploit.tolist(), scores.tolist(), strict=True)
+        chosen = (exploit for one, exploit, score in rows if one["id"] == stored.tip_id and score == stored.score)
+        exploit = next(chosen, None)
+        return None if exploit is None else exploit - stored.prior_score
 
 
 def read_receipts(connection: Reading, keys: Sequence[DecisionKey]) -> list[Receipt | OoMlError]:

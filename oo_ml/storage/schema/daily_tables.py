@@ -12,6 +12,7 @@ from sqlalchemy import (
     CheckConstraint,
     Column,
     Date,
+    Integer,
     Numeric,
     SmallInteger,
     Table,
@@ -128,6 +129,22 @@ daily_learning = Table(
     _sum("rewards", "Sum of the rewards r"),
     _sum("rewards_squared", "Sum of r^2"),
     comment="Decisions by day and by their number in the epoch: one by one up to 99, then in groups of a tenth",
+    info=REFERENCE,
+)
+
+daily_first_decisions = Table(
+    "daily_first_decisions",
+    metadata,
+    _day("decisions"),
+    name("policy", "The policy that decided", primary_key=True),
+    _group("prior_version", "Version of the prior that the decisions started from", Integer),
+    _group("first_pull", "First decision number of the group: 1, 6, 11 or 16", BigInteger),
+    _group("user_group", "Group of the users that decided, from 0 to 15"),
+    _count("decisions", "Number of decisions"),
+    _count("rewarded", "Number of decisions with a reward that counts"),
+    _sum("rewards", "Sum of the rewards r"),
+    comment="The first 20 decisions of each user by a policy with a prior, by day, by the version of the prior and by"
+    " group of users",
     info=REFERENCE,
 )
 

@@ -22,7 +22,7 @@ policies = Table(
     moment("published_at", "Time of publication"),
     moment("retired_at", "Time of retirement", nullable=True),
     Column("description", Text, nullable=False, comment="Description of the policy: its purpose"),
-    Column("definition", JSONB, nullable=False, comment="Inputs, terms and rule, as published"),
+    Column("definition", JSONB, nullable=False, comment="Inputs, terms, rule and evidence, as published"),
     Column("dimension", Integer, nullable=False, comment="Number of features d"),
     Column(
         "erasures",

@@ -1,5 +1,7 @@
 """Receipts: everything that is stored about one decision."""
 
+from datetime import datetime, timedelta
+
 import numpy as np
 import pytest
 from sqlalchemy import Engine, text
@@ -7,8 +9,11 @@ from sqlalchemy import Engine, text
 from tests import calls
 from tests.api.decisions.decisions import make_decision, read_receipt, reward_of, reward_path
 from tests.conftest import Serve
+from tests.policies import PUBLISHED_AT
+from tests.pooled_users import POOLED, fit, live
 from tests.serving import Service
 from tests.sessions import writing
+from tests.simulated_users import SimulatedUsers
 
 
 def test_receipt(serve: Serve) -> None:
@@ -34,6 +39,41 @@ def test_receipt(serve: Serve) -> None:
     assert (shown["reward"], shown["rewarded_at"], shown["rewards"]) == (None, None, [])
     assert shown["decided_at"].endswith("Z")
     assert shown["context"] == {"hour_of_day": 9, "day_of_week": 2}
+
+
+def test_parts_of_the_population(serve: Serve, db: Engine) -> None:
+    """A receipt splits theta.x of the tip into the part of the prior and that of the user's own rewards."""
+    simulated = SimulatedUsers(db, 72)
+    live(simulated, users=5, decisions=8)
+    prior = fit(db, None, simulated.now)
+    service = serve(policy_max_age=1e-9)
+    tasks = [{"is_overdue": True, "priority": 4}, {"is_overdue": False, "task_age_days": 9}]
+    # The same tip twice, with other features.
+    body = {"context": {"hour_of_day": 9}, "candidates": [{"id": "t", "features": task} for task in tasks]}
+    for user_id in ("unknown", "user 3"):
+        decision = service.client.post(f"/policies/{POOLED}/score", json=body | {"user_id": user_id}).json()
+        shown = read_receipt(service, decision, user_id.replace(" ", "%20"))
+        chosen = next(one for one in shown["candidates"] if one["exploit"] + one["explore"] == shown["score"])
+        assert shown["prior_version"] == 1
+        assert shown["prior_score"] + shown["own_score"] == pytest.approx(chosen["exploit"], abs=1e-12)
+        # By the age of the policy.
+        assert shown["weight"] == pytest.approx(2 ** (age_of(shown["decided_at"]) / 75))
+        if user_id == "unknown":
+            assert shown["prior_score"] == pytest.approx(prior.mean @ shown["x"])
+            assert shown["own_score"] == pytest.approx(0, abs=1e-12)
+        else:
+            assert abs(shown["own_score"]) > 1e-3
+
+
+def age_of(decided_at: str) -> float:
+    """Return the days since the built-in policies were published."""
+    return (datetime.fromisoformat(decided_at) - PUBLISHED_AT) / timedelta(days=1)
+
+
+def test_receipt_without_a_population(service: Service) -> None:
+    """A policy that learns about each user alone has null for the parts, and for the weight."""
+    shown = read_receipt(service, make_decision(service))
+    assert [shown[name] for name in ("prior_version", "prior_score", "own_score", "weight")] == [None] * 4
 
 
 def test_rewards_in_a_receipt(service: Service) -> None:

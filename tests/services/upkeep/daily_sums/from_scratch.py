@@ -42,6 +42,14 @@ SCRATCH = {
         ) AS numbered
         GROUP BY day, policy, first_pull
     """,
+    "first_decisions": """
+        SELECT
+            day, policy, prior_version, 5 * div(pull - 1, 5) + 1, get_byte(sha256(convert_to(user_id, 'UTF8')), 0) % 16,
+            count(*), count(reward), sum(CAST(reward AS numeric))
+        FROM seen
+        WHERE prior_version IS NOT NULL AND pull <= 20
+        GROUP BY 1, 2, 3, 4, 5
+    """,
     "delays": """
         SELECT day, policy, ceil(20 * log(2, CAST(1 + greatest(delay, 0) AS numeric))), count(*)
         FROM seen WHERE reaction NOT IN ('none', 'default') GROUP BY 1, 2, 3
@@ -109,6 +117,7 @@ KEYS = {
     "reactions": 5,
     "user_groups": 7,
     "learning": 3,
+    "first_decisions": 5,
     "delays": 3,
     "exploration": 2,
     "costs": 3,

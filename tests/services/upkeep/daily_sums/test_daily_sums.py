@@ -16,6 +16,7 @@ from tests.candidates import build_candidate, build_context, build_task
 from tests.conftest import Serve
 from tests.gates import wait_until_blocked
 from tests.policies import builtin, decide_by
+from tests.pooled_users import fit, live
 from tests.services import scenario
 from tests.services.upkeep.daily_sums.counting import NOW, count, count_all, read_uncounted
 from tests.services.upkeep.daily_sums.from_scratch import assert_right, read_rows
@@ -56,6 +57,23 @@ def test_erased_user(db: Engine, database_url: str) -> None:
         erase(connection, ["ada", "unknown"])
     assert_right(db)
     count_all(db, database_url)
+    assert_right(db, "oo_ml.daily_")
+
+
+def test_first_decisions(db: Engine, database_url: str) -> None:
+    """The sums over users' first decisions by prior version follow corrections and an erased user."""
+    simulated = SimulatedUsers(db, 8, now=NOW)
+    live(simulated, users=3, decisions=12)
+    count_all(db, database_url, limit=7)
+    live(simulated, users=3, decisions=12, prior=fit(db, None, NOW))
+    made = list(simulated.decisions)
+    simulated.correct(made[0], -1.0)
+    simulated.correct(made[1], None)
+    assert_right(db)
+    assert len({row[2] for row in read_rows(db, "first_decisions", "rollup.first_decisions")}) == 2
+    count_all(db, database_url)
+    with writing(db) as connection:
+        erase(connection, ["user 0"])
     assert_right(db, "oo_ml.daily_")
 
 
