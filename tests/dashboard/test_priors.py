@@ -61,7 +61,8 @@ def test_doubts_about_a_prior(service: Service, db: Engine, visit: Visit) -> Non
         connection.execute(
             text(f"""
                 INSERT INTO oo_ml.policy_priors (policy, version, fitted_at, users, rewards, erasures, mean, {columns})
-                SELECT policy, version + 1, fitted_at, users, rewards, erasures, {mean}, {columns} FROM oo_ml.policy_priors
+                SELECT policy, version + 1, fitted_at, users, rewards, erasures, {mean}, {columns}
+                FROM oo_ml.policy_priors
             """)  # noqa: S608 - names of ours
         )
     part = visit(service).locator("#priors")
