@@ -69,9 +69,7 @@ def main(users: Annotated[int, typer.Option(min=_PATTERNS, help="Users with evid
             run(fit.insert, PriorRow(_POLICY, prior, now, sampled, material.rewards, material.erasures))
             times.append((read, took))
     (first_read, first_fit), (next_read, next_fit) = times
-    typer.echo(
-        "| users | drawn | due?, s | read, s | first fit, CPU s | read again, s | next fit, CPU s | memory, MiB |"
-    )
+    typer.echo("| users | drawn | due?, s | read, s | fit, CPU s | read again, s | next fit, CPU s | memory, MiB |")
     typer.echo("| ---: " * 8 + "|")
     seconds = f"{due:.2f} | {first_read:.1f} | {first_fit:.1f} | {next_read:.1f} | {next_fit:.1f}"
     typer.echo(f"| {users:,} | {sampled:,} | {seconds} | {_peak() - before:,} |")
