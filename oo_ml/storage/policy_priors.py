@@ -3,9 +3,9 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
-from sqlalchemy import select, tuple_
+from sqlalchemy import bindparam, select, tuple_
 from sqlalchemy.dialects.postgresql import distinct_on
 from sqlalchemy.dialects.postgresql import insert as upsert
 
@@ -31,12 +31,24 @@ class PriorRow:
     rewards: int
 
 
+class Fit(NamedTuple):
+    """The time of a fit, and the version that it gave."""
+
+    fitted_at: datetime
+    version: int
+
+
 _OF_PRIOR: Final = ("version", "mean", "covariance", "mean_covariance", "noise_variance")
 _COLUMNS: Final = tuple(policy_priors.c[name] for name in ("policy", "fitted_at", "users", "rewards", *_OF_PRIOR))
 _LATEST: Final = (
     select(*_COLUMNS)
     .ext(distinct_on(policy_priors.c.policy))
     .order_by(policy_priors.c.policy, policy_priors.c.version.desc())
+)
+_FITS: Final = (
+    select(policy_priors.c.fitted_at, policy_priors.c.version)
+    .where(policy_priors.c.policy == bindparam("policy"))
+    .order_by(policy_priors.c.fitted_at, policy_priors.c.version)
 )
 _INSERT: Final = upsert(policy_priors).on_conflict_do_nothing().returning(policy_priors.c.policy)
 
@@ -52,6 +64,11 @@ def find(connection: Reading, names: Iterable[tuple[str, int]]) -> dict[tuple[st
     return {
         (row.policy, row.prior.version): row.prior for row in _rows(connection.execute(select(*_COLUMNS).where(wanted)))
     }
+
+
+def list_fits(connection: Reading, policy: str) -> list[Fit]:
+    """Return the versions of a policy that have a row, by the time of their fit."""
+    return [Fit._make(row) for row in connection.execute(_FITS, {"policy": policy})]
 
 
 def insert(connection: Writing, row: PriorRow) -> bool:
