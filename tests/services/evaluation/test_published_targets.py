@@ -58,7 +58,7 @@ def readers(db: Engine) -> Readers:
 
 @contextmanager
 def rebuilding(db: Engine, target: Policy) -> Iterator[Iterator[Made]]:
-    """Yield the decisions of the log with their models and those of the target."""
+    """Yield the decisions of the log with their evidence and that of the target."""
     with writing(db) as connection:
         published = read_policies(connection, {})
         asked = decision_log.Asked(list(published))
@@ -68,15 +68,15 @@ def rebuilding(db: Engine, target: Policy) -> Iterator[Iterator[Made]]:
 
 @pytest.mark.usefixtures("readers")
 def test_state_by_the_same_features(db: Engine) -> None:
-    """By the same columns under other names, the target's model is that of the log's policy, bit for bit."""
+    """By the same columns under other names, the target's evidence is that of the log's policy, bit for bit."""
     with rebuilding(db, publish_policy(db, "renamed-v1", RENAMED)) as made:
-        models = [(one.model, one.target_evidence, one.unlearned) for one in made]
-    assert len(models) == 40
-    assert any(model.b.any() for model, *_ in models)
-    for model, of_target, unlearned in models:
+        found = [(one.evidence, one.target_evidence, one.unlearned) for one in made]
+    assert len(found) == 40
+    assert any(evidence.b.any() for evidence, *_ in found)
+    for evidence, of_target, unlearned in found:
         assert of_target is not None
-        assert of_target is not model
-        assert (of_target.A.tobytes(), of_target.b.tobytes()) == (model.A.tobytes(), model.b.tobytes())
+        assert of_target is not evidence
+        assert (of_target.A.tobytes(), of_target.b.tobytes()) == (evidence.A.tobytes(), evidence.b.tobytes())
         assert unlearned == 0
 
 
