@@ -124,7 +124,7 @@ def _lines(name: str, evaluation: Evaluation) -> Iterator[str]:
         fields = ", ".join(f"{printable(field)} {count}" for field, count in sorted(evaluation.unreadable.items()))
         yield f"Left out without a valid field that {name} needs: {fields}"
     if evaluation.priorless:
-        yield f"Left out because a prior version was deleted: {evaluation.priorless}"
+        yield f"Left out because their prior version is not known here: {evaluation.priorless}"
     if evaluation.unlearned:
         yield f"The state of {name} leaves out {evaluation.unlearned} ledger entries, for which no raw fields are known"
     if users is None:

@@ -13,7 +13,7 @@ from oo_ml.domain.logged_decisions import DecisionBlock, Mismatch, find_first_ro
 from oo_ml.domain.policies import Policy
 from oo_ml.domain.population import Prior
 from oo_ml.domain.ridge import Ridge
-from oo_ml.services.prior_versions import PriorVersions
+from oo_ml.services.prior_versions import PriorVersions, Start
 from oo_ml.storage.decision_log import LoggedDecision
 
 # A block ends at the first of these. The last one is about the matrices of candidates, which have d x d numbers each.
@@ -60,18 +60,14 @@ def split(made: Iterable[Made]) -> Iterator[list[Made]]:
     yield from waiting.values()
 
 
-def attach_priors(made: Sequence[Made], policy: Policy, versions: PriorVersions) -> list[Made]:
-    """Return decisions of `policy` with their priors, without those whose prior version was deleted."""
+def attach_priors(made: Sequence[Made], policy: Policy, priors: PriorVersions) -> list[Made]:
+    """Return decisions of `policy` with their priors, without those whose prior is unknown here."""
     if policy.population is None:
         return list(made)
-    names = [one.decision.prior_version for one in made]
-    found = versions.find(policy, {name for name in names if name is not None})
-    # A decision without a version was tampered with.
-    return [
-        one._replace(prior=None if name is None else found[name])
-        for one, name in zip(made, names, strict=True)
-        if name is None or name in found
-    ]
+    # A decision without a version was tampered with. It has no prior_score either, which `compare` finds.
+    starts = [Start(one.decision.prior_version or 0, one.decision.decided_at) for one in made]
+    found = priors.find(policy, starts)
+    return [one._replace(prior=prior) for one, prior in zip(made, found, strict=True) if prior is not None]
 
 
 def build_block(made: Sequence[Made], policy: Policy) -> DecisionBlock:

@@ -58,12 +58,10 @@ def read_latest(connection: Reading) -> dict[str, Prior]:
     return {row.policy: row.prior for row in _rows(connection.execute(_LATEST))}
 
 
-def find(connection: Reading, names: Iterable[tuple[str, int]]) -> dict[tuple[str, int], Prior]:
-    """Return the priors that exist among these policies and versions."""
+def find(connection: Reading, names: Iterable[tuple[str, int]]) -> dict[tuple[str, int], PriorRow]:
+    """Return the rows that exist among these policies and versions."""
     wanted = tuple_(policy_priors.c.policy, policy_priors.c.version).in_(list(names))
-    return {
-        (row.policy, row.prior.version): row.prior for row in _rows(connection.execute(select(*_COLUMNS).where(wanted)))
-    }
+    return {(row.policy, row.prior.version): row for row in _rows(connection.execute(select(*_COLUMNS).where(wanted)))}
 
 
 def list_fits(connection: Reading, policy: str) -> list[Fit]:

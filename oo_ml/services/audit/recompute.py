@@ -1,6 +1,7 @@
 """Recomputes a sample of decisions from their state, definition and candidates, and compares them with the log.
 
-A decision whose prior version was deleted can't be recomputed, and is left out.
+A decision whose prior version is unknown here can't be recomputed, and is left out: the version was deleted, or the
+decision was replayed from another database.
 """
 
 import math
@@ -43,7 +44,7 @@ def find_changed_decision(  # noqa: PLR0913, PLR0917 - the sample, and what its 
     of_each: int,
     evidence: EvidenceByVersion,
     policies: Mapping[str, Policy],
-    versions: PriorVersions,
+    priors: PriorVersions,
 ) -> Difference | None:
     """Return the first decision of a sample that differs from the recomputed one, by user and policy.
 
@@ -53,7 +54,7 @@ def find_changed_decision(  # noqa: PLR0913, PLR0917 - the sample, and what its 
     with closing(decision_log.read_sample(connection, users, of_each)) as sample:
         for block in split(_attach(_limit(sample), evidence, policies, found)):
             policy = policies[block[0].decision.policy]
-            if known := attach_priors(block, policy, versions):
+            if known := attach_priors(block, policy, priors):
                 found += filter(None, [_check(known, policy)])
     return min(found, key=lambda one: (one.user_id, one.policy), default=None)
 

@@ -88,7 +88,7 @@ def _fields_of(decision: LoggedDecision) -> tuple[Mapping[str, object], Sequence
 
 
 def _attach_priors(made: Sequence[Made], policy: Policy, apart: Policy | None, priors: PriorVersions) -> list[Made]:
-    """Return decisions of `policy` with the priors of both policies, without those for which one was deleted."""
+    """Return decisions of `policy` with the priors of both policies, without those for which one is unknown here."""
     known = attach_priors(made, policy, priors)
     if apart is None or apart.population is None:
         return known

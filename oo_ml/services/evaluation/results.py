@@ -31,7 +31,7 @@ class Part:
         unexplained: decisions with a reward but without propensities.
         unwritten: decisions without a candidate that the target's prompt version is known to have written.
         unreadable: by field, decisions without a field that the target policy needs.
-        priorless: decisions for which a prior version was deleted.
+        priorless: decisions for which a prior version is unknown here.
         unlearned: ledger entries that the state of the target policy leaves out.
         without_support: by policy, the sum of the target's probabilities of tips with propensity 0.
         is_random: whether any decision had a propensity below 1.
@@ -75,7 +75,7 @@ class Evaluation:
         unrewarded: decisions without a reward.
         left_out: other decisions that could not be evaluated.
         unreadable: by field, those of them without a field that the target policy needs.
-        priorless: those of them for which a prior version was deleted.
+        priorless: those of them for which a prior version is unknown here: it was deleted, or is another database's.
         unlearned: ledger entries that the state of the target policy leaves out: without a decision, imports, of
             decisions past retention or in `unreadable`.
         ess: effective sample size.
@@ -119,7 +119,7 @@ def conclude(name: str, total: Part) -> Evaluation:
             "without a reward": total.unrewarded,
             "without propensities": total.unexplained,
             "without a tip of that prompt version": total.unwritten,
-            "without their prior version, which was deleted": total.priorless,
+            "without a known prior version": total.priorless,
             **{f"without a valid {name}, which the target needs": n for name, n in sorted(total.unreadable.items())},
         }
         seen = ", ".join(f"{count} {reason}" for reason, count in reasons.items() if count)

@@ -10,7 +10,7 @@ from oo_ml.services.decisions.reset import reset
 from tests.services.audit.test_recompute import find_sentence
 from tests.services.decisions.batches import collect_statements
 from tests.services.policies.readers import Readers, publish_policy
-from tests.services.policies.shared_readers import SHARED, live_with_priors
+from tests.services.policies.shared_readers import SHARED, insert_prior, live_with_priors
 from tests.sessions import writing
 from tests.simulated_users import SimulatedUsers
 from tests.superuser import superuser
@@ -27,7 +27,10 @@ _OLD: Final = "UPDATE oo_ml.reward_ledger SET {} WHERE user_id = 'ada' AND epoch
 _STATE: Final = "UPDATE oo_ml.policy_state SET {} WHERE user_id = 'ada'"
 _NEXT_BIT: Final = "* (1 + 2.0::float8 ^ -52)"
 TAMPERED: Final = {
-    "prior_version": (_HISTORY.format("prior_version = 2"), rf"{_PLACE}(exploit|propensities)\[\d\] = .*"),
+    "prior_version": (
+        "UPDATE oo_ml.feature_history SET prior_version = 1 WHERE user_id = 'ada' AND prior_version = 2",
+        rf"{_PLACE}(exploit|propensities)\[\d\] = .*",
+    ),
     "first prior_version": (_HISTORY.format("prior_version = 0"), rf"{_PLACE}(exploit|propensities)\[\d\] = .*"),
     "prior_score": (
         _HISTORY.format("prior_score = prior_score + 0.001"),
@@ -120,11 +123,12 @@ def test_weight_without_a_population(db: Engine) -> None:
     )
 
 
-@pytest.mark.usefixtures("readers")
-def test_deleted_version(db: Engine) -> None:
-    """Decisions from a version that was deleted are left out; others are still recomputed."""
+@pytest.mark.parametrize("fitted_later", [False, True])
+def test_unknown_version(db: Engine, readers: Readers, fitted_later: bool) -> None:
+    """Decisions from a version that was deleted, or fitted after them, are left out; others are recomputed."""
     run(db, "DELETE FROM oo_ml.policy_priors WHERE version = 1")
-    assert find_sentence(db) is None
+    if fitted_later:
+        insert_prior(db, readers.policy, 1, readers.now, seed=9)
     run(db, "UPDATE oo_ml.feature_history SET alpha = 9 WHERE prior_version = 1")
     assert find_sentence(db) is None
     run(db, "UPDATE oo_ml.feature_history SET alpha = 9 WHERE prior_version = 2")

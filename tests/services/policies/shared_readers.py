@@ -23,18 +23,18 @@ SHARED: Final[dict[str, Any]] = define(evidence={"prior": "population", "half_li
 PACE: Final = timedelta(hours=8)
 
 
-def draw_prior(version: int, dimension: int) -> Prior:
-    """Return a prior that a fit may have given, another one for each version."""
-    random = np.random.default_rng(version)
+def draw_prior(version: int, dimension: int, seed: int | None = None) -> Prior:
+    """Return a prior that a fit may have given, another one for each seed; the seed is the version by default."""
+    random = np.random.default_rng(version if seed is None else seed)
     roots = random.normal(0, 0.3, (2, dimension, dimension))
     covariance, of_mean = (root @ root.T / dimension + np.eye(dimension) / 10 for root in roots)
     return Prior(version, random.normal(0, 0.3, dimension), covariance, of_mean / 50, 0.2 + version / 10)
 
 
-def insert_prior(db: Engine, policy: Policy, version: int, fitted_at: datetime) -> Policy:
+def insert_prior(db: Engine, policy: Policy, version: int, fitted_at: datetime, seed: int | None = None) -> Policy:
     """Insert a version of the policy's prior, and return the policy with it."""
     assert policy.population is not None
-    prior = draw_prior(version, policy.features.dimension)
+    prior = draw_prior(version, policy.features.dimension, seed)
     with writing(db) as connection:
         assert policy_priors.insert(connection, PriorRow(policy.name, prior, fitted_at, users=2, rewards=10))
     return replace(policy, population=replace(policy.population, prior=prior))
@@ -53,7 +53,7 @@ def live_with_priors(db: Engine, name: str = "shared-v1", decisions: int = 5) ->
 
 def believe(prior: Prior, rewards: Iterable[tuple[NDArray[np.float64], float, datetime]], at: datetime) -> Ridge:
     """Return the belief about a user at a time: each reward, for x and a decision, has faded since the decision."""
-    inverse = np.linalg.inv(prior.covariance + prior.mean_covariance)
+    inverse = np.linalg.inv(prior.covariance + prior.mean_covariance).astype(np.float64)
     precision, b = inverse, inverse @ prior.mean
     for x, reward, decided_at in rewards:
         faded = 0.5 ** ((at - decided_at) / HALF_LIFE)

@@ -9,7 +9,7 @@ from sqlalchemy import Engine, text
 from oo_ml.errors import ReplayRefusedError
 from oo_ml.services.decisions.reset import reset
 from tests.services.audit.test_recompute import find_sentence
-from tests.services.policies.readers import Readers, publish_policy
+from tests.services.policies.readers import NOON, Readers, publish_policy
 from tests.services.policies.shared_readers import SHARED, insert_prior, live_with_priors
 from tests.services.sample_users import dump_export, export_user, parse_export, parse_without_positions, replay_bytes
 from tests.sessions import writing
@@ -45,10 +45,28 @@ def test_without_priors(db: Engine, other_db: Engine) -> None:
     assert replay_bytes(other_db, before).unchanged
 
 
+def test_later_fits(db: Engine, other_db: Engine, readers: Readers) -> None:
+    """Versions that the other database fits later are other ones, and change nothing."""
+    replay_bytes(other_db, export_user(db, "ada"))
+    for version in (1, 2):
+        insert_prior(other_db, readers.policy, version, readers.now, seed=version + 7)
+    assert find_sentence(other_db) is None
+
+
+def test_other_priors(db: Engine, other_db: Engine, readers: Readers) -> None:
+    """A user is refused if the other database had another prior under the same version number by then."""
+    for version in (1, 2):
+        insert_prior(other_db, readers.policy, version, NOON, seed=version + 7)
+    with pytest.raises(
+        ReplayRefusedError, match=r"expected (exploit|propensities)\[\d\] = .*, recomputed from its state"
+    ):
+        replay_bytes(other_db, export_user(db, "ada"))
+
+
 def test_with_priors(db: Engine, other_db: Engine, readers: Readers) -> None:
     """With the same versions there, the decisions are recomputed there too."""
     for version in (1, 2):
-        insert_prior(other_db, readers.policy, version, readers.now)
+        insert_prior(other_db, readers.policy, version, NOON)
     replay_bytes(other_db, export_user(db, "ada"))
     assert find_sentence(other_db) is None
     with superuser(other_db) as connection:
