@@ -123,6 +123,8 @@ def _lines(name: str, evaluation: Evaluation) -> Iterator[str]:
     if evaluation.unreadable:
         fields = ", ".join(f"{printable(field)} {count}" for field, count in sorted(evaluation.unreadable.items()))
         yield f"Left out without a valid field that {name} needs: {fields}"
+    if evaluation.priorless:
+        yield f"Left out because their prior version is not known here: {evaluation.priorless}"
     if evaluation.unlearned:
         yield f"The state of {name} leaves out {evaluation.unlearned} ledger entries, for which no raw fields are known"
     if users is None:

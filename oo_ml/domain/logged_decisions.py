@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from oo_ml.domain import policies
 from oo_ml.domain.policies import Rule
-from oo_ml.domain.ridge import Ridge
+from oo_ml.domain.ridge import Ridge, theta
 
 # Sums and scores differ in the last bits between machines.
 _ROUNDING = 1e-9
@@ -36,6 +36,7 @@ class DecisionBlock:
         versions: the prompt version of each candidate, None if unknown, n of them.
         version_probabilities: the probability with which the version of the chosen tip was drawn; NaN if it was not
             drawn, or if that is unknown, shape (m,).
+        prior_b: the part of each model's b that its prior gave, shape (k, d); None without a population.
     """
 
     rule: Rule
@@ -48,6 +49,7 @@ class DecisionBlock:
     propensities: NDArray[np.float64]
     versions: Sequence[str | None]
     version_probabilities: NDArray[np.float64]
+    prior_b: NDArray[np.float64] | None = None
 
     @property
     def decisions(self) -> NDArray[np.intp]:
@@ -96,17 +98,20 @@ def find_mismatch(
     x: NDArray[np.float64],
     propensity: NDArray[np.float64],
     exploit: NDArray[np.float64],
+    prior_score: NDArray[np.float64] | None = None,
 ) -> Mismatch | None:
     """Return the first number of the log that contradicts the rebuilt decisions; None if there is none.
 
-    x must be equal bit for bit. Other numbers may differ as machines round: exploit by a part in a million, and a
-    propensity by 1e-9. Candidates whose scores tie may have had each other's share.
+    x must be equal bit for bit. Other numbers may differ as machines round: exploit and prior_score by a part in a
+    million, and a propensity by 1e-9. Candidates whose scores tie may have had each other's share.
 
     Args:
         block: the rebuilt decisions, with the propensities of the log.
         x: the logged features of the chosen tip, shape (m, d).
         propensity: the logged probability of the chosen tip, shape (m,).
         exploit: the logged theta.x of each candidate, shape (n,).
+        prior_score: the logged part of theta.x of the chosen tip that the prior gave, shape (m,), NaN if it is absent;
+            None without a population.
     """
     again = policies.recompute(block.rule, block.models, block.which, block.X, block.counts, _SOLVING)
     # fmax and fmin pass over NaN.
@@ -116,12 +121,16 @@ def find_mismatch(
     )
     chosen = np.minimum(block.sum_chosen(block.propensities), 1.0)
     sums = block.sum_by_decision(block.propensities)
+    if prior_score is None:
+        prior_score = np.zeros(len(x))
+    of_prior = _score_by_prior(block, x)
     # Comparisons are negated, because NaN is a mismatch.
-    wrong_exploit = ~(np.abs(again.exploit - exploit) <= _SOLVING * (1 + np.abs(exploit)))
+    wrong_prior = ~_are_close(of_prior, prior_score)
+    wrong_exploit = ~_are_close(again.exploit, exploit)
     wrong_propensities = ~(np.abs(nearest - block.propensities) <= _ROUNDING)
     wrong = block.sum_by_decision((wrong_exploit | wrong_propensities).astype(np.float64)) > 0
     wrong |= ~(np.abs(sums - 1) <= _ROUNDING) | ~(np.abs(chosen - propensity) <= _ROUNDING)
-    wrong |= block.sum_by_decision(same_x.astype(np.float64)) == 0
+    wrong |= (block.sum_by_decision(same_x.astype(np.float64)) == 0) | wrong_prior
     if not wrong.any():
         return None
     decision = int(wrong.argmax())
@@ -140,10 +149,27 @@ def find_mismatch(
         if (own & different).any():
             row = int((own & different).argmax())
             return Mismatch(decision, column, row - start, float(expected[row]), float(found[row]))
-    if abs(sums[decision] - 1) > _ROUNDING:
+    column, expected_one, found_one = "propensity", chosen[decision], propensity[decision]
+    if wrong_prior[decision]:
+        column, expected_one, found_one = "prior_score", of_prior[decision], prior_score[decision]
+    elif abs(sums[decision] - 1) > _ROUNDING:
         # Each is possible, but not all together.
-        return Mismatch(decision, "sum of propensities", None, 1.0, float(sums[decision]))
-    return Mismatch(decision, "propensity", None, float(chosen[decision]), float(propensity[decision]))
+        column, expected_one, found_one = "sum of propensities", 1.0, sums[decision]
+    return Mismatch(decision, column, None, float(expected_one), float(found_one))
+
+
+def _score_by_prior(block: DecisionBlock, x: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the part of theta.x that the prior gave, shape (m,); 0 without a population."""
+    if block.prior_b is None:
+        return np.zeros(len(x))
+    # The mean is linear in b.
+    parts = theta(Ridge(block.models.A, block.prior_b))[list(block.which)]
+    return np.asarray(np.einsum("md,md->m", x, parts), np.float64)
+
+
+def _are_close(expected: NDArray[np.float64], found: NDArray[np.float64]) -> NDArray[np.bool_]:
+    close: NDArray[np.bool_] = np.abs(expected - found) <= _SOLVING * (1 + np.abs(found))
+    return close
 
 
 def _sum_groups(groups: NDArray[np.intp], values: NDArray[np.float64], size: int) -> NDArray[np.float64]:

@@ -38,6 +38,7 @@ COLUMNS: Final[Mapping[str, Any]] = {
     "exploring": "bool",
     "exploration": "float64",
     "alpha": "float64",
+    "prior_version": "int64",
     "context": "json",
     "features": "json",
     "x": ["float64"],

@@ -3,13 +3,17 @@
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
+from datetime import datetime
 from typing import Any, Final, NamedTuple
 
 import numpy as np
 
+from oo_ml.domain.evidence import Evidence
 from oo_ml.domain.logged_decisions import DecisionBlock, Mismatch, find_first_rows, find_mismatch
 from oo_ml.domain.policies import Policy
-from oo_ml.domain.ridge import Ridge, stack
+from oo_ml.domain.population import Prior
+from oo_ml.domain.ridge import Ridge
+from oo_ml.services.prior_versions import PriorVersions, Start
 from oo_ml.storage.decision_log import LoggedDecision
 
 # A block ends at the first of these. The last one is about the matrices of candidates, which have d x d numbers each.
@@ -22,16 +26,21 @@ TAMPERED: Final = (ValueError, TypeError, LookupError, ArithmeticError, Attribut
 
 
 class Made(NamedTuple):
-    """A decision, and the model that made it.
+    """A decision, and the evidence about its user at that time.
 
     Attributes:
-        target_model: the model of the target policy at that time; None if it has none of its own.
-        unlearned: the number of ledger entries since the decision before that `target_model` leaves out.
+        evidence: that of the policy that decided. Decisions from the same state share one object.
+        prior: the version that it started from; None without a population, and before `attach_priors`.
+        target_evidence: that of the target policy; None if the target has none of its own.
+        target_prior: the latest version of the target policy at that time; None like `prior`.
+        unlearned: the number of ledger entries since the decision before that `target_evidence` leaves out.
     """
 
     decision: LoggedDecision
-    model: Ridge
-    target_model: Ridge | None = None
+    evidence: Evidence
+    prior: Prior | None = None
+    target_evidence: Evidence | None = None
+    target_prior: Prior | None = None
     unlearned: int = 0
 
 
@@ -44,11 +53,21 @@ def split(made: Iterable[Made]) -> Iterator[list[Made]]:
         key = decision.policy, decision.exploration, decision.alpha
         waiting[key].append(one)
         candidates[key] += len(decision.propensities)
-        most = min(_CANDIDATES, _NUMBERS // one.model.dimension**2)
+        most = min(_CANDIDATES, _NUMBERS // one.evidence.dimension**2)
         if len(waiting[key]) >= _DECISIONS or candidates[key] >= most:
             yield waiting.pop(key)
             del candidates[key]
     yield from waiting.values()
+
+
+def attach_priors(made: Sequence[Made], policy: Policy, priors: PriorVersions) -> list[Made]:
+    """Return decisions of `policy` with their priors, without those whose prior is unknown here."""
+    if policy.population is None:
+        return list(made)
+    # A decision without a version was tampered with. It has no prior_score either, which `compare` finds.
+    starts = [Start(one.decision.prior_version or 0, one.decision.decided_at) for one in made]
+    found = priors.find(policy, starts)
+    return [one._replace(prior=prior) for one, prior in zip(made, found, strict=True) if prior is not None]
 
 
 def build_block(made: Sequence[Made], policy: Policy) -> DecisionBlock:
@@ -58,7 +77,8 @@ def build_block(made: Sequence[Made], policy: Policy) -> DecisionBlock:
         TAMPERED: a decision holds what no decision does.
     """
     decisions = [one.decision for one in made]
-    models, which = number_models([one.model for one in made])
+    priors = [one.prior for one in made]
+    models, which = believe(policy, [one.evidence for one in made], [one.decided_at for one in decisions], priors)
     ids = [[candidate["id"] for candidate in decision.candidates] for decision in decisions]
     counts = [len(own) for own in ids]
     if not all(counts) or counts != [len(decision.propensities) for decision in decisions]:
@@ -79,15 +99,37 @@ def build_block(made: Sequence[Made], policy: Policy) -> DecisionBlock:
         version_probabilities=np.array(
             [np.nan if decision.prompt_probability is None else decision.prompt_probability for decision in decisions]
         ),
+        prior_b=None if policy.population is None else np.array([prior.belief.b for prior in priors if prior]),
     )
 
 
-def number_models(models: Sequence[Ridge]) -> tuple[Ridge, list[int]]:
-    """Return the different ones of `models` as a stack, and the index of each."""
-    # By identity: decisions made by the same model share one object, so each model is solved only once.
-    different = {id(model): model for model in models}
-    places = {name: place for place, name in enumerate(different)}
-    return stack(list(different.values())), [places[id(model)] for model in models]
+def believe(
+    policy: Policy, evidence: Sequence[Evidence], times: Sequence[datetime], priors: Sequence[Prior | None]
+) -> tuple[Ridge, list[int]]:
+    """Return the different beliefs with which `policy` makes m decisions as a stack, and the index of each decision's.
+
+    Args:
+        policy: the policy.
+        evidence: of each decision.
+        times: of the decisions.
+        priors: of each decision; not used without a population.
+
+    Raises:
+        ValueError: a decision has no prior, and the policy has a population.
+    """
+    if policy.population is None:
+        # By identity: decisions from the same state share one object, so each model is solved only once.
+        different = {id(one): one for one in evidence}
+        places = {name: place for place, name in enumerate(different)}
+        return policy.believe(list(different.values()), times), [places[id(one)] for one in evidence]
+    A, b = np.array([one.A for one in evidence]), np.array([one.b for one in evidence])
+    for prior in {id(one): one for one in priors}.values():
+        if prior is None:
+            raise ValueError("a decision has no prior")
+        own = [place for place, one in enumerate(priors) if one is prior]
+        found = policy.believe([evidence[place] for place in own], [times[place] for place in own], prior)
+        A[own], b[own] = found.A, found.b
+    return Ridge(A, b), list(range(len(evidence)))
 
 
 def raw_fields(decisions: Sequence[LoggedDecision]) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
@@ -109,4 +151,6 @@ def compare(block: DecisionBlock, decisions: Sequence[LoggedDecision]) -> Mismat
         np.array([decision.x for decision in decisions]),
         np.array([decision.propensity for decision in decisions]),
         np.concatenate([decision.exploit for decision in decisions]),
+        # An absent one is NaN.
+        None if block.prior_b is None else np.array([decision.prior_score for decision in decisions], np.float64),
     )

@@ -52,11 +52,13 @@ class EntryConflict(NamedTuple):
     kind: str
     corrects: int | None
     previous_reward: float | None
+    weight: float | None
     before_policy: str | None
     before_epoch: int | None
     before_version: int | None
     before_kind: str | None
     before_reward: float | None
+    before_weight: float | None
 
 
 class DecisionConflict(NamedTuple):
@@ -79,11 +81,13 @@ class DecisionConflict(NamedTuple):
     x_length: int | None
     reward: float | None
     kind: str | None
+    weight: float | None
     ledger_policy: str | None
     ledger_epoch: int | None
     ledger_version: int | None
     ledger_reward: float | None
     ledger_kind: str | None
+    ledger_weight: float | None
 
 
 # Detaching a partition takes an exclusive lock on the table. LOCK waits for it without taking a snapshot, so the
@@ -117,13 +121,14 @@ _DECISION_COUNTS = text(f"""
 _ENTRY_CONFLICT = text(f"""
     SELECT
         e.user_id, e.policy, e.epoch, e.version, e.decision_id, found.wrong_column, e.kind, e.corrects,
-        e.previous_reward, e.before_policy, e.before_epoch, e.before_version, e.before_kind, e.before_reward
+        e.previous_reward, e.weight, e.before_policy, e.before_epoch, e.before_version, e.before_kind, e.before_reward,
+        e.before_weight
     FROM (
         SELECT
-            user_id, policy, epoch, version, decision_id, kind, corrects, previous_reward, x,
+            user_id, policy, epoch, version, decision_id, kind, corrects, previous_reward, weight, x,
             lag(policy) OVER own AS before_policy, lag(epoch) OVER own AS before_epoch,
             lag(version) OVER own AS before_version, lag(kind) OVER own AS before_kind,
-            lag(reward) OVER own AS before_reward, lag(x) OVER own AS before_x
+            lag(reward) OVER own AS before_reward, lag(weight) OVER own AS before_weight, lag(x) OVER own AS before_x
         FROM oo_ml.reward_ledger
         WHERE {WITHIN} AND decision_id IS NOT NULL
         WINDOW own AS (PARTITION BY user_id, decision_id ORDER BY policy, epoch, version)
@@ -139,6 +144,8 @@ _ENTRY_CONFLICT = text(f"""
                     ELSE ARRAY['amend', 'retract']
                 END
             ) THEN 'kind'
+            WHEN e.before_version IS NOT NULL
+                AND float8send(e.weight) IS DISTINCT FROM float8send(e.before_weight) THEN 'weight'
             WHEN e.kind NOT IN ('amend', 'retract') THEN NULL
             WHEN float8send(e.previous_reward) IS DISTINCT FROM float8send(e.before_reward) THEN 'previous_reward'
             WHEN array_send(e.x) IS DISTINCT FROM array_send(e.before_x) THEN 'x'
@@ -155,18 +162,19 @@ _DECISION_CONFLICT = text(f"""
         coalesce(h.epoch, l.epoch) AS epoch, coalesce(h.decision_id, l.decision_id) AS decision_id,
         h.decision_id IS NOT NULL AS in_history,
         CASE WHEN h.x_length = h.dimension THEN NULL ELSE h.dimension END AS dimension, h.x_length,
-        h.reward, h.reward_kind,
-        l.policy, l.epoch, l.version, l.reward, l.kind
+        h.reward, h.reward_kind, h.weight,
+        l.policy, l.epoch, l.version, l.reward, l.kind, l.weight
     FROM (
         SELECT
-            m.user_id, m.decision_id, m.policy, m.epoch, m.reward, m.reward_kind, p.dimension,
+            m.user_id, m.decision_id, m.policy, m.epoch, m.reward, m.reward_kind, m.weight, p.dimension,
             cardinality(m.x) AS x_length
         FROM oo_ml.feature_history AS m
         LEFT JOIN oo_ml.policies AS p ON p.policy = m.policy
         WHERE m.{WITHIN}
     ) AS h
     FULL JOIN (
-        SELECT DISTINCT ON (user_id, decision_id) user_id, decision_id, policy, epoch, version, reward, kind
+        SELECT DISTINCT ON (user_id, decision_id)
+            user_id, decision_id, policy, epoch, version, reward, kind, weight
         FROM oo_ml.reward_ledger
         WHERE {WITHIN} AND decision_id IS NOT NULL
         ORDER BY user_id, decision_id, policy DESC, epoch DESC, version DESC
@@ -178,6 +186,7 @@ _DECISION_CONFLICT = text(f"""
         ELSE (h.policy, h.epoch) <> (l.policy, l.epoch)
             OR float8send(h.reward) IS DISTINCT FROM float8send(l.reward)
             OR h.reward_kind IS DISTINCT FROM nullif(l.kind, 'reward')
+            OR float8send(h.weight) IS DISTINCT FROM float8send(l.weight)
     END
     ORDER BY 1, 2, 3, l.version, 4
     LIMIT 1

@@ -22,6 +22,9 @@ class LoggedDecision(NamedTuple):
 
     Attributes:
         exploration, alpha: the rule that made it, with the sigma of its policy; see domain/policies.py.
+        prior_version: of the prior that it started from; None without a population, like the next two.
+        prior_score: the part of theta.x of the chosen tip that the prior gave.
+        weight: g, with which the reward counts; see domain/population.py.
         x: features of the chosen tip, shape (d,).
         reward: the reward that counts; None only in a sample, which is not asked for rewards.
         propensity: the probability with which it was chosen.
@@ -36,9 +39,13 @@ class LoggedDecision(NamedTuple):
     epoch: int
     version: int
     decision_id: UUID
+    decided_at: datetime
     tip_id: str
     exploration: float
     alpha: float | None
+    prior_version: int | None
+    prior_score: float | None
+    weight: float | None
     x: NDArray[np.float64]
     context: dict[str, Any]
     features: dict[str, Any]
@@ -60,8 +67,9 @@ class Asked(NamedTuple):
 
 
 class Choice(NamedTuple):
-    """The raw fields of a decision's context and of its chosen tip."""
+    """The time of a decision, and the raw fields of its context and of its chosen tip."""
 
+    decided_at: datetime
     context: dict[str, Any]
     features: dict[str, Any]
 
@@ -141,7 +149,7 @@ _SAMPLE = text(f"""
 """)
 
 _LEDGER = text(f"""
-    SELECT {", ".join(f"l.{column}" for column in StoredEntry._fields)}, h.context, h.features
+    SELECT {", ".join(f"l.{column}" for column in StoredEntry._fields)}, h.decided_at, h.context, h.features
     FROM (
         SELECT *
         FROM oo_ml.reward_ledger
@@ -151,8 +159,9 @@ _LEDGER = text(f"""
         ORDER BY user_id, policy, epoch, version
         LIMIT :size
     ) AS l
-    LEFT JOIN oo_ml.feature_history AS h ON h.user_id = l.user_id AND h.decision_id = l.decision_id
-        AND h.policy = l.policy AND h.epoch = l.epoch
+    LEFT JOIN oo_ml.feature_history AS h
+        ON h.user_id = l.user_id AND h.decision_id = coalesce(l.decision_id, l.origin_decision_id)
+        AND (l.origin_decision_id IS NOT NULL OR (h.policy = l.policy AND h.epoch = l.epoch))
     ORDER BY l.user_id, l.policy, l.epoch, l.version
 """)
 
@@ -199,7 +208,8 @@ def read_sample(connection: Reading, users: UserRange, of_each: int) -> Generato
 def read_ledger(connection: Reading, users: UserRange, page_size: int) -> Iterator[tuple[StoredEntry, Choice | None]]:
     """Yield the ledger of `users` by user, policy, epoch and version, each entry with the choice that it is for.
 
-    The choice is None if the entry has no decision, or the decision is past retention. At most `page_size` entries are
+    A warm entry has the choice of the other policy. The choice is None if the entry has no decision, or the decision is
+    past retention. At most `page_size` entries are
     in memory.
     """
     # No policy is empty and no epoch negative, so all entries of the first user come after this.
@@ -207,8 +217,8 @@ def read_ledger(connection: Reading, users: UserRange, page_size: int) -> Iterat
     while True:
         cursor = dict(zip(("user_id", "policy", "epoch", "version"), after, strict=True))
         page = connection.execute(_LEDGER, {**cursor, "last": users.last, "size": page_size}).all()
-        for *entry, context, features in page:
-            yield StoredEntry._make(entry), None if context is None else Choice(context, features)
+        for *entry, decided_at, context, features in page:
+            yield StoredEntry._make(entry), None if decided_at is None else Choice(decided_at, context, features)
         if len(page) < page_size:
             return
         after = page[-1][:4]

@@ -3,9 +3,9 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
-from sqlalchemy import delete, exists, func, select, tuple_
+from sqlalchemy import bindparam, delete, exists, func, select, tuple_
 from sqlalchemy.dialects.postgresql import distinct_on
 from sqlalchemy.dialects.postgresql import insert as upsert
 
@@ -33,6 +33,13 @@ class PriorRow:
     erasures: int = 0
 
 
+class Fit(NamedTuple):
+    """The time of a fit, and the version that it gave."""
+
+    fitted_at: datetime
+    version: int
+
+
 _OF_PRIOR: Final = ("version", "mean", "covariance", "mean_covariance", "noise_variance")
 _COLUMNS: Final = tuple(
     policy_priors.c[name] for name in ("policy", "fitted_at", "users", "rewards", "erasures", *_OF_PRIOR)
@@ -46,6 +53,11 @@ _FITTED: Final = select(policy_priors.c.policy, func.max(policy_priors.c.fitted_
     policy_priors.c.policy
 )
 _NEXT: Final = policy_priors.alias("next")
+_FITS: Final = (
+    select(policy_priors.c.fitted_at, policy_priors.c.version)
+    .where(policy_priors.c.policy == bindparam("policy"))
+    .order_by(policy_priors.c.fitted_at, policy_priors.c.version)
+)
 _INSERT: Final = upsert(policy_priors).on_conflict_do_nothing().returning(policy_priors.c.policy)
 
 
@@ -70,12 +82,15 @@ def list_versions(connection: Reading, policy: str, limit: int, offset: int) -> 
     return _rows(connection.execute(statement.limit(limit).offset(offset)))
 
 
-def find(connection: Reading, names: Iterable[tuple[str, int]]) -> dict[tuple[str, int], Prior]:
-    """Return the priors that exist among these policies and versions."""
+def find(connection: Reading, names: Iterable[tuple[str, int]]) -> dict[tuple[str, int], PriorRow]:
+    """Return the rows that exist among these policies and versions."""
     wanted = tuple_(policy_priors.c.policy, policy_priors.c.version).in_(list(names))
-    return {
-        (row.policy, row.prior.version): row.prior for row in _rows(connection.execute(select(*_COLUMNS).where(wanted)))
-    }
+    return {(row.policy, row.prior.version): row for row in _rows(connection.execute(select(*_COLUMNS).where(wanted)))}
+
+
+def list_fits(connection: Reading, policy: str) -> list[Fit]:
+    """Return the versions of a policy that have a row, by the time of their fit."""
+    return [Fit._make(row) for row in connection.execute(_FITS, {"policy": policy})]
 
 
 def insert(connection: Writing, row: PriorRow) -> bool:

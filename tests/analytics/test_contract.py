@@ -27,8 +27,9 @@ VIEWS = {
     "decision_log": """
         user_id text, decision_id uuid, decided_at timestamptz, policy text, decision_number bigint, tip_id text,
         content text, prompt_version text, prompt_probability float8, generation_id uuid, score float8,
-        propensity float8, exploring boolean, exploration float8, alpha float8, context jsonb, features jsonb,
-        x float8[], candidates jsonb, reward float8, reward_status text, rewarded_at timestamptz, reward_changes bigint
+        propensity float8, exploring boolean, exploration float8, alpha float8, prior_version integer, context jsonb,
+        features jsonb, x float8[], candidates jsonb, reward float8, reward_status text, rewarded_at timestamptz,
+        reward_changes bigint
     """,
     "reaction_rates": REACTION_RATES,
     "reaction_rates_by_day": f"day date, {REACTION_RATES}",

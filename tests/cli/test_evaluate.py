@@ -96,6 +96,7 @@ def test_json(database_url: str) -> None:
         "unrewarded",
         "left_out",
         "unreadable",
+        "priorless",
         "unlearned",
         "ess",
         "max_weight",
@@ -113,7 +114,7 @@ def test_json(database_url: str) -> None:
     assert all(found[name].keys() == ESTIMATE for name in estimates)
     assert (found["n"], found["unrewarded"], found["left_out"], found["share_without_support"]) == (40, 2, 0, 0)
     assert (found["users"], found["dr"]["low"], found["dr"]["high"]) == (1, None, None)
-    assert (found["unreadable"], found["unlearned"]) == ({}, 0)
+    assert (found["unreadable"], found["priorless"], found["unlearned"]) == ({}, 0, 0)
 
 
 def test_published_policy(database_url: str, db: Engine) -> None:

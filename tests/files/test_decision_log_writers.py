@@ -47,6 +47,7 @@ FULL: Final[Row] = {
     "exploring": False,
     "exploration": 0.1,
     "alpha": 1.0,
+    "prior_version": 3,
     "context": {"hour_of_day": 9, "day_of_week": 6},
     "features": TASK,
     "x": list(NUMBERS),
@@ -58,7 +59,7 @@ FULL: Final[Row] = {
 }
 NULLABLE: Final = (
     "decision_number", "content", "prompt_version", "prompt_probability", "generation_id", "exploration", "alpha",
-    "reward", "rewarded_at",
+    "prior_version", "reward", "rewarded_at",
 )  # fmt: skip
 EMPTY: Final[Row] = {**FULL, **dict.fromkeys(NULLABLE), "reward_status": "none", "candidates": [], "x": []}
 PLAIN: Final = {

@@ -57,8 +57,8 @@ class Prompt:
 class Published:
     """The published policy of this name, with its own features and rule.
 
-    If its features are those of the log's policy, it chooses by the model that this policy had learned. Otherwise it
-    chooses by the model that it would have learned from the same rewards.
+    If its features are those of the log's policy, and neither has a population, it chooses by the model that policy
+    had learned. Otherwise it chooses by the model that it would have learned from the same rewards.
     """
 
     name: str

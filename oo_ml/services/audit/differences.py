@@ -150,7 +150,7 @@ def _compare_arrays(name: str, expected: NDArray[np.float64], found: NDArray[np.
 
 def _compare_sums(name: str, expected: float | None, found: float | None) -> str | None:
     if expected is None or found is None:
-        return None if expected is found else f"expected {name} = {_or_null(expected)}, found {_or_null(found)}"
+        return None if expected is found else f"expected {name} = {or_null(expected)}, found {or_null(found)}"
     return _compare_arrays(name, np.array(expected), np.array(found))
 
 
@@ -166,15 +166,18 @@ def describe_entry_conflict(entry: EntryConflict) -> Difference:
             expected = f"{entry.before_policy} and epoch {entry.before_epoch}, as in {before} of the same decision"
             found = "these"
         case "corrects":
-            expected = f"corrects = {_or_null(entry.before_version)}, the decision's previous entry"
-            found = _or_null(entry.corrects)
+            expected = f"corrects = {or_null(entry.before_version)}, the decision's previous entry"
+            found = or_null(entry.corrects)
         case "kind":
             kinds = _EXPECTED_KINDS.get(entry.before_kind, "amend or retract")
             expected = f"{kinds} after {entry.before_kind}" if entry.before_kind else f"{kinds} as its first entry"
             found = entry.kind
         case "previous_reward":
-            expected = f"previous_reward = {_or_null(entry.before_reward)}, the reward of {before}"
-            found = _or_null(entry.previous_reward)
+            expected = f"previous_reward = {or_null(entry.before_reward)}, the reward of {before}"
+            found = or_null(entry.previous_reward)
+        case "weight":
+            expected = f"weight = {or_null(entry.before_weight)}, that of {before} of the same decision"
+            found = or_null(entry.weight)
         case _:
             expected, found = f"the x of {before}, which it corrects", "another"
     place = f"{entry.policy}, epoch {entry.epoch}, version {entry.version}, decision {entry.decision_id}"
@@ -198,14 +201,17 @@ def describe_decision_conflict(decision: DecisionConflict) -> Difference:
     else:
         kind = None if decision.ledger_kind == Kind.REWARD else decision.ledger_kind
         reward = _describe_reward(decision.ledger_reward, kind)
+        if found == reward:
+            reward, found = f"weight = {or_null(decision.ledger_weight)}", or_null(decision.weight)
         expected = f"{reward}, as in its last ledger entry, version {decision.ledger_version}"
     place = f"{decision.policy}, epoch {decision.epoch}, decision {decision.decision_id}"
     return Difference(decision.user_id, decision.policy, f"{place}: expected {expected}, found {found}")
 
 
 def _describe_reward(reward: float | None, kind: str | None) -> str:
-    return f"reward {_or_null(reward)}" + (f" ({kind})" if kind else "")
+    return f"reward {or_null(reward)}" + (f" ({kind})" if kind else "")
 
 
-def _or_null(value: float | None) -> str:
+def or_null(value: float | None) -> str:
+    """Return a number for a sentence."""
     return "null" if value is None else repr(value)

@@ -1,5 +1,10 @@
-"""Recomputes a sample of decisions from their state, definition and candidates, and compares them with the log."""
+"""Recomputes a sample of decisions from their state, definition and candidates, and compares them with the log.
 
+A decision whose prior version is unknown here can't be recomputed, and is left out: the version was deleted, or the
+decision was replayed from another database.
+"""
+
+import math
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import closing
 from typing import Final
@@ -7,9 +12,9 @@ from typing import Final
 from oo_ml.domain.evidence import Evidence
 from oo_ml.domain.logged_decisions import Mismatch
 from oo_ml.domain.policies import Policy
-from oo_ml.domain.ridge import Ridge
-from oo_ml.services.audit.differences import Difference
-from oo_ml.services.decision_blocks import TAMPERED, Made, build_block, compare, split
+from oo_ml.services.audit.differences import Difference, or_null
+from oo_ml.services.decision_blocks import TAMPERED, Made, attach_priors, build_block, compare, split
+from oo_ml.services.prior_versions import PriorVersions
 from oo_ml.storage import decision_log
 from oo_ml.storage.decision_log import LoggedDecision
 from oo_ml.storage.policy_state import StateKey
@@ -21,8 +26,11 @@ _OF_EACH: Final = 20
 _DECISIONS: Final = 500
 _CANDIDATES: Final = 20_000
 
-# The models at some versions of the current epochs.
-Models = Mapping[tuple[StateKey, int], Evidence]
+# 2.0 ** x differs in the last bit between machines.
+_ROUNDING: Final = 1e-12
+
+# The evidence at some versions of the current epochs.
+EvidenceByVersion = Mapping[tuple[StateKey, int], Evidence]
 
 
 def size_of_sample(states: int) -> int:
@@ -30,18 +38,24 @@ def size_of_sample(states: int) -> int:
     return max(1, min(_OF_EACH, _DECISIONS // max(states, 1)))
 
 
-def find_changed_decision(
-    connection: Reading, users: UserRange, of_each: int, models: Models, policies: Mapping[str, Policy]
+def find_changed_decision(  # noqa: PLR0913, PLR0917 - the sample, and what its decisions were made from
+    connection: Reading,
+    users: UserRange,
+    of_each: int,
+    evidence: EvidenceByVersion,
+    policies: Mapping[str, Policy],
+    priors: PriorVersions,
 ) -> Difference | None:
     """Return the first decision of a sample that differs from the recomputed one, by user and policy.
 
-    `models` has the model at the version of each decision; a version that is missing is beyond the ledger.
+    `evidence` is that at the version of each decision; a version that is missing is beyond the ledger.
     """
     found: list[Difference] = []
     with closing(decision_log.read_sample(connection, users, of_each)) as sample:
-        for block in split(_attach(_limit(sample), models, found)):
-            if policy := policies.get(block[0].decision.policy):
-                found += filter(None, [_check(block, policy)])
+        for block in split(_attach(_limit(sample), evidence, policies, found)):
+            policy = policies[block[0].decision.policy]
+            if known := attach_priors(block, policy, priors):
+                found += filter(None, [_check(known, policy)])
     return min(found, key=lambda one: (one.user_id, one.policy), default=None)
 
 
@@ -54,14 +68,35 @@ def _limit(sample: Generator[LoggedDecision]) -> Iterator[LoggedDecision]:
             return
 
 
-def _attach(decisions: Iterator[LoggedDecision], models: Models, found: list[Difference]) -> Iterator[Made]:
-    """Yield the decisions with their models; add a decision whose version is beyond the ledger to `found`."""
+def _attach(
+    decisions: Iterator[LoggedDecision],
+    evidence: EvidenceByVersion,
+    policies: Mapping[str, Policy],
+    found: list[Difference],
+) -> Iterator[Made]:
+    """Yield the decisions with the evidence that they were made from.
+
+    Add a decision whose version is beyond the ledger, or whose weight is wrong, to `found`.
+    """
     for decision in decisions:
-        model = models.get((StateKey(decision.user_id, decision.policy), decision.version))
-        if model is None:
+        policy = policies.get(decision.policy)
+        if policy is None:
+            continue
+        one = evidence.get((StateKey(decision.user_id, decision.policy), decision.version))
+        weight = policy.weigh(decision.decided_at)
+        if one is None:
             found.append(_describe(decision, "a version that the ledger has reached", str(decision.version)))
+        elif not _is_same_weight(weight, decision.weight):
+            expected = f"weight = {or_null(weight)}, by its policy and time"
+            found.append(_describe(decision, expected, or_null(decision.weight)))
         else:
-            yield Made(decision, Ridge(model.A, model.b))
+            yield Made(decision, one)
+
+
+def _is_same_weight(expected: float | None, found: float | None) -> bool:
+    if expected is None or found is None:
+        return expected is found
+    return math.isclose(expected, found, rel_tol=_ROUNDING)
 
 
 def _check(made: Sequence[Made], policy: Policy) -> Difference | None:

@@ -19,6 +19,7 @@ from oo_ml.services.audit.differences import (
     find_difference,
 )
 from oo_ml.services.policies.compiled import read_policies
+from oo_ml.services.prior_versions import PriorVersions
 from oo_ml.storage import audit, decision_log, policy_state, upkeep
 from oo_ml.storage.policy_state import StateKey
 from oo_ml.storage.postgres.sessions import Reading
@@ -46,7 +47,8 @@ def verify(connection: Reading, ranges: Sequence[UserRange], *, page_size: int =
     """Compare the states of each range with its decisions and ledger; a range should hold at most some hundred."""
     audit.begin_snapshot(connection)
     history_from = upkeep.read_history_from(connection)
-    return [verify_range(connection, users, history_from, page_size=page_size) for users in ranges]
+    priors = PriorVersions(connection)
+    return [verify_range(connection, users, history_from, priors, page_size=page_size) for users in ranges]
 
 
 def verify_users(connection: Reading, user_ids: Sequence[str]) -> list[Report]:
@@ -55,7 +57,12 @@ def verify_users(connection: Reading, user_ids: Sequence[str]) -> list[Report]:
 
 
 def verify_range(
-    connection: Reading, users: UserRange, history_from: datetime | None, *, page_size: int = PAGE_SIZE
+    connection: Reading,
+    users: UserRange,
+    history_from: datetime | None,
+    priors: PriorVersions,
+    *,
+    page_size: int = PAGE_SIZE,
 ) -> Report:
     """Compare the states of `users` with their decisions and ledger; at most `page_size` entries are in memory.
 
@@ -76,11 +83,11 @@ def verify_range(
     policies = read_policies(connection, {})
     of_each = recompute.size_of_sample(len(states))
     sampled = decision_log.read_sampled_versions(connection, users, of_each)
-    models: dict[tuple[StateKey, int], Evidence] = {}
+    evidence: dict[tuple[StateKey, int], Evidence] = {}
 
     def keep(key: StateKey, replayed: Replayed) -> None:
         if (key, replayed.version) in sampled:
-            models[key, replayed.version] = replayed.learned.evidence
+            evidence[key, replayed.version] = replayed.learned.evidence
 
     first = find_difference(
         states,
@@ -95,8 +102,12 @@ def verify_range(
         users = UserRange(users.first, first.user_id)
     entry = audit.find_entry_conflict(connection, users)
     decision = audit.find_decision_conflict(connection, users, history_from)
-    # The models of later users are not known, nor those of the user's later policies.
-    changed = recompute.find_changed_decision(connection, users, of_each, models, policies) if first is None else None
+    # The evidence of later users is not known, nor that of the user's later policies.
+    changed = (
+        recompute.find_changed_decision(connection, users, of_each, evidence, policies, priors)
+        if first is None
+        else None
+    )
     found = (
         first,
         entry and describe_entry_conflict(entry),

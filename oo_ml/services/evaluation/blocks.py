@@ -12,14 +12,28 @@ from oo_ml.domain.evaluation.estimators import UserTotals
 from oo_ml.domain.evaluation.targets import Prompt, Seen, Target, weigh
 from oo_ml.domain.logged_decisions import DecisionBlock
 from oo_ml.domain.policies import Policy
-from oo_ml.services.decision_blocks import TAMPERED, Made, build_block, compare, number_models, raw_fields, split
-from oo_ml.services.evaluation.models import build_contradiction, learns_apart
+from oo_ml.services.decision_blocks import (
+    TAMPERED,
+    Made,
+    attach_priors,
+    believe,
+    build_block,
+    compare,
+    raw_fields,
+    split,
+)
+from oo_ml.services.evaluation.evidence import build_contradiction, learns_apart
 from oo_ml.services.evaluation.results import Part
+from oo_ml.services.prior_versions import PriorVersions
 from oo_ml.storage.decision_log import LoggedDecision
 
 
 def evaluate_blocks(
-    target: Target, made: Iterable[Made], policies: Mapping[str, Policy], published: Policy | None = None
+    target: Target,
+    made: Iterable[Made],
+    policies: Mapping[str, Policy],
+    priors: PriorVersions,
+    published: Policy | None = None,
 ) -> Iterator[Part]:
     """Yield the result of each block of decisions, and at the end the summary of all.
 
@@ -27,6 +41,7 @@ def evaluate_blocks(
         target: the target policy.
         made: all decisions of some users, made by `policies`.
         policies: by name.
+        priors: those of `policies`.
         published: the target, if it is a published policy.
 
     Raises:
@@ -35,13 +50,16 @@ def evaluate_blocks(
     totals = UserTotals()
     for block in split(made):
         written = [one for one in block if _is_relevant(target, one.decision)]
-        apart = published if published and learns_apart(published, policies[block[0].decision.policy]) else None
+        policy = policies[block[0].decision.policy]
+        apart = published if published and learns_apart(published, policy) else None
         missing = [None if apart is None else _find_missing(apart, one.decision) for one in written]
         readable = [one for one, field in zip(written, missing, strict=True) if field is None]
-        part = _evaluate_block(target, readable, policies, published, totals) if readable else Part()
+        known = _attach_priors(readable, policy, apart, priors)
+        part = _evaluate_block(target, known, policies, published, totals) if known else Part()
         yield part + Part(
             unwritten=len(block) - len(written),
             unreadable=Counter(field for field in missing if field is not None),
+            priorless=len(readable) - len(known),
             unlearned=sum(one.unlearned for one in block),
         )
     yield Part(summary=totals.summarise())
@@ -67,6 +85,15 @@ def _find_missing(policy: Policy, decision: LoggedDecision) -> str | None:
 def _fields_of(decision: LoggedDecision) -> tuple[Mapping[str, object], Sequence[Mapping[str, object]]]:
     [context], candidates = raw_fields([decision])
     return context, candidates
+
+
+def _attach_priors(made: Sequence[Made], policy: Policy, apart: Policy | None, priors: PriorVersions) -> list[Made]:
+    """Return decisions of `policy` with the priors of both policies, without those for which one is unknown here."""
+    known = attach_priors(made, policy, priors)
+    if apart is None or apart.population is None:
+        return known
+    of_target = priors.find_as_of(apart, [one.decision.decided_at for one in known])
+    return [one._replace(target_prior=prior) for one, prior in zip(known, of_target, strict=True) if prior is not None]
 
 
 def _evaluate_block(
@@ -100,9 +127,10 @@ def _evaluate_block(
 
 def _see(policy: Policy, made: Sequence[Made], block: DecisionBlock) -> Seen:
     """Return the decisions of a block as the target sees them."""
-    own = [one.target_model for one in made if one.target_model is not None]
+    own = [one.target_evidence for one in made if one.target_evidence is not None]
     if not own:
         return Seen(policy, block.models, block.which, block.X)
-    models, which = number_models(own)
-    fields = raw_fields([one.decision for one in made])
-    return Seen(policy, models, which, policy.features.encode(*fields, block.counts).X)
+    decisions = [one.decision for one in made]
+    priors = [one.target_prior for one in made]
+    models, which = believe(policy, own, [one.decided_at for one in decisions], priors)
+    return Seen(policy, models, which, policy.features.encode(*raw_fields(decisions), block.counts).X)

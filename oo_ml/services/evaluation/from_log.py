@@ -14,9 +14,10 @@ from oo_ml.domain.evaluation.targets import POSSIBLE, Prompt, Published, Target
 from oo_ml.domain.policies import Policy, Rule
 from oo_ml.errors import UnknownPolicyError
 from oo_ml.services.evaluation.blocks import evaluate_blocks
-from oo_ml.services.evaluation.models import Ledger, rebuild_models
+from oo_ml.services.evaluation.evidence import Ledger, fold_evidence
 from oo_ml.services.evaluation.results import Part
 from oo_ml.services.policies.compiled import read_policies, rules_of
+from oo_ml.services.prior_versions import PriorVersions
 from oo_ml.services.walk_users import Walk, walk_all
 from oo_ml.settings import Settings
 from oo_ml.storage import audit, decision_log, user_ranges
@@ -67,7 +68,8 @@ def evaluate(
     audit.begin_snapshot(connection)
     policies = read_policies(connection, rules)
     target = _find_target(question, policies)
-    return [_evaluate(connection, users, question, policies, target, page_size) for users in ranges]
+    priors = PriorVersions(connection)
+    return [_evaluate(connection, users, question, policies, target, priors, page_size) for users in ranges]
 
 
 def _find_target(question: Question, policies: Mapping[str, Policy]) -> Policy | None:
@@ -91,6 +93,7 @@ def _evaluate(  # noqa: PLR0913, PLR0917 - the parts of the question, and where 
     question: Question,
     policies: Mapping[str, Policy],
     target: Policy | None,
+    priors: PriorVersions,
     page_size: int,
 ) -> Part:
     asked = decision_log.Asked(
@@ -105,5 +108,5 @@ def _evaluate(  # noqa: PLR0913, PLR0917 - the parts of the question, and where 
         ledger = decision_log.read_ledger(connection, users, page_size)
     versions = isinstance(question.target, Prompt)
     with closing(decision_log.read_decisions(connection, users, asked, versions=versions)) as decisions:
-        made = rebuild_models(decisions, ledger, policies, target)
-        return sum(evaluate_blocks(question.target, made, policies, target), part)
+        made = fold_evidence(decisions, ledger, policies, target)
+        return sum(evaluate_blocks(question.target, made, policies, priors, target), part)

@@ -31,6 +31,7 @@ class Part:
         unexplained: decisions with a reward but without propensities.
         unwritten: decisions without a candidate that the target's prompt version is known to have written.
         unreadable: by field, decisions without a field that the target policy needs.
+        priorless: decisions for which a prior version is unknown here.
         unlearned: ledger entries that the state of the target policy leaves out.
         without_support: by policy, the sum of the target's probabilities of tips with propensity 0.
         is_random: whether any decision had a propensity below 1.
@@ -42,6 +43,7 @@ class Part:
     unexplained: int = 0
     unwritten: int = 0
     unreadable: Mapping[str, int] = field(default_factory=dict)
+    priorless: int = 0
     unlearned: int = 0
     without_support: Mapping[str, float] = field(default_factory=dict)
     is_random: bool = False
@@ -54,6 +56,7 @@ class Part:
             self.unexplained + other.unexplained,
             self.unwritten + other.unwritten,
             Counter(self.unreadable) + Counter(other.unreadable),
+            self.priorless + other.priorless,
             self.unlearned + other.unlearned,
             # Adding Counters drops the policies with 0.
             Counter(self.without_support) + Counter(other.without_support),
@@ -72,6 +75,7 @@ class Evaluation:
         unrewarded: decisions without a reward.
         left_out: other decisions that could not be evaluated.
         unreadable: by field, those of them without a field that the target policy needs.
+        priorless: those of them for which a prior version is unknown here: it was deleted, or is another database's.
         unlearned: ledger entries that the state of the target policy leaves out: without a decision, imports, of
             decisions past retention or in `unreadable`.
         ess: effective sample size.
@@ -88,6 +92,7 @@ class Evaluation:
     unrewarded: int
     left_out: int
     unreadable: Mapping[str, int]
+    priorless: int
     unlearned: int
     ess: float
     max_weight: float
@@ -114,6 +119,7 @@ def conclude(name: str, total: Part) -> Evaluation:
             "without a reward": total.unrewarded,
             "without propensities": total.unexplained,
             "without a tip of that prompt version": total.unwritten,
+            "without a known prior version": total.priorless,
             **{f"without a valid {name}, which the target needs": n for name, n in sorted(total.unreadable.items())},
         }
         seen = ", ".join(f"{count} {reason}" for reason, count in reasons.items() if count)
@@ -162,8 +168,9 @@ def estimate(name: str, total: Part, share_without_support: float | None, *, has
         n=summary.n,
         users=users,
         unrewarded=total.unrewarded,
-        left_out=total.unexplained + total.unwritten + sum(total.unreadable.values()),
+        left_out=total.unexplained + total.unwritten + total.priorless + sum(total.unreadable.values()),
         unreadable=dict(total.unreadable),
+        priorless=total.priorless,
         unlearned=total.unlearned,
         ess=estimators.effective_sample_size(summary),
         max_weight=summary.max_weight,

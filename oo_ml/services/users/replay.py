@@ -16,6 +16,7 @@ from oo_ml.errors import ExportFileError, ReplayRefusedError
 from oo_ml.files.export_document import Export
 from oo_ml.services.audit import verify
 from oo_ml.services.audit.differences import Difference
+from oo_ml.services.prior_versions import PriorVersions
 from oo_ml.storage import daily_sums, personal_data, prompt_versions, upkeep
 from oo_ml.storage.personal_data import HISTORY, POSITION, PersonalTable
 from oo_ml.storage.policy_state import lock_users
@@ -186,7 +187,7 @@ def _prove_retained(connection: Writing, user_id: str, history_from: datetime) -
 
 
 def _find_difference(connection: Reading, user_id: str, history_from: datetime | None) -> Difference | None:
-    return verify.verify_range(connection, UserRange.of(user_id), history_from).difference
+    return verify.verify_range(connection, UserRange.of(user_id), history_from, PriorVersions(connection)).difference
 
 
 def _find_misshapen(row: Mapping[str, Any]) -> str | None:

@@ -14,7 +14,7 @@ from oo_ml.domain.policies import EPSILON_GREEDY, LINUCB, Policy
 from oo_ml.domain.ridge import Ridge, stack
 from oo_ml.errors import NothingToEvaluateError, UnknownPolicyError
 from oo_ml.services.decision_blocks import Made
-from oo_ml.services.evaluation.models import rebuild_models
+from oo_ml.services.evaluation.evidence import fold_evidence
 from oo_ml.services.policies.compiled import read_policies
 from oo_ml.storage import decision_log
 from oo_ml.storage.user_ranges import ALL_USERS
@@ -58,25 +58,25 @@ def readers(db: Engine) -> Readers:
 
 @contextmanager
 def rebuilding(db: Engine, target: Policy) -> Iterator[Iterator[Made]]:
-    """Yield the decisions of the log with their models and those of the target."""
+    """Yield the decisions of the log with their evidence and that of the target."""
     with writing(db) as connection:
         published = read_policies(connection, {})
         asked = decision_log.Asked(list(published))
         decisions = list(decision_log.read_decisions(connection, ALL_USERS, asked, versions=False))
-        yield rebuild_models(decisions, decision_log.read_ledger(connection, ALL_USERS, 7), published, target)
+        yield fold_evidence(decisions, decision_log.read_ledger(connection, ALL_USERS, 7), published, target)
 
 
 @pytest.mark.usefixtures("readers")
 def test_state_by_the_same_features(db: Engine) -> None:
-    """By the same columns under other names, the target's model is that of the log's policy, bit for bit."""
+    """By the same columns under other names, the target's evidence is that of the log's policy, bit for bit."""
     with rebuilding(db, publish_policy(db, "renamed-v1", RENAMED)) as made:
-        models = [(one.model, one.target_model, one.unlearned) for one in made]
-    assert len(models) == 40
-    assert any(model.b.any() for model, *_ in models)
-    for model, of_target, unlearned in models:
+        found = [(one.evidence, one.target_evidence, one.unlearned) for one in made]
+    assert len(found) == 40
+    assert any(evidence.b.any() for evidence, *_ in found)
+    for evidence, of_target, unlearned in found:
         assert of_target is not None
-        assert of_target is not model
-        assert (of_target.A.tobytes(), of_target.b.tobytes()) == (model.A.tobytes(), model.b.tobytes())
+        assert of_target is not evidence
+        assert (of_target.A.tobytes(), of_target.b.tobytes()) == (evidence.A.tobytes(), evidence.b.tobytes())
         assert unlearned == 0
 
 
@@ -85,7 +85,7 @@ def test_same_inputs_and_terms(db: Engine, readers: Readers) -> None:
     target = publish_policy(db, "bold-v1", define(rule=RENAMED["rule"]))
     publish_policy(db, "renamed-v1", RENAMED)
     with rebuilding(db, target) as made:
-        assert {one.target_model for one in made} == {None}
+        assert {one.target_evidence for one in made} == {None}
     bold, renamed = look(db, Published("bold-v1")), look(db, Published("renamed-v1"))
     assert (bold.n, bold.ips, bold.dr) == (renamed.n, renamed.ips, renamed.dr)
     assert bold.max_weight != 1
@@ -124,9 +124,9 @@ def test_state_by_other_features(db: Engine) -> None:
                 x = encode(entry.context, entry.features)
                 A += np.outer(x, x)
                 b += entry.reward * x
-        assert one.target_model is not None
-        assert pytest.approx(A) == one.target_model.A
-        assert one.target_model.b == pytest.approx(b)
+        assert one.target_evidence is not None
+        assert pytest.approx(A) == one.target_evidence.A
+        assert one.target_evidence.b == pytest.approx(b)
         X = np.array([encode(decision.context, candidate["features"]) for candidate in decision.candidates])
         [choice] = policies.choose(target.rule, stack([Ridge(A, b)]), [0], X, [5], [0])
         place = [candidate["id"] for candidate in decision.candidates].index(decision.tip_id)

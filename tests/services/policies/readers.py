@@ -50,12 +50,18 @@ def publish_policy(db: Engine, name: str, definition: Mapping[str, Any] = NEWS) 
 
 @dataclass
 class Readers:
-    """Readers of one database, who decide by `policy`."""
+    """Readers of one database, who decide by `policy`, a `pace` after each other."""
 
     db: Engine
     policy: Policy
+    pace: timedelta = timedelta(minutes=1)
     random: Random = field(default_factory=lambda: Random(1))  # noqa: S311 - simulated lives, not secrets
     decisions: dict[UUID, tuple[str, str]] = field(default_factory=dict)
+
+    @property
+    def now(self) -> datetime:
+        """The time of the next decision."""
+        return NOON + len(self.decisions) * self.pace
 
     def decide(self, user_id: str, policy: Policy | None = None, **context: object) -> UUID:
         """Make a decision among five articles."""
@@ -64,7 +70,7 @@ class Readers:
             user_id,
             policy or self.policy,
             uuid7(NOON, number),
-            NOON + timedelta(minutes=number),
+            self.now,
             {"hour": self.random.randrange(24), **context},
             [self._draw_article(place) for place in range(5)],
         )

@@ -1,4 +1,4 @@
-"""The model that made each decision, rebuilt from the ledger, and the model that a target policy would have had."""
+"""The evidence that each decision was made from, folded from the ledger, and that which a target would have had."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from oo_ml.domain.features import Features
 from oo_ml.domain.learning import Change, Kind, Learned, Replayed, StoredEntry, fold, fold_entry
 from oo_ml.domain.policies import Policy
-from oo_ml.domain.ridge import Ridge
 from oo_ml.errors import LogContradictedError
 from oo_ml.services.decision_blocks import TAMPERED, Made
 from oo_ml.storage.decision_log import Choice, LoggedDecision
@@ -23,22 +22,22 @@ class _States:
     unlearned: int = 0
 
 
-def rebuild_models(
+def fold_evidence(
     decisions: Iterable[LoggedDecision], ledger: Ledger, policies: Mapping[str, Policy], target: Policy | None = None
 ) -> Iterator[Made]:
-    """Yield each decision with the model that made it; decisions made by the same model share one object.
+    """Yield each decision with the evidence that it was made from; decisions from the same state share one object.
 
-    If the features of `target` are those of the decision's policy, their models are the same one, and target_model is
-    None. Otherwise the target's model is the fold of the same entries, with the target's features of the tips that were
-    chosen. It leaves out an entry without a decision, an import, an entry about a decision past retention, and one
-    whose fields the target can't read.
+    If the `target` learns as the decision's policy does, their evidence is the same one, and target_evidence is None.
+    Otherwise the target's evidence is the fold of the same entries, with the target's features of the tips that were
+    chosen, and its weights. It leaves out an entry without a decision, an import, an entry about a decision past
+    retention, and one whose fields the target can't read.
 
     Args:
         decisions: decisions of `policies`, sorted by user, policy, epoch and position.
         ledger: entries of the same users and of any policies, sorted by user, policy, epoch and version; with their
             choices if there is a `target`.
         policies: by name.
-        target: the target policy; None: it needs no model.
+        target: the target policy; None: it needs no evidence.
 
     Raises:
         LogContradictedError: the ledger does not give the version at which a decision was made.
@@ -60,17 +59,23 @@ def rebuild_models(
             key, states = decision[:3], _fresh(policies[decision.policy], decision.epoch, target)
         if states.of_log.version != decision.version:
             raise build_contradiction(decision)
-        of_target = (
-            None if states.of_target is None else Ridge(states.of_target.evidence.A, states.of_target.evidence.b)
+        yield Made(
+            decision,
+            states.of_log.learned.evidence,
+            target_evidence=None if states.of_target is None else states.of_target.evidence,
+            unlearned=states.unlearned,
         )
-        evidence = states.of_log.learned.evidence
-        yield Made(decision, Ridge(evidence.A, evidence.b), of_target, states.unlearned)
         states = _States(states.of_log, states.of_target)
 
 
 def learns_apart(target: Policy, policy: Policy) -> bool:
-    """Return whether a target policy needs a model of its own, beside that of the log's policy."""
-    return not target.features.is_same(policy.features)
+    """Return whether a target policy needs evidence of its own, beside that of the log's policy.
+
+    Two policies with populations start from different priors, and their weights count from different times.
+    """
+    if target.population is None and policy.population is None:
+        return not target.features.is_same(policy.features)
+    return target.name != policy.name
 
 
 def _fresh(policy: Policy, epoch: int, target: Policy | None) -> _States:
@@ -89,7 +94,8 @@ def _fold(states: _States, entry: StoredEntry, choice: Choice | None, target: Po
     if choice is None or entry.kind == Kind.IMPORT or not can_read(target.features, choice):
         return _States(of_log, of_target, states.unlearned + 1)
     x = target.features.encode([choice.context], [choice.features], [1]).X[0]
-    learned = fold(of_target, Change(Kind(entry.kind), x, entry.reward, entry.previous_reward))
+    weight = target.weigh(choice.decided_at)
+    learned = fold(of_target, Change(Kind(entry.kind), x, entry.reward, entry.previous_reward, weight))
     return _States(of_log, learned, states.unlearned)
 
 
