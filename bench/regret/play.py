@@ -1,5 +1,6 @@
 """Lets policies decide and learn on a stream, with the functions by which the service does."""
 
+import json
 from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -20,7 +21,7 @@ from oo_ml.domain.population import Sample
 
 POOLED: Final = "pooled-v1"
 UNIFORM: Final = "uniform-v1"
-# One model for all users.
+# The features of pooled-v1, and one model for all users.
 POOLED_LINUCB: Final = "pooled LinUCB"
 PLAYERS: Final = (LINUCB, POOLED_LINUCB, UNIFORM, POOLED)
 
@@ -48,9 +49,12 @@ class Played:
 
 @cache
 def load(name: str) -> Policy:
-    """Return a built-in policy as it is published; pooled-v1 with a half-life of 60 rounds."""
-    definition = definitions.parse((_DEFINITIONS / f"{name}.json").read_text("utf-8"))
-    policy = definitions.compile_policy(name, definition, _START)
+    """Return one of PLAYERS: a built-in policy as it is published, but for pooled-v1's half-life of 60 rounds."""
+    path = _DEFINITIONS / f"{POOLED if name == POOLED_LINUCB else name}.json"
+    definition = json.loads(path.read_text("utf-8"))
+    if name == POOLED_LINUCB:
+        definition = {part: definition[part] for part in ("inputs", "terms")} | {"rule": {"alpha": 1}}
+    policy = definitions.compile_policy(name, definitions.parse(definition), _START)
     if policy.population is None:
         return policy
     return replace(policy, population=replace(policy.population, half_life=_HALF_LIFE))
@@ -70,16 +74,10 @@ def encode(policy: Policy, drawn: Drawn) -> NDArray[np.float64]:
     return X.reshape(len(drawn.rounds), CANDIDATES, -1)
 
 
-def play(policy: Policy, drawn: Drawn, *, together: bool = False) -> Played:
-    """Decide round by round, and learn from each reward when it is known.
-
-    Args:
-        policy: to decide by.
-        drawn: the decisions.
-        together: whether all users are one user to the policy.
-    """
+def play(policy: Policy, drawn: Drawn) -> Played:
+    """Decide round by round, and learn from each reward when it is known."""
     X = encode(policy, drawn)
-    owners = np.zeros_like(drawn.users) if together else drawn.users
+    owners = np.zeros_like(drawn.users) if policy.name == POOLED_LINUCB else drawn.users
     known = _group(drawn.known)
     evidence: dict[int, Evidence] = {}
     m = len(drawn.rounds)
@@ -97,7 +95,11 @@ def play(policy: Policy, drawn: Drawn, *, together: bool = False) -> Played:
         users, which = np.unique(owners[own], return_inverse=True)
         models = policy.believe([evidence.get(user) or policy.fresh() for user in users.tolist()], [at] * len(users))
         choices = policies.choose(
-            policy.rule, models, which.tolist(), X[own].reshape(-1, X.shape[2]), [CANDIDATES] * len(own),
+            policy.rule,
+            models,
+            which.tolist(),
+            X[own].reshape(-1, X.shape[2]),
+            [CANDIDATES] * len(own),
             drawn.seeds[own].tolist(),
         )
         played.chosen[own] = [choice.index for choice in choices]

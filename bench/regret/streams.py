@@ -166,7 +166,7 @@ def _draw_taste(  # noqa: PLR0913, PLR0917 - the parts of a decision
 
 
 def _expect(latent: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return the mean of latent + noise, rounded to the nearest step: the lowest step, and each step up's probability."""
+    """Return the mean of latent + noise rounded to the nearest step: a step up for each edge that it is above."""
     erfc = np.frompyfunc(math.erfc, 1, 1)
     edges = (_STEPS[1:] + _STEPS[:-1]) / 2
     above = [erfc((edge - latent) / (_NOISE * math.sqrt(2))).astype(np.float64) / 2 for edge in edges]
