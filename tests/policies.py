@@ -2,18 +2,22 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
 from typing import Final
 
 from oo_ml import definitions
+from oo_ml.domain.evidence import Evidence
 from oo_ml.domain.policies import EPSILON_GREEDY, LINUCB, Policy, Rule
 from oo_ml.errors import OoMlError
 from oo_ml.services.decisions.decide import Answer, DecideCommand, decide
 from oo_ml.storage.postgres.sessions import Writing
 
 DEFINITIONS: Final = Path(__file__).parent.parent / "alembic" / "policies"
+PUBLISHED_AT: Final = datetime(2026, 11, 23, tzinfo=UTC)
 DIMENSIONS: Final = {LINUCB: 5, EPSILON_GREEDY: 7}
+FRESH: Final = {policy: Evidence.of_one(d) for policy, d in DIMENSIONS.items()}
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +37,8 @@ class Parameters:
 @cache
 def builtin(name: str) -> Policy:
     """Return a built-in policy as it is published."""
-    return definitions.compile_policy(name, definitions.parse((DEFINITIONS / f"{name}.json").read_text()))
+    definition = definitions.parse((DEFINITIONS / f"{name}.json").read_text())
+    return definitions.compile_policy(name, definition, PUBLISHED_AT)
 
 
 def decide_by(

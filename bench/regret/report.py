@@ -64,7 +64,7 @@ def markdown(rows: Sequence[Row], seeds: int) -> str:
     ]
     names = [name for name in rows[0].regrets if name not in {POOLED, UNIFORM}]
     shares = [
-        [one.stream.name, *(f"{one.regrets[name].first / one.regrets[UNIFORM].first:.3f}" for name in (POOLED, *names))]
+        [one.stream.name, *(f"{one.regrets[name].first / one.regrets[UNIFORM].first:.2f}" for name in (POOLED, *names))]
         for one in rows
     ]
     parts = [
