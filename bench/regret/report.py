@@ -38,7 +38,7 @@ class Row:
 
     @property
     def is_met(self) -> bool:
-        """Whether the limits of the stream are kept."""
+        """True if the limits of the stream are kept."""
         is_calibrated = self.stream.name != _CALIBRATED or _COVERAGE[0] <= self.covered <= _COVERAGE[1]
         return self.left.first <= self.stream.limit and is_calibrated
 

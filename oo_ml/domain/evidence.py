@@ -61,15 +61,14 @@ def observe(before: Evidence, x: NDArray[np.float64], reward: float, weight: flo
     return _count(before, A, b, weight, weight * reward**2)
 
 
-def adjust(
-    before: Evidence, x: NDArray[np.float64], reward: float, previous: float, weight: float = 1.0
-) -> Evidence:
+def adjust(before: Evidence, x: NDArray[np.float64], reward: float, previous: float, weight: float = 1.0) -> Evidence:
     """Let another reward count for `x`: b + g (r - r') x, and A unchanged.
 
     Args:
         before: the evidence before, of dimension d, which contains the reward r'.
         x: features of the observed reward, shape (d,).
-        reward, previous: r and r', in [-1, 1].
+        reward: r, in [-1, 1].
+        previous: r', in [-1, 1].
         weight: g of the observed reward.
     """
     b = before.b + weight * (reward - previous) * x
@@ -91,9 +90,7 @@ def forget(before: Evidence, x: NDArray[np.float64], reward: float, weight: floa
     return _count(before, A, b, -weight, -weight * reward**2)
 
 
-def _count(
-    before: Evidence, A: NDArray[np.float64], b: NDArray[np.float64], weight: float, squares: float
-) -> Evidence:
+def _count(before: Evidence, A: NDArray[np.float64], b: NDArray[np.float64], weight: float, squares: float) -> Evidence:
     if before.weight is None or before.squares is None:
         return Evidence(A, b)
     return Evidence(A, b, before.weight + weight, before.squares + squares)

@@ -89,7 +89,7 @@ def test_players(name: str) -> None:
 
 
 def test_users_who_are_alike() -> None:
-    """Where all users are alike, pooled-v1 has much less regret than LinUCB, and both less than uniform choices."""
+    """If all users are alike, pooled-v1 has much less regret than LinUCB, and both less than uniform choices."""
     found = measure(replace(BY_NAME["alike"], users=60, arrivals=30), 1)
     pooled, linucb, uniform = (found.regrets[name].first for name in (POOLED, LINUCB, UNIFORM))
     assert pooled < 0.5 * linucb < 0.5 * uniform

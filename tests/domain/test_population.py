@@ -1,4 +1,4 @@
-"""What users share: beliefs, decay and the fit, against regressions and loops written from their definitions."""
+"""The population: beliefs, decay and the fit, against regressions and loops written from their definitions."""
 
 from collections.abc import Sequence
 from dataclasses import replace
