@@ -123,7 +123,7 @@ def decide(path: Path) -> None:
     with np.load(path) as arrays:
         stream = dict(arrays)
     chosen = {name: np.array(play(make(stream), stream)) for name, make in PLAYERS.items()}
-    np.savez(path.with_name(path.name.replace(".stream.", ".chosen.")), **chosen)
+    np.savez(path.with_name(path.name.replace(".stream.", ".chosen.")), allow_pickle=False, **chosen)
 
 
 def main(directory: Path) -> None:

@@ -94,7 +94,8 @@ class Drawn:
     @property
     def regret(self) -> NDArray[np.float64]:
         """The expected reward of the best candidate less that of each candidate, shape (m, n)."""
-        return self.means.max(axis=1, keepdims=True) - self.means
+        best: NDArray[np.float64] = self.means.max(axis=1, keepdims=True)
+        return best - self.means
 
 
 def draw(stream: Stream, seed: int) -> Drawn:
@@ -169,5 +170,7 @@ def _expect(latent: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return the mean of latent + noise rounded to the nearest step: a step up for each edge that it is above."""
     erfc = np.frompyfunc(math.erfc, 1, 1)
     edges = (_STEPS[1:] + _STEPS[:-1]) / 2
-    above = [erfc((edge - latent) / (_NOISE * math.sqrt(2))).astype(np.float64) / 2 for edge in edges]
-    return _STEPS[0] + sum(above, np.zeros_like(latent)) * (_STEPS[1] - _STEPS[0])
+    means = np.full_like(latent, _STEPS[0])
+    for edge in edges:
+        means += (_STEPS[1] - _STEPS[0]) / 2 * erfc((edge - latent) / (_NOISE * math.sqrt(2))).astype(np.float64)
+    return means

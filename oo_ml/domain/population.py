@@ -208,7 +208,7 @@ def _parts(n: int) -> Iterator[slice]:
 
 
 def _invert(matrix: NDArray[np.float64]) -> NDArray[np.float64]:
-    return _symmetric(np.linalg.inv(matrix))
+    return _symmetric(np.linalg.inv(matrix).astype(np.float64, copy=False))
 
 
 def _symmetric(matrix: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -8,8 +8,9 @@ import pytest
 
 from bench.regret import play
 from bench.regret.measure import add_regret, measure
-from bench.regret.play import LINUCB, POOLED, UNIFORM
+from bench.regret.play import POOLED, UNIFORM
 from bench.regret.streams import CANDIDATES, STREAMS, Drawn, Stream, draw
+from oo_ml.domain.policies import LINUCB
 
 BY_NAME: Final = {one.name: one for one in STREAMS}
 SMALL: Final = Stream("small", 1.0, hours=True, own=0.5, users=12, arrivals=6, median=8, delay=2, missing=0.3, turn=5)

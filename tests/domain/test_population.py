@@ -238,7 +238,7 @@ def improve_slowly(sample: Sample, prior: Prior) -> Prior:
         V = np.linalg.inv(Sigma_inverse + sample.A[user] / s2)
         precision += Sigma_inverse - Sigma_inverse @ V @ Sigma_inverse
         pull += Sigma_inverse @ V @ sample.b[user] / s2
-    C = np.linalg.inv(precision)
+    C = np.linalg.inv(precision).astype(np.float64)
     mu = C @ pull
     spread, errors = (d + 2) * 0.05 * np.eye(d), 20 * 0.35
     for user in range(n):
