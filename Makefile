@@ -7,12 +7,12 @@ BIN := .venv/bin
 # Containers often set it. Without bytecode each process of pytest rewrites the assertions of every test module again.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help setup run demo test test-slow test-long bench docs lint format lock clean
+.PHONY: help setup run demo test test-slow test-long bench bench-regret bench-regret-peers docs lint format lock clean
 
 CHECK_PYTHON = $(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "oO ML needs Python 3.11 or newer: make PYTHON=python3.11 ...")'
 
 help: ## Print this list
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 12
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 20
 
 setup: .venv/.installed ## Make .venv from the lock (does nothing the second time)
 
@@ -56,6 +56,19 @@ test-long: setup ## Send 100,000 requests made from the OpenAPI document, half a
 bench: setup ## Measure against pgbench, twenty minutes (needs wrk; BENCH=--quick: two minutes)
 	@$(BIN)/python -m bench $(BENCH)
 
+bench-regret: setup ## Measure what users lose until a policy knows them, on simulated streams (REGRET=--quick: a minute)
+	@$(BIN)/python -m bench.regret $(REGRET)
+
+bench-regret-peers: setup .venv-peers/.installed ## The same beside MABWiser and Vowpal Wabbit
+	@$(BIN)/python -m bench.regret $(REGRET) --peers .venv-peers/bin/python
+
+.venv-peers/.installed: requirements/regret-peers.txt
+	@$(CHECK_PYTHON)
+	@echo 'Setting up .venv-peers (once, about a minute)'
+	@$(PYTHON) -m venv --clear .venv-peers
+	@.venv-peers/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes --only-binary :all: -r requirements/regret-peers.txt
+	@touch $@
+
 docs: setup .venv-docs/.installed ## Write docs/reference/ from the code, and build the pages as a site in build/docs/
 	$(BIN)/python -m docs.write_reference
 	.venv-docs/bin/sphinx-build --fail-on-warning --keep-going --quiet docs build/docs
@@ -89,6 +102,7 @@ lock: setup ## Renew requirements/ (needs uv)
 	$(COMPILE) requirements/litellm.in -o requirements/litellm.txt
 	$(COMPILE) requirements/docs.in -o requirements/docs.txt
 	$(COMPILE) requirements/notebook.in -o requirements/notebook.txt
+	$(COMPILE) requirements/regret-peers.in -o requirements/regret-peers.txt
 
 clean: ## Remove every environment and cache
 	rm -rf .venv .venv-* build dist .hypothesis .mypy_cache .pytest_cache .ruff_cache .import_linter_cache

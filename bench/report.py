@@ -1,6 +1,6 @@
 """The figures as Markdown, which docs/performance.md keeps."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from statistics import median
 from typing import Final
@@ -10,6 +10,7 @@ from bench.figures import Figures
 from bench.measures import Measure, Results
 from bench.memory import Memory
 from bench.pages import Pages
+from bench.tables import format_table
 
 # Milliseconds.
 _OF_PAGE: Final = 300
@@ -55,14 +56,14 @@ class _Ratio:
 def markdown(ran: Ran) -> str:
     """Return the whole report."""
     tables = (
-        _table(("machine", ""), ran.machine),
-        _table(("figure", "target", "median", "from", "to", "met"), map(_format_ratio, _ratios(ran))),
-        _table(
+        format_table(("machine", ""), ran.machine),
+        format_table(("figure", "target", "median", "from", "to", "met"), map(_format_ratio, _ratios(ran))),
+        format_table(
             ("load", "clients", "a second", "from", "to", "p50 ms", "p99 ms", "p99.9 ms"),
             [_load(ran.results, one) for one in measures.ROUND],
         ),
-        _table(_question_heading(ran.pages), _list_questions(ran.pages)),
-        _table(("besides", ""), [*_list_others(ran), *ran.others]),
+        format_table(_question_heading(ran.pages), _list_questions(ran.pages)),
+        format_table(("besides", ""), [*_list_others(ran), *ran.others]),
     )
     return "\n\n".join(tables) + "\n"
 
@@ -172,10 +173,3 @@ def _list_others(ran: Ran) -> Iterator[tuple[str, str]]:
         yield "counted by upkeep, rows", f"{ran.pages.rows:,} in {ran.pages.seconds:.0f} s"
     starts = [f"{start:.2f} s" for start in (median(ran.starts), min(ran.starts), max(ran.starts))]
     yield "start to ready", f"{starts[0]} ({starts[1]} to {starts[2]})"
-
-
-def _table(heading: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    lines = [heading, ["---"] * len(heading), *rows]
-    # A bar would end the cell, a line break the table.
-    cells = ([" ".join(cell.split()).replace("|", "\\|") for cell in line] for line in lines)
-    return "\n".join(f"| {' | '.join(line)} |" for line in cells)

@@ -181,9 +181,8 @@ def choose(  # noqa: PLR0913, PLR0917 - the arrays of m decisions
     """
     exploit, explore, votes = _score(rule, models, np.repeat(which, counts), X)
     bounds = exploit + explore
-    ends = np.cumsum(counts)
     choices = []
-    for n, end, seed in zip(counts, ends.tolist(), seeds, strict=True):
+    for n, end, seed in zip(counts, accumulate(counts), seeds, strict=True):
         own = slice(end - n, end)
         highest = int(bounds[own].argmax())
         # A random draw may choose any row, so each has e/n besides its share (1 - e) of the votes.
@@ -200,7 +199,7 @@ def choose(  # noqa: PLR0913, PLR0917 - the arrays of m decisions
             index = int(second * n)
         else:
             # Sums of multiples of 1/64 are exact, and the last one is 1, so the search ends within the rows.
-            index = highest if votes is None else int(np.searchsorted(np.cumsum(shares), second, side="right"))
+            index = highest if votes is None else int(shares.cumsum().searchsorted(second, side="right"))
         choices.append(PolicyChoice(index, exploit[own], explore[own], propensities, exploring))
     return choices
 
@@ -261,5 +260,7 @@ def _score(
         explore = rule.alpha * np.sqrt(np.einsum("nd,nd->n", whitened, whitened))
     if not rule.sigma:
         return exploit, explore, None
-    spread = np.einsum("nd,kd->nk", whitened, fixed_points(models.dimension))
-    return exploit, explore, (exploit + explore)[:, np.newaxis] + rule.sigma * spread
+    # Half of the points are enough: the others are their mirror images.
+    spread = rule.sigma * np.einsum("nd,kd->nk", whitened, fixed_points(models.dimension)[: VOTES // 2])
+    bounds = (exploit + explore)[:, np.newaxis]
+    return exploit, explore, np.concatenate([bounds + spread, bounds - spread], axis=1)

@@ -1,4 +1,4 @@
-"""What the users of a policy share: the prior, from which each user starts, and the decay of what they told.
+"""The population of a policy: the prior, from which each of its users starts, and the decay of what they told.
 
 For a user u with rewards r = theta_u.x + N(0, s2), theta_u ~ N(mu, Sigma). The prior has mu, Sigma and s2, fitted to
 all users together by expectation maximisation; before there is data, theta_u ~ N(0, 0.35 I) and s2 = 0.35.
@@ -118,12 +118,14 @@ class Population:
             a stack of m beliefs.
         """
         prior = self.prior if prior is None else prior
-        scales = np.array([1 / (self.weigh(at) * prior.noise_variance) for at in times])
-        own_A, own_b = np.array([one.A for one in evidence]), np.array([one.b for one in evidence])
-        return Ridge(
-            prior.belief.A + scales[:, np.newaxis, np.newaxis] * own_A,
-            prior.belief.b + scales[:, np.newaxis] * own_b,
-        )
+        start = prior.belief
+        scales = np.array([1 / (self.weigh(at) * prior.noise_variance) for at in times])[:, np.newaxis]
+        A, b = np.array([one.A for one in evidence]), np.array([one.b for one in evidence])
+        A *= scales[:, np.newaxis]
+        b *= scales
+        A += start.A
+        b += start.b
+        return Ridge(A, b)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

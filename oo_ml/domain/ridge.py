@@ -73,7 +73,7 @@ def whiten(models: Ridge, model: NDArray[np.intp], X: NDArray[np.float64]) -> ND
         model: index of the model of each row, shape (n,).
         X: features, shape (n, d).
     """
-    inverse_roots = np.linalg.solve(np.linalg.cholesky(models.A), np.eye(models.dimension))
+    inverse_roots = np.linalg.inv(np.linalg.cholesky(models.A))
     # In parts, because each row takes d x d numbers.
     rows = max(1, _MOST_NUMBERS // models.dimension**2)
     parts = [

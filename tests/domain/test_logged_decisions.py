@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from oo_ml.domain.logged_decisions import DecisionBlock, Mismatch, find_first_rows, find_mismatch
 from oo_ml.domain.policies import VOTES, PolicyChoice, Rule, choose, recompute
-from oo_ml.domain.ridge import Ridge, observe, stack
+from oo_ml.domain.ridge import stack
+from tests.domain.beliefs import believe, draw_belief
 
 RULES: Final = [Rule(0.3, 0.7), Rule(0.0), Rule(0.02, 1.0, 0.3), Rule(0.0, None, 1.0), Rule(1.0)]
 IDS: Final = "abcd"
@@ -21,10 +22,7 @@ Log = dict[str, Any]
 def make_log(rule: Rule, seed: int, *, decisions: int = 3) -> Log:
     """Make decisions among four candidates, each by a model of its own; return the arguments of find_mismatch."""
     rng = np.random.default_rng(seed)
-    models = [Ridge.fresh(3)] * decisions
-    for place in range(decisions):
-        for x in rng.normal(size=(place, 3)):
-            models[place] = observe(models[place], x, rng.uniform(-1, 1))
+    models = [draw_belief(rng, 3, place) for place in range(decisions)]
     counts = [len(IDS)] * decisions
     X = rng.normal(size=(sum(counts), 3))
     choices = choose(rule, stack(models), range(decisions), X, counts, list(range(decisions)))
@@ -106,7 +104,7 @@ def test_tip_that_is_no_candidate() -> None:
 def test_tie(other: tuple[float, ...]) -> None:
     """Of two candidates that tie, another machine may have chosen the other one."""
     X = np.array([[1.0, 0.0], [0.0, 1.0], [0.1, 0.1]])
-    rule, models = Rule(0.0, 1.0), stack([Ridge.fresh(2)])
+    rule, models = Rule(0.0, 1.0), stack([believe(2)])
     [choice] = choose(rule, models, [0], X, [3], [1])
     assert choice.propensities.tolist() == [1, 0, 0]
     propensities = np.array(other)
@@ -135,7 +133,7 @@ def test_range_of_propensities() -> None:
     """Without ties the range of recompute is the propensity itself; candidates that tie share a range."""
 
     def decide(rule: Rule, X: np.ndarray, function: Callable[..., Any], last: object) -> Any:  # noqa: ANN401
-        return function(rule, stack([Ridge.fresh(2)]), [0], X, [len(X)], last)
+        return function(rule, stack([believe(2)]), [0], X, [len(X)], last)
 
     X = np.array([[1.0, 0.2], [0.3, 0.5], [0.3, 0.5]])
     for rule in RULES:

@@ -8,9 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from oo_ml.domain.policies import PolicyChoice, Rule, choose, draw
-from oo_ml.domain.ridge import Ridge, observe, stack
+from oo_ml.domain.ridge import stack
+from tests.domain.beliefs import believe, draw_belief
 
-LIKES_FIRST_FEATURE = observe(Ridge.fresh(2), np.array([1.0, 0.0]), 1.0)
+LIKES_FIRST_FEATURE = believe(2, [(np.array([1.0, 0.0]), 1.0)])
 X = np.array([[0.0, 1.0], [1.0, 0.0], [0.5, 0.5]])
 
 
@@ -113,10 +114,7 @@ def test_frequencies_equal_propensities(policy: str) -> None:
 def test_independence_of_decisions_in_a_batch(seed: int, parameters: Rule) -> None:
     """Ten decisions at once, from the models of four users, equal the same decisions made alone, bit for bit."""
     rng = np.random.default_rng(seed)
-    models = [Ridge.fresh(5) for _ in range(4)]
-    for index in range(4):
-        for x in rng.normal(size=(index * 3, 5)):
-            models[index] = observe(models[index], x, rng.uniform(-1, 1))
+    models = [draw_belief(rng, 5, index * 3) for index in range(4)]
     which = rng.integers(0, 4, size=10).tolist()
     counts = rng.integers(1, 30, size=10).tolist()
     rows = rng.normal(size=(sum(counts), 5))

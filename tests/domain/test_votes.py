@@ -7,19 +7,12 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from oo_ml.domain.policies import VOTES, PolicyChoice, Rule, choose, draw, fixed_points
-from oo_ml.domain.ridge import Ridge, observe, stack
+from oo_ml.domain.ridge import Ridge, stack
+from tests.domain.beliefs import draw_belief
 
 RULES = st.builds(
     Rule, st.sampled_from([0.0, 0.02, 0.5, 1.0]), st.sampled_from([None, 0.0, 1.0]), st.sampled_from([0.1, 0.3, 1.0])
 )
-
-
-def learn(rng: np.random.Generator, dimension: int, rewards: int) -> Ridge:
-    """Return the model of a user who has given some rewards."""
-    model = Ridge.fresh(dimension)
-    for x in rng.normal(size=(rewards, dimension)):
-        model = observe(model, x, rng.uniform(-1, 1))
-    return model
 
 
 def choose_one(rule: Rule, model: Ridge, X: NDArray[np.float64], seed: int = 0) -> PolicyChoice:
@@ -64,7 +57,7 @@ def count_votes(rule: Rule, model: Ridge, X: NDArray[np.float64]) -> list[float]
 def test_propensities(rule: Rule, seed: int, dimension: int, n: int) -> None:
     """The propensity of a candidate is its share of the votes, but for the exploration: sum 1, each at least e/n."""
     rng = np.random.default_rng(seed)
-    model = learn(rng, dimension, 5)
+    model = draw_belief(rng, dimension, 5)
     X = rng.normal(size=(n, dimension))
     choice = choose_one(rule, model, X, seed)
     assert choice.propensities.tolist() == pytest.approx(count_votes(rule, model, X))
@@ -79,7 +72,7 @@ def test_propensities(rule: Rule, seed: int, dimension: int, n: int) -> None:
 def test_equal_candidates(rule: Rule, seed: int, dimension: int, n: int, times: int) -> None:
     """Equal candidates have equal scores, bit for bit, and the first of them gets all their votes."""
     rng = np.random.default_rng(seed)
-    model = learn(rng, dimension, 5)
+    model = draw_belief(rng, dimension, 5)
     X = rng.normal(size=(n, dimension))
     choice = choose_one(rule, model, np.tile(X, (times, 1)))
     alone = choose_one(Rule(0.0, rule.alpha, rule.sigma), model, X)
@@ -95,7 +88,7 @@ def test_equal_candidates(rule: Rule, seed: int, dimension: int, n: int, times: 
 def test_independence_of_decisions_in_a_batch(rule: Rule, seed: int, dimension: int) -> None:
     """Decisions at once, from the models of several users, equal the same decisions made alone, bit for bit."""
     rng = np.random.default_rng(seed)
-    models = [learn(rng, dimension, rewards) for rewards in (0, 3, 9)]
+    models = [draw_belief(rng, dimension, rewards) for rewards in (0, 3, 9)]
     which = rng.integers(0, 3, size=8).tolist()
     counts = rng.integers(1, 30, size=8).tolist()
     X = rng.normal(size=(sum(counts), dimension))
@@ -114,7 +107,7 @@ def test_independence_of_decisions_in_a_batch(rule: Rule, seed: int, dimension: 
 def test_frequencies_equal_propensities(rule: Rule) -> None:
     """Over 20,000 ids each candidate is chosen as often as its propensity says: chi-square, four degrees of freedom."""
     rng = np.random.default_rng(3)
-    model = learn(rng, 3, 4)
+    model = draw_belief(rng, 3, 4)
     X = rng.normal(size=(5, 3)) / 2
     decisions = 20_000
     choices = choose(
@@ -140,7 +133,7 @@ def test_thompson_sampling(dimension: int) -> None:
     rng = np.random.default_rng(dimension)
     distances = []
     for _ in range(100):
-        model = learn(rng, dimension, 8)
+        model = draw_belief(rng, dimension, 8)
         X = rng.normal(size=(10, dimension))
         V = np.linalg.inv(model.A)
         drawn = rng.multivariate_normal(V @ model.b, V, size=4000)

@@ -20,11 +20,12 @@ from oo_ml.domain.evaluation.targets import (
 )
 from oo_ml.domain.logged_decisions import DecisionBlock, find_first_rows, find_mismatch
 from oo_ml.domain.policies import Rule, choose
-from oo_ml.domain.ridge import Ridge, observe, stack
+from oo_ml.domain.ridge import stack
+from tests.domain.beliefs import believe, draw_belief
 
 GREEDY = OwnPolicy(Rule(0.0))
 # Theta is (1/2, 0), so that the candidates below are worth 0, 1/2 and 1/4.
-LIKES_FIRST_FEATURE = observe(Ridge.fresh(2), np.array([1.0, 0.0]), 1.0)
+LIKES_FIRST_FEATURE = believe(2, [(np.array([1.0, 0.0]), 1.0)])
 X = np.array([[0.0, 1.0], [1.0, 0.0], [0.5, 0.5]])
 LOGGED = (0.5, 0.3, 0.2)
 
@@ -167,10 +168,7 @@ def test_support() -> None:
 def test_policy_of_the_log(seed: int, parameters: Rule) -> None:
     """The policy that made the log has weight 1, to the last bit, even with tips listed several times."""
     rng = np.random.default_rng(seed)
-    models = [Ridge.fresh(5) for _ in range(3)]
-    for place in range(3):
-        for x in rng.normal(size=(place * 3, 5)):
-            models[place] = observe(models[place], x, rng.uniform(-1, 1))
+    models = [draw_belief(rng, 5, place * 3) for place in range(3)]
     counts = rng.integers(1, 12, size=9).tolist()
     which = rng.integers(0, 3, size=9).tolist()
     features = rng.normal(size=(sum(counts), 5))
