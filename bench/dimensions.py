@@ -88,7 +88,7 @@ def _policy(d: int) -> Policy:
     terms = [{"one": True}, *({"input": name} for name in names)]
     rule = {"alpha": 1.0, "exploration": 0.02}
     definition = definitions.parse({"inputs": inputs, "terms": terms, "rule": rule})
-    return definitions.compile_policy(f"d{d}", definition, datetime.now(UTC))
+    return definitions.compile_policy(f"d{d}", definition)
 
 
 def _command(random: Random, policy: Policy, user: str, n: int) -> DecideCommand:

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
 from typing import Final
@@ -15,7 +14,6 @@ from oo_ml.services.decisions.decide import Answer, DecideCommand, decide
 from oo_ml.storage.postgres.sessions import Writing
 
 DEFINITIONS: Final = Path(__file__).parent.parent / "alembic" / "policies"
-PUBLISHED_AT: Final = datetime(2026, 11, 23, tzinfo=UTC)
 DIMENSIONS: Final = {LINUCB: 5, EPSILON_GREEDY: 7}
 FRESH: Final = {policy: Evidence.of_one(d) for policy, d in DIMENSIONS.items()}
 
@@ -38,7 +36,7 @@ class Parameters:
 def builtin(name: str) -> Policy:
     """Return a built-in policy as it is published."""
     definition = definitions.parse((DEFINITIONS / f"{name}.json").read_text())
-    return definitions.compile_policy(name, definition, PUBLISHED_AT)
+    return definitions.compile_policy(name, definition)
 
 
 def decide_by(

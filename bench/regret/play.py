@@ -4,7 +4,7 @@ import json
 from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from functools import cache
 from pathlib import Path
 from typing import Final
@@ -17,7 +17,7 @@ from oo_ml import definitions
 from oo_ml.domain import policies, population
 from oo_ml.domain.evidence import Evidence, observe
 from oo_ml.domain.policies import LINUCB, Policy
-from oo_ml.domain.population import Sample
+from oo_ml.domain.population import START, Sample
 
 POOLED: Final = "pooled-v1"
 UNIFORM: Final = "uniform-v1"
@@ -28,7 +28,6 @@ PLAYERS: Final = (LINUCB, POOLED_LINUCB, UNIFORM, POOLED)
 # Rounds from one fit of the prior to the next.
 _FIT_EVERY: Final = 5
 _HALF_LIFE: Final = timedelta(days=60)
-_START: Final = datetime(2026, 1, 1, tzinfo=UTC)
 _DEFINITIONS: Final = Path(__file__).parents[2] / "alembic" / "policies"
 
 
@@ -54,7 +53,7 @@ def load(name: str) -> Policy:
     definition = json.loads(path.read_text("utf-8"))
     if name == POOLED_LINUCB:
         definition = {part: definition[part] for part in ("inputs", "terms")} | {"rule": {"alpha": 1}}
-    policy = definitions.compile_policy(name, definitions.parse(definition), _START)
+    policy = definitions.compile_policy(name, definitions.parse(definition))
     if policy.population is None:
         return policy
     return replace(policy, population=replace(policy.population, half_life=_HALF_LIFE))
@@ -125,7 +124,7 @@ def fit(policy: Policy, evidence: Mapping[int, Evidence], at: datetime) -> Polic
 
 
 def _time(number: int) -> datetime:
-    return _START + timedelta(days=number)
+    return START + timedelta(days=number)
 
 
 def _group(numbers: NDArray[np.intp]) -> dict[int, list[int]]:

@@ -152,7 +152,7 @@ def check(
         raise typer.BadParameter("standard input can hold the definition or the example, not both")
     text, document = _load(file, as_json=as_json)
     try:
-        policy = compile_policy("", parse(document), datetime.now(UTC))
+        policy = compile_policy("", parse(document))
     except InvalidDefinitionError as error:
         raise _refuse(file, text, error, as_json=as_json) from None
     if example is None:

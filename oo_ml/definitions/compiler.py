@@ -1,6 +1,6 @@
 """Compiles a definition to the policy that decides."""
 
-from datetime import datetime, timedelta
+from datetime import timedelta
 
 from oo_ml.definitions import document
 from oo_ml.definitions.document import Definition
@@ -10,7 +10,7 @@ from oo_ml.domain.policies import Policy, Rule
 from oo_ml.domain.population import Population, Prior
 
 
-def compile_policy(name: str, definition: Definition, published_at: datetime) -> Policy:
+def compile_policy(name: str, definition: Definition) -> Policy:
     """Return the policy of a definition that `parse` has accepted, with the prior that there is before data."""
     rule, features = definition.rule, compile_features(definition)
     return Policy(
@@ -18,17 +18,15 @@ def compile_policy(name: str, definition: Definition, published_at: datetime) ->
         features,
         Rule(rule.exploration, rule.alpha, rule.sigma),
         definition.model_dump(mode="json", exclude_unset=True),
-        _compile_population(definition.evidence, features.dimension, published_at),
+        _compile_population(definition.evidence, features.dimension),
     )
 
 
-def _compile_population(
-    evidence: document.Evidence | None, dimension: int, published_at: datetime
-) -> Population | None:
+def _compile_population(evidence: document.Evidence | None, dimension: int) -> Population | None:
     if evidence is None:
         return None
     half_life = None if evidence.half_life_days is None else timedelta(days=evidence.half_life_days)
-    return Population(published_at, half_life, Prior.initial(dimension))
+    return Population(half_life, Prior.initial(dimension))
 
 
 def compile_features(definition: Definition) -> Features:

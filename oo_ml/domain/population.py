@@ -10,7 +10,7 @@ Xu (2009), "Forward Decay", for the weights.
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from typing import Final, Self
 
@@ -20,6 +20,8 @@ from numpy.typing import NDArray
 from oo_ml.domain.evidence import Evidence
 from oo_ml.domain.ridge import Ridge
 
+# t0 of the decay. It is the same for all policies and everywhere, so that a user can be replayed in another database.
+START: Final = datetime(2026, 1, 1, tzinfo=UTC)
 # Before there is data: the variance of each number of theta, and that of noise.
 _VARIANCE: Final = 0.35
 _NOISE: Final = 0.35
@@ -27,6 +29,8 @@ _NOISE: Final = 0.35
 # theta as of d + 2 users, the noise as of 20 rewards, and the variance of the mean before there is data.
 _VARIANCE_OF_FEW: Final = 0.05
 _NOISE_OF_FEW: Final = 20
+# Rewards lie in [-1, 1], so no two differ by more than 2.
+_LARGEST_NOISE: Final = 4
 _VARIANCE_OF_MEAN: Final = 0.3
 # A fit ends when its mean moves by less than this share of a user's standard deviation.
 _STILL: Final = 1e-3
@@ -86,22 +90,20 @@ class Population:
     """The users of a policy that learn from each other.
 
     Attributes:
-        since: t0 of the decay.
         half_life: the time in which a reward comes to count half; None: it always counts the same.
         prior: the latest version.
     """
 
-    since: datetime
     half_life: timedelta | None
     prior: Prior
 
     def weigh(self, decided_at: datetime) -> float:
-        """Return the weight g = 2^((t - t0) / half-life) of the reward for a decision at t: the later, the more.
+        """Return the weight g = 2^((t - START) / half-life) of the reward for a decision at t: the later, the more.
 
         Weights never change, and so a sum of weighted rewards stays the same sum, whatever the time and the order of
         arrival. float64 has room for about 1,000 half-lives.
         """
-        return 1.0 if self.half_life is None else 2.0 ** ((decided_at - self.since) / self.half_life)
+        return 1.0 if self.half_life is None else 2.0 ** ((decided_at - START) / self.half_life)
 
     def believe(self, evidence: Sequence[Evidence], times: Sequence[datetime], prior: Prior | None = None) -> Ridge:
         """Return the beliefs about m users at m times, each from the evidence about the user and the prior.
@@ -150,8 +152,8 @@ def fit(sample: Sample, before: Prior) -> Prior:
     start from the version before, and take 4 to 10.
 
     Raises:
-        ArithmeticError, np.linalg.LinAlgError: the result is not finite, or has no inverse; the evidence was tampered
-            with, or is too large.
+        ArithmeticError, np.linalg.LinAlgError: the result is not finite, not possible with rewards in [-1, 1], or has
+            no inverse; the evidence was tampered with, or is too large.
     """
     n, d = sample.b.shape
     prior = replace(before, version=before.version + 1)
@@ -165,8 +167,8 @@ def fit(sample: Sample, before: Prior) -> Prior:
     # Fails if it is not positive definite.
     np.linalg.cholesky(prior.covariance)
     numbers = (prior.mean, prior.covariance, prior.mean_covariance, np.array(prior.noise_variance))
-    if not all(np.isfinite(one).all() for one in numbers) or prior.noise_variance <= 0:
-        raise ArithmeticError(f"the fit of {n} users with {d} features is not finite")
+    if not all(np.isfinite(one).all() for one in numbers) or not 0 < prior.noise_variance <= _LARGEST_NOISE:
+        raise ArithmeticError(f"the fit of {n} users with {d} features is not finite, or not possible")
     return prior
 
 

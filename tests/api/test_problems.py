@@ -33,6 +33,8 @@ NOT_OVER_HTTP = {
     "database_address",
     "traffic",
     "retire",
+    "fit",
+    "warm",
 }
 
 

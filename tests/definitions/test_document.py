@@ -17,7 +17,7 @@ from oo_ml.domain.encodings import Boolean, Category, Cyclic, Hashed, Number
 from oo_ml.domain.features import Input
 from oo_ml.domain.policies import Rule
 from oo_ml.errors import InvalidDefinitionError
-from tests.policies import DEFINITIONS, PUBLISHED_AT
+from tests.policies import DEFINITIONS
 
 GOOD: Final[dict[str, Any]] = {
     "inputs": [
@@ -65,7 +65,7 @@ def find_problems(document: Any) -> list[tuple[tuple[str | int, ...], str]]:  # 
 
 def test_policy_of_a_definition() -> None:
     """The policy has the inputs, terms and rule of its definition, and keeps the definition as it was published."""
-    policy = compile_policy("articles-v1", parse(GOOD), PUBLISHED_AT)
+    policy = compile_policy("articles-v1", parse(GOOD))
     assert policy.features.inputs == (
         Input("hour", "context", "hour_of_day", Cyclic(24), 12),
         Input("topic", "candidate", "topic", Category(("news", "sport"))),
@@ -88,7 +88,7 @@ def test_policy_of_a_definition() -> None:
 
 def test_rule_without_numbers() -> None:
     """A rule without a number takes the candidate with the highest theta.x."""
-    assert compile_policy("it", parse(change(("rule", {}))), PUBLISHED_AT).rule == Rule(0.0, None, 0.0)
+    assert compile_policy("it", parse(change(("rule", {})))).rule == Rule(0.0, None, 0.0)
 
 
 def test_evidence_of_a_population() -> None:
@@ -97,14 +97,14 @@ def test_evidence_of_a_population() -> None:
     Before the first fit the prior is version 0, and without a half-life rewards always count the same.
     """
     document = change(("evidence", {"prior": "population", "half_life_days": 75}))
-    population = compile_policy("it", parse(document), PUBLISHED_AT).population
+    population = compile_policy("it", parse(document)).population
     assert population is not None
-    assert (population.since, population.half_life) == (PUBLISHED_AT, timedelta(days=75))
+    assert population.half_life == timedelta(days=75)
     assert (population.prior.version, population.prior.dimension) == (0, 15)
-    unfading = compile_policy("it", parse(change(("evidence", {"prior": "population"}))), PUBLISHED_AT).population
+    unfading = compile_policy("it", parse(change(("evidence", {"prior": "population"})))).population
     assert unfading is not None
     assert unfading.half_life is None
-    assert compile_policy("it", parse(GOOD), PUBLISHED_AT).population is None
+    assert compile_policy("it", parse(GOOD)).population is None
 
 
 @pytest.mark.parametrize("path", sorted(DEFINITIONS.glob("*.json")), ids=lambda path: path.stem)
@@ -112,7 +112,7 @@ def test_built_in_definitions(path: Path) -> None:
     """Each built-in definition is accepted as text, as bytes and parsed, and survives the compilation unchanged."""
     text = path.read_text("utf-8")
     assert parse(text) == parse(text.encode()) == parse(json.loads(text))
-    assert compile_policy("it", parse(text), PUBLISHED_AT).definition == json.loads(text)
+    assert compile_policy("it", parse(text)).definition == json.loads(text)
 
 
 def test_example_of_the_schema() -> None:
@@ -334,7 +334,7 @@ def test_any_value_at_any_place(place: tuple[str | int, ...], value: Any) -> Non
     around[place[-1]] = value
     problems: Sequence[Any] = ()
     try:
-        policy = compile_policy("it", parse(document), PUBLISHED_AT)
+        policy = compile_policy("it", parse(document))
     except InvalidDefinitionError as error:
         problems = error.problems
     else:

@@ -46,7 +46,7 @@ def lives(draw: st.DrawFn) -> Life:
     first = list(changes)
     for _ in range(draw(st.integers(0, 12)) if first else 0):
         decision = draw(st.integers(0, len(first) - 1))
-        x, g = first[decision].x, first[decision].weight
+        x, g = first[decision].x, first[decision].weight or 1.0
         before = counting[decision][1] if decision in counting else None
         after = draw(st.none() | _reward)
         if before is None and after is not None:
@@ -106,7 +106,7 @@ def test_fold_equals_naive_loops(life: Life) -> None:
     b = [0.0] * D
     total = 0.0
     for change in life.changes:
-        x, g = change.x.tolist(), change.weight
+        x, g = change.x.tolist(), change.weight or 1.0
         sign = {Kind.AMEND: 0, Kind.RETRACT: -1}.get(change.kind, 1)
         for i in range(D):
             for j in range(D):
@@ -158,9 +158,9 @@ def build_entry(version: int, *, epoch: int = 1, weight: float | None = None) ->
 
 
 def test_weights_of_entries() -> None:
-    """A ledger entry counts with its weight; without a weight it counts 1."""
+    """A ledger entry counts with its weight."""
     replayed = Replayed.fresh(IN_POPULATION, 1)
-    for version, weight in ((1, 4.0), (2, None)):
+    for version, weight in ((1, 4.0), (2, 1.0)):
         replayed = fold_entry(replayed, build_entry(version, weight=weight))
     evidence = replayed.learned.evidence
     assert evidence.A.tolist() == [[5.0] * D] * D
@@ -168,11 +168,20 @@ def test_weights_of_entries() -> None:
     assert (evidence.weight, evidence.squares) == (5.0, 1.25)
 
 
-@pytest.mark.parametrize("fresh", [ALONE, IN_POPULATION], ids=["alone", "population"])
-def test_entry_of_another_epoch(fresh: Evidence) -> None:
+@pytest.mark.parametrize(
+    ("fresh", "weight", "expected"), [(ALONE, 1.0, "no weight"), (IN_POPULATION, None, "a weight")]
+)
+def test_entry_with_a_wrong_weight(fresh: Evidence, weight: float | None, expected: str) -> None:
+    """Entries of a policy with a population have a weight, and others have none."""
+    with pytest.raises(ValueError, match=f"expected {expected}"):
+        fold_entry(Replayed.fresh(fresh, 1), build_entry(1, weight=weight))
+
+
+@pytest.mark.parametrize(("fresh", "weight"), [(ALONE, None), (IN_POPULATION, 1.0)], ids=["alone", "population"])
+def test_entry_of_another_epoch(fresh: Evidence, weight: float | None) -> None:
     """The first entry of an epoch follows the evidence before the first reward, that of the same policy."""
-    before = fold_entry(Replayed.fresh(fresh, 1), build_entry(1))
-    after = fold_entry(before, build_entry(1, epoch=2))
+    before = fold_entry(Replayed.fresh(fresh, 1), build_entry(1, weight=weight))
+    after = fold_entry(before, build_entry(1, epoch=2, weight=weight))
     assert (after.epoch, after.version, after.learned.reward_count) == (2, 1, 1)
     assert after.learned.evidence.A.tolist() == (fresh.A + 1).tolist()
-    assert after.learned.evidence.weight == (None if fresh is ALONE else 1.0)
+    assert after.learned.evidence.weight == weight

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from random import Random
 from typing import Final, NamedTuple
 
@@ -14,18 +14,17 @@ from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
 
 from oo_ml.domain.evidence import Evidence, adjust, forget, observe
-from oo_ml.domain.population import Population, Prior, Sample, fit
+from oo_ml.domain.population import START, Population, Prior, Sample, fit
 from oo_ml.domain.ridge import Ridge, theta
 
 Numbers = NDArray[np.float64]
 
 D: Final = 3
-SINCE: Final = datetime(2026, 1, 1, tzinfo=UTC)
 HALF_LIFE: Final = timedelta(days=75)
 
 
 class Reaction(NamedTuple):
-    """A reward, and the days from SINCE to its decision."""
+    """A reward, and the days from START to its decision."""
 
     x: Numbers
     reward: float
@@ -52,21 +51,21 @@ def priors(draw: st.DrawFn) -> Prior:
 
 
 def build_population(prior: Prior, half_life: timedelta | None = HALF_LIFE) -> Population:
-    """Return a population since SINCE."""
-    return Population(SINCE, half_life, prior)
+    """Return a population with this prior."""
+    return Population(half_life, prior)
 
 
 def gather(population: Population, reactions: Sequence[Reaction]) -> Evidence:
     """Return the evidence about a user, as the service adds it up."""
     evidence = Evidence.of_many(D)
     for x, reward, days in reactions:
-        evidence = observe(evidence, x, reward, population.weigh(SINCE + timedelta(days=days)))
+        evidence = observe(evidence, x, reward, population.weigh(START + timedelta(days=days)))
     return evidence
 
 
 def believe(population: Population, evidence: Evidence, days: float) -> tuple[Numbers, Numbers]:
-    """Return the mean and the covariance of the belief about a user so many days after SINCE."""
-    belief = population.believe([evidence], [SINCE + timedelta(days=days)])
+    """Return the mean and the covariance of the belief about a user so many days after START."""
+    belief = population.believe([evidence], [START + timedelta(days=days)])
     return theta(belief)[0], np.linalg.inv(belief.A[0])
 
 
@@ -118,7 +117,7 @@ def test_changes_of_rewards(
 ) -> None:
     """An amended reward counts as if it had come first, and a retracted one as if it had never come."""
     population = build_population(prior)
-    g = population.weigh(SINCE + timedelta(days=days))
+    g = population.weigh(START + timedelta(days=days))
     before = gather(population, reactions)
     observed = observe(before, x, first, g)
     for changed, expected in (
@@ -134,7 +133,7 @@ def test_several_users(prior: Prior, users: list[tuple[list[Reaction], float]]) 
     """Beliefs about several users at once equal those about each alone, bit for bit."""
     population = build_population(prior)
     evidence = [gather(population, reactions) for reactions, _ in users]
-    times = [SINCE + timedelta(days=days) for _, days in users]
+    times = [START + timedelta(days=days) for _, days in users]
     together = population.believe(evidence, times)
     for place, (one, at) in enumerate(zip(evidence, times, strict=True)):
         alone = population.believe([one], [at])
@@ -145,7 +144,7 @@ def test_several_users(prior: Prior, users: list[tuple[list[Reaction], float]]) 
 @given(priors(), priors(), _reactions)
 def test_earlier_version(latest: Prior, earlier: Prior, reactions: list[Reaction]) -> None:
     """A belief starts from the version that is named: a decision of the past can be recomputed."""
-    evidence, at = gather(build_population(latest), reactions), SINCE + timedelta(days=300)
+    evidence, at = gather(build_population(latest), reactions), START + timedelta(days=300)
     named = build_population(latest).believe([evidence], [at], earlier)
     alone = build_population(earlier).believe([evidence], [at])
     assert (named.A.tobytes(), named.b.tobytes()) == (alone.A.tobytes(), alone.b.tobytes())
@@ -172,11 +171,11 @@ def test_initial_prior() -> None:
 @given(_days)
 def test_weights(days: float) -> None:
     """A weight is 1 at the start of the epoch and doubles with each half-life; without a half-life it is 1."""
-    at = SINCE + timedelta(days=days)
+    at = START + timedelta(days=days)
     population = build_population(Prior.initial(D))
-    assert population.weigh(SINCE) == 1
+    assert population.weigh(START) == 1
     assert population.weigh(at + HALF_LIFE) == pytest.approx(2 * population.weigh(at))
-    assert population.weigh(SINCE - HALF_LIFE) == 0.5
+    assert population.weigh(START - HALF_LIFE) == 0.5
     assert build_population(Prior.initial(D), None).weigh(at) == 1
 
 
@@ -205,7 +204,7 @@ def test_own_share(prior: Prior, reactions: list[Reaction], x: Numbers) -> None:
     population = build_population(prior)
 
     def share(reactions: list[Reaction]) -> float:
-        belief = population.believe([gather(population, reactions)], [SINCE + timedelta(days=300)])
+        belief = population.believe([gather(population, reactions)], [START + timedelta(days=300)])
         return prior.own_share(Ridge(belief.A[0], belief.b[0]))
 
     before, after = share(reactions), share([*reactions, Reaction(x, 1.0, 300.0)])
@@ -351,3 +350,10 @@ def test_numbers_that_no_prior_fits(name: str, bad: float) -> None:
     numbers[0] = bad
     with np.errstate(all="ignore"), pytest.raises((ArithmeticError, np.linalg.LinAlgError)):
         fit(replace(sample, **{name: numbers}), Prior.initial(D))
+
+
+def test_noise_that_no_rewards_have() -> None:
+    """A fit to finite sums that no rewards in [-1, 1] have is refused too."""
+    sample = draw_sample(np.random.default_rng(5), Prior.initial(D), 4, 3, 0.3)
+    with pytest.raises(ArithmeticError, match="not possible"):
+        fit(replace(sample, squares=sample.squares + 1000), Prior.initial(D))

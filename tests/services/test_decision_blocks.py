@@ -6,11 +6,12 @@ import numpy as np
 
 from oo_ml.domain.evidence import observe
 from oo_ml.domain.policies import LINUCB
+from oo_ml.domain.population import START
 from oo_ml.services.decision_blocks import believe
-from tests.policies import PUBLISHED_AT, builtin
+from tests.policies import builtin
 from tests.services.policies.shared_readers import draw_prior
 
-TIMES = [PUBLISHED_AT + timedelta(days=days) for days in (1, 1, 2)]
+TIMES = [START + timedelta(days=days) for days in (1, 1, 2)]
 
 
 def test_users_who_learn_alone() -> None:
@@ -27,7 +28,7 @@ def test_users_who_learn_alone() -> None:
 def test_users_of_a_population() -> None:
     """Each decision has the belief of its own time and prior, whatever the others are."""
     policy = builtin("pooled-v1")
-    evidence = observe(policy.fresh(), np.linspace(-1, 1, 12), 0.5, policy.weigh(PUBLISHED_AT) or 0.0)
+    evidence = observe(policy.fresh(), np.linspace(-1, 1, 12), 0.5, policy.weigh(START) or 0.0)
     priors = [draw_prior(1, 12), draw_prior(2, 12), draw_prior(1, 12)]
     beliefs, which = believe(policy, [evidence] * 3, TIMES, priors)
     for place, (at, prior) in enumerate(zip(TIMES, priors, strict=True)):

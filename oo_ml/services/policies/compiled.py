@@ -4,7 +4,6 @@ import json
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import replace
-from datetime import datetime
 from functools import lru_cache
 
 from oo_ml import definitions
@@ -33,7 +32,7 @@ def compile_row(row: PolicyRow, rules: Mapping[str, Rule], prior: Prior | None =
     Raises:
         InvalidDefinitionError: the row was not written by this service.
     """
-    policy = _compile(row.policy, json.dumps(row.definition), row.published_at)
+    policy = _compile(row.policy, json.dumps(row.definition))
     population = policy.population
     if population is not None and prior is not None:
         population = replace(population, prior=prior)
@@ -60,5 +59,5 @@ def read_policies(connection: Reading, rules: Mapping[str, Rule]) -> dict[str, P
 
 # A published definition never changes.
 @lru_cache(maxsize=1000)
-def _compile(name: str, definition: str, published_at: datetime) -> Policy:
-    return definitions.compile_policy(name, definitions.parse(definition), published_at)
+def _compile(name: str, definition: str) -> Policy:
+    return definitions.compile_policy(name, definitions.parse(definition))

@@ -52,7 +52,7 @@ def publish(connection: Writing, command: PublishCommand) -> PolicyRow | OoMlErr
         retired_at=None,
         description=command.description,
         definition=dict(command.definition),
-        dimension=definitions.compile_policy(command.policy, definition, command.published_at).features.dimension,
+        dimension=definitions.compile_policy(command.policy, definition).features.dimension,
     )
     if not policies.insert(connection, row):
         return PolicyExistsError(f"Policy {command.policy} is published already; a published policy never changes")

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from sqlalchemy import Engine, text
 
+from oo_ml.domain.population import START
 from tests import calls
 from tests.api.decisions.decisions import make_decision, read_receipt, reward_of, reward_path
 from tests.conftest import Serve
-from tests.policies import PUBLISHED_AT
 from tests.pooled_users import POOLED, fit, live
 from tests.serving import Service
 from tests.sessions import writing
@@ -66,8 +66,8 @@ def test_parts_of_the_population(serve: Serve, db: Engine) -> None:
 
 
 def age_of(decided_at: str) -> float:
-    """Return the days since the built-in policies were published."""
-    return (datetime.fromisoformat(decided_at) - PUBLISHED_AT) / timedelta(days=1)
+    """Return the days from the start of the decay to a decision."""
+    return (datetime.fromisoformat(decided_at) - START) / timedelta(days=1)
 
 
 def test_receipt_without_a_population(service: Service) -> None:

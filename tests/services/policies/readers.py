@@ -45,7 +45,7 @@ def publish_policy(db: Engine, name: str, definition: Mapping[str, Any] = NEWS) 
     with writing(db) as connection:
         [row] = publish(connection, [PublishCommand(name, "For tests", definition, NOON)])
     assert not isinstance(row, OoMlError), row
-    return definitions.compile_policy(name, definitions.parse(definition), NOON)
+    return definitions.compile_policy(name, definitions.parse(definition))
 
 
 @dataclass
