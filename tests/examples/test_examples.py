@@ -10,14 +10,15 @@ import pytest
 
 from tests.commands import environment, oo_ml
 from tests.serving import Service
+from tests.waiting import until
 
 EXAMPLES: Final = Path(__file__).parents[2] / "examples"
 
 
-def simulate(example: str, service: Service) -> list[tuple[float, float]]:
+def simulate(example: str, service: Service, *options: str) -> list[tuple[float, float]]:
     """Run the script of an example; return the numbers of each third of the days, and those of drawing at random."""
     done = subprocess.run(  # noqa: S603 - our own script
-        [sys.executable, str(EXAMPLES / example / "simulate.py"), service.url],
+        [sys.executable, str(EXAMPLES / example / "simulate.py"), service.url, *options],
         env=environment(),
         cwd="/",
         capture_output=True,
@@ -30,7 +31,7 @@ def simulate(example: str, service: Service) -> list[tuple[float, float]]:
     return [(float(chosen), float(at_random)) for chosen, at_random in numbers]
 
 
-@pytest.mark.parametrize("example", ["news", "notifications"])
+@pytest.mark.parametrize("example", ["news", "notifications", "todo"])
 def test_definitions(example: str) -> None:
     """The definition of each example passes the check."""
     assert oo_ml("policies", "check", str(EXAMPLES / example / "definition.json")).code == 0
@@ -54,3 +55,15 @@ def test_notifications(service: Service) -> None:
         "candidates": [{"id": "none", "features": {"sent": False}}, {"id": "at-12", "features": features}],
     }
     assert service.client.post("/policies/notifications-v1/score", json=body).status_code == 200
+
+
+def test_todo(service: Service, database_url: str) -> None:
+    """Users do more of what the policy chooses, and new users start better than the first ones, thanks to the prior."""
+    first, _, last = simulate("todo", service)
+    assert last[0] > first[0]
+    assert last[0] > 1.2 * last[1]
+    assert oo_ml("policies", "fit", "todo-v1", OO_ML_DATABASE_URL=database_url).code == 0
+    path = "/policies/todo-v1/users/todo-1000"
+    until(lambda: service.client.get(path).json()["prior_version"] > 0)
+    new, _, _ = simulate("todo", service, "--first-user", "1000")
+    assert new[0] > first[0]
