@@ -30,7 +30,7 @@ COMMENT ON COLUMN oo_ml.policies.description IS 'Description of the policy: its 
 COMMENT ON COLUMN oo_ml.policies.definition IS 'Inputs, terms, rule and evidence, as published';
 COMMENT ON COLUMN oo_ml.policies.dimension IS 'Number of features d';
 COMMENT ON COLUMN oo_ml.policies.erasures IS
-    'Number of erased users who had rewards of the policy; a prior with fewer was fitted to one of them';
+    'Number of erased users from whom the policy may have learned; a prior with another number is fitted again';
 
 CREATE FUNCTION oo_ml.refuse_change_of_policy() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN

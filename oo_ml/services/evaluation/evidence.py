@@ -71,7 +71,7 @@ def fold_evidence(
 def learns_apart(target: Policy, policy: Policy) -> bool:
     """Return whether a target policy needs evidence of its own, beside that of the log's policy.
 
-    Two policies with populations start from different priors, and their weights count from different times.
+    Two policies with populations start from different priors, and may have different half-lives.
     """
     if target.population is None and policy.population is None:
         return not target.features.is_same(policy.features)

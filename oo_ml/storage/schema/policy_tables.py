@@ -29,7 +29,7 @@ policies = Table(
         BigInteger,
         nullable=False,
         server_default=text("0"),
-        comment="Number of erased users who had rewards of the policy; a prior with fewer was fitted to one of them",
+        comment="Number of erased users from whom the policy may have learned; a prior with another number is fitted again",
     ),
     length("policy", 100),
     CheckConstraint("status IN ('active', 'retired')", name="status_known"),
