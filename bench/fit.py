@@ -16,7 +16,6 @@ import typer
 
 from bench import database
 from bench.database import Database
-from oo_ml.errors import OoMlError
 from oo_ml.execution import retry
 from oo_ml.services.policies import fit
 from oo_ml.settings import Settings
@@ -58,8 +57,9 @@ def main(users: Annotated[int, typer.Option(min=_PATTERNS, help="Users with evid
         due, _ = run(fit.find_due, now)
         times = []
         for _ in range(2):
-            read, material = run(fit.read_material, _POLICY)
-            assert not isinstance(material, OoMlError), material
+            read, material = run(fit.read_material, fit.ReadCommand(_POLICY, now))
+            assert isinstance(material, fit.Material), material
+            assert material.sample is not None
             # Its time on a processor, whatever else the machine does.
             began = time.process_time()
             prior = fit.compute_next(material, _POLICY, now)

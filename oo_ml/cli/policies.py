@@ -296,7 +296,7 @@ def fit(
 
     from oo_ml.progress import progress
     from oo_ml.services.database import run_once, single_worker
-    from oo_ml.services.policies.fit import fit_policy, list_fitted
+    from oo_ml.services.policies.fit import ReadCommand, fit_policy, list_fitted
 
     now = datetime.now(UTC)
     records: list[dict[str, Any]] = []
@@ -306,7 +306,7 @@ def fit(
         with single_worker(settings, url) as worker, progress(sys.stderr, "Fitting", 2 * len(names)) as advance:
             for name in names:
                 try:
-                    found = asyncio.run(fit_policy(worker, name, now, is_dry_run=dry_run, advance=advance))
+                    found = asyncio.run(fit_policy(worker, ReadCommand(name, now), is_dry_run=dry_run, advance=advance))
                 except UnavailableError:
                     raise
                 except OoMlError as error:

@@ -70,6 +70,10 @@ class Prior:
         """The number of features d."""
         return len(self.mean)
 
+    def is_same(self, other: "Prior") -> bool:
+        """Return whether two priors are the same version of the same fit; a restored database may fit it anew."""
+        return (self.version, self.noise_variance) == (other.version, other.noise_variance)
+
     @cached_property
     def belief(self) -> Ridge:
         """The belief about a user of whom nothing is known."""
@@ -144,25 +148,26 @@ class Sample:
     squares: NDArray[np.float64]
 
 
-def fit(sample: Sample, before: Prior) -> Prior:
+def fit(sample: Sample, before: Prior, *, is_afresh: bool = False) -> Prior:
     """Return the next version of a prior, fitted to the evidence of n users, n >= 1.
 
     Each round takes the belief about each user from the last Sigma and s2, and then Sigma, s2 and mu from these
     beliefs (expectation maximisation, with mu integrated out of the beliefs). The first fit takes 40 rounds; others
-    start from the version before, and take 4 to 10.
+    start from the version before, and take 4 to 10. With `is_afresh` it starts like the first one, so that the result
+    depends on the sample alone.
 
     Raises:
         ArithmeticError, np.linalg.LinAlgError: the result is not finite, not possible with rewards in [-1, 1], or has
             no inverse; the evidence was tampered with, or is too large.
     """
     n, d = sample.b.shape
-    prior = replace(before, version=before.version + 1)
-    most = _MOST_ROUNDS if before.version else _FIRST_ROUNDS
+    is_first = is_afresh or not before.version
+    prior = replace(Prior.initial(d) if is_first else before, version=before.version + 1)
+    most = _FIRST_ROUNDS if is_first else _MOST_ROUNDS
     for finished in range(1, most + 1):
-        moved = prior.mean
-        prior = _improve(sample, prior)
-        moved = np.abs(prior.mean - moved) / np.sqrt(np.diag(prior.covariance))
-        if before.version and finished >= _LEAST_ROUNDS and moved.max() < _STILL:
+        last, prior = prior, _improve(sample, prior)
+        moved = np.abs(prior.mean - last.mean) / np.sqrt(np.diag(prior.covariance))
+        if not is_first and finished >= _LEAST_ROUNDS and moved.max() < _STILL:
             break
     # Fails if it is not positive definite.
     np.linalg.cholesky(prior.covariance)

@@ -23,20 +23,20 @@ _ROWS_AT_ONCE: Final = 500
 # tampered with: verify finds it.
 _PART: Final = """
     FROM oo_ml.policy_state TABLESAMPLE SYSTEM (CAST(:percentage AS real))
-    WHERE policy = :policy AND weight > 0 AND cardinality(b) = :dimension
+    WHERE policy = :policy AND weight > :least AND cardinality(b) = :dimension
 """
 _COUNT: Final = text(f"SELECT count(*) {_PART}")
 _READ: Final = text(f"SELECT a, b, weight, squares {_PART}")
 
 
-def draw(connection: Reading, policy: str, dimension: int) -> Sample | None:
-    """Return the evidence, not faded, of at most 20,000 users with a weight above 0; None if there are none.
+def draw(connection: Reading, policy: str, dimension: int, least: float) -> Sample | None:
+    """Return the evidence, not faded, of at most 20,000 users with a weight above `least`; None if there are none.
 
     All users if they are fewer. For more than 27 features fewer are drawn, because their evidence is large.
     """
     d = dimension
     most = min(_MOST_USERS, _MOST_NUMBERS // (d * d + d + 2))
-    parameters = {"policy": policy, "dimension": d}
+    parameters = {"policy": policy, "dimension": d, "least": least}
     seen = connection.scalar(_COUNT, {**parameters, "percentage": _PILOT}) or 0
     percentage = 100.0 if seen < _FEW else min(100.0, _PILOT * most * _MARGIN / seen)
     # Memory is taken page by page, as it is written.

@@ -1,6 +1,6 @@
 """The table policies: definitions as they were published. Only the status and the erasures of a row change."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any
@@ -59,9 +59,13 @@ def read_erasures(connection: Reading) -> dict[str, int]:
     return {row.policy: row.erasures for row in connection.execute(_ERASURES)}
 
 
-def count_erasure(connection: Writing, names: Collection[str]) -> None:
-    """Count an erased user who had rewards of these policies: their priors are fitted again."""
-    connection.execute(update(policies).where(policies.c.policy.in_(names)).values(erasures=policies.c.erasures + 1))
+def count_erasures(connection: Writing, numbers: Mapping[str, int]) -> None:
+    """Add to each policy the number of erased users from whom it may have learned: its prior is fitted again."""
+    if numbers:
+        lock(connection, list(numbers))
+    for policy, number in numbers.items():
+        changed = {"erasures": policies.c.erasures + number}
+        connection.execute(update(policies).where(policies.c.policy == policy).values(changed))
 
 
 def lock(connection: Writing, names: Sequence[str]) -> dict[str, PolicyRow]:

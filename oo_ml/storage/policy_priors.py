@@ -5,13 +5,12 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final, NamedTuple
 
-from sqlalchemy import bindparam, delete, exists, func, select, tuple_
-from sqlalchemy.dialects.postgresql import distinct_on
+from sqlalchemy import bindparam, delete, exists, select, true, tuple_
 from sqlalchemy.dialects.postgresql import insert as upsert
 
 from oo_ml.domain.population import Prior
 from oo_ml.storage.postgres.sessions import Reading, Writing
-from oo_ml.storage.schema.policy_tables import policy_priors
+from oo_ml.storage.schema.policy_tables import policies, policy_priors
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,14 +43,16 @@ _OF_PRIOR: Final = ("version", "mean", "covariance", "mean_covariance", "noise_v
 _COLUMNS: Final = tuple(
     policy_priors.c[name] for name in ("policy", "fitted_at", "users", "rewards", "erasures", *_OF_PRIOR)
 )
-_LATEST: Final = (
-    select(*_COLUMNS)
-    .ext(distinct_on(policy_priors.c.policy))
-    .order_by(policy_priors.c.policy, policy_priors.c.version.desc())
+# By policy, from the end of the primary key: a policy may have many versions.
+_LAST: Final = (
+    select(policy_priors)
+    .where(policy_priors.c.policy == policies.c.policy)
+    .order_by(policy_priors.c.version.desc())
+    .limit(1)
+    .lateral("last")
 )
-_FITTED: Final = select(policy_priors.c.policy, func.max(policy_priors.c.fitted_at).label("fitted_at")).group_by(
-    policy_priors.c.policy
-)
+_LATEST: Final = select(*(_LAST.c[column.name] for column in _COLUMNS)).select_from(policies.join(_LAST, true()))
+_FITTED: Final = select(_LAST.c.policy, _LAST.c.fitted_at).select_from(policies.join(_LAST, true()))
 _NEXT: Final = policy_priors.alias("next")
 _FITS: Final = (
     select(policy_priors.c.fitted_at, policy_priors.c.version)

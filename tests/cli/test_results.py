@@ -126,6 +126,7 @@ def test_json_of_single_results(database_url: str) -> None:
         "detached": [],
         "default_rewards_given": 0,
         "default_rewards_busy": False,
+        "priors": [],
         "errors": [],
     }
 

@@ -93,7 +93,7 @@ COMMENT ON FUNCTION rollup.first_of_five IS 'First decision number of the five t
 
 CREATE FUNCTION rollup.first_of_versions(version integer) RETURNS integer
 LANGUAGE sql IMMUTABLE PARALLEL SAFE
--- The highest bit. A fit follows when rewards have grown by a share, so a later group has far more rewards.
+-- The highest bit.
 RETURN CASE WHEN version < 2 THEN version ELSE 1 << (length(ltrim(CAST(CAST(version AS bit(32)) AS text), '0')) - 1) END;
 COMMENT ON FUNCTION rollup.first_of_versions IS
     'First version of the group of prior versions to which this version belongs: 0, 1, 2, 4, 8, ...';

@@ -282,7 +282,8 @@ class ReceiptAnswer(Answer):
         description="The rest of theta.x, from the user's own rewards: exploit of the candidate chosen - prior_score"
     )
     weight: float | None = Field(
-        description="Weight g of the reward: 2^((decided_at - 2026-01-01) / half-life), 1 without a half-life; null: the policy has no prior"
+        description="Weight g of the reward: 2^((decided_at - 2026-01-01) / half-life), 1 without a half-life;"
+        " null: the policy has no prior"
     )
     draw: tuple[float, float] = Field(
         description="Two uniform numbers made from decision_id. If the first is below `exploration`, the decision"

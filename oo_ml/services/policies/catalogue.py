@@ -114,7 +114,7 @@ class PolicyCatalogue:
     def _keep(self, policy: str, prior: Prior | None) -> Prior | None:
         """Return the prior, as the object of the last reading if it is the same version: its inverse is known."""
         last = self._registry.last and self._registry.last.policies.get(policy)
-        if last and last.population and prior and last.population.prior.version == prior.version:
+        if last and last.population and prior and last.population.prior.is_same(prior):
             return last.population.prior
         return prior
 

@@ -10,12 +10,19 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from functools import partial
-from typing import Final
+from typing import Final, NamedTuple
 
 import numpy as np
 
 from oo_ml.domain.population import Population, Prior, Sample, fit
-from oo_ml.errors import FitFailedError, NoPriorError, OoMlError, UnavailableError, UnknownPolicyError
+from oo_ml.errors import (
+    DatabaseTimeoutError,
+    FitFailedError,
+    NoPriorError,
+    OoMlError,
+    UnavailableError,
+    UnknownPolicyError,
+)
 from oo_ml.execution.outcomes import only, send
 from oo_ml.execution.pool import Pool
 from oo_ml.services.each import each
@@ -32,6 +39,25 @@ _GROWTH: Final = 0.1
 _LEAST_GROWTH: Final = 5
 # It is due after this time if the rewards have changed at all.
 _AGE: Final = timedelta(days=1)
+# After an erasure a prior is due, but not sooner than this after the last fit: with one erasure after another, every
+# run would add a version.
+_PAUSE: Final = timedelta(minutes=10)
+# A fit that failed would fail again; it is tried again after this time.
+_RETRY: Final = timedelta(hours=1)
+# A user whose rewards have faded below this share of a reward tells nothing any more.
+_FADED: Final = 2.0**-10
+
+
+@dataclass(frozen=True, slots=True)
+class ReadCommand:
+    """Read the evidence for the next version of a policy's prior, as of `now`.
+
+    With `only_if_due` only if the prior is due: another process may have fitted it meanwhile.
+    """
+
+    policy: str
+    now: datetime
+    only_if_due: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,52 +102,80 @@ class Fits:
     problems: Sequence[OoMlError]
 
 
-async def fit_due(workers: Pool[Writing], settings: Settings, now: datetime) -> Fits:
-    """Fit every prior that is due, then delete versions that were replaced OO_ML_PRIOR_RETENTION_DAYS ago.
+class Failure(NamedTuple):
+    """A fit that failed."""
+
+    at: datetime
+    problem: OoMlError
+
+
+async def fit_due(
+    workers: Pool[Writing], settings: Settings, now: datetime, failures: dict[str, Failure] | None = None
+) -> Fits:
+    """Delete versions that were replaced OO_ML_PRIOR_RETENTION_DAYS ago, then fit every prior that is due.
+
+    Args:
+        workers: the threads to read and write with.
+        settings: of the process.
+        now: the time of the fits.
+        failures: by policy, of earlier runs; changed in place. A fit that failed is tried again after an hour, and is a
+            problem of each run until then.
 
     Raises:
         UnavailableError: the database is unavailable; the versions so far are inserted.
     """
+    failures = {} if failures is None else failures
+    await workers.run(delete_replaced, [now - timedelta(days=settings.prior_retention_days)])
     [due] = await workers.run(find_due, [now])
     fitted, problems = [], list[OoMlError]()
     for policy in due:
+        if policy in failures and now - failures[policy].at < _RETRY:
+            problems.append(failures[policy].problem)
+            continue
         try:
-            found = await fit_policy(workers, policy, now)
+            found = await fit_policy(workers, ReadCommand(policy, now, only_if_due=True))
+        except DatabaseTimeoutError as error:
+            # It may be the size of this policy: the others go on.
+            problems.append(error)
         except UnavailableError:
             raise
         except OoMlError as error:
+            failures[policy] = Failure(now, error)
             problems.append(error)
         else:
+            failures.pop(policy, None)
             if found is not None and found.is_inserted:
                 fitted.append(found.row)
-    await workers.run(delete_replaced, [now - timedelta(days=settings.prior_retention_days)])
     return Fits(fitted, problems)
 
 
 async def fit_policy(
     workers: Pool[Writing],
-    policy: str,
-    now: datetime,
+    command: ReadCommand,
     *,
     is_dry_run: bool = False,
     advance: Callable[[int], None] = lambda _: None,
 ) -> Fitted | None:
-    """Fit the prior of a policy, due or not; None: no user has evidence. `advance` is told of each of two steps.
+    """Fit the prior of a policy; None: no user has evidence, or it is not due and was to be.
+
+    `advance` is told of each of two steps.
 
     Raises:
         UnknownPolicyError, NoPriorError: there is no such policy, or its users do not learn from each other.
         FitFailedError: the result is not finite. Nothing was changed.
         UnavailableError: the database is unavailable.
     """
-    material = only(await workers.run(read_material, [policy]))
+    material = only(await workers.run(read_material, [command]))
     advance(1)
+    if material is None:
+        return None
     before = material.population.prior
-    prior = await _in_thread(partial(compute_next, material, policy, now))
+    prior = await _in_thread(partial(compute_next, material, command.policy, command.now))
     advance(1)
     if prior is None:
         return None
     users = 0 if material.sample is None else len(material.sample.weight)
-    row = PriorRow(policy, prior, now, users, material.rewards, material.erasures)
+    row = PriorRow(command.policy, prior, command.now, users, material.rewards, material.erasures)
     is_inserted = False if is_dry_run else only(await workers.run(insert, [row]))
     return Fitted(row, describe(row, material.labels, before), is_inserted)
 
@@ -145,22 +199,28 @@ def find_due(connection: Reading, now: datetime) -> list[str]:
 
 
 @each
-def read_material(connection: Reading, name: str) -> Material | OoMlError:
+def read_material(connection: Reading, command: ReadCommand) -> Material | OoMlError | None:
     """Read the evidence for a fit, all of it as of one moment: a user is erased in all of it or in none."""
     snapshot(connection)
+    name = command.policy
     policy = read_policies(connection, {}).get(name)
     if policy is None:
         return UnknownPolicyError(f"Unknown policy: {name}")
     if policy.population is None:
         return NoPriorError(f"Policy {name} has no prior: its users do not learn from each other")
     before = policy_priors.read_latest_rows(connection).get(name)
+    rewards = daily_sums.count_rewards(connection).get(name, 0)
+    erasures = policies.read_erasures(connection)[name]
+    if command.only_if_due and not _is_due(before, rewards, erasures, command.now):
+        return None
+    least = _FADED * policy.population.weigh(command.now)
     return Material(
         labels=policy.features.labels,
         population=policy.population if before is None else replace(policy.population, prior=before.prior),
         before=before,
-        sample=evidence_sample.draw(connection, name, policy.features.dimension),
-        rewards=daily_sums.count_rewards(connection).get(name, 0),
-        erasures=policies.read_erasures(connection)[name],
+        sample=evidence_sample.draw(connection, name, policy.features.dimension, least),
+        rewards=rewards,
+        erasures=erasures,
     )
 
 
@@ -179,19 +239,23 @@ def delete_replaced(connection: Writing, before: datetime) -> int:
 def compute_next(material: Material, policy: str, now: datetime) -> Prior | None:
     """Return the next version, as of `now`; None if there is nothing to fit it to, and nothing to forget.
 
-    The material is used up.
+    After an erasure nothing of the version before is taken over, because it was fitted to the user too. The material is
+    used up.
 
     Raises:
-        FitFailedError: the result is not finite.
+        FitFailedError: the result is not finite, or not possible.
     """
-    before = material.population.prior
+    before, last = material.population.prior, material.before
+    has_forgotten = last is not None and material.erasures != last.erasures
     if material.sample is None:
-        has_forgotten = material.before is not None and material.erasures != material.before.erasures
         return replace(Prior.initial(before.dimension), version=before.version + 1) if has_forgotten else None
+    # A version of no users is that before data.
+    is_afresh = has_forgotten or (last is not None and not last.users)
     try:
         # Without warnings: the end of the fit tells whether its result is finite.
         with np.errstate(all="ignore"):
-            return fit(_fade(material.sample, 1 / material.population.weigh(now)), before)
+            sample = _fade(material.sample, 1 / material.population.weigh(now))
+            return fit(sample, before, is_afresh=is_afresh)
     except (ArithmeticError, np.linalg.LinAlgError) as error:
         raise FitFailedError(
             f"The prior of {policy} could not be fitted, and stays as it is", cause=str(error)
@@ -203,7 +267,7 @@ def _is_due(last: PriorRow | None, rewards: int, erasures: int, now: datetime) -
     if last is None:
         return grown >= _LEAST_GROWTH
     # A user whom the prior was fitted to has been erased.
-    is_outdated = erasures != last.erasures
+    is_outdated = erasures != last.erasures and now - last.fitted_at >= _PAUSE
     is_old = now - last.fitted_at >= _AGE and grown != 0
     return is_outdated or is_old or grown >= max(_LEAST_GROWTH, _GROWTH * last.rewards)
 

@@ -11,7 +11,7 @@ from typing import Final
 
 from oo_ml.errors import DatabaseRefusedError, OoMlError, UnavailableError
 from oo_ml.execution.pool import Pool
-from oo_ml.services.policies.fit import fit_due
+from oo_ml.services.policies.fit import Failure, fit_due
 from oo_ml.services.upkeep.daily_sums import count_days
 from oo_ml.services.upkeep.default_rewards import give_default_rewards
 from oo_ml.services.upkeep.partitions import keep_months
@@ -44,7 +44,7 @@ async def run_in_background(
         "months": partial(_run_months, writers, settings),
         "default rewards": partial(_run_defaults, long, settings),
         "days": partial(_run_days, long),
-        "priors": partial(_run_priors, fits, settings),
+        "priors": partial(_run_priors, fits, settings, {}),
     }
     tasks = [
         asyncio.create_task(_repeat(settings.upkeep_interval, name, task, failed))
@@ -107,8 +107,8 @@ async def _run_days(long: Pool[Writing]) -> Sequence[OoMlError]:
     return ()
 
 
-async def _run_priors(fits: Pool[Writing], settings: Settings) -> Sequence[OoMlError]:
-    found = await fit_due(fits, settings, datetime.now(UTC))
+async def _run_priors(fits: Pool[Writing], settings: Settings, failures: dict[str, Failure]) -> Sequence[OoMlError]:
+    found = await fit_due(fits, settings, datetime.now(UTC), failures)
     for row in found.fitted:
         logger.info("fitted version %d of the prior of %s to %d users", row.prior.version, row.policy, row.users)
     return found.problems

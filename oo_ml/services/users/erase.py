@@ -24,12 +24,13 @@ def erase(connection: Writing, user_ids: Sequence[str]) -> list[dict[str, int]]:
     }
     states = lock_users(connection, user_ids)
     for user_id in made:
-        # Fitted again soon: the latest prior may have been fitted to the user, also if a reset came after.
-        fitted = [key.policy for key, one in states.items() if key.user_id == user_id and _may_be_fitted(one)]
-        if fitted:
-            policies.count_erasure(connection, fitted)
         daily_sums.subtract_user(connection, user_id)
-    return [_erase(connection, user_id, made.pop(user_id, 0)) for user_id in user_ids]
+    # The latest prior may have been fitted to the user, also if a reset came after.
+    fitted = Counter(key.policy for key, one in states.items() if _may_be_fitted(one))
+    erased = [_erase(connection, user_id, made.pop(user_id, 0)) for user_id in user_ids]
+    # Last, because others who lock a policy wait from here to the end.
+    policies.count_erasures(connection, fitted)
+    return erased
 
 
 def _may_be_fitted(state: PolicyState) -> bool:

@@ -29,7 +29,8 @@ policies = Table(
         BigInteger,
         nullable=False,
         server_default=text("0"),
-        comment="Number of erased users from whom the policy may have learned; a prior with another number is fitted again",
+        comment="Number of erased users from whom the policy may have learned; a prior with another number is fitted"
+        " again",
     ),
     length("policy", 100),
     CheckConstraint("status IN ('active', 'retired')", name="status_known"),

@@ -211,7 +211,7 @@ class ReferenceUser:
         decision = self.decisions[decision_id]
         kind = None if decision.kind == "reward" else decision.kind
         return decision.receipt | {
-            "policy_probability": None,
+            **dict.fromkeys(("policy_probability", "prior_version", "prior_score", "own_score", "weight")),
             "labels": LABELS[: len(decision.receipt["x"])],
             "definition": json.loads((DEFINITIONS / f"{decision.policy}.json").read_text()),
             "reward": decision.reward,

@@ -150,6 +150,8 @@ class SharedLife(RuleBasedStateMachine):
             assert report.difference is None
             for state in states.values():
                 evidence, d = state.evidence, self.prior.dimension
+                # A weight is 1 at NOON here.
+                scale = self.readers.policy.weigh(NOON) or 1.0
                 A, b, weight, squares = np.zeros((d, d)), np.zeros(d), 0.0, 0.0
                 rewards = self.find_rewards(user_id)
                 for x, reward, at in rewards:
@@ -157,9 +159,12 @@ class SharedLife(RuleBasedStateMachine):
                     A, b = A + g * np.outer(x, x), b + g * reward * x
                     weight, squares = weight + g, squares + g * reward * reward
                 assert (state.epoch, state.reward_count) == (epoch, len(rewards))
-                assert pytest.approx(A, abs=1e-10) == evidence.A
-                assert evidence.b == pytest.approx(b, abs=1e-10)
-                assert (evidence.weight, evidence.squares) == pytest.approx((weight, squares), abs=1e-10)
+                assert pytest.approx(A, abs=1e-10) == evidence.A / scale
+                assert evidence.b / scale == pytest.approx(b, abs=1e-10)
+                assert evidence.weight is not None
+                assert evidence.squares is not None
+                sums = evidence.weight / scale, evidence.squares / scale
+                assert sums == pytest.approx((weight, squares), abs=1e-10)
 
     def pick(self, place: int) -> tuple[UUID, Lesson]:
         """Return one of the decisions."""

@@ -1,6 +1,7 @@
 """The fit of priors: its numbers, when it is due, and what a failure, an erasure and another process change."""
 
 import asyncio
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -9,11 +10,12 @@ import pytest
 from sqlalchemy import Engine
 from sqlalchemy.exc import IntegrityError
 
-from oo_ml.errors import FitFailedError, NoPriorError, OoMlError, UnknownPolicyError
+from oo_ml.domain.population import Prior
+from oo_ml.errors import FitFailedError, NoPriorError, UnknownPolicyError
 from oo_ml.services.database import single_worker
 from oo_ml.services.decisions.reset import reset
 from oo_ml.services.policies import fit as service
-from oo_ml.services.policies.fit import Fits, Fitted, fit_due, fit_policy
+from oo_ml.services.policies.fit import Fits, Fitted, Material, ReadCommand, fit_due, fit_policy
 from oo_ml.services.users.erase import erase
 from oo_ml.storage import evidence_sample, policy_priors
 from oo_ml.storage.policy_priors import PriorRow
@@ -24,6 +26,8 @@ from tests.services.upkeep.months import run
 from tests.sessions import open_session, writing
 
 LATER = NOON + timedelta(days=10)
+# An erasure leads to a fit from then on.
+SOON = NOON + timedelta(minutes=10)
 
 
 @pytest.fixture
@@ -35,7 +39,7 @@ def learners(db: Engine) -> Learners:
 def fit(url: str, now: datetime = NOON, policy: str = NAME, **options: Any) -> Fitted | None:  # noqa: ANN401 - its options
     """Fit now."""
     with single_worker(make_settings(), url) as worker:
-        return asyncio.run(fit_policy(worker, policy, now, **options))
+        return asyncio.run(fit_policy(worker, ReadCommand(policy, now), **options))
 
 
 def keep_up(url: str, now: datetime = NOON, **settings: Any) -> Fits:  # noqa: ANN401 - values of any setting
@@ -134,7 +138,7 @@ def test_concurrent_fits(learners: Learners, db: Engine, database_url: str) -> N
     learners.teach(20, 5)
 
     async def fit_all() -> list[Fitted | None]:
-        return await asyncio.gather(*(fit_policy(worker, NAME, NOON) for worker in workers))
+        return await asyncio.gather(*(fit_policy(worker, ReadCommand(NAME, NOON)) for worker in workers))
 
     with (
         single_worker(make_settings(), database_url) as one,
@@ -166,6 +170,33 @@ def test_evidence_that_is_too_large(learners: Learners, db: Engine, database_url
     assert versions(db) == []
 
 
+def test_failure_again(learners: Learners, db: Engine, database_url: str) -> None:
+    """A fit that failed is a problem of each run, and is tried again after an hour."""
+    learners.teach(5, 2)
+    run(db, f"UPDATE oo_ml.policy_state SET b = array_fill(1e308::float8, ARRAY[3]) WHERE policy = '{NAME}'")  # noqa: S608 - names of ours
+    failures: dict[str, service.Failure] = {}
+
+    def keep_up_again(now: datetime) -> Fits:
+        with single_worker(make_settings(), database_url) as worker:
+            return asyncio.run(fit_due(worker, make_settings(), now, failures))
+
+    [problem] = keep_up_again(NOON).problems
+    run(db, f"UPDATE oo_ml.policy_state SET b = array_fill(0::float8, ARRAY[3]) WHERE policy = '{NAME}'")  # noqa: S608 - names of ours
+    assert keep_up_again(NOON + timedelta(minutes=59)) == Fits([], [problem])
+    assert [row.policy for row in keep_up_again(NOON + timedelta(minutes=60)).fitted] == [NAME]
+    assert not failures
+
+
+def test_fitted_meanwhile(learners: Learners, db: Engine, database_url: str) -> None:
+    """A prior that another process has fitted is not due any more, unless it is asked for."""
+    learners.teach(20, 5)
+    keep_up(database_url)
+    with open_session(db) as connection:
+        assert service.read_material(connection, [ReadCommand(NAME, NOON, only_if_due=True)]) == [None]
+        [material] = service.read_material(connection, [ReadCommand(NAME, NOON)])
+    assert isinstance(material, Material)
+
+
 def test_erasure(learners: Learners, db: Engine, database_url: str) -> None:
     """After an erasure the next run fits again, without the user; an erased stranger changes nothing."""
     learners.teach(20, 5)
@@ -175,24 +206,50 @@ def test_erasure(learners: Learners, db: Engine, database_url: str) -> None:
     assert keep_up(database_url) == Fits([], [])
     with writing(db) as connection:
         erase(connection, ["user 3", "user 4"])
-    [row] = keep_up(database_url).fitted
+    # Not at once: with one erasure after another, every run would add a version.
+    assert keep_up(database_url, SOON - timedelta(seconds=1)) == Fits([], [])
+    [row] = keep_up(database_url, SOON).fitted
     assert (row.prior.version, row.users, row.rewards, row.erasures) == (2, 18, 90, 2)
-    assert keep_up(database_url) == Fits([], [])
+    assert keep_up(database_url, SOON) == Fits([], [])
+
+
+def test_nothing_is_left_of_an_erased_user(learners: Learners, db: Engine, database_url: str) -> None:
+    """The version after an erasure is the one that there would be if the user had never come."""
+    learners.teach(100, 4)
+    learners.teach(1, 50, first=100, mean=np.array([-1.0, 1.0, 1.0]))
+    keep_up(database_url)
+    with writing(db) as connection:
+        erase(connection, ["user 100"])
+    [row] = keep_up(database_url, SOON).fitted
+    fresh = compute_first(db, NAME)
+    for column in ("mean", "covariance", "mean_covariance", "noise_variance"):
+        np.testing.assert_allclose(getattr(row.prior, column), getattr(fresh, column), rtol=1e-12)
+
+
+def compute_first(db: Engine, policy: str) -> Prior:
+    """Return the first version of a prior, as if there had been none."""
+    with open_session(db) as connection:
+        [material] = service.read_material(connection, [ReadCommand(policy, SOON)])
+    assert isinstance(material, Material)
+    first = replace(material, population=replace(material.population, prior=Prior.initial(3)), before=None)
+    prior = service.compute_next(first, policy, SOON)
+    assert prior is not None
+    return prior
 
 
 def test_erasure_during_a_fit(learners: Learners, db: Engine, database_url: str) -> None:
     """A version that was read before an erasure and inserted after it is replaced by the next run."""
     learners.teach(20, 5)
     with open_session(db) as connection:
-        [material] = service.read_material(connection, [NAME])
+        [material] = service.read_material(connection, [ReadCommand(NAME, NOON)])
     with writing(db) as connection:
         erase(connection, ["user 3"])
-    assert not isinstance(material, OoMlError)
+    assert isinstance(material, Material)
     prior = service.compute_next(material, NAME, NOON)
     assert prior is not None
     with writing(db) as connection:
         service.insert(connection, [PriorRow(NAME, prior, NOON, 20, material.rewards, material.erasures)])
-    assert [row.users for row in keep_up(database_url).fitted] == [19]
+    assert [row.users for row in keep_up(database_url, SOON).fitted] == [19]
 
 
 def test_erasure_after_a_reset(learners: Learners, db: Engine, database_url: str) -> None:
@@ -204,7 +261,7 @@ def test_erasure_after_a_reset(learners: Learners, db: Engine, database_url: str
     assert keep_up(database_url) == Fits([], [])
     with writing(db) as connection:
         erase(connection, ["user 3"])
-    assert [row.users for row in keep_up(database_url).fitted] == [19]
+    assert [row.users for row in keep_up(database_url, SOON).fitted] == [19]
 
 
 def test_erasure_of_all(learners: Learners, db: Engine, database_url: str) -> None:
@@ -213,10 +270,10 @@ def test_erasure_of_all(learners: Learners, db: Engine, database_url: str) -> No
     keep_up(database_url)
     with writing(db) as connection:
         erase(connection, [f"user {number}" for number in range(5)])
-    [row] = keep_up(database_url).fitted
+    [row] = keep_up(database_url, SOON).fitted
     assert (row.prior.version, row.users, row.rewards) == (2, 0, 0)
     assert not row.prior.mean.any()
-    assert keep_up(database_url) == Fits([], [])
+    assert keep_up(database_url, SOON) == Fits([], [])
 
 
 def test_retention(learners: Learners, database_url: str, db: Engine) -> None:
@@ -248,7 +305,7 @@ def test_sample(learners: Learners, db: Engine, monkeypatch: pytest.MonkeyPatch)
     run(db, "UPDATE oo_ml.policy_state SET squares = CAST(substr(user_id, 6) AS float8)")
     with open_session(db) as connection:
         for _ in range(300):
-            sample = evidence_sample.draw(connection, NAME, 3)
+            sample = evidence_sample.draw(connection, NAME, 3, 0.0)
             assert sample is not None
             drawn = sample.squares.astype(int)
             assert len(set(drawn)) == 10
@@ -267,7 +324,7 @@ def test_sample_of_pages(learners: Learners, db: Engine, monkeypatch: pytest.Mon
     )
     monkeypatch.setattr(evidence_sample, "_MOST_USERS", 1000)
     with open_session(db) as connection:
-        sample = evidence_sample.draw(connection, NAME, 3)
+        sample = evidence_sample.draw(connection, NAME, 3, 0.0)
     assert sample is not None
     assert len(sample.weight) == pytest.approx(1000, rel=0.2)
 
@@ -278,6 +335,6 @@ def test_sample_of_large_evidence(learners: Learners, db: Engine, monkeypatch: p
     # Of a user: A has 9 numbers, b 3, and there are two sums.
     monkeypatch.setattr(evidence_sample, "_MOST_NUMBERS", 14 * 7 + 13)
     with open_session(db) as connection:
-        sample = evidence_sample.draw(connection, NAME, 3)
+        sample = evidence_sample.draw(connection, NAME, 3, 0.0)
     assert sample is not None
     assert sample.A.shape == (7, 3, 3)
