@@ -30,6 +30,17 @@ def policy_name(text: str | None) -> str | None:
     return text
 
 
+def policy_names(texts: list[str] | None) -> list[str] | None:
+    """Return the names of policies, if they are given.
+
+    Raises:
+        BadParameter: no policy can have one of these names.
+    """
+    for text in texts or ():
+        policy_name(text)
+    return texts
+
+
 def _moment(text: str) -> datetime:
     """Return the time of an option, in UTC; a time without an offset is UTC.
 

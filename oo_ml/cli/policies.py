@@ -12,7 +12,7 @@ import typer
 
 from oo_ml.cli.database import open_database
 from oo_ml.cli.exit_codes import ExitCode
-from oo_ml.cli.options import policy_name
+from oo_ml.cli.options import policy_name, policy_names
 from oo_ml.cli.results import AsJson, Column, print_json, print_records, printable
 from oo_ml.cli.warm import warm
 from oo_ml.domain.identifiers import is_policy_name, is_storable
@@ -72,13 +72,6 @@ def _description(text: str) -> str:
     if not is_storable(text) or len(text.encode()) > _MAX_DESCRIPTION_BYTES:
         raise typer.BadParameter(f"must be text of at most {_MAX_DESCRIPTION_BYTES} bytes, in UTF-8")
     return text
-
-
-def _policy_names(names: list[str] | None) -> list[str]:
-    """Return the names of policies, each once."""
-    for name in names or []:
-        policy_name(name)
-    return list(dict.fromkeys(names or []))
 
 
 Name = Annotated[str, typer.Argument(help="Name of the policy", callback=policy_name)]
@@ -279,7 +272,7 @@ def fit(
             metavar="POLICY",
             help="Policies to fit; default: all that have a prior",
             show_default=False,
-            callback=_policy_names,
+            callback=policy_names,
         ),
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Insert nothing")] = False,  # noqa: FBT002 - typer reads it as a flag
@@ -302,7 +295,7 @@ def fit(
     records: list[dict[str, Any]] = []
     errors: list[str] = []
     with open_database("warning") as (url, settings):
-        names = policies or run_once(settings, url, list_fitted, [None], read_only=True)[0]
+        names = list(dict.fromkeys(policies or ())) or run_once(settings, url, list_fitted, [None], read_only=True)[0]
         with single_worker(settings, url) as worker, progress(sys.stderr, "Fitting", 2 * len(names)) as advance:
             for name in names:
                 try:

@@ -6,19 +6,13 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from oo_ml.cli.database import open_database
-from oo_ml.cli.options import policy_name
+from oo_ml.cli.options import policy_name, policy_names
 from oo_ml.cli.results import AsJson, print_json
 from oo_ml.errors import OoMlError
 from oo_ml.progress import progress
 
 if TYPE_CHECKING:
     from oo_ml.services.users.warm import Source, Warmed
-
-
-def _other_names(names: list[str] | None) -> list[str] | None:
-    for name in names or ():
-        policy_name(name)
-    return names
 
 
 def warm(
@@ -29,7 +23,7 @@ def warm(
             "--from",
             metavar="OTHER",
             help="Learn from decisions of this policy; may be repeated; default: all other policies",
-            callback=_other_names,
+            callback=policy_names,
         ),
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Count the rewards; write nothing")] = False,  # noqa: FBT002 - typer reads it as a flag
