@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from oo_ml.domain import policies
 from oo_ml.domain.policies import Rule
-from oo_ml.domain.ridge import Ridge, theta
+from oo_ml.domain.ridge import Ridge, score_part
 
 # Sums and scores differ in the last bits between machines.
 _ROUNDING = 1e-9
@@ -123,7 +123,7 @@ def find_mismatch(
     sums = block.sum_by_decision(block.propensities)
     if prior_score is None:
         prior_score = np.zeros(len(x))
-    of_prior = _score_by_prior(block, x)
+    of_prior = np.zeros(len(x)) if block.prior_b is None else score_part(block.models, block.prior_b, block.which, x)
     # Comparisons are negated, because NaN is a mismatch.
     wrong_prior = ~_are_close(of_prior, prior_score)
     wrong_exploit = ~_are_close(again.exploit, exploit)
@@ -156,15 +156,6 @@ def find_mismatch(
         # Each is possible, but not all together.
         column, expected_one, found_one = "sum of propensities", 1.0, sums[decision]
     return Mismatch(decision, column, None, float(expected_one), float(found_one))
-
-
-def _score_by_prior(block: DecisionBlock, x: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return the part of theta.x that the prior gave, shape (m,); 0 without a population."""
-    if block.prior_b is None:
-        return np.zeros(len(x))
-    # The mean is linear in b.
-    parts = theta(Ridge(block.models.A, block.prior_b))[list(block.which)]
-    return np.asarray(np.einsum("md,md->m", x, parts), np.float64)
 
 
 def _are_close(expected: NDArray[np.float64], found: NDArray[np.float64]) -> NDArray[np.bool_]:

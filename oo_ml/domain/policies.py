@@ -89,17 +89,19 @@ class Policy:
         """Return the weight of the reward for a decision; None: every reward counts the same."""
         return None if self.population is None else self.population.weigh(decided_at)
 
-    def believe(self, evidence: Sequence[Evidence], times: Sequence[datetime], prior: Prior | None = None) -> Ridge:
+    def believe(
+        self, evidence: Sequence[Evidence], times: Sequence[datetime], priors: Sequence[Prior] | None = None
+    ) -> Ridge:
         """Return the beliefs about m users at m times, a stack.
 
         Args:
             evidence: sums of this policy.
             times: of the decisions, m.
-            prior: the version of the prior to start from; None: the latest. Without a population there is none.
+            priors: the versions of the prior to start from, m; None: the latest. Without a population there is none.
         """
         if self.population is None:
             return stack([Ridge(one.A, one.b) for one in evidence])
-        return self.population.believe(evidence, times, prior)
+        return self.population.believe(evidence, times, priors)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -109,7 +109,9 @@ class Population:
         """
         return 1.0 if self.half_life is None else 2.0 ** ((decided_at - START) / self.half_life)
 
-    def believe(self, evidence: Sequence[Evidence], times: Sequence[datetime], prior: Prior | None = None) -> Ridge:
+    def believe(
+        self, evidence: Sequence[Evidence], times: Sequence[datetime], priors: Sequence[Prior] | None = None
+    ) -> Ridge:
         """Return the beliefs about m users at m times, each from the evidence about the user and the prior.
 
         With f = 1 / g(t), a reward at t itself counts 1: the precision is S^-1 + f A / s2, and the mean is that
@@ -118,19 +120,19 @@ class Population:
         Args:
             evidence: sums of this policy, of dimension d.
             times: of the decisions, m.
-            prior: the version to start from; None: the latest.
+            priors: the versions to start from, m; None: the latest for all.
 
         Returns:
             a stack of m beliefs.
         """
-        prior = self.prior if prior is None else prior
-        start = prior.belief
-        scales = np.array([1 / (self.weigh(at) * prior.noise_variance) for at in times])[:, np.newaxis]
+        starts = [self.prior] if priors is None else priors
+        noise = np.array([prior.noise_variance for prior in starts])
+        scales = (1 / (np.array([self.weigh(at) for at in times]) * noise))[:, np.newaxis]
         A, b = np.array([one.A for one in evidence]), np.array([one.b for one in evidence])
         A *= scales[:, np.newaxis]
         b *= scales
-        A += start.A
-        b += start.b
+        A += np.array([prior.belief.A for prior in starts])
+        b += np.array([prior.belief.b for prior in starts])
         return Ridge(A, b)
 
 

@@ -45,6 +45,21 @@ def theta(state: Ridge) -> NDArray[np.float64]:
     return np.linalg.solve(state.A, state.b[..., np.newaxis])[..., 0].astype(np.float64, copy=False)
 
 
+def score_part(
+    models: Ridge, b: NDArray[np.float64], model: Sequence[int], x: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Return the part of theta.x that a part of b gives, shape (n,): theta is linear in b.
+
+    Args:
+        models: a stack of k models of dimension d.
+        b: the part of each model's b, shape (k, d), or that of all of them, shape (d,).
+        model: index of the model of each row, n numbers below k.
+        x: features, shape (n, d).
+    """
+    parts = theta(Ridge(models.A, np.broadcast_to(b, models.b.shape)))
+    return np.asarray(np.einsum("nd,nd->n", x, parts[list(model)]), np.float64)
+
+
 def intervals(state: Ridge, level: float = 0.95) -> NDArray[np.float64]:
     """Return the interval of each number of theta, shape (d, 2): theta_i -+ z sqrt((A^-1)_ii).
 

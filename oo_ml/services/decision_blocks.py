@@ -122,14 +122,10 @@ def believe(
         different = {id(one): one for one in evidence}
         places = {name: place for place, name in enumerate(different)}
         return policy.believe(list(different.values()), times), [places[id(one)] for one in evidence]
-    A, b = np.array([one.A for one in evidence]), np.array([one.b for one in evidence])
-    for prior in {id(one): one for one in priors}.values():
-        if prior is None:
-            raise ValueError("a decision has no prior")
-        own = [place for place, one in enumerate(priors) if one is prior]
-        found = policy.believe([evidence[place] for place in own], [times[place] for place in own], prior)
-        A[own], b[own] = found.A, found.b
-    return Ridge(A, b), list(range(len(evidence)))
+    known = [prior for prior in priors if prior is not None]
+    if len(known) < len(priors):
+        raise ValueError("a decision has no prior")
+    return policy.believe(evidence, times, known), list(range(len(evidence)))
 
 
 def raw_fields(decisions: Sequence[LoggedDecision]) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:

@@ -158,5 +158,5 @@ def read_recent_decisions(connection: Reading, user_id: str) -> list[RecentDecis
 
 
 def _decision(row: Sequence[Any]) -> Decision:
-    values = dict(zip(Decision.__dataclass_fields__, row, strict=True))
-    return Decision(**values | {"reward_kind": values["reward_kind"] and Kind(values["reward_kind"])})
+    *others, kind = row
+    return Decision(*(*others, None if kind is None else Kind(kind)))

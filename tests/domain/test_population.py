@@ -145,7 +145,7 @@ def test_several_users(prior: Prior, users: list[tuple[list[Reaction], float]]) 
 def test_earlier_version(latest: Prior, earlier: Prior, reactions: list[Reaction]) -> None:
     """A belief starts from the version that is named: a decision of the past can be recomputed."""
     evidence, at = gather(build_population(latest), reactions), START + timedelta(days=300)
-    named = build_population(latest).believe([evidence], [at], earlier)
+    named = build_population(latest).believe([evidence], [at], [earlier])
     alone = build_population(earlier).believe([evidence], [at])
     assert (named.A.tobytes(), named.b.tobytes()) == (alone.A.tobytes(), alone.b.tobytes())
 

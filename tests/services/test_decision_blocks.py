@@ -32,6 +32,6 @@ def test_users_of_a_population() -> None:
     priors = [draw_prior(1, 12), draw_prior(2, 12), draw_prior(1, 12)]
     beliefs, which = believe(policy, [evidence] * 3, TIMES, priors)
     for place, (at, prior) in enumerate(zip(TIMES, priors, strict=True)):
-        alone = policy.believe([evidence], [at], prior)
+        alone = policy.believe([evidence], [at], [prior])
         assert (beliefs.A[which[place]] == alone.A[0]).all()
         assert (beliefs.b[which[place]] == alone.b[0]).all()

@@ -14,7 +14,7 @@ from oo_ml.domain import policies
 from oo_ml.domain.features import Fields
 from oo_ml.domain.identifiers import time_of
 from oo_ml.domain.policies import Policy, PolicyChoice
-from oo_ml.domain.ridge import Ridge, theta
+from oo_ml.domain.ridge import score_part
 from oo_ml.errors import DecisionExistsError, DecisionTooOldError, OoMlError, RetiredPolicyError
 from oo_ml.storage import upkeep
 from oo_ml.storage.decision_types import DecisionKey, DecisionRow, StoredAnswer
@@ -213,10 +213,7 @@ def _choose(
     x = X[[start + choice.index for start, choice in zip(starts, choices, strict=True)]]
     prior_scores: list[float | None] = [None] * len(commands)
     if policy.population is not None:
-        # The mean is linear in b, so the mean from the prior's b alone is the prior's part.
-        own = policy.population.prior.belief.b
-        parts = theta(Ridge(beliefs.A, np.broadcast_to(own, beliefs.b.shape)))
-        prior_scores = np.einsum("nd,nd->n", x, parts[which]).tolist()
+        prior_scores = score_part(beliefs, policy.population.prior.belief.b, which, x).tolist()
     return list(map(_Chosen, choices, x, prior_scores)), unknown
 
 
