@@ -10,8 +10,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cache
+from hashlib import sha256
 from itertools import accumulate
 from statistics import NormalDist
+from struct import Struct
 from typing import Any, Final, NamedTuple
 
 import numpy as np
@@ -30,6 +32,7 @@ OF_CONTRACT: Final = (LINUCB, EPSILON_GREEDY)
 # Points at which the candidates are compared if a rule has a sigma. Each propensity is then a multiple of 1/VOTES, but
 # for the floor.
 VOTES: Final = 64
+_HALVES: Final = Struct(">QQ")
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,13 +133,13 @@ class PolicyChoice:
 
 
 def draw(seed: int) -> tuple[float, float]:
-    """Return two numbers, uniform in [0, 1), that depend on `seed` alone.
+    """Return two numbers, uniform in [0, 1), that depend on `seed` alone, the id of a decision as a number.
 
-    NumPy keeps the raw output of a bit generator the same in every release. So the draw of a stored decision can be
-    repeated years later.
+    Of the SHA-256 of the id's 16 bytes, they are the first 53 bits of the first 8 bytes, and those of the next 8. So
+    the draw of a stored decision can be repeated years later, and in any language.
     """
-    first, second = np.random.PCG64(seed).random_raw(2)
-    return (int(first) >> 11) * 2.0**-53, (int(second) >> 11) * 2.0**-53
+    first, second = _HALVES.unpack(sha256(seed.to_bytes(16)).digest()[:16])
+    return (first >> 11) * 2.0**-53, (second >> 11) * 2.0**-53
 
 
 @cache
@@ -181,27 +184,18 @@ def choose(  # noqa: PLR0913, PLR0917 - the arrays of m decisions
         counts: number of candidates of each decision, m numbers >= 1.
         seeds: the id of each decision as a number.
     """
-    exploit, explore, votes = _score(rule, models, np.repeat(which, counts), X)
-    bounds = exploit + explore
+    exploit, explore, votes = _score(rule, models, which, X, counts)
     choices = []
     for n, end, seed in zip(counts, accumulate(counts), seeds, strict=True):
         own = slice(end - n, end)
-        highest = int(bounds[own].argmax())
-        # A random draw may choose any row, so each has e/n besides its share (1 - e) of the votes.
-        propensities = np.full(n, rule.exploration / n)
-        # The sum may round to more than one.
-        if votes is None:
-            propensities[highest] = min(1 - rule.exploration + rule.exploration / n, 1.0)
-        else:
-            shares = np.bincount(votes[own].argmax(axis=0), minlength=n) / VOTES
-            propensities = np.minimum((1 - rule.exploration) * shares + propensities, 1.0)
-        first, second = draw(seed) if rule.exploration or votes is not None else (1.0, 0.0)
+        # In the order of the candidates, so that the shares and the draw tell the choice.
+        winners = np.sort(votes[own].argmax(axis=0))
+        # A random draw may choose any row, so each has e/n besides its share of 1 - e. The sum may round to more.
+        shares = np.bincount(winners, minlength=n) * ((1 - rule.exploration) / len(winners))
+        propensities = np.minimum(shares + rule.exploration / n, 1.0)
+        first, second = draw(seed)
         exploring = first < rule.exploration
-        if exploring:
-            index = int(second * n)
-        else:
-            # Sums of multiples of 1/64 are exact, and the last one is 1, so the search ends within the rows.
-            index = highest if votes is None else int(shares.cumsum().searchsorted(second, side="right"))
+        index = int(second * n) if exploring else int(winners[int(second * len(winners))])
         choices.append(PolicyChoice(index, exploit[own], explore[own], propensities, exploring))
     return choices
 
@@ -232,8 +226,7 @@ def recompute(  # noqa: PLR0913, PLR0917 - the arrays of m decisions
     Machines round differently. So where other candidates come within rounding of the highest score v, that is within
     `rounding` (1 + |v|), each of them may have won, in each vote. The other arguments are those of `choose`.
     """
-    exploit, explore, votes = _score(rule, models, np.repeat(which, counts), X)
-    scores = (exploit + explore)[:, np.newaxis] if votes is None else votes
+    exploit, _, scores = _score(rule, models, which, X, counts)
     starts = list(accumulate(counts[:-1], initial=0))
     highest = np.repeat(np.maximum.reduceat(scores, starts), counts, axis=0)
     # A NaN, from a model that was tampered with, ties with nothing.
@@ -246,23 +239,25 @@ def recompute(  # noqa: PLR0913, PLR0917 - the arrays of m decisions
 
 
 def _score(
-    rule: Rule, models: Ridge, model: NDArray[np.intp], X: NDArray[np.float64]
-) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64] | None]:
-    """Return exploit and explore of each row, shape (n,), and its score in each vote, shape (n, VOTES); None: no vote.
+    rule: Rule, models: Ridge, which: Sequence[int], X: NDArray[np.float64], counts: Sequence[int]
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+    """Return exploit and explore of each row, shape (n,), and its score in each vote, shape (n, VOTES).
 
-    `model` has the index of each row's model.
+    Without a sigma all votes are the same: there is one, shape (n, 1).
     """
-    # einsum sums each row by itself. In a matrix product the order of additions may depend on the other rows.
-    exploit = np.einsum("nd,nd->n", X, theta(models)[model])
-    explore = np.zeros(len(X))
+    # Each row is computed by itself. In a matrix product the order of additions may depend on the other rows.
+    exploit = np.vecdot(X, np.repeat(theta(models)[which], counts, axis=0))
     if rule.alpha is None and not rule.sigma:
-        return exploit, explore, None
-    whitened = whiten(models, model, X)
-    if rule.alpha is not None:
-        explore = rule.alpha * np.sqrt(np.einsum("nd,nd->n", whitened, whitened))
-    if not rule.sigma:
-        return exploit, explore, None
-    # Half of the points are enough: the others are their mirror images.
-    spread = rule.sigma * np.einsum("nd,kd->nk", whitened, fixed_points(models.dimension)[: VOTES // 2])
+        return exploit, np.zeros(len(X)), exploit[:, np.newaxis]
+    whitened = whiten(models, which, X, counts)
+    explore = np.zeros(len(X)) if rule.alpha is None else rule.alpha * np.sqrt(np.vecdot(whitened, whitened))
     bounds = (exploit + explore)[:, np.newaxis]
-    return exploit, explore, np.concatenate([bounds + spread, bounds - spread], axis=1)
+    if not rule.sigma:
+        return exploit, explore, bounds
+    # Half of the points are enough: the others are their mirror images.
+    half = VOTES // 2
+    spread = np.matvec(rule.sigma * fixed_points(models.dimension)[:half], whitened)
+    votes = np.empty((len(X), VOTES))
+    np.add(bounds, spread, out=votes[:, :half])
+    np.subtract(bounds, spread, out=votes[:, half:])
+    return exploit, explore, votes

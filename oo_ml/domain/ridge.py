@@ -6,17 +6,15 @@ Article Recommendation", Algorithm 1, one disjoint model a user.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from itertools import accumulate
 from statistics import NormalDist
-from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-# Of the matrices that `whiten` holds at once: 32 MB.
-_MOST_NUMBERS: Final = 4_000_000
 
-
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, eq=False)
 class Ridge:
     """The belief about theta of one user: N(A^-1 b, A^-1), if the variance of noise is 1; immutable.
 
@@ -33,6 +31,15 @@ class Ridge:
     def dimension(self) -> int:
         """The number of features d."""
         return int(self.b.shape[-1])
+
+    @cached_property
+    def inverse_roots(self) -> NDArray[np.float64]:
+        """L^-1 with A = L L^T, shape (d, d); shape (k, d, d) for a stack.
+
+        Raises:
+            np.linalg.LinAlgError: A is not positive definite.
+        """
+        return np.linalg.inv(np.linalg.cholesky(self.A)).astype(np.float64, copy=False)
 
 
 def stack(states: Sequence[Ridge]) -> Ridge:
@@ -56,8 +63,9 @@ def score_part(
         model: index of the model of each row, n numbers below k.
         x: features, shape (n, d).
     """
-    parts = theta(Ridge(models.A, np.broadcast_to(b, models.b.shape)))
-    return np.asarray(np.einsum("nd,nd->n", x, parts[list(model)]), np.float64)
+    roots = models.inverse_roots
+    parts: NDArray[np.float64] = np.vecdot(x, np.vecmat(np.matvec(roots, b), roots)[list(model)])
+    return parts
 
 
 def intervals(state: Ridge, level: float = 0.95) -> NDArray[np.float64]:
@@ -69,14 +77,13 @@ def intervals(state: Ridge, level: float = 0.95) -> NDArray[np.float64]:
         state: a model of dimension d.
         level: the probability of each interval, in (0, 1); z is 1.96 for 0.95.
     """
-    # With A = L L^T, A^-1 = L^-T L^-1, and its diagonal has the squared lengths of the columns of L^-1.
-    inverse_root = np.linalg.solve(np.linalg.cholesky(state.A), np.eye(state.dimension))
-    widths = NormalDist().inv_cdf((1 + level) / 2) * np.sqrt(np.einsum("ij,ij->j", inverse_root, inverse_root))
+    # A^-1 = L^-T L^-1, so its diagonal has the squared lengths of the columns of L^-1.
+    widths = NormalDist().inv_cdf((1 + level) / 2) * np.linalg.norm(state.inverse_roots, axis=0)
     center = theta(state)
     return np.stack([center - widths, center + widths], axis=1)
 
 
-def whiten(models: Ridge, model: NDArray[np.intp], X: NDArray[np.float64]) -> NDArray[np.float64]:
+def whiten(models: Ridge, which: Sequence[int], X: NDArray[np.float64], counts: Sequence[int]) -> NDArray[np.float64]:
     """Return L^-1 x of each row of X, shape (n, d), with A = L L^T.
 
     Its length is sqrt(x^T A^-1 x), the uncertainty about the reward of x (line 9): so rounding can't make it the root
@@ -85,15 +92,12 @@ def whiten(models: Ridge, model: NDArray[np.intp], X: NDArray[np.float64]) -> ND
 
     Args:
         models: a stack of k models of dimension d.
-        model: index of the model of each row, shape (n,).
-        X: features, shape (n, d).
+        which: index of the model of each group of rows, m numbers below k.
+        X: features, shape (n, d), group by group.
+        counts: number of rows of each group, m numbers; their sum is n.
     """
-    inverse_roots = np.linalg.inv(np.linalg.cholesky(models.A))
-    # In parts, because each row takes d x d numbers.
-    rows = max(1, _MOST_NUMBERS // models.dimension**2)
-    parts = [
-        np.einsum("nij,nj->ni", inverse_roots[model[start : start + rows]], X[start : start + rows])
-        for start in range(0, len(X), rows)
-    ]
-    whitened: NDArray[np.float64] = np.concatenate([X[:0], *parts])
+    roots = models.inverse_roots
+    whitened = np.empty_like(X)
+    for place, n, end in zip(which, counts, accumulate(counts), strict=True):
+        np.matvec(roots[place], X[end - n : end], out=whitened[end - n : end])
     return whitened

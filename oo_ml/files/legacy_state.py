@@ -16,7 +16,7 @@ from pydantic_core import ErrorDetails, PydanticCustomError
 
 from oo_ml.domain.evidence import Evidence
 from oo_ml.domain.policies import EPSILON_GREEDY, LINUCB
-from oo_ml.domain.ridge import Ridge, stack, theta, whiten
+from oo_ml.domain.ridge import Ridge, theta
 from oo_ml.errors import ImportSourceError
 from oo_ml.files.legacy_names import is_name
 
@@ -248,5 +248,5 @@ def _check(model: Ridge) -> None:
 
 def _largest_score(model: Ridge) -> float:
     """Return a bound on any score, since features are within [-1, 1]; infinite or NaN when scores overflow."""
-    whitened = whiten(stack([model]), np.zeros(model.dimension, np.intp), np.eye(model.dimension))
-    return float(np.abs(theta(model)).sum() + np.linalg.norm(whitened, axis=1).sum())
+    # L^-1 has L^-1 x of each unit vector x as a column.
+    return float(np.abs(theta(model)).sum() + np.linalg.norm(model.inverse_roots, axis=0).sum())

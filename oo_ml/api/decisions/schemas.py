@@ -195,7 +195,7 @@ class ReceiptAnswer(Answer):
         prior_score=None,
         own_score=None,
         weight=None,
-        draw=[0.643503973413226, 0.29773946117556893],
+        draw=[0.1686118980456941, 0.45093941246454106],
         labels=["hour_sin", "hour_cos", "is_overdue", "task_age", "priority"],
         definition={
             "inputs": [
@@ -286,9 +286,10 @@ class ReceiptAnswer(Answer):
         " null: the policy has no prior"
     )
     draw: tuple[float, float] = Field(
-        description="Two uniform numbers made from decision_id. If the first is below `exploration`, the decision"
-        " explores: it takes the candidate at the second number times the number of candidates. Otherwise, if the rule"
-        " has a sigma, the second number picks among the shares of the vote, added up in the order of the candidates"
+        description="Two uniform numbers made from decision_id: of the SHA-256 of its 16 bytes, the first 53 bits of"
+        " the first 8 bytes, and those of the next 8. If the first is below `exploration`, the decision explores: it"
+        " takes the candidate at the second number times the number of candidates. Otherwise, if the rule has a sigma,"
+        " the second number picks among the shares of the vote, added up in the order of the candidates"
     )
     prompt_version: str | None = Field(description="The prompt version that wrote the tip, if a model did")
     prompt_probability: float | None = Field(description="The probability with which that version was drawn, if known")
