@@ -301,7 +301,7 @@ def test_contended_row(database_url: str, db: Engine) -> None:
         return [await lanes.run(scribe, "ada", note) for note in notes("ada ada ada")]
 
     scribe = Scribe(before=lock_rows)
-    with ThreadPoolExecutor(3) as others, running(database_url, **SHORT, lock_timeout=1) as (lanes, _):
+    with ThreadPoolExecutor(3) as others, running(database_url, lane_lock_timeout=0.3) as (lanes, _):
         for _ in range(3):
             others.submit(hold)
         try:

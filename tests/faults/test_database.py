@@ -21,9 +21,11 @@ HURRIED = {"lock_timeout": 0.3, "statement_timeout": 0.5, "request_timeout": 1.0
 
 def test_silent_database(database_url: str, db: Engine) -> None:
     """More calls than there are threads are all answered 503 at their deadlines, and then the service works again."""
+    # No connection is checked before its use, however long it was idle on a busy machine.
+    settings = make_settings(**HURRIED, lanes=2, database_workers=2, database_idle_check=PATIENCE)
     with (
         run_proxy(database_url) as (proxy, url),
-        serving(make_settings(**HURRIED, lanes=2, database_workers=2), url) as service,
+        serving(settings, url) as service,
         ThreadPoolExecutor(12) as clients,
     ):
         _wait_until_answered(service)
@@ -40,7 +42,10 @@ def test_silent_database(database_url: str, db: Engine) -> None:
         _wait_until_answered(service)
         answered = sum(answer.status_code == 200 for answer in answers)
     counted = "SELECT coalesce(sum(pulls), 0)::int FROM oo_ml.policy_state WHERE user_id <> :other"
-    assert scalar(db, counted, other=_OTHER) == answered
+    found = scalar(db, counted, other=_OTHER)
+    assert isinstance(found, int)
+    # A call whose time is over at its COMMIT may count too.
+    assert answered <= found <= len(answers)
 
 
 # A user whose calls are repeated until they are answered, because a new connection may take long on a busy machine.
