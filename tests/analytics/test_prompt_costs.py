@@ -15,12 +15,12 @@ from oo_ml.services.users.erase import erase
 from oo_ml.storage import generations
 from oo_ml.storage.generations import GenerationRow, TipRow
 from tests.gates import scalar
-from tests.services.upkeep.daily_sums.counting import NOW, count_all
+from tests.services.upkeep.daily_sums.counting import count_all
 from tests.sessions import writing
-from tests.simulated_users import USERS, SimulatedUsers
+from tests.simulated_users import NOON, USERS, SimulatedUsers
 
 EVER = date(2000, 1, 1)
-YESTERDAY = NOW.date() - timedelta(days=1)
+YESTERDAY = NOON.date() - timedelta(days=1)
 VIEW = "analytics.prompt_costs"
 REPORT = "analytics.prompt_costs_between(:since, NULL)"
 CALLS = """
@@ -46,7 +46,7 @@ PRICES = {
 
 def test_prompt_costs(db: Engine, database_url: str) -> None:
     """Every number equals the one from the calls, for all days and some, after an erasure; latencies within 1.8 %."""
-    simulated = SimulatedUsers(db, 21, now=NOW)
+    simulated = SimulatedUsers(db, 21)
     simulated.act(150)
     for number in range(200):
         simulated.generate(USERS[number % len(USERS)])
@@ -66,7 +66,7 @@ def test_prompt_costs(db: Engine, database_url: str) -> None:
 
 def test_cost(db: Engine, database_url: str) -> None:
     """The cost is that of the tokens by the price of the model on the day of the call; unknown if any has no price."""
-    simulated = SimulatedUsers(db, 23, now=NOW)
+    simulated = SimulatedUsers(db, 23)
     for number in range(120):
         simulated.generate(USERS[number % len(USERS)])
     set_prices(db)
@@ -84,9 +84,9 @@ def test_cost(db: Engine, database_url: str) -> None:
 
 def test_cost_per_done(db: Engine) -> None:
     """Tokens and cost are divided by the decisions about tips of these calls, whenever these were done."""
-    simulated = SimulatedUsers(db, 24, now=NOW)
+    simulated = SimulatedUsers(db, 24)
     with writing(db) as connection:
-        for number, (day, tip) in enumerate([(NOW - timedelta(days=3), "old"), (NOW, "new")]):
+        for number, (day, tip) in enumerate([(NOON - timedelta(days=3), "old"), (NOON, "new")]):
             generation = GenerationRow("ada", UUID(int=number), "v1", 1.0, day, 9, 1000, 500, 1, 1, "ok", "big", None)
             tips = [TipRow("ada", tip, generation.generation_id, "v1", 1.0, day, 0, "x", None)]
             generations.insert_generation(connection, generation, tips)
@@ -135,7 +135,7 @@ def compute_cost(db: Engine, version: str) -> float:
 
 def test_version_without_calls(db: Engine, database_url: str) -> None:
     """A version without calls, or only with those of erased users, has no row."""
-    simulated = SimulatedUsers(db, 22, now=NOW)
+    simulated = SimulatedUsers(db, 22)
     for number in range(30):
         simulated.generate(USERS[number % len(USERS)])
     count_all(db, database_url)

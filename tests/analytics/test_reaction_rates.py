@@ -14,7 +14,7 @@ from oo_ml.services.decisions.learn import CorrectCommand, correct
 from tests.analytics.intervals import build_interval, compute_wilson, find_group
 from tests.analytics.test_contract import REACTIONS, VIEWS
 from tests.policies import DIMENSIONS
-from tests.services.upkeep.daily_sums.counting import NOW, count_all
+from tests.services.upkeep.daily_sums.counting import count_all
 from tests.sessions import writing
 from tests.simulated_users import CERTAIN, SimulatedUsers
 
@@ -24,7 +24,7 @@ Row = Mapping[Any, Any]
 
 def test_reaction_rates(db: Engine, database_url: str) -> None:
     """Every number equals the one from the decisions, by version, policy, both, neither, and by day."""
-    simulated = SimulatedUsers(db, 11, now=NOW)
+    simulated = SimulatedUsers(db, 11)
     simulated.act(250)
     with writing(db) as connection:
         # As if some of the versions had been drawn by weight.
@@ -101,7 +101,7 @@ def read_versions(db: Engine, condition: str) -> list[tuple[float | None, str | 
 
 def test_tiny_reward(db: Engine, database_url: str) -> None:
     """A reward whose square PostgreSQL can't represent breaks neither counting nor a report."""
-    simulated = SimulatedUsers(db, 12, now=NOW)
+    simulated = SimulatedUsers(db, 12)
     simulated.act(80)
     decision_id, command = next(iter(simulated.decisions.items()))
     for reward in (5e-324, -1e-200, None, 1e-31):

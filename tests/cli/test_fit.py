@@ -1,6 +1,7 @@
 """`oo-ml policies fit`, and the fits of `oo-ml upkeep`."""
 
 import json
+from datetime import UTC, datetime
 
 from sqlalchemy import Engine
 
@@ -14,9 +15,14 @@ HEAD = "policy\tversion\tusers\trewards\tnoise\tlargest change\tinserted\n"
 COUNT = "SELECT count(*) FROM oo_ml.policy_priors"
 
 
+def teach(learners: Learners, users: int, rewards: int) -> None:
+    """Give rewards of now: commands fit by the clock, and rewards fade."""
+    learners.teach(users, rewards, at=datetime.now(UTC))
+
+
 def test_fit(database_url: str, db: Engine) -> None:
     """Every policy with a prior and with rewards is fitted; the progress goes to standard error."""
-    Learners(db).teach(20, 5)
+    teach(Learners(db), 20, 5)
     dry = policies(database_url, "fit", "--dry-run")
     assert dry.code == 0
     head, line = dry.out.splitlines()
@@ -35,7 +41,7 @@ def test_fit(database_url: str, db: Engine) -> None:
 
 def test_json(database_url: str, db: Engine) -> None:
     """JSON has the mean by label."""
-    Learners(db).teach(5, 3)
+    teach(Learners(db), 5, 3)
     [found] = json.loads(policies(database_url, "fit", NAME, "--json").out)
     assert (found["policy"], found["version"], found["rewards"], found["inserted"]) == (NAME, 1, 15, True)
     assert [one["label"] for one in found["mean"]] == ["one", "a", "b"]
@@ -50,8 +56,8 @@ def test_nothing_to_fit(database_url: str) -> None:
 
 def test_refusals(database_url: str, db: Engine) -> None:
     """A policy without a prior, an unknown one and a failed fit are errors; the others are fitted."""
-    Learners(db).teach(5, 3)
-    Learners(db, "shared-v2").teach(5, 3)
+    teach(Learners(db), 5, 3)
+    teach(Learners(db, "shared-v2"), 5, 3)
     run(db, f"UPDATE oo_ml.policy_state SET b = '{{1e308,1e308,1e308}}' WHERE policy = '{NAME}'")  # noqa: S608 - a name of ours
     done = policies(database_url, "fit", NAME, "linucb-v1", "nowhere-v1", "shared-v2")
     assert done.code == 1
@@ -67,12 +73,12 @@ def test_refusals(database_url: str, db: Engine) -> None:
 
 def test_upkeep(database_url: str, db: Engine) -> None:
     """`oo-ml upkeep` fits what is due, and fails if a fit fails."""
-    Learners(db).teach(5, 3)
+    teach(Learners(db), 5, 3)
     assert oo_ml("upkeep", OO_ML_DATABASE_URL=database_url) == Done(
         0, f"fitted version 1 of the prior of {NAME} to 5 users\n", ""
     )
     assert json.loads(oo_ml("upkeep", "--json", OO_ML_DATABASE_URL=database_url).out)["priors"] == []
-    Learners(db, "shared-v2").teach(5, 3)
+    teach(Learners(db, "shared-v2"), 5, 3)
     run(db, "UPDATE oo_ml.policy_state SET b = '{1e308,1e308,1e308}' WHERE policy = 'shared-v2'")
     done = oo_ml("upkeep", OO_ML_DATABASE_URL=database_url)
     assert (done.code, done.out) == (1, "")

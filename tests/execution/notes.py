@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+import pytest
 from sqlalchemy import Connection, Engine, text
 
 from oo_ml.errors import UnavailableError
@@ -146,15 +147,28 @@ def running(
 async def busy(lanes: Lanes, user_id: str = "-") -> AsyncIterator[Gate]:
     """Keep the lane of a user busy until the block ends, or the gate is opened."""
     gate = Gate()
-    held = asyncio.create_task(lanes.run(gate, user_id, None))
+    held = asyncio.create_task(_hold(lanes, gate, user_id))
     await wait_for(gate.began)
     try:
         yield gate
     finally:
         gate.opened.set()
-        # It may have waited past its deadline.
+        await held
+
+
+async def _hold(lanes: Lanes, gate: Gate, user_id: str) -> None:
+    while not gate.began.is_set():
+        # It may wait past its deadline, and on a busy machine it may have begun too late.
         with suppress(UnavailableError):
-            await held
+            await lanes.run(gate, user_id, None)
+
+
+@contextmanager
+def hurried(lanes: Lanes, seconds: float) -> Iterator[None]:
+    """Let the commands that are sent in the block have a deadline after so many seconds."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(lanes, "_timeout", seconds)
+        yield
 
 
 async def wait_for(event: threading.Event) -> None:

@@ -19,6 +19,7 @@ from tests.execution.notes import (
     Note,
     Scribe,
     busy,
+    hurried,
     notes,
     outcomes,
     read_written,
@@ -31,8 +32,8 @@ from tests.faults.proxy import Proxy, run_proxy
 from tests.gates import scalar
 from tests.waiting import PATIENCE, until
 
-HURRIED: Final[dict[str, Any]] = {"lock_timeout": 1, "statement_timeout": 1, "request_timeout": 1}
-HALF: Final = HURRIED["request_timeout"] / 2
+# The deadline of commands that must have begun before it, in seconds: on a busy machine this may take long.
+SOON: Final = 3.0
 
 
 pytestmark = pytest.mark.usefixtures("paper")
@@ -95,7 +96,8 @@ def test_deadline_of_a_cancelled_handler(database_url: str, db: Engine) -> None:
     """A lane gives up a silent server at a command's deadline even if the handler is gone, and serves the next one."""
 
     async def abandon(lanes: Lanes) -> int:
-        handlers = await send(lanes, scribe, notes("ada"))
+        with hurried(lanes, SOON):
+            handlers = await send(lanes, scribe, notes("ada"))
         await wait_for(mute.began)
         handlers[0].cancel()
         await outcomes(handlers)
@@ -104,7 +106,7 @@ def test_deadline_of_a_cancelled_handler(database_url: str, db: Engine) -> None:
         assert time.monotonic() - began < PATIENCE / 2
         return number
 
-    with run_proxy(database_url) as (proxy, url), running(url, **HURRIED) as (lanes, _):
+    with run_proxy(database_url) as (proxy, url), running(url, request_timeout=PATIENCE) as (lanes, _):
         scribe = Scribe(before=(mute := Mute(proxy)))
         assert asyncio.run(abandon(lanes)) == 2
     assert {note for transaction in read_written(db) for note in transaction} == {Note("ben", 2)}
@@ -118,14 +120,14 @@ def test_commands_past_their_deadline_never_begin(database_url: str, db: Engine)
 
     async def both(lanes: Lanes) -> list[Any]:
         async with busy(lanes):
-            early = await send(lanes, scribe, [Note("ada", 1), Note("ben", 2)])
-            await asyncio.sleep(HALF)
+            with hurried(lanes, 0.2):
+                early = await send(lanes, scribe, [Note("ada", 1), Note("ben", 2)])
             late = await send(lanes, scribe, [Note("ada", 3), Note("ben", 4)])
             await asyncio.wait(early)
         return await outcomes(early + late)
 
     scribe = Scribe()
-    with running(database_url, **HURRIED) as (lanes, _):
+    with running(database_url) as (lanes, _):
         told = asyncio.run(both(lanes))
     assert [type(one) for one in told[:2]] == [DatabaseTimeoutError, DatabaseTimeoutError]
     assert told[2:] == [3, 4]
@@ -137,8 +139,8 @@ def test_deadline_of_each_command(database_url: str, db: Engine) -> None:
 
     async def both(lanes: Lanes) -> list[Any]:
         async with busy(lanes):
-            old = await send(lanes, scribe, notes("ada"))
-            await asyncio.sleep(HALF)
+            with hurried(lanes, SOON):
+                old = await send(lanes, scribe, notes("ada"))
             young = await send(lanes, scribe, [Note("ben", 2)])
         await wait_for(pause.began)
         await asyncio.wait(old)
@@ -147,7 +149,7 @@ def test_deadline_of_each_command(database_url: str, db: Engine) -> None:
         return await outcomes(old + young)
 
     scribe = Scribe(before=(pause := Pause(2)))
-    with running(database_url, **HURRIED) as (lanes, _):
+    with running(database_url) as (lanes, _):
         old, young = asyncio.run(both(lanes))
     assert type(old) is DatabaseTimeoutError
     assert young == 2
@@ -159,22 +161,22 @@ def test_silent_server(database_url: str, db: Engine) -> None:
 
     async def both(lanes: Lanes) -> None:
         async with busy(lanes):
-            sent = [time.monotonic()]
-            handlers = await send(lanes, scribe, notes("ada"))
-            await asyncio.sleep(HALF)
-            sent.append(time.monotonic())
-            handlers += await send(lanes, scribe, [Note("ben", 2)])
-        for begin, handler in zip(sent, handlers, strict=True):
+            began, handlers = time.monotonic(), []
+            for note, seconds in limits.items():
+                with hurried(lanes, seconds):
+                    handlers += await send(lanes, scribe, [note])
+        for handler, seconds in zip(handlers, limits.values(), strict=True):
             with pytest.raises(DatabaseTimeoutError):
                 await handler
             # A lost connection would have been reported sooner.
-            assert HURRIED["request_timeout"] - 0.01 < time.monotonic() - begin < 10
+            assert seconds - 0.01 < time.monotonic() - began < PATIENCE / 2
         assert await send_until_done(lanes, scribe, Note("cyd", 3)) == 3
 
-    with run_proxy(database_url) as (proxy, url), running(url, **HURRIED) as (lanes, _):
+    limits = {Note("ada", 1): SOON, Note("ben", 2): SOON + 0.5}
+    with run_proxy(database_url) as (proxy, url), running(url, request_timeout=PATIENCE) as (lanes, _):
         scribe = Scribe(before=Mute(proxy))
         asyncio.run(both(lanes))
-    assert scribe.calls[0] == [Note("ada", 1), Note("ben", 2)]
+    assert scribe.calls[0] == list(limits)
     assert {note for transaction in read_written(db) for note in transaction} == {Note("cyd", 3)}
 
 
@@ -211,13 +213,13 @@ def test_deadline_between_commit_and_answer(database_url: str, db: Engine, monke
     told = threading.Event()
 
     async def both(lanes: Lanes) -> None:
-        with pytest.raises(DatabaseTimeoutError):
+        with hurried(lanes, SOON), pytest.raises(DatabaseTimeoutError):
             await lanes.run(scribe, "ada", Note("ada", 1))
         told.set()
         assert await lanes.run(scribe, "ben", Note("ben", 2)) == 2
 
     scribe = Scribe()
-    with running(database_url, **HURRIED) as (lanes, own):
+    with running(database_url) as (lanes, own):
         commit = own.dialect.do_commit
 
         def slowly(connection: Any) -> None:  # noqa: ANN401 - the driver's
@@ -324,7 +326,7 @@ def test_close_within_a_limit(database_url: str, db: Engine) -> None:
         handlers += await send(lanes, other, [Note("ben", 2)])
         began = time.monotonic()
         await asyncio.to_thread(lanes.close, 0.2)
-        assert time.monotonic() - began < 10
+        assert time.monotonic() - began < PATIENCE / 2
         return await outcomes(handlers)
 
     other = Scribe("other")
@@ -344,12 +346,12 @@ def test_close_without_a_limit(database_url: str) -> None:
         await send(lanes, scribe, notes("ada"))
         await wait_for(mute.began)
 
-    with run_proxy(database_url) as (proxy, url), running(url, **HURRIED) as (lanes, _):
+    with run_proxy(database_url) as (proxy, url), running(url) as (lanes, _), hurried(lanes, SOON):
         scribe = Scribe(before=(mute := Mute(proxy)))
         asyncio.run(abandon(lanes))
         began = time.monotonic()
         lanes.close()
-        assert time.monotonic() - began < 10
+        assert time.monotonic() - began < PATIENCE / 2
 
 
 @pytest.mark.usefixtures("nothing_left")
@@ -358,4 +360,4 @@ def test_close_idle_lanes(database_url: str) -> None:
     with running(database_url, lanes=4) as (lanes, _):
         began = time.monotonic()
         lanes.close()
-        assert time.monotonic() - began < 10
+        assert time.monotonic() - began < PATIENCE / 2

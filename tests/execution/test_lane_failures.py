@@ -37,7 +37,7 @@ from tests.faults.proxy import Proxy, run_proxy
 from tests.gates import holding_state
 from tests.policies import FRESH
 from tests.sessions import open_session, writing
-from tests.waiting import until
+from tests.waiting import PATIENCE, until
 
 # A lane waits for a row much shorter than a command may.
 SHORT: dict[str, Any] = {"lane_lock_timeout": 0.05}
@@ -129,7 +129,7 @@ def test_stop_iteration_of_a_service(database_url: str) -> None:
         return [next(iter(())) for _ in commands]
 
     async def one(lanes: Lanes) -> None:
-        async with asyncio.timeout(2):
+        async with asyncio.timeout(PATIENCE):
             await lanes.run(exhausted, "ada", Note("ada", 1))
 
     with running(database_url) as (lanes, _), pytest.raises((RuntimeError, TypeError, StopIteration, UnexpectedError)):
@@ -144,7 +144,7 @@ def test_missing_outcome(database_url: str, db: Engine) -> None:
         return scribe(connection, commands)[:-1]
 
     async def both(lanes: Lanes) -> None:
-        async with asyncio.timeout(2):
+        async with asyncio.timeout(PATIENCE):
             with pytest.raises((ValueError, UnexpectedError)):
                 await lanes.run(forget, "ada", Note("ada", 1))
             assert await lanes.run(scribe, "ada", Note("ada", 2)) == 2
@@ -301,7 +301,7 @@ def test_contended_row(database_url: str, db: Engine) -> None:
         return [await lanes.run(scribe, "ada", note) for note in notes("ada ada ada")]
 
     scribe = Scribe(before=lock_rows)
-    with ThreadPoolExecutor(3) as others, running(database_url, **SHORT, lock_timeout=1) as (lanes, _):
+    with ThreadPoolExecutor(3) as others, running(database_url, lane_lock_timeout=0.3) as (lanes, _):
         for _ in range(3):
             others.submit(hold)
         try:

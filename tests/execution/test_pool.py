@@ -31,6 +31,8 @@ HURRIED: dict[str, Any] = {
     "request_timeout": 0.5,
     "database_connect_timeout": 10,
 }
+# For calls that must have begun before their deadline: on a busy machine this may take long.
+LESS_HURRIED: dict[str, Any] = {**HURRIED, "statement_timeout": 3, "request_timeout": 3}
 
 
 @contextmanager
@@ -170,13 +172,13 @@ def test_cancelled_handler_of_a_silent_server(database_url: str, db: Engine) -> 
         await asyncio.wait([handler])
         await recover(one)
 
-    with run_proxy(database_url) as (proxy, url), pool(url, **HURRIED) as (one, own):
-        asyncio.run(one.run(touch, ["ada"]))
+    with run_proxy(database_url) as (proxy, url), pool(url, **LESS_HURRIED) as (one, own):
+        asyncio.run(recover(one))
         proxy.mute()
         # BEGIN is about to be sent, and will not be answered.
         event.listen(own, "begin", lambda _: begins.set())
         asyncio.run(cancel(one))
-    assert users(db) == ["ada", "cyd"]
+    assert users(db) == ["cyd"]
 
 
 def test_late_calls_leave_the_queue(database_url: str, db: Engine) -> None:
@@ -201,7 +203,7 @@ def test_late_calls_leave_the_queue(database_url: str, db: Engine) -> None:
             gate.set()
         await asyncio.wait(handlers)
 
-    with pool(database_url, **HURRIED, database_queue=1) as (one, _):
+    with pool(database_url, **LESS_HURRIED, database_queue=1) as (one, _):
         asyncio.run(cancel(one))
     assert users(db) == []
 
@@ -256,8 +258,7 @@ def test_other_connections_are_kept(database_url: str) -> None:
     async def two(one: Pool[Writing]) -> list[list[int] | BaseException]:
         return list(await asyncio.gather(one.run(backend, [None]), one.run(backend, [None]), return_exceptions=True))
 
-    settings = {**HURRIED, "statement_timeout": 2, "request_timeout": 2}
-    with run_proxy(database_url) as (proxy, url), pool(url, threads=2, **settings) as (one, own):
+    with run_proxy(database_url) as (proxy, url), pool(url, threads=2, **LESS_HURRIED) as (one, own):
         # Each has a connection before either sends BEGIN.
         event.listen(own, "begin", lambda _: together.wait(PATIENCE))
         before = asyncio.run(two(one))

@@ -14,18 +14,21 @@ from tests.faults.proxy import run_proxy
 from tests.gates import holding_state, scalar, wait_until_blocked
 from tests.serving import Service, serving
 from tests.superuser import superuser
+from tests.waiting import PATIENCE, until
 
 HURRIED = {"lock_timeout": 0.3, "statement_timeout": 0.5, "request_timeout": 1.0, "database_connect_timeout": 2}
 
 
 def test_silent_database(database_url: str, db: Engine) -> None:
     """More calls than there are threads are all answered 503 at their deadlines, and then the service works again."""
+    # No connection is checked before its use, however long it was idle on a busy machine.
+    settings = make_settings(**HURRIED, lanes=2, database_workers=2, database_idle_check=PATIENCE)
     with (
         run_proxy(database_url) as (proxy, url),
-        serving(make_settings(**HURRIED, lanes=2, database_workers=2), url) as service,
+        serving(settings, url) as service,
         ThreadPoolExecutor(12) as clients,
     ):
-        assert [call(service).status_code for call in (_score, _score_batch)] == [200, 200]
+        _wait_until_answered(service)
         proxy.mute()
         started = time.monotonic()
         answers = [call(service) for call in (_score, _score_batch)]
@@ -34,11 +37,24 @@ def test_silent_database(database_url: str, db: Engine) -> None:
         sent = [clients.submit(call, service, f"user {n}") for n in range(6) for call in (_score, _score_batch)]
         answers += [call.result() for call in sent]
         assert {answer.status_code for answer in answers} <= {200, 503}
-        assert time.monotonic() - started < 10
+        assert time.monotonic() - started < PATIENCE / 2
         # The proxy has kept the silent connections: the service itself has closed them.
-        assert [call(service).status_code for call in (_score, _score_batch)] == [200, 200]
-        answered = 4 + sum(answer.status_code == 200 for answer in answers)
-    assert scalar(db, "SELECT sum(pulls)::int FROM oo_ml.policy_state") == answered
+        _wait_until_answered(service)
+        answered = sum(answer.status_code == 200 for answer in answers)
+    counted = "SELECT coalesce(sum(pulls), 0)::int FROM oo_ml.policy_state WHERE user_id <> :other"
+    found = scalar(db, counted, other=_OTHER)
+    assert isinstance(found, int)
+    # A call whose time is over at its COMMIT may count too.
+    assert answered <= found <= len(answers)
+
+
+# A user whose calls are repeated until they are answered, because a new connection may take long on a busy machine.
+_OTHER = "zoë"
+
+
+def _wait_until_answered(service: Service) -> None:
+    for call in (_score, _score_batch):
+        until(lambda call=call: call(service, _OTHER).status_code == 200)  # type: ignore[misc]
 
 
 def _score(service: Service, user_id: str = "ada") -> httpx.Response:
@@ -79,7 +95,7 @@ def test_unreachable_database() -> None:
 def test_lock_timeout(serve: Serve, db: Engine, lane_lock_timeout: float) -> None:
     """OO_ML_LOCK_TIMEOUT ends the wait for a lock, although the lane tries several times; no reward is stored."""
     service = serve(**HURRIED, lane_lock_timeout=lane_lock_timeout)
-    service.client.post("/score", json=calls.score())
+    until(lambda: _score(service).status_code == 200)
     with holding_state(db, "ada", LINUCB):
         answer = service.client.post("/reward", json=calls.reward())
     assert (answer.status_code, answer.json()["code"]) == (503, "database_timeout")

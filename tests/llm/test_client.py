@@ -28,6 +28,7 @@ from tests.gateway import (
     tips,
 )
 from tests.llm.asking import GOOD, MESSAGES, PARAMETERS, WALK, generate, make_gateway_settings
+from tests.waiting import PATIENCE
 
 
 def _complete(settings: Settings) -> Completion:
@@ -141,7 +142,9 @@ def test_no_gateway() -> None:
 def test_slow_gateway(gateway: Gateway) -> None:
     """An answer within the timeout counts; calls wait for a free connection, not for each other."""
     gateway.script(hold(completion(GOOD)))
-    settings = make_gateway_settings(gateway).model_copy(update={"llm_max_connections": 2, "llm_connect_timeout": 2})
+    settings = make_gateway_settings(gateway, timeout=PATIENCE).model_copy(
+        update={"llm_max_connections": 2, "llm_connect_timeout": 2}
+    )
 
     async def main() -> list[Generation]:
         async with create_client(settings) as client:
@@ -160,7 +163,7 @@ def test_slow_gateway(gateway: Gateway) -> None:
 def test_cancelled_call(gateway: Gateway) -> None:
     """A call that is cancelled leaves the client usable."""
     gateway.script(hold(completion(GOOD)))
-    settings = make_gateway_settings(gateway).model_copy(update={"llm_max_connections": 1, "llm_connect_timeout": 0.5})
+    settings = make_gateway_settings(gateway).model_copy(update={"llm_max_connections": 1, "llm_connect_timeout": 5})
 
     async def main() -> Generation:
         async with create_client(settings) as client:

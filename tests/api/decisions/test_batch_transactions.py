@@ -72,7 +72,7 @@ def _send(service: Service, path: str, items: list[Item]) -> list[tuple[int, str
 @pytest.mark.parametrize(("path", "item"), [(SCORE, calls.score), (REWARD, calls.reward)])
 def test_locked_row(serve: Serve, db: Engine, path: str, item: Any) -> None:  # noqa: ANN401
     """If another session locks the row of one user for too long, the batch is a 503 and changes nothing."""
-    service = serve(lock_timeout=0.3, statement_timeout=0.5, request_timeout=5)
+    service = serve(lock_timeout=0.3)
     send(service, SCORE, [calls.score("ben")])
     before = read_rows_without_times(db)
     items = [item(user_id) for user_id in ("ada", "ben", "cleo")]
@@ -84,7 +84,7 @@ def test_locked_row(serve: Serve, db: Engine, path: str, item: Any) -> None:  # 
 
 def test_locked_row_with_lane_one_user(serve: Serve, db: Engine) -> None:
     """With OO_ML_LANE_ONE_USER only the items of the user with the locked row are refused."""
-    service = serve(lane_one_user=True, lock_timeout=0.3, statement_timeout=0.5, request_timeout=5)
+    service = serve(lane_one_user=True, lock_timeout=0.3)
     send(service, SCORE, [calls.score(user_id, decision_id=id_of(0)) for user_id in ("ada", "ben", "cleo")])
     values = [number / 64 for number in range(10)]
     items = [

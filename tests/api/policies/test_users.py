@@ -84,6 +84,10 @@ def test_population(serve: Serve, db: Engine) -> None:
     assert (stranger["own_evidence"], stranger["prior_version"]) == (pytest.approx(0, abs=1e-9), 1)
     assert stranger["own_evidence"] >= 0
     assert_theta(stranger["theta"], prior.mean, ends)
+    # Of now, because rewards fade.
+    reward = {"user_id": "user 3", "tip_id": "t", "reward": 1, "context": {}, "features": {"priority": 4}}
+    for _ in range(5):
+        assert service.client.post(f"/policies/{POOLED}/reward", json=reward).status_code == 200
     known = service.client.get(f"{path}/user%203").json()
     with writing(db) as connection:
         state = read_states(connection, "user 3")[POOLED]

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from sqlalchemy import Engine
+from sqlalchemy import Engine, text
 from sqlalchemy.exc import IntegrityError
 
 from oo_ml.domain.population import Prior
@@ -319,14 +319,24 @@ def test_sample_of_pages(learners: Learners, db: Engine, monkeypatch: pytest.Mon
     learners.teach(1, 1)
     run(
         db,
-        "INSERT INTO oo_ml.policy_state SELECT (jsonb_populate_record(s, jsonb_build_object('user_id', i::text))).*"
+        "INSERT INTO oo_ml.policy_state"
+        " SELECT (jsonb_populate_record(s, jsonb_build_object('user_id', i::text, 'squares', i))).*"
         " FROM oo_ml.policy_state AS s, generate_series(1, 40000) AS i",
     )
-    monkeypatch.setattr(evidence_sample, "_MOST_USERS", 1000)
+    monkeypatch.setattr(evidence_sample, "_PILOT", 20)
+    monkeypatch.setattr(evidence_sample, "_MOST_USERS", 10_000)
+    count_pages = text("""
+        SELECT count(DISTINCT (CAST(CAST(ctid AS text) AS point))[0]) FILTER (WHERE squares = ANY (:drawn)),
+            count(DISTINCT (CAST(CAST(ctid AS text) AS point))[0])
+        FROM oo_ml.policy_state
+    """)
     with open_session(db) as connection:
         sample = evidence_sample.draw(connection, NAME, 3, 0.0)
-    assert sample is not None
-    assert len(sample.weight) == pytest.approx(1000, rel=0.2)
+        assert sample is not None
+        read, all_pages = connection.execute(count_pages, {"drawn": sample.squares.tolist()}).one()
+    # 12,000 users on 571 of 1,905 pages are expected; the bounds are more than eight standard deviations from that.
+    assert len(sample.weight) > 6000
+    assert read < all_pages / 2
 
 
 def test_sample_of_large_evidence(learners: Learners, db: Engine, monkeypatch: pytest.MonkeyPatch) -> None:

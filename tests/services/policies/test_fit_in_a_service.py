@@ -1,6 +1,7 @@
 """Priors in a running service: fitted by its upkeep, and used by its decisions."""
 
 import logging
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -34,10 +35,10 @@ def test_new_prior_is_used(serve: Serve, db: Engine) -> None:
     fitting, deciding = serve(**QUICK), serve(upkeep_interval=0, policy_max_age=0.1)
     version = "SELECT prior_version FROM oo_ml.feature_history WHERE decision_id = CAST(:decision_id AS uuid)"
     assert scalar(db, version, decision_id=decide(deciding)) == 0
-    learners.teach(10, 5)
+    learners.teach(10, 5, at=datetime.now(UTC))
     until(lambda: scalar(db, version, decision_id=decide(deciding)) == 1)
     # A tenth more.
-    learners.teach(5, 1)
+    learners.teach(5, 1, at=datetime.now(UTC))
     until(lambda: scalar(db, version, decision_id=decide(fitting)) == 2)
     fitted = scrape(fitting.client).value("oo_ml_prior_fitted_timestamp_seconds", policy=NAME)
     assert fitted is not None
@@ -46,7 +47,7 @@ def test_new_prior_is_used(serve: Serve, db: Engine) -> None:
 def test_failed_fit(serve: Serve, db: Engine, caplog: pytest.LogCaptureFixture) -> None:
     """A fit that fails is logged as an error once, and counted as a failure of every run."""
     learners = Learners(db)
-    learners.teach(10, 5)
+    learners.teach(10, 5, at=datetime.now(UTC))
     run(db, "UPDATE oo_ml.policy_state SET b = '{1e308,1e308,1e308}' WHERE user_id = 'user 3'")
     service = serve(**QUICK)
     until(lambda: (scrape(service.client).value("oo_ml_upkeep_failures_total") or 0) > 2)

@@ -28,7 +28,7 @@ from tests.waiting import until
 @pytest.mark.parametrize("seed", range(3))
 def test_daily_sums(db: Engine, database_url: str, seed: int) -> None:
     """The sums equal those over the decisions at any time, counted in steps of any size or not counted yet."""
-    simulated = SimulatedUsers(db, seed, now=NOW)
+    simulated = SimulatedUsers(db, seed)
     for limit in (1000, 3, 1000, 1):
         simulated.act(30)
         assert_right(db)
@@ -49,7 +49,7 @@ def test_every_kind_of_entry(db: Engine, database_url: str) -> None:
 
 def test_erased_user(db: Engine, database_url: str) -> None:
     """An erased user's rows leave the sums, counted or not."""
-    simulated = SimulatedUsers(db, 7, now=NOW)
+    simulated = SimulatedUsers(db, 7)
     simulated.act(60)
     count_all(db, database_url)
     simulated.act(30)
@@ -62,10 +62,10 @@ def test_erased_user(db: Engine, database_url: str) -> None:
 
 def test_first_decisions(db: Engine, database_url: str) -> None:
     """The sums over users' first decisions by prior version follow corrections and an erased user."""
-    simulated = SimulatedUsers(db, 8, now=NOW)
+    simulated = SimulatedUsers(db, 8)
     live(simulated, users=3, decisions=12)
     count_all(db, database_url, limit=7)
-    live(simulated, users=3, decisions=12, prior=fit(db, None, NOW))
+    live(simulated, users=3, decisions=12, prior=fit(db, None, simulated.now))
     made = list(simulated.decisions)
     simulated.correct(made[0], -1.0)
     simulated.correct(made[1], None)
@@ -79,12 +79,12 @@ def test_first_decisions(db: Engine, database_url: str) -> None:
 
 def test_open_transaction(db: Engine, database_url: str) -> None:
     """A row with a lower position that commits later is counted, and the rows after it wait for it."""
-    simulated = SimulatedUsers(db, 1, now=NOW)
+    simulated = SimulatedUsers(db, 1)
     simulated.decide(policy=EPSILON_GREEDY)
     count_all(db, database_url)
     with open_session(db) as slow, slow.begin():
         tip = [build_candidate("t", "s", build_task(is_overdue=True, task_age_days=1.0, priority=2))]
-        command = DecideCommand("slow", builtin(EPSILON_GREEDY), UUID(int=1), NOW, build_context(9, 2), tip)
+        command = DecideCommand("slow", builtin(EPSILON_GREEDY), UUID(int=1), simulated.now, build_context(9, 2), tip)
         decide_by(EXPLORING, slow, [command])
         generations.insert_generation(slow, simulated.draw_generation("slow"), [])
         simulated.act(30)
@@ -98,7 +98,7 @@ def test_open_transaction(db: Engine, database_url: str) -> None:
 
 def test_concurrent_steps(db: Engine, database_url: str) -> None:
     """While a step runs, a second one does nothing and reports it; an erasure waits."""
-    SimulatedUsers(db, 1, now=NOW).act(20)
+    SimulatedUsers(db, 1).act(20)
 
     def erase_ada() -> None:
         with writing(db) as connection:
@@ -117,7 +117,7 @@ def test_concurrent_steps(db: Engine, database_url: str) -> None:
 
 def test_restored_database(db: Engine, database_url: str) -> None:
     """Counting continues if the noted transaction id was assigned by another server."""
-    simulated = SimulatedUsers(db, 3, now=NOW)
+    simulated = SimulatedUsers(db, 3)
     simulated.act(20)
     count_all(db, database_url)
     simulated.act(20)
@@ -130,7 +130,7 @@ def test_restored_database(db: Engine, database_url: str) -> None:
 
 def test_missing_progress(db: Engine, database_url: str) -> None:
     """If the progress of a source is missing, the daily tables are built again from the start."""
-    SimulatedUsers(db, 4, now=NOW).act(30)
+    SimulatedUsers(db, 4).act(30)
     count_all(db, database_url)
     with writing(db) as connection:
         connection.execute(text("UPDATE oo_ml.daily_reactions SET decisions = 7"))
@@ -141,7 +141,7 @@ def test_missing_progress(db: Engine, database_url: str) -> None:
 
 def test_rows_without_a_position(db: Engine, database_url: str) -> None:
     """Rows from before positions existed have position 0 and are counted."""
-    SimulatedUsers(db, 5, now=NOW).act(40)
+    SimulatedUsers(db, 5).act(40)
     with writing(db) as connection:
         connection.execute(text("UPDATE oo_ml.reward_ledger SET position = 0"))
         connection.execute(text("UPDATE oo_ml.generations SET position = 0"))
@@ -152,7 +152,7 @@ def test_rows_without_a_position(db: Engine, database_url: str) -> None:
 
 def test_counting_in_a_service(db: Engine, serve: Serve) -> None:
     """A running service counts without a command."""
-    SimulatedUsers(db, 6, now=NOW).act(20)
+    SimulatedUsers(db, 6).act(20)
     serve(upkeep_interval=0.1)
     until(lambda: bool(read_rows(db, "reactions", "oo_ml.daily_reactions")))
     assert_right(db)
