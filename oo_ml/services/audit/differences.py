@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from oo_ml.domain.evidence import Evidence
 from oo_ml.domain.learning import Kind, Replayed, StoredEntry, describe_shape, fold_entry
-from oo_ml.storage.audit import DecisionConflict, DecisionCounts, EntryConflict
+from oo_ml.storage.audit import DecisionConflict, DecisionCounts, EntryConflict, WeightConflict
 from oo_ml.storage.policy_state import PolicyState, StateKey
 
 _EXPECTED_KINDS: Final[dict[str | None, str]] = {None: "reward or default", Kind.RETRACT: "reward"}
@@ -206,6 +206,18 @@ def describe_decision_conflict(decision: DecisionConflict) -> Difference:
         expected = f"{reward}, as in its last ledger entry, version {decision.ledger_version}"
     place = f"{decision.policy}, epoch {decision.epoch}, decision {decision.decision_id}"
     return Difference(decision.user_id, decision.policy, f"{place}: expected {expected}, found {found}")
+
+
+def describe_weight_conflict(one: WeightConflict) -> Difference:
+    """Return the difference of a weight."""
+    version = "" if one.version is None else f", version {one.version}"
+    decision = "" if one.decision_id is None else f", decision {one.decision_id}"
+    relation = "<=" if one.is_limit else "="
+    sentence = (
+        f"{one.policy}, epoch {one.epoch}{version}{decision}: expected weight {relation} {or_null(one.expected)},"
+        f" by its policy and time, found {or_null(one.found)}"
+    )
+    return Difference(one.user_id, one.policy, sentence)
 
 
 def _describe_reward(reward: float | None, kind: str | None) -> str:

@@ -16,6 +16,7 @@ from oo_ml.services.audit.differences import (
     Difference,
     describe_decision_conflict,
     describe_entry_conflict,
+    describe_weight_conflict,
     find_difference,
 )
 from oo_ml.services.policies.compiled import read_policies
@@ -102,6 +103,8 @@ def verify_range(
         users = UserRange(users.first, first.user_id)
     entry = audit.find_entry_conflict(connection, users)
     decision = audit.find_decision_conflict(connection, users, history_from)
+    half_lives = {name: one.population.half_life for name, one in policies.items() if one.population is not None}
+    weight = audit.find_weight_conflict(connection, users, half_lives)
     # The evidence of later users is not known, nor that of the user's later policies.
     changed = (
         recompute.find_changed_decision(connection, users, of_each, evidence, policies, priors)
@@ -112,6 +115,7 @@ def verify_range(
         first,
         entry and describe_entry_conflict(entry),
         decision and describe_decision_conflict(decision),
+        weight and describe_weight_conflict(weight),
         changed,
     )
     return Report(
