@@ -13,6 +13,7 @@ from sqlalchemy import Engine, Row, text
 from oo_ml.domain.policies import EPSILON_GREEDY, LINUCB, Policy
 from oo_ml.execution import retry
 from oo_ml.services.audit.verify import verify
+from oo_ml.services.database import single_connection
 from oo_ml.services.decisions.reset import reset
 from oo_ml.services.users.erase import erase
 from oo_ml.services.users.stats import Receipt, read_receipts
@@ -21,7 +22,7 @@ from oo_ml.storage.decision_types import DecisionKey
 from oo_ml.storage.reports import Filters, Report, read_report
 from oo_ml.storage.user_ranges import ALL_USERS
 from tests.conftest import make_settings
-from tests.gates import scalar, wait_until_blocked
+from tests.gates import holding_state, scalar, wait_until_blocked
 from tests.policies import builtin
 from tests.pooled_users import build_parameters
 from tests.rows import assert_folded, everything
@@ -241,6 +242,26 @@ def test_two_at_once(db: Engine) -> None:
         first.commit()
         second.result()
     assert learned_from(read(db, _WARM)) == learned_from(rewarded(db))
+    assert_sound(db)
+
+
+def test_locked_user(db: Engine, database_url: str) -> None:
+    """A user who is locked for longer than OO_ML_LOCK_TIMEOUT holds up no other user, and is warm in the end."""
+    users = SimulatedUsers(db, 1)
+    for user_id in ("ada", "ben"):
+        for _ in range(3):
+            users.react(users.decide(user_id), 0.5)
+    done = Warmed()
+    settings = make_settings(lock_timeout=0.1)
+    with single_connection(settings, database_url, long=True) as engine:
+        walk = walk_all_rewards(engine, settings, source(), limit=2)
+        with holding_state(db, "ada", LINUCB):
+            while not done.states:
+                done += next(walk.parts)
+        assert (done.users, done.rewards) == (1, 3)
+        done = sum(walk.parts, done)
+    assert (done.users, done.rewards, done.already_there) == (2, 6, 0)
+    assert len(read(db, _WARM)) == 6
     assert_sound(db)
 
 
