@@ -34,7 +34,8 @@ def warm(
     Adds the reward of each logged decision since the user's last reset to the user's state of the policy, as a ledger
     entry of the kind warm. Safe while the service is running. A reward is added once: after an interruption the same
     command goes on, and a later run adds what came since. A decision whose fields the policy can't read is left out.
-    Exit code 1 if a policy is unknown, or the one to warm is retired.
+    If another session holds a lock on a user, the user is tried again at the end, for up to OO_ML_LONG_TIMEOUT.
+    Exit code 1 if a policy is unknown, the one to warm is retired, or a user is locked until then.
     """
     if policy in (sources or ()):
         raise typer.BadParameter(f"{policy} can't be warmed from itself", param_hint="--from")

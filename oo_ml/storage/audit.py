@@ -1,11 +1,12 @@
 """The rows that `verify` reads beside the states, all as of one moment: ledger, number of decisions.
 
 Two queries compare each decision with its ledger entries. One finds an entry that does not follow from the entry
-before it. The other finds a decision that disagrees with its last entry.
+before it. The other finds a decision that disagrees with its last entry. A third one compares weights with times.
 """
 
-from collections.abc import Iterator, Sequence
-from datetime import datetime
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 from uuid import UUID
 
@@ -13,6 +14,7 @@ from sqlalchemy import text
 
 from oo_ml.domain.identifiers import first_id
 from oo_ml.domain.learning import StoredEntry
+from oo_ml.domain.population import START
 from oo_ml.storage.postgres import engine
 from oo_ml.storage.postgres.sessions import Reading
 from oo_ml.storage.user_ranges import WITHIN, UserRange
@@ -88,6 +90,26 @@ class DecisionConflict(NamedTuple):
     ledger_reward: float | None
     ledger_kind: str | None
     ledger_weight: float | None
+
+
+class WeightConflict(NamedTuple):
+    """A decision or a ledger entry with another weight than its policy gives it at its time.
+
+    Attributes:
+        version: of the ledger entry; None: it is the decision.
+        decision_id: None: the entry is about no decision, or about one of another policy.
+        expected: the weight; None: the policy has no population.
+        is_limit: `expected` is only the highest weight that it can have, because its decision is not there any more.
+    """
+
+    user_id: str
+    policy: str
+    epoch: int
+    version: int | None
+    decision_id: UUID | None
+    expected: float | None
+    is_limit: bool
+    found: float | None
 
 
 # Detaching a partition takes an exclusive lock on the table. LOCK waits for it without taking a snapshot, so the
@@ -193,6 +215,49 @@ _DECISION_CONFLICT = text(f"""
 """)
 
 
+# Machines round powers differently: the last bits of a weight may differ. If the decision of an entry is not there any
+# more, it was made before the entry; a day more, because the clocks of services differ. The power is limited, because
+# PostgreSQL refuses a result that overflows. Entries without a weight are left to the fold.
+_WEIGHT_CONFLICT = text(f"""
+    SELECT
+        w.user_id, w.policy, w.epoch, w.version, w.decision_id, e.weight AS expected,
+        NOT w.is_known AND e.weight IS NOT NULL AS is_limit, w.weight AS found
+    FROM (
+        SELECT
+            user_id, policy, epoch, CAST(NULL AS bigint) AS version, decision_id, weight, decided_at AS at,
+            true AS is_known
+        FROM oo_ml.feature_history
+        WHERE {WITHIN}
+        UNION ALL
+        SELECT
+            l.user_id, l.policy, l.epoch, l.version, l.decision_id, l.weight,
+            coalesce(h.decided_at, l.recorded_at),
+            h.decision_id IS NOT NULL OR num_nonnulls(l.decision_id, l.origin_decision_id) = 0
+        FROM oo_ml.reward_ledger AS l
+        LEFT JOIN oo_ml.feature_history AS h
+            ON h.user_id = l.user_id AND h.decision_id = coalesce(l.decision_id, l.origin_decision_id) AND h.{WITHIN}
+        WHERE l.{WITHIN} AND l.weight IS NOT NULL
+    ) AS w
+    LEFT JOIN unnest(CAST(:policies AS text[]), CAST(:half_lives AS float8[])) AS p (policy, half_life)
+        ON p.policy = w.policy
+    CROSS JOIN LATERAL (
+        SELECT CAST(extract(epoch FROM w.at) AS float8) - :start + CASE WHEN w.is_known THEN 0 ELSE 86400 END AS seconds
+    ) AS t
+    CROSS JOIN LATERAL (
+        SELECT CASE WHEN p.half_life > 0 THEN
+            power(CAST(2 AS float8), least(greatest(t.seconds / p.half_life, -1000), 1000))
+        END AS weight
+    ) AS e
+    WHERE CASE
+        WHEN num_nulls(w.weight, e.weight) > 0 THEN num_nulls(w.weight, e.weight) = 1
+        WHEN w.is_known THEN abs(w.weight - e.weight) > 1e-12 * e.weight
+        ELSE w.weight > (1 + 1e-12) * e.weight
+    END
+    ORDER BY w.user_id, w.policy, w.epoch, w.version, w.decision_id
+    LIMIT 1
+""")
+
+
 def begin_snapshot(connection: Reading) -> None:
     """Make the transaction read everything as of one moment, retention included; call it before any other statement."""
     engine.snapshot(connection)
@@ -237,3 +302,20 @@ def find_decision_conflict(
     }
     row = connection.execute(_DECISION_CONFLICT, parameters).one_or_none()
     return None if row is None else DecisionConflict._make(row)
+
+
+def find_weight_conflict(
+    connection: Reading, users: UserRange, half_lives: Mapping[str, timedelta | None]
+) -> WeightConflict | None:
+    """Return the first decision or ledger entry whose weight does not follow from its policy and time, if any.
+
+    `half_lives` has that of each policy with a population; None: its weights are 1.
+    """
+    parameters = {
+        **users._asdict(),
+        "policies": list(half_lives),
+        "half_lives": [math.inf if one is None else one.total_seconds() for one in half_lives.values()],
+        "start": START.timestamp(),
+    }
+    row = connection.execute(_WEIGHT_CONFLICT, parameters).one_or_none()
+    return None if row is None else WeightConflict._make(row)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from oo_ml.domain.evidence import Evidence
 from oo_ml.domain.learning import Kind, Replayed, StoredEntry, describe_shape, fold_entry
-from oo_ml.storage.audit import DecisionConflict, DecisionCounts, EntryConflict
+from oo_ml.storage.audit import DecisionConflict, DecisionCounts, EntryConflict, WeightConflict
 from oo_ml.storage.policy_state import PolicyState, StateKey
 
 _EXPECTED_KINDS: Final[dict[str | None, str]] = {None: "reward or default", Kind.RETRACT: "reward"}
@@ -111,8 +111,8 @@ def _compare_state(state: PolicyState, replayed: Replayed) -> str | None:
     if state.version != replayed.version:
         return f"expected version = {replayed.version}, the number of ledger entries, found {state.version}"
     return (
-        _compare_arrays("A", learned.evidence.A, state.evidence.A)
-        or _compare_arrays("b", learned.evidence.b, state.evidence.b)
+        compare_arrays("A", learned.evidence.A, state.evidence.A)
+        or compare_arrays("b", learned.evidence.b, state.evidence.b)
         or _compare_sums("weight", learned.evidence.weight, state.evidence.weight)
         or _compare_sums("squares", learned.evidence.squares, state.evidence.squares)
         or _compare_numbers("reward_count", learned.reward_count, state.reward_count)
@@ -136,7 +136,8 @@ def _compare_counters(
     )
 
 
-def _compare_arrays(name: str, expected: NDArray[np.float64], found: NDArray[np.float64]) -> str | None:
+def compare_arrays(name: str, expected: NDArray[np.float64], found: NDArray[np.float64]) -> str | None:
+    """Return the first difference of two arrays, in shape or as bits."""
     if found.shape != expected.shape:
         return f"expected {name} to be {describe_shape(expected)}, found {describe_shape(found)}"
     # As bits, because 0 == -0.
@@ -151,7 +152,7 @@ def _compare_arrays(name: str, expected: NDArray[np.float64], found: NDArray[np.
 def _compare_sums(name: str, expected: float | None, found: float | None) -> str | None:
     if expected is None or found is None:
         return None if expected is found else f"expected {name} = {or_null(expected)}, found {or_null(found)}"
-    return _compare_arrays(name, np.array(expected), np.array(found))
+    return compare_arrays(name, np.array(expected), np.array(found))
 
 
 def _compare_numbers(name: str, expected: int, found: int) -> str | None:
@@ -206,6 +207,18 @@ def describe_decision_conflict(decision: DecisionConflict) -> Difference:
         expected = f"{reward}, as in its last ledger entry, version {decision.ledger_version}"
     place = f"{decision.policy}, epoch {decision.epoch}, decision {decision.decision_id}"
     return Difference(decision.user_id, decision.policy, f"{place}: expected {expected}, found {found}")
+
+
+def describe_weight_conflict(one: WeightConflict) -> Difference:
+    """Return the difference of a weight."""
+    version = "" if one.version is None else f", version {one.version}"
+    decision = "" if one.decision_id is None else f", decision {one.decision_id}"
+    relation = "<=" if one.is_limit else "="
+    sentence = (
+        f"{one.policy}, epoch {one.epoch}{version}{decision}: expected weight {relation} {or_null(one.expected)},"
+        f" by its policy and time, found {or_null(one.found)}"
+    )
+    return Difference(one.user_id, one.policy, sentence)
 
 
 def _describe_reward(reward: float | None, kind: str | None) -> str:

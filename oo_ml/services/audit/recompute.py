@@ -4,7 +4,6 @@ A decision whose prior version is unknown here can't be recomputed, and is left 
 decision was replayed from another database.
 """
 
-import math
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import closing
 from typing import Final
@@ -12,7 +11,7 @@ from typing import Final
 from oo_ml.domain.evidence import Evidence
 from oo_ml.domain.logged_decisions import Mismatch
 from oo_ml.domain.policies import Policy
-from oo_ml.services.audit.differences import Difference, or_null
+from oo_ml.services.audit.differences import Difference
 from oo_ml.services.decision_blocks import TAMPERED, Made, attach_priors, build_block, compare, split
 from oo_ml.services.prior_versions import PriorVersions
 from oo_ml.storage import decision_log
@@ -25,9 +24,6 @@ from oo_ml.storage.user_ranges import UserRange
 _OF_EACH: Final = 20
 _DECISIONS: Final = 500
 _CANDIDATES: Final = 20_000
-
-# 2.0 ** x differs in the last bit between machines.
-_ROUNDING: Final = 1e-12
 
 # The evidence at some versions of the current epochs.
 EvidenceByVersion = Mapping[tuple[StateKey, int], Evidence]
@@ -76,27 +72,16 @@ def _attach(
 ) -> Iterator[Made]:
     """Yield the decisions with the evidence that they were made from.
 
-    Add a decision whose version is beyond the ledger, or whose weight is wrong, to `found`.
+    Add a decision whose version is beyond the ledger to `found`.
     """
     for decision in decisions:
-        policy = policies.get(decision.policy)
-        if policy is None:
+        if decision.policy not in policies:
             continue
         one = evidence.get((StateKey(decision.user_id, decision.policy), decision.version))
-        weight = policy.weigh(decision.decided_at)
         if one is None:
             found.append(_describe(decision, "a version that the ledger has reached", str(decision.version)))
-        elif not _is_same_weight(weight, decision.weight):
-            expected = f"weight = {or_null(weight)}, by its policy and time"
-            found.append(_describe(decision, expected, or_null(decision.weight)))
         else:
             yield Made(decision, one)
-
-
-def _is_same_weight(expected: float | None, found: float | None) -> bool:
-    if expected is None or found is None:
-        return expected is found
-    return math.isclose(expected, found, rel_tol=_ROUNDING)
 
 
 def _check(made: Sequence[Made], policy: Policy) -> Difference | None:

@@ -11,11 +11,12 @@ from typing import Final
 
 from oo_ml.domain.evidence import Evidence
 from oo_ml.domain.learning import Replayed, StoredEntry
-from oo_ml.services.audit import recompute
+from oo_ml.services.audit import recompute, warm_entries
 from oo_ml.services.audit.differences import (
     Difference,
     describe_decision_conflict,
     describe_entry_conflict,
+    describe_weight_conflict,
     find_difference,
 )
 from oo_ml.services.policies.compiled import read_policies
@@ -102,6 +103,9 @@ def verify_range(
         users = UserRange(users.first, first.user_id)
     entry = audit.find_entry_conflict(connection, users)
     decision = audit.find_decision_conflict(connection, users, history_from)
+    half_lives = {name: one.population.half_life for name, one in policies.items() if one.population is not None}
+    weight = audit.find_weight_conflict(connection, users, half_lives)
+    warm = warm_entries.find_changed_entry(connection, users, policies, page_size)
     # The evidence of later users is not known, nor that of the user's later policies.
     changed = (
         recompute.find_changed_decision(connection, users, of_each, evidence, policies, priors)
@@ -112,6 +116,8 @@ def verify_range(
         first,
         entry and describe_entry_conflict(entry),
         decision and describe_decision_conflict(decision),
+        warm,
+        weight and describe_weight_conflict(weight),
         changed,
     )
     return Report(

@@ -5,7 +5,7 @@ once, so an interrupted run can be run again, and a later one adds what came sin
 """
 
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
@@ -15,8 +15,9 @@ from sqlalchemy import Engine
 
 from oo_ml.domain.learning import Change, Kind
 from oo_ml.domain.policies import Policy
-from oo_ml.errors import OoMlError, RetiredPolicyError, UnknownPolicyError
+from oo_ml.errors import OoMlError, RetiredPolicyError, RowLockedError, UnknownPolicyError
 from oo_ml.execution import retry
+from oo_ml.execution.outcomes import only
 from oo_ml.execution.retry import Service
 from oo_ml.services.decisions.unit_of_work import UnitOfWork
 from oo_ml.services.each import each
@@ -101,6 +102,10 @@ class Warmed:
         )
 
 
+# The parts so far of each user who was locked.
+_Locked = dict[str, list[Part]]
+
+
 @each
 def find_source(connection: Reading, command: FindSourceCommand) -> Source | OoMlError:
     """Return the policy and its sources. Refuse unknown policies, and a retired one to warm."""
@@ -119,31 +124,59 @@ def walk_all_rewards(
 ) -> Walk[Warmed]:
     """Warm the states of all users, in transactions of at most `limit` decisions of one user.
 
-    A dry run counts what would be folded, and writes nothing.
+    A dry run counts what would be folded, and writes nothing. A user who stays locked is left for the end, and tried
+    again then, with the others, for OO_ML_LONG_TIMEOUT.
 
     Raises, when a part is asked for:
+        RowLockedError: some users are locked after that time too; all others are warm.
         UnavailableError: the database is unavailable; the users so far are warm.
     """
     service: Service[WarmCommand, Part] = partial(preview if dry_run else warm, source=source, limit=limit)
     walk = walk_all(engine, settings, partial(count_rewards, source=source))
 
-    def follow(user_id: str) -> Iterator[Part]:
-        after: int | None = 0
-        while after is not None:
-            deadline = time.monotonic() + settings.long_timeout
-            [part] = retry.run(engine, service, [WarmCommand(user_id, after)], deadline)
-            yield part
-            after = part.reached
+    def run(command: WarmCommand) -> Part:
+        return only(retry.run(engine, service, [command], time.monotonic() + settings.long_timeout))
 
     def warm_parts() -> Iterator[Warmed]:
+        locked: _Locked = {}
         for states, counts in walk.parts:
             for one in counts:
-                parts = list(follow(one.user_id)) if one.waiting else []
-                rewards, left_out = sum(part.rewards for part in parts), sum(part.left_out for part in parts)
-                yield Warmed(0, int(rewards > 0), rewards, left_out, one.learned)
+                yield Warmed(already_there=one.learned)
+                if one.waiting:
+                    yield from _follow(run, one.user_id, locked)
             yield Warmed(states)
+        yield from _follow_locked(run, locked, settings.long_timeout)
 
     return Walk(walk.states, warm_parts())
+
+
+def _follow(run: Callable[[WarmCommand], Part], user_id: str, locked: _Locked) -> Iterator[Warmed]:
+    """Warm the rest of a user; if another session holds a lock, keep the parts so far in `locked` instead."""
+    parts = locked.pop(user_id, [])
+    after = parts[-1].reached if parts else 0
+    while after is not None:
+        try:
+            parts.append(run(WarmCommand(user_id, after)))
+        except RowLockedError:
+            locked[user_id] = parts
+            return
+        after = parts[-1].reached
+    rewards = sum(part.rewards for part in parts)
+    yield Warmed(0, int(rewards > 0), rewards, sum(part.left_out for part in parts))
+
+
+def _follow_locked(run: Callable[[WarmCommand], Part], locked: _Locked, patience: float) -> Iterator[Warmed]:
+    """Warm the users who were locked, in turn, for `patience` seconds.
+
+    Raises:
+        RowLockedError: some are still locked.
+    """
+    deadline = time.monotonic() + patience
+    while locked and time.monotonic() < deadline:
+        for user_id in list(locked):
+            yield from _follow(run, user_id, locked)
+    if locked:
+        raise RowLockedError(f"Another session holds locks; users who are not warm for that reason: {len(locked)}")
 
 
 @each

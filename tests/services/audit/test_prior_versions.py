@@ -1,6 +1,7 @@
 """Decisions of users who learn from each other: verify recomputes each from its own version of the prior."""
 
 import re
+from datetime import timedelta
 from typing import Final
 
 import pytest
@@ -8,8 +9,9 @@ from sqlalchemy import Engine, text
 
 from oo_ml.services.decisions.reset import reset
 from tests.services.audit.test_recompute import find_sentence
+from tests.services.audit.test_verify import RETAINED
 from tests.services.decisions.batches import collect_statements
-from tests.services.policies.readers import Readers, publish_policy
+from tests.services.policies.readers import Readers, define, publish_policy
 from tests.services.policies.shared_readers import SHARED, insert_prior, live_with_priors
 from tests.sessions import writing
 from tests.simulated_users import SimulatedUsers
@@ -17,6 +19,7 @@ from tests.superuser import superuser
 
 _PLACE: Final = r"shared-v1, epoch 0, decision [0-9a-f-]{36}: expected "
 _ENTRY: Final = r"shared-v1, epoch 0, version \d+(, decision [0-9a-f-]{36})?: expected "
+_NUMBER: Final = r"[0-9.e+]+"
 # The open decision of ada from version 1.
 _HISTORY: Final = """
     UPDATE oo_ml.feature_history SET {}
@@ -105,6 +108,66 @@ def test_weight_of_an_old_epoch(db: Engine, readers: Readers) -> None:
     found = find_sentence(db)
     assert found is not None
     assert re.fullmatch(rf"{_ENTRY}weight = [0-9.]+, that of version \d+ of the same decision, found [0-9.]+", found)
+
+
+@pytest.mark.parametrize(
+    ("entries", "decisions", "place"),
+    [
+        ("decision_id = '{first}'", "decision_id = '{first}'", r"version 1, decision [0-9a-f-]{36}"),
+        ("decision_id IS NULL", "false", r"version \d+"),
+        ("false", "decision_id = '{open}'", r"decision [0-9a-f-]{36}"),
+    ],
+    ids=["of a decision", "without a decision", "open"],
+)
+def test_forged_weights(db: Engine, readers: Readers, entries: str, decisions: str, place: str) -> None:
+    """Every weight follows from its policy and time, in every epoch, also where decisions and ledger agree."""
+    readers.teach("ada")
+    own = [decision_id for decision_id, (user_id, _) in readers.decisions.items() if user_id == "ada"]
+    names = {"first": own[0], "open": own[-1]}
+    with writing(db) as connection:
+        reset(connection, ["ada"])
+    assert find_sentence(db) is None
+    with superuser(db) as connection:
+        changed = 0
+        for table, condition in (("reward_ledger", entries), ("feature_history", decisions)):
+            change = f"UPDATE oo_ml.{table} SET weight = weight * 1000 WHERE user_id = 'ada' AND "  # noqa: S608
+            changed += connection.execute(text(change + condition.format(**names))).rowcount
+    assert changed
+    found = find_sentence(db)
+    assert found is not None
+    assert re.fullmatch(
+        rf"shared-v1, epoch 0, {place}: expected weight = {_NUMBER}, by its policy and time, found {_NUMBER}", found
+    ), found
+
+
+@pytest.mark.parametrize(("factor", "is_found"), [(0.5, False), (1.1, False), (1.11, True), (1e6, True)])
+@pytest.mark.usefixtures("readers")
+def test_weight_past_retention(db: Engine, factor: float, is_found: bool) -> None:
+    """An entry whose decision was removed has at most the weight of a decision that came a day after the entry."""
+    with writing(db) as connection:
+        reset(connection, ["ada"])
+    run(db, RETAINED)
+    with superuser(db) as connection:
+        change = f"""
+            WITH removed AS (DELETE FROM oo_ml.feature_history WHERE user_id = 'ada' AND pull = 1 RETURNING decision_id)
+            UPDATE oo_ml.reward_ledger AS l SET weight = weight * {factor}
+            FROM removed WHERE l.user_id = 'ada' AND l.decision_id = removed.decision_id
+        """  # noqa: S608
+        assert connection.execute(text(change)).rowcount == 1
+    found = find_sentence(db)
+    assert (found is not None) == is_found
+    if found is not None:
+        assert re.fullmatch(rf"{_ENTRY}weight <= {_NUMBER}, by its policy and time, found {_NUMBER}", found), found
+
+
+def test_weights_of_all_time(db: Engine) -> None:
+    """The weights of many years are those that verify expects, with and without a half-life."""
+    for name, half_life in (("short-v1", 7), ("long-v1", 36_500), ("ever-v1", None)):
+        evidence = {"prior": "population", "half_life_days": half_life}
+        readers = Readers(db, publish_policy(db, name, define(evidence=evidence)), timedelta(days=700))
+        for _ in range(10):
+            readers.react(readers.decide(name))
+    assert find_sentence(db) is None
 
 
 def test_weight_without_a_population(db: Engine) -> None:

@@ -1,6 +1,7 @@
 """Reference model of a user: lists of events, from which every value is computed anew each time.
 
 The service keeps sums, counters and versions; the model counts events. Its answers follow the API contract alone.
+A decision by pooled-v1 is taken as the receipt shows it, since `verify` recomputes it; its rewards are the model's own.
 """
 
 import json
@@ -14,6 +15,10 @@ import numpy as np
 from oo_ml.domain.policies import EPSILON_GREEDY
 from tests.policies import DEFINITIONS
 from tests.services.reference_policies import LABELS, Json, Numbers, are_close, encode, explain_choices
+
+POOLED: Final = "pooled-v1"
+# The part of a receipt about the reward, and the times.
+_REWARDS: Final = ("reward", "reward_kind", "rewards", "rewarded_at", "decided_at")
 
 # A status, and the body of a 200 or the code of a refusal.
 Answer = tuple[int, Any]
@@ -99,7 +104,7 @@ class ReferenceUser:
             return (200, before.answer) if before.request == (policy, body) else (409, "decision_exists")
         self.epochs.setdefault(policy, 0)
         decision_id = shown["decision_id"]
-        possible = list(self._choose(policy, body, decision_id))
+        possible = list(self._choose(policy, body, decision_id, shown))
         decision = next((one for one in possible if are_close(shown, shown | one.receipt)), possible[0])
         self.decisions[decision_id] = decision
         return (200, decision.answer)
@@ -157,17 +162,17 @@ class ReferenceUser:
 
     def model(self, policy: str) -> tuple[Numbers, Numbers]:
         """Return A and b, summed from scratch."""
-        dimension = 7 if policy == EPSILON_GREEDY else 5
-        A, b = np.eye(dimension), np.zeros(dimension)
-        for x, reward in self._generate_lessons(policy):
-            A += np.outer(x, x)
-            b += reward * x
+        dimension = {EPSILON_GREEDY: 7, POOLED: 12}.get(policy, 5)
+        A, b = np.zeros((dimension, dimension)) if policy == POOLED else np.eye(dimension), np.zeros(dimension)
+        for x, reward, weight in self._generate_lessons(policy):
+            A += weight * np.outer(x, x)
+            b += weight * reward * x
         return A, b
 
     def state(self, policy: str) -> Json:
         """Return the columns of the row of policy_state."""
         A, b = self.model(policy)
-        rewards = [reward for _, reward in self._generate_lessons(policy)]
+        rewards = [reward for _, reward, _ in self._generate_lessons(policy)]
         decisions = self._select_decisions(policy)
         epoch = self.epochs.get(policy, 0)
         return {
@@ -210,14 +215,20 @@ class ReferenceUser:
         """Return the receipt of a decision without the times."""
         decision = self.decisions[decision_id]
         kind = None if decision.kind == "reward" else decision.kind
-        return decision.receipt | {
+        alone = {
             **dict.fromkeys(("policy_probability", "prior_version", "prior_score", "own_score", "weight")),
             "labels": LABELS[: len(decision.receipt["x"])],
-            "definition": json.loads((DEFINITIONS / f"{decision.policy}.json").read_text()),
-            "reward": decision.reward,
-            "reward_kind": kind,
-            "rewards": decision.changes,
         }
+        return (
+            alone
+            | decision.receipt
+            | {
+                "definition": json.loads((DEFINITIONS / f"{decision.policy}.json").read_text()),
+                "reward": decision.reward,
+                "reward_kind": kind,
+                "rewards": decision.changes,
+            }
+        )
 
     def read_verification(self) -> Json:
         """Return the answer of /users/{user_id}/verify."""
@@ -238,20 +249,25 @@ class ReferenceUser:
     def _select_decisions(self, policy: str) -> list[Decision]:
         return [one for one in self.decisions.values() if one.policy == policy and self._is_current(one)]
 
-    def _generate_lessons(self, policy: str) -> Iterator[tuple[Numbers, float]]:
+    def _generate_lessons(self, policy: str) -> Iterator[tuple[Numbers, float, float]]:
+        """Yield x, reward and weight of the rewards that count."""
         for decision in self._select_decisions(policy):
             if decision.reward is not None and decision.learned is not None:
-                yield decision.learned, decision.reward
+                yield decision.learned, decision.reward, decision.receipt.get("weight", 1.0)
         for lesson in self.lessons:
             if lesson.policy == policy and self._is_current(lesson):
-                yield lesson.x, lesson.reward
+                yield lesson.x, lesson.reward, 1.0
 
-    def _choose(self, policy: str, body: Json, decision_id: str) -> Iterator[Decision]:
+    def _choose(self, policy: str, body: Json, decision_id: str, shown: Json) -> Iterator[Decision]:
         """Yield a decision for each candidate that may be the best one, in order."""
         epoch = self.epochs[policy]
         version = self.versions[policy, epoch]
         state = {"user_id": self.user_id, "epoch": epoch, "version": version}
         request = (policy, body) if "decision_id" in body else None
+        if policy == POOLED:
+            kept = {name: value for name, value in shown.items() if name not in _REWARDS}
+            yield Decision(policy, epoch, np.array(shown["x"]), request, kept | state)
+            return
         for choice in explain_choices(policy, body, decision_id, *self.model(policy), is_new=version == 0):
             yield Decision(policy, epoch, np.array(choice["x"]), request, state | choice)
 

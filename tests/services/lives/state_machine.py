@@ -23,7 +23,7 @@ from oo_ml.services.walk_users import walk_all
 from oo_ml.storage import policy_state
 from oo_ml.storage.postgres.sessions import Writing
 from tests.conftest import make_settings
-from tests.services.lives.reference_user import Answer, ReferenceUser
+from tests.services.lives.reference_user import POOLED, Answer, ReferenceUser
 from tests.services.reference_policies import ALPHA, EXPLORATIONS, PATH_SUFFIXES, Json, are_close
 from tests.serving import Service, serving
 from tests.sessions import writing
@@ -35,6 +35,7 @@ TIPS: Final = ("t1", "tip/2 ż", "t3")
 
 names = st.sampled_from(("ada", "a/b é%"))
 policies = st.sampled_from((LINUCB, EPSILON_GREEDY))
+deciding = st.sampled_from((LINUCB, EPSILON_GREEDY, POOLED))
 values = st.sampled_from((1.0, 0.5, 0.3, 0.0, -1.0))
 tips = st.sampled_from(TIPS)
 hours, weekdays = st.sampled_from((0, 9, 17)), st.sampled_from((0, 2, 6))
@@ -148,19 +149,19 @@ class Life(RuleBasedStateMachine):
         """The user with the most decisions."""
         return max(self.users.values(), key=lambda user: len(user.decisions))
 
-    @initialize(target=asked, policy=policies, body=questions, decision_id=ids)
+    @initialize(target=asked, policy=deciding, body=questions, decision_id=ids)
     def begin(self, policy: str, body: Json, decision_id: str) -> Asked:
         """Create the users."""
         named = {"user_id": self.users["ada"].user_id, "decision_id": decision_id}
         return self.ask("score", "ada", policy, body | named)
 
-    @rule(target=asked, name=names, policy=policies, body=questions, decision_id=ids)
+    @rule(target=asked, name=names, policy=deciding, body=questions, decision_id=ids)
     def score(self, name: str, policy: str, body: Json, decision_id: str) -> Asked:
         """Ask for a decision with an id of the client."""
         body = body | {"user_id": self.users[name].user_id, "decision_id": decision_id}
         return self.ask("score", name, policy, body)
 
-    @rule(target=asked, name=names, policy=policies, body=questions)
+    @rule(target=asked, name=names, policy=deciding, body=questions)
     def score_nameless(self, name: str, policy: str, body: Json) -> Asked:
         """Ask for a decision with an id of the service."""
         return self.ask("score nameless", name, policy, body | {"user_id": self.users[name].user_id})
@@ -170,7 +171,7 @@ class Life(RuleBasedStateMachine):
         """Repeat the request for a decision, with the id that it has."""
         self.ask("score again", asked.name, asked.policy, asked.body | {"decision_id": asked.decision_id})
 
-    @rule(asked=asked, policy=policies, body=st.just({}) | questions)
+    @rule(asked=asked, policy=deciding, body=st.just({}) | questions)
     def score_otherwise(self, asked: Asked, policy: str, body: Json) -> None:
         """Ask with the same id, perhaps for other candidates or another policy."""
         self.ask("score otherwise", asked.name, policy, asked.body | body | {"decision_id": asked.decision_id})
@@ -318,7 +319,14 @@ class Life(RuleBasedStateMachine):
     def ask(self, what: str, name: str, policy: str, body: Json) -> Asked:
         """Ask for a decision."""
         user = self.users[name]
-        response = self.stage.service.client.post(f"/score{PATH_SUFFIXES[policy]}", json=body)
+        if policy == POOLED:
+            # Its candidates have no source.
+            candidates = [{name: one[name] for name in ("id", "content", "features")} for one in body["candidates"]]
+            response = self.stage.service.client.post(
+                f"/policies/{POOLED}/score", json=body | {"candidates": candidates}
+            )
+        else:
+            response = self.stage.service.client.post(f"/score{PATH_SUFFIXES[policy]}", json=body)
         decision_id = body.get("decision_id") or response.json()["decision_id"]
         shown = self._get(user, f"/users/{{}}/decisions/{decision_id}")
         self._compare(what, response, user.score(policy, body, shown))

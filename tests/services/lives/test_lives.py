@@ -7,6 +7,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis.stateful import run_state_machine_as_test as run
 
 from oo_ml.domain.policies import EPSILON_GREEDY, LINUCB
+from tests.services.lives.reference_user import POOLED
 from tests.services.lives.state_machine import Asked, Life
 from tests.services.reference_policies import Json
 
@@ -87,6 +88,13 @@ def test_fixed_life(life: type[Life]) -> None:  # noqa: PLR0915 - as long as a l
     check(one.correct(third, 0.3))
     check(one.correct(third, 0.3))
     check(one.correct(second, -1.0))
+    pooled = [check(one.score_nameless("ada", POOLED, ONLY_T1)) for _ in range(4)]
+    check(one.score_again(pooled[0]))
+    check(one.score_otherwise(pooled[0], LINUCB, {}))
+    for asked, value in zip(pooled, (1.0, -1.0, 0.5, None), strict=True):
+        check(one.reward(asked, LINUCB, 0.3, None, None))
+        check(one.correct(asked, value))
+    check(one.score_nameless("ada", POOLED, ONLY_T1))
     fourth, fifth, sixth, seventh = (decide(number, LINUCB) for number in (4, 5, 6, 7))
     check(one.default(0.5))
     check(one.correct(fourth, 0.5))

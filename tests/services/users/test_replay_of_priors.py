@@ -74,6 +74,20 @@ def test_with_priors(db: Engine, other_db: Engine, readers: Readers) -> None:
     assert find_sentence(other_db) is not None
 
 
+@pytest.mark.usefixtures("readers")
+def test_forged_weight(db: Engine, other_db: Engine) -> None:
+    """A weight that is not that of its decision's time is refused, also in an epoch that no state depends on."""
+    document = parse_export(export_user(db, "ada"))
+    decision, *_ = document["feature_history"]
+    for row in (decision, *document["reward_ledger"]):
+        if row["decision_id"] == decision["decision_id"]:
+            row["weight"] *= 1e9
+    with pytest.raises(
+        ReplayRefusedError, match=r"shared-v1, epoch 0, version 1, decision .*: expected weight = .*, by its policy"
+    ):
+        replay_bytes(other_db, dump_export(document))
+
+
 @pytest.mark.parametrize("column", ["weight", "squares"])
 @pytest.mark.usefixtures("readers")
 def test_tampering(db: Engine, other_db: Engine, column: str) -> None:

@@ -13,6 +13,7 @@ from sqlalchemy import Engine, Row, text
 from oo_ml.domain.policies import EPSILON_GREEDY, LINUCB, Policy
 from oo_ml.execution import retry
 from oo_ml.services.audit.verify import verify
+from oo_ml.services.database import single_connection
 from oo_ml.services.decisions.reset import reset
 from oo_ml.services.users.erase import erase
 from oo_ml.services.users.stats import Receipt, read_receipts
@@ -21,8 +22,9 @@ from oo_ml.storage.decision_types import DecisionKey
 from oo_ml.storage.reports import Filters, Report, read_report
 from oo_ml.storage.user_ranges import ALL_USERS
 from tests.conftest import make_settings
-from tests.gates import scalar, wait_until_blocked
+from tests.gates import holding_state, scalar, wait_until_blocked
 from tests.policies import builtin
+from tests.pooled_users import build_parameters
 from tests.rows import assert_folded, everything
 from tests.services.policies.readers import Readers, publish_policy
 from tests.services.sample_users import detach_the_past, export_user, replay_bytes
@@ -243,6 +245,26 @@ def test_two_at_once(db: Engine) -> None:
     assert_sound(db)
 
 
+def test_locked_user(db: Engine, database_url: str) -> None:
+    """A user who is locked for longer than OO_ML_LOCK_TIMEOUT holds up no other user, and is warm in the end."""
+    users = SimulatedUsers(db, 1)
+    for user_id in ("ada", "ben"):
+        for _ in range(3):
+            users.react(users.decide(user_id), 0.5)
+    done = Warmed()
+    settings = make_settings(lock_timeout=0.1)
+    with single_connection(settings, database_url, long=True) as engine:
+        walk = walk_all_rewards(engine, settings, source(), limit=2)
+        with holding_state(db, "ada", LINUCB):
+            while not done.states:
+                done += next(walk.parts)
+        assert (done.users, done.rewards) == (1, 3)
+        done = sum(walk.parts, done)
+    assert (done.users, done.rewards, done.already_there) == (2, 6, 0)
+    assert len(read(db, _WARM)) == 6
+    assert_sound(db)
+
+
 def test_calls_meanwhile(db: Engine) -> None:
     """While users decide and react by both policies, warm starts miss no reward and fold each one once."""
     lives = [SimulatedUsers(db, seed, now=NOW - timedelta(hours=seed)) for seed in range(4)]
@@ -251,7 +273,8 @@ def test_calls_meanwhile(db: Engine) -> None:
     def live(users: SimulatedUsers) -> None:
         for number in range(40):
             user_id = users.random.choice(names)
-            users.react(users.decide(user_id, users.random.choice((LINUCB, POOLED))), 0.25)
+            policy = users.random.choice((LINUCB, POOLED))
+            users.react(users.decide(user_id, policy, parameters=build_parameters()), 0.25)
             if number % 10 == 9:
                 users.correct(list(users.decisions)[-1], 0.5)
 
@@ -268,7 +291,7 @@ def test_calls_meanwhile(db: Engine) -> None:
     )
     made = sum(len(users.decisions) for users in lives)
     assert scalar(db, "SELECT count(*) FROM oo_ml.reward_ledger WHERE kind = 'reward'") == made
-    assert_folded(db)
+    assert_sound(db)
 
 
 def test_reports(db: Engine, database_url: str) -> None:
