@@ -156,7 +156,7 @@ async def fit_policy(
     is_dry_run: bool = False,
     advance: Callable[[int], None] = lambda _: None,
 ) -> Fitted | None:
-    """Fit the prior of a policy; None: no user has evidence, or it is not due and was to be.
+    """Fit the prior of a policy; None: nothing has changed and no user has evidence, or it is not due and was to be.
 
     `advance` is told of each of two steps.
 
@@ -237,10 +237,11 @@ def delete_replaced(connection: Writing, before: datetime) -> int:
 
 
 def compute_next(material: Material, policy: str, now: datetime) -> Prior | None:
-    """Return the next version, as of `now`; None if there is nothing to fit it to, and nothing to forget.
+    """Return the next version, as of `now`; None if nothing has changed that it could be fitted to.
 
-    After an erasure nothing of the version before is taken over, because it was fitted to the user too. The material is
-    used up.
+    After an erasure nothing of the version before is taken over, because it was fitted to the user too. If rewards have
+    come, but no user has evidence left, it repeats the numbers of the version before, so that the prior is not due
+    until more rewards come. The material is used up.
 
     Raises:
         FitFailedError: the result is not finite, or not possible.
@@ -248,8 +249,10 @@ def compute_next(material: Material, policy: str, now: datetime) -> Prior | None
     before, last = material.population.prior, material.before
     has_forgotten = last is not None and material.erasures != last.erasures
     if material.sample is None:
-        return replace(Prior.initial(before.dimension), version=before.version + 1) if has_forgotten else None
-    # A version of no users is that before data.
+        numbers = Prior.initial(before.dimension) if has_forgotten else before
+        is_new = has_forgotten or material.rewards != (0 if last is None else last.rewards)
+        return replace(numbers, version=before.version + 1) if is_new else None
+    # A version of no users was fitted to no data of today.
     is_afresh = has_forgotten or (last is not None and not last.users)
     try:
         # Without warnings: the end of the fit tells whether its result is finite.

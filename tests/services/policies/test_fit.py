@@ -114,12 +114,37 @@ def test_other_policies(learners: Learners, db: Engine, database_url: str) -> No
 
 
 def test_no_users(learners: Learners, db: Engine, database_url: str) -> None:
-    """Without a user who has evidence nothing happens."""
+    """Without a reward nothing happens."""
     assert fit(database_url) is None
+    assert versions(db) == []
+
+
+def test_rewards_that_left_no_evidence(learners: Learners, db: Engine, database_url: str) -> None:
+    """If no user has evidence left, a version of no users repeats the one before, and is not due until rewards come."""
+    learners.teach(5, 1)
+    keep_up(database_url)
     learners.teach(5, 1)
     run(db, "UPDATE oo_ml.policy_state SET weight = 0")
+    [row] = keep_up(database_url).fitted
+    assert (row.prior.version, row.users, row.rewards) == (2, 0, 10)
+    first, repeated = (row.prior for row in versions(db))
+    np.testing.assert_array_equal(repeated.mean, first.mean)
+    np.testing.assert_array_equal(repeated.covariance, first.covariance)
     assert keep_up(database_url) == Fits([], [])
-    assert versions(db) == []
+    assert keep_up(database_url, NOON + timedelta(days=9)) == Fits([], [])
+    assert fit(database_url) is None
+    learners.teach(5, 1, first=5)
+    assert [row.users for row in keep_up(database_url).fitted] == [5]
+
+
+def test_first_rewards_that_left_no_evidence(learners: Learners, db: Engine, database_url: str) -> None:
+    """Without a version before, a version of no users is the prior before data."""
+    learners.teach(5, 1)
+    run(db, "UPDATE oo_ml.policy_state SET weight = 0")
+    [row] = keep_up(database_url).fitted
+    assert (row.prior.version, row.users, row.rewards) == (1, 0, 5)
+    assert not row.prior.mean.any()
+    assert keep_up(database_url) == Fits([], [])
 
 
 def test_dry_run(learners: Learners, db: Engine, database_url: str) -> None:
