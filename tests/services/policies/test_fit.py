@@ -1,6 +1,7 @@
 """The fit of priors: its numbers, when it is due, and what a failure, an erasure and another process change."""
 
 import asyncio
+import threading
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
@@ -20,6 +21,7 @@ from oo_ml.services.users.erase import erase
 from oo_ml.storage import evidence_sample, policy_priors
 from oo_ml.storage.policy_priors import PriorRow
 from tests.conftest import make_settings
+from tests.gates import scalar
 from tests.services.policies.learners import MEAN, NAME, NOISE, SPREAD, Learners
 from tests.services.policies.readers import NOON, publish_policy
 from tests.services.upkeep.months import run
@@ -113,7 +115,8 @@ def test_other_policies(learners: Learners, db: Engine, database_url: str) -> No
         fit(database_url, policy="nowhere-v1")
 
 
-def test_no_users(learners: Learners, db: Engine, database_url: str) -> None:
+@pytest.mark.usefixtures("learners")
+def test_no_users(db: Engine, database_url: str) -> None:
     """Without a reward nothing happens."""
     assert fit(database_url) is None
     assert versions(db) == []
@@ -210,6 +213,29 @@ def test_failure_again(learners: Learners, db: Engine, database_url: str) -> Non
     assert keep_up_again(NOON + timedelta(minutes=59)) == Fits([], [problem])
     assert [row.policy for row in keep_up_again(NOON + timedelta(minutes=60)).fitted] == [NAME]
     assert not failures
+
+
+def test_fit_that_hangs(learners: Learners, db: Engine, database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A fit that does not end in time has failed, and the run of upkeep goes on to its end."""
+    learners.teach(5, 2)
+    Learners(db, "shared-v2").teach(5, 2)
+    monkeypatch.setattr(service, "_LONGEST", 0.1)
+    end, compute = threading.Event(), service.compute_next
+
+    def hang(material: Material, policy: str, now: datetime) -> Prior | None:
+        if policy == NAME:
+            end.wait()
+        return compute(material, policy, now)
+
+    monkeypatch.setattr(service, "compute_next", hang)
+    try:
+        found = keep_up(database_url)
+    finally:
+        end.set()
+    assert [problem.explanation for problem in found.problems] == [
+        f"The prior of {NAME} could not be fitted, and stays as it is: it took longer than 0 seconds"
+    ]
+    assert scalar(db, "SELECT ran_at FROM oo_ml.upkeep WHERE task = 'priors'") == NOON
 
 
 def test_fitted_meanwhile(learners: Learners, db: Engine, database_url: str) -> None:
