@@ -8,7 +8,7 @@ CREATE TABLE oo_ml.upkeep (
     CONSTRAINT pk_upkeep PRIMARY KEY (task)
 );
 COMMENT ON TABLE oo_ml.upkeep IS
-    'One row for each task of upkeep. A process locks the row while it runs the task, so only one process does';
+    'One row for each task of upkeep, locked during a step, so that one process takes it; any may fit priors';
 COMMENT ON COLUMN oo_ml.upkeep.task IS 'days, default-rewards, priors or retention';
 COMMENT ON COLUMN oo_ml.upkeep.done_until IS 'Decisions before this time are done; null: none is';
 COMMENT ON COLUMN oo_ml.upkeep.ran_at IS 'Time of the last run';

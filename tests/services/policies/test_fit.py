@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from sqlalchemy import Engine
+from sqlalchemy import Engine, text
 from sqlalchemy.exc import IntegrityError
 
 from oo_ml.domain.population import Prior
@@ -363,6 +363,26 @@ def test_sample(learners: Learners, db: Engine, monkeypatch: pytest.MonkeyPatch)
             seen[drawn] += 1
     # Binomial(300, 1/3): 8.2 is its standard deviation; six of them are no bad luck.
     np.testing.assert_allclose(seen, 100, atol=50)
+
+
+def test_few_users_in_a_large_table(learners: Learners, db: Engine) -> None:
+    """A policy with few users is read by its index, and not with the users of the other policies."""
+    learners.teach(50, 1)
+    run(
+        db,
+        "INSERT INTO oo_ml.policy_state SELECT (jsonb_populate_record(s, jsonb_build_object('user_id', i::text,"
+        " 'policy', 'linucb-v1'))).*"
+        " FROM oo_ml.policy_state AS s, generate_series(1, 20000) AS i WHERE s.user_id = 'user 0'",
+    )
+    with open_session(db) as connection:
+        sample = evidence_sample.draw(connection, NAME, 3, 0.0)
+        read = connection.scalar(
+            text("SELECT seq_tup_read FROM pg_stat_xact_user_tables WHERE relname = 'policy_state'")
+        )
+    assert sample is not None
+    assert len(sample.weight) == 50
+    # The pilot reads one page of a hundred.
+    assert read < 2000
 
 
 def test_sample_of_pages(learners: Learners, db: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
