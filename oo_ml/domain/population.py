@@ -8,7 +8,7 @@ Sources: Lindley and Smith (1972), "Bayes Estimates for the Linear Model", for t
 Xu (2009), "Forward Decay", for the weights.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
@@ -32,12 +32,12 @@ _NOISE_OF_FEW: Final = 20
 # Rewards lie in [-1, 1], so no two differ by more than 2.
 _LARGEST_NOISE: Final = 4
 _VARIANCE_OF_MEAN: Final = 0.3
-# A fit ends when its mean moves by less than this share of a user's standard deviation.
+# A fit ends when no number moves by more than this share in a round: see _find_change.
 _STILL: Final = 1e-3
 _FIRST_ROUNDS: Final = 40
 _LEAST_ROUNDS: Final = 4
 _MOST_ROUNDS: Final = 10
-# Users whose matrices a fit holds at once.
+# Users whose matrices are inverted at once.
 _USERS_AT_ONCE: Final = 1000
 
 
@@ -155,8 +155,8 @@ def fit(sample: Sample, before: Prior, *, is_afresh: bool = False) -> Prior:
 
     Each round takes the belief about each user from the last Sigma and s2, and then Sigma, s2 and mu from these
     beliefs (expectation maximisation, with mu integrated out of the beliefs). The first fit takes 40 rounds; others
-    start from the version before, and take 4 to 10. With `is_afresh` it starts like the first one, so that the result
-    depends on the sample alone.
+    start from the version before, and take 4 to 10, until the prior stands still. With `is_afresh` it starts like the
+    first one, so that the result depends on the sample alone. It takes as much memory as the sample besides.
 
     Raises:
         ArithmeticError, np.linalg.LinAlgError: the result is not finite, not possible with rewards in [-1, 1], or has
@@ -168,8 +168,7 @@ def fit(sample: Sample, before: Prior, *, is_afresh: bool = False) -> Prior:
     most = _FIRST_ROUNDS if is_first else _MOST_ROUNDS
     for finished in range(1, most + 1):
         last, prior = prior, _improve(sample, prior)
-        moved = np.abs(prior.mean - last.mean) / np.sqrt(np.diag(prior.covariance))
-        if not is_first and finished >= _LEAST_ROUNDS and moved.max() < _STILL:
+        if not is_first and finished >= _LEAST_ROUNDS and _find_change(last, prior) < _STILL:
             break
     # Fails if it is not positive definite.
     np.linalg.cholesky(prior.covariance)
@@ -183,26 +182,19 @@ def _improve(sample: Sample, prior: Prior) -> Prior:
     """Return the prior after one more round."""
     n, d = sample.b.shape
     inverse = _invert(prior.covariance)
-    # With V_u = (Sigma^-1 + A_u / s2)^-1: K_u, the precision of what user u says about mu, and V_u b_u / s2.
-    precision, pulls = np.eye(d) / _VARIANCE_OF_MEAN, np.zeros(d)
-    for part in _parts(n):
-        V = np.linalg.inv(inverse + sample.A[part] / prior.noise_variance)
-        means = np.einsum("nij,nj->ni", V, sample.b[part]) / prior.noise_variance
-        precision = precision + len(V) * inverse - inverse @ V.sum(axis=0) @ inverse
-        pulls += means.sum(axis=0)
-    C = _invert(precision)
-    mu = C @ (inverse @ pulls)
-    spread, errors = (d + 2) * _VARIANCE_OF_FEW * np.eye(d), _NOISE_OF_FEW * _NOISE
-    for part in _parts(n):
-        A, b = sample.A[part], sample.b[part]
-        V = np.linalg.inv(inverse + A / prior.noise_variance)
-        means = np.einsum("nij,nj->ni", V, inverse @ mu + b / prior.noise_variance)
-        deviations = means - mu
-        spread += V.sum(axis=0) + deviations.T @ deviations
-        explained = np.einsum("ni,ni->", means, b)
-        predicted = np.einsum("nij,nj->ni", A, means)
-        seconds = np.einsum("nij,nij->", A, V) + np.einsum("ni,ni->", means, predicted)
-        errors += float(sample.squares[part].sum() - 2 * explained + seconds)
+    V = _invert_all(sample.A, inverse, prior.noise_variance)
+    total = V.sum(axis=0)
+    # V_u b_u / s2, and the precision of what all users say about mu.
+    pulls = np.einsum("nij,nj->ni", V, sample.b) / prior.noise_variance
+    C = _invert(np.eye(d) / _VARIANCE_OF_MEAN + n * inverse - inverse @ total @ inverse)
+    mu = C @ (inverse @ pulls.sum(axis=0))
+    means = pulls + V @ (inverse @ mu)
+    deviations = means - mu
+    spread = (d + 2) * _VARIANCE_OF_FEW * np.eye(d) + total + deviations.T @ deviations
+    explained = np.einsum("ni,ni->", means, sample.b)
+    predicted = np.einsum("nij,nj->ni", sample.A, means)
+    seconds = np.einsum("nij,nij->", sample.A, V) + np.einsum("ni,ni->", means, predicted)
+    errors = _NOISE_OF_FEW * _NOISE + float(sample.squares.sum() - 2 * explained + seconds)
     return replace(
         prior,
         mean=mu,
@@ -212,8 +204,26 @@ def _improve(sample: Sample, prior: Prior) -> Prior:
     )
 
 
-def _parts(n: int) -> Iterator[slice]:
-    return (slice(start, start + _USERS_AT_ONCE) for start in range(0, n, _USERS_AT_ONCE))
+def _find_change(last: Prior, prior: Prior) -> float:
+    """Return how far a round moved the number of Sigma and s2 that it moved most; mu follows from these alone.
+
+    A number of Sigma in products of two standard deviations of users, so that correlations count as much as variances;
+    s2 in itself.
+    """
+    deviations = np.sqrt(np.diag(prior.covariance))
+    covariance = np.abs(prior.covariance - last.covariance) / np.outer(deviations, deviations)
+    noise = abs(prior.noise_variance - last.noise_variance) / prior.noise_variance
+    return max(float(covariance.max()), noise)
+
+
+def _invert_all(A: NDArray[np.float64], inverse: NDArray[np.float64], noise: float) -> NDArray[np.float64]:
+    """Return V_u = (Sigma^-1 + A_u / s2)^-1 of all users, shape (n, d, d)."""
+    V = np.empty_like(A)
+    # In parts, because an inversion takes the memory of its result twice more.
+    for start in range(0, len(A), _USERS_AT_ONCE):
+        part = slice(start, start + _USERS_AT_ONCE)
+        V[part] = np.linalg.inv(inverse + A[part] / noise)
+    return V
 
 
 def _invert(matrix: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -122,7 +122,8 @@ UPKEEP_LAST_SUCCESS: Final = Declared(
     "oo_ml_upkeep_last_success_timestamp_seconds",
     Kind.GAUGE,
     (),
-    "Time at which the sums by day, and default rewards if OO_ML_REWARD_WAIT is set, were last kept up, by any process",
+    "Time at which the sums by day, priors, and default rewards if OO_ML_REWARD_WAIT is set, were last kept up, by any"
+    " process",
     is_read=True,
 )
 UPKEEP_LAG_SECONDS: Final = Declared(

@@ -20,7 +20,7 @@ class PriorRow:
     Attributes:
         fitted_at: time of the fit.
         users: the number of users that it was fitted to.
-        rewards: the number of rewards of the policy that counted then.
+        rewards: the number of rewards of the policy that counted then, those before a reset included.
         erasures: the number of erased users of the policy then.
     """
 

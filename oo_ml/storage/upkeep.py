@@ -14,6 +14,7 @@ from oo_ml.storage.postgres.statements import Statement
 
 DAYS: Final = "days"
 DEFAULT_REWARDS: Final = "default-rewards"
+PRIORS: Final = "priors"
 # The function that detaches months writes this row.
 RETENTION: Final = "retention"
 

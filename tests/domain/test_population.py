@@ -289,7 +289,7 @@ def test_mean_of_users(users: int) -> None:
 
 
 def test_later_fits() -> None:
-    """A later fit starts from the version before, and takes 4 rounds if the mean stands still, and else up to 10."""
+    """A later fit starts from the version before, and takes 4 rounds if the prior stands still, and else up to 10."""
     rng = np.random.default_rng(2)
     truth = replace(Prior.initial(D), mean=np.array([0.3, 0.0, -0.3]), covariance=0.1 * np.eye(D))
     sample = draw_sample(rng, truth, 50, 15, 0.3)
@@ -309,6 +309,51 @@ def test_later_fits() -> None:
     for _ in range(5):
         five = improve_slowly(other, five)
     assert not np.allclose(moved.covariance, five.covariance, rtol=1e-6)
+
+
+def count_rounds(sample: Sample, before: Prior) -> int:
+    """Return the number of rounds that a fit takes from a version."""
+    fitted, prior = fit(sample, before), before
+    for finished in range(1, 41):
+        prior = improve_slowly(sample, prior)
+        if np.allclose(prior.covariance, fitted.covariance, rtol=1e-9) and prior.noise_variance == pytest.approx(
+            fitted.noise_variance, rel=1e-9
+        ):
+            return finished
+    raise AssertionError("the fit is no number of rounds")
+
+
+@pytest.mark.parametrize(
+    "factors", [2 * np.eye(D), 0.95 * np.eye(D) + 0.05 * np.ones((D, D))], ids=["variances", "correlations"]
+)
+def test_stillness_of_covariance(factors: Numbers) -> None:
+    """A fit goes on while the variances of users, or only their correlations, move, although the mean is still.
+
+    Rewards that average 0 for each user keep the mean at 0.
+    """
+    n = 50
+    sample = Sample(np.tile(np.eye(D), (n, 1, 1)), np.zeros((n, D)), np.full(n, 3.0), np.full(n, 0.9))
+    still = Prior.initial(D)
+    for _ in range(100):
+        still = improve_slowly(sample, still)
+    # All features have the same variance.
+    moved = replace(still, version=7, covariance=still.covariance[0, 0] * factors)
+    assert count_rounds(sample, moved) == 10
+
+
+def test_stillness_of_noise() -> None:
+    """A fit goes on while the noise moves, although the mean and the covariance are still.
+
+    With as many rewards as features and without noise, the rewards tell each user's theta, and little of the noise.
+    """
+    n, A = 50, 100 * np.eye(D)
+    thetas = np.random.default_rng(6).normal(size=(n, D))
+    squares = np.einsum("ni,ij,nj->n", thetas, A, thetas)
+    sample = Sample(np.tile(A, (n, 1, 1)), thetas @ A, np.full(n, float(D)), squares)
+    still = Prior.initial(D)
+    for _ in range(100):
+        still = improve_slowly(sample, still)
+    assert count_rounds(sample, replace(still, version=7, noise_variance=0.5)) == 10
 
 
 def test_recovery() -> None:

@@ -53,6 +53,9 @@ COMMENT ON COLUMN oo_ml.policy_state.weight IS
     'Sum of the weights g of the rewards; null without a population: each g is 1';
 COMMENT ON COLUMN oo_ml.policy_state.squares IS 'Sum of g times reward squared; null without a population';
 
+-- For a fit of a policy with few users. A policy never changes, so rewards do not write to it (HOT).
+CREATE INDEX ix_policy_state_policy ON oo_ml.policy_state (policy);
+
 CREATE SEQUENCE oo_ml.feature_history_order AS bigint;
 
 CREATE TABLE oo_ml.feature_history (

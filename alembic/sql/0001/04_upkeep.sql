@@ -8,12 +8,12 @@ CREATE TABLE oo_ml.upkeep (
     CONSTRAINT pk_upkeep PRIMARY KEY (task)
 );
 COMMENT ON TABLE oo_ml.upkeep IS
-    'One row for each task of upkeep. A process locks the row while it runs the task, so only one process does';
-COMMENT ON COLUMN oo_ml.upkeep.task IS 'days, default-rewards or retention';
+    'One row for each task of upkeep, locked during a step, so that one process takes it; any may fit priors';
+COMMENT ON COLUMN oo_ml.upkeep.task IS 'days, default-rewards, priors or retention';
 COMMENT ON COLUMN oo_ml.upkeep.done_until IS 'Decisions before this time are done; null: none is';
 COMMENT ON COLUMN oo_ml.upkeep.ran_at IS 'Time of the last run';
 
-INSERT INTO oo_ml.upkeep (task) VALUES ('days'), ('default-rewards'), ('retention');
+INSERT INTO oo_ml.upkeep (task) VALUES ('days'), ('default-rewards'), ('priors'), ('retention');
 
 CREATE TABLE oo_ml.counted (
     source text COLLATE "C" NOT NULL,

@@ -104,7 +104,7 @@ COMMENT ON COLUMN oo_ml.policy_priors.policy IS 'The policy';
 COMMENT ON COLUMN oo_ml.policy_priors.version IS '1, 2, 3, ... for each policy';
 COMMENT ON COLUMN oo_ml.policy_priors.fitted_at IS 'Time of the fit, to which the rewards were faded';
 COMMENT ON COLUMN oo_ml.policy_priors.users IS 'Number of users that it was fitted to';
-COMMENT ON COLUMN oo_ml.policy_priors.rewards IS 'Number of rewards of the policy that counted then';
+COMMENT ON COLUMN oo_ml.policy_priors.rewards IS 'Number of rewards of the policy that counted then, those before a reset included';
 COMMENT ON COLUMN oo_ml.policy_priors.erasures IS 'erasures of the policy then: the users erased before are not in it';
 COMMENT ON COLUMN oo_ml.policy_priors.mean IS 'mu, the theta of the mean user; d numbers';
 COMMENT ON COLUMN oo_ml.policy_priors.covariance IS 'Sigma: how users differ from each other; d rows of d numbers';

@@ -43,7 +43,7 @@ COMMENT ON COLUMN analytics.prior_history.policy IS 'The policy';
 COMMENT ON COLUMN analytics.prior_history.version IS '1, 2, 3, ... for each policy';
 COMMENT ON COLUMN analytics.prior_history.fitted_at IS 'Time of the fit';
 COMMENT ON COLUMN analytics.prior_history.users IS 'Number of users that it was fitted to';
-COMMENT ON COLUMN analytics.prior_history.rewards IS 'Number of rewards of the policy that counted then';
+COMMENT ON COLUMN analytics.prior_history.rewards IS 'Number of rewards of the policy that counted then, those before a reset included';
 COMMENT ON COLUMN analytics.prior_history.noise_variance IS 'Variance of a reward around theta.x of its user';
 COMMENT ON COLUMN analytics.prior_history.largest_change IS
     'Largest change of a number of the mean against the version before, in standard deviations of users; version 1 is compared with 0; null if the version before is not kept';

@@ -197,7 +197,7 @@ class PriorHistory(Answer):
     version: int
     fitted_at: UtcTime
     users: int = Field(description="Users that it was fitted to")
-    rewards: int = Field(description="Rewards of the policy that counted then")
+    rewards: int = Field(description="Rewards of the policy that counted then, those before a reset included")
     noise_variance: float = Field(description="Variance of a reward around theta.x of its user")
     largest_change: Number = Field(
         description="Largest change of a number of the mean against the version before, in standard deviations of"

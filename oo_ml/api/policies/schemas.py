@@ -200,7 +200,7 @@ class PriorVersion(Answer):
     version: int = Field(description="1, 2, 3, ...; decisions name it as prior_version")
     fitted_at: UtcTime = Field(description="Time of the fit, to which the rewards were faded")
     users: int = Field(description="Users that it was fitted to: all who have rewards, or 20,000 drawn at random")
-    rewards: int = Field(description="Rewards of the policy that counted then")
+    rewards: int = Field(description="Rewards of the policy that counted then, those before a reset included")
     noise_variance: float = Field(description="Variance of a reward around theta.x of its user")
     mean: list[MeanCoefficient] = Field(description="One number a feature, in the order of x")
     largest_change: float | None = Field(

@@ -15,7 +15,7 @@ from oo_ml.storage.postgres.sessions import Reading
 @each
 def read_numbers(connection: Reading, now: datetime, *, settings: Settings) -> Sequence[Sample]:
     """Return the numbers at `now`. No query reads more rows if more users or decisions come."""
-    tasks = [upkeep.DAYS] if settings.reward_wait is None else [upkeep.DAYS, upkeep.DEFAULT_REWARDS]
+    tasks = [upkeep.DAYS, upkeep.PRIORS, *([] if settings.reward_wait is None else [upkeep.DEFAULT_REWARDS])]
     last = upkeep.read_last_success(connection, tasks)
     [months] = read_months_ahead(connection, [now])
     runs = (

@@ -29,7 +29,7 @@ from oo_ml.services.each import each
 from oo_ml.services.policies.compiled import read_policies
 from oo_ml.services.policies.priors import PriorVersion, describe
 from oo_ml.settings import Settings
-from oo_ml.storage import daily_sums, evidence_sample, policies, policy_priors
+from oo_ml.storage import daily_sums, evidence_sample, policies, policy_priors, upkeep
 from oo_ml.storage.policy_priors import PriorRow
 from oo_ml.storage.postgres.engine import snapshot
 from oo_ml.storage.postgres.sessions import Reading, Writing
@@ -42,6 +42,8 @@ _AGE: Final = timedelta(days=1)
 # After an erasure a prior is due, but not sooner than this after the last fit: with one erasure after another, every
 # run would add a version.
 _PAUSE: Final = timedelta(minutes=10)
+# Seconds that a fit may compute. It takes some on an idle processor; one that takes longer is stuck, or starved.
+_LONGEST: Final = 600.0
 # A fit that failed would fail again; it is tried again after this time.
 _RETRY: Final = timedelta(hours=1)
 # A user whose rewards have faded below this share of a reward tells nothing any more.
@@ -114,6 +116,8 @@ async def fit_due(
 ) -> Fits:
     """Delete versions that were replaced OO_ML_PRIOR_RETENTION_DAYS ago, then fit every prior that is due.
 
+    The time of a run that came to its end is stored, as for the other tasks, also if fits failed.
+
     Args:
         workers: the threads to read and write with.
         settings: of the process.
@@ -146,6 +150,7 @@ async def fit_due(
             failures.pop(policy, None)
             if found is not None and found.is_inserted:
                 fitted.append(found.row)
+    await workers.run(note_run, [now])
     return Fits(fitted, problems)
 
 
@@ -156,13 +161,13 @@ async def fit_policy(
     is_dry_run: bool = False,
     advance: Callable[[int], None] = lambda _: None,
 ) -> Fitted | None:
-    """Fit the prior of a policy; None: no user has evidence, or it is not due and was to be.
+    """Fit the prior of a policy; None: nothing has changed and no user has evidence, or it is not due and was to be.
 
     `advance` is told of each of two steps.
 
     Raises:
         UnknownPolicyError, NoPriorError: there is no such policy, or its users do not learn from each other.
-        FitFailedError: the result is not finite. Nothing was changed.
+        FitFailedError: the result is not finite, or takes longer than ten minutes. Nothing was changed.
         UnavailableError: the database is unavailable.
     """
     material = only(await workers.run(read_material, [command]))
@@ -170,7 +175,7 @@ async def fit_policy(
     if material is None:
         return None
     before = material.population.prior
-    prior = await _in_thread(partial(compute_next, material, command.policy, command.now))
+    prior = await _in_thread(partial(compute_next, material, command.policy, command.now), command.policy)
     advance(1)
     if prior is None:
         return None
@@ -236,11 +241,19 @@ def delete_replaced(connection: Writing, before: datetime) -> int:
     return policy_priors.delete_replaced(connection, before)
 
 
-def compute_next(material: Material, policy: str, now: datetime) -> Prior | None:
-    """Return the next version, as of `now`; None if there is nothing to fit it to, and nothing to forget.
+@each
+def note_run(connection: Writing, now: datetime) -> None:
+    """Store the time of a run, unless another process is storing its own."""
+    if upkeep.claim(connection, upkeep.PRIORS) is not None:
+        upkeep.save(connection, upkeep.PRIORS, None, now)
 
-    After an erasure nothing of the version before is taken over, because it was fitted to the user too. The material is
-    used up.
+
+def compute_next(material: Material, policy: str, now: datetime) -> Prior | None:
+    """Return the next version, as of `now`; None if nothing has changed that it could be fitted to.
+
+    After an erasure nothing of the version before is taken over, because it was fitted to the user too. If rewards have
+    come, but no user has evidence left, it repeats the numbers of the version before, so that the prior is not due
+    until more rewards come. The material is used up.
 
     Raises:
         FitFailedError: the result is not finite, or not possible.
@@ -248,8 +261,10 @@ def compute_next(material: Material, policy: str, now: datetime) -> Prior | None
     before, last = material.population.prior, material.before
     has_forgotten = last is not None and material.erasures != last.erasures
     if material.sample is None:
-        return replace(Prior.initial(before.dimension), version=before.version + 1) if has_forgotten else None
-    # A version of no users is that before data.
+        numbers = Prior.initial(before.dimension) if has_forgotten else before
+        is_new = has_forgotten or material.rewards != (0 if last is None else last.rewards)
+        return replace(numbers, version=before.version + 1) if is_new else None
+    # A version of no users was fitted to no data of today.
     is_afresh = has_forgotten or (last is not None and not last.users)
     try:
         # Without warnings: the end of the fit tells whether its result is finite.
@@ -257,9 +272,11 @@ def compute_next(material: Material, policy: str, now: datetime) -> Prior | None
             sample = _fade(material.sample, 1 / material.population.weigh(now))
             return fit(sample, before, is_afresh=is_afresh)
     except (ArithmeticError, np.linalg.LinAlgError) as error:
-        raise FitFailedError(
-            f"The prior of {policy} could not be fitted, and stays as it is", cause=str(error)
-        ) from None
+        raise _failure(policy, str(error)) from None
+
+
+def _failure(policy: str, cause: str) -> FitFailedError:
+    return FitFailedError(f"The prior of {policy} could not be fitted, and stays as it is", cause=cause)
 
 
 def _is_due(last: PriorRow | None, rewards: int, erasures: int, now: datetime) -> bool:
@@ -279,7 +296,7 @@ def _fade(sample: Sample, factor: float) -> Sample:
     return sample
 
 
-async def _in_thread(compute: Callable[[], Prior | None]) -> Prior | None:
+async def _in_thread(compute: Callable[[], Prior | None], policy: str) -> Prior | None:
     """Compute in a thread of its own, for which no end of the process waits: a fit may take many seconds."""
     answer: asyncio.Future[Prior | None] = asyncio.get_running_loop().create_future()
 
@@ -291,4 +308,9 @@ async def _in_thread(compute: Callable[[], Prior | None]) -> Prior | None:
         send([answer], [outcome])
 
     threading.Thread(target=work, name="fit", daemon=True).start()
-    return await answer
+    try:
+        async with asyncio.timeout(_LONGEST):
+            return await answer
+    except TimeoutError:
+        # The thread goes on to its end, to which the caller does not listen any more.
+        raise _failure(policy, f"it took longer than {_LONGEST:.0f} seconds") from None

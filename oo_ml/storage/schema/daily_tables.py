@@ -43,10 +43,10 @@ def _group(name: str, comment: str, type_: type[TypeEngine[int]] = SmallInteger)
 upkeep = Table(
     "upkeep",
     metadata,
-    name("task", "days, default-rewards or retention", primary_key=True),
+    name("task", "days, default-rewards, priors or retention", primary_key=True),
     moment("done_until", "Decisions before this time are done; null: none is", nullable=True),
     moment("ran_at", "Time of the last run", nullable=True),
-    comment="One row for each task of upkeep. A process locks the row while it runs the task, so only one process does",
+    comment="One row for each task of upkeep, locked during a step, so that one process takes it; any may fit priors",
     info=LOCAL,
 )
 

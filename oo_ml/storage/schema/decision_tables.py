@@ -76,6 +76,8 @@ policy_state = Table(
     finite("weight"),
     finite("squares"),
     CheckConstraint("num_nulls(weight, squares) IN (0, 2)", name="population_present"),
+    # For a fit of a policy with few users. A policy never changes, so rewards do not write to it (HOT).
+    Index(None, "policy"),
     comment="State: one row for each user and policy, with A, b and counters. The only row that is locked",
     info=USERS,
     # Each page keeps room for the new version of a row, so that an update stays on its page and touches no index (HOT).

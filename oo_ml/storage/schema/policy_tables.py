@@ -65,7 +65,12 @@ policy_priors = Table(
     Column("version", Integer, primary_key=True, autoincrement=False, comment="1, 2, 3, ... for each policy"),
     moment("fitted_at", "Time of the fit, to which the rewards were faded"),
     Column("users", BigInteger, nullable=False, comment="Number of users that it was fitted to"),
-    Column("rewards", BigInteger, nullable=False, comment="Number of rewards of the policy that counted then"),
+    Column(
+        "rewards",
+        BigInteger,
+        nullable=False,
+        comment="Number of rewards of the policy that counted then, those before a reset included",
+    ),
     Column(
         "erasures",
         BigInteger,

@@ -64,12 +64,21 @@ def test_upkeep_by_another_process(service: Service, service_url: str, db: Engin
 
 def test_upkeep_lag(serve: Serve, admin: Engine) -> None:
     """The lag is that of the task which has waited longest, default rewards included if they are given."""
-    tamper(admin, "UPDATE oo_ml.upkeep SET ran_at = now() - interval '1 hour' WHERE task = 'days'")
+    tamper(admin, "UPDATE oo_ml.upkeep SET ran_at = now() - interval '1 hour' WHERE task IN ('days', 'priors')")
     with_rewards = serve(**FRESH, reward_wait=60)
     assert scrape(with_rewards.client).value("oo_ml_upkeep_lag_seconds") is None
     tamper(admin, "UPDATE oo_ml.upkeep SET ran_at = now() - interval '2 hours' WHERE task = 'default-rewards'")
     lags = [scrape(one.client).value("oo_ml_upkeep_lag_seconds") for one in (serve(**FRESH), with_rewards)]
     assert [int((lag or 0) // 3600) for lag in lags] == [1, 2]
+
+
+def test_lag_of_priors(serve: Serve, admin: Engine) -> None:
+    """If fits of priors hang, so that no run of theirs ends, the lag grows."""
+    tamper(admin, "UPDATE oo_ml.upkeep SET ran_at = now() WHERE task = 'days'")
+    client = serve(**FRESH).client
+    assert scrape(client).value("oo_ml_upkeep_lag_seconds") is None
+    tamper(admin, "UPDATE oo_ml.upkeep SET ran_at = now() - interval '2 hours' WHERE task = 'priors'")
+    assert int((scrape(client).value("oo_ml_upkeep_lag_seconds") or 0) // 3600) == 2
 
 
 def test_upkeep_failures(serve: Serve, admin: Engine) -> None:

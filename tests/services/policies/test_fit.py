@@ -1,6 +1,7 @@
 """The fit of priors: its numbers, when it is due, and what a failure, an erasure and another process change."""
 
 import asyncio
+import threading
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
@@ -20,6 +21,7 @@ from oo_ml.services.users.erase import erase
 from oo_ml.storage import evidence_sample, policy_priors
 from oo_ml.storage.policy_priors import PriorRow
 from tests.conftest import make_settings
+from tests.gates import scalar
 from tests.services.policies.learners import MEAN, NAME, NOISE, SPREAD, Learners
 from tests.services.policies.readers import NOON, publish_policy
 from tests.services.upkeep.months import run
@@ -113,13 +115,39 @@ def test_other_policies(learners: Learners, db: Engine, database_url: str) -> No
         fit(database_url, policy="nowhere-v1")
 
 
-def test_no_users(learners: Learners, db: Engine, database_url: str) -> None:
-    """Without a user who has evidence nothing happens."""
+@pytest.mark.usefixtures("learners")
+def test_no_users(db: Engine, database_url: str) -> None:
+    """Without a reward nothing happens."""
     assert fit(database_url) is None
+    assert versions(db) == []
+
+
+def test_rewards_that_left_no_evidence(learners: Learners, db: Engine, database_url: str) -> None:
+    """If no user has evidence left, a version of no users repeats the one before, and is not due until rewards come."""
+    learners.teach(5, 1)
+    keep_up(database_url)
     learners.teach(5, 1)
     run(db, "UPDATE oo_ml.policy_state SET weight = 0")
+    [row] = keep_up(database_url).fitted
+    assert (row.prior.version, row.users, row.rewards) == (2, 0, 10)
+    first, repeated = (row.prior for row in versions(db))
+    np.testing.assert_array_equal(repeated.mean, first.mean)
+    np.testing.assert_array_equal(repeated.covariance, first.covariance)
     assert keep_up(database_url) == Fits([], [])
-    assert versions(db) == []
+    assert keep_up(database_url, NOON + timedelta(days=9)) == Fits([], [])
+    assert fit(database_url) is None
+    learners.teach(5, 1, first=5)
+    assert [row.users for row in keep_up(database_url).fitted] == [5]
+
+
+def test_first_rewards_that_left_no_evidence(learners: Learners, db: Engine, database_url: str) -> None:
+    """Without a version before, a version of no users is the prior before data."""
+    learners.teach(5, 1)
+    run(db, "UPDATE oo_ml.policy_state SET weight = 0")
+    [row] = keep_up(database_url).fitted
+    assert (row.prior.version, row.users, row.rewards) == (1, 0, 5)
+    assert not row.prior.mean.any()
+    assert keep_up(database_url) == Fits([], [])
 
 
 def test_dry_run(learners: Learners, db: Engine, database_url: str) -> None:
@@ -185,6 +213,29 @@ def test_failure_again(learners: Learners, db: Engine, database_url: str) -> Non
     assert keep_up_again(NOON + timedelta(minutes=59)) == Fits([], [problem])
     assert [row.policy for row in keep_up_again(NOON + timedelta(minutes=60)).fitted] == [NAME]
     assert not failures
+
+
+def test_fit_that_hangs(learners: Learners, db: Engine, database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A fit that does not end in time has failed, and the run of upkeep goes on to its end."""
+    learners.teach(5, 2)
+    Learners(db, "shared-v2").teach(5, 2)
+    monkeypatch.setattr(service, "_LONGEST", 0.1)
+    end, compute = threading.Event(), service.compute_next
+
+    def hang(material: Material, policy: str, now: datetime) -> Prior | None:
+        if policy == NAME:
+            end.wait()
+        return compute(material, policy, now)
+
+    monkeypatch.setattr(service, "compute_next", hang)
+    try:
+        found = keep_up(database_url)
+    finally:
+        end.set()
+    assert [problem.explanation for problem in found.problems] == [
+        f"The prior of {NAME} could not be fitted, and stays as it is: it took longer than 0 seconds"
+    ]
+    assert scalar(db, "SELECT ran_at FROM oo_ml.upkeep WHERE task = 'priors'") == NOON
 
 
 def test_fitted_meanwhile(learners: Learners, db: Engine, database_url: str) -> None:
@@ -312,6 +363,26 @@ def test_sample(learners: Learners, db: Engine, monkeypatch: pytest.MonkeyPatch)
             seen[drawn] += 1
     # Binomial(300, 1/3): 8.2 is its standard deviation; six of them are no bad luck.
     np.testing.assert_allclose(seen, 100, atol=50)
+
+
+def test_few_users_in_a_large_table(learners: Learners, db: Engine) -> None:
+    """A policy with few users is read by its index, and not with the users of the other policies."""
+    learners.teach(50, 1)
+    run(
+        db,
+        "INSERT INTO oo_ml.policy_state SELECT (jsonb_populate_record(s, jsonb_build_object('user_id', i::text,"
+        " 'policy', 'linucb-v1'))).*"
+        " FROM oo_ml.policy_state AS s, generate_series(1, 20000) AS i WHERE s.user_id = 'user 0'",
+    )
+    with open_session(db) as connection:
+        sample = evidence_sample.draw(connection, NAME, 3, 0.0)
+        read = connection.scalar(
+            text("SELECT seq_tup_read FROM pg_stat_xact_user_tables WHERE relname = 'policy_state'")
+        )
+    assert sample is not None
+    assert len(sample.weight) == 50
+    # The pilot reads one page of a hundred.
+    assert read < 2000
 
 
 def test_sample_of_pages(learners: Learners, db: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
