@@ -188,6 +188,7 @@ class Settings(BaseSettings):
         None,
         description="Months of feature_history to keep before the current one; older are detached; empty: keep all",
     )
+    prior_fit_timeout: PositiveFloat = Field(600.0, description="Longest computation of a prior; it takes some seconds")
     prior_retention_days: int = Field(
         400,
         gt=0,

@@ -299,7 +299,8 @@ def fit(
         with single_worker(settings, url) as worker, progress(sys.stderr, "Fitting", 2 * len(names)) as advance:
             for name in names:
                 try:
-                    found = asyncio.run(fit_policy(worker, ReadCommand(name, now), is_dry_run=dry_run, advance=advance))
+                    command = ReadCommand(name, now)
+                    found = asyncio.run(fit_policy(worker, settings, command, is_dry_run=dry_run, advance=advance))
                 except UnavailableError:
                     raise
                 except OoMlError as error:

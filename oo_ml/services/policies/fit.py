@@ -42,8 +42,6 @@ _AGE: Final = timedelta(days=1)
 # After an erasure a prior is due, but not sooner than this after the last fit: with one erasure after another, every
 # run would add a version.
 _PAUSE: Final = timedelta(minutes=10)
-# Seconds that a fit may compute. It takes some on an idle processor; one that takes longer is stuck, or starved.
-_LONGEST: Final = 600.0
 # A fit that failed would fail again; it is tried again after this time.
 _RETRY: Final = timedelta(hours=1)
 # A user whose rewards have faded below this share of a reward tells nothing any more.
@@ -137,7 +135,7 @@ async def fit_due(
             problems.append(failures[policy].problem)
             continue
         try:
-            found = await fit_policy(workers, ReadCommand(policy, now, only_if_due=True))
+            found = await fit_policy(workers, settings, ReadCommand(policy, now, only_if_due=True))
         except DatabaseTimeoutError as error:
             # It may be the size of this policy: the others go on.
             problems.append(error)
@@ -156,6 +154,7 @@ async def fit_due(
 
 async def fit_policy(
     workers: Pool[Writing],
+    settings: Settings,
     command: ReadCommand,
     *,
     is_dry_run: bool = False,
@@ -167,7 +166,7 @@ async def fit_policy(
 
     Raises:
         UnknownPolicyError, NoPriorError: there is no such policy, or its users do not learn from each other.
-        FitFailedError: the result is not finite, or takes longer than ten minutes. Nothing was changed.
+        FitFailedError: the result is not finite, or takes longer than OO_ML_PRIOR_FIT_TIMEOUT. Nothing was changed.
         UnavailableError: the database is unavailable.
     """
     material = only(await workers.run(read_material, [command]))
@@ -175,7 +174,8 @@ async def fit_policy(
     if material is None:
         return None
     before = material.population.prior
-    prior = await _in_thread(partial(compute_next, material, command.policy, command.now), command.policy)
+    compute = partial(compute_next, material, command.policy, command.now)
+    prior = await _in_thread(compute, command.policy, settings.prior_fit_timeout)
     advance(1)
     if prior is None:
         return None
@@ -296,7 +296,7 @@ def _fade(sample: Sample, factor: float) -> Sample:
     return sample
 
 
-async def _in_thread(compute: Callable[[], Prior | None], policy: str) -> Prior | None:
+async def _in_thread(compute: Callable[[], Prior | None], policy: str, patience: float) -> Prior | None:
     """Compute in a thread of its own, for which no end of the process waits: a fit may take many seconds."""
     answer: asyncio.Future[Prior | None] = asyncio.get_running_loop().create_future()
 
@@ -309,8 +309,8 @@ async def _in_thread(compute: Callable[[], Prior | None], policy: str) -> Prior 
 
     threading.Thread(target=work, name="fit", daemon=True).start()
     try:
-        async with asyncio.timeout(_LONGEST):
+        async with asyncio.timeout(patience):
             return await answer
     except TimeoutError:
         # The thread goes on to its end, to which the caller does not listen any more.
-        raise _failure(policy, f"it took longer than {_LONGEST:.0f} seconds") from None
+        raise _failure(policy, f"it took longer than {patience:g} seconds") from None

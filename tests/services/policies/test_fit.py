@@ -41,7 +41,7 @@ def learners(db: Engine) -> Learners:
 def fit(url: str, now: datetime = NOON, policy: str = NAME, **options: Any) -> Fitted | None:  # noqa: ANN401 - its options
     """Fit now."""
     with single_worker(make_settings(), url) as worker:
-        return asyncio.run(fit_policy(worker, ReadCommand(policy, now), **options))
+        return asyncio.run(fit_policy(worker, make_settings(), ReadCommand(policy, now), **options))
 
 
 def keep_up(url: str, now: datetime = NOON, **settings: Any) -> Fits:  # noqa: ANN401 - values of any setting
@@ -166,7 +166,8 @@ def test_concurrent_fits(learners: Learners, db: Engine, database_url: str) -> N
     learners.teach(20, 5)
 
     async def fit_all() -> list[Fitted | None]:
-        return await asyncio.gather(*(fit_policy(worker, ReadCommand(NAME, NOON)) for worker in workers))
+        command = ReadCommand(NAME, NOON)
+        return await asyncio.gather(*(fit_policy(worker, make_settings(), command) for worker in workers))
 
     with (
         single_worker(make_settings(), database_url) as one,
@@ -219,7 +220,6 @@ def test_fit_that_hangs(learners: Learners, db: Engine, database_url: str, monke
     """A fit that does not end in time has failed, and the run of upkeep goes on to its end."""
     learners.teach(5, 2)
     Learners(db, "shared-v2").teach(5, 2)
-    monkeypatch.setattr(service, "_LONGEST", 0.1)
     end, compute = threading.Event(), service.compute_next
 
     def hang(material: Material, policy: str, now: datetime) -> Prior | None:
@@ -229,11 +229,11 @@ def test_fit_that_hangs(learners: Learners, db: Engine, database_url: str, monke
 
     monkeypatch.setattr(service, "compute_next", hang)
     try:
-        found = keep_up(database_url)
+        found = keep_up(database_url, prior_fit_timeout=2)
     finally:
         end.set()
     assert [problem.explanation for problem in found.problems] == [
-        f"The prior of {NAME} could not be fitted, and stays as it is: it took longer than 0 seconds"
+        f"The prior of {NAME} could not be fitted, and stays as it is: it took longer than 2 seconds"
     ]
     assert scalar(db, "SELECT ran_at FROM oo_ml.upkeep WHERE task = 'priors'") == NOON
 
