@@ -12,8 +12,9 @@ MAX_DIMENSION: Final = 64
 _MAX_INPUTS: Final = 64
 _MAX_TERMS: Final = 64
 _LARGEST: Final = 1e12
-# A column beyond 100 or so would leave too few digits for the others in the sum of x x^T.
-_LARGEST_FACTOR: Final = 100
+# The largest absolute value of a column of x, so |x| is at most 800. With larger ones the sum of x x^T would have no
+# digits left for I after some thousand rewards, and no inverse.
+LARGEST_COLUMN: Final = 100
 # Weights double with each half-life, and float64 has room for 1,000 of them: with a week, for 19 years.
 _SHORTEST_HALF_LIFE: Final = 7
 _LONGEST_HALF_LIFE: Final = 36_500
@@ -125,7 +126,10 @@ class Term(_Part):
         None, description="The names of two inputs: each column of the first times each of the second"
     )
     times: float = Field(
-        1.0, gt=0, le=_LARGEST_FACTOR, description="A factor of all columns: a larger one lets the term vary more"
+        1.0,
+        gt=0,
+        le=LARGEST_COLUMN,
+        description="A factor of all columns: a larger one lets the term vary more. No column may exceed 100",
     )
 
     @property

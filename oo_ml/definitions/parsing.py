@@ -10,6 +10,7 @@ from pydantic_core import ErrorDetails
 
 from oo_ml.definitions.compiler import compile_features
 from oo_ml.definitions.document import (
+    LARGEST_COLUMN,
     MAX_DIMENSION,
     BooleanInput,
     CategoryInput,
@@ -18,6 +19,7 @@ from oo_ml.definitions.document import (
     HashedInput,
     Input,
 )
+from oo_ml.domain.encodings import Hashed
 from oo_ml.errors import InvalidDefinitionError
 
 # A place in a document: names of fields and indexes of lists.
@@ -167,6 +169,12 @@ def _find_problems_of_columns(definition: Definition) -> Iterator[Problem]:
     for place, one in enumerate(features.inputs):
         if one.missing is not None and (expectation := one.encoding.expectation(one.missing)):
             yield ("inputs", place, "missing"), f"must be {expectation}"
+    encodings = {one.name: one.encoding for one in features.inputs}
+    for place, term in enumerate(features.terms):
+        largest = LARGEST_COLUMN / math.prod(encodings[name].largest for name in term.inputs)
+        if term.times > largest:
+            problem = f"must be at most {largest:g}: a column of hashed texts reaches {Hashed.largest:g} by itself"
+            yield ("terms", place, "times"), problem
     labels = features.labels
     for place in _find_repeated(labels):
         yield ("terms",), f"make two columns with the label {labels[place]!r}: give an input another name"

@@ -10,7 +10,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from hashlib import blake2b
-from typing import Any, Final, Protocol
+from typing import Any, ClassVar, Final, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,10 +20,18 @@ from oo_ml.domain.identifiers import is_storable
 # Texts of a list, at most. A longer list is a mistake, and its columns would dwarf all others.
 MAX_TEXTS: Final = 100
 _MAX_TEXT_BYTES: Final = 200
+# Of the signs in a bucket: few lists come near it, unless a client looks for texts that share a bucket.
+_LARGEST_SUM: Final = 10
 
 
 class Encoding(Protocol):
-    """Turns one field into columns."""
+    """Turns one field into columns.
+
+    Attributes:
+        largest: the largest absolute value in a column, whatever the field.
+    """
+
+    largest: ClassVar[float]
 
     def labels(self, name: str) -> tuple[str, ...]:
         """Return the labels of the k columns of an input of this name."""
@@ -50,7 +58,9 @@ def _is_text(value: object) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Number:
-    """(v - low) / (high - low) - minus, with v clipped to low..high; one column."""
+    """(v - low) / (high - low) - minus, with v clipped to low..high and minus from 0 to 1; one column."""
+
+    largest: ClassVar[float] = 1.0
 
     low: float
     high: float
@@ -76,7 +86,9 @@ class Number:
 
 @dataclass(frozen=True, slots=True)
 class Boolean:
-    """1 - minus for true, 0 - minus for false; one column."""
+    """1 - minus for true, 0 - minus for false, with minus from 0 to 1; one column."""
+
+    largest: ClassVar[float] = 1.0
 
     minus: float = 0.0
 
@@ -106,6 +118,8 @@ def _angle(value: float, period: float) -> tuple[float, float]:
 class Cyclic:
     """sin(2 pi v / period) and cos(2 pi v / period); two columns."""
 
+    largest: ClassVar[float] = 1.0
+
     period: float
 
     def labels(self, name: str) -> tuple[str, ...]:
@@ -125,6 +139,8 @@ class Cyclic:
 @dataclass(frozen=True, slots=True)
 class Category:
     """1 in the column of the value, 0 in the others; one column a value. An unknown value is 0 in all columns."""
+
+    largest: ClassVar[float] = 1.0
 
     values: tuple[str, ...]
 
@@ -153,11 +169,15 @@ def _hash(text: str, buckets: int) -> tuple[int, float]:
 
 @dataclass(frozen=True, slots=True)
 class Hashed:
-    """The sum of the signs of the texts in each bucket; one column a bucket. Equal texts of a list count once.
+    """The sum of the signs of the texts in each bucket, clipped to -10..10; one column a bucket.
+
+    Equal texts of a list count once.
 
     Weinberger, Dasgupta, Langford, Smola, Attenberg (2009), "Feature Hashing for Large Scale Multitask Learning": with
     signs, texts that share a bucket cancel out on average.
     """
+
+    largest: ClassVar[float] = _LARGEST_SUM
 
     buckets: int
 
@@ -180,4 +200,5 @@ class Hashed:
             # Sums of whole numbers are exact, so their order does not matter.
             for bucket, sign in (_hash(text, self.buckets) for text in texts):
                 row[bucket] += sign
+        np.clip(columns, -_LARGEST_SUM, _LARGEST_SUM, out=columns)
         return columns

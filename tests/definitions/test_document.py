@@ -7,15 +7,18 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any, Final
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from oo_ml.definitions import compile_policy, parse
-from oo_ml.definitions.document import Definition
+from oo_ml.definitions.document import LARGEST_COLUMN, MAX_DIMENSION, Definition
 from oo_ml.domain.encodings import Boolean, Category, Cyclic, Hashed, Number
+from oo_ml.domain.evidence import Evidence, observe
 from oo_ml.domain.features import Input
 from oo_ml.domain.policies import Rule
+from oo_ml.domain.ridge import Ridge, intervals
 from oo_ml.errors import InvalidDefinitionError
 from tests.policies import DEFINITIONS
 
@@ -179,6 +182,19 @@ def test_example_of_the_schema() -> None:
         ),
         ([("terms.1.times", 0)], ("terms", 1, "times"), "must be greater than 0"),
         ([("terms.1.times", 1e6)], ("terms", 1, "times"), "must be less than or equal to 100"),
+        (
+            [("terms.1.times", 10.5)],
+            ("terms", 1, "times"),
+            "must be at most 10: a column of hashed texts reaches 10 by itself",
+        ),
+        (
+            [
+                ("inputs.5", GOOD["inputs"][2] | {"name": "words", "buckets": 2}),
+                ("terms.5", {"product": ["tags", "words"], "times": 1.5}),
+            ],
+            ("terms", 5, "times"),
+            "must be at most 1: a column of hashed texts reaches 10 by itself",
+        ),
         # The rule.
         ([("rule", ABSENT)], ("rule",), "is missing: add it"),
         ([("rule.exploration", 1.5)], ("rule", "exploration"), "must be less than or equal to 1"),
@@ -242,6 +258,16 @@ def test_refusals(changes: list[tuple[str, object]], place: tuple[str | int, ...
     found = find_problems(change(*changes))
     assert [one for one, _ in found] == [place]
     assert found[0][1].startswith(problem)
+
+
+def test_many_rewards_for_the_largest_features() -> None:
+    """Features as large as a definition may have leave A an inverse: 20,000 rewards are those of a user for decades."""
+    rng = np.random.default_rng(1)
+    X = rng.choice([-1.0, 1.0], (4, MAX_DIMENSION)) * LARGEST_COLUMN * 0.7
+    evidence = Evidence.of_one(MAX_DIMENSION)
+    for place in range(20_000):
+        evidence = observe(evidence, X[place % 4], 1.0)
+    assert np.isfinite(intervals(Ridge(evidence.A, evidence.b))).all()
 
 
 def test_all_problems_at_once() -> None:

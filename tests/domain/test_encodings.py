@@ -94,8 +94,15 @@ def test_hashed(buckets: int, values: list[str | list[str]]) -> None:
         for text in {value} if isinstance(value, str) else set(value):
             number = int.from_bytes(blake2b(text.encode(), digest_size=8).digest())
             row[(number // 2) % buckets] += 1.0 if number % 2 else -1.0
-        expected.append(row)
+        expected.append([min(max(column, -10.0), 10.0) for column in row])
     assert Hashed(buckets).encode(values).tolist() == expected
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+def test_texts_of_one_bucket(sign: int) -> None:
+    """The sum of the texts of one sign in a bucket ends at 10, whatever their number."""
+    texts = [text for text in map(str, range(1000)) if Hashed(1).encode([text])[0, 0] == sign][:MAX_TEXTS]
+    assert Hashed(1).encode([texts[:9], texts[:10], texts[:11], texts]).tolist() == [[9 * sign], *[[10 * sign]] * 3]
 
 
 def test_stability_of_hashes() -> None:
@@ -126,6 +133,7 @@ def test_values_together_and_alone(case: tuple[Encoding, list[Any]]) -> None:
     assert together.shape == (len(values), len(labels))
     assert len(set(labels)) == len(labels)
     assert all(label == "it" or label.startswith(("it_", "it=", "it#")) for label in labels)
+    assert np.abs(together).max(initial=0) <= encoding.largest
     for row, value in zip(together, values, strict=True):
         assert encoding.expectation(value) is None
         assert row.tobytes() == encoding.encode([value])[0].tobytes()

@@ -1,6 +1,8 @@
 """Deciding: choose a candidate for a user, and store the decision."""
 
-from collections.abc import Mapping, Sequence
+import logging
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from itertools import accumulate, count
@@ -15,12 +17,14 @@ from oo_ml.domain.features import Fields
 from oo_ml.domain.identifiers import time_of
 from oo_ml.domain.policies import Policy, PolicyChoice
 from oo_ml.domain.ridge import score_part
-from oo_ml.errors import DecisionExistsError, DecisionTooOldError, OoMlError, RetiredPolicyError
+from oo_ml.errors import DecisionExistsError, DecisionTooOldError, OoMlError, RetiredPolicyError, UnexpectedError
 from oo_ml.storage import upkeep
 from oo_ml.storage.decision_types import DecisionKey, DecisionRow, StoredAnswer
 from oo_ml.storage.feature_history import insert_decisions, read_answers
 from oo_ml.storage.policy_state import PolicyState, StateKey, keep_later, lock_or_create_states
 from oo_ml.storage.postgres.sessions import Reading, Writing
+
+logger = logging.getLogger(__name__)
 
 _RECENT: Final = timedelta(days=1)
 # Only so many characters of the chosen tip's text are stored: enough to recognise it.
@@ -98,6 +102,7 @@ class Answer:
 def decide(connection: Writing, commands: Sequence[DecideCommand]) -> list[Answer | OoMlError]:
     """Make and store one decision a command, in the order given; a decision that was made before stays unchanged.
 
+    A user whose model can't be computed with is an UnexpectedError, and disturbs no other.
     If several commands name the same decision, the first one makes it, and the others get its answer too.
     """
     known: dict[DecisionKey, StoredAnswer | OoMlError] = {}
@@ -114,11 +119,16 @@ def decide(connection: Writing, commands: Sequence[DecideCommand]) -> list[Answe
     for command in commands:
         if command.key not in known:
             new.setdefault(command.key, command)
-    rows, unknown = _decide(states, list(new.values()))
-    if rows:
-        insert_decisions(connection, rows, _count(states, rows))
-    made = dict(zip(new, rows, strict=True))
-    known |= {key: StoredAnswer(row.request_digest, row.answer) for key, row in made.items()}
+    decided, unknown = _decide(states, list(new.values()))
+    made: dict[DecisionKey, DecisionRow] = {}
+    for key, one in zip(new, decided, strict=True):
+        if isinstance(one, OoMlError):
+            known[key] = one
+        else:
+            made[key] = one
+            known[key] = StoredAnswer(one.request_digest, one.answer)
+    if made:
+        insert_decisions(connection, list(made.values()), _count(states, made.values()))
     # The first command of a decision has made it.
     return [_outcome(known[command.key], command, made.pop(command.key, None), unknown) for command in commands]
 
@@ -163,21 +173,21 @@ def _find_too_old(connection: Reading, commands: Sequence[DecideCommand]) -> set
 
 def _decide(
     states: Mapping[StateKey, PolicyState], commands: Sequence[DecideCommand]
-) -> tuple[list[DecisionRow], dict[str, Unknown]]:
+) -> tuple[list[DecisionRow | OoMlError], dict[str, Unknown]]:
     """Make the decisions. None depends on another: a decision teaches nothing.
 
     The second result has the numbers of unknown categories by policy.
     """
-    rows: dict[int, DecisionRow] = {}
+    rows: dict[int, DecisionRow | OoMlError] = {}
     unknown: dict[str, Unknown] = {}
     pulls = {key: count(state.pulls + 1) for key, state in states.items()}
     # In the order of the commands within each policy.
     for policy in {command.policy.name: command.policy for command in commands}.values():
         own = [(place, command) for place, command in enumerate(commands) if command.policy.name == policy.name]
-        chosen, unknown[policy.name] = _choose(states, [command for _, command in own], policy)
+        chosen, unknown[policy.name] = _choose_or_refuse(states, [command for _, command in own], policy)
         for (place, command), one in zip(own, chosen, strict=True):
             key = command.state_key
-            rows[place] = _row(states[key], next(pulls[key]), command, one)
+            rows[place] = one if isinstance(one, OoMlError) else _row(states[key], next(pulls[key]), command, one)
     return [rows[place] for place in range(len(commands))], unknown
 
 
@@ -187,6 +197,26 @@ class _Chosen(NamedTuple):
     choice: PolicyChoice
     x: NDArray[np.float64]
     prior_score: float | None
+
+
+def _choose_or_refuse(
+    states: Mapping[StateKey, PolicyState], commands: Sequence[DecideCommand], policy: Policy
+) -> tuple[list[_Chosen | OoMlError], Unknown]:
+    """Return what `_choose` returns; an error for each command of a user whose model has no inverse."""
+    try:
+        chosen, unknown = _choose(states, commands, policy)
+    except np.linalg.LinAlgError:
+        if len(commands) == 1:
+            [command] = commands
+            logger.error(  # noqa: TRY400 - the trace would name a line of NumPy
+                "decision %s by %s: the model of its user has no inverse; a reset of the user helps",
+                command.decision_id,
+                policy.name,
+            )
+            return [UnexpectedError()], {}
+        parts = [_choose_or_refuse(states, [command], policy) for command in commands]
+        return [one for [one], _ in parts], sum((Counter(counts) for _, counts in parts), Counter())
+    return list(chosen), unknown
 
 
 def _choose(
@@ -217,7 +247,7 @@ def _choose(
     return list(map(_Chosen, choices, x, prior_scores)), unknown
 
 
-def _count(states: Mapping[StateKey, PolicyState], rows: Sequence[DecisionRow]) -> list[PolicyState]:
+def _count(states: Mapping[StateKey, PolicyState], rows: Iterable[DecisionRow]) -> list[PolicyState]:
     """Return the states of the decisions with their counters increased, in key order."""
     after: dict[StateKey, PolicyState] = {}
     for row in rows:

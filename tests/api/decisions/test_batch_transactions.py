@@ -3,6 +3,7 @@
 import random
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any
 
 import httpx
@@ -20,6 +21,7 @@ from tests.api.decisions.batches import (
     read_codes,
     read_rows_without_times,
     send,
+    send_alone,
 )
 from tests.conftest import Serve, make_settings
 from tests.faults.proxy import run_proxy
@@ -27,6 +29,7 @@ from tests.gates import holding_state, wait_until_blocked
 from tests.rows import assert_folded
 from tests.serving import Service, serving
 from tests.sessions import writing
+from tests.superuser import tamper
 
 
 @pytest.mark.parametrize("known", [True, False], ids=["known users", "new users"])
@@ -99,6 +102,34 @@ def test_locked_row_with_lane_one_user(serve: Serve, db: Engine) -> None:
     assert {outcome["body"]["reward"] for outcome in outcomes[::3]} == {0.0}
     assert read_codes(send(service, REWARD, items)) == [(200, "")] * 30
     assert_folded(db)
+
+
+def test_model_without_an_inverse(service: Service, db: Engine, caplog: pytest.LogCaptureFixture) -> None:
+    """A user whose model can't be computed with gets errors, together with others or alone; the others get decisions.
+
+    The log names the decision.
+    """
+    assert service.client.post("/policies", json=calls.publish_policy()).status_code == 201
+    makers = [partial(calls.score, policy=policy) for policy in POLICIES]
+    makers.append(partial(calls.score_articles, policy=calls.ARTICLES))
+    items = [make(user_id) for user_id in ("ada", "ben", "cleo", "ben", "ada") for make in makers]
+    assert read_codes(send(service, SCORE, items)) == [(200, "")] * 15
+    tamper(
+        db,
+        "UPDATE oo_ml.policy_state SET a = array_fill(0::float8, ARRAY[cardinality(b), cardinality(b)])"
+        " WHERE user_id = 'ben'",
+    )
+    failed = (500, "unexpected")
+    codes = {user_id: failed if user_id == "ben" else (200, "") for user_id in ("ada", "ben", "cleo")}
+    assert read_codes(send(service, SCORE, items)) == [codes[item["user_id"]] for item in items]
+    decision_id = id_of(1)
+    assert send_alone(service, SCORE, calls.score("ben", decision_id=decision_id))["error"]["code"] == "unexpected"
+    assert f"decision {decision_id} by linucb-v1: the model of its user has no inverse" in caplog.text
+    with writing(db) as connection:
+        pulls = connection.execute(
+            text("SELECT user_id, array_agg(pulls) FROM oo_ml.policy_state GROUP BY user_id ORDER BY user_id")
+        ).all()
+    assert pulls == [("ada", [4, 4, 4]), ("ben", [2, 2, 2]), ("cleo", [2, 2, 2])]
 
 
 @pytest.mark.parametrize(("path", "call"), [(SCORE, calls.score), (REWARD, calls.reward)])
