@@ -34,13 +34,22 @@ class SharedReading(Generic[Result]):
             UnavailableError: the database can't be read now.
         """
         while self._began < asked_at:
-            # A finished reading that is not forgotten yet would be waited for without ever letting the loop go on.
-            if self._reading is None or self._reading.done():
-                self._reading = asyncio.create_task(self._read_now())
-                self._reading.add_done_callback(self._forget)
             # Shielded: other calls may wait for it as well.
-            await asyncio.shield(self._reading)
+            await asyncio.shield(self._begin())
         return cast("Result", self._result)
+
+    def refresh(self, asked_at: float) -> None:
+        """Begin a reading if the last one that succeeded began before `asked_at`, without waiting for its end."""
+        if self._began < asked_at:
+            self._begin()
+
+    def _begin(self) -> asyncio.Task[None]:
+        """Return the reading that is under way; if there is none, begin one."""
+        # A finished reading that is not forgotten yet would be waited for without ever letting the loop go on.
+        if self._reading is None or self._reading.done():
+            self._reading = asyncio.create_task(self._read_now())
+            self._reading.add_done_callback(self._forget)
+        return self._reading
 
     async def _read_now(self) -> None:
         began = time.monotonic()
@@ -51,5 +60,5 @@ class SharedReading(Generic[Result]):
         if self._reading is reading:
             self._reading = None
         if not reading.cancelled():
-            # Each call that waited has raised it.
+            # Each call that waited has raised it. If none did, the result gets too old for one that will.
             reading.exception()

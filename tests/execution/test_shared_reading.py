@@ -55,6 +55,32 @@ def test_old_results_that_are_good_enough() -> None:
     assert asyncio.run(run()) == [1, 1, 2]
 
 
+def test_refresh() -> None:
+    """A refresh of an old result begins one reading, and no caller waits for it; its failure leaves the result."""
+
+    async def run() -> tuple[list[int], list[int]]:
+        source = _Source(2)
+        source.go.set()
+        shared = SharedReading(source.read)
+        asked_at = time.monotonic()
+        found, begun = [await shared.since(asked_at)], []
+        shared.refresh(asked_at)
+        for _ in range(2):
+            source.go.clear()
+            for _ in range(10):
+                shared.refresh(time.monotonic())
+                found.append(await shared.since(asked_at))
+                await asyncio.sleep(0)
+            begun.append(source.begun)
+            source.go.set()
+            for _ in range(5):
+                await asyncio.sleep(0)
+            found.append(await shared.since(asked_at))
+        return found, begun
+
+    assert asyncio.run(run()) == ([1] * 22 + [3], [2, 3])
+
+
 def test_failed_reading() -> None:
     """Each caller that waits for a reading gets its failure; the next one reads again."""
 

@@ -1,4 +1,7 @@
-"""The policies that a process decides by, read again after some seconds, and when a name is unknown."""
+"""The policies that a process decides by, read again every few seconds, and when a name is unknown.
+
+No call waits for the reading of every few seconds, unless it takes them all.
+"""
 
 import logging
 import time
@@ -56,7 +59,8 @@ class PolicyCatalogue:
         Args:
             readers: the threads that read the registry.
             rules: the rules that settings give to policies, by name.
-            max_age: seconds for which a reading is good; a retirement or other traffic works within them.
+            max_age: seconds for which a reading is good; a retirement or other traffic works within them. After half
+                of them a call begins the next reading, and after all of them calls wait for it.
         """
         self._readers = readers
         self._rules = rules
@@ -64,6 +68,7 @@ class PolicyCatalogue:
         self._registry = SharedReading(self._read)
         # Told once.
         self._unreadable: set[str] = set()
+        self._is_failing = False
 
     async def find(self, name: str, *, asked_at: float | None = None) -> Policy:
         """Return the policy of this name, retired or not.
@@ -103,13 +108,16 @@ class PolicyCatalogue:
         return found
 
     async def _read_recent(self) -> _Registry:
+        now = time.monotonic()
         try:
-            return await self._registry.since(time.monotonic() - self._max_age)
+            recent = await self._registry.since(now - self._max_age)
         except UnavailableError:
             # What was published never changes: only a retirement or a change of traffic may be seen late.
             if self._registry.last is None:
                 raise
             return self._registry.last
+        self._registry.refresh(now - self._max_age / 2)
+        return recent
 
     def _keep(self, policy: str, prior: Prior | None) -> Prior | None:
         """Return the prior, as the object of the last reading if it is the same version: its inverse is known."""
@@ -119,7 +127,18 @@ class PolicyCatalogue:
         return prior
 
     async def _read(self) -> _Registry:
-        rows, priors, traffic = only(await self._readers.run(_read_all, [None]))
+        try:
+            rows, priors, traffic = only(await self._readers.run(_read_all, [None]))
+        except UnavailableError as error:
+            # Once for many readings: calls try again and again.
+            if not self._is_failing:
+                logger.warning(
+                    "the policies can't be read; those of the last reading are used until they can: %s",
+                    error.explanation,
+                )
+            self._is_failing = True
+            raise
+        self._is_failing = False
         found = {}
         for row in rows:
             try:
