@@ -225,6 +225,10 @@ class PolicyExistsError(OoMlError, code="policy_exists", status=409):
     """This policy is published already; a published policy never changes."""
 
 
+class ReservedPolicyNameError(PolicyExistsError, code="policy_name_reserved"):
+    """No policy can have this name: `oo-ml evaluate` has a target of this name."""
+
+
 class PolicyInUseError(OoMlError, code="policy_in_use"):
     """This policy has traffic; change the traffic first."""
 

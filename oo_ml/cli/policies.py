@@ -175,8 +175,8 @@ def publish(
 ) -> None:
     """Publish a policy from a file with its definition. A published policy never changes.
 
-    Calls that name the policy are served within OO_ML_POLICY_MAX_AGE. Exit code 1 if the name is taken or the
-    definition is invalid: each problem has its line and its place.
+    Calls that name the policy are served within OO_ML_POLICY_MAX_AGE. Exit code 1 if the name is taken or
+    reserved, or the definition is invalid: each problem has its line and its place.
     """
     from oo_ml.definitions import parse
     from oo_ml.execution.outcomes import only

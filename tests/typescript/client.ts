@@ -64,6 +64,7 @@ function reactionTo(problem: Problem): "retry" | "give up" | "mend" {
     case "unknown_policy":
     case "retired_policy":
     case "policy_exists":
+    case "policy_name_reserved":
     case "prompt_version_exists":
     case "prompt_version_reserved":
     case "invalid_template":

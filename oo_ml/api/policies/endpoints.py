@@ -84,7 +84,7 @@ async def show_policy(request: Request, policy: PolicyInPath) -> Response:
         Scope.REGISTRY,
         takes=schemas.PublishPolicyRequest,
         gives=schemas.PolicyAnswer,
-        raises=(errors.InvalidRequestError, errors.PolicyExistsError, *DATABASE),
+        raises=(errors.InvalidRequestError, errors.PolicyExistsError, errors.ReservedPolicyNameError, *DATABASE),
         status=201,
     ),
 )

@@ -20,8 +20,8 @@ POSSIBLE: Final = (
     'uniform, always-first, greedy, "linucb alpha=1", "linucb alpha=1 exploration=0.1", "egreedy epsilon=0.1",'
     f" {_PROMPT}VERSION or the name of a published policy"
 )
-# A target whose name begins so is one with parameters.
-_WORDS: Final = ("uniform", "always-first", "greedy", "linucb", "egreedy")
+# The first words of targets that are no published policies. No policy can be published under such a name.
+RESERVED: Final = ("uniform", "always-first", "greedy", "linucb", "egreedy")
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +125,7 @@ def parse(text: str) -> Target:  # noqa: PLR0911 - one for each kind
             numbers = _parse_numbers(words, {"epsilon": 1})
             if "epsilon" in numbers:
                 return OwnPolicy(Rule(numbers["epsilon"]))
-        case _ if name not in _WORDS and is_policy_name(text):
+        case _ if name not in RESERVED and is_policy_name(text):
             return Published(text)
     raise ValueError(f"unknown target {text!r}; use {POSSIBLE}")
 

@@ -6,7 +6,14 @@ from datetime import datetime
 from typing import Any
 
 from oo_ml import definitions
-from oo_ml.errors import InvalidDefinitionError, OoMlError, PolicyExistsError, UnknownPolicyError
+from oo_ml.domain.evaluation import targets
+from oo_ml.errors import (
+    InvalidDefinitionError,
+    OoMlError,
+    PolicyExistsError,
+    ReservedPolicyNameError,
+    UnknownPolicyError,
+)
 from oo_ml.services.each import each
 from oo_ml.services.paging import Found, PageCommand, by_offset
 from oo_ml.storage import policies
@@ -40,7 +47,11 @@ def show(connection: Reading, names: Sequence[str]) -> list[PolicyRow | OoMlErro
 
 @each
 def publish(connection: Writing, command: PublishCommand) -> PolicyRow | OoMlError:
-    """Store a new policy. Refuse a name that is taken, and a definition that can't work."""
+    """Store a new policy. Refuse a name that is taken or reserved, and a definition that can't work."""
+    if command.policy in targets.RESERVED:
+        return ReservedPolicyNameError(
+            f"No policy can be called {command.policy}: `oo-ml evaluate` has a target of this name; choose another"
+        )
     try:
         definition = definitions.parse(command.definition)
     except InvalidDefinitionError as error:

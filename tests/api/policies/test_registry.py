@@ -99,6 +99,18 @@ def test_published_name(service: Service) -> None:
     assert service.client.get(f"/policies/{calls.ARTICLES}").json() == first
 
 
+@pytest.mark.parametrize("name", ["uniform", "always-first", "greedy", "linucb", "egreedy"])
+def test_names_of_targets(service: Service, name: str) -> None:
+    """No policy has the name of another target of evaluate; a name that only begins so is free."""
+    refused = service.client.post("/policies", json=calls.publish_policy(name))
+    assert (refused.status_code, refused.json()["code"]) == (409, "policy_name_reserved")
+    assert refused.json()["detail"] == (
+        f"No policy can be called {name}: `oo-ml evaluate` has a target of this name; choose another"
+    )
+    assert service.client.get(f"/policies/{name}").status_code == 404
+    assert service.client.post("/policies", json=calls.publish_policy(f"{name}-v9")).status_code == 201
+
+
 def test_audit_log(service: Service, postgresql: psycopg.Connection[Any]) -> None:
     """Publishing leaves an entry with the name; a refused publication leaves none."""
     for status in (201, 409):

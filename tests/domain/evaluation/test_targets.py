@@ -114,6 +114,7 @@ def test_names_of_targets(name: str, target: Target) -> None:
         "egreedy epsilon=-0.1",
         "egreedy epsilon=0.1 alpha=1",
         "prompt:",
+        "always-first alpha=1",
         "news v1",
         "news:v1",
     ],
