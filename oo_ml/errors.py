@@ -217,6 +217,10 @@ class UnknownPolicyError(OoMlError, code="unknown_policy", status=404):
     """Unknown policy."""
 
 
+class UnreadablePolicyError(UnknownPolicyError, code="unreadable_policy", status=503):
+    """This policy is of a later release, and this service can't read it; retry, another service may."""
+
+
 class RetiredPolicyError(OoMlError, code="retired_policy", status=409):
     """This policy is retired: it learns from late rewards, and makes no more decisions."""
 

@@ -16,15 +16,22 @@ from oo_ml.cli.options import policy_name, policy_names
 from oo_ml.cli.results import AsJson, Column, print_json, print_records, printable
 from oo_ml.cli.warm import warm
 from oo_ml.domain.identifiers import is_policy_name, is_storable
-from oo_ml.errors import InvalidDefinitionError, OoMlError, UnavailableError, describe_place
+from oo_ml.errors import (
+    InvalidDefinitionError,
+    OoMlError,
+    UnavailableError,
+    UnreadablePolicyError,
+    describe_place,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from oo_ml.definitions.examples import Example
-    from oo_ml.domain.policies import Policy
+    from oo_ml.domain.policies import Policy, Rule
     from oo_ml.services.policies.fit import Fitted
     from oo_ml.services.policies.preview import Preview
+    from oo_ml.services.policies.registry import PolicyRow
 
 app = typer.Typer(
     help="List, show, check, publish and retire policies: what each looks at, and how it chooses. Share the users"
@@ -37,6 +44,7 @@ app = typer.Typer(
 _MAX_FILE_BYTES: Final = 1_000_000
 _MAX_DESCRIPTION_BYTES: Final = 1000
 _STDIN: Final = "standard input"
+_UNREADABLE: Final = "of a later release"
 # Of a page of the list.
 _PAGE: Final = 1000
 _COLUMNS: Final = (
@@ -44,8 +52,8 @@ _COLUMNS: Final = (
     Column("status", lambda row: row["status"]),
     Column("features", lambda row: str(row["dimension"]), is_number=True),
     Column("published", lambda row: f"{row['published_at']:%Y-%m-%d}"),
-    Column("rule", lambda row: _describe_rule(row["rule"])),
-    Column("evidence", lambda row: _describe_evidence(row["definition"])),
+    Column("rule", lambda row: _UNREADABLE if row["rule"] is None else _describe_rule(row["rule"])),
+    Column("evidence", lambda row: _UNREADABLE if row["rule"] is None else _describe_evidence(row["definition"])),
     Column("description", lambda row: row["description"]),
 )
 
@@ -82,7 +90,8 @@ File = Annotated[typer.FileBinaryRead, typer.Argument(help="The definition, JSON
 def list_(as_json: AsJson = False) -> None:  # noqa: FBT002 - typer reads it as a flag
     """List every policy, retired ones included, the oldest first. Read-only.
 
-    The rules of linucb-v1 and egreedy-v1 are those of a service with the settings of this command.
+    The rules of linucb-v1 and egreedy-v1 are those of a service with the settings of this command. A policy that a
+    later release published may have a rule that this one can't read: the list says so, with --json by null.
     """
     from oo_ml.execution.outcomes import only
     from oo_ml.services.database import run_once
@@ -98,7 +107,7 @@ def list_(as_json: AsJson = False) -> None:  # noqa: FBT002 - typer reads it as 
             rows += found.rows
             cursor = found.next_cursor
         rules = compiled.rules_of(settings)
-    records = [asdict(row) | {"rule": asdict(compiled.compile_row(row, rules).rule)} for row in rows]
+    records = [asdict(row) | {"rule": _read_rule(row, rules)} for row in rows]
     print_records(records, _COLUMNS, as_json=as_json)
 
 
@@ -312,6 +321,16 @@ def fit(
         typer.echo(f"error: {message}", err=True)
     if errors:
         raise typer.Exit(ExitCode.FAILED)
+
+
+def _read_rule(row: "PolicyRow", rules: "Mapping[str, Rule]") -> dict[str, Any] | None:
+    """Return the rule of a policy; None: this release can't read it."""
+    from oo_ml.services.policies.compiled import compile_row
+
+    try:
+        return asdict(compile_row(row, rules).rule)
+    except UnreadablePolicyError:
+        return None
 
 
 def _build_fit(fitted: "Fitted") -> dict[str, Any]:

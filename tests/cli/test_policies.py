@@ -9,6 +9,7 @@ from sqlalchemy import Engine
 
 from tests.commands import Done, oo_ml
 from tests.gates import scalar
+from tests.superuser import tamper
 
 # The numbers of its lines stand in the tests.
 DEFINITION: Final = """{
@@ -99,6 +100,26 @@ def test_list(database_url: str, definition: Path) -> None:
     assert [cells["uniform-v1"][place] for place in places[:3]] == ["retired", "1", "exploration 1"]
     assert cells["pooled-v1"][4] == "users share a prior, half-life 75 days"
     assert list(cells)[-1] == "articles-v1"
+
+
+def test_definition_of_a_later_release(database_url: str, db: Engine) -> None:
+    """The list says which policy this release can't read; `show` is an error, and so is to give it traffic."""
+    tamper(
+        db,
+        """
+        INSERT INTO oo_ml.policies (policy, status, published_at, description, definition, dimension)
+        VALUES ('later-v1', 'active', now(), 'From then',
+            '{"inputs": [], "terms": [{"one": true}], "rule": {"exploration": 1, "tau": 1}}', 1)
+        """,
+    )
+    lines = policies(database_url, "list").out.splitlines()
+    assert [line.split("\t")[0] for line in lines[-2:]] == ["uniform-v1", "later-v1"]
+    assert lines[-1].split("\t")[4:] == ["of a later release", "of a later release", "From then"]
+    assert json.loads(policies(database_url, "list", "--json").out)[-1]["rule"] is None
+    for command in (["show", "later-v1"], ["traffic", "later-v1=1"]):
+        refused = policies(database_url, *command)
+        assert (refused.code, refused.out) == (1, "")
+        assert refused.err.startswith("error: The policy later-v1 is of a later release, which this one can't read: ")
 
 
 def test_json(database_url: str, definition: Path) -> None:

@@ -36,6 +36,7 @@ function reactionTo(problem: Problem): "retry" | "give up" | "mend" {
     case "schema_not_ready":
     case "unsuitable_database":
     case "gateway_unreachable":
+    case "unreadable_policy":
       return "retry";
     case "unknown_decision":
     case "unexpected":

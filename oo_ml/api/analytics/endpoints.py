@@ -19,7 +19,7 @@ from oo_ml.api.paging import DecisionPaging, Paging
 from oo_ml.api.paths import REFUSALS, UserIdInPath
 from oo_ml.api.schemas import Answer, Page
 from oo_ml.domain.access import Scope
-from oo_ml.errors import InvalidRequestError, UnknownPolicyError
+from oo_ml.errors import InvalidRequestError, UnknownPolicyError, UnreadablePolicyError
 from oo_ml.services.analytics.reports import (
     DecisionsCommand,
     Filters,
@@ -117,6 +117,9 @@ async def _check_policy(request: Request, name: str | None) -> None:
         return
     try:
         await services(request).policies.find(name)
+    except UnreadablePolicyError:
+        # It was published, by a later release.
+        return
     except UnknownPolicyError:
         problem = {"loc": ("query", "policy"), "msg": "no published policy has this name", "type": "unknown_policy"}
         raise RequestValidationError([problem]) from None

@@ -47,12 +47,14 @@ SCORE_REFUSALS: Final = (
     errors.DecisionExistsError,
     errors.DecisionTooOldError,
     errors.RetiredPolicyError,
+    errors.UnreadablePolicyError,
 )
 REWARD_REFUSALS: Final = (
     errors.InvalidRequestError,
     errors.UnknownDecisionError,
     errors.OtherTipError,
     errors.IdempotencyKeyReusedError,
+    errors.UnreadablePolicyError,
 )
 _RECEIPT_REFUSALS: Final[Sequence[type[errors.OoMlError]]] = (errors.UnknownDecisionError, *REFUSALS)
 
@@ -123,7 +125,12 @@ async def reward_egreedy(request: Request, idempotency_key: IdempotencyKeyHeader
 @receipt_router.get(
     "",
     summary="Get the receipt of a decision",
-    **documented("getDecision", Scope.READ, gives=schemas.ReceiptAnswer, raises=_RECEIPT_REFUSALS),
+    **documented(
+        "getDecision",
+        Scope.READ,
+        gives=schemas.ReceiptAnswer,
+        raises=(*_RECEIPT_REFUSALS, errors.UnreadablePolicyError),
+    ),
 )
 async def decision(request: Request, user_id: UserIdInPath, decision_id: DecisionIdInPath) -> Response:
     """Return the input of a decision, the propensity of each candidate, and every change of its reward."""

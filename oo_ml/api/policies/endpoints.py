@@ -67,7 +67,7 @@ async def list_policies(request: Request, paging: Annotated[Paging, Query()]) ->
         "getPolicy",
         Scope.READ,
         gives=schemas.PolicyAnswer,
-        raises=(errors.InvalidRequestError, errors.UnknownPolicyError, *DATABASE),
+        raises=(errors.InvalidRequestError, errors.UnknownPolicyError, errors.UnreadablePolicyError, *DATABASE),
     ),
 )
 async def show_policy(request: Request, policy: PolicyInPath) -> Response:
@@ -195,7 +195,7 @@ async def list_priors(request: Request, policy: PolicyInPath, paging: Annotated[
         "getPolicyUser",
         Scope.READ,
         gives=schemas.PolicyUserAnswer,
-        raises=(errors.UnknownPolicyError, *REFUSALS),
+        raises=(errors.UnknownPolicyError, errors.UnreadablePolicyError, *REFUSALS),
     ),
 )
 async def policy_user(request: Request, policy: PolicyInPath, user_id: UserIdInPath) -> Response:

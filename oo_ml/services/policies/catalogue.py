@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from oo_ml.domain.policies import Policy, Rule
 from oo_ml.domain.population import Prior
 from oo_ml.domain.traffic import Traffic
-from oo_ml.errors import InvalidDefinitionError, UnavailableError, UnknownPolicyError
+from oo_ml.errors import UnavailableError, UnknownPolicyError, UnreadablePolicyError
 from oo_ml.execution.outcomes import only
 from oo_ml.execution.pool import Pool
 from oo_ml.execution.shared_reading import SharedReading
@@ -29,7 +29,7 @@ logger = logging.getLogger(__name__)
 class _Registry:
     """The registry at one moment: policies by name, and the shares of the users, if there are any."""
 
-    policies: Mapping[str, Policy]
+    policies: Mapping[str, Policy | UnreadablePolicyError]
     traffic: Traffic | None
 
 
@@ -80,6 +80,7 @@ class PolicyCatalogue:
 
         Raises:
             UnknownPolicyError: no policy has this name.
+            UnreadablePolicyError: a later release published the policy.
             UnavailableError: the registry can't be read now, and was not read before.
         """
         asked_at = time.monotonic() if asked_at is None else asked_at
@@ -89,7 +90,7 @@ class PolicyCatalogue:
         """Return the policy that the traffic gives a user; without traffic it is `default`.
 
         Raises:
-            UnknownPolicyError, UnavailableError: as of `find`.
+            UnknownPolicyError, UnreadablePolicyError, UnavailableError: as of `find`.
         """
         asked_at = time.monotonic()
         recent = await self._read_recent()
@@ -105,6 +106,9 @@ class PolicyCatalogue:
             found = (await self._registry.since(asked_at)).policies.get(name)
         if found is None:
             raise UnknownPolicyError(f"Unknown policy: {name}")
+        if isinstance(found, UnreadablePolicyError):
+            # A new one: each call that raises an error adds its trace to it.
+            raise UnreadablePolicyError(found.message)
         return found
 
     async def _read_recent(self) -> _Registry:
@@ -122,7 +126,7 @@ class PolicyCatalogue:
     def _keep(self, policy: str, prior: Prior | None) -> Prior | None:
         """Return the prior, as the object of the last reading if it is the same version: its inverse is known."""
         last = self._registry.last and self._registry.last.policies.get(policy)
-        if last and last.population and prior and last.population.prior.is_same(prior):
+        if isinstance(last, Policy) and last.population and prior and last.population.prior.is_same(prior):
             return last.population.prior
         return prior
 
@@ -139,13 +143,14 @@ class PolicyCatalogue:
             self._is_failing = True
             raise
         self._is_failing = False
-        found = {}
+        found: dict[str, Policy | UnreadablePolicyError] = {}
         for row in rows:
             try:
                 found[row.policy] = compile_row(row, self._rules, self._keep(row.policy, priors.get(row.policy)))
-            except InvalidDefinitionError as error:
-                # During an upgrade a newer release may have published it. The other policies go on.
+            except UnreadablePolicyError as error:
+                # During an upgrade. The other policies go on.
+                found[row.policy] = error
                 if row.policy not in self._unreadable:
                     self._unreadable.add(row.policy)
-                    logger.error("policy %s can't be used by this release: %s", row.policy, error.explanation)  # noqa: TRY400
+                    logger.error("%s", error.explanation)  # noqa: TRY400 - the message is enough
         return _Registry(found, traffic)

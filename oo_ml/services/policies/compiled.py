@@ -9,7 +9,7 @@ from functools import lru_cache
 from oo_ml import definitions
 from oo_ml.domain.policies import EPSILON_GREEDY, LINUCB, Policy, Rule
 from oo_ml.domain.population import Prior
-from oo_ml.errors import InvalidDefinitionError
+from oo_ml.errors import InvalidDefinitionError, UnreadablePolicyError
 from oo_ml.settings import Settings
 from oo_ml.storage import policies
 from oo_ml.storage.policies import PolicyRow
@@ -30,9 +30,14 @@ def compile_row(row: PolicyRow, rules: Mapping[str, Rule], prior: Prior | None =
     `prior` is the latest version of its prior; None: it has none, or only that before data.
 
     Raises:
-        InvalidDefinitionError: the row was not written by this service.
+        UnreadablePolicyError: this release can't read the definition; a later one published it.
     """
-    policy = _compile(row.policy, json.dumps(row.definition))
+    try:
+        policy = _compile(row.policy, json.dumps(row.definition))
+    except InvalidDefinitionError as error:
+        raise UnreadablePolicyError(
+            f"The policy {row.policy} is of a later release, which this one can't read", cause=error.message
+        ) from None
     population = policy.population
     if population is not None and prior is not None:
         population = replace(population, prior=prior)
@@ -52,7 +57,7 @@ def read_policies(connection: Reading, rules: Mapping[str, Rule]) -> dict[str, P
     """
     found = {}
     for row in policies.list_all(connection):
-        with suppress(InvalidDefinitionError):
+        with suppress(UnreadablePolicyError):
             found[row.policy] = compile_row(row, rules)
     return found
 

@@ -263,22 +263,31 @@ def test_retired_policy(articles: Service, db: Engine) -> None:
 
 
 def test_definition_of_a_later_release(db: Engine, serve: Serve, caplog: pytest.LogCaptureFixture) -> None:
-    """A definition that this release can't read is unknown, and told in the log once; other policies go on."""
+    """Calls for a policy whose definition this release can't read are a 503; the log tells it once; others go on."""
     with writing(db) as connection:
         connection.execute(
             text("""
                 INSERT INTO oo_ml.policies (policy, status, published_at, description, definition, dimension)
-                VALUES ('later-v1', 'active', now(), '', '{"inputs": [], "terms": [], "rule": {"tau": 1}}', 1)
+                VALUES ('later-v1', 'active', now(), '',
+                    '{"inputs": [], "terms": [{"one": true}], "rule": {"exploration": 1, "tau": 1}}', 1)
             """)
         )
     service = serve(policy_max_age=0.001)
     for _ in range(3):
         assert service.client.post("/score", json=calls.score()).status_code == 200
         answer = service.client.post("/policies/later-v1/score", json=calls.score_articles())
-        assert (answer.status_code, answer.json()["code"]) == (404, "unknown_policy")
+        assert (answer.status_code, answer.json()["code"]) == (503, "unreadable_policy")
+        assert answer.json()["detail"] == "The policy later-v1 is of a later release, which this one can't read"
+    items = [{**calls.score_articles(), "policy": "later-v1"}, calls.score()]
+    outcomes = service.client.post("/score/batch", json={"items": items}).json()["outcomes"]
+    assert [one["status"] for one in outcomes] == [503, 200]
+    for path in ("/policies/later-v1", "/policies/later-v1/users/ada"):
+        assert service.client.get(path).status_code == 503
+    assert service.client.get("/analytics/policy-values?policy=later-v1").status_code == 200
+    assert "later-v1" in {one["policy"] for one in service.client.get("/policies").json()["items"]}
     told = [record.message for record in caplog.records if "later-v1" in record.message]
     assert len(told) == 1
-    assert told[0].startswith("policy later-v1 can't be used by this release: ")
+    assert told[0].startswith("The policy later-v1 is of a later release, which this one can't read: rule.tau: ")
 
 
 def test_policies_of_the_contract(serve: Serve) -> None:
