@@ -84,7 +84,7 @@ def large(database: Database, rows: list[Row], plan: Plan, now: datetime, consol
 
 def _make_states(database: Database, first_user: int, users: int, pulls: int) -> None:
     # The number of features of linucb-v1.
-    fresh = Evidence.of_one(5)
+    fresh = Evidence.alone(5)
     with database.connect() as connection:
         connection.execute(
             _STATES,

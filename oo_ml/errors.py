@@ -242,7 +242,7 @@ class TrafficRefusedError(OoMlError, code="traffic_refused"):
 
 
 class NoPriorError(OoMlError, code="no_prior"):
-    """The users of this policy do not learn from each other: its definition has no `evidence`."""
+    """This policy is not pooled: its definition has no `evidence`."""
 
 
 class FitFailedError(OoMlError, code="fit_failed"):

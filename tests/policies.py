@@ -15,7 +15,7 @@ from oo_ml.storage.postgres.sessions import Writing
 
 DEFINITIONS: Final = Path(__file__).parent.parent / "alembic" / "policies"
 DIMENSIONS: Final = {LINUCB: 5, EPSILON_GREEDY: 7}
-FRESH: Final = {policy: Evidence.of_one(d) for policy, d in DIMENSIONS.items()}
+FRESH: Final = {policy: Evidence.alone(d) for policy, d in DIMENSIONS.items()}
 
 
 @dataclass(frozen=True, slots=True)

@@ -109,7 +109,7 @@ def play(policy: Policy, drawn: Drawn) -> Played:
 
 
 def fit(policy: Policy, evidence: Mapping[int, Evidence], at: datetime) -> Policy:
-    """Return the policy with a prior fitted to the evidence about its users."""
+    """Return a pooled policy with the prior fitted to the evidence about its users."""
     shared = policy.population
     assert shared is not None
     fade = 1 / shared.weigh(at)

@@ -142,7 +142,7 @@ def check(
 ) -> None:
     """Check a definition before it is published, and show what it makes of an example. Needs no database.
 
-    Prints the labels of the features, the rule, whether users share a prior, the features x of each candidate of the
+    Prints the labels of the features, the rule, whether it is pooled, the features x of each candidate of the
     example, and the probability with which each candidate would be chosen for a new user, before a prior is fitted.
     Exit code 1 if the definition or the example is invalid: each problem has its line and its place.
     """
@@ -279,7 +279,7 @@ def fit(
         list[str] | None,
         typer.Argument(
             metavar="POLICY",
-            help="Policies to fit; default: all that have a prior",
+            help="Policies to fit; default: all pooled ones",
             show_default=False,
             callback=policy_names,
         ),
@@ -292,7 +292,7 @@ def fit(
     Inserts the next version of each prior, which services use within OO_ML_POLICY_MAX_AGE. Prints the users and rewards
     that it was fitted to, the variance of the noise, and the largest change of the mean, in standard deviations of
     users. A policy without users who have rewards is left out. Safe while the service is running. Exit code 1 if a
-    policy is unknown or has no prior, or if a fit failed, which changes nothing.
+    policy is unknown or not pooled, or if a fit failed, which changes nothing.
     """
     import asyncio
 
@@ -433,7 +433,7 @@ def _describe_evidence(definition: "Mapping[str, Any]") -> str:
     if evidence is None:
         return "each user alone"
     half_life = evidence.get("half_life_days")
-    return "users share a prior" + ("" if half_life is None else f", half-life {half_life:.15g} days")
+    return "pooled" + ("" if half_life is None else f", half-life {half_life:.15g} days")
 
 
 def _build_report(policy: "Policy", decision: "Example", found: "Preview") -> dict[str, Any]:

@@ -189,4 +189,6 @@ class Definition(_Part):
         description="The columns of x, in order; at most 64 columns in all"
     )
     rule: Rule
-    evidence: Evidence | None = Field(None, description="Without it each user is learned about alone")
+    evidence: Evidence | None = Field(
+        None, description="Makes the policy a pooled one; without it each user is learned about alone"
+    )

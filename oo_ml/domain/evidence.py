@@ -14,12 +14,12 @@ from numpy.typing import NDArray
 class Evidence:
     """The sufficient statistics of one user's rewards; immutable.
 
-    Each reward r for the features x has a weight g; see domain/population.py. Without a population, g is 1.
+    Each reward r for the features x has a weight g; see domain/population.py. Unless the policy is pooled, g is 1.
 
     Attributes:
-        A: the sum of g x x^T, float64, shape (d, d); plus I if the policy has no population.
+        A: the sum of g x x^T, float64, shape (d, d); plus I unless the policy is pooled.
         b: the sum of g r x, float64, shape (d,).
-        weight: the sum of g; None if the policy has no population.
+        weight: the sum of g; None unless the policy is pooled.
         squares: the sum of g r^2; None like `weight`.
     """
 
@@ -29,13 +29,13 @@ class Evidence:
     squares: float | None = None
 
     @classmethod
-    def of_one(cls, dimension: int) -> Self:
-        """Return the evidence before the first reward of a user who learns alone: A = I, b = 0."""
+    def alone(cls, dimension: int) -> Self:
+        """Return the evidence before the first reward of a user whose policy is not pooled: A = I, b = 0."""
         return cls(np.eye(dimension), np.zeros(dimension))
 
     @classmethod
-    def of_many(cls, dimension: int) -> Self:
-        """Return the evidence before the first reward of a user of a population: all sums are 0."""
+    def pooled(cls, dimension: int) -> Self:
+        """Return the evidence before the first reward of a user of a pooled policy: all sums are 0."""
         return cls(np.zeros((dimension, dimension)), np.zeros(dimension), 0.0, 0.0)
 
     @property
@@ -45,7 +45,7 @@ class Evidence:
 
     def fresh(self) -> Self:
         """Return the evidence of the same policy before the first reward."""
-        return self.of_one(self.dimension) if self.weight is None else self.of_many(self.dimension)
+        return self.alone(self.dimension) if self.weight is None else self.pooled(self.dimension)
 
 
 def observe(before: Evidence, x: NDArray[np.float64], reward: float, weight: float = 1.0) -> Evidence:

@@ -145,9 +145,9 @@ def fold_entry(before: Replayed, entry: StoredEntry) -> Replayed:
     if entry.version != before.version + 1:
         raise ValueError(f"expected version {before.version + 1} as the next ledger entry, found this one")
     if before.learned.evidence.weight is None and entry.weight is not None:
-        raise ValueError(f"expected no weight, because the policy has no population, found {entry.weight!r}")
+        raise ValueError(f"expected no weight, because the policy is not pooled, found {entry.weight!r}")
     if before.learned.evidence.weight is not None and entry.weight is None:
-        raise ValueError("expected a weight, because the policy has a population, found none")
+        raise ValueError("expected a weight, because the policy is pooled, found none")
     if entry.kind == Kind.IMPORT:
         if before.version:
             raise ValueError("expected an import only as the first entry of its epoch, found a later one")

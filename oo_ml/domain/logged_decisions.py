@@ -36,7 +36,7 @@ class DecisionBlock:
         versions: the prompt version of each candidate, None if unknown, n of them.
         version_probabilities: the probability with which the version of the chosen tip was drawn; NaN if it was not
             drawn, or if that is unknown, shape (m,).
-        prior_b: the part of each model's b that its prior gave, shape (k, d); None without a population.
+        prior_b: the part of each model's b that its prior gave, shape (k, d); None unless it is pooled.
     """
 
     rule: Rule
@@ -111,7 +111,7 @@ def find_mismatch(
         propensity: the logged probability of the chosen tip, shape (m,).
         exploit: the logged theta.x of each candidate, shape (n,).
         prior_score: the logged part of theta.x of the chosen tip that the prior gave, shape (m,), NaN if it is absent;
-            None without a population.
+            None unless it is pooled.
     """
     again = policies.recompute(block.rule, block.models, block.which, block.X, block.counts, _SOLVING)
     # fmax and fmin pass over NaN.

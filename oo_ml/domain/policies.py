@@ -66,7 +66,7 @@ class Policy:
     Attributes:
         rule: that of the definition, unless settings gave it another one.
         definition: the document as it was published, JSON.
-        population: what its users share; None: each learns alone.
+        population: what its users share, if it is a pooled policy; None: each user is learned about alone.
         is_retired: it makes no more decisions, and learns from late rewards.
     """
 
@@ -80,7 +80,7 @@ class Policy:
     def fresh(self) -> Evidence:
         """Return the evidence about a user before their first reward."""
         d = self.features.dimension
-        return Evidence.of_one(d) if self.population is None else Evidence.of_many(d)
+        return Evidence.alone(d) if self.population is None else Evidence.pooled(d)
 
     @property
     def stranger(self) -> Ridge:
@@ -100,7 +100,7 @@ class Policy:
         Args:
             evidence: sums of this policy.
             times: of the decisions, m.
-            priors: the versions of the prior to start from, m; None: the latest. Without a population there is none.
+            priors: the versions of the prior to start from, m; None: the latest. Only a pooled policy has one.
         """
         if self.population is None:
             return stack([Ridge(one.A, one.b) for one in evidence])

@@ -1,4 +1,4 @@
-"""The population of a policy: the prior, from which each of its users starts, and the decay of what they told.
+"""The population of a pooled policy: the prior, from which each of its users starts, and the decay of what they told.
 
 For a user u with rewards r = theta_u.x + N(0, s2), theta_u ~ N(mu, Sigma). The prior has mu, Sigma and s2, fitted to
 all users together by expectation maximisation; before there is data, theta_u ~ N(0, 0.35 I) and s2 = 0.35.

@@ -19,9 +19,9 @@ class Ridge:
     """The belief about theta of one user: N(A^-1 b, A^-1), if the variance of noise is 1; immutable.
 
     Attributes:
-        A: the precision, float64, shape (d, d), symmetric positive definite. Without a population it is I + the sum of
-            x x^T over the rewarded decisions.
-        b: A times the mean, float64, shape (d,). Without a population it is the sum of r x.
+        A: the precision, float64, shape (d, d), symmetric positive definite. Unless the policy is pooled it is I + the
+            sum of x x^T over the rewarded decisions.
+        b: A times the mean, float64, shape (d,). Unless the policy is pooled it is the sum of r x.
     """
 
     A: NDArray[np.float64]

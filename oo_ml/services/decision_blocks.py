@@ -30,7 +30,7 @@ class Made(NamedTuple):
 
     Attributes:
         evidence: that of the policy that decided. Decisions from the same state share one object.
-        prior: the version that it started from; None without a population, and before `attach_priors`.
+        prior: the version that it started from; None unless the policy is pooled, and before `attach_priors`.
         target_evidence: that of the target policy; None if the target has none of its own.
         target_prior: the latest version of the target policy at that time; None like `prior`.
         unlearned: the number of ledger entries since the decision before that `target_evidence` leaves out.
@@ -112,10 +112,10 @@ def believe(
         policy: the policy.
         evidence: of each decision.
         times: of the decisions.
-        priors: of each decision; not used without a population.
+        priors: of each decision; not used unless the policy is pooled.
 
     Raises:
-        ValueError: a decision has no prior, and the policy has a population.
+        ValueError: a decision has no prior, and the policy is pooled.
     """
     if policy.population is None:
         # By identity: decisions from the same state share one object, so each model is solved only once.

@@ -98,7 +98,7 @@ class WeightConflict(NamedTuple):
     Attributes:
         version: of the ledger entry; None: it is the decision.
         decision_id: None: the entry is about no decision, or about one of another policy.
-        expected: the weight; None: the policy has no population.
+        expected: the weight; None: the policy is not pooled.
         is_limit: `expected` is only the highest weight that it can have, because its decision is not there any more.
     """
 
@@ -309,7 +309,7 @@ def find_weight_conflict(
 ) -> WeightConflict | None:
     """Return the first decision or ledger entry whose weight does not follow from its policy and time, if any.
 
-    `half_lives` has that of each policy with a population; None: its weights are 1.
+    `half_lives` has that of each pooled policy; None: its weights are 1.
     """
     parameters = {
         **users._asdict(),

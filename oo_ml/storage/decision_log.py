@@ -22,7 +22,7 @@ class LoggedDecision(NamedTuple):
 
     Attributes:
         exploration, alpha: the rule that made it, with the sigma of its policy; see domain/policies.py.
-        prior_version: of the prior that it started from; None without a population, like the next two.
+        prior_version: of the prior that it started from; None unless the policy is pooled, like the next two.
         prior_score: the part of theta.x of the chosen tip that the prior gave.
         weight: g, with which the reward counts; see domain/population.py.
         x: features of the chosen tip, shape (d,).

@@ -38,7 +38,7 @@ class DecisionRow:
         content: text of the chosen tip; None takes that of the latest generated tip of that id.
         prompt_version: as the client named it; None takes that of the same tip.
         x: features of the chosen tip, shape (d,).
-        prior_version: of the prior that it started from; None without a population, like the next two.
+        prior_version: of the prior that it started from; None unless the policy is pooled, like the next two.
         prior_score: the part of theta.x of the chosen tip that the prior gave.
         weight: g, with which the reward counts; see domain/population.py.
         exploit, explore, propensities: of each candidate, shape (n,); see domain/policies.py.

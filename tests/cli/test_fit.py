@@ -21,7 +21,7 @@ def teach(learners: Learners, users: int, rewards: int) -> None:
 
 
 def test_fit(database_url: str, db: Engine) -> None:
-    """Every policy with a prior and with rewards is fitted; the progress goes to standard error."""
+    """Every pooled policy with rewards is fitted; the progress goes to standard error."""
     teach(Learners(db), 20, 5)
     dry = policies(database_url, "fit", "--dry-run")
     assert dry.code == 0
@@ -55,7 +55,7 @@ def test_nothing_to_fit(database_url: str) -> None:
 
 
 def test_refusals(database_url: str, db: Engine) -> None:
-    """A policy without a prior, an unknown one and a failed fit are errors; the others are fitted."""
+    """A policy that is not pooled, an unknown one and a failed fit are errors; the others are fitted."""
     teach(Learners(db), 5, 3)
     teach(Learners(db, "shared-v2"), 5, 3)
     run(db, f"UPDATE oo_ml.policy_state SET b = '{{1e308,1e308,1e308}}' WHERE policy = '{NAME}'")  # noqa: S608 - a name of ours
@@ -65,7 +65,7 @@ def test_refusals(database_url: str, db: Engine) -> None:
     errors = [line for line in done.err.splitlines() if line.startswith("error: ")]
     assert errors[0].startswith(f"error: The prior of {NAME} could not be fitted, and stays as it is: ")
     assert errors[1:] == [
-        "error: Policy linucb-v1 has no prior: its users do not learn from each other",
+        "error: Policy linucb-v1 is not pooled, so it has no prior",
         "error: Unknown policy: nowhere-v1",
     ]
     assert policies(database_url, "fit", "not a name").code == 2

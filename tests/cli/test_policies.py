@@ -98,7 +98,7 @@ def test_list(database_url: str, definition: Path) -> None:
         "each user alone",
     ]
     assert [cells["uniform-v1"][place] for place in places[:3]] == ["retired", "1", "exploration 1"]
-    assert cells["pooled-v1"][4] == "users share a prior, half-life 75 days"
+    assert cells["pooled-v1"][4] == "pooled, half-life 75 days"
     assert list(cells)[-1] == "articles-v1"
 
 
@@ -140,15 +140,15 @@ def test_json(database_url: str, definition: Path) -> None:
 
 
 def test_evidence(database_url: str) -> None:
-    """`show` and `check` say that users share a prior; what `show` prints can be checked."""
+    """`show` and `check` say that a policy is pooled; what `show` prints can be checked."""
     shown = policies(database_url, "show", "pooled-v1").out
     head, _, body = shown.partition("\n\n")
-    assert head.splitlines()[-1] == "# users share a prior, half-life 75 days"
+    assert head.splitlines()[-1] == "# pooled, half-life 75 days"
     checked = check(body)
     assert checked.out.splitlines()[1:3] == head.splitlines()[-2:]
     assert json.loads(check(body, "--json").out)["evidence"] == {"prior": "population", "half_life_days": 75}
     always = check(DEFINITION.replace("}\n}", '},\n  "evidence": {"prior": "population"}\n}')).out
-    assert always.splitlines()[2] == "# users share a prior"
+    assert always.splitlines()[2] == "# pooled"
 
 
 def test_published_name(database_url: str, db: Engine, definition: Path) -> None:

@@ -99,11 +99,11 @@ def test_few_first_decisions(service: Service, db: Engine, visit: Visit) -> None
 
 
 def test_without_a_population(service: Service, db: Engine, visit: Visit) -> None:
-    """If no policy with a prior has decided, both parts say so."""
+    """If no pooled policy has decided, both parts say so."""
     simulate(db, days=2)
     page = visit(service)
     expect(page.locator("#priors .nothing")).to_contain_text("No prior was fitted on these days.")
-    expect(page.locator("#firsts .nothing")).to_contain_text(f"by a policy with a prior, such as {POOLED}")
+    expect(page.locator("#firsts .nothing")).to_contain_text(f"by a pooled policy, such as {POOLED}")
 
 
 def test_user_beside_all(service: Service, prior: Prior, visit: Visit) -> None:

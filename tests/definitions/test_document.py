@@ -94,8 +94,8 @@ def test_rule_without_numbers() -> None:
     assert compile_policy("it", parse(change(("rule", {})))).rule == Rule(0.0, None, 0.0)
 
 
-def test_evidence_of_a_population() -> None:
-    """A policy whose users learn from each other has a population since its publication; without evidence it has none.
+def test_evidence_of_a_pooled_policy() -> None:
+    """A pooled policy has a population since its publication; without evidence a policy has none.
 
     Before the first fit the prior is version 0, and without a half-life rewards always count the same.
     """
@@ -264,7 +264,7 @@ def test_many_rewards_for_the_largest_features() -> None:
     """Features as large as a definition may have leave A an inverse: 20,000 rewards are those of a user for decades."""
     rng = np.random.default_rng(1)
     X = rng.choice([-1.0, 1.0], (4, MAX_DIMENSION)) * LARGEST_COLUMN * 0.7
-    evidence = Evidence.of_one(MAX_DIMENSION)
+    evidence = Evidence.alone(MAX_DIMENSION)
     for place in range(20_000):
         evidence = observe(evidence, X[place % 4], 1.0)
     assert np.isfinite(intervals(Ridge(evidence.A, evidence.b))).all()

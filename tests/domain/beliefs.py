@@ -11,7 +11,7 @@ from oo_ml.domain.ridge import Ridge
 
 def believe(dimension: int, rewards: Iterable[tuple[NDArray[np.float64], float]] = ()) -> Ridge:
     """Return the belief about a user who gave rewards for features: pairs of x and r."""
-    evidence = Evidence.of_one(dimension)
+    evidence = Evidence.alone(dimension)
     for x, reward in rewards:
         evidence = observe(evidence, x, reward)
     return Ridge(evidence.A, evidence.b)

@@ -37,7 +37,7 @@ def assert_close(one: Evidence, other: Evidence) -> None:
 @given(_rewards)
 def test_sums_of_a_user_who_learns_alone(rewards: list[Reward]) -> None:
     """A = I + X^T X and b = X^T r, if every reward counts 1; there are no other sums."""
-    evidence = observe_all(Evidence.of_one(D), [(x, reward, 1.0) for x, reward, _ in rewards])
+    evidence = observe_all(Evidence.alone(D), [(x, reward, 1.0) for x, reward, _ in rewards])
     X = np.array([x for x, _, _ in rewards]).reshape(-1, D)
     np.testing.assert_allclose(evidence.A, np.eye(D) + X.T @ X, atol=1e-12)
     np.testing.assert_allclose(evidence.b, X.T @ np.array([reward for _, reward, _ in rewards]), atol=1e-12)
@@ -45,9 +45,9 @@ def test_sums_of_a_user_who_learns_alone(rewards: list[Reward]) -> None:
 
 
 @given(_rewards)
-def test_sums_of_a_user_of_a_population(rewards: list[Reward]) -> None:
+def test_sums_of_a_user_of_a_pooled_policy(rewards: list[Reward]) -> None:
     """With the weights g on the diagonal of G: A = X^T G X, b = X^T G r, the sum of g, and r^T G r."""
-    evidence = observe_all(Evidence.of_many(D), rewards)
+    evidence = observe_all(Evidence.pooled(D), rewards)
     X = np.array([x for x, _, _ in rewards]).reshape(-1, D)
     r, g = (np.array([one[place] for one in rewards]) for place in (1, 2))
     expected = Evidence(X.T @ np.diag(g) @ X, X.T @ (g * r), float(g.sum()), float((g * r**2).sum()))
@@ -57,7 +57,7 @@ def test_sums_of_a_user_of_a_population(rewards: list[Reward]) -> None:
 @given(_rewards)
 def test_symmetry(rewards: list[Reward]) -> None:
     """A is symmetric bit for bit, with no eigenvalue below 1 for a user who learns alone, within rounding."""
-    evidence = observe_all(Evidence.of_one(D), rewards)
+    evidence = observe_all(Evidence.alone(D), rewards)
     assert np.array_equal(evidence.A, evidence.A.T)
     assert np.linalg.eigvalsh(evidence.A)[0] >= 1 - 1e-9
 
@@ -66,10 +66,10 @@ def test_symmetry(rewards: list[Reward]) -> None:
 def test_order_of_arrival(rewards: list[Reward], random: Random) -> None:
     """The order in which rewards arrive makes no difference, up to rounding."""
     shuffled = random.sample(rewards, len(rewards))
-    assert_close(observe_all(Evidence.of_many(D), shuffled), observe_all(Evidence.of_many(D), rewards))
+    assert_close(observe_all(Evidence.pooled(D), shuffled), observe_all(Evidence.pooled(D), rewards))
 
 
-@pytest.mark.parametrize("fresh", [Evidence.of_one(D), Evidence.of_many(D)], ids=["alone", "population"])
+@pytest.mark.parametrize("fresh", [Evidence.alone(D), Evidence.pooled(D)], ids=["alone", "pooled"])
 @given(rewards=_rewards, x=_features, first=_reward, second=_reward)
 def test_adjust_and_forget(fresh: Evidence, rewards: list[Reward], x: np.ndarray, first: float, second: float) -> None:
     """After `adjust` the first reward never was, and after `forget` none, up to rounding."""
@@ -82,7 +82,7 @@ def test_adjust_and_forget(fresh: Evidence, rewards: list[Reward], x: np.ndarray
 
 def test_rewards_do_not_change_earlier_evidence() -> None:
     """Evidence is immutable: a batch may hold several states of a user."""
-    before = Evidence.of_many(D)
+    before = Evidence.pooled(D)
     after = observe(before, np.ones(D), 1.0)
     adjust(after, np.ones(D), 0.5, 1.0)
     forget(after, np.ones(D), 1.0)
@@ -91,7 +91,7 @@ def test_rewards_do_not_change_earlier_evidence() -> None:
     assert (after.b.tolist(), after.weight, after.squares) == ([1.0] * D, 1.0, 1.0)
 
 
-@pytest.mark.parametrize("fresh", [Evidence.of_one(D), Evidence.of_many(D)], ids=["alone", "population"])
+@pytest.mark.parametrize("fresh", [Evidence.alone(D), Evidence.pooled(D)], ids=["alone", "pooled"])
 def test_fresh(fresh: Evidence) -> None:
     """`fresh` is the evidence before the first reward, of the same policy."""
     again = observe(fresh, np.ones(D), 1.0).fresh()

@@ -13,7 +13,7 @@ from oo_ml.domain.evidence import Evidence
 from oo_ml.domain.learning import Change, Kind, Learned, Replayed, StoredEntry, fold, fold_entry
 
 D = 5
-ALONE, IN_POPULATION = Evidence.of_one(D), Evidence.of_many(D)
+ALONE, POOLED = Evidence.alone(D), Evidence.pooled(D)
 FRESH = Learned(ALONE, 0, 0.0)
 
 _features = arrays(np.float64, D, elements=st.floats(-1, 1, allow_subnormal=False))
@@ -33,9 +33,9 @@ class Life:
 def lives(draw: st.DrawFn) -> Life:
     """Draw rewards and defaults of some decisions, which are amended, retracted and given again.
 
-    In a population each decision has its weight.
+    By a pooled policy each decision has its weight.
     """
-    fresh = draw(st.sampled_from([ALONE, IN_POPULATION]))
+    fresh = draw(st.sampled_from([ALONE, POOLED]))
     weights = st.just(1.0) if fresh is ALONE else st.floats(0.1, 10)
     changes: list[Change] = []
     counting: dict[int, tuple[NDArray[np.float64], float, float]] = {}
@@ -81,7 +81,7 @@ def test_fold_equals_rebuild(life: Life) -> None:
         squares += g * reward**2
     np.testing.assert_allclose(learned.evidence.A, A, atol=1e-11)
     np.testing.assert_allclose(learned.evidence.b, b, atol=1e-11)
-    if life.fresh is IN_POPULATION:
+    if life.fresh is POOLED:
         assert (learned.evidence.weight, learned.evidence.squares) == pytest.approx((weight, squares), abs=1e-11)
     else:
         assert learned.evidence.weight is learned.evidence.squares is None
@@ -159,7 +159,7 @@ def build_entry(version: int, *, epoch: int = 1, weight: float | None = None) ->
 
 def test_weights_of_entries() -> None:
     """A ledger entry counts with its weight."""
-    replayed = Replayed.fresh(IN_POPULATION, 1)
+    replayed = Replayed.fresh(POOLED, 1)
     for version, weight in ((1, 4.0), (2, 1.0)):
         replayed = fold_entry(replayed, build_entry(version, weight=weight))
     evidence = replayed.learned.evidence
@@ -168,16 +168,14 @@ def test_weights_of_entries() -> None:
     assert (evidence.weight, evidence.squares) == (5.0, 1.25)
 
 
-@pytest.mark.parametrize(
-    ("fresh", "weight", "expected"), [(ALONE, 1.0, "no weight"), (IN_POPULATION, None, "a weight")]
-)
+@pytest.mark.parametrize(("fresh", "weight", "expected"), [(ALONE, 1.0, "no weight"), (POOLED, None, "a weight")])
 def test_entry_with_a_wrong_weight(fresh: Evidence, weight: float | None, expected: str) -> None:
-    """Entries of a policy with a population have a weight, and others have none."""
+    """Entries of a pooled policy have a weight, and others have none."""
     with pytest.raises(ValueError, match=f"expected {expected}"):
         fold_entry(Replayed.fresh(fresh, 1), build_entry(1, weight=weight))
 
 
-@pytest.mark.parametrize(("fresh", "weight"), [(ALONE, None), (IN_POPULATION, 1.0)], ids=["alone", "population"])
+@pytest.mark.parametrize(("fresh", "weight"), [(ALONE, None), (POOLED, 1.0)], ids=["alone", "population"])
 def test_entry_of_another_epoch(fresh: Evidence, weight: float | None) -> None:
     """The first entry of an epoch follows the evidence before the first reward, that of the same policy."""
     before = fold_entry(Replayed.fresh(fresh, 1), build_entry(1, weight=weight))

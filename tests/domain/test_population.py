@@ -57,7 +57,7 @@ def build_population(prior: Prior, half_life: timedelta | None = HALF_LIFE) -> P
 
 def gather(population: Population, reactions: Sequence[Reaction]) -> Evidence:
     """Return the evidence about a user, as the service adds it up."""
-    evidence = Evidence.of_many(D)
+    evidence = Evidence.pooled(D)
     for x, reward, days in reactions:
         evidence = observe(evidence, x, reward, population.weigh(START + timedelta(days=days)))
     return evidence
@@ -154,7 +154,7 @@ def test_earlier_version(latest: Prior, earlier: Prior, reactions: list[Reaction
 def test_user_without_rewards(prior: Prior) -> None:
     """The belief about a user without rewards is N(mean, covariance + mean_covariance), whatever the time."""
     population = build_population(prior)
-    mean, covariance = believe(population, Evidence.of_many(D), 1000)
+    mean, covariance = believe(population, Evidence.pooled(D), 1000)
     np.testing.assert_allclose(mean, prior.mean, rtol=1e-8, atol=1e-10)
     np.testing.assert_allclose(covariance, prior.covariance + prior.mean_covariance, rtol=1e-8, atol=1e-10)
     assert prior.own_share(prior.belief) == pytest.approx(0, abs=1e-9)

@@ -25,7 +25,7 @@ def test_users_who_learn_alone() -> None:
     assert beliefs.b.tolist() == [fresh.b.tolist(), later.b.tolist()]
 
 
-def test_users_of_a_population() -> None:
+def test_users_of_a_pooled_policy() -> None:
     """Each decision has the belief of its own time and prior, whatever the others are."""
     policy = builtin("pooled-v1")
     evidence = observe(policy.fresh(), np.linspace(-1, 1, 12), 0.5, policy.weigh(START) or 0.0)

@@ -47,11 +47,11 @@ COMMENT ON COLUMN oo_ml.policy_state.reward_count IS 'Number of rewards that cou
 COMMENT ON COLUMN oo_ml.policy_state.cumulative_reward IS 'Sum of the rewards that count';
 COMMENT ON COLUMN oo_ml.policy_state.last_updated IS 'Time of the last decision or reward; null after a reset';
 COMMENT ON COLUMN oo_ml.policy_state.a IS
-    'A = sum of g x x^T over rewards, plus I without a population; d rows of d numbers';
+    'A = sum of g x x^T over rewards, plus I unless the policy is pooled; d rows of d numbers';
 COMMENT ON COLUMN oo_ml.policy_state.b IS 'b = sum of g times reward times x; d numbers';
 COMMENT ON COLUMN oo_ml.policy_state.weight IS
-    'Sum of the weights g of the rewards; null without a population: each g is 1';
-COMMENT ON COLUMN oo_ml.policy_state.squares IS 'Sum of g times reward squared; null without a population';
+    'Sum of the weights g of the rewards; null if the policy is not pooled: each g is 1';
+COMMENT ON COLUMN oo_ml.policy_state.squares IS 'Sum of g times reward squared; null unless the policy is pooled';
 
 -- For a fit of a policy with few users. A policy never changes, so rewards do not write to it (HOT).
 CREATE INDEX ix_policy_state_policy ON oo_ml.policy_state (policy);
@@ -158,11 +158,11 @@ COMMENT ON COLUMN oo_ml.feature_history.exploring IS 'True if the tip was drawn 
 COMMENT ON COLUMN oo_ml.feature_history.exploration IS 'Probability of a uniform draw when this decision was made';
 COMMENT ON COLUMN oo_ml.feature_history.alpha IS 'Width of the confidence bound; null without a bound';
 COMMENT ON COLUMN oo_ml.feature_history.prior_version IS
-    'Version of the prior that the decision started from; null without a population';
+    'Version of the prior that the decision started from; null unless the policy is pooled';
 COMMENT ON COLUMN oo_ml.feature_history.prior_score IS
     'Part of theta.x of the chosen tip that the prior gave; the rest is from the rewards of the user';
 COMMENT ON COLUMN oo_ml.feature_history.weight IS
-    'Weight g with which the reward counts; null without a population: 1';
+    'Weight g with which the reward counts; null if the policy is not pooled: 1';
 COMMENT ON COLUMN oo_ml.feature_history.x IS 'Feature vector of the chosen tip; d numbers';
 COMMENT ON COLUMN oo_ml.feature_history.context IS 'Raw fields of the context, as the client sent them';
 COMMENT ON COLUMN oo_ml.feature_history.features IS 'Raw fields of the chosen tip, as the client sent them';
@@ -269,7 +269,7 @@ COMMENT ON COLUMN oo_ml.reward_ledger.kind IS
 COMMENT ON COLUMN oo_ml.reward_ledger.reward IS 'The reward that counts from now on';
 COMMENT ON COLUMN oo_ml.reward_ledger.previous_reward IS 'amend, retract: the reward that counted before';
 COMMENT ON COLUMN oo_ml.reward_ledger.x IS 'Feature vector that the reward was applied with; d numbers';
-COMMENT ON COLUMN oo_ml.reward_ledger.weight IS 'Weight g of the reward; null without a population: 1';
+COMMENT ON COLUMN oo_ml.reward_ledger.weight IS 'Weight g of the reward; null if the policy is not pooled: 1';
 COMMENT ON COLUMN oo_ml.reward_ledger.tip_id IS 'The tip that the reward is for';
 COMMENT ON COLUMN oo_ml.reward_ledger.decision_id IS 'The decision that the reward is for, if known';
 COMMENT ON COLUMN oo_ml.reward_ledger.corrects IS 'Version of the previous entry for the same decision';

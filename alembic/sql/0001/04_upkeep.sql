@@ -141,7 +141,7 @@ CREATE TABLE oo_ml.daily_first_decisions (
     CONSTRAINT pk_daily_first_decisions PRIMARY KEY (day, policy, prior_version, first_pull, user_group)
 );
 COMMENT ON TABLE oo_ml.daily_first_decisions IS
-    'The first 20 decisions of each user by a policy with a prior, by day, by the version of the prior and by group of users';
+    'The first 20 decisions of each user by a pooled policy, by day, by the version of the prior and by group of users';
 COMMENT ON COLUMN oo_ml.daily_first_decisions.day IS 'Day of the decisions, UTC';
 COMMENT ON COLUMN oo_ml.daily_first_decisions.policy IS 'The policy that decided';
 COMMENT ON COLUMN oo_ml.daily_first_decisions.prior_version IS 'Version of the prior that the decisions started from';

@@ -96,7 +96,7 @@ COMMENT ON COLUMN analytics.decision_log.exploration IS
     'Probability of a draw at random when this decision was made, if known';
 COMMENT ON COLUMN analytics.decision_log.alpha IS 'Width of the confidence bound; null for a policy without a bound, such as egreedy-v1';
 COMMENT ON COLUMN analytics.decision_log.prior_version IS
-    'Version of the prior that the decision started from; 0 before the first fit, null for a policy without a population';
+    'Version of the prior that the decision started from; 0 before the first fit, null unless the policy is pooled';
 COMMENT ON COLUMN analytics.decision_log.context IS
     'Fields of the context of the decision, as sent: hour_of_day and day_of_week for /score';
 COMMENT ON COLUMN analytics.decision_log.features IS

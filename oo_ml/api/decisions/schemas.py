@@ -155,8 +155,8 @@ class ReceiptCandidate(Answer):
     features: TaskDescription | RawFields
     exploit: float | None = Field(description="theta.x; null if the release that decided did not store it")
     explore: float | None = Field(
-        description="alpha sqrt(x^T V x), V the covariance of the belief about theta: A^-1 without a population; 0"
-        " without a bound"
+        description="alpha sqrt(x^T V x), V the covariance of the belief about theta: A^-1 unless the policy is pooled;"
+        " 0 without a bound"
     )
     propensity: float | None = Field(description="The probability with which the policy chooses this candidate")
 
@@ -274,8 +274,8 @@ class ReceiptAnswer(Answer):
     exploration: float | None = Field(description="Probability of a random draw at that time")
     alpha: float | None = Field(description="Width of the confidence bound; null: none")
     prior_version: int | None = Field(
-        description="Version of the prior that the decision started from; 0: before the first fit; null: the policy has"
-        " no population, like the next three"
+        description="Version of the prior that the decision started from; 0: before the first fit; null: the policy is"
+        " not pooled, like the next three"
     )
     prior_score: float | None = Field(description="Part of theta.x of the chosen tip that the prior gave")
     own_score: float | None = Field(
@@ -283,7 +283,7 @@ class ReceiptAnswer(Answer):
     )
     weight: float | None = Field(
         description="Weight g of the reward: 2^((decided_at - 2026-01-01) / half-life), 1 without a half-life;"
-        " null: the policy has no prior"
+        " null: the policy is not pooled"
     )
     draw: tuple[float, float] = Field(
         description="Two uniform numbers made from decision_id: of the SHA-256 of its 16 bytes, the first 53 bits of"

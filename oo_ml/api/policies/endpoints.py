@@ -181,7 +181,7 @@ async def reward(request: Request, policy: PolicyInPath, idempotency_key: Idempo
 async def list_priors(request: Request, policy: PolicyInPath, paging: Annotated[Paging, Query()]) -> Response:
     """Return the versions of the prior from which the users of a policy start, the latest first.
 
-    A policy whose users do not learn from each other has none. OO_ML_PRIOR_RETENTION_DAYS says how long old ones stay.
+    A policy that is not pooled has none. OO_ML_PRIOR_RETENTION_DAYS says how long old ones stay.
     """
     command = priors.PriorsCommand(policy, PageCommand(paging.limit, paging.cursor or 0))
     found = only(await services(request).readers.run(priors.list_priors, [command]))
@@ -199,7 +199,7 @@ async def list_priors(request: Request, policy: PolicyInPath, paging: Annotated[
     ),
 )
 async def policy_user(request: Request, policy: PolicyInPath, user_id: UserIdInPath) -> Response:
-    """Return counters and theta with its intervals; for an unknown user zeros, or theta as the population has it."""
+    """Return counters and theta with its intervals; for an unknown user zeros, or those of the prior."""
     app = services(request)
     command = StatsCommand(user_id, await app.policies.find(policy), datetime.now(UTC))
     [found] = await app.readers.run(read_stats, [command])

@@ -171,14 +171,14 @@ class Coefficient(Answer):
     label: str = Field(description="The feature that the number weighs")
     estimate: float = Field(
         description="The number of theta, the mean of the belief N(theta, V) about the user. Before the first reward it"
-        " is 0, or that of the population"
+        " is 0, or the mean of the prior if the policy is pooled"
     )
     low: float = Field(
-        description="95 % interval: estimate - 1.96 sqrt(V_ii). Without a population V = A^-1, noise variance 1"
+        description="95 % interval: estimate - 1.96 sqrt(V_ii). Unless the policy is pooled V = A^-1, noise variance 1"
     )
     high: float
     population: UsersRange | None = Field(
-        description="The same number of all users; null: the policy has no population, each user is learned about alone"
+        description="The same number of all users; null: the policy is not pooled, each user is learned about alone"
     )
 
 
@@ -275,9 +275,10 @@ class PolicyUserAnswer(Answer):
     theta: list[Coefficient] = Field(description="One number a feature, in the order of x")
     own_evidence: float | None = Field(
         description="Share of the belief that the user's own rewards gave: 1 - tr(V S^-1) / d, from 0 for an unknown"
-        " user to nearly 1; the rest is the prior's. null: the policy has no population"
+        " user to nearly 1; the rest is the prior's. null: the policy is not pooled"
     )
     prior_version: int | None = Field(
-        description="Version of the prior that the belief starts from; 0: no prior is fitted yet; null: no population"
+        description="Version of the prior that the belief starts from; 0: no prior is fitted yet; null: the policy is"
+        " not pooled"
     )
     last_updated: UtcTime | None = Field(description="Time of the latest decision or reward")

@@ -26,7 +26,7 @@ export function render(items, shown) {
     prompt_version: "All prompt versions: a prior knows none, so that filter does not apply here.",
   });
   if (items.length === 0) {
-    return [...notes, nothing("On these days no user made one of their first 20 decisions by a policy with a prior, such as ", name("pooled-v1"), ".")];
+    return [...notes, nothing("On these days no user made one of their first 20 decisions by a pooled policy, such as ", name("pooled-v1"), ".")];
   }
   return [...notes, ...curves(items), folded("Table", listed(items))].filter(Boolean);
 }

@@ -1,5 +1,5 @@
 // The states of a user: counters, and theta with intervals, of each policy that knows the user; beside it that of all
-// users, if they share a prior.
+// users, if the policy is pooled.
 
 import { bars } from "./bars.js";
 import { el, name } from "./dom.js";

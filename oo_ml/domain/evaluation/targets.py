@@ -57,7 +57,7 @@ class Prompt:
 class Published:
     """The published policy of this name, with its own features and rule.
 
-    If its features are those of the log's policy, and neither has a population, it chooses by the model that policy
+    If its features are those of the log's policy, and neither is pooled, it chooses by the model that policy
     had learned. Otherwise it chooses by the model that it would have learned from the same rewards.
     """
 

@@ -165,7 +165,7 @@ async def fit_policy(
     `advance` is told of each of two steps.
 
     Raises:
-        UnknownPolicyError, NoPriorError: there is no such policy, or its users do not learn from each other.
+        UnknownPolicyError, NoPriorError: there is no such policy, or it is not pooled.
         FitFailedError: the result is not finite, or takes longer than OO_ML_PRIOR_FIT_TIMEOUT. Nothing was changed.
         UnavailableError: the database is unavailable.
     """
@@ -187,7 +187,7 @@ async def fit_policy(
 
 @each
 def list_fitted(connection: Reading, _: None) -> list[str]:
-    """Return the policies that have a prior, by name."""
+    """Return the pooled policies, by name."""
     return sorted(name for name, policy in read_policies(connection, {}).items() if policy.population is not None)
 
 
@@ -212,7 +212,7 @@ def read_material(connection: Reading, command: ReadCommand) -> Material | OoMlE
     if policy is None:
         return UnknownPolicyError(f"Unknown policy: {name}")
     if policy.population is None:
-        return NoPriorError(f"Policy {name} has no prior: its users do not learn from each other")
+        return NoPriorError(f"Policy {name} is not pooled, so it has no prior")
     before = policy_priors.read_latest_rows(connection).get(name)
     rewards = daily_sums.count_rewards(connection).get(name, 0)
     erasures = policies.read_erasures(connection)[name]

@@ -52,7 +52,7 @@ class PriorVersion:
 
 
 def list_priors(connection: Reading, commands: Sequence[PriorsCommand]) -> list[Found[PriorVersion, int] | OoMlError]:
-    """Return a page of versions for each command, the latest first; a policy without a population has none."""
+    """Return a page of versions for each command, the latest first; a policy that is not pooled has none."""
     found = read_policies(connection, {})
     return [
         _list(connection, one, found[one.policy].features.labels)

@@ -15,7 +15,7 @@ def erase(connection: Writing, user_ids: Sequence[str]) -> list[dict[str, int]]:
     # users' decisions and rewards go on. This cannot deadlock: counting locks no state, and no transaction that holds
     # a lock on a state waits for counting.
     upkeep.exclude(connection, upkeep.DAYS)
-    fresh = {policy: Evidence.of_one(d) for policy, d in policies.read_dimensions(connection).items()}
+    fresh = {policy: Evidence.alone(d) for policy, d in policies.read_dimensions(connection).items()}
     # Wait for decisions and rewards under way, to erase them too. A new user has no state to lock yet. Creating the
     # states makes the erasure wait for the first decision too.
     made = {

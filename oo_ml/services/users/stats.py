@@ -37,8 +37,8 @@ class Stats:
     Attributes:
         theta: d numbers with `labels`, all zero for an unknown user.
         intervals: the 95 % interval of each number of theta.
-        own_evidence: the share of the prior's uncertainty that the user's own rewards took, from 0 to 1; None without a
-            population, like the next two.
+        own_evidence: the share of the prior's uncertainty that the user's own rewards took, from 0 to 1; None unless
+            the policy is pooled, like the next two.
         prior_version: of the prior that theta starts from.
         population: for each number of theta that of the mean user, and the range of 95 % of the users.
     """
@@ -120,7 +120,7 @@ class Receipt:
 
     @property
     def own_score(self) -> float | None:
-        """The part of theta.x of the chosen tip that is not the prior's; None without a population."""
+        """The part of theta.x of the chosen tip that is not the prior's; None unless the policy is pooled."""
         stored = self.decision
         if stored.prior_score is None or stored.exploit is None or stored.explore is None:
             return None

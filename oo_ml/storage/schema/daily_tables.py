@@ -143,7 +143,7 @@ daily_first_decisions = Table(
     _count("decisions", "Number of decisions"),
     _count("rewarded", "Number of decisions with a reward that counts"),
     _sum("rewards", "Sum of the rewards r"),
-    comment="The first 20 decisions of each user by a policy with a prior, by day, by the version of the prior and by"
+    comment="The first 20 decisions of each user by a pooled policy, by day, by the version of the prior and by"
     " group of users",
     info=REFERENCE,
 )

@@ -67,7 +67,7 @@ def test_version_before_was_deleted(service: Service, db: Engine) -> None:
 
 
 def test_policies_without_versions(service: Service) -> None:
-    """A policy whose users learn alone has no versions; an unknown one is a 404."""
+    """A policy that is not pooled has no versions; an unknown one is a 404."""
     assert service.client.get(f"/policies/{LINUCB}/priors").json() == {"items": [], "next_cursor": None}
     refused = service.client.get("/policies/nowhere-v1/priors")
     assert (refused.status_code, refused.json()["code"]) == (404, "unknown_policy")

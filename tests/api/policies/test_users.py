@@ -61,7 +61,7 @@ def test_theta(articles: Service) -> None:
         np.testing.assert_allclose([one[name] for one in known["theta"]], expected, atol=1e-5)
 
 
-def test_unknown_user_of_a_population(service: Service) -> None:
+def test_unknown_user_of_a_pooled_policy(service: Service) -> None:
     """Before the first fit an unknown user has theta 0 with the variance 0.35, as the population has."""
     known = service.client.get(f"/policies/{POOLED}/users/unknown").json()
     assert (known["own_evidence"], known["prior_version"], known["reward_count"]) == (0, 0, 0)

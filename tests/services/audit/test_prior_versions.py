@@ -54,14 +54,17 @@ TAMPERED: Final = {
     ),
     "state's weight": (_STATE.format(f"weight = weight {_NEXT_BIT}"), rf"{_ENTRY}weight = [0-9.]+, found [0-9.]+"),
     "state's squares": (_STATE.format(f"squares = squares {_NEXT_BIT}"), rf"{_ENTRY}squares = [0-9.]+, found [0-9.]+"),
-    "state without a population": (_STATE.format("weight = NULL, squares = NULL"), rf"{_ENTRY}weight = .*, found null"),
+    "state of a policy that is not pooled": (
+        _STATE.format("weight = NULL, squares = NULL"),
+        rf"{_ENTRY}weight = .*, found null",
+    ),
     "entry's weight": (
         "UPDATE oo_ml.reward_ledger SET weight = weight * 2 WHERE user_id = 'ada' AND version = 1",
         rf"{_ENTRY}A\[0\]\[0\] = [0-9.]+, found [0-9.]+",
     ),
     "entry without a weight": (
         "UPDATE oo_ml.reward_ledger SET weight = NULL WHERE user_id = 'ada' AND version = 1",
-        rf"{_ENTRY}a weight, because the policy has a population, found none",
+        rf"{_ENTRY}a weight, because the policy is pooled, found none",
     ),
 }
 
@@ -171,7 +174,7 @@ def test_weights_of_all_time(db: Engine) -> None:
 
 
 def test_weight_without_a_population(db: Engine) -> None:
-    """Neither a decision nor an entry of a policy without a population has a weight."""
+    """Neither a decision nor an entry of a policy that is not pooled has a weight."""
     simulated = SimulatedUsers(db, 1)
     simulated.react(simulated.decide("ada"), 0.5)
     simulated.decide("ada")
@@ -182,7 +185,7 @@ def test_weight_without_a_population(db: Engine) -> None:
     assert found.endswith(": expected weight = null, by its policy and time, found 1.0")
     run(db, "UPDATE oo_ml.reward_ledger SET weight = 1")
     assert find_sentence(db) == (
-        "linucb-v1, epoch 0, version 1: expected no weight, because the policy has no population, found 1.0"
+        "linucb-v1, epoch 0, version 1: expected no weight, because the policy is not pooled, found 1.0"
     )
 
 

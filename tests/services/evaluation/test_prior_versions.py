@@ -87,8 +87,8 @@ def test_policy_of_the_log(db: Engine) -> None:
         assert look(db, other).n == 24
 
 
-def test_target_with_a_population(db: Engine) -> None:
-    """A target starts from its latest prior at each decision, on a log of the same features without a population."""
+def test_pooled_target(db: Engine) -> None:
+    """A pooled target starts from its latest prior at each decision, also if its features are those of the log."""
     readers = Readers(db, publish_policy(db, "news-v1"), PACE)
     target = publish_policy(db, "shared-v1", SHARED)
     fits: list[tuple[datetime, Prior]] = [(NOON - PACE, Prior.initial(target.features.dimension))]
@@ -109,7 +109,7 @@ def test_target_with_a_population(db: Engine) -> None:
 
 
 def test_target_without_a_population(db: Engine) -> None:
-    """A target whose users learn alone has evidence of its own, also with the features of the log's policy."""
+    """A target that is not pooled has evidence of its own, also with the features of the log's policy."""
     live_with_priors(db)
     target = publish_policy(db, "news-v1", NEWS)
     found = look(db, Published("news-v1"))

@@ -105,11 +105,11 @@ def test_due(learners: Learners, db: Engine, database_url: str) -> None:
 
 
 def test_other_policies(learners: Learners, db: Engine, database_url: str) -> None:
-    """A policy whose users learn alone has no prior, and an unknown one neither."""
+    """A policy that is not pooled has no prior, and an unknown one neither."""
     publish_policy(db, "alone-v1")
     learners.teach(9, 1)
     assert [row.policy for row in keep_up(database_url).fitted] == [NAME]
-    with pytest.raises(NoPriorError, match="Policy alone-v1 has no prior"):
+    with pytest.raises(NoPriorError, match="Policy alone-v1 is not pooled, so it has no prior"):
         fit(database_url, policy="alone-v1")
     with pytest.raises(UnknownPolicyError, match="nowhere-v1"):
         fit(database_url, policy="nowhere-v1")
