@@ -246,10 +246,15 @@ def _score(
     Without a sigma all votes are the same: there is one, shape (n, 1).
     """
     # Each row is computed by itself. In a matrix product the order of additions may depend on the other rows.
-    exploit = np.vecdot(X, np.repeat(theta(models)[which], counts, axis=0))
-    if rule.alpha is None and not rule.sigma:
-        return exploit, np.zeros(len(X)), exploit[:, np.newaxis]
-    whitened = whiten(models, which, X, counts)
+    if rule.sigma:
+        # theta.x = (L^-1 x).(L^-1 b): what a vote needs gives the mean without solving for theta.
+        whitened = whiten(models, which, X, counts)
+        exploit = np.vecdot(whitened, np.repeat(np.matvec(models.inverse_roots, models.b)[which], counts, axis=0))
+    else:
+        exploit = np.vecdot(X, np.repeat(theta(models)[which], counts, axis=0))
+        if rule.alpha is None:
+            return exploit, np.zeros(len(X)), exploit[:, np.newaxis]
+        whitened = whiten(models, which, X, counts)
     explore = np.zeros(len(X)) if rule.alpha is None else rule.alpha * np.sqrt(np.vecdot(whitened, whitened))
     bounds = (exploit + explore)[:, np.newaxis]
     if not rule.sigma:
