@@ -66,8 +66,6 @@ class PolicyCatalogue:
         self._rules = rules
         self._max_age = max_age
         self._registry = SharedReading(self._read)
-        # Told once.
-        self._unreadable: set[str] = set()
         self._is_failing = False
 
     async def find(self, name: str, *, asked_at: float | None = None) -> Policy:
@@ -123,9 +121,13 @@ class PolicyCatalogue:
         self._registry.refresh(now - self._max_age / 2)
         return recent
 
+    def _find_last(self, policy: str) -> Policy | UnreadablePolicyError | None:
+        """Return the policy as of the last reading."""
+        return None if self._registry.last is None else self._registry.last.policies.get(policy)
+
     def _keep(self, policy: str, prior: Prior | None) -> Prior | None:
         """Return the prior, as the object of the last reading if it is the same version: its inverse is known."""
-        last = self._registry.last and self._registry.last.policies.get(policy)
+        last = self._find_last(policy)
         if isinstance(last, Policy) and last.population and prior and last.population.prior.is_same(prior):
             return last.population.prior
         return prior
@@ -150,7 +152,7 @@ class PolicyCatalogue:
             except UnreadablePolicyError as error:
                 # During an upgrade. The other policies go on.
                 found[row.policy] = error
-                if row.policy not in self._unreadable:
-                    self._unreadable.add(row.policy)
+                # Told once: a definition never changes.
+                if not isinstance(self._find_last(row.policy), UnreadablePolicyError):
                     logger.error("%s", error.explanation)  # noqa: TRY400 - the message is enough
         return _Registry(found, traffic)
