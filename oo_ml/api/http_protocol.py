@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from http import HTTPStatus
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import httptools
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
@@ -18,6 +18,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResp
 from oo_ml.api.access_log import log_refusal
 from oo_ml.api.error_statuses import RETRY_AFTER_SECONDS, STATUSES
 from oo_ml.api.exchanges import id_of
+from oo_ml.api.joined_writes import JoinedWrites
 from oo_ml.api.request_ids import HEADER, new_request_id
 from oo_ml.api.schemas import Problem
 from oo_ml.api.server_state import REFUSED
@@ -100,7 +101,7 @@ class LimitedProtocol(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Accept the connection, unless there are too many."""
-        super().connection_made(transport)
+        super().connection_made(cast("asyncio.Transport", JoinedWrites(transport, self.loop)))
         if len(self.connections) > self._limits.connections:
             self._refuse(TooManyConnectionsError())
             return
@@ -159,10 +160,11 @@ class LimitedProtocol(HttpToolsProtocol):
         self._in_head = False
         if self.parser.should_upgrade():
             return
-        self._wait = None
         super().on_headers_complete()
         # The trailers of a body would be added to the headers, which have been checked, without a limit.
         self.headers = _IGNORED
+        # Not before: a request that begins at once needs no timer until the bytes that came with its head are read.
+        self._wait = None
         if self.cycle is self._running:
             self._wait_for_body()
         elif len(self.pipeline) > _MOST_PIPELINED:

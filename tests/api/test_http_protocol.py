@@ -1,6 +1,8 @@
 """The HTTP protocol of a connection: upgrades are ignored, and slow, malformed and too many requests are refused."""
 
 import socket
+import struct
+import sys
 import time
 from contextlib import suppress
 
@@ -170,3 +172,18 @@ def is_admitted(service: Service) -> bool:
     with suppress(ConnectionResetError):
         return statuses(exchange(service, b"GET /livez HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")) == [200]
     return False
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux counts the segments of a connection")
+def test_answer_is_one_segment(service: Service) -> None:
+    """Head and body of an answer are sent together."""
+    body = score(service)
+    with connect(service) as connection:
+        connection.sendall(b"POST /score HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % len(body) + body)
+        answer = b""
+        while not answer.endswith(b"}"):
+            answer += connection.recv(65536)
+        # tcpi_data_segs_in of struct tcp_info, the 39th number of 4 bytes.
+        [segments] = struct.unpack_from("I", connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 160), 152)
+    assert statuses(answer) == [200]
+    assert segments == 1
