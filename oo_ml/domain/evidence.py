@@ -4,6 +4,7 @@ So rounding errors don't build up, and the order in which rewards arrive makes n
 """
 
 from dataclasses import dataclass
+from functools import cache
 from typing import Self
 
 import numpy as np
@@ -29,14 +30,16 @@ class Evidence:
     squares: float | None = None
 
     @classmethod
+    @cache
     def alone(cls, dimension: int) -> Self:
         """Return the evidence before the first reward of a user whose policy is not pooled: A = I, b = 0."""
-        return cls(np.eye(dimension), np.zeros(dimension))
+        return cls(_constant(np.eye(dimension)), _constant(np.zeros(dimension)))
 
     @classmethod
+    @cache
     def pooled(cls, dimension: int) -> Self:
         """Return the evidence before the first reward of a user of a pooled policy: all sums are 0."""
-        return cls(np.zeros((dimension, dimension)), np.zeros(dimension), 0.0, 0.0)
+        return cls(_constant(np.zeros((dimension, dimension))), _constant(np.zeros(dimension)), 0.0, 0.0)
 
     @property
     def dimension(self) -> int:
@@ -94,3 +97,9 @@ def _count(before: Evidence, A: NDArray[np.float64], b: NDArray[np.float64], wei
     if before.weight is None or before.squares is None:
         return Evidence(A, b)
     return Evidence(A, b, before.weight + weight, before.squares + squares)
+
+
+def _constant(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return `values`, which can't be changed any more: all users share them."""
+    values.flags.writeable = False
+    return values

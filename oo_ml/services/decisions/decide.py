@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
+from functools import cached_property
 from itertools import accumulate, count
 from typing import Any, Final, NamedTuple
 from uuid import UUID
@@ -53,7 +54,8 @@ class Candidate(NamedTuple):
     prompt_version: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
+# Without slots, so that its names are made once: each is asked for several times.
+@dataclass(frozen=True)
 class DecideCommand:
     """Choose one of `candidates`, at least one, for a user.
 
@@ -72,12 +74,12 @@ class DecideCommand:
     request_digest: bytes | None = None
     policy_probability: float | None = None
 
-    @property
+    @cached_property
     def key(self) -> DecisionKey:
         """Name of the decision."""
         return DecisionKey(self.user_id, self.decision_id)
 
-    @property
+    @cached_property
     def state_key(self) -> StateKey:
         """Name of the state that it is made from."""
         return StateKey(self.user_id, self.policy.name)

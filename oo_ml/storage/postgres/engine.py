@@ -68,6 +68,8 @@ def create(  # noqa: PLR0913 - the database, and the ways in which the engines d
         pool_size=threads,
         max_overflow=0,
         pool_timeout=settings.request_timeout,
+        # Each transaction has ended before (execution/transaction.py); a ROLLBACK in vain would be sought each time.
+        pool_reset_on_return=None,
         connect_args=_connect_arguments(settings, address, {} if pooler else session),
         # No column is an hstore, and SQLAlchemy would ask for that type on the first connection.
         use_native_hstore=False,

@@ -8,6 +8,7 @@ import re
 from collections.abc import Mapping
 from typing import Any, Final
 
+from psycopg.pq import ExecStatus
 from sqlalchemy import Connection
 
 _PARAMETER: Final = re.compile(r"(?<!:):(\w+)")
@@ -31,4 +32,5 @@ class Statement:
         cursor = connection.connection.cursor()
         # SQLAlchemy runs its own sequences and defaults by this call: events, logging and errors are as for any other.
         connection._cursor_execute(cursor, self._sql, parameters)  # noqa: SLF001
-        return list(cursor.fetchall()) if cursor.description else []
+        # psycopg makes `description` anew each time, an object a column.
+        return list(cursor.fetchall()) if cursor.pgresult.status == ExecStatus.TUPLES_OK else []
