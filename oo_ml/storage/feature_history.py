@@ -29,7 +29,7 @@ RECENT: Final = 100
 _ROWS: Final = Rows[DecisionRow](
     "new",
     feature_history,
-    attributes("key.user_id", "key.policy", *(field.name for field in fields(DecisionRow) if field.name != "key")),
+    attributes("key.user_id", "key.policy", *(name for name in DecisionRow._fields if name != "key")),
 )
 
 # The prompt version comes from the candidate, else from the latest generated tip of that id; generation and probability
