@@ -43,7 +43,7 @@ def wire() -> _Wire:
 
 @pytest.fixture
 def joined(wire: _Wire, loop: asyncio.AbstractEventLoop) -> JoinedWrites:
-    """What the protocol writes to."""
+    """The transport that the protocol writes to."""
     return JoinedWrites(wire, loop)
 
 
@@ -103,7 +103,7 @@ def test_nothing_is_sent_on_a_connection_that_was_lost(
 
 
 def test_the_rest_is_the_transport_itself(wire: _Wire, joined: JoinedWrites) -> None:
-    """Whatever is not about writing goes to the transport."""
+    """All but writing is left to the transport."""
     assert joined.get_extra_info("peername") == ("client", 1)
     assert not joined.is_closing()
     wire.close()
