@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 import psycopg
-from psycopg.pq import Format
+from psycopg.pq import Format, TransactionStatus
 from sqlalchemy import URL, Connection, Engine, create_engine, event, text
 from sqlalchemy.pool import QueuePool
 
@@ -68,13 +68,14 @@ def create(  # noqa: PLR0913 - the database, and the ways in which the engines d
         pool_size=threads,
         max_overflow=0,
         pool_timeout=settings.request_timeout,
-        # Each transaction has ended before (execution/transaction.py); a ROLLBACK in vain would be sought each time.
+        # Instead of SQLAlchemy's reset: `_end_transaction`.
         pool_reset_on_return=None,
         connect_args=_connect_arguments(settings, address, {} if pooler else session),
         # No column is an hstore, and SQLAlchemy would ask for that type on the first connection.
         use_native_hstore=False,
     )
     event.listen(engine, "connect", _set_formats)
+    event.listen(engine, "reset", _end_transaction)
     idle.watch(engine, settings.database_idle_check)
     schema_names.translate_statements(engine, settings)
     return engine
@@ -145,6 +146,13 @@ def _set_formats(connection: psycopg.Connection[Any], _: object) -> None:
     float_arrays.register(connection)
     binary_columns.register(connection)
     connection.server_cursor_factory = _BinaryServerCursor
+
+
+def _end_transaction(connection: psycopg.Connection[Any], _record: object, _state: object) -> None:
+    """Roll back what a connection left open that returns to the pool; almost always nothing."""
+    # Otherwise each use would prepare a ROLLBACK, and then see that there is nothing to roll back.
+    if connection.pgconn.transaction_status != TransactionStatus.IDLE:
+        connection.rollback()
 
 
 def snapshot(connection: Connection) -> None:

@@ -17,3 +17,20 @@ def test_limits(db: Engine, database_url: str) -> None:
     assert shown == ["1s", "1500ms", "1900ms", "on"]
     with db.connect() as connection:
         assert connection.scalars(text("SHOW transaction_read_only")).one() == "off"
+
+
+def test_open_transaction_ends_with_its_use(db: Engine, database_url: str) -> None:
+    """A connection that returns to the pool within a transaction is rolled back, and serves the next one."""
+    engine = create(database_url, make_settings(), threads=1)
+    used = engine.raw_connection()
+    cursor = used.cursor()
+    cursor.execute("BEGIN")
+    cursor.execute("CREATE TABLE left_open ()")
+    cursor.execute("SELECT pg_backend_pid()")
+    session = cursor.fetchone()
+    used.close()
+    with engine.begin() as connection:
+        assert (connection.scalars(text("SELECT pg_backend_pid()")).one(),) == session
+    engine.dispose()
+    with db.connect() as connection:
+        assert connection.scalars(text("SELECT to_regclass('left_open')")).one() is None
