@@ -10,6 +10,7 @@ from sqlalchemy import Engine, text
 
 from oo_ml.domain import policies
 from oo_ml.domain.evaluation.targets import Published, Uniform
+from oo_ml.domain.evidence import Evidence
 from oo_ml.domain.policies import EPSILON_GREEDY, LINUCB, Policy
 from oo_ml.domain.ridge import Ridge, stack
 from oo_ml.errors import NothingToEvaluateError, UnknownPolicyError
@@ -76,7 +77,7 @@ def test_state_by_the_same_features(db: Engine) -> None:
     for evidence, of_target, unlearned in found:
         assert of_target is not None
         # Before the first reward, all evidence of a dimension is one object.
-        assert of_target is not evidence or not evidence.b.any()
+        assert of_target is not evidence or evidence is Evidence.alone(evidence.dimension)
         assert (of_target.A.tobytes(), of_target.b.tobytes()) == (evidence.A.tobytes(), evidence.b.tobytes())
         assert unlearned == 0
 
