@@ -1,5 +1,7 @@
 """The service over real HTTP, inside the test's process."""
 
+import asyncio
+import socket
 import ssl
 import threading
 from collections.abc import Iterator
@@ -17,7 +19,7 @@ from tests import openapi
 from tests.waiting import PATIENCE, until
 
 # Plain HTTP needs none, and loading the usual ones takes 30 ms for each client.
-_NO_CERTIFICATES: Final = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+NO_CERTIFICATES: Final = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,10 +38,30 @@ class _Client(httpx.Client):
         return response
 
 
+class _Server(uvicorn.Server):
+    """Server that stops when it is told to; uvicorn's looks ten times a second, and hundreds of tests would wait."""
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Start."""
+        self._loop, self._end = asyncio.get_running_loop(), asyncio.Event()
+        await super().startup(sockets)
+
+    async def main_loop(self) -> None:
+        """Wait for the end."""
+        await self.on_tick(0)  # sets the header with the date
+        await self._end.wait()
+
+    def stop(self) -> None:
+        """Stop, or don't go on after the start."""
+        self.should_exit = True
+        if self.started:
+            self._loop.call_soon_threadsafe(self._end.set)
+
+
 @contextmanager
 def serving(settings: Settings, database_url: str) -> Iterator[Service]:
     """Serve on a free port of the loopback interface until the block ends."""
-    server = uvicorn.Server(
+    server = _Server(
         uvicorn.Config(
             create_app(settings, database_url),
             http=limited_protocol(settings),
@@ -54,10 +76,10 @@ def serving(settings: Settings, database_url: str) -> Iterator[Service]:
     thread.start()
     try:
         url = f"http://127.0.0.1:{_port(server, thread)}"
-        with _Client(base_url=url, timeout=PATIENCE, trust_env=False, verify=_NO_CERTIFICATES) as client:
+        with _Client(base_url=url, timeout=PATIENCE, trust_env=False, verify=NO_CERTIFICATES) as client:
             yield Service(url, client)
     finally:
-        server.should_exit = True
+        server.stop()
         thread.join()
 
 

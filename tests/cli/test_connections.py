@@ -9,7 +9,7 @@ from sqlalchemy import make_url
 
 from tests import calls
 from tests.cli.refusing_server import refusing_server
-from tests.commands import Done, oo_ml, oo_ml_process, run_serve
+from tests.commands import Done, oo_ml, run_serve
 from tests.conftest import as_role, make_settings
 from tests.faults.proxy import run_proxy
 from tests.serving import serving
@@ -93,7 +93,7 @@ def test_cause_in_the_log(caplog: pytest.LogCaptureFixture) -> None:
 )
 def test_unusable_address(words: tuple[str, ...], parameters: str, sentence: str) -> None:
     """A parameter or a value that libpq does not know is refused in one line; the service does not start either."""
-    done = oo_ml_process(*words, OO_ML_DATABASE_URL=f"postgresql://web:sesame@127.0.0.1:1/tips{parameters}")
+    done = oo_ml(*words, OO_ML_DATABASE_URL=f"postgresql://web:sesame@127.0.0.1:1/tips{parameters}")
     assert (done.code, done.out) == (1, "")
     assert done.err.splitlines()[-1] == f"error: OO_ML_DATABASE_URL {sentence}"
     assert "sesame" not in done.err
