@@ -73,8 +73,8 @@ def serve(  # noqa: PLR0913, PLR0917 - the options of the command
     settings = Settings()
     configure_logging(settings.log_level, settings.log_format)
     tracing.check()
-    # uvicorn raises a signal again after it has stopped. The default handler would then end the process before
-    # PostgreSQL is stopped. SIGHUP, which a closed terminal sends, is not handled by uvicorn.
+    # uvicorn raises a signal again after it has stopped. That is how a service ends, so the exit code is 0. uvicorn
+    # does not handle SIGHUP, which a closed terminal sends.
     signal.signal(signal.SIGTERM, _leave)
     signal.signal(signal.SIGHUP, lambda *_: signal.raise_signal(signal.SIGTERM))
     with ExitStack() as stack:
