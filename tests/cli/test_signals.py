@@ -10,9 +10,12 @@ from typing import Any
 
 import psycopg
 import pytest
+from sqlalchemy import Engine, text
 
 from oo_ml.cli.exit_codes import ExitCode
 from tests.commands import command_line, environment, start
+from tests.gates import wait_until_blocked
+from tests.sessions import writing
 from tests.waiting import PATIENCE, until
 
 # A migration must not give up before the signal arrives.
@@ -58,6 +61,22 @@ def test_sigterm_in_a_transaction(
     empty_postgresql.rollback()
     tables = empty_postgresql.execute("SELECT count(*) FROM pg_tables WHERE schemaname = 'oo_ml'").fetchone()
     assert tables == (0,)
+
+
+@pytest.mark.parametrize("words", ["upkeep", "policies fit pooled-v1"])
+def test_sigterm_beside_a_worker(words: str, service_url: str, db: Engine, admin: Engine) -> None:
+    """A command whose transactions run in another thread does not wait for the end of the transaction."""
+    limits = ("REQUEST_TIMEOUT", "STATEMENT_TIMEOUT", "LOCK_TIMEOUT", "LONG_TIMEOUT")
+    patient = {f"OO_ML_{limit}": 10 * PATIENCE for limit in limits}
+    with writing(admin) as connection:
+        connection.execute(text("LOCK TABLE oo_ml.policies IN ACCESS EXCLUSIVE MODE"))
+        process = start(*words.split(), OO_ML_DATABASE_URL=service_url, **patient)
+        with ended(process):
+            wait_until_blocked(db, 1)
+            process.send_signal(signal.SIGTERM)
+            _, err = process.communicate(timeout=PATIENCE)
+    assert process.returncode == ExitCode.TERMINATED
+    assert "Traceback" not in err
 
 
 def test_sigterm_to_process_1(empty_database_url: str, holder: int, sessions: Sessions) -> None:
