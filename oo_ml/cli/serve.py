@@ -78,8 +78,8 @@ def serve(  # noqa: PLR0913, PLR0917 - the options of the command
         typer.Option(
             metavar="ADDRESS",
             callback=_proxies,
-            help="Proxy whose X-Forwarded headers are believed: an IP address, a network, or * for every peer, which"
-            " --uds needs; several times for several",
+            help="Proxy whose X-Forwarded headers are believed: an IP address, a network, or * for every client (with"
+            " --uds only *); several times for several",
         ),
     ] = None,
 ) -> None:
