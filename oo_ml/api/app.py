@@ -17,7 +17,7 @@ from oo_ml.api import errors, health, openapi
 from oo_ml.api.access.browsers import BrowserChecks
 from oo_ml.api.access.guard import Guard
 from oo_ml.api.access.rate_limits import RateLimit
-from oo_ml.api.access_log import log_exchange
+from oo_ml.api.access_log import log_exchange, log_refusal
 from oo_ml.api.analytics import endpoints as analytics
 from oo_ml.api.decisions import batch_endpoints as batches
 from oo_ml.api.decisions import endpoints as decisions
@@ -56,11 +56,12 @@ def create_app(settings: Settings, database_url: str) -> ASGIApp:
     services = create_services(settings, database_url)
 
     spans = tracing.source()
+    refusals = [count_refusals(services.metrics), *([log_refusal] if settings.access_log else [])]
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[Mapping[str, Any]]:
         async with running(services):
-            yield {REFUSED: count_refusals(services.metrics)}
+            yield {REFUSED: refusals}
 
     app = create_api(settings, lifespan)
     app.state.services = services

@@ -6,7 +6,6 @@ header). The parser would stop reading there: it would drop the body, or read it
 
 import asyncio
 from asyncio.events import TimerHandle
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from http import HTTPStatus
@@ -15,7 +14,6 @@ from typing import Any, Final, cast
 import httptools
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
-from oo_ml.api.access_log import log_refusal
 from oo_ml.api.error_statuses import RETRY_AFTER_SECONDS, STATUSES
 from oo_ml.api.exchanges import id_of
 from oo_ml.api.joined_writes import JoinedWrites
@@ -58,9 +56,6 @@ class ConnectionLimits:
     send_timeout: float
 
 
-RefusalObserver = Callable[[OoMlError, str], None]
-
-
 class _Ignored(list[tuple[bytes, bytes]]):
     """A list of headers that stays empty."""
 
@@ -78,13 +73,11 @@ class LimitedProtocol(HttpToolsProtocol):
         self,
         *arguments: Any,  # noqa: ANN401 - uvicorn's
         limits: ConnectionLimits,
-        observers: Sequence[RefusalObserver],
         **options: Any,  # noqa: ANN401 - uvicorn's
     ) -> None:
-        """Take uvicorn's arguments, the limits, and observers of each refusal and its request id."""
+        """Take uvicorn's arguments, and the limits."""
         super().__init__(*arguments, **options)
         self._limits = limits
-        self._observers = observers
         # What is waited for: the first byte (this protocol), a head (its scope), a body (its cycle), or nothing (None).
         # Each request has a new scope and cycle, so that two waits differ. `_timed` is what the timer is for.
         self._wait: object = None
@@ -243,11 +236,10 @@ class LimitedProtocol(HttpToolsProtocol):
             # The endpoint waits for the rest of the body: to it, the client has disconnected.
             running.disconnected = True
             running.message_event.set()
-        self.app_state[REFUSED](error.code)
         if running is None or running.response_complete or not running.response_started:
             self.transport.write(_answer(error, name))
-            for observe in self._observers:
-                observe(error, name)
+        for observe in self.app_state[REFUSED]:
+            observe(error, name)
         self.transport.close()
 
 
@@ -260,7 +252,7 @@ def limited_protocol(settings: Settings) -> Any:  # noqa: ANN401 - uvicorn types
         body_timeout=settings.body_timeout,
         send_timeout=settings.send_timeout,
     )
-    return partial(LimitedProtocol, limits=limits, observers=[log_refusal] if settings.access_log else [])
+    return partial(LimitedProtocol, limits=limits)
 
 
 def _answer(error: OoMlError, name: str) -> bytes:

@@ -2,7 +2,7 @@
 
 from typing import Final
 
-# The function that counts a connection which the protocol refuses, by error code.
+# The functions that are told of each connection which the protocol refuses: the error, and the request id.
 REFUSED: Final = "refused"
 
 # True from the signal to stop until the service ends.

@@ -12,6 +12,7 @@ class ExitCode(IntEnum):
     FAILED = 1
     USAGE = 2
     INTERRUPTED = 130
+    TERMINATED = 143
 
 
 MEANINGS: Final[Mapping[ExitCode, str]] = {
@@ -19,4 +20,5 @@ MEANINGS: Final[Mapping[ExitCode, str]] = {
     ExitCode.FAILED: "failed, or a difference or refusal to report",
     ExitCode.USAGE: "wrong arguments; nothing was done",
     ExitCode.INTERRUPTED: "interrupted by Ctrl-C",
+    ExitCode.TERMINATED: "stopped by SIGTERM",
 }

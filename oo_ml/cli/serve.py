@@ -1,5 +1,6 @@
 """`oo-ml serve`: the HTTP service, with a private PostgreSQL if no other is named."""
 
+import ipaddress
 import logging
 import os
 import re
@@ -32,6 +33,8 @@ logger = logging.getLogger(__name__)
 _APPLICATION: Final = "oo_ml.cli.application"
 # prometheus_client reads this variable.
 _METRICS_DIRECTORY: Final = "PROMETHEUS_MULTIPROC_DIR"
+# The only trusted proxy that uvicorn finds in the peer of a Unix socket, which has no address.
+_ANY_PEER: Final = "*"
 _PREFIX: Final = re.compile(r"(/[A-Za-z0-9._~-]+)+")
 
 
@@ -39,6 +42,17 @@ def _prefix(path: str) -> str:
     if path and not _PREFIX.fullmatch(path):
         raise typer.BadParameter("must begin with /, not end with /, and have letters, digits and - . _ ~ only")
     return path
+
+
+def _proxies(values: list[str] | None) -> list[str]:
+    # uvicorn takes any other word for the name of a peer, which no peer has.
+    for value in set(values or ()) - {_ANY_PEER}:
+        try:
+            ipaddress.ip_network(value)
+        except ValueError:
+            raise typer.BadParameter("must be an IP address, a network such as 10.0.0.0/8, or *") from None
+    # uvicorn knows it only alone.
+    return [_ANY_PEER] if _ANY_PEER in (values or ()) else values or []
 
 
 def serve(  # noqa: PLR0913, PLR0917 - the options of the command
@@ -61,7 +75,12 @@ def serve(  # noqa: PLR0913, PLR0917 - the options of the command
     ] = "",
     trusted_proxy: Annotated[
         list[str] | None,
-        typer.Option(metavar="ADDRESS", help="Proxy whose X-Forwarded headers are believed; several times for several"),
+        typer.Option(
+            metavar="ADDRESS",
+            callback=_proxies,
+            help="Proxy whose X-Forwarded headers are believed: an IP address, a network, or * for every client (with"
+            " --uds only *); several times for several",
+        ),
     ] = None,
 ) -> None:
     """Serve HTTP until SIGINT or SIGTERM.
@@ -70,11 +89,13 @@ def serve(  # noqa: PLR0913, PLR0917 - the options of the command
     it stops. Without OO_ML_DATABASE_URL it starts and migrates a private PostgreSQL. It never migrates the database at
     OO_ML_DATABASE_URL. Exit code 1 if the service can't start.
     """
+    if uds and trusted_proxy and trusted_proxy != [_ANY_PEER]:
+        raise typer.BadParameter("a proxy that uses the socket has no address: give *", param_hint="--trusted-proxy")
     settings = Settings()
     configure_logging(settings.log_level, settings.log_format)
     tracing.check()
-    # uvicorn raises a signal again after it has stopped. The default handler would then end the process before
-    # PostgreSQL is stopped. SIGHUP, which a closed terminal sends, is not handled by uvicorn.
+    # uvicorn raises a signal again after it has stopped. That is how a service ends, so the exit code is 0. uvicorn
+    # does not handle SIGHUP, which a closed terminal sends.
     signal.signal(signal.SIGTERM, _leave)
     signal.signal(signal.SIGHUP, lambda *_: signal.raise_signal(signal.SIGTERM))
     with ExitStack() as stack:

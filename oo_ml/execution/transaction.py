@@ -138,7 +138,8 @@ def _within(limit: _Limit, gen: PQGen[Value]) -> PQGen[Value]:
         return value
     if limit.is_check and not limit.cut.is_set():
         raise _SilentError("no answer after a long idle time; the connection is closed")
-    raise _LateError("the deadline is over; the connection is closed")
+    reason = "the process stops" if limit.cut.is_set() else "the deadline is over"
+    raise _LateError(f"{reason}; the connection is closed")
 
 
 def _connect(_dialect: object, _record: object, arguments: Any, parameters: Any) -> DBAPIConnection:  # noqa: ANN401

@@ -30,13 +30,16 @@ def single_connection(
 
 @contextmanager
 def single_worker(settings: Settings, database_url: str) -> Iterator[Pool[Writing]]:
-    """Yield one worker for services that may take OO_ML_LONG_TIMEOUT; on leaving, it finishes its transaction."""
+    """Yield one worker for services that may take OO_ML_LONG_TIMEOUT; on leaving, a transaction that still runs ends.
+
+    Only an interrupted caller leaves one behind: Ctrl-C and SIGTERM reach the caller's thread, not the worker's.
+    """
     single = engine.create(database_url, settings, threads=1, long=True)
     worker = Pool[Writing](single, name="long", threads=1, queue=1, timeout=settings.long_timeout)
     try:
         yield worker
     finally:
-        worker.close()
+        worker.close(within=0)
 
 
 def run_once(  # noqa: PLR0913 - what to run, where, and under which limits

@@ -95,6 +95,36 @@ def test_socket_and_drain(service_url: str, tmp_path: Path) -> None:
     assert not path.exists()
 
 
+@pytest.mark.parametrize(("trusted", "flag"), [(["--trusted-proxy", "*"], "; Secure"), ([], "")])
+def test_tls_proxy_on_a_socket(trusted: list[str], flag: str, service_url: str, tmp_path: Path) -> None:
+    """Only with `--trusted-proxy '*'` does the service believe a proxy on a socket that the client came by TLS."""
+    path = tmp_path / "socket"
+    variables = {"OO_ML_DATABASE_URL": service_url, "OO_ML_ADMIN_KEY": ADMIN_KEY}
+    with run_serve(tmp_path / "log", command_line("serve", "--uds", str(path), *trusted), **variables) as service:
+        transport = httpx.HTTPTransport(uds=str(path))
+        headers = {"X-Forwarded-Proto": "https", "X-Forwarded-For": "192.0.2.1"}
+        with httpx.Client(transport=transport, base_url="http://proxy", headers=headers, timeout=PATIENCE) as client:
+            answer = client.post("/dashboard/sign-in", data={"key": ADMIN_KEY})
+        assert answer.status_code == 303
+        assert answer.headers["Set-Cookie"].endswith(f"SameSite=strict{flag}")
+        assert service.stop(signal.SIGTERM) == 0
+
+
+@pytest.mark.parametrize(
+    ("words", "reason"),
+    [
+        (["--trusted-proxy", "proxy.example"], "must be an IP address, a network such as 10.0.0.0/8, or *"),
+        (["--trusted-proxy", "10.0.0.1/8"], "must be an IP address, a network such as 10.0.0.0/8, or *"),
+        (["--uds", "/nonexistent/socket", "--trusted-proxy", "127.0.0.1"], "has no address: give *"),
+    ],
+)
+def test_invalid_trusted_proxies(words: list[str], reason: str) -> None:
+    """A proxy that no client can be is refused at once, instead of never being believed."""
+    done = oo_ml("serve", *words)
+    assert (done.code, done.out) == (2, "")
+    assert reason in " ".join(done.err.split())
+
+
 def test_tls(service_url: str, tmp_path: Path) -> None:
     """With a certificate the service speaks HTTPS only."""
     words = (

@@ -102,19 +102,22 @@ def test_database_without_migrations(empty_database_url: str) -> None:
     assert done.err.startswith("error: The database has not been migrated")
 
 
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGINT, ExitCode.INTERRUPTED), (signal.SIGTERM, ExitCode.TERMINATED)]
+)
 @pytest.mark.usefixtures("known_users")
-def test_sigint(database_url: str, db: Engine) -> None:
-    """SIGINT ends the command at once, with the totals so far and without a traceback."""
+def test_interruption(database_url: str, db: Engine, number: signal.Signals, code: ExitCode) -> None:
+    """Ctrl-C and SIGTERM end the command at once, with the totals so far and without a traceback."""
     with writing(db) as connection:
         connection.execute(text("LOCK TABLE oo_ml.feature_history IN ACCESS EXCLUSIVE MODE"))
         process = start("verify", OO_ML_DATABASE_URL=database_url, OO_ML_LOCK_TIMEOUT=30, **PATIENT)
         try:
             wait_until_blocked(db, 1)
-            process.send_signal(signal.SIGINT)
+            process.send_signal(number)
             out, err = process.communicate(timeout=PATIENCE)
         except subprocess.TimeoutExpired:
             process.kill()
             raise
-    assert process.returncode == ExitCode.INTERRUPTED
+    assert process.returncode == code
     assert out == "Stopped before the end; no difference so far: users 0, states 0, ledger entries 0, decisions 0\n"
     assert "Traceback" not in err

@@ -6,6 +6,7 @@ from http import HTTPStatus
 from typing import Final
 
 from oo_ml.api.exchanges import Exchange, Observer
+from oo_ml.errors import OoMlError
 from oo_ml.metrics import declarations as declared
 from oo_ml.metrics.registry import Metrics
 
@@ -30,10 +31,10 @@ def create_observer(metrics: Metrics) -> Observer:
     return observe
 
 
-def count_refusals(metrics: Metrics) -> Callable[[str], None]:
+def count_refusals(metrics: Metrics) -> Callable[[OoMlError, str], None]:
     """Return the function that counts a connection which the protocol refuses, by error code."""
 
-    def count(code: str) -> None:
-        metrics.increase(declared.CONNECTIONS_REFUSED, code)()
+    def count(error: OoMlError, _request_id: str) -> None:
+        metrics.increase(declared.CONNECTIONS_REFUSED, error.code)()
 
     return count
