@@ -59,6 +59,10 @@ _SAVE = text("""
     WHERE source = :source
 """)
 
+_MAY_SUMMARIZE = text("SELECT has_function_privilege('oo_ml.summarize_positions()', 'EXECUTE')")
+
+_SUMMARIZE = text("SELECT oo_ml.summarize_positions()")
+
 _COUNTED = text("SELECT source, counted_until FROM oo_ml.counted")
 
 _LAST_POSITION = text("SELECT coalesce(pg_sequence_last_value(CAST(:sequence AS regclass)), 0)")
@@ -221,6 +225,13 @@ def read_progress(connection: Reading) -> dict[str, Progress]:
 def save_progress(connection: Writing, source: str, progress: Progress) -> None:
     """Write the progress of a source."""
     connection.execute(_SAVE, {"source": source, **asdict(progress)})
+
+
+def summarize_positions(connection: Writing) -> int:
+    """Add new rows to the indexes on position, if this role may; return the number of ranges of pages added."""
+    if not connection.scalar(_MAY_SUMMARIZE):
+        return 0
+    return connection.scalar(_SUMMARIZE) or 0
 
 
 def assign_transaction_id(connection: Writing) -> None:
