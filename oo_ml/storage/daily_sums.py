@@ -210,6 +210,10 @@ _SUBTRACT_DONE = text(_add_done(_counted_of_user(REWARDS)))
 
 _SUBTRACT_REWARDS = text(_add_rewards(_counted_of_user(REWARDS)))
 
+# With many ledger entries in a step, PostgreSQL would read the whole history instead of looking up their decisions: it
+# adds up the cost of a look-up in every partition, though only one is opened.
+_LOOK_UP = text("SET LOCAL enable_seqscan = off")
+
 _COUNT_REWARDS = text("SELECT policy, CAST(sum(learned) AS bigint) AS learned FROM rollup.rewards GROUP BY policy")
 
 
@@ -268,6 +272,7 @@ def read_transactions(connection: Reading) -> tuple[int, int]:
 def add(connection: Writing, ranges: Mapping[str, Range]) -> None:
     """Add the rows in a range of positions of each source to the daily tables."""
     decisions, rewards, generations = (ranges[source] for source in (DECISIONS, REWARDS, GENERATIONS))
+    connection.execute(_LOOK_UP)
     connection.execute(
         _ADD_DECISIONS,
         {
