@@ -248,9 +248,9 @@ COMMENT ON COLUMN oo_ml.daily_latencies.latency_step IS 'round(20 log2(1 + milli
 COMMENT ON COLUMN oo_ml.daily_latencies.calls IS 'Number of calls';
 
 -- ADR 11
--- Autovacuum summarizes the BRIN indexes on position too, but forgets requests past 256, which a few minutes of many
--- decisions reach. Then each query for rows after a position reads those pages until the next VACUUM. The function runs
--- with the rights of the tables' owner, as brin_summarize_new_values demands.
+-- Autovacuum summarizes the BRIN indexes on position too, but late when it is busy, and it forgets requests past 256, about
+-- 115,000 decisions. Until the next VACUUM each query for rows after a position reads those pages. The function runs with
+-- the rights of the tables' owner, as brin_summarize_new_values demands.
 CREATE FUNCTION oo_ml.summarize_positions() RETURNS bigint
 LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp AS $$
