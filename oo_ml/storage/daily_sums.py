@@ -59,6 +59,10 @@ _SAVE = text("""
     WHERE source = :source
 """)
 
+_MAY_SUMMARIZE = text("SELECT has_function_privilege('oo_ml.summarize_positions()', 'EXECUTE')")
+
+_SUMMARIZE = text("SELECT oo_ml.summarize_positions()")
+
 _COUNTED = text("SELECT source, counted_until FROM oo_ml.counted")
 
 _LAST_POSITION = text("SELECT coalesce(pg_sequence_last_value(CAST(:sequence AS regclass)), 0)")
@@ -206,6 +210,10 @@ _SUBTRACT_DONE = text(_add_done(_counted_of_user(REWARDS)))
 
 _SUBTRACT_REWARDS = text(_add_rewards(_counted_of_user(REWARDS)))
 
+# With many ledger entries in a step, PostgreSQL would read the whole history instead of looking up their decisions: it
+# adds up the cost of a look-up in every partition, though only one is opened.
+_LOOK_UP = text("SET LOCAL enable_seqscan = off")
+
 _COUNT_REWARDS = text("SELECT policy, CAST(sum(learned) AS bigint) AS learned FROM rollup.rewards GROUP BY policy")
 
 
@@ -221,6 +229,13 @@ def read_progress(connection: Reading) -> dict[str, Progress]:
 def save_progress(connection: Writing, source: str, progress: Progress) -> None:
     """Write the progress of a source."""
     connection.execute(_SAVE, {"source": source, **asdict(progress)})
+
+
+def summarize_positions(connection: Writing) -> int:
+    """Add new rows to the indexes on position, if this role may; return the number of ranges of pages added."""
+    if not connection.scalar(_MAY_SUMMARIZE):
+        return 0
+    return connection.scalar(_SUMMARIZE) or 0
 
 
 def assign_transaction_id(connection: Writing) -> None:
@@ -257,6 +272,7 @@ def read_transactions(connection: Reading) -> tuple[int, int]:
 def add(connection: Writing, ranges: Mapping[str, Range]) -> None:
     """Add the rows in a range of positions of each source to the daily tables."""
     decisions, rewards, generations = (ranges[source] for source in (DECISIONS, REWARDS, GENERATIONS))
+    connection.execute(_LOOK_UP)
     connection.execute(
         _ADD_DECISIONS,
         {

@@ -22,6 +22,7 @@ FORBIDDEN = (
     "SELECT FROM rollup.reactions",
     "SELECT rollup.weight(1, 1)",
     "SELECT oo_ml.create_feature_history_months(now(), 1)",
+    "SELECT oo_ml.summarize_positions()",
     "SELECT nextval('oo_ml.feature_history_order')",
     "UPDATE analytics.tip_scores SET reward = 1",
     "CREATE TABLE analytics.own (n integer)",

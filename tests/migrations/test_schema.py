@@ -22,7 +22,7 @@ NOT_DECLARED = """
     DROP TRIGGER policy_priors_immutable ON oo_ml.policy_priors;
     DROP FUNCTION
         oo_ml.create_feature_history_months, oo_ml.detach_feature_history_months, oo_ml.refuse_change_of_prompt_version,
-        oo_ml.refuse_change_of_policy, oo_ml.refuse_change_of_prior;
+        oo_ml.refuse_change_of_policy, oo_ml.refuse_change_of_prior, oo_ml.summarize_positions;
 """
 
 

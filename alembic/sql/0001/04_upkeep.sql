@@ -246,3 +246,40 @@ COMMENT ON COLUMN oo_ml.daily_latencies.day IS 'Day of the calls, UTC';
 COMMENT ON COLUMN oo_ml.daily_latencies.prompt_version IS 'The prompt version used';
 COMMENT ON COLUMN oo_ml.daily_latencies.latency_step IS 'round(20 log2(1 + milliseconds)) spent waiting';
 COMMENT ON COLUMN oo_ml.daily_latencies.calls IS 'Number of calls';
+
+-- ADR 11
+-- Autovacuum summarizes the BRIN indexes on position too, but late when it is busy, and it forgets requests past 256, about
+-- 115,000 decisions. Until the next VACUUM each query for rows after a position reads those pages. The function runs with
+-- the rights of the tables' owner, as brin_summarize_new_values demands.
+CREATE FUNCTION oo_ml.summarize_positions() RETURNS bigint
+LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    of_table regclass;
+    of_index regclass;
+    summarized bigint := 0;
+BEGIN
+    FOR of_table, of_index IN
+        SELECT i.indrelid, i.indexrelid
+        FROM pg_index AS i
+        JOIN pg_class AS c ON c.oid = i.indexrelid
+        JOIN pg_am AS m ON m.oid = c.relam
+        WHERE m.amname = 'brin' AND c.relkind = 'i' AND (
+            i.indrelid IN ('oo_ml.reward_ledger'::regclass, 'oo_ml.generations'::regclass)
+            OR i.indrelid IN (SELECT p.inhrelid FROM pg_inherits AS p WHERE p.inhparent = 'oo_ml.feature_history'::regclass)
+        )
+    LOOP
+        BEGIN
+            -- Autovacuum would be cancelled by a session that waits for this lock. It summarizes the table itself.
+            EXECUTE format('LOCK TABLE ONLY %s IN SHARE UPDATE EXCLUSIVE MODE NOWAIT', of_table);
+            summarized := summarized + brin_summarize_new_values(of_index);
+        EXCEPTION WHEN lock_not_available OR undefined_table THEN
+            CONTINUE;
+        END;
+    END LOOP;
+    RETURN summarized;
+END
+$$;
+COMMENT ON FUNCTION oo_ml.summarize_positions IS
+    'Add new rows to the indexes on position; return the number of ranges of pages added. Skips tables that are being vacuumed';
+REVOKE EXECUTE ON FUNCTION oo_ml.summarize_positions FROM PUBLIC;

@@ -3,18 +3,27 @@
 
 CREATE VIEW rollup.done_cells AS
 SELECT
-    l.position,
-    l.user_id,
-    CAST(g.created_at AT TIME ZONE 'UTC' AS date) AS day,
-    g.prompt_version,
-    CAST(rollup.reaction(l.reward, l.kind) = 'done' AS integer)
-        - CAST(rollup.reaction(before.reward, before.kind) = 'done' AS integer) AS done
-FROM oo_ml.reward_ledger AS l
-JOIN oo_ml.feature_history AS h ON h.user_id = l.user_id AND h.decision_id = l.decision_id
-JOIN oo_ml.generations AS g ON g.user_id = h.user_id AND g.generation_id = h.generation_id
-LEFT JOIN oo_ml.reward_ledger AS before
-    ON before.user_id = l.user_id AND before.policy = l.policy AND before.epoch = l.epoch
-    AND before.version = l.corrects;
+    d.position,
+    d.user_id,
+    CAST(d.created_at AT TIME ZONE 'UTC' AS date) AS day,
+    d.prompt_version,
+    d.done
+FROM (
+    SELECT
+        l.position, l.user_id, g.created_at, g.prompt_version,
+        CAST(rollup.reaction(l.reward, l.kind) = 'done' AS integer)
+            - CAST(rollup.reaction(before.reward, before.kind) = 'done' AS integer) AS done
+    FROM oo_ml.reward_ledger AS l
+    JOIN oo_ml.feature_history AS h ON h.user_id = l.user_id AND h.decision_id = l.decision_id
+    -- LEFT, so that PostgreSQL finds the decision first and then its call. It would begin with all calls of the users.
+    LEFT JOIN oo_ml.generations AS g ON g.user_id = h.user_id AND g.generation_id = h.generation_id
+    LEFT JOIN oo_ml.reward_ledger AS before
+        ON before.user_id = l.user_id AND before.policy = l.policy AND before.epoch = l.epoch
+        AND before.version = l.corrects
+    WHERE h.generation_id IS NOT NULL
+) AS d
+-- Without a call there is no version. IS NOT NULL would turn the LEFT JOIN back into a JOIN.
+WHERE coalesce(d.prompt_version, '') <> '';
 COMMENT ON VIEW rollup.done_cells IS 'One row for each ledger entry about a generated tip: its addition to daily_done';
 COMMENT ON COLUMN rollup.done_cells.position IS 'Position of the ledger entry';
 COMMENT ON COLUMN rollup.done_cells.user_id IS 'The user';

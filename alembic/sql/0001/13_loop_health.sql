@@ -7,10 +7,18 @@ RETURNS TABLE (
 LANGUAGE sql STABLE SECURITY DEFINER ROWS 10
 BEGIN ATOMIC
     -- MATERIALIZED where a number is used more than once: it would be computed each time.
-    WITH delays AS MATERIALIZED (
+    WITH uncounted AS MATERIALIZED (
+        -- Read once. The views rollup.delays and rollup.reactions would each read the rows that are not counted yet.
+        SELECT u.day, u.policy, u.reaction, u.delay_step, u.decisions, u.unsupported
+        FROM rollup.uncounted AS u
+    ), delays AS MATERIALIZED (
         SELECT d.delay_step, sum(sum(d.decisions)) OVER (ORDER BY d.delay_step) AS until_here,
             sum(sum(d.decisions)) OVER () AS total
-        FROM rollup.delays AS d
+        FROM (
+            SELECT c.day, c.delay_step, c.decisions FROM oo_ml.daily_delays AS c
+            UNION ALL
+            SELECT u.day, u.delay_step, u.decisions FROM uncounted AS u WHERE u.delay_step IS NOT NULL
+        ) AS d
         WHERE (since IS NULL OR d.day >= since) AND (until IS NULL OR d.day <= until)
         GROUP BY d.delay_step
     ), quantiles AS MATERIALIZED (
@@ -19,12 +27,25 @@ BEGIN ATOMIC
             WHERE d.until_here >= q.share * d.total AND d.total > 0 ORDER BY d.delay_step LIMIT 1
         ) AS value
         FROM (VALUES ('reward_delay_p50', 0.5), ('reward_delay_p95', 0.95)) AS q (check_name, share)
-    ), waiting AS (
-        SELECT CAST(sum(r.decisions) FILTER (WHERE r.reaction = 'none') AS float8) / nullif(sum(r.decisions), 0) AS value
-        FROM rollup.reactions AS r
-        WHERE (since IS NULL OR r.day >= since) AND (until IS NULL OR r.day <= until)
+    ), shown AS MATERIALIZED (
+        SELECT
+            r.policy,
+            sum(r.decisions) AS decisions,
+            sum(r.unsupported) AS unsupported,
             -- Rewards for today's decisions may still come.
-            AND r.day < CAST(now() AT TIME ZONE 'UTC' AS date)
+            sum(r.decisions) FILTER (WHERE r.day < CAST(now() AT TIME ZONE 'UTC' AS date)) AS earlier,
+            sum(r.decisions) FILTER (
+                WHERE r.day < CAST(now() AT TIME ZONE 'UTC' AS date) AND r.reaction = 'none'
+            ) AS earlier_unrewarded
+        FROM (
+            SELECT c.day, c.policy, c.reaction, c.decisions, c.unsupported FROM oo_ml.daily_reactions AS c
+            UNION ALL
+            SELECT u.day, u.policy, u.reaction, u.decisions, u.unsupported FROM uncounted AS u
+        ) AS r
+        WHERE (since IS NULL OR r.day >= since) AND (until IS NULL OR r.day <= until)
+        GROUP BY r.policy
+    ), waiting AS (
+        SELECT CAST(sum(s.earlier_unrewarded) AS float8) / nullif(sum(s.earlier), 0) AS value FROM shown AS s
     ), explored_by_day AS (
         SELECT
             e.policy,
@@ -73,13 +94,9 @@ BEGIN ATOMIC
             rollup.count_z(e.shares * e.p, e.n * e.p, e.n * e.p * (1 - e.p)) AS shares_z
         FROM (SELECT x.*, x.n / (x.n + x.shares_variance) AS p FROM explored AS x) AS e
     ), support AS (
-        SELECT
-            r.policy,
-            CAST(sum(r.unsupported) AS float8) / sum(r.decisions) AS value
-        FROM rollup.reactions AS r
-        WHERE (since IS NULL OR r.day >= since) AND (until IS NULL OR r.day <= until)
-        GROUP BY r.policy
-        HAVING sum(r.decisions) > 0
+        SELECT s.policy, CAST(s.unsupported AS float8) / s.decisions AS value
+        FROM shown AS s
+        WHERE s.decisions > 0
     ), states AS MATERIALIZED (
         -- If the CHECKs of the table are in force, there are none, and a million states need not be read.
         SELECT CASE WHEN (

@@ -47,9 +47,13 @@ class Step:
 async def count_days(workers: Pool[Writing], now: datetime, *, limit: int = LIMIT) -> Days:
     """Count all settled positions, in steps of at most `limit` positions of each source.
 
+    Before that it adds new rows to the indexes on position, so that counting and reports read new rows only.
+
     Raises:
         UnavailableError: the database is unavailable; the steps so far are committed.
     """
+    # A transaction of its own, because it locks tables against VACUUM until it ends.
+    await workers.run(_summarize, [None])
     passed = 0
     # At least two steps: the second can count the positions that the first has stored.
     looks = 2
@@ -60,6 +64,11 @@ async def count_days(workers: Pool[Writing], now: datetime, *, limit: int = LIMI
             return Days(passed, is_busy=True)
         looks = max(looks - 1, int(step.has_more))
     return Days(passed)
+
+
+@each
+def _summarize(connection: Writing, _: None) -> int:
+    return daily_sums.summarize_positions(connection)
 
 
 @each

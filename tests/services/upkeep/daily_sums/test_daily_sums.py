@@ -13,7 +13,7 @@ from oo_ml.services.upkeep.daily_sums import CountCommand, Days
 from oo_ml.services.users.erase import erase
 from oo_ml.storage import generations
 from tests.candidates import build_candidate, build_context, build_task
-from tests.conftest import Serve
+from tests.conftest import SERVICE, Serve
 from tests.gates import wait_until_blocked
 from tests.policies import builtin, decide_by
 from tests.pooled_users import fit, live
@@ -74,6 +74,42 @@ def test_first_decisions(db: Engine, database_url: str) -> None:
     count_all(db, database_url)
     with writing(db) as connection:
         erase(connection, ["user 0"])
+    assert_right(db, "oo_ml.daily_")
+
+
+# Makes the index forget the first rows, as if they had come after its last summary.
+_FORGET = text("SELECT brin_desummarize_range('oo_ml.ix_reward_ledger_position', 0)")
+_SUMMARIZE = text("SELECT oo_ml.summarize_positions()")
+
+
+def test_indexes_on_position(db: Engine, admin: Engine, service_url: str) -> None:
+    """Counting adds new rows to the indexes on position, without autovacuum."""
+    scenario.create_ada_and_ben(db)
+    with writing(admin) as owner:
+        owner.execute(_FORGET)
+    count(service_url)
+    with writing(db) as connection:
+        assert connection.scalar(_SUMMARIZE) == 0
+
+
+def test_indexes_on_position_of_a_table_in_vacuum(db: Engine, admin: Engine, service_url: str) -> None:
+    """Counting does not wait for a table that VACUUM works on, and adds its rows the next time."""
+    scenario.create_ada_and_ben(db)
+    with writing(admin) as owner:
+        owner.execute(_FORGET)
+    with writing(admin) as vacuum:
+        vacuum.execute(text("LOCK TABLE oo_ml.reward_ledger IN SHARE UPDATE EXCLUSIVE MODE"))
+        count(service_url)
+    with writing(db) as connection:
+        assert connection.scalar(_SUMMARIZE) == 1
+
+
+def test_indexes_on_position_without_the_right(db: Engine, admin: Engine, service_url: str) -> None:
+    """A role without the right to the function counts all the same."""
+    scenario.create_ada_and_ben(db)
+    with writing(admin) as owner:
+        owner.execute(text(f"REVOKE EXECUTE ON FUNCTION oo_ml.summarize_positions FROM {SERVICE}"))
+    count_all(db, service_url)
     assert_right(db, "oo_ml.daily_")
 
 
