@@ -256,8 +256,7 @@ FROM (
     FROM oo_ml.reward_ledger AS l
     JOIN oo_ml.feature_history AS h ON h.user_id = l.user_id AND h.decision_id = l.decision_id
 ) AS c
--- LEFT, so that a query without random_estimates leaves it out. Without a reward there is nothing to estimate, and the
--- candidates need not be read.
+-- As in rollup.departure_cells.
 LEFT JOIN LATERAL rollup.random_estimate(
     c.r, c.propensity, c.tip_id, CASE WHEN c.is_modelled THEN c.candidates END, CASE WHEN c.is_modelled THEN c.exploit END
 ) AS e ON true;

@@ -46,8 +46,8 @@ DROP TABLE
     oo_ml.reward_ledger, oo_ml.feature_history, oo_ml.policy_state;
 
 DROP FUNCTION
-    oo_ml.summarize_positions, oo_ml.detach_feature_history_months, oo_ml.create_feature_history_months, oo_ml.refuse_change_of_prompt_version,
-    oo_ml.refuse_change_of_policy, oo_ml.refuse_change_of_prior;
+    oo_ml.summarize_positions, oo_ml.detach_feature_history_months, oo_ml.create_feature_history_months,
+    oo_ml.refuse_change_of_prompt_version, oo_ml.refuse_change_of_policy, oo_ml.refuse_change_of_prior;
 
 -- Detached months must not depend on the sequence that is dropped below.
 DO $$
