@@ -231,11 +231,10 @@ def save_progress(connection: Writing, source: str, progress: Progress) -> None:
     connection.execute(_SAVE, {"source": source, **asdict(progress)})
 
 
-def summarize_positions(connection: Writing) -> int:
-    """Add new rows to the indexes on position, if this role may; return the number of ranges of pages added."""
-    if not connection.scalar(_MAY_SUMMARIZE):
-        return 0
-    return connection.scalar(_SUMMARIZE) or 0
+def summarize_positions(connection: Writing) -> None:
+    """Add new rows to the indexes on position, if this role may."""
+    if connection.scalar(_MAY_SUMMARIZE):
+        connection.execute(_SUMMARIZE)
 
 
 def assign_transaction_id(connection: Writing) -> None:

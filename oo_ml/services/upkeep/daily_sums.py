@@ -67,8 +67,8 @@ async def count_days(workers: Pool[Writing], now: datetime, *, limit: int = LIMI
 
 
 @each
-def _summarize(connection: Writing, _: None) -> int:
-    return daily_sums.summarize_positions(connection)
+def _summarize(connection: Writing, _: None) -> None:
+    daily_sums.summarize_positions(connection)
 
 
 @each

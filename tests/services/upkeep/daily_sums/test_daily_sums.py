@@ -82,21 +82,25 @@ _FORGET = text("SELECT brin_desummarize_range('oo_ml.ix_reward_ledger_position',
 _SUMMARIZE = text("SELECT oo_ml.summarize_positions()")
 
 
-def test_indexes_on_position(db: Engine, admin: Engine, service_url: str) -> None:
-    """Counting adds new rows to the indexes on position, without autovacuum."""
+@pytest.fixture
+def rows_not_summarized(db: Engine, admin: Engine) -> None:
+    """Rows of ada and ben that the index on position of the ledger does not know."""
     scenario.create_ada_and_ben(db)
     with writing(admin) as owner:
         owner.execute(_FORGET)
+
+
+@pytest.mark.usefixtures("rows_not_summarized")
+def test_indexes_on_position(db: Engine, service_url: str) -> None:
+    """Counting adds new rows to the indexes on position, without autovacuum."""
     count(service_url)
     with writing(db) as connection:
         assert connection.scalar(_SUMMARIZE) == 0
 
 
+@pytest.mark.usefixtures("rows_not_summarized")
 def test_indexes_on_position_of_a_table_in_vacuum(db: Engine, admin: Engine, service_url: str) -> None:
     """Counting does not wait for a table that VACUUM works on, and adds its rows the next time."""
-    scenario.create_ada_and_ben(db)
-    with writing(admin) as owner:
-        owner.execute(_FORGET)
     with writing(admin) as vacuum:
         vacuum.execute(text("LOCK TABLE oo_ml.reward_ledger IN SHARE UPDATE EXCLUSIVE MODE"))
         count(service_url)
