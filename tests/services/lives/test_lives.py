@@ -125,7 +125,7 @@ def test_fixed_life(life: type[Life]) -> None:  # noqa: PLR0915 - as long as a l
 
 def test_lives(life: type[Life]) -> None:
     """In a few random lives, the same in each run, the service agrees with the model after every call."""
-    run(life, settings=settings(LIVES, max_examples=4, derandomize=True))
+    run(life, settings=settings(LIVES, max_examples=8, derandomize=True))
 
 
 @pytest.mark.slow
