@@ -1,10 +1,9 @@
 """`oo-ml serve`: start, signals, and the private PostgreSQL."""
 
-import errno
 import os
 import signal
 import socket
-from contextlib import ExitStack, suppress
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,7 @@ import pytest
 from tests import calls
 from tests.commands import oo_ml, oo_ml_process, processes_in, run_serve, start
 from tests.embedded_postgres.processes import kill_server, pid
+from tests.fifos import held_reader
 from tests.waiting import PATIENCE, until
 
 
@@ -154,26 +154,14 @@ def test_signal_during_import(processes: int, tmp_path: Path) -> None:
         # The command reads its settings once itself.
         secret.write_text("a-session-key-of-the-tests", "utf-8")
         until(lambda: "Calls need no key" in log.readline())
-        # The process that serves reads them again while it imports. It waits, because this end stays open.
-        with ExitStack() as stack:
-            until(lambda: _open_for_writing(secret, stack))
+        # The process that serves reads them again while it imports.
+        with held_reader(secret, lambda: process.pid):
             process.send_signal(signal.SIGTERM)
             assert process.wait(PATIENCE) == 0
     finally:
         process.kill()
         _, rest = process.communicate()
     assert "Started server process" not in rest
-
-
-def _open_for_writing(fifo: Path, stack: ExitStack) -> bool:
-    """Open a FIFO for the length of `stack`; return whether a process was reading it."""
-    try:
-        stack.callback(os.close, os.open(fifo, os.O_WRONLY | os.O_NONBLOCK))
-    except OSError as error:
-        if error.errno != errno.ENXIO:
-            raise
-        return False
-    return True
 
 
 def test_several_processes(home: Path, tmp_path: Path) -> None:

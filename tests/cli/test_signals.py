@@ -14,6 +14,7 @@ from sqlalchemy import Engine, text
 
 from oo_ml.cli.exit_codes import ExitCode
 from tests.commands import command_line, environment, start
+from tests.fifos import held_reader
 from tests.gates import wait_until_blocked
 from tests.sessions import writing
 from tests.waiting import PATIENCE, until
@@ -96,8 +97,8 @@ def test_sigterm_to_process_1_before_it_serves(tmp_path: Path) -> None:
     secret = tmp_path / "session-key"
     os.mkfifo(secret)
     process = run_as_process_1("serve", OO_ML_SESSION_KEY_FILE=secret)
-    with ended(process), secret.open("w", encoding="utf-8"):
-        os.kill(child(process), signal.SIGTERM)
+    with ended(process), held_reader(secret, lambda: child(process)) as reader:
+        os.kill(reader, signal.SIGTERM)
         assert process.wait(PATIENCE) == ExitCode.TERMINATED
 
 
