@@ -19,7 +19,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from oo_ml.cli.main import main
+from oo_ml.cli.main import run_command
 from tests.waiting import PATIENCE, until
 
 # A test must not fail because the machine is busy, and it can observe sessions that wait for a row lock.
@@ -44,13 +44,13 @@ class Done:
 def oo_ml(*words: str, stdin: str = "", **variables: object) -> Done:
     """Run `oo-ml` in this process, with nothing set but `variables`.
 
-    An exception that `main` does not handle is raised. `oo-ml serve` may run here only if its settings are invalid,
-    because it installs signal handlers.
+    An exception that `run_command` does not handle is raised. `oo-ml serve` may run here only if its settings are
+    invalid, because it installs signal handlers.
     """
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir("/")
         patch.setattr(sys, "argv", ["oo-ml", *words])
-        return run(main, stdin, **variables)
+        return run(run_command, stdin, **variables)
 
 
 def run(program: Callable[[], object], stdin: str = "", /, **variables: object) -> Done:

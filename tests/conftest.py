@@ -25,6 +25,7 @@ from pytest_postgresql.janitor import DatabaseJanitor
 from sqlalchemy import Engine, make_url
 
 from oo_ml import embedded_postgres
+from oo_ml.cli.collector import collect_rarely
 from oo_ml.services import grants
 from oo_ml.setting_choices import Auth
 from oo_ml.settings import Settings
@@ -58,6 +59,7 @@ def pytest_configure(config: pytest.Config) -> None:
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         # A shell starts background jobs with SIGINT ignored, and the commands that tests start would inherit that.
         signal.signal(signal.SIGINT, signal.default_int_handler)
+    collect_rarely()
     if not hasattr(config, "workerinput"):
         held = ExitStack()
         held.enter_context(new_run_directory())
@@ -71,10 +73,10 @@ def pytest_collection_finish() -> None:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers() -> int | None:
-    """Run two processes more than there are processors: tests also wait, for PostgreSQL and for time limits."""
+    """Run three processes more than there are processors: tests also wait, for PostgreSQL and for time limits."""
     if "PYTEST_XDIST_AUTO_NUM_WORKERS" in os.environ:
         return None
-    return (os.cpu_count() or 1) + 2
+    return (os.cpu_count() or 1) + 3
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,17 +2,23 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 
-from sqlalchemy import Connection, Engine, create_engine, text
+from sqlalchemy import URL, Connection, Engine, create_engine, text
 from sqlalchemy.pool import NullPool
 
 
 @contextmanager
 def superuser(db: Engine) -> Iterator[Connection]:
     """Open a superuser's transaction on the database of an engine."""
-    url = db.url.set(drivername="postgresql+psycopg", username="postgres")
-    with create_engine(url, poolclass=NullPool).begin() as connection:
+    with _engine(db.url.set(drivername="postgresql+psycopg", username="postgres")).begin() as connection:
         yield connection
+
+
+@cache
+def _engine(url: URL) -> Engine:
+    """Return an engine without connections, which has asked the server for its version."""
+    return create_engine(url, poolclass=NullPool)
 
 
 def tamper(db: Engine, statement: str, **parameters: object) -> None:

@@ -14,6 +14,7 @@ from typing import Annotated, Any, Final, NoReturn, cast
 import typer
 from typer.core import MarkupMode, TyperCommand, TyperGroup
 
+from oo_ml.cli.collector import collect_rarely
 from oo_ml.cli.exit_codes import MEANINGS, ExitCode
 from oo_ml.errors import OoMlError
 
@@ -103,7 +104,13 @@ app: Final = _create_app()
 
 
 def main() -> None:
-    """Run the command line. Help and usage errors have colours and frames if both outputs are terminals."""
+    """Run the command line, in a process of its own."""
+    collect_rarely()
+    run_command()
+
+
+def run_command() -> None:
+    """Run the command in `sys.argv`. Help and usage errors have colours and frames if both outputs are terminals."""
     is_terminal = sys.stdout.isatty() and sys.stderr.isatty()
     app.rich_markup_mode = "rich" if is_terminal else None
     try:

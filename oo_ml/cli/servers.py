@@ -14,6 +14,7 @@ import uvicorn
 from uvicorn.supervisors import Multiprocess, multiprocess
 
 from oo_ml.api.server_state import DRAINING
+from oo_ml.cli.collector import collect_rarely
 
 logger = logging.getLogger(__name__)
 
@@ -104,6 +105,7 @@ class Worker(multiprocess.Process):
 
     def target(self, sockets: list[socket.socket] | None = None) -> None:
         """Serve, in the new process, until a signal or the end of the supervisor."""
+        collect_rarely()
         threading.Thread(target=_stop_with_parent, name="parent", daemon=True).start()
         super().target(sockets)
 

@@ -8,7 +8,7 @@ from typing import Any, Final
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from sqlalchemy import Engine, text
+from sqlalchemy import Connection, Engine, text
 
 from oo_ml.domain.evaluation.student import t95
 from oo_ml.domain.policies import EPSILON_GREEDY, LINUCB
@@ -78,15 +78,16 @@ def test_reasons(db: Engine) -> None:
     """A lift that the decisions do not support is unknown, with its reason."""
     few, many = [f"user {number}" for number in range(2)], [f"user {number}" for number in range(80)]
     ones = [1] * len(many)
-    add_worlds(db, 0, LINUCB, many, ones, ones)
-    add_worlds(db, 0, EPSILON_GREEDY, many[:9], ones[:9], ones[:9])
-    add_worlds(db, 1, LINUCB, many, ones, ones)
-    add_worlds(db, 1, EPSILON_GREEDY, many, ones, ones, is_assigned=False)
-    add_worlds(db, 1, UNIFORM, few, [10, 10], [5, 5])
-    add_worlds(db, 2, LINUCB, few, [10, 10], [5, 5])
-    add_worlds(db, 2, UNIFORM, many, ones, ones)
-    add_worlds(db, 3, LINUCB, many, ones, ones)
-    add_worlds(db, 3, UNIFORM, many[:9], ones[:9], ones[:9])
+    with superuser(db) as connection:
+        add_worlds(connection, 0, LINUCB, many, ones, ones)
+        add_worlds(connection, 0, EPSILON_GREEDY, many[:9], ones[:9], ones[:9])
+        add_worlds(connection, 1, LINUCB, many, ones, ones)
+        add_worlds(connection, 1, EPSILON_GREEDY, many, ones, ones, is_assigned=False)
+        add_worlds(connection, 1, UNIFORM, few, [10, 10], [5, 5])
+        add_worlds(connection, 2, LINUCB, few, [10, 10], [5, 5])
+        add_worlds(connection, 2, UNIFORM, many, ones, ones)
+        add_worlds(connection, 3, LINUCB, many, ones, ones)
+        add_worlds(connection, 3, UNIFORM, many[:9], ones[:9], ones[:9])
     no_hold_out = "no hold-out: no policy with traffic draws everything at random"
     reasons = [
         {LINUCB: no_hold_out, EPSILON_GREEDY: "fewer than 10 rewards"},
@@ -136,16 +137,17 @@ def test_coverage_with_different_users(db: Engine) -> None:
     rng = np.random.default_rng(20261129)
     worlds, users = 200, 300
     effects = {LINUCB: 0.1, EPSILON_GREEDY: 0.0, UNIFORM: 0.0}
-    for world in range(worlds):
-        traffic = Traffic(f"salt {world}", {LINUCB: 0.4, EPSILON_GREEDY: 0.3, UNIFORM: 0.3})
-        ids = np.array([f"user {world} {number}" for number in range(users)])
-        policies = np.array([traffic.pick(user_id) for user_id in ids])
-        base = np.clip(0.45 + 0.2 * rng.standard_normal(users), 0, 0.9)
-        counts = rng.integers(1, 24, users)
-        for policy, effect in effects.items():
-            own = policies == policy
-            done = rng.binomial(counts[own], base[own] + effect)
-            add_worlds(db, world, policy, ids[own].tolist(), counts[own].tolist(), done.tolist())
+    with superuser(db) as connection:
+        for world in range(worlds):
+            traffic = Traffic(f"salt {world}", {LINUCB: 0.4, EPSILON_GREEDY: 0.3, UNIFORM: 0.3})
+            ids = np.array([f"user {world} {number}" for number in range(users)])
+            policies = np.array([traffic.pick(user_id) for user_id in ids])
+            base = np.clip(0.45 + 0.2 * rng.standard_normal(users), 0, 0.9)
+            counts = rng.integers(1, 24, users)
+            for policy, effect in effects.items():
+                own = policies == policy
+                done = rng.binomial(counts[own], base[own] + effect)
+                add_worlds(connection, world, policy, ids[own].tolist(), counts[own].tolist(), done.tolist())
     covered = dict.fromkeys((LINUCB, EPSILON_GREEDY), 0)
     equals, better = [], []
     for rows in read_worlds(db, worlds):
@@ -181,7 +183,7 @@ _READ_WORLDS = """
 
 
 def add_worlds(
-    db: Engine,
+    connection: Connection,
     world: int,
     policy: str,
     users: Sequence[str],
@@ -192,8 +194,7 @@ def add_worlds(
 ) -> None:
     """Add decisions of users to the groups of a world, as upkeep would; `done` of a user's `counts` have reward 1."""
     columns = {"world": world, "policy": policy, "users": users, "counts": counts, "done": done}
-    with superuser(db) as connection:
-        connection.execute(text(_ADD_WORLD), {**columns, "is_assigned": is_assigned})
+    connection.execute(text(_ADD_WORLD), {**columns, "is_assigned": is_assigned})
 
 
 def read_worlds(db: Engine, worlds: int) -> list[dict[str, dict[str, Any]]]:

@@ -87,20 +87,20 @@ def test_coverage_with_different_users(db: Engine) -> None:
     rng = np.random.default_rng(20261128)
     worlds, users = 200, 120
     means, by_decisions = [], 0
-    for world in range(worlds):
-        base = np.clip(0.5 + 0.2 * rng.standard_normal(users), 0, 1)
-        counts = rng.integers(1, 24, users)
-        done = rng.binomial(counts, base)
-        columns = {
-            "users": [f"user {world} {number}" for number in range(users)],
-            "counts": counts.tolist(),
-            "done": done.tolist(),
-        }
-        with superuser(db) as connection:
+    with superuser(db) as connection:
+        for world in range(worlds):
+            base = np.clip(0.5 + 0.2 * rng.standard_normal(users), 0, 1)
+            counts = rng.integers(1, 24, users)
+            done = rng.binomial(counts, base)
+            columns = {
+                "users": [f"user {world} {number}" for number in range(users)],
+                "counts": counts.tolist(),
+                "done": done.tolist(),
+            }
             # The groups of the users of each world, as upkeep would add them up; w is 2.
             connection.execute(text(_ADD_WORLD), {**columns, "world": world})
-        means.append(mean := done.sum() / counts.sum())
-        by_decisions += abs(mean - 0.5) <= 1.96 * np.sqrt(mean * (1 - mean) / counts.sum())
+            means.append(mean := done.sum() / counts.sum())
+            by_decisions += abs(mean - 0.5) <= 1.96 * np.sqrt(mean * (1 - mean) / counts.sum())
     with writing(db) as connection:
         rates = connection.execute(text(_READ_RATES), {"worlds": worlds}).all()
         values = connection.execute(text(_READ_VALUES), {"worlds": worlds}).all()
