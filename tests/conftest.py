@@ -25,7 +25,7 @@ from pytest_postgresql.janitor import DatabaseJanitor
 from sqlalchemy import Engine, make_url
 
 from oo_ml import embedded_postgres
-from oo_ml.cli.collector import collect_rarely
+from oo_ml.cli.process import prepare_process
 from oo_ml.services import grants
 from oo_ml.setting_choices import Auth
 from oo_ml.settings import Settings
@@ -59,7 +59,7 @@ def pytest_configure(config: pytest.Config) -> None:
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         # A shell starts background jobs with SIGINT ignored, and the commands that tests start would inherit that.
         signal.signal(signal.SIGINT, signal.default_int_handler)
-    collect_rarely()
+    prepare_process()
     if not hasattr(config, "workerinput"):
         held = ExitStack()
         held.enter_context(new_run_directory())

@@ -14,8 +14,8 @@ from typing import Annotated, Any, Final, NoReturn, cast
 import typer
 from typer.core import MarkupMode, TyperCommand, TyperGroup
 
-from oo_ml.cli.collector import collect_rarely
 from oo_ml.cli.exit_codes import MEANINGS, ExitCode
+from oo_ml.cli.process import prepare_process
 from oo_ml.errors import OoMlError
 
 # Of help in a pipe; the summary of each command fits.
@@ -105,7 +105,7 @@ app: Final = _create_app()
 
 def main() -> None:
     """Run the command line, in a process of its own."""
-    collect_rarely()
+    prepare_process()
     run_command()
 
 

@@ -14,7 +14,7 @@ import uvicorn
 from uvicorn.supervisors import Multiprocess, multiprocess
 
 from oo_ml.api.server_state import DRAINING
-from oo_ml.cli.collector import collect_rarely
+from oo_ml.cli.process import prepare_process
 
 logger = logging.getLogger(__name__)
 
@@ -105,7 +105,7 @@ class Worker(multiprocess.Process):
 
     def target(self, sockets: list[socket.socket] | None = None) -> None:
         """Serve, in the new process, until a signal or the end of the supervisor."""
-        collect_rarely()
+        prepare_process()
         threading.Thread(target=_stop_with_parent, name="parent", daemon=True).start()
         super().target(sockets)
 
