@@ -1,12 +1,11 @@
 """A named pipe that stops a process where it reads a file."""
 
-import errno
 import fcntl
-import os
 import struct
 import termios
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from io import FileIO
 from pathlib import Path
 
 from tests.waiting import until
@@ -23,34 +22,16 @@ def held_reader(fifo: Path, find: Callable[[], int]) -> Iterator[int]:
         fifo: a named pipe that nothing writes to.
         find: returns the process, when there is one that reads.
     """
-    end = _open_for_writing(fifo)
-    try:
-        os.write(end, b"x")
+    # Opened for both, a named pipe does not wait for its other end.
+    with fifo.open("r+b", buffering=0) as end:
+        end.write(b"x")
         until(lambda: _unread(end) == 0)
         process = find()
         until(lambda: _sleeps(process))
         yield process
-    finally:
-        os.close(end)
 
 
-def _open_for_writing(fifo: Path) -> int:
-    """Open a named pipe as soon as a process reads it."""
-    found: list[int] = []
-
-    def has_opened() -> bool:
-        try:
-            found.append(os.open(fifo, os.O_WRONLY | os.O_NONBLOCK))
-        except OSError as error:
-            if error.errno != errno.ENXIO:
-                raise
-        return bool(found)
-
-    until(has_opened)
-    return found[0]
-
-
-def _unread(end: int) -> int:
+def _unread(end: FileIO) -> int:
     """Return how many bytes of a pipe were not read yet."""
     (number,) = struct.unpack("i", fcntl.ioctl(end, termios.FIONREAD, bytes(4)))
     return int(number)
