@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import psycopg
 
@@ -76,6 +77,15 @@ def kill_server(data_dir: Path) -> None:
     assert found is not None
     os.kill(found, signal.SIGKILL)
     until(lambda: pid(data_dir) is None)
+
+
+def is_lost(connection: psycopg.Connection[Any]) -> bool:
+    """Return whether the session has ended."""
+    try:
+        connection.execute("SELECT 1")
+    except psycopg.OperationalError:
+        return True
+    return False
 
 
 def ask(server: Server, statement: str) -> object:
