@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Final, Self, cast
+from typing import Final, Self
 
 from starlette.types import Scope
 
@@ -57,7 +57,8 @@ def attach(scope: Scope) -> Head:
 
 def head_of(scope: Scope) -> Head:
     """Return the head that is attached to a request."""
-    return cast("Head", scope["state"][_HEAD])
+    head: Head = scope["state"][_HEAD]
+    return head
 
 
 def _repeated(names: Iterable[bytes]) -> frozenset[bytes]:

@@ -27,6 +27,10 @@ class SharedReading(Generic[Result]):
         """The result of the last reading that succeeded; None before the first."""
         return self._result
 
+    def newer_than(self, asked_at: float) -> Result | None:
+        """Return the result if its reading began at the time.monotonic() `asked_at` or later, else None."""
+        return self._result if self._began >= asked_at else None
+
     async def since(self, asked_at: float) -> Result:
         """Return the result of a reading that began at the time.monotonic() `asked_at` or later.
 

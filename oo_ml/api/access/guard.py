@@ -1,6 +1,6 @@
 """The guard in front of every call, the hot ones included: host, origin and type of the body, key."""
 
-from dataclasses import dataclass
+from collections.abc import Awaitable
 from typing import Final
 
 from starlette.responses import Response
@@ -35,14 +35,6 @@ _SINGLE: Final = frozenset(
 _Headers = list[tuple[bytes, bytes]]
 
 
-@dataclass(slots=True)
-class _Admission:
-    """The caller of a request, and headers for the answer: the cookie of a session that goes on."""
-
-    caller: Caller
-    headers: _Headers
-
-
 class Guard:
     """ASGI middleware that lets a request through, with its caller attached, or answers with the refusal."""
 
@@ -64,67 +56,92 @@ class Guard:
         self._sessions = sessions
         self._limit = limit
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Check a request."""
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
+        """Check a request.
+
+        A request that is open or has a known key waits for nothing. So this is no coroutine, which would cost more than
+        the checks.
+        """
         if scope["type"] != "http":
-            await self._app(scope, receive, send)
-            return
+            return self._app(scope, receive, send)
         head = head_of(scope)
+        try:
+            self._check_sender(head)
+            caller = self._find_known(head)
+        except OoMlError as error:
+            return answer_to(error)(scope, receive, send)
+        if caller is None:
+            return self._authenticate(head, scope, receive, send)
+        return self._let_in(caller, head, scope)(scope, receive, send)
+
+    def _check_sender(self, head: Head) -> None:
+        """Check what does not depend on the caller, but for the body.
+
+        Raises:
+            OoMlError: the request is refused.
+        """
         if not _SINGLE.isdisjoint(head.repeated):
-            await answer_to(MalformedRequestError())(scope, receive, send)
-            return
+            raise MalformedRequestError
+        if head.path not in PROBES:
+            self._checks.check_host(head)
+        self._checks.check_origin(head)
+
+    def _find_known(self, head: Head) -> Caller | None:
+        """Return the caller, None if it takes time to find it, or to count its calls."""
+        if head.path == SIGN_IN and head.method == "POST":
+            # A form, sent by a client that has no session yet.
+            return STRANGER
+        if self._keys is None or head.path in PROBES:
+            return OPEN
+        token = _token(head)
+        return None if self._limit is not None or token is None else self._keys.find_known(token)
+
+    def _let_in(self, caller: Caller, head: Head, scope: Scope) -> ASGIApp:
+        """Attach the caller to the request; return the calls, or the refusal."""
+        try:
+            remember(scope, caller)
+            # A stranger sends the form of the sign-in page.
+            if caller is not STRANGER:
+                self._checks.check_body(head)
+            if head.path.startswith(_PAGES) and head.path != SIGN_IN:
+                require(scope, access.Scope.READ)
+        except OoMlError as error:
+            return answer_to(error)
+        return self._app
+
+    async def _authenticate(self, head: Head, scope: Scope, receive: Receive, send: Send) -> None:
+        """Find the caller by its key or session, then answer."""
         added: _Headers = []
         app: ASGIApp
         try:
-            admission = await self._admit(head, scope)
-            added = admission.headers
-            remember(scope, admission.caller)
-            if head.path.startswith(_PAGES) and head.path != SIGN_IN:
-                require(scope, access.Scope.READ)
-            app = self._app
+            caller, added = await self._find(head, scope)
+            # One view of the dashboard loads dozens of files.
+            if self._limit is not None and not head.path.startswith(_PAGES):
+                await self._limit.count(caller)
+            app = self._let_in(caller, head, scope)
         except UnauthenticatedError as error:
             app = sign_in_page(scope.get("root_path", "")) if head.path in _SIGN_IN_FIRST else answer_to(error)
         except OoMlError as error:
             app = answer_to(error)
         await app(scope, receive, _send_with(added, send) if added else send)
 
-    async def _admit(self, head: Head, scope: Scope) -> _Admission:
-        """Return the caller of a request.
+    async def _find(self, head: Head, scope: Scope) -> tuple[Caller, _Headers]:
+        """Return the caller of a request, and headers for the answer: the cookie of a session that goes on.
 
         Raises:
-            OoMlError: the request is refused, or the keys can't be read now.
+            UnauthenticatedError: there is neither a key nor a session, or it is not valid.
+            UnavailableError: the keys can't be read now.
         """
-        is_probe = head.path in PROBES
-        if not is_probe:
-            self._checks.check_host(head)
-        self._checks.check_origin(head)
-        if head.path == SIGN_IN and head.method == "POST":
-            # A form, sent by a client that has no session yet.
-            return _Admission(STRANGER, [])
-        keys = None if is_probe else self._keys
-        if keys is None:
-            admission = _Admission(OPEN, [])
-        else:
-            admission = await self._authenticate(keys, head, scope)
-            # One view of the dashboard loads dozens of files.
-            if self._limit is not None and not head.path.startswith(_PAGES):
-                await self._limit.count(admission.caller)
-        self._checks.check_body(head)
-        return admission
-
-    async def _authenticate(self, keys: KeyRing, head: Head, scope: Scope) -> _Admission:
-        authorization = head.get(b"authorization")
-        if authorization is None:
-            return await self._resume_session(keys, head, scope)
-        scheme, _, token = authorization.partition(" ")
-        is_metrics = head.path == METRICS
-        is_token = scheme.lower() == "bearer" and bool(token)
-        caller = await keys.find(token.strip(), or_last_read=is_metrics) if is_token else None
+        assert self._keys is not None  # noqa: S101 - without keys every caller is known
+        if b"authorization" not in head.headers:
+            return await self._resume_session(self._keys, head, scope)
+        token = _token(head)
+        caller = None if token is None else await self._keys.find(token, or_last_read=head.path == METRICS)
         if caller is None:
             raise UnauthenticatedError
-        return _Admission(caller, [])
+        return caller, []
 
-    async def _resume_session(self, keys: KeyRing, head: Head, scope: Scope) -> _Admission:
+    async def _resume_session(self, keys: KeyRing, head: Head, scope: Scope) -> tuple[Caller, _Headers]:
         """Admit a session. It may read and nothing else, whatever the scopes of its key are."""
         session = self._sessions.read(head.get(b"cookie"))
         caller = None if session is None else await keys.find_by_id(session.key_id)
@@ -132,18 +149,24 @@ class Guard:
             raise UnauthenticatedError
         reader = Caller(caller.key_id, frozenset({access.Scope.READ}))
         if not session.is_old or head.path == SIGN_OUT:
-            return _Admission(reader, [])
+            return reader, []
         renewal = Response()
         self._sessions.go_on(renewal, session, scope)
-        return _Admission(reader, [header for header in renewal.raw_headers if header[0] == b"set-cookie"])
+        return reader, [header for header in renewal.raw_headers if header[0] == b"set-cookie"]
+
+
+def _token(head: Head) -> str | None:
+    """Return the token of the Authorization header, None if it has none."""
+    scheme, _, token = (head.get(b"authorization") or "").partition(" ")
+    return token.strip() or None if scheme.lower() == "bearer" else None
 
 
 def _send_with(headers: _Headers, send: Send) -> Send:
     """Return a `send` that adds headers to the answer."""
 
-    async def send_with_headers(message: Message) -> None:
+    def send_with_headers(message: Message) -> Awaitable[None]:
         if message["type"] == "http.response.start":
             message["headers"] = [*message.get("headers", ()), *headers]
-        await send(message)
+        return send(message)
 
     return send_with_headers

@@ -2,7 +2,7 @@
 
 from datetime import UTC, datetime
 from functools import cache
-from typing import Any, Final, cast
+from typing import Any, Final
 
 from fastapi import Depends, Request
 from fastapi.routing import APIRoute
@@ -53,7 +53,8 @@ def remember(request: AsgiScope, caller: Caller) -> None:
 
 def caller_of(request: AsgiScope) -> Caller:
     """Return the caller of a request that has passed the guard."""
-    return cast("Caller", request["state"][_CALLER])
+    caller: Caller = request["state"][_CALLER]
+    return caller
 
 
 def action_of(request: Request, name: str) -> Action:

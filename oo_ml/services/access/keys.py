@@ -3,10 +3,12 @@
 import asyncio
 import hmac
 import logging
+import math
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import Final, Self
 
 from oo_ml.domain.access import ADMIN_KEY, Caller, Scope, digest_of, new_key_id, new_token
 from oo_ml.errors import KeyExistsError, KeyNotFoundError, OoMlError, UnavailableError
@@ -19,6 +21,8 @@ from oo_ml.storage.api_keys import ApiKey
 from oo_ml.storage.postgres.sessions import Reading, Writing
 
 logger = logging.getLogger(__name__)
+
+_SECONDS_IN_HOUR: Final = 3600
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,13 +100,31 @@ def _touch(connection: Writing, use: _Use) -> None:
 
 @dataclass(frozen=True, slots=True)
 class _Held:
-    key: ApiKey
+    """A key in use.
+
+    Attributes:
+        caller: the caller that has it.
+        token_sha256: SHA-256 of its token.
+        expires: the time.time() from which it is refused.
+        used_hour: the last hour in which it is known to have been used, in hours since 1970; -1 if none is known.
+    """
+
     caller: Caller
+    token_sha256: bytes
+    expires: float
+    used_hour: int
+
+    @classmethod
+    def of(cls, key: ApiKey) -> Self:
+        """Take a key as it is stored."""
+        # A later release may have scopes that this one does not know.
+        caller = Caller(key.key_id, frozenset(scope for scope in Scope if scope in key.scopes))
+        expires = math.inf if key.expires_at is None else key.expires_at.timestamp()
+        return cls(caller, key.token_sha256, expires, -1 if key.last_used_at is None else _hour(key.last_used_at))
 
 
-def _caller_of(key: ApiKey) -> Caller:
-    # A later release may have scopes that this one does not know.
-    return Caller(key.key_id, frozenset(scope for scope in Scope if scope in key.scopes))
+def _hour(time_of_use: datetime) -> int:
+    return int(time_of_use.timestamp()) // _SECONDS_IN_HOUR
 
 
 class KeyRing:
@@ -125,8 +147,16 @@ class KeyRing:
         self._max_age = max_age
         self._keys = SharedReading(self._read)
         # The hour for which the use of each key has been recorded.
-        self._touched: dict[str, datetime] = {}
+        self._touched: dict[str, int] = {}
         self._touches: set[asyncio.Task[None]] = set()
+
+    def find_known(self, token: str) -> Caller | None:
+        """Return the caller with this token, if that is known without reading the keys; else None."""
+        digest = digest_of(token)
+        if self._admin is not None and hmac.compare_digest(digest, self._admin):
+            return ADMIN_KEY
+        keys = self._keys.newer_than(time.monotonic() - self._max_age)
+        return None if keys is None else self._match(keys, digest)
 
     async def find(self, token: str, *, or_last_read: bool = False) -> Caller | None:
         """Return the caller with this token, None if no key in use has it.
@@ -138,9 +168,9 @@ class KeyRing:
         Raises:
             UnavailableError: the keys can't be read now.
         """
+        if caller := self.find_known(token):
+            return caller
         digest = digest_of(token)
-        if self._admin is not None and hmac.compare_digest(digest, self._admin):
-            return ADMIN_KEY
         asked_at = time.monotonic()
         try:
             keys = await self._keys.since(asked_at - self._max_age)
@@ -148,14 +178,10 @@ class KeyRing:
             if not or_last_read or self._keys.last is None or digest not in self._keys.last:
                 raise
             keys = self._keys.last
-        held = keys.get(digest)
-        if held is None:
+        if digest not in keys:
             # It may have been created a moment ago.
-            held = (await self._keys.since(asked_at)).get(digest)
-        # The dictionary compares digests of tokens, which an attacker can't choose; this compares in constant time.
-        if held is None or not hmac.compare_digest(digest, held.key.token_sha256):
-            return None
-        return self._admit(held)
+            keys = await self._keys.since(asked_at)
+        return self._match(keys, digest)
 
     async def find_by_id(self, key_id: str) -> Caller | None:
         """Return the caller with the key of this id, None if it is not in use.
@@ -166,26 +192,34 @@ class KeyRing:
         if self._admin is not None and key_id == ADMIN_KEY.key_id:
             return ADMIN_KEY
         keys = await self._keys.since(time.monotonic() - self._max_age)
-        held = next((held for held in keys.values() if held.key.key_id == key_id), None)
+        held = next((held for held in keys.values() if held.caller.key_id == key_id), None)
         return None if held is None else self._admit(held)
 
-    def _admit(self, held: _Held) -> Caller | None:
-        now = datetime.now(UTC)
-        if held.key.expires_at is not None and held.key.expires_at <= now:
+    def _match(self, keys: Mapping[bytes, _Held], digest: bytes) -> Caller | None:
+        held = keys.get(digest)
+        # The dictionary compares digests of tokens, which an attacker can't choose; this compares in constant time.
+        if held is None or not hmac.compare_digest(digest, held.token_sha256):
             return None
-        self._record_use(held.key, now)
+        return self._admit(held)
+
+    def _admit(self, held: _Held) -> Caller | None:
+        now = time.time()
+        if held.expires <= now:
+            return None
+        hour = int(now) // _SECONDS_IN_HOUR
+        if self._touched.get(held.caller.key_id) != hour:
+            self._touched[held.caller.key_id] = hour
+            if held.used_hour < hour:
+                self._record_use(held.caller.key_id, hour)
         return held.caller
 
     async def _read(self) -> Mapping[bytes, _Held]:
         [keys] = await self._readers.run(_list_in_use, [None])
-        return {key.token_sha256: _Held(key, _caller_of(key)) for key in keys}
+        return {key.token_sha256: _Held.of(key) for key in keys}
 
-    def _record_use(self, key: ApiKey, now: datetime) -> None:
-        hour = now.replace(minute=0, second=0, microsecond=0)
-        if self._touched.get(key.key_id) == hour or (key.last_used_at is not None and key.last_used_at >= hour):
-            return
-        self._touched[key.key_id] = hour
-        touch = asyncio.create_task(self._touch(_Use(key.key_id, hour)))
+    def _record_use(self, key_id: str, hour: int) -> None:
+        use = _Use(key_id, datetime.fromtimestamp(hour * _SECONDS_IN_HOUR, UTC))
+        touch = asyncio.create_task(self._touch(use))
         self._touches.add(touch)
         touch.add_done_callback(self._touches.discard)
 
