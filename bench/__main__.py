@@ -70,10 +70,12 @@ def _run(plan: Plan, directory: Path, console: Console) -> Ran:
             with (
                 service.running(large.url, directory / "large.log") as at_large,
                 service.running(small.url, directory / "guarded.log", with_key=True) as at_guarded,
+                service.running(small.url, directory / "bare.log", without_door=True) as at_bare,
             ):
                 there = Target(at_large, large, crowd, directory)
                 guarded = Target(at_guarded, small, for_service, directory)
-                stage = Stage(here, guarded, there, Reference(small.server, for_pgbench, rows[0]), plan.seconds)
+                bare = Target(at_bare, small, for_service, directory)
+                stage = Stage(here, guarded, bare, there, Reference(small.server, for_pgbench, rows[0]), plan.seconds)
                 results = measures.measure(stage, plan, console)
                 proved = checks.prove(here, plan.verified) + checks.prove(there, plan.verified)
                 asked = _pages(there, plan, console)

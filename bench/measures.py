@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from operator import attrgetter
 from typing import Final
 
 from rich.console import Console
@@ -23,10 +24,12 @@ class Stage:
 
     Attributes:
         guarded: a second service on the small database, whose calls need an API key.
+        bare: a third one, without all that stands in front of the calls.
     """
 
     small: Target
     guarded: Target
+    bare: Target
     large: Target
     reference: Reference
     seconds: int
@@ -59,18 +62,16 @@ class Results:
         return {} if measure in self.failures else self.figures.get(measure, {})
 
 
-def _service(  # noqa: PLR0913 - what is measured
+def _service(
     name: str,
     clients: int,
     *calls: Call,
     is_hot: bool = False,
-    is_large: bool = False,
-    is_guarded: bool = False,
+    on: Callable[[Stage], Target] = attrgetter("small"),
     has_target: bool = False,
 ) -> Measure:
     def run(stage: Stage) -> Figures:
-        target = stage.large if is_large else stage.guarded if is_guarded else stage.small
-        return load.run(target, calls, clients=clients, seconds=stage.seconds, is_hot=is_hot)
+        return load.run(on(stage), calls, clients=clients, seconds=stage.seconds, is_hot=is_hot)
 
     return Measure(name, clients, run, has_target)
 
@@ -92,8 +93,9 @@ def _pgbench_reward(clients: int, *, has_target: bool = False) -> Measure:
 BATCH: Final = _service("/score/batch of 100", 4, load.score_batch(100), has_target=True)
 REFERENCE: Final = _pgbench_score(32)
 SCORE: Final = _service("score", 32, load.score(), has_target=True)
-GUARDED: Final = _service("score, with an API key", 32, load.score(), is_guarded=True, has_target=True)
-LARGE: Final = _service("score, large database", 32, load.score(), is_large=True, has_target=True)
+GUARDED: Final = _service("score, with an API key", 32, load.score(), on=attrgetter("guarded"), has_target=True)
+BARE: Final = _service("score, without keys and metrics", 32, load.score(), on=attrgetter("bare"), has_target=True)
+LARGE: Final = _service("score, large database", 32, load.score(), on=attrgetter("large"), has_target=True)
 HOT: Final = _service("score, one hot user", 32, load.score(), is_hot=True, has_target=True)
 REFERENCE_HOT: Final = _pgbench_score(32, is_hot=True)
 REFERENCE_REWARD: Final = _pgbench_reward(32, has_target=True)
@@ -109,6 +111,7 @@ ROUND: Final = (
     REFERENCE,
     SCORE,
     GUARDED,
+    BARE,
     LARGE,
     HOT,
     REFERENCE_HOT,
@@ -142,7 +145,7 @@ def measure(stage: Stage, plan: Plan, console: Console) -> Results:
     ]
     warm_up = replace(stage, seconds=1)
     with progress(console.file, "Measuring", len(rounds), lines=_LINES) as advance:
-        for one in (REFERENCE, SCORE, GUARDED, LARGE, REWARD):
+        for one in (REFERENCE, SCORE, GUARDED, BARE, LARGE, REWARD):
             _measure(one, warm_up, Results(), 0, console)
         for number, one in rounds:
             _measure(one, stage, results, number, console)

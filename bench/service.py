@@ -47,13 +47,14 @@ class Service:
 
 
 @contextmanager
-def running(database_url: str, log: Path, *, with_key: bool = False) -> Iterator[Service]:
+def running(database_url: str, log: Path, *, with_key: bool = False, without_door: bool = False) -> Iterator[Service]:
     """Run the service until the block ends. Settings come from this process's environment, but for the database.
 
     Args:
         database_url: its database.
         log: the file for its log.
         with_key: whether its calls need an API key.
+        without_door: leave out what stands in front of the calls; see bench/without_door.py.
     """
     port = find_free_port()
     # Housekeeping, once a minute, would hit one measurement or another.
@@ -65,7 +66,11 @@ def running(database_url: str, log: Path, *, with_key: bool = False) -> Iterator
         create = [program, "keys", "create", f"bench-{port}", "--scope", "decide"]
         created = subprocess.run(create, env=environment, stdout=subprocess.PIPE, text=True, check=True)  # noqa: S603
         token = created.stdout.strip()
-    command = [program, "serve", "--host", _HOST, "--port", str(port)]
+    if without_door:
+        # As `oo-ml` sets it before it imports numpy; this program imports it earlier.
+        environment.setdefault("OPENBLAS_NUM_THREADS", "1")
+    served_by = [sys.executable, "-m", "bench.without_door"] if without_door else [program]
+    command = [*served_by, "serve", "--host", _HOST, "--port", str(port)]
     with log.open("ab") as output:
         started = time.monotonic()
         process = subprocess.Popen(  # noqa: S603 - our own program

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from oo_ml.api.heads import attach
+from oo_ml.api import heads
 from oo_ml.api.request_ids import HEADER, request_id
 from oo_ml.logs import REQUEST_ID
 
@@ -57,10 +57,10 @@ class Observed:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        head = attach(scope)
+        head = heads.attach(scope)
         exchange = Exchange(head.method, request_id(head.headers))
         REQUEST_ID.set(exchange.request_id)
-        scope["state"][_EXCHANGE] = exchange
+        attach(scope, exchange)
 
         # No coroutine, which would cost more than the rest.
         def noting(message: Message) -> Awaitable[None]:
@@ -79,6 +79,11 @@ class Observed:
                     observe(exchange)
                 except Exception:
                     logger.exception("a request was not observed")
+
+
+def attach(scope: Scope, exchange: Exchange) -> None:
+    """Attach an exchange to its request."""
+    scope["state"][_EXCHANGE] = exchange
 
 
 def id_of(scope: Mapping[str, Any]) -> str:
