@@ -47,7 +47,7 @@ demo: setup .venv/.offline-model ## Live a few simulated weeks with a real offli
 test: setup ## Run the test suite (starts its own PostgreSQL)
 	$(BIN)/pytest -n auto --dist worksteal -m 'not slow and not long'
 
-test-slow: setup .venv/.offline-model ## Run the tests that take minutes: the real gateway, the real model, the page (needs Chromium), a TypeScript client (needs npm), PgBouncer (needs pgbouncer), the alert rules (need promtool), the notebook in examples/
+test-slow: setup .venv/.offline-model ## Run the tests that take minutes: the real gateway, the real model, the page (needs Chromium), a TypeScript client (needs npm), PgBouncer (needs pgbouncer), the alert rules (need promtool), the commands of the documentation, examples/
 	$(BIN)/pytest -m slow
 
 test-long: setup ## Send 100,000 requests made from the OpenAPI document, half an hour (test-slow sends 5,000)

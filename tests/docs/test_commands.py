@@ -117,6 +117,7 @@ def real(serve: Serve, postgresql: psycopg.Connection[Any], tmp_path: Path) -> d
     }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("page", [page for page, written in COMMANDS.items() if written])
 def test_commands(
     page: str, checkout: Path, variables: dict[str, str], real: dict[str, str], postgresql: psycopg.Connection[Any]
@@ -135,6 +136,7 @@ def test_commands(
             _dry_run_make(line, checkout, variables)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("page", "line"), SERVICES)
 def test_services(
     page: str, line: str, checkout: Path, variables: dict[str, str], real: dict[str, str], tmp_path: Path

@@ -37,6 +37,7 @@ def test_definitions(example: str) -> None:
     assert oo_ml("policies", "check", str(EXAMPLES / example / "definition.json")).code == 0
 
 
+@pytest.mark.slow
 def test_news(service: Service) -> None:
     """Readers open more of what the policy chooses than of articles drawn at random: in the end, much more."""
     # With so many readers the differences are more than ten standard deviations of the draws above the bounds.
@@ -45,6 +46,7 @@ def test_news(service: Service) -> None:
     assert last[0] > 1.5 * last[1]
 
 
+@pytest.mark.slow
 def test_notifications(service: Service) -> None:
     """The policy comes to earn several times as much as candidates drawn at random."""
     first, _, last = simulate("notifications", service)
@@ -58,6 +60,7 @@ def test_notifications(service: Service) -> None:
     assert service.client.post("/policies/notifications-v1/score", json=body).status_code == 200
 
 
+@pytest.mark.slow
 def test_todo(service: Service, database_url: str) -> None:
     """Users do more of what the policy chooses, and new users start better than the first ones, thanks to the prior."""
     first, _, last = simulate("todo", service)
