@@ -14,7 +14,7 @@ from contextlib import AbstractContextManager, ExitStack, closing, suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import hypothesis
 import psycopg
@@ -37,6 +37,9 @@ from tests.reusable_database import ReusableDatabase
 from tests.run_directory import new_run_directory, run_directory
 from tests.serving import Service, serving
 from tests.waiting import until
+
+if TYPE_CHECKING:
+    from tests.collector import Collector
 
 # A test must not fail because the machine is busy, nor by chance: each run draws the same examples.
 hypothesis.settings.register_profile("patient", deadline=None, derandomize=True)
@@ -255,6 +258,15 @@ def second_service(serve: Serve) -> Service:
 def gateway() -> Iterator[Gateway]:
     """A language model gateway for this test, which behaves as scripted."""
     with running_gateway() as running:
+        yield running
+
+
+@pytest.fixture
+def collector() -> Iterator["Collector"]:
+    """A collector for this test."""
+    from tests.collector import running_collector  # noqa: PLC0415 - it takes long, and few tests need it
+
+    with running_collector() as running:
         yield running
 
 

@@ -3,60 +3,21 @@
 import signal
 import socket
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import quote
 
 import httpx
 import psycopg
 import pytest
-from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
+from opentelemetry.proto.trace.v1.trace_pb2 import Status
 
 from oo_ml.api.access.guard import PROBES
 from tests import calls
-from tests import gateway as behave
-from tests.collector import Collector, running_collector, values
+from tests.collector import Collector, values
 from tests.commands import oo_ml, run_serve
-from tests.gateway import Gateway
 
-TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
-PARENT = "00f067aa0ba902b7"
-SAMPLED = {"traceparent": f"00-{TRACE}-{PARENT}-01"}
-NOT_SAMPLED = {"traceparent": f"00-{TRACE}-{PARENT}-00"}
 USER = "peculiarada/ö"
 ENDPOINT = "OTEL_EXPORTER_OTLP_ENDPOINT"
-
-
-@pytest.fixture
-def collector() -> Iterator[Collector]:
-    """A collector for this test."""
-    with running_collector() as running:
-        yield running
-
-
-def test_spans_of_a_decision(service_url: str, collector: Collector, tmp_path: Path) -> None:
-    """A call is a span of the client's trace; its transaction is a trace of its own, linked to the call."""
-    with run_serve(tmp_path / "log", OO_ML_DATABASE_URL=service_url, **{ENDPOINT: collector.url}) as service:
-        service.client.post("/score", json=calls.score(), headers={**SAMPLED, "X-Request-ID": "r-17"})
-        # What is left is sent before the end.
-        assert service.stop(signal.SIGTERM) == 0
-    [request] = collector.named("POST /score")
-    assert (request.trace_id.hex(), request.parent_span_id.hex()) == (TRACE, PARENT)
-    assert request.kind == Span.SPAN_KIND_SERVER
-    assert values(request) == {
-        "http.request.method": "POST",
-        "http.route": "/score",
-        "http.response.status_code": 200,
-        "oo_ml.request_id": "r-17",
-    }
-    [transaction] = collector.named("lane transaction")
-    assert [(link.trace_id, link.span_id) for link in transaction.links] == [(request.trace_id, request.span_id)]
-    assert (transaction.parent_span_id, transaction.trace_id != request.trace_id) == (b"", True)
-    assert values(transaction) == {"db.system.name": "postgresql", "oo_ml.batch_size": 1}
-    assert request.start_time_unix_nano < transaction.start_time_unix_nano
-    assert transaction.end_time_unix_nano < request.end_time_unix_nano
-    assert collector.resources[0]["service.name"] == "oo-ml"
-    assert collector.resources[0]["service.version"] == "0.1.0"
 
 
 def test_spans_of_every_route_name_no_user(
@@ -90,39 +51,6 @@ def test_spans_of_every_route_name_no_user(
     assert (transaction.status.code, values(transaction)["error.type"]) == (Status.STATUS_CODE_ERROR, "unexpected")
 
 
-def test_span_of_a_generation(service_url: str, collector: Collector, gateway: Gateway, tmp_path: Path) -> None:
-    """A generation is a span of the call, with its version, outcome and cost; the gateway goes on with the trace."""
-    gateway.script(behave.completion("no tips"), behave.tips("Drink water."))
-    variables = {ENDPOINT: collector.url, "LITELLM_URL": gateway.url}
-    with run_serve(tmp_path / "log", OO_ML_DATABASE_URL=service_url, **variables) as service:
-        answer = service.client.post("/generate", json={"user_id": USER, "n": 1}, headers=SAMPLED)
-        assert answer.status_code == 200
-        assert service.stop(signal.SIGTERM) == 0
-    [request] = collector.named("POST /generate")
-    [call] = collector.named("generate tips")
-    assert (call.parent_span_id, call.kind) == (request.span_id, Span.SPAN_KIND_CLIENT)
-    assert values(call) == {
-        "oo_ml.prompt_version": "v1",
-        "oo_ml.outcome": "ok",
-        "oo_ml.attempts": 2,
-        "gen_ai.usage.input_tokens": 22,
-        "gen_ai.usage.output_tokens": 14,
-    }
-    sent = [one.headers["traceparent"] for one in gateway.requests]
-    assert sent == [f"00-{TRACE}-{call.span_id.hex()}-01"] * 2
-
-
-def test_requests_that_are_not_sampled(service_url: str, collector: Collector, tmp_path: Path) -> None:
-    """The client's decision not to sample holds for the request and for its transaction."""
-    with run_serve(tmp_path / "log", OO_ML_DATABASE_URL=service_url, **{ENDPOINT: collector.url}) as service:
-        service.client.post("/score", json=calls.score(), headers=NOT_SAMPLED)
-        service.client.get("/livez")
-        service.client.get("/prompts")
-        assert service.stop(signal.SIGTERM) == 0
-    # No probe has a span.
-    assert {span.name for span in collector.spans} == {"GET /prompts"}
-
-
 def test_several_processes(service_url: str, collector: Collector, tmp_path: Path) -> None:
     """Processes send their spans under the name that OTEL_SERVICE_NAME gives, and the last ones at their end."""
     variables = {ENDPOINT: collector.url, "OTEL_SERVICE_NAME": "tips", "OO_ML_PROCESSES": 2}
@@ -145,20 +73,6 @@ def test_collector_that_is_silent(service_url: str, tmp_path: Path) -> None:
             assert service.stop(signal.SIGTERM) == 0
             # The SDK alone would wait for 30 s.
             assert "the last spans were not sent within 1 s" in service.log.read_text("utf-8")
-
-
-@pytest.mark.parametrize("variables", [{}, {"OTEL_SDK_DISABLED": "true"}, {"OTEL_TRACES_EXPORTER": "none"}])
-def test_off(
-    service_url: str, gateway: Gateway, collector: Collector, tmp_path: Path, variables: dict[str, str]
-) -> None:
-    """Without an endpoint, or if traces are off, there are none, and the gateway gets no `traceparent`."""
-    endpoint = {ENDPOINT: collector.url} if variables else {}
-    settings = {"OO_ML_DATABASE_URL": service_url, "LITELLM_URL": gateway.url, **endpoint, **variables}
-    with run_serve(tmp_path / "log", **settings) as service:
-        assert service.client.post("/generate", json={"user_id": "ada"}, headers=SAMPLED).status_code == 200
-        assert service.stop(signal.SIGTERM) == 0
-    assert collector.bodies == []
-    assert not any("traceparent" in one.headers for one in gateway.requests)
 
 
 @pytest.mark.parametrize(
