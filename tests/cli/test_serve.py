@@ -50,6 +50,7 @@ def test_commands_beside_a_service(home: Path, tmp_path: Path) -> None:
     assert processes_in(home) == set()
 
 
+@pytest.mark.slow
 def test_sigkill(home: Path, tmp_path: Path) -> None:
     """After SIGKILL the next service uses the server that was left, or recovers its data if it was killed too."""
     with run_serve(tmp_path / "first", OO_ML_DATA_DIR=home) as service:
@@ -164,6 +165,7 @@ def test_signal_during_import(processes: int, tmp_path: Path) -> None:
     assert "Started server process" not in rest
 
 
+@pytest.mark.slow
 def test_several_processes(home: Path, tmp_path: Path) -> None:
     """Processes share one address; a killed process is replaced and costs no later call; a signal ends all of them."""
     with run_serve(tmp_path / "log", OO_ML_DATA_DIR=home, OO_ML_PROCESSES=2) as service:
@@ -182,6 +184,7 @@ def test_several_processes(home: Path, tmp_path: Path) -> None:
     assert processes_in(home) == set()
 
 
+@pytest.mark.slow
 def test_killed_supervisor(tmp_path: Path) -> None:
     """The processes end with their supervisor even if it is killed, so that the port is free for the next service."""
     url = f"postgresql://u@/d?host={tmp_path}"

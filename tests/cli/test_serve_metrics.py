@@ -44,6 +44,7 @@ def holds(service: Served, condition: Callable[[Scraped], bool]) -> bool:
     return all(condition(scrape_anew(service)) for _ in range(6))
 
 
+@pytest.mark.slow
 def test_several_processes(service_url: str, tmp_path: Path) -> None:
     """Counters add up, those of a dead process too; gauges are those of living processes; the directory is private."""
     variables = {"OO_ML_DATABASE_URL": service_url, "OO_ML_PROCESSES": PROCESSES, "TMPDIR": tmp_path}

@@ -1,6 +1,6 @@
 """The blocks of docs/guides/analytics.md, run in order on the simulated weeks, print what the page shows.
 
-REWRITE_DOCS=1 .venv/bin/pytest tests/docs/test_analytics.py writes the current outputs into the page.
+REWRITE_DOCS=1 .venv/bin/pytest -m slow tests/docs/test_analytics.py writes the current outputs into the page.
 """
 
 import asyncio
@@ -98,6 +98,7 @@ def unexplored(
         yield request.param, db
 
 
+@pytest.mark.slow
 def test_weeks_without_exploration(unexplored: tuple[float, Engine]) -> None:
     """The same weeks with exploration 0 give no weighted number, but for the decisions of a policy that explores."""
     epsilon, db = unexplored
@@ -141,6 +142,7 @@ def assert_true_rates(connection: Connection, rates: Mapping[str, Mapping[str, A
         assert rates[version]["done_weighted_low"] < rate < rates[version]["done_weighted_high"]
 
 
+@pytest.mark.slow
 def test_output_of_blocks(simulated: Lived) -> None:
     """Each block prints the output below it, but for spaces at the ends of lines; SQL runs as an analyst."""
     written = DOCS.read_text("utf-8")
@@ -159,6 +161,7 @@ def test_blocks_without_output() -> None:
     assert len(BLOCK.findall(written)) == len(re.findall(r"^```(?:sql|sh)$", written, re.MULTILINE)) > 12
 
 
+@pytest.mark.slow
 def test_weighted_rates_against_raw_rates(simulated: Lived) -> None:
     """Raw rates favour the worse version, weighted rates the better; intervals of weighted rates contain the truth."""
     db = engine.create(simulated.owner_url, make_settings(), threads=1)

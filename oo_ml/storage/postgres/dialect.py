@@ -3,10 +3,10 @@
 from typing import Any, Final
 
 import psycopg
-from sqlalchemy import URL
+from sqlalchemy import URL, Connection
 from sqlalchemy.dialects import registry
 from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg
-from sqlalchemy.engine.interfaces import DBAPIConnection
+from sqlalchemy.engine.interfaces import DBAPIConnection, IsolationLevel
 
 
 class Dialect(PGDialect_psycopg):
@@ -34,6 +34,30 @@ class Dialect(PGDialect_psycopg):
         driver: Any = dbapi_connection
         # PostgreSQL accepts several statements at once only if they are not prepared and the result is text.
         psycopg.Cursor[Any](driver.driver_connection).execute(self._begin, prepare=False)
+
+    # SQLAlchemy asks for the following with a statement each, on the first connection of every engine.
+
+    def _get_server_version_info(self, connection: Connection) -> tuple[int, ...]:
+        # 180006 is 18.6.
+        return divmod(_info(connection).server_version, 10_000)
+
+    def _set_backslash_escapes(self, connection: Connection) -> None:
+        self._backslash_escapes = _info(connection).parameter_status("standard_conforming_strings") == "off"
+
+    def _get_default_schema_name(self, connection: Connection) -> str:
+        # Every statement names the schema of its tables.
+        raise NotImplementedError
+
+    def get_default_isolation_level(self, dbapi_conn: DBAPIConnection) -> IsolationLevel:  # noqa: ARG002
+        """Return the level to which SQLAlchemy resets a connection after a transaction at another one."""
+        return "READ COMMITTED"
+
+
+def _info(connection: Connection) -> psycopg.ConnectionInfo:
+    """Return what the server has said about itself when the session began."""
+    driver: Any = connection.connection.driver_connection
+    info: psycopg.ConnectionInfo = driver.info
+    return info
 
 
 registry.register("postgresql.oo_ml", __name__, "Dialect")
