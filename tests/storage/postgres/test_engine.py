@@ -1,5 +1,9 @@
 """Engines: a limit on every wait."""
 
+from typing import Any
+
+import psycopg
+import pytest
 from sqlalchemy import Engine, text
 
 from oo_ml.storage.postgres.engine import create
@@ -34,3 +38,22 @@ def test_open_transaction_ends_with_its_use(db: Engine, database_url: str) -> No
     engine.dispose()
     with db.connect() as connection:
         assert connection.scalars(text("SELECT to_regclass('left_open')")).one() is None
+
+
+def test_first_connection(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """SQLAlchemy learns from the start of the session what the server is, and sends no statement to ask."""
+    sent: list[str] = []
+    execute = psycopg.Cursor.execute
+
+    def note(cursor: psycopg.Cursor[Any], query: str, *arguments: Any, **options: Any) -> object:  # noqa: ANN401
+        sent.append(query)
+        return execute(cursor, query, *arguments, **options)
+
+    monkeypatch.setattr(psycopg.Cursor, "execute", note)
+    engine = create(database_url, make_settings(), threads=1)
+    with engine.connect() as connection:
+        version = connection.scalars(text("SHOW server_version_num")).one()
+        assert [one.partition(";")[0] for one in sent] == ["BEGIN", "SHOW server_version_num"]
+    major, minor = engine.dialect.server_version_info or (0, 0)
+    engine.dispose()
+    assert f"{major}{minor:04}" == version
