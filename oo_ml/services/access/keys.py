@@ -120,11 +120,12 @@ class _Held:
         # A later release may have scopes that this one does not know.
         caller = Caller(key.key_id, frozenset(scope for scope in Scope if scope in key.scopes))
         expires = math.inf if key.expires_at is None else key.expires_at.timestamp()
-        return cls(caller, key.token_sha256, expires, -1 if key.last_used_at is None else _hour(key.last_used_at))
+        used_hour = -1 if key.last_used_at is None else _hour(key.last_used_at.timestamp())
+        return cls(caller, key.token_sha256, expires, used_hour)
 
 
-def _hour(time_of_use: datetime) -> int:
-    return int(time_of_use.timestamp()) // _SECONDS_IN_HOUR
+def _hour(seconds: float) -> int:
+    return int(seconds) // _SECONDS_IN_HOUR
 
 
 class KeyRing:
@@ -206,7 +207,7 @@ class KeyRing:
         now = time.time()
         if held.expires <= now:
             return None
-        hour = int(now) // _SECONDS_IN_HOUR
+        hour = _hour(now)
         if self._touched.get(held.caller.key_id) != hour:
             self._touched[held.caller.key_id] = hour
             if held.used_hour < hour:
