@@ -18,7 +18,7 @@ from pydantic import (
     field_validator,
     model_validator,
 )
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from oo_ml.environment import FILE, PREFIX, read_secret, refuse_unknown
 from oo_ml.errors import ConfigurationError
@@ -295,18 +295,6 @@ class Settings(BaseSettings):
                 for problem in error.errors(include_input=False)
             ]
             raise ConfigurationError("\n".join(problems)) from None
-
-    @classmethod
-    def settings_customise_sources(
-        cls,
-        settings_cls: type[BaseSettings],  # noqa: ARG003
-        init_settings: PydanticBaseSettingsSource,
-        env_settings: PydanticBaseSettingsSource,
-        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003
-        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
-    ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Read the environment alone. To look for .env files and directories of secrets takes a third of the time."""
-        return init_settings, env_settings
 
     @classmethod
     def secrets(cls) -> list[str]:

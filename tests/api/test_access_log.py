@@ -51,6 +51,18 @@ def test_every_call(serve: Serve, create_key: Create, caplog: pytest.LogCaptureF
         caplog.clear()
 
 
+def test_refused_body(serve: Serve, create_key: Create, caplog: pytest.LogCaptureFixture) -> None:
+    """The line of a call that is refused for the type of its body has the id of its key."""
+    caplog.set_level(logging.INFO)
+    service = serve(access_log=True, auth=Auth.REQUIRED)
+    created = create_key(Scope.DECIDE)
+    headers = {**bearer(created.token), "Content-Type": "text/plain"}
+    assert service.client.post("/score", content="{}", headers=headers).status_code == 415
+    until(lambda: len(records(caplog)) == 1)
+    [record] = records(caplog)
+    assert (vars(record)["status"], vars(record)["key_id"]) == (415, created.key.key_id)
+
+
 def test_refusals_of_the_protocol(serve: Serve, caplog: pytest.LogCaptureFixture) -> None:
     """A request that the protocol refuses has a line too, with the error's code."""
     caplog.set_level(logging.INFO)

@@ -114,11 +114,11 @@ class Guard:
         added: _Headers = []
         app: ASGIApp
         try:
-            caller, added = await self._find(head, scope)
+            caller, renewal = await self._find(head, scope)
             # One view of the dashboard loads dozens of files.
             if self._limit is not None and not head.path.startswith(_PAGES):
                 await self._limit.count(caller)
-            app = self._let_in(caller, head, scope)
+            app, added = self._let_in(caller, head, scope), renewal
         except UnauthenticatedError as error:
             app = sign_in_page(scope.get("root_path", "")) if head.path in _SIGN_IN_FIRST else answer_to(error)
         except OoMlError as error:
