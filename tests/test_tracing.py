@@ -1,6 +1,6 @@
 """Traces: spans of requests, transactions and generations, at a collector that the test runs."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
@@ -10,7 +10,7 @@ from opentelemetry.proto.trace.v1.trace_pb2 import Span
 from oo_ml import tracing
 from tests import calls
 from tests import gateway as behave
-from tests.collector import Collector, values
+from tests.collector import ENDPOINT, Collector, values
 from tests.conftest import make_settings
 from tests.gateway import Gateway
 from tests.serving import Service, serving
@@ -19,8 +19,6 @@ TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
 PARENT = "00f067aa0ba902b7"
 SAMPLED = {"traceparent": f"00-{TRACE}-{PARENT}-01"}
 NOT_SAMPLED = {"traceparent": f"00-{TRACE}-{PARENT}-00"}
-USER = "peculiarada/ö"
-ENDPOINT = "OTEL_EXPORTER_OTLP_ENDPOINT"
 
 Traced = Callable[..., AbstractContextManager[Service]]
 
@@ -30,12 +28,11 @@ def traced(service_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Traced
     """Serve with the OTEL_ variables and the settings given. What is left is sent before the service has ended."""
 
     @contextmanager
-    def start(**given: Any) -> Iterator[Service]:  # noqa: ANN401 - settings have many types
-        for name in filter(str.isupper, given):
-            monkeypatch.setenv(name, given[name])
+    def start(variables: Mapping[str, str], **settings: Any) -> Iterator[Service]:  # noqa: ANN401 - of many types
+        for name, value in variables.items():
+            monkeypatch.setenv(name, value)
         # A process reads the variables once.
         tracing.source.cache_clear()
-        settings = {name: value for name, value in given.items() if name.islower()}
         with serving(make_settings(epsilon=0, **settings), service_url) as service:
             yield service
 
@@ -45,7 +42,7 @@ def traced(service_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Traced
 
 def test_spans_of_a_decision(traced: Traced, collector: Collector) -> None:
     """A call is a span of the client's trace; its transaction is a trace of its own, linked to the call."""
-    with traced(**{ENDPOINT: collector.url}) as service:
+    with traced({ENDPOINT: collector.url}) as service:
         service.client.post("/score", json=calls.score(), headers={**SAMPLED, "X-Request-ID": "r-17"})
     [request] = collector.named("POST /score")
     assert (request.trace_id.hex(), request.parent_span_id.hex()) == (TRACE, PARENT)
@@ -69,8 +66,8 @@ def test_spans_of_a_decision(traced: Traced, collector: Collector) -> None:
 def test_span_of_a_generation(traced: Traced, collector: Collector, gateway: Gateway) -> None:
     """A generation is a span of the call, with its version, outcome and cost; the gateway goes on with the trace."""
     gateway.script(behave.completion("no tips"), behave.tips("Drink water."))
-    with traced(litellm_url=gateway.url, **{ENDPOINT: collector.url}) as service:
-        answer = service.client.post("/generate", json={"user_id": USER, "n": 1}, headers=SAMPLED)
+    with traced({ENDPOINT: collector.url}, litellm_url=gateway.url) as service:
+        answer = service.client.post("/generate", json={"user_id": "ada", "n": 1}, headers=SAMPLED)
         assert answer.status_code == 200
     [request] = collector.named("POST /generate")
     [call] = collector.named("generate tips")
@@ -88,7 +85,7 @@ def test_span_of_a_generation(traced: Traced, collector: Collector, gateway: Gat
 
 def test_requests_that_are_not_sampled(traced: Traced, collector: Collector) -> None:
     """The client's decision not to sample holds for the request and for its transaction."""
-    with traced(**{ENDPOINT: collector.url}) as service:
+    with traced({ENDPOINT: collector.url}) as service:
         service.client.post("/score", json=calls.score(), headers=NOT_SAMPLED)
         service.client.get("/livez")
         service.client.get("/prompts")
@@ -100,7 +97,7 @@ def test_requests_that_are_not_sampled(traced: Traced, collector: Collector) -> 
 def test_off(traced: Traced, gateway: Gateway, collector: Collector, variables: dict[str, str]) -> None:
     """Without an endpoint, or if traces are off, there are none, and the gateway gets no `traceparent`."""
     endpoint = {ENDPOINT: collector.url} if variables else {}
-    with traced(litellm_url=gateway.url, **endpoint, **variables) as service:
+    with traced({**endpoint, **variables}, litellm_url=gateway.url) as service:
         assert service.client.post("/generate", json={"user_id": "ada"}, headers=SAMPLED).status_code == 200
     assert collector.bodies == []
     assert not any("traceparent" in one.headers for one in gateway.requests)

@@ -1,4 +1,4 @@
-"""Traces of `oo-ml serve`: spans of requests, transactions and generations, at a collector that the test runs."""
+"""Traces of `oo-ml serve`: nothing that is sent names a user; several processes; a silent collector; the settings."""
 
 import signal
 import socket
@@ -13,11 +13,10 @@ from opentelemetry.proto.trace.v1.trace_pb2 import Status
 
 from oo_ml.api.access.guard import PROBES
 from tests import calls
-from tests.collector import Collector, values
+from tests.collector import ENDPOINT, Collector, values
 from tests.commands import oo_ml, run_serve
 
 USER = "peculiarada/ö"
-ENDPOINT = "OTEL_EXPORTER_OTLP_ENDPOINT"
 
 
 def test_spans_of_every_route_name_no_user(

@@ -75,7 +75,7 @@ class Guard:
         return self._let_in(caller, head, scope)(scope, receive, send)
 
     def _check_sender(self, head: Head) -> None:
-        """Check what does not depend on the caller, but for the body.
+        """Check the headers that no caller may repeat, the host, and the origin.
 
         Raises:
             OoMlError: the request is refused.

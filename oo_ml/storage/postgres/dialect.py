@@ -45,7 +45,7 @@ class Dialect(PGDialect_psycopg):
         self._backslash_escapes = _info(connection).parameter_status("standard_conforming_strings") == "off"
 
     def _get_default_schema_name(self, connection: Connection) -> str:
-        # Every statement names the schema of its tables.
+        # There is none: every statement names the schema of its tables.
         raise NotImplementedError
 
     def get_default_isolation_level(self, dbapi_conn: DBAPIConnection) -> IsolationLevel:  # noqa: ARG002
